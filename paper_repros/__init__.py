@@ -1,0 +1,1 @@
+"""One module a paper: its card, its claims and its reproduction."""

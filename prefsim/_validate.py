@@ -1,0 +1,164 @@
+"""The one input layer: every constructor, reader and public function rejects bad input through these checks.
+
+Each raises ``ValueError`` with what was found, where, and what was expected. Nothing is ever silently repaired.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "as_float_array",
+    "as_index_array",
+    "check_choice",
+    "check_discount",
+    "check_finite",
+    "check_interval",
+    "check_nonnegative",
+    "check_positive",
+    "check_preference",
+    "check_probabilities",
+    "check_same_shape",
+    "check_shape",
+    "check_unit_interval",
+]
+
+PROBABILITY_TOLERANCE = 1e-9
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def check_positive(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number > 0."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value) or value <= 0:
+            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+
+
+def check_nonnegative(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number >= 0."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
+def check_interval(*, low: float, high: float, closed: str = "left", **named: float) -> None:
+    """Raise unless every named number lies between ``low`` and ``high``; ``closed``: left, right, both or neither."""
+    for name, value in named.items():
+        above = _is_number(value) and (value >= low if closed in ("left", "both") else value > low)
+        below = _is_number(value) and (value <= high if closed in ("right", "both") else value < high)
+        if not (above and below):
+            opening = "[" if closed in ("left", "both") else "("
+            closing = "]" if closed in ("right", "both") else ")"
+            raise ValueError(f"{name} must lie in {opening}{low}, {high}{closing}, got {value!r}")
+
+
+def check_discount(discount: float) -> None:
+    """Raise unless ``discount`` lies in [0, 1)."""
+    check_interval(discount=discount, low=0.0, high=1.0)
+
+
+def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
+    """Raise unless every named option is one of ``choices``."""
+    for name, value in named.items():
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _first(bad: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _where(bad: np.ndarray) -> str:
+    index = _first(np.atleast_1d(bad))
+    return f"index {index[0] if len(index) == 1 else index}"
+
+
+def as_float_array(value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 0) -> np.ndarray:
+    """Return ``value`` as a finite float64 NumPy array, or raise."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers of one rectangular shape, got {type(value).__name__}") from error
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
+    if array.ndim < min_ndim:
+        raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}")
+    check_finite(array, name)
+    return array
+
+
+def as_index_array(value: Any, name: str, *, size: int | None = None) -> np.ndarray:
+    """Return ``value`` as an int64 NumPy array with entries in ``[0, size)``, or raise."""
+    array = np.asarray(value)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
+    bad = array < 0 if size is None else (array < 0) | (array >= size)
+    if bad.any():
+        top = "" if size is None else f" and < {size}"
+        raise ValueError(f"{name} must be >= 0{top}, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at {_where(bad)}")
+    return array.astype(np.int64)
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Raise at the first entry that is NaN or infinite."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise ValueError(f"{name} must be finite, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at {_where(bad)}")
+
+
+def check_shape(array: Any, name: str, expected: tuple[int | None, ...]) -> None:
+    """Raise unless the trailing axes of ``array`` match ``expected`` (``None`` matches any length)."""
+    tail = tuple(array.shape)[-len(expected) :] if expected else ()
+    if len(tail) != len(expected) or any(e is not None and e != t for e, t in zip(expected, tail, strict=True)):
+        wanted = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name} must have trailing shape ({wanted}), got {tuple(array.shape)}")
+
+
+def check_same_shape(**named: Any) -> None:
+    """Raise unless every named array (``None`` is skipped) has one shape."""
+    shapes = {name: tuple(array.shape) for name, array in named.items() if array is not None}
+    if len(set(shapes.values())) > 1:
+        raise ValueError("arrays must have one shape, got " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+
+
+def check_unit_interval(array: np.ndarray, name: str) -> None:
+    """Raise at the first entry outside [0, 1]."""
+    bad = ~((array >= 0) & (array <= 1))
+    if bad.any():
+        raise ValueError(f"{name} must lie in [0, 1], got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at {_where(bad)}")
+
+
+def check_probabilities(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
+    """Raise unless every row along the last axis is a distribution (never renormalises)."""
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name} must hold at least one entry in every row, got shape {array.shape}")
+    check_finite(array, name)
+    if (array < 0).any():
+        bad = array < 0
+        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+    totals = array.sum(axis=-1)
+    bad = np.abs(totals - 1) > tolerance
+    if np.any(bad):
+        where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
+        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {np.atleast_1d(totals)[_first(np.atleast_1d(bad))]!r} in {where}")
+
+
+def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
+    """Raise unless ``array`` is ``(..., n, n)`` with entries in [0, 1] and ``P + Pᵀ = 1``."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    check_unit_interval(array, name)
+    bad = np.abs(array + np.swapaxes(array, -1, -2) - 1) > tolerance
+    if bad.any():
+        *lead, i, j = _first(bad)
+        total = array[(*lead, i, j)] + array[(*lead, j, i)]
+        raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total!r} at index {(*lead, i, j)}")

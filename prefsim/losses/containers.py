@@ -1,0 +1,63 @@
+"""What a loss sees: log-probabilities in nats (or rewards, or logits) with any leading batch shape."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Array = Any
+
+__all__ = ["ClassLogits", "ListLogps", "PairLogps", "PairRewards", "TokenPairLogps", "UnpairedLogps"]
+
+
+class PairLogps(NamedTuple):
+    """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats; lengths count scored tokens."""
+
+    chosen: Array
+    rejected: Array
+    ref_chosen: Array
+    ref_rejected: Array
+    chosen_length: Array | None = None
+    rejected_length: Array | None = None
+
+
+class UnpairedLogps(NamedTuple):
+    """Sequence log-probabilities of single completions, each ``(..., n)`` in nats; ``desirable`` is boolean."""
+
+    logp: Array
+    ref_logp: Array
+    desirable: Array
+    length: Array | None = None
+
+
+class ListLogps(NamedTuple):
+    """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats; ``scores``: higher is better."""
+
+    logps: Array
+    ref_logps: Array
+    scores: Array
+
+
+class TokenPairLogps(NamedTuple):
+    """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)``; masks mark what is scored."""
+
+    chosen: Array
+    rejected: Array
+    ref_chosen: Array
+    ref_rejected: Array
+    chosen_mask: Array
+    rejected_mask: Array
+
+
+class PairRewards(NamedTuple):
+    """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds."""
+
+    chosen: Array
+    rejected: Array
+
+
+class ClassLogits(NamedTuple):
+    """Class scores ``(..., n, K)``, integer labels ``(..., n)`` and optional label margins ``(..., n, K)`` (0 at the label)."""
+
+    logits: Array
+    label: Array
+    margin: Array | None = None

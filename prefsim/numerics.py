@@ -1,0 +1,216 @@
+"""Stable elementary functions, written once against the array-API standard.
+
+Everything that the losses and solvers share lives here: log-space primitives, entropies and gathers. The same
+lines run on NumPy, on torch (with autograd, on any device) and on ``array_api_strict``; a fused torch kernel is taken
+where one exists and has the same value and gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from array_api_compat import array_namespace, is_torch_array
+
+Array = Any
+
+__all__ = [
+    "Array",
+    "array_namespace",
+    "bounded_exp",
+    "categorical_entropy",
+    "categorical_kl",
+    "gather",
+    "log1mexp",
+    "log_odds",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "normal_log_cdf",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "stop_gradient",
+    "xlogy",
+]
+
+
+def stop_gradient(x: Array) -> Array:
+    """Return ``x`` as a constant of differentiation (a no-op outside torch)."""
+    return x.detach() if is_torch_array(x) else x
+
+
+def log_sigmoid(x: Array) -> Array:
+    r"""Return :math:`\log\sigma(x)`, without overflow for any finite ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_sigmoid(np.asarray([0.0, -1e4]))
+    array([-6.93147181e-01, -1.00000000e+04])
+    """
+    if is_torch_array(x):
+        import torch
+
+        return torch.nn.functional.logsigmoid(x)
+    return -softplus(-x)
+
+
+def softplus(x: Array) -> Array:
+    r"""Return :math:`\log(1 + e^x)`, without overflow for any finite ``x``."""
+    if is_torch_array(x):
+        import torch
+
+        return -torch.nn.functional.logsigmoid(-x)
+    xp = array_namespace(x)
+    positive_part = xp.where(x > 0, x, xp.zeros_like(x))
+    return positive_part + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def sigmoid(x: Array) -> Array:
+    r"""Return the logistic function :math:`\sigma(x)`, accurate in both tails."""
+    if is_torch_array(x):
+        import torch
+
+        return torch.sigmoid(x)
+    xp = array_namespace(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
+def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False) -> Array:
+    """Return ``log(sum(exp(x)))`` along ``axis``; entries of ``-inf`` carry no mass."""
+    if is_torch_array(x):
+        import torch
+
+        return torch.logsumexp(x, dim=axis, keepdim=keepdims)
+    xp = array_namespace(x)
+    peak = xp.max(x, axis=axis, keepdims=True)
+    peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
+    total = xp.sum(xp.exp(x - peak), axis=axis, keepdims=True)
+    safe = xp.where(total > 0, total, xp.ones_like(total))
+    result = xp.where(total > 0, xp.log(safe) + peak, xp.full_like(total, -math.inf))
+    return result if keepdims else xp.squeeze(result, axis=axis)
+
+
+def log_softmax(x: Array, *, axis: int = -1) -> Array:
+    """Return ``x - logsumexp(x)`` along ``axis``: normalised log-probabilities in nats."""
+    if is_torch_array(x):
+        import torch
+
+        return torch.log_softmax(x, dim=axis)
+    return x - logsumexp(x, axis=axis, keepdims=True)
+
+
+def softmax(x: Array, *, axis: int = -1) -> Array:
+    """Return the probabilities of the logits ``x`` along ``axis``."""
+    xp = array_namespace(x)
+    return xp.exp(log_softmax(x, axis=axis))
+
+
+def log1mexp(x: Array) -> Array:
+    r"""Return :math:`\log(1 - e^x)` for ``x < 0`` (``-inf`` at 0), accurate at both ends.
+
+    References
+    ----------
+    Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7: the branch switches at ``-log 2``.
+    """
+    xp = array_namespace(x)
+    near_zero = x > -math.log(2.0)
+    # Each branch sees only arguments it is accurate for, so no infinite value leaks into a gradient.
+    for_expm1 = xp.where(near_zero, x, xp.full_like(x, -1.0))
+    for_exp = xp.where(near_zero, xp.full_like(x, -1.0), x)
+    return xp.where(near_zero, xp.log(-xp.expm1(for_expm1)), xp.log1p(-xp.exp(for_exp)))
+
+
+def log_odds(logp: Array) -> Array:
+    r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p < 0``."""
+    return logp - log1mexp(logp)
+
+
+def bounded_exp(x: Array) -> Array:
+    """Return ``exp(x)``, continued by its tangent where it would overflow the dtype.
+
+    Exact up to an exponent of ``log(max) - 16`` (694 in float64, 73 in float32 and bfloat16); beyond, the tangent keeps value and
+    gradient finite and the order of arguments intact.
+    """
+    xp = array_namespace(x)
+    largest = math.log(xp.finfo(x.dtype).max)
+    cap = max(largest - 16.0, 0.5 * largest)
+    inside = xp.where(x < cap, x, xp.full_like(x, cap))
+    beyond = xp.where(x > cap, x - cap, xp.zeros_like(x))
+    return xp.exp(inside) * (1.0 + beyond)
+
+
+def xlogy(x: Array, y: Array) -> Array:
+    """Return ``x * log(y)`` with ``0 * log(0) = 0``, also in the gradient."""
+    xp = array_namespace(x, y)
+    x, y = xp.broadcast_arrays(x, y)
+    safe = xp.where(x == 0, xp.ones_like(y), y)
+    return x * xp.log(safe)
+
+
+def categorical_entropy(logp: Array, *, axis: int = -1) -> Array:
+    r"""Return :math:`-\sum_y p_y \log p_y` in nats from log-probabilities."""
+    xp = array_namespace(logp)
+    safe = xp.where(xp.isfinite(logp), logp, xp.zeros_like(logp))
+    return -xp.sum(xp.exp(logp) * safe, axis=axis)
+
+
+def categorical_kl(logp: Array, logq: Array, *, axis: int = -1) -> Array:
+    r"""Return :math:`\sum_y p_y (\log p_y - \log q_y)` in nats; ``inf`` where q misses mass of p, never NaN."""
+    xp = array_namespace(logp, logq)
+    logp, logq = xp.broadcast_arrays(logp, logq)
+    supported = xp.isfinite(logp)
+    covered = supported & xp.isfinite(logq)
+    log_ratio = xp.where(covered, logp, xp.zeros_like(logp)) - xp.where(covered, logq, xp.zeros_like(logq))
+    terms = xp.where(supported & ~covered, xp.full_like(logp, math.inf), xp.exp(logp) * log_ratio)
+    return xp.sum(terms, axis=axis)
+
+
+def normal_log_cdf(x: Array) -> Array:
+    r"""Return :math:`\log\Phi(x)` of the standard normal (the probit link), accurate in the lower tail."""
+    if is_torch_array(x):
+        import torch
+
+        return torch.special.log_ndtr(x)
+    import numpy as np
+    from scipy.special import log_ndtr
+
+    xp = array_namespace(x)
+    return xp.asarray(log_ndtr(np.asarray(x)), dtype=x.dtype)
+
+
+def gather(table: Array, row: Array, column: Array) -> Array:
+    """Return ``table[..., row, column]`` for integer arrays of rows and columns.
+
+    Parameters
+    ----------
+    table
+        ``(*batch, R, C)``.
+    row, column
+        Integer arrays of one common shape. With an unbatched table any shape is taken; with a batched one either ``(n,)``,
+        shared by the whole batch, or ``(*batch, ...)``, one set of indices for each member.
+
+    Returns
+    -------
+    Array of the indices' shape, or ``(*batch, n)`` for shared indices.
+
+    Raises
+    ------
+    ValueError
+        If the indices fit neither form.
+    """
+    xp = array_namespace(table)
+    batch = tuple(table.shape[:-2])
+    columns = table.shape[-1]
+    flat = xp.reshape(table, (*batch, -1))
+    index = row * columns + column
+    if not batch:
+        return xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=-1), tuple(index.shape))
+    if index.ndim == 1:
+        return xp.take(flat, index, axis=-1)
+    if tuple(index.shape[: len(batch)]) != batch:
+        raise ValueError(f"indices have shape {tuple(index.shape)}; expected (n,) or {batch} followed by any axes")
+    picked = xp.take_along_axis(flat, xp.reshape(index, (*batch, -1)), axis=-1)
+    return xp.reshape(picked, tuple(index.shape))
