@@ -5,7 +5,10 @@ Each raises ``ValueError`` with what was found, where, and what was expected. No
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,11 @@ __all__ = [
     "as_float_array",
     "as_index_array",
     "check_choice",
+    "check_directory",
     "check_discount",
     "check_finite",
     "check_interval",
+    "check_known",
     "check_nonnegative",
     "check_positive",
     "check_preference",
@@ -68,6 +73,22 @@ def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
     for name, value in named.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_known(choices: Iterable[str], **named: Any) -> None:
+    """Raise unless every named value is one of ``choices``, naming the closest of them: :func:`check_choice` for long lists."""
+    known = list(choices)
+    for name, value in named.items():
+        if value not in known:
+            close = difflib.get_close_matches(str(value), known, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"{len(known)} are known, none like it"
+            raise ValueError(f"{name} {value!r} is not known; {hint}")
+
+
+def check_directory(path: Path, name: str) -> None:
+    """Raise unless ``path`` is a folder that exists."""
+    if not path.is_dir():
+        raise ValueError(f"{name} must be a folder that exists, got {str(path)!r}" + (", which is a file" if path.exists() else ""))
 
 
 def _first(bad: np.ndarray) -> tuple[int, ...]:

@@ -1,1 +1,5 @@
+"""Worlds: what can happen."""
 
+from prefsim.worlds.bandit import ContextualBandit
+
+__all__ = ["ContextualBandit"]

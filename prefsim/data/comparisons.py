@@ -1,0 +1,186 @@
+"""Pairwise comparisons: which of two responses to one prompt is preferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefsim._validate import as_float_array, as_index_array, check_unit_interval
+from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.data.feedback import Feedback
+from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.losses.containers import PairLogps
+from prefsim.numerics import array_namespace
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.worlds.bandit import ContextualBandit
+
+Array = Any
+
+__all__ = ["Comparisons"]
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Comparisons:
+    """Comparisons in a tabular world, in the ecosystem's columns.
+
+    Parameters
+    ----------
+    prompt, chosen, rejected
+        Integers ``(n,)``, or ``(*batch, n)`` for one data set for each of a batch of policies.
+    prob
+        P(chosen ≻ rejected) in [0, 1], ``(n,)`` or ``(*batch, n)``; 1 unless given. A comparison with ``prob`` p enters an
+        objective once as it stands with weight p and once reversed with weight 1 − p.
+    weight
+        Weight of each comparison, >= 0; 1/n unless given, so that an objective is a mean.
+
+    Raises
+    ------
+    ValueError
+        If a column has another length, an index is negative, or a probability or weight is out of range.
+    """
+
+    prompt: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    prob: np.ndarray
+    weight: np.ndarray
+
+    def __init__(self, prompt: Any, chosen: Any, rejected: Any, prob: Any = 1.0, weight: Any = None) -> None:
+        columns = {
+            "prompt": as_index_array(to_numpy(prompt), "prompt"),
+            "chosen": as_index_array(to_numpy(chosen), "chosen"),
+            "rejected": as_index_array(to_numpy(rejected), "rejected"),
+        }
+        if columns["prompt"].ndim == 0:
+            raise ValueError("prompt must have shape (..., n), got a scalar")
+        n = columns["prompt"].shape[-1]
+        prob = as_float_array(to_numpy(prob), "prob")
+        weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
+        columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
+        columns["weight"] = weight if weight.ndim else np.full(n, float(weight))
+        check_columns(columns, n)
+        check_unit_interval(columns["prob"], "prob")
+        if (columns["weight"] < 0).any():
+            raise ValueError(f"weight must be >= 0, got {columns['weight'].min()}")
+        for name, column in columns.items():
+            object.__setattr__(self, name, column)
+
+    def __len__(self) -> int:
+        return int(self.prompt.shape[-1])
+
+    @classmethod
+    def population(
+        cls, world: ContextualBandit, policy: InMemoryPolicy, *, against: InMemoryPolicy | None = None, distinct: bool = False
+    ) -> Comparisons:
+        """Enumerate every (x, y, y') of ``world``, weighted by ``ρ(x) π(y|x) π'(y'|x)``, with its preference probability.
+
+        Parameters
+        ----------
+        world
+            Any leading batch axes.
+        policy, against
+            Distributions of the two responses; the second is ``policy`` unless given.
+        distinct
+            Condition on the two responses being different, rather than keep y = y' (which adds a constant to the losses of the margin).
+
+        Returns
+        -------
+        Comparisons with ``n = X·Y²`` rows (``X·Y·(Y − 1)`` if distinct) and weights that sum to one.
+        """
+        x, y = world.n_contexts, world.n_responses
+        first, second = (np.asarray(to_numpy(p.probs), dtype=np.float64) for p in (policy, policy if against is None else against))
+        for table in (first, second):
+            if table.shape[-2:] != (x, y):
+                raise ValueError(f"the policy has shape {table.shape[-2:]}, but the world has {x} contexts and {y} responses")
+        context = to_numpy(world.context_probs).astype(np.float64)
+        weight = context[:, None, None] * first[..., :, :, None] * second[..., :, None, :]
+        prompt, chosen, rejected = np.indices((x, y, y)).reshape(3, -1)
+        keep = chosen != rejected if distinct else np.ones(prompt.size, dtype=bool)
+        weight = weight.reshape(*weight.shape[:-3], -1)[..., keep]
+        prob = to_numpy(world.preference).astype(np.float64)
+        prob = prob.reshape(*prob.shape[:-3], -1)[..., keep]
+        if distinct:
+            total = weight.sum(axis=-1, keepdims=True)
+            if (total <= 0).any():
+                raise ValueError("distinct comparisons need two different responses of positive probability, got none")
+            weight = weight / total
+        return cls(prompt[keep], chosen[keep], rejected[keep], prob, weight)
+
+    @classmethod
+    def sample(
+        cls, world: ContextualBandit, n: int, *, seed: Seed, policy: InMemoryPolicy | None = None, distinct: bool = True
+    ) -> Comparisons:
+        """Draw ``n`` labelled comparisons: a prompt, two responses from ``policy`` (uniform unless given) and one Bernoulli label.
+
+        The preferred response is returned as ``chosen`` with ``prob`` 1. Unbatched worlds only.
+        """
+        if world.batch_shape:
+            raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
+        if n < 0:
+            raise ValueError(f"n must be >= 0, got {n}")
+        rng = random_generator(seed)
+        x, y = world.n_contexts, world.n_responses
+        if distinct and y < 2:
+            raise ValueError("distinct comparisons need at least two responses, got 1")
+        table = np.full((x, y), 1.0 / y) if policy is None else np.asarray(to_numpy(policy.probs), dtype=np.float64)
+        pairs = table[:, :, None] * table[:, None, :]
+        if distinct:
+            pairs = pairs * (1 - np.eye(y))
+        prompt = rng.choice(x, size=n, p=to_numpy(world.context_probs).astype(np.float64))
+        cumulative = np.cumsum(pairs.reshape(x, -1), axis=-1)
+        threshold = rng.random(n) * cumulative[prompt, -1]
+        first, second = np.divmod((threshold[:, None] >= cumulative[prompt]).sum(axis=-1), y)
+        wins = rng.random(n) < to_numpy(world.preference)[prompt, first, second]
+        return cls(prompt, np.where(wins, first, second), np.where(wins, second, first))
+
+    def relabelled(self, prob: Any) -> Comparisons:
+        """Return the same comparisons with other preference probabilities."""
+        return Comparisons(self.prompt, self.chosen, self.rejected, prob, self.weight)
+
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
+        """Return log-probabilities of chosen and rejected under ``policy``, each ``(..., n)`` in nats."""
+        return policy.log_prob(self.prompt, self.chosen), policy.log_prob(self.prompt, self.rejected)
+
+    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[PairLogps, Array]:
+        """Return what a loss sees and the weight of each value: the rows as they stand, then (where needed) reversed.
+
+        Parameters
+        ----------
+        policy
+            The policy under training.
+        ref_logps
+            Log-probabilities of the reference on these rows; ``None`` stands for no reference (zeros).
+        kind
+            The loss's container.
+        """
+        if kind is not PairLogps:
+            raise ValueError(f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}; see Comparisons.to_feedback")
+        logps = self.log_probs(policy)
+        xp = array_namespace(*logps)
+        lengths = (policy.length(self.prompt, self.chosen), policy.length(self.prompt, self.rejected))
+        weight, prob = like(self.weight, logps[0]), like(self.prob, logps[0])
+        *pair, weight, prob = xp.broadcast_arrays(*logps, *(ref_logps or zeros_like_logps(logps)), *lengths, weight, prob)
+        if (self.weight == 0).any():
+            # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
+            pair = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in pair[:4]] + pair[4:]
+        if (self.prob == 1).all():
+            return PairLogps(*pair), weight
+        swapped = [pair[i] for i in (1, 0, 3, 2, 5, 4)]
+        both = (xp.concat([part, other], axis=-1) for part, other in zip(pair, swapped, strict=True))
+        return PairLogps(*both), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+
+    def to_feedback(self) -> Feedback:
+        """Return both responses of each comparison as single completions: desirable with ``prob``, undesirable with ``1 − prob``.
+
+        Each completion carries the comparison's weight, so that the total weight doubles as the rows do.
+        """
+        prob, weight = np.broadcast_arrays(self.prob, self.weight)
+        prompt, first, second = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
+        return Feedback(
+            np.concatenate([prompt, prompt], axis=-1),
+            np.concatenate([first, second], axis=-1),
+            np.concatenate([prob, 1 - prob], axis=-1),
+            np.concatenate([weight, weight], axis=-1),
+        )

@@ -1,0 +1,99 @@
+"""Rankings: several responses to one prompt, each with a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefsim._validate import as_float_array, as_index_array
+from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.losses.containers import ListLogps
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.worlds.bandit import ContextualBandit
+
+Array = Any
+
+__all__ = ["Rankings"]
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Rankings:
+    """K responses to each prompt with scores, in the ecosystem's columns.
+
+    Parameters
+    ----------
+    prompt
+        Integers ``(n,)``.
+    completions
+        Integers ``(n, K)``.
+    scores
+        ``(n, K)``; higher is better.
+    weight
+        ``(n,)``, >= 0; 1/n unless given.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, an index is negative, or a score or weight is not finite.
+    """
+
+    prompt: np.ndarray
+    completions: np.ndarray
+    scores: np.ndarray
+    weight: np.ndarray
+
+    def __init__(self, prompt: Any, completions: Any, scores: Any, weight: Any = None) -> None:
+        prompt = as_index_array(to_numpy(prompt), "prompt")
+        completions = as_index_array(to_numpy(completions), "completions")
+        scores = as_float_array(to_numpy(scores), "scores")
+        if prompt.ndim != 1 or completions.ndim != 2 or completions.shape[0] != prompt.shape[0]:
+            raise ValueError(f"prompt must be (n,) and completions (n, K), got {prompt.shape} and {completions.shape}")
+        if scores.shape != completions.shape:
+            raise ValueError(f"scores must have the shape of completions {completions.shape}, got {scores.shape}")
+        n = prompt.size
+        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(to_numpy(weight), "weight", ndim=1)
+        check_columns({"weight": weight}, n)
+        if (weight < 0).any():
+            raise ValueError(f"weight must be >= 0, got {weight.min()}")
+        for name, column in {"prompt": prompt, "completions": completions, "scores": scores, "weight": weight}.items():
+            object.__setattr__(self, name, column)
+
+    def __len__(self) -> int:
+        return int(self.prompt.shape[0])
+
+    @classmethod
+    def population(cls, world: ContextualBandit) -> Rankings:
+        """Return every context with all its responses, scored by the reward and weighted by the context's probability."""
+        if world.reward is None or world.batch_shape:
+            raise ValueError("the population of rankings needs one world with a reward (X, Y)")
+        x, y = world.n_contexts, world.n_responses
+        return cls(np.arange(x), np.tile(np.arange(y), (x, 1)), to_numpy(world.reward), to_numpy(world.context_probs))
+
+    @classmethod
+    def sample(cls, world: ContextualBandit, n: int, k: int, *, seed: Seed) -> Rankings:
+        """Draw ``n`` prompts, K distinct responses to each and a Plackett–Luce ranking by the reward (score K − rank)."""
+        if world.reward is None or world.batch_shape:
+            raise ValueError("sampling rankings needs one world with a reward (X, Y)")
+        if not 1 <= k <= world.n_responses:
+            raise ValueError(f"k must lie in [1, {world.n_responses}], got {k}")
+        rng = random_generator(seed)
+        prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
+        completions = np.argsort(rng.random((n, world.n_responses)), axis=-1)[:, :k]
+        noisy = to_numpy(world.reward)[prompt[:, None], completions] + rng.gumbel(size=(n, k))
+        rank = np.argsort(np.argsort(-noisy, axis=-1), axis=-1)
+        return cls(prompt, completions, (k - rank).astype(np.float64))
+
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
+        """Return the log-probabilities of the candidates under ``policy``, ``(n, K)`` in nats."""
+        return (policy.log_prob(np.broadcast_to(self.prompt[:, None], self.completions.shape), self.completions),)
+
+    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type) -> tuple[ListLogps, Array]:
+        """Return what a loss sees and the weight of each value."""
+        if kind is not ListLogps:
+            raise ValueError(f"Rankings feed losses of ListLogps, got a loss of {kind.__name__}")
+        logps = self.log_probs(policy)
+        reference = ref_logps or zeros_like_logps(logps)
+        return ListLogps(logps[0], reference[0], like(self.scores, logps[0])), like(self.weight, logps[0])

@@ -1,0 +1,140 @@
+r"""The f-divergences of the field, each by its generator, its derivative and the derivative's inverse.
+
+With :math:`u = \pi / \pi_{ref} = e^a`, a divergence is :math:`D_f(\pi \| \pi_{ref}) = E_{\pi_{ref}} f(u)`. A loss needs the *score*
+:math:`f'(e^a)` (constants cancel in pairs), a closed-form optimum needs the inverse of :math:`f'`.
+All functions take log-ratios ``a`` so that nothing overflows before it must.
+
+References
+----------
+Wang et al. 2023, "Beyond Reverse KL", arXiv:2309.16240, table 1. Huang et al. 2024, arXiv:2407.13399 (mixed chi-squared).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefsim._validate import check_choice, check_interval
+from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid
+
+Array = Any
+
+DIVERGENCES = ("reverse_kl", "forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared")
+
+__all__ = ["DIVERGENCES", "derivative_at_one", "divergence_score", "f_divergence", "inverse_derivative"]
+
+
+def check_divergence(divergence: str, alpha: float) -> None:
+    """Raise unless the divergence is known and ``alpha`` lies in (0, 1)."""
+    check_choice(DIVERGENCES, divergence=divergence)
+    check_interval(alpha=alpha, low=0.0, high=1.0, closed="neither")
+
+
+def divergence_score(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+    r"""Return :math:`f'(e^a)` up to a constant that cancels between two responses.
+
+    Parameters
+    ----------
+    log_ratio
+        ``a = log π − log π_ref`` in nats, any shape.
+    divergence
+        ``"reverse_kl"`` (score ``a``), ``"forward_kl"`` (``−e^{−a}``), ``"jensen_shannon"`` (``log σ(a)``),
+        ``"alpha"`` (``(1 − e^{−αa})/α``) or ``"mixed_chi_squared"`` (``a + e^a``).
+    alpha
+        Order of the alpha divergence, in (0, 1): 0 is the limit of the reverse, 1 that of the forward KL.
+    """
+    check_divergence(divergence, alpha)
+    if divergence == "reverse_kl":
+        return log_ratio
+    if divergence == "forward_kl":
+        return -bounded_exp(-log_ratio)
+    if divergence == "jensen_shannon":
+        return log_sigmoid(log_ratio)
+    if divergence == "mixed_chi_squared":
+        return log_ratio + bounded_exp(log_ratio)
+    return _scaled_expm1(log_ratio, alpha)
+
+
+def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
+    r"""Return :math:`(1 - e^{-\alpha a})/\alpha`: exact as ``alpha → 0``, continued by a tangent where it overflows."""
+    xp = array_namespace(log_ratio)
+    exponent = -alpha * log_ratio
+    moderate = exponent < 1.0
+    near = xp.where(moderate, exponent, xp.zeros_like(exponent))
+    far = xp.where(moderate, xp.ones_like(exponent), exponent)
+    return -xp.where(moderate, xp.expm1(near), bounded_exp(far) - 1.0) / alpha
+
+
+def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+    r"""Return :math:`D_f(p \| q) = \sum_y q_y f(p_y / q_y)` along the last axis, in nats.
+
+    ``logq`` must be finite wherever ``logp`` is; entries with ``q = 0`` carry nothing. Jensen–Shannon is the un-halved form,
+    ``KL(p‖m) + KL(q‖m)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+    >>> [round(float(f_divergence(p, q, d)), 6) for d in ("reverse_kl", "forward_kl", "jensen_shannon")]
+    [0.143841, 0.130812, 0.067642]
+    """
+    check_divergence(divergence, alpha)
+    xp = array_namespace(logp, logq)
+    supported = xp.isfinite(logq)
+    logq_safe = xp.where(supported, logq, xp.zeros_like(logq))
+    a = xp.where(supported, logp - logq_safe, xp.zeros_like(logp))
+    u = xp.exp(a)
+    ua = u * xp.where(xp.isfinite(a), a, xp.zeros_like(a))
+    if divergence == "reverse_kl":
+        f = ua - u + 1.0
+    elif divergence == "forward_kl":
+        f = -a + u - 1.0
+    elif divergence == "jensen_shannon":
+        f = ua - (u + 1.0) * (xp.log1p(u) - math.log(2.0))
+    elif divergence == "alpha":
+        # u·score − (u − 1) with u·score kept finite at u = 0, where it tends to 0 for alpha < 1.
+        tilted = xp.where(u > 0, u - xp.exp((1.0 - alpha) * xp.where(u > 0, a, xp.zeros_like(a))), xp.zeros_like(u)) / alpha
+        f = (tilted - (u - 1.0)) / (1.0 - alpha)
+    else:
+        f = ua - u + 0.5 * u**2 + 0.5
+    return xp.sum(xp.where(supported, xp.exp(logq_safe) * f, xp.zeros_like(f)), axis=-1)
+
+
+def derivative_at_one(divergence: str) -> float:
+    """Return ``f'(1)`` of the full derivative that :func:`inverse_derivative` inverts."""
+    return {"reverse_kl": 1.0, "forward_kl": -1.0, "jensen_shannon": 0.0, "alpha": 0.0, "mixed_chi_squared": 1.0}[divergence]
+
+
+def derivative(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+    """Return the full ``f'(e^a)``, constants included (arXiv:2309.16240, table 1)."""
+    constant = {"reverse_kl": 1.0, "jensen_shannon": math.log(2.0)}.get(divergence, 0.0)
+    return divergence_score(log_ratio, divergence, alpha=alpha) + constant
+
+
+def inverse_derivative(v: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+    r"""Return the log-ratio ``a`` with :math:`f'(e^a) = v`; ``+inf`` where ``v`` lies above the range of ``f'``."""
+    xp = array_namespace(v)
+    if divergence == "reverse_kl":
+        return v - 1.0
+    if divergence == "mixed_chi_squared":
+        return _log_wright_omega(v)
+    room = {"forward_kl": -v, "jensen_shannon": 2.0 - xp.exp(v), "alpha": 1.0 - alpha * v}[divergence]
+    inside = room > 0
+    log_room = xp.log(xp.where(inside, room, xp.ones_like(room)))
+    if divergence == "forward_kl":
+        a = -log_room
+    elif divergence == "jensen_shannon":
+        a = v - log_room
+    else:
+        a = -xp.log1p(xp.where(inside, -alpha * v, xp.zeros_like(v))) / alpha
+    return xp.where(inside, a, xp.full_like(v, math.inf))
+
+
+def _log_wright_omega(v: Array) -> Array:
+    """Solve ``a + e^a = v`` by Newton from the right of the root, where it converges monotonically."""
+    xp = array_namespace(v)
+    a = xp.where(v > 1, xp.log(xp.where(v > 1, v, xp.ones_like(v))), v)
+    for _ in range(12):
+        u = xp.exp(a)
+        a = a - (a + u - v) / (1.0 + u)
+    return a

@@ -1,0 +1,275 @@
+"""Losses on compared pairs: a link of an implicit-reward margin, one value per pair, no reduction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import check_choice, check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.divergences import divergence_score
+from prefsim.losses.containers import PairLogps
+from prefsim.numerics import array_namespace, log_sigmoid
+
+Array = Any
+
+__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft_logistic"]
+
+
+def log_ratios(logps: PairLogps) -> tuple[Array, Array]:
+    r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats, after checking the shapes."""
+    check_same_shape(**{name: value for name, value in logps._asdict().items() if value is not None})
+    return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
+
+
+def reward_margin(logps: PairLogps) -> Array:
+    r"""Return the implicit-reward margin over β, :math:`h = \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}`."""
+    chosen, rejected = log_ratios(logps)
+    return chosen - rejected
+
+
+def soft_logistic(margin: Array, target: float | Array) -> Array:
+    r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
+
+    One function for plain (t = 1), conservative (1 − ε), robust ((1 − ε)/(1 − 2ε)) and soft-label (t = p) logistic losses.
+    """
+    if isinstance(target, int | float) and target == 1:
+        return -log_sigmoid(margin)
+    return -target * log_sigmoid(margin) - (1 - target) * log_sigmoid(-margin)
+
+
+def _scored_length(length: Array | None, name: str) -> Array:
+    if length is None:
+        raise ValueError(f"{name} is needed for a per-token mean, got None; pass the number of scored tokens of each sequence")
+    return length
+
+
+def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
+    r"""Negative log-likelihood of the chosen response, :math:`-\log\pi(y_w)`, one value per pair.
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n)``, nats.
+    reduction
+        ``"sum"`` over the tokens of the sequence or their ``"mean"`` (needs ``chosen_length``).
+    """
+    check_choice(("sum", "mean"), reduction=reduction)
+    if reduction == "sum":
+        return -logps.chosen
+    return -logps.chosen / _scored_length(logps.chosen_length, "chosen_length")
+
+
+def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+    r"""Direct preference optimization loss, one value per pair.
+
+    .. math:: -(1-\epsilon)\log\sigma(\beta h) - \epsilon\log\sigma(-\beta h)
+
+    with the implicit reward margin ``h`` of :func:`reward_margin`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    label_smoothing
+        Assumed label flip rate ε in [0, 0.5); conservative DPO when > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` or ``label_smoothing`` is out of range, or shapes differ.
+
+    References
+    ----------
+    Rafailov et al. 2023, eq. 7, arXiv:2305.18290. Mitchell 2023, "A note on DPO with noisy preferences".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero = np.zeros(1)
+    >>> dpo(PairLogps(np.asarray([-12.5]), np.asarray([-14.0]), np.asarray([-13.0]), np.asarray([-13.5]))).round(8)
+    array([0.64439666])
+    """
+    check_positive(beta=beta)
+    check_interval(label_smoothing=label_smoothing, low=0.0, high=0.5)
+    return soft_logistic(beta * reward_margin(logps), 1 - label_smoothing)
+
+
+def rdpo(logps: PairLogps, *, beta: float = 0.1, flip_rate: float = 0.1) -> Array:
+    r"""Provably robust DPO: unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
+
+    .. math:: \frac{(1-\epsilon)\,\ell(\beta h) - \epsilon\,\ell(-\beta h)}{1-2\epsilon},\qquad \ell(z) = -\log\sigma(z)
+
+    Unbounded below for ε > 0: on separable data the minimiser is at infinity.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    flip_rate
+        Known label flip rate ε in [0, 0.5).
+
+    Returns
+    -------
+    Array ``(..., n)``, nats; may be negative.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or shapes differ.
+
+    References
+    ----------
+    Ray Chowdhury, Kini and Natarajan 2024, eq. 11, arXiv:2403.00409 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
+    return soft_logistic(beta * reward_margin(logps), (1 - flip_rate) / (1 - 2 * flip_rate))
+
+
+def ipo(logps: PairLogps, *, tau: float = 0.1, average: bool = False) -> Array:
+    r"""Identity preference optimisation, :math:`(h - \frac{1}{2\tau})^2`, one value per pair.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    tau
+        Strength of the KL penalty, > 0 (called ``beta`` in TRL).
+    average
+        Divide each log-ratio by its sequence's scored tokens, as TRL does; needs both lengths. The two differ by orders of magnitude.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``tau`` is out of range, shapes differ, or ``average`` lacks lengths.
+
+    References
+    ----------
+    Azar et al. 2023, eq. 17, arXiv:2310.12036.
+    """
+    check_positive(tau=tau)
+    chosen, rejected = log_ratios(logps)
+    if average:
+        chosen = chosen / _scored_length(logps.chosen_length, "chosen_length")
+        rejected = rejected / _scored_length(logps.rejected_length, "rejected_length")
+    return (chosen - rejected - 1 / (2 * tau)) ** 2
+
+
+def hinge(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Hinge loss on the implicit reward, :math:`\max(0, 1 - \beta h)`, one value per pair.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Inverse of the margin in nats, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, or shapes differ.
+
+    References
+    ----------
+    Liu et al. 2023, "hinge-norm", eq. 9, arXiv:2309.06657.
+    """
+    check_positive(beta=beta)
+    slack = 1 - beta * reward_margin(logps)
+    xp = array_namespace(slack)
+    return xp.where(slack > 0, slack, xp.zeros_like(slack))
+
+
+def f_dpo(logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl", alpha: float = 0.5) -> Array:
+    r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))` with :math:`u = \pi/\pi_{ref}`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the divergence penalty, > 0.
+    divergence
+        ``"reverse_kl"`` (DPO), ``"forward_kl"``, ``"jensen_shannon"``, ``"alpha"`` or ``"mixed_chi_squared"`` (χPO).
+    alpha
+        Order of the alpha divergence, in (0, 1); the paper's α, which is one minus TRL's coefficient. Without effect on the others.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or shapes differ.
+
+    References
+    ----------
+    Wang et al. 2023, eq. 8, arXiv:2309.16240. Huang et al. 2024, arXiv:2407.13399 (mixed chi-squared).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    winner = divergence_score(chosen, divergence, alpha=alpha)
+    loser = divergence_score(rejected, divergence, alpha=alpha)
+    return soft_logistic(beta * (winner - loser), 1)
+
+
+def rpo(
+    logps: PairLogps,
+    *,
+    beta: float = 0.1,
+    eta: float = 0.005,
+    reduction: str = "sum",
+    scale_by_beta: bool | None = None,
+) -> Array:
+    r"""Regularised preference optimization: DPO plus η(β) times the SFT loss of the chosen response.
+
+    .. math:: \ell(\beta h) - \eta\beta\log\pi(y_w) \quad\text{(sum)},\qquad
+              \ell(\beta h) - \eta\,\frac{\log\pi(y_w)}{|y_w|} \quad\text{(mean)}
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    eta
+        Weight of the SFT term, >= 0. The two reductions want very different values (0.005 for the sum, 0.2 for the mean).
+    reduction
+        ``"sum"`` or ``"mean"`` over the tokens of the chosen response (the latter needs ``chosen_length``).
+    scale_by_beta
+        Multiply the SFT term by β; unless given, as the authors do: with the sum yes, with the mean no.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, shapes differ, or the mean lacks lengths.
+
+    References
+    ----------
+    Liu et al. 2024, eq. 4.5, arXiv:2405.16436 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_nonnegative(eta=eta)
+    scaled = reduction == "sum" if scale_by_beta is None else scale_by_beta
+    regulariser = sft(logps, reduction=reduction)
+    return soft_logistic(beta * reward_margin(logps), 1) + (eta * beta if scaled else eta) * regulariser

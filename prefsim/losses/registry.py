@@ -1,0 +1,55 @@
+"""Which losses there are and what data each needs, read off the functions themselves."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from prefsim.losses import containers
+
+CONTAINERS = tuple(getattr(containers, name) for name in containers.__all__)
+
+__all__ = ["CONTAINERS", "container_of", "loss_functions"]
+
+
+def container_of(loss: Callable[..., Any]) -> type:
+    """Return the container that ``loss`` takes: the annotation of its first parameter, seen through ``functools.partial``.
+
+    Raises
+    ------
+    ValueError
+        If the first parameter is not annotated with a container of :mod:`prefsim.losses`.
+    """
+    function = loss
+    while isinstance(function, functools.partial):
+        function = function.func
+    parameters = list(inspect.signature(function).parameters)
+    annotation = typing.get_type_hints(function).get(parameters[0]) if parameters else None
+    if annotation not in CONTAINERS:
+        names = ", ".join(c.__name__ for c in CONTAINERS)
+        found = getattr(function, "__name__", repr(function))
+        raise ValueError(f"the first parameter of a loss must be annotated with one of {names}; {found} has {annotation!r}")
+    return annotation
+
+
+def loss_functions() -> dict[str, Callable[..., Any]]:
+    """Return every public loss of :mod:`prefsim.losses` by name: the public functions of a container with keyword-only options."""
+    from prefsim import losses
+
+    found = {}
+    for name in losses.__all__:
+        function = getattr(losses, name)
+        if not inspect.isfunction(function) or name in _HELPERS:
+            continue
+        try:
+            container_of(function)
+        except ValueError:
+            continue
+        found[name] = function
+    return found
+
+
+_HELPERS = frozenset({"log_ratios", "reward_margin"})

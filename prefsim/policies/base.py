@@ -1,0 +1,66 @@
+"""What every in-memory policy offers: a vector of parameters, log-probabilities, samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
+
+Array = Any
+
+__all__ = ["InMemoryPolicy"]
+
+
+class InMemoryPolicy(ABC):
+    """A policy over an enumerable set of responses, differentiable in one vector of parameters.
+
+    ``parameters`` is ``(*batch, D)``; leading axes are independent policies. Policies are values: fitting one gives a new one.
+    """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Array:
+        """All parameters, ``(*batch, D)``."""
+
+    @abstractmethod
+    def with_parameters(self, parameters: Array) -> Self:
+        """Return the same policy with other parameters, in the array library of ``parameters``."""
+
+    @property
+    @abstractmethod
+    def log_probs(self) -> Array:
+        """Log-probabilities of every response to every prompt, ``(*batch, X, Y)``, in nats."""
+
+    @property
+    def probs(self) -> Array:
+        """Probabilities of every response to every prompt, ``(*batch, X, Y)``."""
+        from prefsim.numerics import array_namespace
+
+        table = self.log_probs
+        return array_namespace(table).exp(table)
+
+    def log_prob(self, prompt: Array, response: Array) -> Array:
+        """Return ``log π(response | prompt)`` in nats for integer arrays of one shape (see :func:`prefsim.numerics.gather`)."""
+        from prefsim.numerics import gather
+
+        table = self.log_probs
+        return gather(table, like(prompt, table, integer=True), like(response, table, integer=True))
+
+    def length(self, prompt: Array, response: Array) -> Array:
+        """Return the number of scored tokens of each response; one where a response is a single act."""
+        return like(np.ones(np.broadcast_shapes(np.shape(prompt), np.shape(response))), self.parameters)
+
+    def sample(self, prompt: Array, n: int, seed: Seed) -> Array:
+        """Draw ``n`` responses to each prompt, int64 ``(*prompt.shape, n)``; unbatched policies only.
+
+        The same seed gives the same draws on every backend (inverse transform of NumPy uniforms).
+        """
+        rng = random_generator(seed)
+        cumulative = np.cumsum(to_numpy(self.probs).astype(np.float64), axis=-1)
+        rows = cumulative[to_numpy(prompt)]
+        uniform = rng.random((*rows.shape[:-1], n)) * rows[..., -1:]
+        draws = (uniform[..., :, None] >= rows[..., None, :]).sum(axis=-1)
+        return index_array(draws)

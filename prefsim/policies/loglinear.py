@@ -1,0 +1,70 @@
+"""The log-linear policy: a base policy tilted by a linear function of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from prefsim._validate import as_float_array, check_shape
+from prefsim.backend import asarray, like, to_numpy
+from prefsim.numerics import array_namespace, log_softmax
+from prefsim.policies.base import InMemoryPolicy
+
+Array = Any
+
+__all__ = ["LogLinearPolicy"]
+
+
+@dataclass(frozen=True, eq=False)
+class LogLinearPolicy(InMemoryPolicy):
+    r"""Policy :math:`\pi_\theta(y|x) \propto \pi_0(y|x) \exp\langle\theta, \phi(x, y)\rangle`.
+
+    Parameters
+    ----------
+    weights
+        θ, ``(*batch, d)``.
+    features
+        φ, ``(X, Y, d)``.
+    base_log_probs
+        ``log π_0``, ``(X, Y)`` in nats.
+
+    Examples
+    --------
+    >>> policy = LogLinearPolicy.from_features(np.array([[[0.0], [1.0]]]), weights=[np.log(3.0)])
+    >>> policy.probs
+    array([[0.25, 0.75]])
+    """
+
+    weights: Array
+    features: Array
+    base_log_probs: Array
+
+    @classmethod
+    def from_features(cls, features: Any, *, weights: Any = None, base: InMemoryPolicy | None = None) -> Self:
+        """Return the policy with these features ``(X, Y, d)``, weights (zero unless given) and base policy (uniform unless given)."""
+        features = as_float_array(to_numpy(features), "features", ndim=3)
+        contexts, responses, d = features.shape
+        weights = np.zeros(d) if weights is None else as_float_array(to_numpy(weights), "weights", min_ndim=1)
+        check_shape(weights, "weights", (d,))
+        table = np.full((contexts, responses), -np.log(responses)) if base is None else to_numpy(base.log_probs)
+        check_shape(table, "base.log_probs", (contexts, responses))
+        return cls(asarray(weights), asarray(features), asarray(table))
+
+    @property
+    def parameters(self) -> Array:
+        """θ, ``(*batch, d)``."""
+        return self.weights
+
+    def with_parameters(self, parameters: Array) -> Self:
+        """Return the policy with these weights ``(*batch, d)``."""
+        return replace(self, weights=parameters)
+
+    @property
+    def log_probs(self) -> Array:
+        """Normalised log-probabilities ``(*batch, X, Y)`` in nats."""
+        xp = array_namespace(self.weights)
+        features, base = like(self.features, self.weights), like(self.base_log_probs, self.weights)
+        scores = xp.matmul(xp.reshape(features, (-1, features.shape[-1])), self.weights[..., :, None])[..., 0]
+        return log_softmax(base + xp.reshape(scores, (*self.weights.shape[:-1], *base.shape)))

@@ -1,0 +1,293 @@
+"""One call fits any policy to any loss on any data: ``fit(policy, loss, data, reference=...)``."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from prefsim._validate import check_positive
+from prefsim.backend import to_numpy
+from prefsim.losses.registry import container_of
+from prefsim.numerics import array_namespace
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.solvers.results import ConvergenceWarning
+
+Array = Any
+Loss = Callable[..., Array]
+Penalty = Callable[[Any], Array]
+
+__all__ = ["FitResult", "fit", "gradient_descent", "objective"]
+
+
+class Data(Protocol):
+    """What :func:`fit` needs of a data container."""
+
+    def __len__(self) -> int: ...
+
+    def log_probs(self, policy: Any) -> tuple[Array, ...]:
+        """Return log-probabilities of the rows."""
+        ...
+
+    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Array]:
+        """Return the loss's container and the weight of each value."""
+        ...
+
+
+class FitResult(NamedTuple):
+    """A fitted policy and its certificate.
+
+    Attributes
+    ----------
+    policy
+        The fitted policy, in the array library of the one given.
+    value
+        Objective at the policy: a float, or ``(*batch,)`` for a batch of policies.
+    grad_norm
+        Largest absolute entry of the gradient, recomputed at the policy; shaped like ``value``.
+    converged
+        Whether every ``grad_norm <= tol``.
+    history
+        ``(iterations, 2)``: objective (summed over the batch) and worst gradient, before each step.
+    """
+
+    policy: Any
+    value: Any
+    grad_norm: Any
+    converged: bool
+    history: np.ndarray
+
+
+def objective(
+    policy: InMemoryPolicy, loss: Loss, data: Data, *, reference: InMemoryPolicy | None = None, penalty: Penalty | None = None
+) -> Array:
+    """Return the weighted sum of ``loss`` over ``data`` (plus ``penalty(policy)``): exact where the data are a population.
+
+    Parameters
+    ----------
+    policy
+        An in-memory policy on any backend; with torch the value carries its graph.
+    loss
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``.
+    data
+        Comparisons, Feedback, Rankings or Segments.
+    reference
+        The reference policy; none stands for log-probabilities of zero, which makes a loss reference-free.
+    penalty
+        A further term, a function of the policy with value ``(*batch,)``.
+
+    Returns
+    -------
+    Array ``(*batch,)``.
+    """
+    if len(data) == 0:
+        raise ValueError("data must hold at least one row, got 0")
+    ref_logps = None if reference is None else data.log_probs(_in_library_of(policy, reference))
+    return _objective(policy, loss, data, ref_logps, container_of(loss), penalty)
+
+
+def _objective(policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None) -> Array:
+    container, weight = data.examples(policy, ref_logps, kind)
+    values = loss(container)
+    total = array_namespace(values).sum(weight * values, axis=-1)
+    return total if penalty is None else total + penalty(policy)
+
+
+def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemoryPolicy:
+    from prefsim.backend import like
+
+    return reference.with_parameters(like(reference.parameters, policy.parameters))
+
+
+@functools.singledispatch
+def fit(
+    policy: Any,
+    loss: Loss,
+    data: Data,
+    *,
+    reference: Any = None,
+    penalty: Penalty | None = None,
+    tol: float = 1e-10,
+    max_iterations: int = 500,
+) -> FitResult:
+    """Fit ``policy`` to ``loss`` on ``data``; the optimiser follows the type of the policy.
+
+    In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and deterministically in float64 to
+    ``grad_norm <= tol``: Newton steps where the size allows, quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems,
+    solved in one call.
+
+    Parameters
+    ----------
+    policy
+        Where to start. It is not changed.
+    loss
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its first argument says what it needs.
+    data
+        Comparisons, Feedback, Rankings or Segments.
+    reference
+        The reference policy; none makes the loss reference-free.
+    penalty
+        A further differentiable term, a function of the policy with value ``(*batch,)``.
+    tol
+        Largest absolute gradient entry at which the fit counts as converged, > 0.
+    max_iterations
+        Most optimisation steps.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    TypeError
+        If the policy is of no known type.
+    ValueError
+        If the loss does not fit the data, a hyper-parameter is out of range or the objective is not finite at the start.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``grad_norm`` stays above ``tol``, for instance where the loss is unbounded below or not smooth.
+
+    Examples
+    --------
+    >>> from prefsim import losses
+    >>> from prefsim.data import Comparisons
+    >>> from prefsim.policies import TabularPolicy
+    >>> from prefsim.worlds import ContextualBandit
+    >>> world, reference = ContextualBandit(reward=[[0.0, 1.0]]), TabularPolicy.uniform(1, 2)
+    >>> fit(reference, losses.dpo, Comparisons.population(world, reference), reference=reference).policy.probs.round(6)
+    array([[4.5000e-05, 9.9995e-01]])
+    """
+    raise TypeError(f"fit knows in-memory policies (prefsim.policies) and language models (prefsim.lm), got {type(policy).__name__}")
+
+
+@fit.register
+def _(
+    policy: InMemoryPolicy,
+    loss: Loss,
+    data: Data,
+    *,
+    reference: Any = None,
+    penalty: Penalty | None = None,
+    tol: float = 1e-10,
+    max_iterations: int = 500,
+) -> FitResult:
+    from prefsim.solvers.newton import minimise
+
+    check_positive(tol=tol, max_iterations=max_iterations)
+    problem, start, batch = _torch_problem(policy, loss, data, reference, penalty)
+    result = minimise(problem, start, tol=tol, max_iterations=max_iterations)
+    converged = bool((result.grad_norm <= tol).all())
+    if not converged:
+        worst = float(result.grad_norm.max())
+        warnings.warn(
+            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol = {tol:g}; the loss may have no finite minimiser",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return _fit_result(policy, result.parameters, result.value, result.grad_norm, converged, batch, result.history)
+
+
+def gradient_descent(
+    policy: InMemoryPolicy,
+    loss: Loss,
+    data: Data,
+    *,
+    reference: InMemoryPolicy | None = None,
+    penalty: Penalty | None = None,
+    step: float,
+    iterations: int,
+    tol: float = 1e-10,
+    record: Callable[[Any], Any] | None = None,
+    record_every: int = 1,
+) -> tuple[FitResult, list[Any]]:
+    """Follow plain gradient descent on the exact objective; for claims about the path rather than the minimum.
+
+    Parameters
+    ----------
+    policy, loss, data, reference, penalty, tol
+        As for :func:`fit`.
+    step
+        Step size, > 0.
+    iterations
+        Number of steps.
+    record
+        A function of the current policy (torch arrays, no graph), evaluated before the first and after every ``record_every``-th step.
+
+    Returns
+    -------
+    FitResult and the list of recorded values. No warning is given: the end of a path is no claim of convergence.
+    """
+    import torch
+
+    check_positive(step=step, iterations=iterations, record_every=record_every)
+    problem, theta, batch = _torch_problem(policy, loss, data, reference, penalty)
+    history, recorded = [], []
+
+    def note(parameters: Any) -> None:
+        if record is not None:
+            recorded.append(record(policy.with_parameters(parameters.reshape(*batch, -1))))
+
+    note(theta)
+    for i in range(iterations + 1):
+        theta = theta.detach().requires_grad_(True)
+        value = problem(theta)
+        (gradient,) = torch.autograd.grad(value.sum(), theta)
+        norm = gradient.abs().amax(dim=-1)
+        history.append((float(value.detach().sum()), float(norm.max())))
+        if i == iterations:
+            break
+        theta = theta.detach() - step * gradient
+        if (i + 1) % record_every == 0:
+            note(theta)
+    converged = bool((norm <= tol).all())
+    return _fit_result(policy, theta.detach(), value.detach(), norm, converged, batch, tuple(history)), recorded
+
+
+def _torch_problem(
+    policy: InMemoryPolicy, loss: Loss, data: Data, reference: InMemoryPolicy | None, penalty: Penalty | None
+) -> tuple[Callable[[Array], Array], Array, tuple[int, ...]]:
+    """Return the objective as a function of float64 parameters ``(B, D)``, the start and the policy's batch shape."""
+    import torch
+
+    kind = container_of(loss)
+    if len(data) == 0:
+        raise ValueError("data must hold at least one row, got 0")
+    given = policy.parameters
+    device = given.device if isinstance(given, torch.Tensor) else "cpu"
+    start = torch.as_tensor(given, dtype=torch.float64, device=device).detach()
+    ref_logps = None
+    if reference is not None:
+        with torch.no_grad():
+            as_torch = torch.as_tensor(reference.parameters, dtype=torch.float64, device=device)
+            ref_logps = data.log_probs(reference.with_parameters(as_torch))
+    # The data may carry a batch that the start does not: one start for many problems.
+    with torch.no_grad():
+        value = _objective(policy.with_parameters(start), loss, data, ref_logps, kind, penalty)
+    batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(
+            "the objective must be finite at the start; a policy or reference with zero probability on a row of positive weight makes it infinite"
+        )
+    start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
+
+    def problem(theta: Array) -> Array:
+        return _objective(policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty).reshape(-1)
+
+    return problem, start, batch
+
+
+def _fit_result(
+    policy: InMemoryPolicy, parameters: Array, value: Array, norm: Array, converged: bool, batch: tuple[int, ...], history: Any
+) -> FitResult:
+    from prefsim.backend import like
+
+    fitted = policy.with_parameters(like(parameters.reshape(*batch, -1), policy.parameters))
+    values, norms = to_numpy(value).reshape(batch), to_numpy(norm).reshape(batch)
+    if not batch:
+        return FitResult(fitted, float(values), float(norms), converged, np.asarray(history))
+    return FitResult(fitted, values, norms, converged, np.asarray(history))
