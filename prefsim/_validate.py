@@ -16,16 +16,20 @@ import numpy as np
 __all__ = [
     "as_float_array",
     "as_index_array",
+    "as_mask",
     "check_choice",
+    "check_counts",
     "check_directory",
     "check_discount",
     "check_finite",
+    "check_integer",
     "check_interval",
     "check_known",
     "check_nonnegative",
     "check_positive",
     "check_preference",
     "check_probabilities",
+    "check_rankings",
     "check_same_shape",
     "check_shape",
     "check_unit_interval",
@@ -66,6 +70,13 @@ def check_interval(*, low: float, high: float, closed: str = "left", **named: fl
 def check_discount(discount: float) -> None:
     """Raise unless ``discount`` lies in [0, 1)."""
     check_interval(discount=discount, low=0.0, high=1.0)
+
+
+def check_integer(*, low: int, **named: Any) -> None:
+    """Raise unless every named value is an integer >= ``low``."""
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
 
 
 def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
@@ -128,6 +139,16 @@ def as_index_array(value: Any, name: str, *, size: int | None = None) -> np.ndar
     return array.astype(np.int64)
 
 
+def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
+    """Return ``value`` as a boolean NumPy array ``(..., length)``, or raise."""
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
+    if array.ndim == 0 or array.shape[-1] != length:
+        raise ValueError(f"{name} must have trailing shape ({length}), got {array.shape}")
+    return array
+
+
 def check_finite(array: np.ndarray, name: str) -> None:
     """Raise at the first entry that is NaN or infinite."""
     bad = ~np.isfinite(array)
@@ -183,3 +204,37 @@ def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: 
         *lead, i, j = _first(bad)
         total = array[(*lead, i, j)] + array[(*lead, j, i)]
         raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total!r} at index {(*lead, i, j)}")
+
+
+def check_counts(array: np.ndarray, name: str) -> None:
+    """Raise unless ``array`` is ``(..., n, n)`` of finite counts >= 0 with a zero diagonal (no item meets itself)."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    if array.size and array.min() < 0:
+        bad = array < 0
+        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+    own = np.diagonal(array, axis1=-2, axis2=-1)
+    if own.any():
+        *lead, i = _first(own != 0)
+        raise ValueError(f"{name} must have a zero diagonal: item {i} is compared with itself at index {(*lead, i, i)}")
+
+
+def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
+    """Return ``array`` as int64 ``(m, K)`` rankings of distinct items in ``[0, n_items)`` with -1 filling the ends, or raise."""
+    array = np.asarray(array)
+    if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers of shape (m, K) with K >= 1, got dtype {array.dtype}, shape {array.shape}")
+    array = array.astype(np.int64)
+    bad = (array < -1) | (array >= n_items)
+    if bad.any():
+        raise ValueError(f"{name} must hold items in [0, {n_items}) or -1, got {array[_first(bad)]} at {_where(bad)}")
+    bad = (array[:, 1:] >= 0) & (array[:, :-1] < 0)
+    if bad.any():
+        raise ValueError(f"{name} may hold -1 only after the last item, got an item after -1 in row {_first(bad)[0]}")
+    ordered = np.sort(array, axis=1)
+    bad = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if bad.any():
+        row, column = _first(bad)
+        raise ValueError(f"{name} must not repeat an item, got item {ordered[row, column]} twice in row {row}")
+    return array

@@ -31,7 +31,8 @@ class Backend(NamedTuple):
     dtype: str = "float64"
 
 
-_current: contextvars.ContextVar[Backend] = contextvars.ContextVar("prefsim_backend", default=Backend())
+_DEFAULT = Backend()
+_current: contextvars.ContextVar[Backend] = contextvars.ContextVar("prefsim_backend", default=_DEFAULT)
 
 
 def current_backend() -> Backend:
@@ -106,6 +107,8 @@ def like(value: Any, other: Array, *, integer: bool = False) -> Array:
     if is_torch_array(other):
         import torch
 
+        if isinstance(value, np.ndarray) and not value.flags.writeable:
+            value = value.copy()
         return torch.as_tensor(value, dtype=torch.int64 if integer else other.dtype, device=other.device)
     from array_api_compat import array_namespace
 

@@ -10,16 +10,19 @@ import math
 import random
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefsim._validate import check_positive
-from prefsim.papers import Claim, Verdict
+from prefsim.backend import random_generator
+from prefsim.papers import Claim, Verdict, load, source_file
+from prefsim.parallel import Report, check_jobs, unordered
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ClaimResult", "check_claim"]
+__all__ = ["ClaimResult", "check_claim", "check_papers", "describe_error"]
 
 EXAMPLES = 50
 _LONGEST = 2000  # characters of an instance that are worth reading
@@ -79,7 +82,7 @@ class _Trial:
         except HypothesisException:
             raise  # an instance rejected by assume(), or Hypothesis' own control flow
         except Exception as exception:
-            error, detail = math.inf, _describe(exception)
+            error, detail = math.inf, f"raised {describe_error(exception)}"
             self.exception = self.exception or detail
         self.examples += 1
         self.latest = detail
@@ -98,11 +101,12 @@ def _read(verdict: Any) -> tuple[float, str]:
     return error, str(verdict.detail)
 
 
-def _describe(exception: BaseException) -> str:
+def describe_error(exception: BaseException) -> str:
+    """Return type, message and place of an exception in one line; the place is outside Hypothesis, which only calls."""
     frames = traceback.extract_tb(exception.__traceback__)
-    place = next((f for f in reversed(frames) if "hypothesis" not in f.filename), None)
-    where = f" ({place.filename}:{place.lineno})" if place else ""
-    return f"raised {type(exception).__name__}: {exception}{where}"
+    place = next((f for f in reversed(frames) if "hypothesis" not in Path(f.filename).parts), None)
+    where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
+    return f"{type(exception).__name__}: {' '.join(str(exception).split())}{where}"
 
 
 def _search(strategy: SearchStrategy[Any], condition: Callable[[Any], bool], *, examples: int, seed: int, shrink: int) -> Any:
@@ -128,9 +132,30 @@ def _search(strategy: SearchStrategy[Any], condition: Callable[[Any], bool], *, 
     wanted = settings(
         max_examples=examples, deadline=None, database=None, phases=(Phase.generate, Phase.target, Phase.shrink), print_blob=False
     )
-    with contextlib.suppress(NoSuchExample, Unsatisfiable, _Enough):
+    with _no_local_constants(), contextlib.suppress(NoSuchExample, Unsatisfiable, _Enough):
         find(strategy, bounded, settings=wanted, random=random.Random(seed))
     return found[0] if found else None
+
+
+@contextlib.contextmanager
+def _no_local_constants() -> Iterator[None]:
+    """Keep Hypothesis from mixing constants of our own source into its draws.
+
+    It would collect them from whichever modules happen to be imported, so that an instance would depend on what ran before it
+    and not on the seed alone (and would leave a ``.hypothesis`` folder behind). Versions without this feature need nothing.
+    """
+    from hypothesis.internal.conjecture import providers
+
+    collect, cache = getattr(providers, "_get_local_constants", None), getattr(providers, "CONSTANTS_CACHE", None)
+    if collect is None or cache is None:
+        yield
+        return
+    nothing = providers.Constants()
+    providers._get_local_constants, providers.CONSTANTS_CACHE = lambda: nothing, type(cache)(1024)
+    try:
+        yield
+    finally:
+        providers._get_local_constants, providers.CONSTANTS_CACHE = collect, cache
 
 
 def _aim(error: float) -> None:
@@ -187,9 +212,7 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
     """
     from prefsim.solvers.results import ConvergenceWarning
 
-    check_positive(examples=examples)
-    if not isinstance(examples, int) or not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"examples and seed must be integers, seed >= 0, got examples {examples!r} and seed {seed!r}")
+    _check_plan(examples, seed)
     budget = examples if claim.examples is None else min(examples, claim.examples)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -197,7 +220,16 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
             result = _hold(claim, budget, seed)
             return result if not result.holds or claim.breaks is None else _break(claim, result, budget, seed)
         except Exception as exception:  # of a strategy, or of Hypothesis over a check that is not deterministic
-            return ClaimResult(False, 0, math.inf, claim.tolerance, None if claim.breaks is None else False, _describe(exception))
+            return ClaimResult(
+                False, 0, math.inf, claim.tolerance, None if claim.breaks is None else False, f"raised {describe_error(exception)}"
+            )
+
+
+def _check_plan(examples: int, seed: int) -> None:
+    check_positive(examples=examples)
+    if not isinstance(examples, int):
+        raise ValueError(f"examples must be an integer >= 1, got {examples!r}")
+    random_generator(seed)
 
 
 def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
@@ -258,3 +290,58 @@ def _break(claim: Claim, result: ClaimResult, examples: int, seed: int) -> Claim
         detail = f"no counterexample in {trial.examples} instances that drop an assumption: {worst}, tolerance {claim.tolerance:.3g}"
         return result._replace(holds=False, counterexample_found=False, detail=detail)
     return result._replace(counterexample_found=True, counterexample=_show(instance))
+
+
+def check_papers(
+    slugs: Sequence[str], *, examples: int = EXAMPLES, seed: int = 0, jobs: int = 1, report: Report | None = None
+) -> dict[str, dict[str, ClaimResult]]:
+    """Check every claim of several papers, ``jobs`` at a time; the results do not depend on ``jobs``.
+
+    Parameters
+    ----------
+    slugs
+        The papers.
+    examples, seed
+        As for :func:`check_claim`.
+    jobs
+        Number of processes; -1 for one a core.
+    report
+        Told after each claim how many of all are done, see :class:`prefsim.parallel.Report`.
+
+    Returns
+    -------
+    ``{slug: {claim id: ClaimResult}}``, in the order given. A module that cannot be imported has one failed claim, ``"import"``.
+
+    Raises
+    ------
+    ValueError
+        If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
+    """
+    _check_plan(examples, seed)
+    check_jobs(jobs)
+    results: dict[str, dict[str, ClaimResult]] = {}
+    calls = []
+    for slug in dict.fromkeys(slugs):
+        source_file(slug)
+        results[slug] = {}
+        try:
+            claims = load(slug).claims
+        except Exception as exception:  # one broken module shall not hide the others
+            results[slug]["import"] = ClaimResult(False, 0, math.inf, 0.0, None, f"raised {describe_error(exception)}")
+            continue
+        # An id keeps its place: results come in any order.
+        results[slug] = dict.fromkeys((claim.id for claim in claims), _PENDING)
+        calls += [(slug, index, examples, seed) for index in range(len(claims))]
+    for done, (slug, name, result) in enumerate(unordered(_check_one, calls, jobs=jobs), start=1):
+        results[slug][name] = result
+        if report is not None:
+            report(slug, "claims", done, len(calls))
+    return results
+
+
+_PENDING = ClaimResult(False, 0, math.inf, 0.0, None, "was not checked")
+
+
+def _check_one(slug: str, index: int, examples: int, seed: int, *, report: Report | None) -> tuple[str, str, ClaimResult]:
+    claim = load(slug).claims[index]
+    return slug, claim.id, check_claim(claim, examples=examples, seed=seed)

@@ -34,6 +34,7 @@ __all__ = [
     "card",
     "cards",
     "load",
+    "source_file",
 ]
 
 FAMILIES = ("direct", "nash", "mdp", "theory", "robust", "selfimprove", "plural")
@@ -184,6 +185,19 @@ def all_slugs() -> tuple[str, ...]:
     return tuple(_files())
 
 
+def source_file(slug: str) -> Path:
+    """Return the file of a paper's module.
+
+    Raises
+    ------
+    ValueError
+        If no such paper is known; the closest names are given.
+    """
+    files = _files()
+    check_known(files, paper=slug)
+    return files[slug]
+
+
 def card(slug: str) -> Paper:
     """Return the card of one paper without importing its module.
 
@@ -192,9 +206,7 @@ def card(slug: str) -> Paper:
     ValueError
         If no such paper is known (the closest names are given), or its card is wrong.
     """
-    files = _files()
-    check_known(files, paper=slug)
-    for node in ast.parse(files[slug].read_text(encoding="utf-8")).body:
+    for node in ast.parse(source_file(slug).read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue
         target, call = node.targets[0] if isinstance(node, ast.Assign) else node.target, node.value
@@ -230,16 +242,15 @@ def load(slug: str) -> Module:
     ValueError
         If no such paper is known (the closest names are given), or the module breaks the contract: says where.
     """
-    files = _files()
-    check_known(files, paper=slug)
+    file = source_file(slug)
     module = importlib.import_module(f"{paper_repros.__name__}.{slug}")
     missing = [name for name in ("PAPER", "CLAIMS", "reproduce") if not hasattr(module, name)]
     if missing:
-        raise ValueError(f"{files[slug]} must define PAPER, CLAIMS and reproduce, got no {', '.join(missing)}")
+        raise ValueError(f"{file} must define PAPER, CLAIMS and reproduce, got no {', '.join(missing)}")
     claims = tuple(module.CLAIMS)
     _check_card(module.PAPER, slug)
     _check_claims(claims, slug)
-    return Module(module.PAPER, claims, module.reproduce, files[slug])
+    return Module(module.PAPER, claims, module.reproduce, file)
 
 
 def _check_card(paper: Paper, slug: str) -> None:

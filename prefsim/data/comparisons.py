@@ -9,8 +9,8 @@ import numpy as np
 
 from prefsim._validate import as_float_array, as_index_array, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.data.feedback import Feedback
 from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.data.feedback import Feedback
 from prefsim.losses.containers import PairLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy

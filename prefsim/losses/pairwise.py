@@ -14,9 +14,13 @@ Array = Any
 __all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft_logistic"]
 
 
+def _check_shapes(logps: PairLogps) -> None:
+    check_same_shape(**logps._asdict())
+
+
 def log_ratios(logps: PairLogps) -> tuple[Array, Array]:
     r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats, after checking the shapes."""
-    check_same_shape(**{name: value for name, value in logps._asdict().items() if value is not None})
+    _check_shapes(logps)
     return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
 
 
@@ -53,6 +57,7 @@ def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
         ``"sum"`` over the tokens of the sequence or their ``"mean"`` (needs ``chosen_length``).
     """
     check_choice(("sum", "mean"), reduction=reduction)
+    _check_shapes(logps)
     if reduction == "sum":
         return -logps.chosen
     return -logps.chosen / _scored_length(logps.chosen_length, "chosen_length")
@@ -192,7 +197,7 @@ def hinge(logps: PairLogps, *, beta: float = 0.1) -> Array:
     check_positive(beta=beta)
     slack = 1 - beta * reward_margin(logps)
     xp = array_namespace(slack)
-    return xp.where(slack > 0, slack, xp.zeros_like(slack))
+    return xp.where(slack < 0, xp.zeros_like(slack), slack)
 
 
 def f_dpo(logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl", alpha: float = 0.5) -> Array:

@@ -58,7 +58,7 @@ def kto(
     xp = array_namespace(logps.logp, logps.ref_logp)
     log_ratio = logps.logp - logps.ref_logp
     if reference_point is None:
-        mean = stop_gradient(xp.mean(log_ratio, axis=-1, keepdims=True))
+        mean = stop_gradient(xp.sum(log_ratio, axis=-1, keepdims=True) / max(log_ratio.shape[-1], 1))
         reference_point = xp.where(mean > 0, mean, xp.zeros_like(mean))
     gain = beta * (log_ratio - reference_point)
     # 1 − σ(z) = σ(−z) keeps its digits where σ(z) rounds to one.

@@ -2,6 +2,8 @@
 
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.loglinear import LogLinearPolicy
+from prefsim.policies.network import NetworkPolicy
 from prefsim.policies.tabular import TabularPolicy
+from prefsim.policies.tokens import TokenTreePolicy
 
-__all__ = ["InMemoryPolicy", "LogLinearPolicy", "TabularPolicy"]
+__all__ = ["InMemoryPolicy", "LogLinearPolicy", "NetworkPolicy", "TabularPolicy", "TokenTreePolicy"]

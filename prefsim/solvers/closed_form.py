@@ -90,8 +90,8 @@ def regularised_optimum(
 ) -> RegularisedOptimum:
     r"""Return log-policy, multiplier and residual of :math:`\pi^* = \pi_{ref} (f')^{-1}((r - \lambda)/\beta)`.
 
-    The multiplier is found by bisection between the largest λ at which some response alone would have probability one or more and the smallest at
-    which no response exceeds its reference, a bracket that never leaves the domain of the inverse derivative.
+    The multiplier is found by bisection between the largest λ at which some response alone would have probability one or more and
+    the smallest at which no response exceeds its reference, a bracket that never leaves the domain of the inverse derivative.
     Parameters as for :func:`optimal_policy`, with log-probabilities for the reference.
     """
     check_positive(beta=beta)

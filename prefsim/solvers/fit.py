@@ -116,8 +116,8 @@ def fit(
     """Fit ``policy`` to ``loss`` on ``data``; the optimiser follows the type of the policy.
 
     In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and deterministically in float64 to
-    ``grad_norm <= tol``: Newton steps where the size allows, quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems,
-    solved in one call.
+    ``grad_norm <= tol``: Newton steps where the size allows, quasi-Newton and then Newton–CG beyond. Leading batch axes are
+    independent problems, solved in one call.
 
     Parameters
     ----------
@@ -185,7 +185,8 @@ def _(
     if not converged:
         worst = float(result.grad_norm.max())
         warnings.warn(
-            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol = {tol:g}; the loss may have no finite minimiser",
+            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol = {tol:g}; "
+            "the loss may have no finite minimiser",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -271,7 +272,8 @@ def _torch_problem(
     batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
     if not bool(torch.isfinite(value).all()):
         raise ValueError(
-            "the objective must be finite at the start; a policy or reference with zero probability on a row of positive weight makes it infinite"
+            "the objective must be finite at the start, got an infinite or undefined value; "
+            "a row of positive weight may have probability zero under the policy or the reference"
         )
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
 

@@ -129,7 +129,7 @@ def _dense_step(objective: Objective, theta: Tensor, damping: Tensor, norm: Tens
 
 
 def _conjugate_gradient_step(objective: Objective, theta: Tensor, damping: Tensor, norm: Tensor) -> Tensor:
-    """Truncated conjugate gradients on the Hessian of all problems together, stopped at negative curvature (Steihaug)."""
+    """Run truncated conjugate gradients on the Hessian of all problems together, stopping at negative curvature (Steihaug)."""
     import torch
 
     _, gradient, leaf = _value_and_gradient(objective, theta, graph=True)

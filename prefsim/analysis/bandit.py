@@ -1,0 +1,155 @@
+r"""Exact values of policies in a contextual bandit: expected reward, divergence to the reference, regularised value, sub-optimality.
+
+Policies are given by their log-probabilities ``(..., X, Y)`` in nats (``policy.log_probs``, or a closed form of
+:mod:`prefsim.solvers`); ``-inf`` is probability zero. Every function broadcasts over leading axes, and on torch it carries its graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import check_positive, check_shape
+from prefsim.backend import like
+from prefsim.divergences import f_divergence
+from prefsim.numerics import array_namespace, categorical_kl
+from prefsim.worlds.bandit import ContextualBandit
+
+Array = Any
+
+__all__ = ["divergence_to_reference", "expected_reward", "kl_to_reference", "regularised_value", "suboptimality"]
+
+
+def _over_contexts(per_context: Array, world: ContextualBandit) -> Array:
+    """Return the mean of ``(..., X)`` over the contexts of ``world``: ``(...)``."""
+    xp = array_namespace(per_context)
+    return xp.sum(like(world.context_probs, per_context) * per_context, axis=-1)
+
+
+def _check_table(table: Array, name: str, world: ContextualBandit) -> None:
+    check_shape(table, name, (world.n_contexts, world.n_responses))
+
+
+def _reward_of(world: ContextualBandit, other: Array) -> Array:
+    if world.reward is None:
+        raise ValueError("world must have a reward, got one that is given by its preferences alone")
+    return like(world.reward, other)
+
+
+def expected_reward(log_policy: Array, world: ContextualBandit) -> Array:
+    r"""Return :math:`E_{x\sim\rho} E_{y\sim\pi(\cdot|x)}\, r(x, y)`.
+
+    Parameters
+    ----------
+    log_policy
+        ``(..., X, Y)``, nats.
+    world
+        A bandit with a reward; its leading axes broadcast against the policy's.
+
+    Returns
+    -------
+    Array ``(...)``, in units of the reward.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the world has no reward.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(expected_reward(np.log([[0.25, 0.75]]), ContextualBandit(reward=[[0.0, 2.0]])))
+    1.5
+    """
+    _check_table(log_policy, "log_policy", world)
+    xp = array_namespace(log_policy)
+    return _over_contexts(xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1), world)
+
+
+def kl_to_reference(log_policy: Array, log_reference: Array, world: ContextualBandit) -> Array:
+    r"""Return :math:`E_{x\sim\rho}\,\mathrm{KL}(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))`; swap the policies for the forward KL.
+
+    Parameters
+    ----------
+    log_policy, log_reference
+        ``(..., X, Y)``, nats; the divergence is ``inf`` where the reference lacks support of the policy.
+    world
+        Gives the weights of the contexts.
+
+    Returns
+    -------
+    Array ``(...)``, nats.
+    """
+    _check_table(log_policy, "log_policy", world)
+    _check_table(log_reference, "log_reference", world)
+    return _over_contexts(categorical_kl(log_policy, log_reference), world)
+
+
+def divergence_to_reference(
+    log_policy: Array, log_reference: Array, world: ContextualBandit, *, divergence: str = "reverse_kl", alpha: float = 0.5
+) -> Array:
+    r"""Return :math:`E_{x\sim\rho}\,D_f(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))` for a divergence of :mod:`prefsim.divergences`, in nats."""
+    _check_table(log_policy, "log_policy", world)
+    _check_table(log_reference, "log_reference", world)
+    if divergence == "reverse_kl":
+        return kl_to_reference(log_policy, log_reference, world)
+    return _over_contexts(f_divergence(log_policy, log_reference, divergence, alpha=alpha), world)
+
+
+def regularised_value(
+    log_policy: Array,
+    log_reference: Array,
+    world: ContextualBandit,
+    *,
+    beta: float,
+    divergence: str = "reverse_kl",
+    alpha: float = 0.5,
+) -> Array:
+    r"""Return :math:`J(\pi) = E_\pi r - \beta\,E_x D_f(\pi\,\|\,\pi_{ref})`, what :func:`prefsim.solvers.optimal_policy` maximises.
+
+    Parameters
+    ----------
+    log_policy, log_reference
+        ``(..., X, Y)``, nats.
+    world
+        A bandit with a reward.
+    beta
+        Strength of the penalty, > 0, in units of the reward.
+    divergence, alpha
+        See :func:`prefsim.divergences.divergence_score`.
+
+    Returns
+    -------
+    Array ``(...)``, in units of the reward.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, the world has no reward or a parameter is out of range.
+    """
+    check_positive(beta=beta)
+    penalty = divergence_to_reference(log_policy, log_reference, world, divergence=divergence, alpha=alpha)
+    return expected_reward(log_policy, world) - beta * penalty
+
+
+def suboptimality(log_policy: Array, world: ContextualBandit, *, comparator: Array | None = None) -> Array:
+    r"""Return the reward gap :math:`E_{\pi^\star} r - E_\pi r`.
+
+    Parameters
+    ----------
+    log_policy
+        ``(..., X, Y)``, nats.
+    world
+        A bandit with a reward.
+    comparator
+        Log-probabilities of :math:`\pi^\star`, ``(..., X, Y)``; the best response to every context unless given. A gap to anything else
+        may be negative.
+
+    Returns
+    -------
+    Array ``(...)``, in units of the reward.
+    """
+    value = expected_reward(log_policy, world)
+    if comparator is not None:
+        return expected_reward(comparator, world) - value
+    xp = array_namespace(log_policy)
+    return _over_contexts(xp.max(_reward_of(world, log_policy), axis=-1), world) - value

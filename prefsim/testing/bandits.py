@@ -1,0 +1,117 @@
+"""Hypothesis strategies for bandits, policies with full support and the log-probabilities of compared pairs.
+
+Every strategy shrinks towards the plainest instance: one context, two responses, rewards of zero, a uniform policy.
+
+Examples
+--------
+>>> from hypothesis import given
+>>> from prefsim.solvers import optimal_policy
+>>> @given(bandits_with_reference(), betas())
+... def test_the_optimum_is_a_distribution(instance, beta):
+...     world, reference = instance
+...     assert abs(optimal_policy(world.reward, reference.probs, beta=beta).sum(axis=-1) - 1).max() < 1e-12
+>>> test_the_optimum_is_a_distribution()
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from prefsim.divergences import DIVERGENCES
+from prefsim.losses.containers import PairLogps
+from prefsim.policies.tabular import TabularPolicy
+from prefsim.worlds.bandit import ContextualBandit
+
+__all__ = [
+    "alphas",
+    "bandits",
+    "bandits_with_reference",
+    "betas",
+    "divergences",
+    "flip_rates",
+    "margins",
+    "pair_logps",
+    "policies",
+    "tables",
+]
+
+
+def tables(shape: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]], *, low: float, high: float) -> st.SearchStrategy[np.ndarray]:
+    """Float64 arrays of ``shape`` (or of shapes from a strategy) with entries in ``[low, high]``."""
+    return hnp.arrays(np.float64, shape, elements=st.floats(low, high, allow_subnormal=False), fill=st.nothing())
+
+
+def betas(low: float = 0.05, high: float = 5.0) -> st.SearchStrategy[float]:
+    """Strengths of a penalty in ``[low, high]``, spread evenly over the orders of magnitude."""
+    return st.floats(float(np.log10(low)), float(np.log10(high))).map(lambda exponent: min(max(10.0**exponent, low), high))
+
+
+def flip_rates(low: float = 0.0, high: float = 0.45) -> st.SearchStrategy[float]:
+    """Rates of label flips in ``[low, high]``, below one half."""
+    return st.floats(low, high, allow_subnormal=False)
+
+
+def alphas(low: float = 0.05, high: float = 0.95) -> st.SearchStrategy[float]:
+    """Orders of the alpha divergence, strictly between 0 and 1."""
+    return st.floats(low, high)
+
+
+def divergences() -> st.SearchStrategy[str]:
+    """Names of :data:`prefsim.divergences.DIVERGENCES`."""
+    return st.sampled_from(DIVERGENCES)
+
+
+def margins(limit: float = 50.0, *, size: int | st.SearchStrategy[int] | None = None) -> st.SearchStrategy[np.ndarray]:
+    """Implicit-reward margins in nats, ``(n,)`` with n up to 8 unless ``size`` says otherwise, each in ``[-limit, limit]``."""
+    sizes = st.integers(1, 8) if size is None else st.just(size) if isinstance(size, int) else size
+    return sizes.flatmap(lambda n: tables((n,), low=-limit, high=limit))
+
+
+@st.composite
+def pair_logps(draw: st.DrawFn, *, max_size: int = 6, lowest: float = -60.0, lengths: bool = False) -> PairLogps:
+    """Log-probabilities of up to ``max_size`` compared pairs, policy and reference each in ``[lowest, 0]`` nats; lengths from 1 to 50 tokens."""
+    n = draw(st.integers(1, max_size))
+    columns = [draw(tables((n,), low=lowest, high=0.0)) for _ in range(4)]
+    if not lengths:
+        return PairLogps(*columns)
+    tokens = hnp.arrays(np.int64, n, elements=st.integers(1, 50), fill=st.nothing()).map(lambda count: count.astype(np.float64))
+    return PairLogps(*columns, chosen_length=draw(tokens), rejected_length=draw(tokens))
+
+
+def bandits(
+    *,
+    n_contexts: int | None = None,
+    n_responses: int | None = None,
+    max_contexts: int = 3,
+    max_responses: int = 6,
+    scale: float = 3.0,
+) -> st.SearchStrategy[ContextualBandit]:
+    """Contextual bandits with rewards in ``[-scale, scale]`` and uneven contexts; sizes are drawn unless given."""
+    contexts = st.integers(1, max_contexts) if n_contexts is None else st.just(n_contexts)
+    responses = st.integers(2, max_responses) if n_responses is None else st.just(n_responses)
+
+    def of_shape(shape: tuple[int, int]) -> st.SearchStrategy[ContextualBandit]:
+        weights = tables((shape[0],), low=0.1, high=1.0)
+        return st.builds(
+            lambda reward, weight: ContextualBandit(reward=reward, context_probs=weight / weight.sum()),
+            tables(shape, low=-scale, high=scale),
+            weights,
+        )
+
+    return st.tuples(contexts, responses).flatmap(of_shape)
+
+
+def policies(n_contexts: int, n_responses: int, *, spread: float = 2.0) -> st.SearchStrategy[TabularPolicy]:
+    """Tabular policies with full support: logits in ``[-spread, spread]``, so no ratio of probabilities exceeds ``exp(2 spread)``."""
+    return tables((n_contexts, n_responses), low=-spread, high=spread).map(TabularPolicy.from_logits)
+
+
+def bandits_with_reference(*, spread: float = 2.0, **sizes: float) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+    """A bandit (options as for :func:`bandits`) and a reference policy of its shape with full support."""
+
+    def with_reference(world: ContextualBandit) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+        return st.tuples(st.just(world), policies(world.n_contexts, world.n_responses, spread=spread))
+
+    return bandits(**sizes).flatmap(with_reference)  # type: ignore[arg-type]

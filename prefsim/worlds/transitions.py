@@ -1,0 +1,161 @@
+"""Transition tables: one dense layout, one sparse layout, and the few operations that both share.
+
+Dense tables are ``(..., S, A, S)``. Sparse tables are ``scipy.sparse`` CSR matrices ``(S*A, S)`` whose row ``s * A + a`` holds the
+distribution of the next state: actions run fastest, so that a table of state-action values is a plain reshape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from prefsim._validate import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
+from prefsim.backend import to_numpy
+from prefsim.numerics import array_namespace
+
+Array = Any
+
+__all__ = ["as_csr", "as_transitions", "expected_next", "make_absorbing", "row_pattern", "to_dense", "to_sparse"]
+
+
+def expected_next(transitions: Array, value: Array) -> Array:
+    r"""Return :math:`\sum_{s'} P(s' \mid s, a)\, v(s')`.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``.
+    value
+        ``(*more, *batch, S)``; axes before the batch are shared by one table.
+
+    Returns
+    -------
+    Array ``(*more, *batch, S, A)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stay_or_swap = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    >>> expected_next(stay_or_swap, np.array([3.0, 5.0]))
+    array([[3., 5.],
+           [5., 3.]])
+    """
+    if sp.issparse(transitions):
+        states = transitions.shape[1]
+        if value.ndim == 1:
+            return (transitions @ value).reshape(states, -1)
+        columns = value.reshape(-1, states).T
+        return (transitions @ columns).T.reshape(*value.shape, -1)
+    xp = array_namespace(transitions, value)
+    states, actions = transitions.shape[-3:-1]
+    flat = xp.reshape(transitions, (*transitions.shape[:-3], states * actions, states))
+    product = xp.matmul(flat, value[..., None])[..., 0]
+    return xp.reshape(product, (*product.shape[:-1], states, actions))
+
+
+def as_csr(value: Any, name: str) -> sp.csr_array:
+    """Return a scipy.sparse matrix as a CSR array with sorted columns and finite float64 entries, or raise; duplicates are an error."""
+    rows, columns = value.shape
+    if value.format in ("coo", "csr", "csc"):
+        try:
+            if value.format == "coo":
+                value = sp.coo_array(value)
+                coordinates = value.row.astype(np.int64), value.col.astype(np.int64)
+                if value.nnz and (min(c.min() for c in coordinates) < 0 or coordinates[0].max() >= rows or coordinates[1].max() >= columns):
+                    raise ValueError("an index lies outside the matrix")
+            else:
+                value.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"{name} is not a valid sparse matrix of shape {(rows, columns)}: {error}") from error
+    if value.format == "coo":
+        order = np.lexsort((value.col, value.row))
+        row, column = value.row[order], value.col[order]
+        repeated = (np.diff(row) == 0) & (np.diff(column) == 0)
+        if repeated.any():
+            i = int(np.flatnonzero(repeated)[0])
+            raise ValueError(f"{name} must not hold an entry twice, got row {row[i]}, column {column[i]} more than once")
+    # A copy, so that sorting the columns never touches the caller's matrix.
+    table = sp.csr_array(value, dtype=np.float64, copy=True)
+    table.sort_indices()
+    row = np.repeat(np.arange(rows), np.diff(table.indptr))
+    repeated = (np.diff(row) == 0) & (np.diff(table.indices) == 0)
+    if repeated.any():
+        i = int(np.flatnonzero(repeated)[0])
+        raise ValueError(f"{name} must not hold an entry twice, got row {row[i]}, column {table.indices[i]} more than once")
+    bad = ~np.isfinite(table.data)
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{name} must be finite, got {table.data[i]} in row {row[i]}, column {table.indices[i]}")
+    if table.nnz < np.iinfo(np.int32).max:
+        # Half the index traffic: products with these tables are bound by memory, not arithmetic.
+        table.indices = table.indices.astype(np.int32, copy=False)
+        table.indptr = table.indptr.astype(np.int32, copy=False)
+    return table
+
+
+def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
+    """Return a validated transition table, dense ``(..., S, A, S)`` or CSR ``(S*A, S)``, or raise."""
+    if not sp.issparse(value):
+        table = as_float_array(to_numpy(value), "transitions", min_ndim=3)
+        states, actions, successors = table.shape[-3:]
+        if states != successors or states == 0 or actions == 0:
+            raise ValueError(f"transitions must have shape (..., S, A, S) with S, A >= 1, got {table.shape}")
+        check_probabilities(table, "transitions")
+        return table
+    rows, states = value.shape
+    if states == 0 or rows == 0 or rows % states:
+        raise ValueError(f"sparse transitions must have shape (S*A, S) with S, A >= 1, got {(rows, states)}")
+    table = as_csr(value, "transitions")
+    actions = rows // states
+    if table.nnz and table.data.min() < 0:
+        i = int(np.flatnonzero(table.data < 0)[0])
+        row = int(np.searchsorted(table.indptr, i, side="right") - 1)
+        raise ValueError(f"transitions must be >= 0, got {table.data[i]} at index {(*divmod(row, actions), int(table.indices[i]))}")
+    totals = table.sum(axis=1)
+    bad = np.flatnonzero(np.abs(totals - 1) > PROBABILITY_TOLERANCE)
+    if bad.size:
+        row = int(bad[0])
+        found = f"{float(totals[row])!r} for state {row // actions}, action {row % actions}"
+        raise ValueError(f"transitions must sum to 1 within {PROBABILITY_TOLERANCE:g}, got {found}")
+    return table
+
+
+def make_absorbing(transitions: Any, reward: Any, terminal: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return copies of dense tables in which every terminal state keeps to itself without reward.
+
+    Parameters
+    ----------
+    transitions
+        ``(..., S, A, S)``.
+    reward
+        ``(..., S, A)`` or ``(..., S, A, S)``.
+    terminal
+        ``(..., S)`` booleans, broadcast over the batch.
+    """
+    table, reward, ended = to_numpy(transitions), to_numpy(reward), to_numpy(terminal)
+    stay = np.eye(table.shape[-1])[:, None, :]
+    table = np.where(ended[..., :, None, None], stay, table)
+    per_transition = reward.shape[-3:] == table.shape[-3:] and reward.ndim == table.ndim
+    return table, np.where(ended[..., :, None, None] if per_transition else ended[..., :, None], 0.0, reward)
+
+
+def to_dense(table: sp.csr_array) -> np.ndarray:
+    """Return a CSR table ``(S*A, S)`` as ``(S, A, S)``."""
+    return table.toarray().reshape(table.shape[1], -1, table.shape[1])
+
+
+def to_sparse(table: np.ndarray) -> sp.csr_array:
+    """Return a dense table ``(S, A, S)`` as CSR ``(S*A, S)``."""
+    return as_csr(sp.csr_array(table.reshape(-1, table.shape[-1])), "transitions")
+
+
+def row_pattern(table: sp.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``(columns, values)`` of some rows, each ``(n, k)``, padded with value 0 to the longest of them."""
+    first = table.indptr[rows]
+    length = table.indptr[rows + 1] - first
+    offset = np.arange(max(int(length.max(initial=0)), 1))
+    inside = offset < length[..., None]
+    position = np.where(inside, first[..., None] + offset, 0)
+    return table.indices[position], np.where(inside, table.data[position], 0.0)
