@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from prefsim.numerics import to_numpy
+
 __all__ = [
     "as_float_array",
     "as_index_array",
@@ -22,6 +24,7 @@ __all__ = [
     "check_directory",
     "check_discount",
     "check_finite",
+    "check_full_support",
     "check_integer",
     "check_interval",
     "check_known",
@@ -72,11 +75,13 @@ def check_discount(discount: float) -> None:
     check_interval(discount=discount, low=0.0, high=1.0)
 
 
-def check_integer(*, low: int, **named: Any) -> None:
-    """Raise unless every named value is an integer >= ``low``."""
+def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
+    """Raise unless every named value is an integer >= ``low`` and, if given, <= ``high``."""
     for name, value in named.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
+        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not integer or value < low or (high is not None and value > high):
+            wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
+            raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
 
 
 def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
@@ -114,7 +119,7 @@ def _where(bad: np.ndarray) -> str:
 def as_float_array(value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 0) -> np.ndarray:
     """Return ``value`` as a finite float64 NumPy array, or raise."""
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(to_numpy(value), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers of one rectangular shape, got {type(value).__name__}") from error
     if ndim is not None and array.ndim != ndim:
@@ -125,17 +130,20 @@ def as_float_array(value: Any, name: str, *, ndim: int | None = None, min_ndim: 
     return array
 
 
-def as_index_array(value: Any, name: str, *, size: int | None = None) -> np.ndarray:
-    """Return ``value`` as an int64 NumPy array with entries in ``[0, size)``, or raise."""
-    array = np.asarray(value)
+def as_index_array(value: Any, name: str, *, size: int | None = None, low: int = 0) -> np.ndarray:
+    """Return ``value`` as an int64 NumPy array with entries in ``[low, size)``, or raise."""
+    try:
+        array = to_numpy(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of integers of one rectangular shape, got {type(value).__name__}") from error
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
-    bad = array < 0 if size is None else (array < 0) | (array >= size)
+    bad = array < low if size is None else (array < low) | (array >= size)
     if bad.any():
         top = "" if size is None else f" and < {size}"
-        raise ValueError(f"{name} must be >= 0{top}, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at {_where(bad)}")
+        raise ValueError(f"{name} must be >= {low}{top}, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at {_where(bad)}")
     return array.astype(np.int64)
 
 
@@ -191,6 +199,14 @@ def check_probabilities(array: np.ndarray, name: str, *, tolerance: float = PROB
     if np.any(bad):
         where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
         raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {np.atleast_1d(totals)[_first(np.atleast_1d(bad))]!r} in {where}")
+
+
+def check_full_support(array: np.ndarray, name: str) -> None:
+    """Raise unless every row along the last axis is a distribution without a zero."""
+    check_probabilities(array, name)
+    bad = array <= 0
+    if bad.any():
+        raise ValueError(f"{name} must be > 0 everywhere, got {array[_first(bad)]} at {_where(bad)}")
 
 
 def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: float = PROBABILITY_TOLERANCE) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from prefsim._validate import check_choice
+from prefsim.numerics import to_numpy
 
 Array = Any
 Seed = int | np.random.Generator
@@ -114,16 +115,6 @@ def like(value: Any, other: Array, *, integer: bool = False) -> Array:
 
     xp = array_namespace(other)
     return xp.asarray(to_numpy(value) if is_torch_array(value) else value, dtype=xp.int64 if integer else other.dtype)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """Return any array as a NumPy array on the host, detached from autograd (bfloat16 becomes float32)."""
-    if is_torch_array(value):
-        import torch
-
-        value = value.detach().cpu()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return np.asarray(value)
 
 
 def random_generator(seed: Seed) -> np.random.Generator:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefsim._validate import check_positive
-from prefsim.backend import random_generator
+from prefsim._validate import check_integer
 from prefsim.papers import Claim, Verdict, load, source_file
 from prefsim.parallel import Report, check_jobs, unordered
 
@@ -212,7 +211,8 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
     """
     from prefsim.solvers.results import ConvergenceWarning
 
-    _check_plan(examples, seed)
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
     budget = examples if claim.examples is None else min(examples, claim.examples)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -223,13 +223,6 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
             return ClaimResult(
                 False, 0, math.inf, claim.tolerance, None if claim.breaks is None else False, f"raised {describe_error(exception)}"
             )
-
-
-def _check_plan(examples: int, seed: int) -> None:
-    check_positive(examples=examples)
-    if not isinstance(examples, int):
-        raise ValueError(f"examples must be an integer >= 1, got {examples!r}")
-    random_generator(seed)
 
 
 def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
@@ -317,7 +310,8 @@ def check_papers(
     ValueError
         If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
     """
-    _check_plan(examples, seed)
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
     check_jobs(jobs)
     results: dict[str, dict[str, ClaimResult]] = {}
     calls = []

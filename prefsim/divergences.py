@@ -68,36 +68,51 @@ def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
 def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.5) -> Array:
     r"""Return :math:`D_f(p \| q) = \sum_y q_y f(p_y / q_y)` along the last axis, in nats.
 
-    ``logq`` must be finite wherever ``logp`` is; entries with ``q = 0`` carry nothing. Jensen–Shannon is the un-halved form,
-    ``KL(p‖m) + KL(q‖m)``.
+    Defined for every pair of distributions (``-inf`` is probability zero) and ``inf`` only where the divergence is, or where it exceeds the
+    dtype. Jensen–Shannon is the un-halved form, ``KL(p‖m) + KL(q‖m)``.
 
     Examples
     --------
     >>> import numpy as np
     >>> p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
     >>> [round(float(f_divergence(p, q, d)), 6) for d in ("reverse_kl", "forward_kl", "jensen_shannon")]
-    [0.143841, 0.130812, 0.067642]
+    [0.143841, 0.130812, 0.067644]
     """
     check_divergence(divergence, alpha)
     xp = array_namespace(logp, logq)
-    supported = xp.isfinite(logq)
-    logq_safe = xp.where(supported, logq, xp.zeros_like(logq))
-    a = xp.where(supported, logp - logq_safe, xp.zeros_like(logp))
-    u = xp.exp(a)
-    ua = u * xp.where(xp.isfinite(a), a, xp.zeros_like(a))
+    logp, logq = xp.broadcast_arrays(logp, logq)
+    p, q = xp.exp(logp), xp.exp(logq)
+    shared = xp.isfinite(logp) & xp.isfinite(logq)
+    zero = xp.zeros_like(logp)
+    a = xp.where(shared, logp, zero) - xp.where(shared, logq, zero)
+    # Terms q f(u) with a multiple of u − 1 added to f, so that each is >= 0; written in p, q and a because u alone overflows first.
     if divergence == "reverse_kl":
-        f = ua - u + 1.0
+        terms, at_zero, at_infinity = p * a - p + q, 1.0, math.inf
     elif divergence == "forward_kl":
-        f = -a + u - 1.0
+        terms, at_zero, at_infinity = -q * a + p - q, math.inf, 1.0
     elif divergence == "jensen_shannon":
-        f = ua - (u + 1.0) * (xp.log1p(u) - math.log(2.0))
+        terms = p * (log_sigmoid(a) + math.log(2.0)) + q * (log_sigmoid(-a) + math.log(2.0))
+        at_zero = at_infinity = math.log(2.0)
     elif divergence == "alpha":
-        # u·score − (u − 1) with u·score kept finite at u = 0, where it tends to 0 for alpha < 1.
-        tilted = xp.where(u > 0, u - xp.exp((1.0 - alpha) * xp.where(u > 0, a, xp.zeros_like(a))), xp.zeros_like(u)) / alpha
-        f = (tilted - (u - 1.0)) / (1.0 - alpha)
+        # D_α(p‖q) = D_{1−α}(q‖p): the smaller order of the two does not cancel near its limit.
+        if alpha <= 0.5:
+            terms = (p * _scaled_expm1(a, alpha) - p + q) / (1.0 - alpha)
+        else:
+            terms = (q * _scaled_expm1(-a, 1.0 - alpha) - q + p) / alpha
+        at_zero, at_infinity = 1.0 / (1.0 - alpha), 1.0 / alpha
     else:
-        f = ua - u + 0.5 * u**2 + 0.5
-    return xp.sum(xp.where(supported, xp.exp(logq_safe) * f, xp.zeros_like(f)), axis=-1)
+        squared = xp.exp(xp.where(shared, 2.0 * logp, zero) - xp.where(shared, logq, zero))
+        terms, at_zero, at_infinity = p * a - p + 0.5 * squared + 0.5 * q, 0.5, math.inf
+    terms = xp.where(shared, terms, zero)
+    terms = xp.where(xp.isfinite(logp) & ~shared, _multiple(p, at_infinity), terms)
+    terms = xp.where(xp.isfinite(logq) & ~shared, _multiple(q, at_zero), terms)
+    return xp.sum(terms, axis=-1)
+
+
+def _multiple(x: Array, factor: float) -> Array:
+    """Return ``x * factor`` for positive ``x`` without ``0 * inf``."""
+    xp = array_namespace(x)
+    return xp.full_like(x, math.inf) if math.isinf(factor) else x * factor
 
 
 def derivative_at_one(divergence: str) -> float:

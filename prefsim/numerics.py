@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 
 Array = Any
@@ -31,6 +32,7 @@ __all__ = [
     "softmax",
     "softplus",
     "stop_gradient",
+    "to_numpy",
     "xlogy",
 ]
 
@@ -174,7 +176,6 @@ def normal_log_cdf(x: Array) -> Array:
         import torch
 
         return torch.special.log_ndtr(x)
-    import numpy as np
     from scipy.special import log_ndtr
 
     xp = array_namespace(x)
@@ -214,3 +215,13 @@ def gather(table: Array, row: Array, column: Array) -> Array:
         raise ValueError(f"indices have shape {tuple(index.shape)}; expected (n,) or {batch} followed by any axes")
     picked = xp.take_along_axis(flat, xp.reshape(index, (*batch, -1)), axis=-1)
     return xp.reshape(picked, tuple(index.shape))
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Return any array as a NumPy array on the host, detached from autograd (bfloat16 becomes float32)."""
+    if is_torch_array(value):
+        import torch
+
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefsim import __version__
-from prefsim._validate import check_known
-from prefsim.backend import random_generator, use_backend
+from prefsim._validate import check_integer, check_known
+from prefsim.backend import use_backend
 from prefsim.checking import describe_error
 from prefsim.data.locate import data_folder
 from prefsim.papers import Criterion, Module, Reproduction, Run, all_slugs, load, source_file
@@ -197,7 +197,7 @@ def _prepare(out: Path, slugs: Sequence[str], settings: Settings) -> Path:
     known = all_slugs()
     for slug in slugs:
         check_known(known, paper=slug)
-    random_generator(settings.seed)
+    check_integer(low=0, seed=settings.seed)
     with use_backend(settings.backend, device=settings.device):
         pass
     try:

@@ -263,10 +263,12 @@ def check_extremes(loss: Callable[..., Any]) -> None:
     kind = losses.container_of(loss)
     for setting, dtype, sign in itertools.product(configurations(loss), (torch.float64, torch.float32, torch.bfloat16), (1, -1)):
         container = example(kind, seed=10)
-        container = container._replace(**{
-            name: np.where(np.arange(x.size).reshape(x.shape) % 2 == 0, -1e-6, -1e4) if name != "logits" else sign * 1e4 * np.sign(x)
-            for name, x in ((name, getattr(container, name)) for name in differentiable(container))
-        })
+        container = container._replace(
+            **{
+                name: np.where(np.arange(x.size).reshape(x.shape) % 2 == 0, -1e-6, -1e4) if name != "logits" else sign * 1e4 * np.sign(x)
+                for name, x in ((name, getattr(container, name)) for name in differentiable(container))
+            }
+        )
         if sign < 0 and {"chosen", "rejected"} <= set(container._fields):
             container = container._replace(chosen=container.rejected, rejected=container.chosen)
         elif {"chosen", "rejected"} <= set(container._fields):

@@ -49,14 +49,14 @@ class Comparisons:
 
     def __init__(self, prompt: Any, chosen: Any, rejected: Any, prob: Any = 1.0, weight: Any = None) -> None:
         columns = {
-            "prompt": as_index_array(to_numpy(prompt), "prompt"),
-            "chosen": as_index_array(to_numpy(chosen), "chosen"),
-            "rejected": as_index_array(to_numpy(rejected), "rejected"),
+            "prompt": as_index_array(prompt, "prompt"),
+            "chosen": as_index_array(chosen, "chosen"),
+            "rejected": as_index_array(rejected, "rejected"),
         }
         if columns["prompt"].ndim == 0:
             raise ValueError("prompt must have shape (..., n), got a scalar")
         n = columns["prompt"].shape[-1]
-        prob = as_float_array(to_numpy(prob), "prob")
+        prob = as_float_array(prob, "prob")
         weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
         columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
         columns["weight"] = weight if weight.ndim else np.full(n, float(weight))

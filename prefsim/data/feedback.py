@@ -45,14 +45,14 @@ class Feedback:
 
     def __init__(self, prompt: Any, completion: Any, label: Any, weight: Any = None) -> None:
         columns = {
-            "prompt": as_index_array(to_numpy(prompt), "prompt"),
-            "completion": as_index_array(to_numpy(completion), "completion"),
-            "label": as_float_array(to_numpy(label), "label", min_ndim=1),
+            "prompt": as_index_array(prompt, "prompt"),
+            "completion": as_index_array(completion, "completion"),
+            "label": as_float_array(label, "label", min_ndim=1),
         }
         if columns["prompt"].ndim == 0:
             raise ValueError("prompt must have shape (..., n), got a scalar")
         n = columns["prompt"].shape[-1]
-        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(to_numpy(weight), "weight", min_ndim=1)
+        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(weight, "weight", min_ndim=1)
         columns["weight"] = weight
         check_columns(columns, n)
         check_unit_interval(columns["label"], "label")
@@ -67,12 +67,12 @@ class Feedback:
     @classmethod
     def population(cls, desirable: Any, policy: InMemoryPolicy, *, context_probs: Any = None) -> Feedback:
         """Enumerate every (x, y), weighted by ``ρ(x) π(y|x)``, with its probability ``desirable[x, y]`` of a thumb up."""
-        label = as_float_array(to_numpy(desirable), "desirable", min_ndim=2)
+        label = as_float_array(desirable, "desirable", min_ndim=2)
         table = to_numpy(policy.probs).astype(np.float64)
         if table.shape[-2:] != label.shape[-2:]:
             raise ValueError(f"the policy has shape {table.shape[-2:]}, but desirable has {label.shape[-2:]}")
         x, y = table.shape[-2:]
-        context = np.full(x, 1.0 / x) if context_probs is None else as_float_array(to_numpy(context_probs), "context_probs", ndim=1)
+        context = np.full(x, 1.0 / x) if context_probs is None else as_float_array(context_probs, "context_probs", ndim=1)
         weight = context[:, None] * table
         prompt, completion = np.indices((x, y)).reshape(2, -1)
         return cls(prompt, completion, label.reshape(*label.shape[:-2], -1), weight.reshape(*weight.shape[:-2], -1))
@@ -80,7 +80,7 @@ class Feedback:
     @classmethod
     def sample(cls, desirable: Any, n: int, *, seed: Seed, policy: InMemoryPolicy) -> Feedback:
         """Draw ``n`` prompts uniformly, one completion of each from ``policy`` and one Bernoulli label from ``desirable[x, y]``."""
-        label = as_float_array(to_numpy(desirable), "desirable", ndim=2)
+        label = as_float_array(desirable, "desirable", ndim=2)
         check_unit_interval(label, "desirable")
         rng = random_generator(seed)
         prompt = rng.integers(label.shape[0], size=n)

@@ -46,15 +46,15 @@ class Rankings:
     weight: np.ndarray
 
     def __init__(self, prompt: Any, completions: Any, scores: Any, weight: Any = None) -> None:
-        prompt = as_index_array(to_numpy(prompt), "prompt")
-        completions = as_index_array(to_numpy(completions), "completions")
-        scores = as_float_array(to_numpy(scores), "scores")
+        prompt = as_index_array(prompt, "prompt")
+        completions = as_index_array(completions, "completions")
+        scores = as_float_array(scores, "scores")
         if prompt.ndim != 1 or completions.ndim != 2 or completions.shape[0] != prompt.shape[0]:
             raise ValueError(f"prompt must be (n,) and completions (n, K), got {prompt.shape} and {completions.shape}")
         if scores.shape != completions.shape:
             raise ValueError(f"scores must have the shape of completions {completions.shape}, got {scores.shape}")
         n = prompt.size
-        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(to_numpy(weight), "weight", ndim=1)
+        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(weight, "weight", ndim=1)
         check_columns({"weight": weight}, n)
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")

@@ -44,9 +44,9 @@ class LogLinearPolicy(InMemoryPolicy):
     @classmethod
     def from_features(cls, features: Any, *, weights: Any = None, base: InMemoryPolicy | None = None) -> Self:
         """Return the policy with these features ``(X, Y, d)``, weights (zero unless given) and base policy (uniform unless given)."""
-        features = as_float_array(to_numpy(features), "features", ndim=3)
+        features = as_float_array(features, "features", ndim=3)
         contexts, responses, d = features.shape
-        weights = np.zeros(d) if weights is None else as_float_array(to_numpy(weights), "weights", min_ndim=1)
+        weights = np.zeros(d) if weights is None else as_float_array(weights, "weights", min_ndim=1)
         check_shape(weights, "weights", (d,))
         table = np.full((contexts, responses), -np.log(responses)) if base is None else to_numpy(base.log_probs)
         check_shape(table, "base.log_probs", (contexts, responses))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim._validate import as_float_array
-from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator
 from prefsim.numerics import log_softmax
 from prefsim.policies.base import InMemoryPolicy
 
@@ -42,7 +42,7 @@ class NetworkPolicy(InMemoryPolicy):
         import torch
 
         vector = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
-        features = torch.as_tensor(as_float_array(to_numpy(inputs), "inputs", ndim=2), dtype=vector.dtype, device=vector.device)
+        features = torch.as_tensor(as_float_array(inputs, "inputs", ndim=2), dtype=vector.dtype, device=vector.device)
         return cls(module, features, vector)
 
     @classmethod
@@ -51,7 +51,7 @@ class NetworkPolicy(InMemoryPolicy):
         import torch
 
         rng = random_generator(seed)
-        features = as_float_array(to_numpy(inputs), "inputs", ndim=2)
+        features = as_float_array(inputs, "inputs", ndim=2)
         sizes = [features.shape[1], *hidden, n_responses]
         layers: list[Any] = []
         for fan_in, fan_out in itertools.pairwise(sizes):

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim._validate import as_float_array, check_probabilities
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, random_generator
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 
@@ -44,7 +44,7 @@ class TabularPolicy(InMemoryPolicy):
     @classmethod
     def from_probs(cls, probs: Any) -> Self:
         """Return the policy with these probabilities ``(..., X, Y)``; every row must sum to one within 1e-9."""
-        table = as_float_array(to_numpy(probs), "probs", min_ndim=2)
+        table = as_float_array(probs, "probs", min_ndim=2)
         check_probabilities(table, "probs")
         with np.errstate(divide="ignore"):
             return cls(asarray(np.log(table)))
@@ -52,7 +52,7 @@ class TabularPolicy(InMemoryPolicy):
     @classmethod
     def from_logits(cls, logits: Any) -> Self:
         """Return the policy with these finite logits ``(..., X, Y)``."""
-        return cls(asarray(as_float_array(to_numpy(logits), "logits", min_ndim=2)))
+        return cls(asarray(as_float_array(logits, "logits", min_ndim=2)))
 
     @classmethod
     def uniform(cls, n_contexts: int, n_responses: int) -> Self:

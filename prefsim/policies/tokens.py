@@ -62,7 +62,7 @@ class TokenTreePolicy(InMemoryPolicy):
         ValueError
             If a row is no distribution. A prefix of probability zero gets uniform next tokens, which no sequence probability sees.
         """
-        table = as_float_array(to_numpy(probs), "probs", ndim=2)
+        table = as_float_array(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
         check_probabilities(table, "probs")
         mass = np.zeros((table.shape[0], tree.n_nodes * tree.vocabulary_size))

@@ -10,7 +10,7 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from prefsim._validate import as_float_array, as_index_array, check_counts, check_finite, check_nonnegative, check_positive
+from prefsim._validate import as_float_array, as_index_array, check_counts, check_finite, check_integer, check_nonnegative, check_positive
 from prefsim.backend import asarray, to_numpy
 from prefsim.numerics import log_sigmoid, sigmoid
 from prefsim.solvers.choice_newton import Derivatives, log_odds_start, maximise
@@ -84,13 +84,13 @@ def count_matrix(chosen: Any, rejected: Any, n_items: int, weight: Any = None, *
     array([[0., 2.],
            [1., 0.]])
     """
-    check_positive(n_items=n_items)
-    chosen = as_index_array(to_numpy(chosen), "chosen", size=n_items)
-    rejected = as_index_array(to_numpy(rejected), "rejected", size=n_items)
+    check_integer(low=1, n_items=n_items)
+    chosen = as_index_array(chosen, "chosen", size=n_items)
+    rejected = as_index_array(rejected, "rejected", size=n_items)
     if chosen.ndim != 1 or chosen.shape != rejected.shape:
         raise ValueError(f"chosen and rejected must have one shape (m,), got {chosen.shape} and {rejected.shape}")
     if weight is not None:
-        weight = as_float_array(to_numpy(weight), "weight")
+        weight = as_float_array(weight, "weight")
         if weight.shape != chosen.shape:
             raise ValueError(f"weight must have the shape of chosen {chosen.shape}, got {weight.shape}")
         if (weight < 0).any():
@@ -116,8 +116,8 @@ def fit_bradley_terry(counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, ma
     Parameters
     ----------
     counts
-        ``(..., n, n)`` or a ``scipy.sparse`` ``(n, n)``: how often (or with what total weight) item i was preferred to item j. Fractions are
-        fine: ``weight * preference`` with a zero diagonal fits the model to a population.
+        ``(..., n, n)`` or a ``scipy.sparse`` ``(n, n)``: how often (or with what total weight) item i was preferred to item j.
+        Fractions are fine: ``weight * preference`` with a zero diagonal fits the model to a population.
     ridge
         Precision λ >= 0 of a normal prior on the rewards, in comparisons; with λ > 0 the maximum always exists.
     tol
@@ -150,16 +150,17 @@ def fit_bradley_terry(counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, ma
     >>> result.reward.round(6), bool(result.converged)
     (array([ 0.549306, -0.549306]), True)
     """
-    check_nonnegative(ridge=ridge, max_iter=max_iter)
+    check_nonnegative(ridge=ridge)
+    check_integer(low=1, max_iter=max_iter)
     check_positive(tol=tol)
     model = _sparse_pairs(counts, ridge) if scipy.sparse.issparse(counts) else _dense_pairs(counts, ridge)
-    run = maximise(
-        model, log_odds_start(model.wins, model.comparisons), tol=tol, max_iter=int(max_iter), max_products=model.max_products
-    )
+    run = maximise(model, log_odds_start(model.wins, model.comparisons), tol=tol, max_iter=int(max_iter), max_products=model.max_products)
     if not run.converged.all():
         worst = np.max(np.abs(run.gradient))
         warnings.warn(
-            f"fit_bradley_terry stopped after {run.iterations} steps with a gradient of {worst:.3g} comparisons", ConvergenceWarning, stacklevel=2
+            f"fit_bradley_terry stopped after {run.iterations} steps with a gradient of {worst:.3g} comparisons",
+            ConvergenceWarning,
+            stacklevel=2,
         )
     return BradleyTerryResult(
         asarray(run.reward), model.log_likelihood(run.reward), np.max(np.abs(run.gradient), axis=-1), run.iterations, run.converged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import check_positive, check_probabilities
+from prefsim._validate import check_finite, check_positive, check_probabilities, check_shape
 from prefsim.backend import to_numpy
 from prefsim.divergences import check_divergence, derivative, derivative_at_one, inverse_derivative
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
@@ -62,7 +62,8 @@ def optimal_policy(reward: Array, reference: Array, *, beta: float, divergence: 
     Raises
     ------
     ValueError
-        If ``beta``, ``divergence`` or ``alpha`` is out of range, or a row of ``reference`` is no distribution.
+        If ``beta``, ``divergence`` or ``alpha`` is out of range, ``reward`` is not finite, a row of ``reference`` is no distribution or the
+        two have different numbers of responses.
 
     References
     ----------
@@ -75,6 +76,8 @@ def optimal_policy(reward: Array, reference: Array, *, beta: float, divergence: 
     array([0.78439876, 0.17313851, 0.04246273])
     """
     check_probabilities(to_numpy(reference), "reference", tolerance=1e-9 if _is_double(reference) else 1e-5)
+    check_shape(reward, "reward", (reference.shape[-1],))
+    check_finite(to_numpy(reward), "reward")
     xp = array_namespace(reward, reference)
     positive = reference > 0
     ref_log_probs = xp.where(positive, xp.log(xp.where(positive, reference, xp.ones_like(reference))), -xp.inf)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from prefsim._validate import as_float_array, check_choice, check_nonnegative, check_positive, check_rankings
+from prefsim._validate import as_float_array, check_choice, check_integer, check_nonnegative, check_positive, check_rankings
 from prefsim.backend import asarray, to_numpy
 from prefsim.solvers.bradley_terry import RATIO_RANGE
 from prefsim.solvers.choice_newton import Derivatives, log_odds_start, maximise
@@ -97,11 +97,13 @@ def fit_plackett_luce(
     >>> result.reward.round(4), result.converged
     (array([ 0.7829, -0.3915, -0.3915]), True)
     """
-    check_positive(n_items=n_items, tol=tol)
-    check_nonnegative(ridge=ridge, max_iter=max_iter)
+    check_integer(low=1, n_items=n_items)
+    check_positive(tol=tol)
+    check_nonnegative(ridge=ridge)
+    check_integer(low=1, max_iter=max_iter)
     check_choice(("absent", "below"), unranked=unranked)
     order = check_rankings(to_numpy(rankings), "rankings", n_items)
-    weight = np.ones(order.shape[0]) if weight is None else as_float_array(to_numpy(weight), "weight", ndim=1)
+    weight = np.ones(order.shape[0]) if weight is None else as_float_array(weight, "weight", ndim=1)
     if weight.shape != order.shape[:1] or (weight < 0).any():
         raise ValueError(f"weight must be >= 0 with shape {order.shape[:1]}, got shape {weight.shape}, smallest {weight.min(initial=0.0)}")
     listed = (order >= 0).sum(axis=1)
@@ -119,7 +121,9 @@ def fit_plackett_luce(
     grad_norm = float(np.max(np.abs(run.gradient)))
     if not run.converged:
         warnings.warn(
-            f"fit_plackett_luce stopped after {run.iterations} steps with a gradient of {grad_norm:.3g} choices", ConvergenceWarning, stacklevel=2
+            f"fit_plackett_luce stopped after {run.iterations} steps with a gradient of {grad_norm:.3g} choices",
+            ConvergenceWarning,
+            stacklevel=2,
         )
     return PlackettLuceResult(asarray(run.reward), model.log_likelihood(run.reward), grad_norm, run.iterations, bool(run.converged))
 

@@ -85,7 +85,9 @@ def check_win_graphs(wins: np.ndarray) -> None:
     bad = (label != label[:, :1]).any(axis=-1)
     if bad.any():
         index = tuple(int(i) for i in members[bad.argmax()])
-        check_win_graph(scipy.sparse.csr_array(wins[index] > 0), where=f" in member {index[0] if len(index) == 1 else index}" if batch else "")
+        check_win_graph(
+            scipy.sparse.csr_array(wins[index] > 0), where=f" in member {index[0] if len(index) == 1 else index}" if batch else ""
+        )
 
 
 def _all_reached(edges: np.ndarray) -> np.ndarray:
@@ -96,4 +98,4 @@ def _all_reached(edges: np.ndarray) -> np.ndarray:
         reached = np.where((reached @ edges > 0) | (reached > 0), 1.0, 0.0)
         if reached.all():
             break
-    return reached.all(axis=(-2, -1))
+    return np.asarray(reached.all(axis=(-2, -1)))

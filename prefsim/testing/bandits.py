@@ -71,13 +71,13 @@ def margins(limit: float = 50.0, *, size: int | st.SearchStrategy[int] | None = 
 
 @st.composite
 def pair_logps(draw: st.DrawFn, *, max_size: int = 6, lowest: float = -60.0, lengths: bool = False) -> PairLogps:
-    """Log-probabilities of up to ``max_size`` compared pairs, policy and reference each in ``[lowest, 0]`` nats; lengths from 1 to 50 tokens."""
+    """Log-probabilities of up to ``max_size`` compared pairs, each in ``[lowest, 0]`` nats; with ``lengths`` also 1 to 50 tokens each."""
     n = draw(st.integers(1, max_size))
-    columns = [draw(tables((n,), low=lowest, high=0.0)) for _ in range(4)]
+    chosen, rejected, ref_chosen, ref_rejected = (draw(tables((n,), low=lowest, high=0.0)) for _ in range(4))
     if not lengths:
-        return PairLogps(*columns)
+        return PairLogps(chosen, rejected, ref_chosen, ref_rejected)
     tokens = hnp.arrays(np.int64, n, elements=st.integers(1, 50), fill=st.nothing()).map(lambda count: count.astype(np.float64))
-    return PairLogps(*columns, chosen_length=draw(tokens), rejected_length=draw(tokens))
+    return PairLogps(chosen, rejected, ref_chosen, ref_rejected, draw(tokens), draw(tokens))
 
 
 def bandits(
@@ -109,7 +109,7 @@ def policies(n_contexts: int, n_responses: int, *, spread: float = 2.0) -> st.Se
 
 
 def bandits_with_reference(*, spread: float = 2.0, **sizes: float) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
-    """A bandit (options as for :func:`bandits`) and a reference policy of its shape with full support."""
+    """Pairs of a bandit (options as for :func:`bandits`) and a reference policy of its shape with full support."""
 
     def with_reference(world: ContextualBandit) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
         return st.tuples(st.just(world), policies(world.n_contexts, world.n_responses, spread=spread))

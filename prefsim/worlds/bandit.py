@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._validate import as_float_array, check_preference, check_probabilities, check_shape
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, random_generator
 from prefsim.numerics import sigmoid
 
 Array = Any
@@ -79,10 +79,10 @@ class ContextualBandit:
         if reward is None and preference is None:
             raise ValueError("ContextualBandit needs a reward (..., X, Y) or a preference (..., X, Y, Y), got neither")
         if reward is not None:
-            reward = as_float_array(to_numpy(reward), "reward", min_ndim=2)
+            reward = as_float_array(reward, "reward", min_ndim=2)
             contexts, responses = reward.shape[-2:]
         if preference is not None:
-            preference = as_float_array(to_numpy(preference), "preference", min_ndim=3)
+            preference = as_float_array(preference, "preference", min_ndim=3)
             check_preference(preference)
             if reward is None:
                 contexts, responses = preference.shape[-3:-1]
@@ -93,11 +93,11 @@ class ContextualBandit:
             raise ValueError(f"a bandit needs at least one context and one response, got {contexts} and {responses}")
         if context_probs is None:
             context_probs = np.full(contexts, 1.0 / contexts)
-        context_probs = as_float_array(to_numpy(context_probs), "context_probs", ndim=1)
+        context_probs = as_float_array(context_probs, "context_probs", ndim=1)
         check_shape(context_probs, "context_probs", (contexts,))
         check_probabilities(context_probs, "context_probs")
         if features is not None:
-            features = as_float_array(to_numpy(features), "features", min_ndim=3)
+            features = as_float_array(features, "features", min_ndim=3)
             check_shape(features, "features", (contexts, responses, None))
         object.__setattr__(self, "reward", None if reward is None else asarray(reward))
         object.__setattr__(self, "preference", asarray(preference))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._validate import as_float_array, check_probabilities, check_shape
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, random_generator
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
@@ -76,13 +76,13 @@ class TokenTree:
         object.__setattr__(self, "end_token", end_token)
         contexts = 1
         if reward is not None:
-            reward = as_float_array(to_numpy(reward), "reward", ndim=2)
+            reward = as_float_array(reward, "reward", ndim=2)
             check_shape(reward, "reward", (None, count))
             contexts = reward.shape[0]
             reward = asarray(reward)
         elif context_probs is not None:
             contexts = len(context_probs)
-        probs = np.full(contexts, 1.0 / contexts) if context_probs is None else as_float_array(to_numpy(context_probs), "context_probs")
+        probs = np.full(contexts, 1.0 / contexts) if context_probs is None else as_float_array(context_probs, "context_probs")
         check_shape(probs, "context_probs", (contexts,))
         check_probabilities(probs, "context_probs")
         object.__setattr__(self, "reward", reward)

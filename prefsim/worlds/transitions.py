@@ -58,26 +58,23 @@ def expected_next(transitions: Array, value: Array) -> Array:
 def as_csr(value: Any, name: str) -> sp.csr_array:
     """Return a scipy.sparse matrix as a CSR array with sorted columns and finite float64 entries, or raise; duplicates are an error."""
     rows, columns = value.shape
-    if value.format in ("coo", "csr", "csc"):
-        try:
-            if value.format == "coo":
-                value = sp.coo_array(value)
-                coordinates = value.row.astype(np.int64), value.col.astype(np.int64)
-                if value.nnz and (min(c.min() for c in coordinates) < 0 or coordinates[0].max() >= rows or coordinates[1].max() >= columns):
-                    raise ValueError("an index lies outside the matrix")
-            else:
-                value.check_format(full_check=True)
-        except ValueError as error:
-            raise ValueError(f"{name} is not a valid sparse matrix of shape {(rows, columns)}: {error}") from error
-    if value.format == "coo":
-        order = np.lexsort((value.col, value.row))
-        row, column = value.row[order], value.col[order]
-        repeated = (np.diff(row) == 0) & (np.diff(column) == 0)
-        if repeated.any():
-            i = int(np.flatnonzero(repeated)[0])
-            raise ValueError(f"{name} must not hold an entry twice, got row {row[i]}, column {column[i]} more than once")
+    try:
+        if value.format in ("csr", "csc"):
+            value.check_format(full_check=True)
+        elif value.format == "coo" and value.nnz:
+            row, column = value.coords
+            if min(row.min(), column.min()) < 0 or row.max() >= rows or column.max() >= columns:
+                raise ValueError("an index lies outside the matrix")
+    except ValueError as error:
+        raise ValueError(f"{name} is not a valid sparse matrix of shape {(rows, columns)}: {error}") from error
     # A copy, so that sorting the columns never touches the caller's matrix.
     table = sp.csr_array(value, dtype=np.float64, copy=True)
+    if value.format == "coo" and table.nnz != value.nnz:
+        # The conversion adds up repeated entries; the caller is told where they are instead.
+        row, column = value.coords
+        order = np.lexsort((column, row))
+        i = int(np.flatnonzero((np.diff(row[order]) == 0) & (np.diff(column[order]) == 0))[0])
+        raise ValueError(f"{name} must not hold an entry twice, got row {row[order][i]}, column {column[order][i]} more than once")
     table.sort_indices()
     row = np.repeat(np.arange(rows), np.diff(table.indptr))
     repeated = (np.diff(row) == 0) & (np.diff(table.indices) == 0)
@@ -98,7 +95,7 @@ def as_csr(value: Any, name: str) -> sp.csr_array:
 def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
     """Return a validated transition table, dense ``(..., S, A, S)`` or CSR ``(S*A, S)``, or raise."""
     if not sp.issparse(value):
-        table = as_float_array(to_numpy(value), "transitions", min_ndim=3)
+        table = as_float_array(value, "transitions", min_ndim=3)
         states, actions, successors = table.shape[-3:]
         if states != successors or states == 0 or actions == 0:
             raise ValueError(f"transitions must have shape (..., S, A, S) with S, A >= 1, got {table.shape}")

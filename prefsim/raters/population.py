@@ -1,0 +1,125 @@
+"""Populations of users who disagree: each label comes from one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefsim._validate import as_float_array, check_preference, check_probabilities
+from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
+from prefsim.numerics import array_namespace
+from prefsim.raters.general import preference_of, sample_labels
+
+Array = Any
+
+__all__ = ["UserPopulation", "mixture_preference"]
+
+
+def mixture_preference(weights: Array, preferences: Array) -> Array:
+    r"""Return the preferences :math:`\sum_k w_k P_k` of a label from a user drawn at random.
+
+    A mixture of Bradley–Terry users is in general no Bradley–Terry rater, and can even be cyclic; see
+    :func:`prefsim.raters.bradley_terry_gap`.
+
+    Parameters
+    ----------
+    weights
+        ``(K,)``, a distribution over users.
+    preferences
+        ``(K, ..., n, n)``, one table for each user.
+
+    Returns
+    -------
+    Array ``(..., n, n)``.
+
+    Raises
+    ------
+    ValueError
+        If the number of users differs or the weights are no distribution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mixture_preference(np.asarray([0.75, 0.25]), np.asarray([[[0.5, 1.0], [0.0, 0.5]], [[0.5, 0.0], [1.0, 0.5]]]))
+    array([[0.5 , 0.75],
+           [0.25, 0.5 ]])
+    """
+    if len(weights.shape) != 1 or len(preferences.shape) < 3 or preferences.shape[0] != weights.shape[0]:
+        raise ValueError(
+            f"weights must be (K,) and preferences (K, ..., n, n), got shapes {tuple(weights.shape)} and {tuple(preferences.shape)}"
+        )
+    check_probabilities(to_numpy(weights), "weights", tolerance=1e-9 if "64" in str(weights.dtype) else 1e-5)
+    xp = array_namespace(weights, preferences)
+    spread = xp.reshape(weights, (-1, *(1,) * (len(preferences.shape) - 1)))
+    return xp.sum(spread * preferences, axis=0)
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class UserPopulation:
+    """K users with a table of preferences each, and how often each of them gives the label.
+
+    Parameters
+    ----------
+    weights
+        ``(K,)``, a distribution.
+    preferences
+        ``(K, n, n)``, or ``(K, X, n, n)`` for one table per prompt, each with ``P + Pᵀ = 1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, the weights are no distribution, or a table is no preference.
+
+    Examples
+    --------
+    >>> users = UserPopulation([0.5, 0.5], [[[0.5, 1.0], [0.0, 0.5]], [[0.5, 0.0], [1.0, 0.5]]])
+    >>> users.preference
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    >>> user, label = users.sample([0, 0, 0], [1, 1, 1], seed=0)
+    >>> bool((label == (user == 0)).all())
+    True
+    """
+
+    weights: Array
+    preferences: Array
+
+    def __init__(self, weights: Any, preferences: Any) -> None:
+        weight = as_float_array(weights, "weights", ndim=1)
+        table = as_float_array(preferences, "preferences", min_ndim=3)
+        check_probabilities(weight, "weights")
+        check_preference(table, "preferences")
+        if table.ndim > 4 or table.shape[0] != weight.size:
+            raise ValueError(f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got shape {table.shape}")
+        object.__setattr__(self, "weights", asarray(weight))
+        object.__setattr__(self, "preferences", asarray(table))
+
+    @property
+    def n_users(self) -> int:
+        """Number of users K."""
+        return int(self.weights.shape[0])
+
+    @property
+    def preference(self) -> Array:
+        """The population's preferences, ``(n, n)`` or ``(X, n, n)``."""
+        return mixture_preference(self.weights, self.preferences)
+
+    def sample_users(self, n: int, *, seed: Seed) -> Array:
+        """Draw ``n`` users, integers ``(n,)``."""
+        weight = to_numpy(self.weights).astype(np.float64)
+        return index_array(random_generator(seed).choice(self.n_users, size=n, p=weight / weight.sum()))
+
+    def sample(self, first: Any, second: Any, prompt: Any = None, *, seed: Seed) -> tuple[Array, Array]:
+        """Draw a user for each comparison ``(m,)`` and that user's label: true where ``first`` was preferred."""
+        rng = random_generator(seed)
+        first, second = np.asarray(to_numpy(first)), np.asarray(to_numpy(second))
+        user = self.sample_users(first.size, seed=rng)
+        row = to_numpy(user)
+        table = self.preferences
+        if prompt is not None:
+            contexts = table.shape[1]
+            table = array_namespace(table).reshape(table, (-1, *table.shape[-2:]))
+            row = row * contexts + np.asarray(to_numpy(prompt))
+        return user, sample_labels(preference_of(table, first, second, row), seed=rng)

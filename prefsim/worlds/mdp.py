@@ -1,0 +1,404 @@
+"""Tabular Markov decision processes: dense or sparse, with or without an end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from prefsim._validate import (
+    as_float_array,
+    as_index_array,
+    as_mask,
+    check_discount,
+    check_integer,
+    check_interval,
+    check_probabilities,
+    check_shape,
+)
+from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.worlds.grid import grid_tables
+from prefsim.worlds.mdp_input import check_ended, check_reachable, check_unpaid, mask_on_backend, on_backend, read_rewards
+from prefsim.worlds.transitions import as_transitions, expected_next, make_absorbing, row_pattern, to_dense, to_sparse
+
+Array = Any
+
+__all__ = ["DENSE_LIMIT", "TabularMDP"]
+
+DENSE_LIMIT = 2000
+"""Generators and readers choose the sparse layout above this number of states."""
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class TabularMDP:
+    r"""A Markov decision process whose states and actions can be listed.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)``, entry ``[s, a, s']`` the probability of moving to ``s'``; or any ``scipy.sparse`` matrix
+        ``(S*A, S)`` with row ``s * A + a`` (actions fastest), kept as CSR in NumPy float64 on every backend.
+    reward
+        Expected reward ``(*batch, S, A)``, or reward of each transition ``(*batch, S, A, S)`` (sparse: ``(S*A, S)``), of which the
+        expectation is taken and the table kept as ``transition_reward``. One table of transitions may serve a batch of rewards.
+        A cube ``(S, A, S)`` is read as rewards of transitions.
+    discount
+        In ``[0, 1)``; 1 is allowed with a ``horizon``, or where every state can reach a terminal one.
+    horizon
+        Number of decisions, or ``None`` for no limit.
+    start_probs
+        ``(S,)`` or ``(*batch, S)``; uniform over the non-terminal states unless given.
+    terminal
+        ``(S,)`` or ``(*batch, S)`` booleans: states in which nothing happens any more. They must be absorbing with reward 0
+        (see :func:`~prefsim.worlds.transitions.make_absorbing`); their value is 0 under every criterion.
+
+    Attributes
+    ----------
+    transition_reward
+        Reward of each transition in the layout of ``transitions``, or ``None`` where only its expectation was given.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, an entry is not finite, a probability is negative, a row does not sum to one within 1e-9, a sparse
+        entry is given twice, the discount is out of range, or a terminal state is not absorbing or pays.
+
+    Examples
+    --------
+    >>> mdp = TabularMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[-1.0], [0.0]], discount=1.0, terminal=[False, True])
+    >>> mdp.n_states, mdp.n_actions, mdp.start_probs
+    (2, 1, array([1., 0.]))
+    """
+
+    transitions: Array
+    reward: Array
+    discount: float
+    horizon: int | None
+    start_probs: Array
+    terminal: Array
+    transition_reward: Array | None
+
+    def __init__(
+        self,
+        transitions: Any,
+        reward: Any,
+        *,
+        discount: float,
+        horizon: int | None = None,
+        start_probs: Any = None,
+        terminal: Any = None,
+    ) -> None:
+        table = as_transitions(transitions)
+        sparse = sp.issparse(table)
+        states = table.shape[-1]
+        actions = table.shape[0] // states if sparse else table.shape[-2]
+        ended = np.zeros(states, dtype=bool) if terminal is None else as_mask(to_numpy(terminal), "terminal", length=states)
+        set_field = object.__setattr__
+        set_field(self, "transitions", table if sparse else on_backend(transitions, table))
+        set_field(self, "terminal", ended if sparse else maskon_backend(ended))
+        expected, per_transition = read_rewards(reward, self.transitions, actions)
+        set_field(self, "reward", expected)
+        set_field(self, "transition_reward", per_transition)
+        if start_probs is None:
+            alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
+            start_probs = alive / alive.sum(axis=-1, keepdims=True)
+        start = as_float_array(start_probs, "start_probs", min_ndim=1)
+        check_shape(start, "start_probs", (states,))
+        check_probabilities(start, "start_probs")
+        set_field(self, "start_probs", start if sparse else on_backend(start_probs, start))
+        lengths = {
+            "transitions": () if sparse else table.shape[:-3],
+            "reward": tuple(expected.shape[:-2]),
+            "terminal": ended.shape[:-1],
+            "start_probs": start.shape[:-1],
+        }
+        if sparse and any(lengths.values()):
+            raise ValueError(f"sparse transitions take no batch axes, got {lengths}")
+        try:
+            np.broadcast_shapes(*lengths.values())
+        except ValueError as error:
+            raise ValueError(f"batch axes must agree, got {lengths}") from error
+        check_ended(table, to_numpy(expected), ended)
+        if horizon is not None:
+            check_integer(low=1, horizon=horizon)
+            check_interval(discount=discount, low=0.0, high=1.0, closed="both")
+        elif ended.any(axis=-1).all():
+            check_interval(discount=discount, low=0.0, high=1.0, closed="both")
+            if discount == 1:
+                check_reachable(table, ended)
+        else:
+            check_discount(discount)
+        set_field(self, "horizon", None if horizon is None else int(horizon))
+        set_field(self, "discount", float(discount))
+
+    @property
+    def n_states(self) -> int:
+        """Number of states S."""
+        return int(self.transitions.shape[-1])
+
+    @property
+    def n_actions(self) -> int:
+        """Number of actions A."""
+        return int(self.reward.shape[-1])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes: independent decision processes."""
+        tables = (self.reward.shape[:-2], self.terminal.shape[:-1], self.start_probs.shape[:-1])
+        own = () if self.is_sparse else self.transitions.shape[:-3]
+        return tuple(np.broadcast_shapes(tuple(own), *(tuple(shape) for shape in tables)))
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the transitions are a CSR matrix ``(S*A, S)``."""
+        return bool(sp.issparse(self.transitions))
+
+    def to_dense(self) -> TabularMDP:
+        """Return the same process with dense tables."""
+        if not self.is_sparse:
+            return self
+        reward = self.reward if self.transition_reward is None else to_dense(self.transition_reward)
+        return self._rebuild(to_dense(self.transitions), reward)
+
+    def to_sparse(self) -> TabularMDP:
+        """Return the same process with CSR tables, in NumPy float64; a batch has no sparse form."""
+        if self.is_sparse:
+            return self
+        if self.batch_shape:
+            raise ValueError(f"a batch of decision processes has no sparse form, got batch shape {self.batch_shape}")
+        table = to_numpy(self.transitions).astype(np.float64)
+        reward = to_numpy(self.reward) if self.transition_reward is None else to_sparse(to_numpy(self.transition_reward))
+        return self._rebuild(to_sparse(table), reward)
+
+    def with_reward(self, reward: Any) -> TabularMDP:
+        """Return the process with another reward (any form that the constructor takes) and the same, already checked, dynamics."""
+        expected, per_transition = read_rewards(reward, self.transitions, self.n_actions)
+        check_unpaid(to_numpy(expected), to_numpy(self.terminal))
+        changed = object.__new__(type(self))
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name, value in (fields | {"reward": expected, "transition_reward": per_transition}).items():
+            object.__setattr__(changed, name, value)
+        return changed
+
+    def shaped(self, potential: Any) -> TabularMDP:
+        r"""Return the process with potential-based shaping, :math:`r + \gamma\,\mathbb E\,\Phi(s') - \Phi(s)`.
+
+        Optimal policies and advantages do not change; values change by :math:`-\Phi`.
+
+        Parameters
+        ----------
+        potential
+            ``(S,)`` or ``(*batch, S)``, zero in terminal states.
+
+        Raises
+        ------
+        ValueError
+            If the potential is not zero in a terminal state, or the horizon is finite (where shaping would have to depend on time).
+
+        References
+        ----------
+        Ng, Harada and Russell 1999, "Policy invariance under reward transformations", theorem 1.
+        """
+        if self.horizon is not None:
+            raise ValueError(f"shaping with a potential of the state alone needs an infinite horizon, got horizon {self.horizon}")
+        phi = as_float_array(potential, "potential", min_ndim=1)
+        check_shape(phi, "potential", (self.n_states,))
+        if np.any(np.where(to_numpy(self.terminal), phi, 0.0)):
+            raise ValueError("potential must be 0 in every terminal state")
+        phi = phi if self.is_sparse else asarray(phi)
+        if self.transition_reward is None:
+            return self.with_reward(self.reward + self.discount * expected_next(self.transitions, phi) - phi[..., :, None])
+        if self.is_sparse:
+            pattern, own = self.transitions.copy(), np.repeat(phi, self.n_actions)
+            pattern.data = self.discount * phi[pattern.indices] - np.repeat(own, np.diff(pattern.indptr))
+            return self.with_reward(self.transition_reward + pattern)
+        return self.with_reward(self.transition_reward + self.discount * phi[..., None, None, :] - phi[..., :, None, None])
+
+    def transition_reward_at(self, state: Any, action: Any, next_state: Any) -> np.ndarray:
+        """Return ``r(s, a, s')`` of transitions of one unbatched process, as a NumPy array of the indices' shape.
+
+        Where only the expectation was given, that is ``r(s, a)``.
+        """
+        self._check_single("transition_reward_at")
+        s, a = as_index_array(state, "state", size=self.n_states), as_index_array(action, "action", size=self.n_actions)
+        after = as_index_array(next_state, "next_state", size=self.n_states)
+        if self.transition_reward is None:
+            return to_numpy(self.reward)[s, a] + np.zeros(after.shape)
+        if self.is_sparse:
+            s, a, after = np.broadcast_arrays(s, a, after)
+            values = self.transition_reward[(s * self.n_actions + a).ravel(), after.ravel()]
+            return np.asarray(values.toarray() if sp.issparse(values) else values).reshape(s.shape)
+        return to_numpy(self.transition_reward)[s, a, after]
+
+    def sample_next(self, state: Any, action: Any, *, seed: Seed) -> np.ndarray:
+        """Draw the next state of each pair of one unbatched process; integers of the indices' shape."""
+        self._check_single("sample_next")
+        s, a = as_index_array(state, "state", size=self.n_states), as_index_array(action, "action", size=self.n_actions)
+        s, a = np.broadcast_arrays(s, a)
+        if self.is_sparse:
+            columns, probability = row_pattern(self.transitions, s * self.n_actions + a)
+        else:
+            probability = to_numpy(self.transitions)[s, a]
+        cumulative = np.cumsum(probability, axis=-1)
+        draw = random_generator(seed).random(s.shape)[..., None] * cumulative[..., -1:]
+        # The first entry whose cumulative mass exceeds the draw has positive probability, even at a draw of 0.
+        index = np.argmax(cumulative > draw, axis=-1)
+        return np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64) if self.is_sparse else index
+
+    def to_gymnasium(self) -> Any:
+        """Return a ``gymnasium.Env`` over ``Discrete(S)`` and ``Discrete(A)`` that draws from these tables.
+
+        It terminates in terminal states, and after ``horizon`` decisions where there is a horizon.
+        """
+        from prefsim.worlds.toy_text import make_environment
+
+        self._check_single("to_gymnasium")
+        return make_environment(self)
+
+    @classmethod
+    def from_gymnasium(
+        cls, environment: Any, *, discount: float, horizon: int | None = None, sparse: bool | None = None, **kwargs: Any
+    ) -> Self:
+        """Return the exact tables of a toy-text environment.
+
+        Parameters
+        ----------
+        environment
+            An id such as ``"FrozenLake-v1"``, made with ``kwargs``, or an environment. Its states keep their numbers. Blackjack, which has
+            no table of its own, is worked out from its rules: state ``numpy.ravel_multi_index((sum, dealer, ace), (32, 11, 2))``.
+        discount, horizon
+            As in the constructor. Gymnasium's time limits are not part of the process and are left out.
+        sparse
+            Layout; dense up to 2,000 states unless given.
+        **kwargs
+            Options of the environment, such as ``is_slippery=False`` or ``map_name="8x8"``.
+
+        Notes
+        -----
+        A transition that terminates leads to a terminal state of value 0. Where an episode can also visit that state and go on, it
+        leads to a state of its own, numbered after all others. States that no episode visits keep their moves (Taxi lists 96).
+        Several outcomes with one next state are merged; their reward is the conditional mean.
+
+        Raises
+        ------
+        ValueError
+            If the environment is unknown, rejects an option, has no transition table, or acts beyond its table (a fickle taxi passenger).
+        """
+        from prefsim.worlds.toy_text import read_environment
+
+        tables = read_environment(environment, kwargs)
+        dense = tables.n_states <= DENSE_LIMIT if sparse is None else not sparse
+        transitions, reward = tables.transitions, tables.reward
+        if dense:
+            transitions, reward = to_dense(transitions), to_dense(reward)
+        return cls(transitions, reward, discount=discount, horizon=horizon, start_probs=tables.start_probs, terminal=tables.terminal)
+
+    @classmethod
+    def random(
+        cls,
+        n_states: int,
+        n_actions: int,
+        *,
+        discount: float,
+        seed: Seed,
+        horizon: int | None = None,
+        batch_shape: tuple[int, ...] = (),
+        n_terminal: int = 0,
+        deterministic: bool = False,
+        transition_rewards: bool = False,
+    ) -> Self:
+        """Draw a dense process: rows uniform on the simplex (or one uniform successor), rewards standard normal.
+
+        The last ``n_terminal`` states are terminal. With ``transition_rewards`` every transition has its own reward.
+        """
+        check_integer(low=1, n_states=n_states, n_actions=n_actions)
+        check_integer(low=0, n_terminal=n_terminal)
+        check_interval(n_terminal=n_terminal, low=0, high=n_states)
+        rng = random_generator(seed)
+        if deterministic:
+            table = np.eye(n_states)[rng.integers(n_states, size=(*batch_shape, n_states, n_actions))]
+        else:
+            table = rng.standard_exponential((*batch_shape, n_states, n_actions, n_states))
+            table /= table.sum(axis=-1, keepdims=True)
+        reward = rng.standard_normal(table.shape if transition_rewards else table.shape[:-1])
+        ended = np.arange(n_states) >= n_states - n_terminal
+        table, reward = make_absorbing(table, reward, ended)
+        return cls(table, reward, discount=discount, horizon=horizon, terminal=ended)
+
+    @classmethod
+    def random_sparse(cls, n_states: int, n_actions: int, n_successors: int, *, discount: float, seed: Seed) -> Self:
+        """Draw a sparse process with ``n_successors`` distinct successors for every pair, one in each equal part of the states.
+
+        Their probabilities are uniform on the simplex, rewards are uniform on [0, 1].
+        """
+        check_integer(low=1, n_states=n_states, n_actions=n_actions, n_successors=n_successors)
+        check_interval(n_successors=n_successors, low=1, high=n_states, closed="both")
+        rng = random_generator(seed)
+        rows = n_states * n_actions
+        edges = np.arange(n_successors + 1) * n_states // n_successors
+        columns = rng.integers(edges[:-1], edges[1:], size=(rows, n_successors))
+        mass = rng.standard_exponential((rows, n_successors))
+        mass /= mass.sum(axis=1, keepdims=True)
+        pointer = np.arange(0, rows * n_successors + 1, n_successors)
+        table = sp.csr_array((mass.ravel(), columns.ravel(), pointer), shape=(rows, n_states))
+        return cls(table, rng.random((n_states, n_actions)), discount=discount)
+
+    @classmethod
+    def grid_world(
+        cls,
+        reward: Any,
+        *,
+        discount: float,
+        terminal: Any = None,
+        blocked: Any = None,
+        bump_reward: Any = None,
+        horizon: int | None = None,
+        start_probs: Any = None,
+    ) -> Self:
+        """Return a deterministic grid with the moves up, down, left, right; cells are counted row by row.
+
+        Parameters
+        ----------
+        reward
+            ``(rows, columns)``: paid on entering a cell.
+        discount, horizon, start_probs
+            As in the constructor.
+        terminal, blocked
+            ``(rows, columns)`` booleans: cells that end the episode, and cells that cannot be entered.
+        bump_reward
+            ``(rows, columns)``: paid for a move that stays, off the board or into a blocked cell; ``reward`` of the own cell unless given.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, or the constructor rejects the process.
+
+        Examples
+        --------
+        >>> TabularMDP.grid_world([[-1.0, -1.0, 5.0]], terminal=[[False, False, True]], discount=1.0).reward
+        array([[-1., -1., -1., -1.],
+               [-1., -1., -1.,  5.],
+               [ 0.,  0.,  0.,  0.]])
+        """
+        successor, paid, ended = grid_tables(reward, terminal=terminal, blocked=blocked, bump_reward=bump_reward)
+        states = ended.size
+        table: Any = sp.csr_array((np.ones(4 * states), successor.ravel(), np.arange(4 * states + 1)), shape=(4 * states, states))
+        if states <= DENSE_LIMIT:
+            table = to_dense(table)
+        return cls(table, paid, discount=discount, horizon=horizon, start_probs=start_probs, terminal=ended)
+
+    def _rebuild(self, transitions: Any, reward: Any) -> TabularMDP:
+        return type(self)(
+            transitions,
+            reward,
+            discount=self.discount,
+            horizon=self.horizon,
+            start_probs=to_numpy(self.start_probs).astype(np.float64),
+            terminal=to_numpy(self.terminal),
+        )
+
+    def _check_single(self, what: str) -> None:
+        if self.batch_shape:
+            raise ValueError(f"{what} needs one decision process, got batch shape {self.batch_shape}")

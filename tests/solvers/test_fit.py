@@ -1,0 +1,163 @@
+"""fit: to the closed form, on every policy, in batches, on both backends, and loudly where there is no minimum."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefsim import losses, use_backend
+from prefsim.data import Comparisons, Feedback, Rankings
+from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
+from prefsim.solvers import ConvergenceWarning, fit, gradient_descent, objective, optimal_policy
+from prefsim.worlds import ContextualBandit, TokenTree
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**31), st.sampled_from([0.2, 0.5, 2.0]), st.sampled_from([0.3, 1.0, 5.0]))
+def test_population_dpo_is_the_closed_form(seed, beta, concentration):
+    rng = np.random.default_rng(seed)
+    r = rng.standard_normal((5, 10))
+    reference = TabularPolicy.random(5, 10, seed=rng, concentration=concentration)
+    data = Comparisons.population(ContextualBandit(reward=r), reference)
+    # Rows of tiny weight put the optimum below any fixed gradient tolerance: the fit polishes to rounding.
+    result = fit(reference, functools.partial(losses.dpo, beta=beta), data, reference=reference, tol=1e-12)
+    best = optimal_policy(r, reference.probs, beta=beta)
+    seen = reference.probs.min() > 1e-6
+    np.testing.assert_allclose(result.policy.probs, best, atol=1e-10 if seen else 1e-4)
+    assert result.converged and result.grad_norm <= 1e-12
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared"])
+def test_population_f_dpo_is_the_closed_form(divergence):
+    r, reference = np.random.default_rng(0).standard_normal((2, 5)), TabularPolicy.random(2, 5, seed=1, concentration=5.0)
+    data = Comparisons.population(ContextualBandit(reward=r), reference)
+    result = fit(reference, functools.partial(losses.f_dpo, beta=0.7, divergence=divergence), data, reference=reference)
+    np.testing.assert_allclose(result.policy.probs, optimal_policy(r, reference.probs, beta=0.7, divergence=divergence), atol=1e-10)
+
+
+def test_every_kind_of_policy_reaches_the_optimum():
+    features = np.random.default_rng(0).standard_normal((3, 4, 2))
+    r = features @ np.asarray([0.7, -1.1])
+    world, uniform = ContextualBandit(reward=r), TabularPolicy.uniform(3, 4)
+    data = Comparisons.population(world, uniform)
+    best = optimal_policy(r, uniform.probs, beta=0.5)
+    loss = functools.partial(losses.dpo, beta=0.5)
+    loglinear = fit(LogLinearPolicy.from_features(features), loss, data, reference=uniform)
+    np.testing.assert_allclose(loglinear.policy.probs, best, atol=1e-12)
+    np.testing.assert_allclose(loglinear.policy.weights, np.asarray([1.4, -2.2]), atol=1e-10)
+    network = fit(NetworkPolicy.mlp(np.eye(3), 4, hidden=(6,), seed=0), loss, data, reference=uniform)
+    np.testing.assert_allclose(network.policy.probs.numpy(), best, atol=1e-9)
+    tree = TokenTree.random(2, 3, seed=0, n_contexts=2, end_token=1)
+    start = TokenTreePolicy.random(tree, seed=1)
+    token = fit(start, loss, Comparisons.population(tree.to_bandit(), start), reference=start)
+    np.testing.assert_allclose(token.policy.probs, optimal_policy(tree.reward, start.probs, beta=0.5), atol=1e-11)
+
+
+def test_a_thousand_bandits_in_one_call():
+    r = np.random.default_rng(0).standard_normal((1000, 2, 4))
+    reference = TabularPolicy.random(2, 4, seed=1, concentration=5.0)
+    data = Comparisons.population(ContextualBandit(reward=r), reference)
+    result = fit(reference, functools.partial(losses.dpo, beta=0.5), data, reference=reference)
+    assert result.policy.probs.shape == (1000, 2, 4) and result.grad_norm.shape == (1000,)
+    best = optimal_policy(r, np.broadcast_to(reference.probs, r.shape), beta=0.5)
+    np.testing.assert_allclose(result.policy.probs, best, atol=1e-10)
+
+
+def test_a_batch_equals_its_members():
+    worlds = [ContextualBandit.random(2, 3, seed=s) for s in range(3)]
+    reference = TabularPolicy.random(2, 3, seed=9)
+    stacked = ContextualBandit(reward=np.stack([w.reward for w in worlds]))
+    loss = functools.partial(losses.ipo, tau=0.3)
+    together = fit(reference, loss, Comparisons.population(stacked, reference), reference=reference)
+    for i, world in enumerate(worlds):
+        alone = fit(reference, loss, Comparisons.population(world, reference), reference=reference)
+        np.testing.assert_allclose(together.policy.probs[i], alone.policy.probs, atol=1e-11)
+        np.testing.assert_allclose(together.value[i], alone.value, rtol=1e-12)
+
+
+def test_a_large_problem_takes_the_quasi_newton_path():
+    r = np.random.default_rng(0).standard_normal((80, 8))
+    reference = TabularPolicy.uniform(80, 8)
+    result = fit(
+        reference,
+        functools.partial(losses.dpo, beta=0.5),
+        Comparisons.population(ContextualBandit(reward=r), reference),
+        reference=reference,
+    )
+    np.testing.assert_allclose(result.policy.probs, optimal_policy(r, reference.probs, beta=0.5), atol=1e-8)
+
+
+def test_torch_in_torch_out_with_the_same_numbers():
+    r = np.random.default_rng(0).standard_normal((2, 3))
+    expected = fit_small(r)
+    assert isinstance(expected, np.ndarray)
+    with use_backend("torch"):
+        found = fit_small(r)
+    assert isinstance(found, torch.Tensor) and found.dtype == torch.float64
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+
+
+def fit_small(r):
+    reference = TabularPolicy.uniform(2, 3)
+    data = Comparisons.population(ContextualBandit(reward=r), reference)
+    return fit(reference, losses.dpo, data, reference=reference).policy.probs
+
+
+def test_the_certificate_is_the_gradient_at_the_policy():
+    world, reference = ContextualBandit.random(2, 3, seed=0), TabularPolicy.uniform(2, 3)
+    data = Comparisons.sample(world, 200, seed=1)
+    loss = functools.partial(losses.ipo, tau=0.2)
+    result = fit(reference, loss, data, reference=reference)
+
+    def value(logits):
+        return float(objective(TabularPolicy(logits), loss, data, reference=reference))
+
+    for index in np.ndindex(2, 3):
+        shift = np.zeros((2, 3))
+        shift[index] = 1e-5
+        assert abs(value(result.policy.logits + shift) - value(result.policy.logits - shift)) / 2e-5 < 1e-8
+    np.testing.assert_allclose(result.value, value(result.policy.logits), rtol=1e-13)
+    assert result.history.shape[1] == 2 and result.history[0, 1] > result.history[-1, 1]
+
+
+def test_no_finite_minimiser_warns():
+    reference = TabularPolicy.uniform(1, 2)
+    with pytest.warns(ConvergenceWarning, match="no finite minimiser"):
+        result = fit(reference, losses.rdpo, Comparisons([0], [0], [1]), reference=reference, max_iterations=30)
+    assert not result.converged and result.grad_norm > 1e-10
+
+
+def test_penalty_and_kto_and_soft_feedback():
+    reference = TabularPolicy.uniform(1, 3)
+    ridge = fit(reference, losses.dpo, Comparisons([0], [0], [1]), reference=reference, penalty=lambda p: 0.01 * (p.parameters**2).sum(-1))
+    assert ridge.converged and np.abs(ridge.policy.logits.sum()) < 1e-9
+    data = Feedback.population([[0.9, 0.5, 0.1]], reference)
+    kto = functools.partial(losses.kto, beta=0.5, reference_point=0.0)
+    fitted = fit(reference, kto, data, reference=reference, penalty=lambda p: 0.01 * (p.parameters**2).sum(-1))
+    assert (np.diff(fitted.policy.probs[0]) < 0).all()
+
+
+def test_gradient_descent_follows_the_path():
+    world, reference = ContextualBandit.random(1, 3, seed=0), TabularPolicy.uniform(1, 3)
+    data = Comparisons.population(world, reference)
+    result, path = gradient_descent(reference, losses.ipo, data, reference=reference, step=0.1, iterations=20, record=lambda p: p.probs)
+    assert len(path) == 21 and (np.diff(result.history[:, 0]) < 0).all()
+    np.testing.assert_allclose(path[-1].numpy(), result.policy.probs, atol=1e-15)
+
+
+def test_bad_input():
+    reference = TabularPolicy.from_probs([[1.0, 0.0]])
+    data = Comparisons([0], [1], [0])
+    with pytest.raises(TypeError, match="got dict"):
+        fit({}, losses.dpo, data)
+    with pytest.raises(ValueError, match="finite at the start"):
+        fit(TabularPolicy.uniform(1, 2), losses.dpo, Comparisons([0], [0], [1]), reference=reference)
+    with pytest.raises(ValueError, match="tol must be"):
+        fit(reference, losses.dpo, data, tol=-1)
+    with pytest.raises(ValueError, match="at least one row"):
+        fit(reference, losses.dpo, Comparisons([], [], []))
+    with pytest.raises(ValueError, match="Rankings feed losses of ListLogps"):
+        fit(reference, losses.dpo, Rankings([0], [[0, 1]], [[1.0, 0.0]]))

@@ -1,0 +1,130 @@
+"""The elementary functions: against mpmath-free identities, at extremes, on three array libraries."""
+
+import math
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import special
+
+from prefsim import numerics
+
+finite = st.floats(-1e4, 1e4)
+vectors = arrays(np.float64, st.integers(1, 8), elements=st.floats(-50, 50))
+
+
+@given(finite)
+def test_log_sigmoid_and_softplus_match_scipy(x):
+    a = np.asarray(x)
+    np.testing.assert_allclose(numerics.log_sigmoid(a), special.log_expit(x), rtol=1e-14)
+    np.testing.assert_allclose(numerics.softplus(a), -special.log_expit(-x), rtol=1e-14)
+    np.testing.assert_allclose(numerics.sigmoid(a), special.expit(x), rtol=1e-14)
+
+
+@given(vectors)
+def test_logsumexp_and_log_softmax_match_scipy(x):
+    np.testing.assert_allclose(numerics.logsumexp(x), special.logsumexp(x), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(numerics.log_softmax(x), special.log_softmax(x), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(numerics.softmax(x).sum(), 1.0, rtol=1e-14)
+
+
+def test_logsumexp_carries_no_mass_at_minus_infinity():
+    x = np.asarray([[-np.inf, 0.0], [-np.inf, -np.inf]])
+    np.testing.assert_array_equal(numerics.logsumexp(x), [0.0, -np.inf])
+    np.testing.assert_array_equal(numerics.logsumexp(x, keepdims=True), [[0.0], [-np.inf]])
+
+
+@given(st.floats(-40, -1e-12))
+def test_log1mexp_inverts(x):
+    value = numerics.log1mexp(np.asarray(x))
+    np.testing.assert_allclose(np.logaddexp(x, value), 0.0, atol=1e-14)
+
+
+def test_log1mexp_keeps_digits_at_both_ends():
+    np.testing.assert_allclose(numerics.log1mexp(np.asarray([-1e-10, -50.0])), [math.log(1e-10), -math.exp(-50)], rtol=1e-9)
+    x = torch.tensor([-1e-300, -1e4, -math.log(2)], dtype=torch.float64, requires_grad=True)
+    numerics.log1mexp(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@given(st.floats(0.001, 0.999))
+def test_log_odds_is_logit(p):
+    np.testing.assert_allclose(numerics.log_odds(np.log(np.asarray(p))), special.logit(p), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_bounded_exp_is_exact_then_finite_and_increasing(dtype):
+    x = torch.tensor([-1e4, -1.0, 0.0, 5.0, 60.0, 1e3, 1e4], dtype=dtype, requires_grad=True)
+    y = numerics.bounded_exp(x)
+    assert torch.equal(y[:4].detach(), x[:4].detach().exp())
+    assert y.isfinite().all() and (y[1:] > y[:-1]).all()
+    y.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_xlogy_at_zero():
+    x = torch.tensor([0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0.0, 2.0], dtype=torch.float64)
+    value = numerics.xlogy(x, y)
+    np.testing.assert_allclose(value.detach(), [0.0, 0.5 * math.log(2)])
+    value.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@given(vectors, st.integers(0, 2**31))
+def test_entropy_and_kl(x, seed):
+    logp, logq = numerics.log_softmax(x), numerics.log_softmax(np.random.default_rng(seed).standard_normal(x.shape))
+    np.testing.assert_allclose(numerics.categorical_entropy(logp), special.entr(np.exp(logp)).sum(), atol=1e-12)
+    np.testing.assert_allclose(numerics.categorical_kl(logp, logq), special.rel_entr(np.exp(logp), np.exp(logq)).sum(), atol=1e-11)
+    assert numerics.categorical_kl(logp, logp) == 0
+
+
+def test_kl_is_infinite_never_nan_where_mass_is_missed():
+    with np.errstate(divide="ignore"):
+        p, q = np.log([[0.5, 0.5, 0.0]]), np.log([[1.0, 0.0, 0.0]])
+    assert numerics.categorical_kl(p, q) == np.inf
+    np.testing.assert_allclose(numerics.categorical_kl(q, p), math.log(2))
+    np.testing.assert_allclose(numerics.categorical_entropy(p), math.log(2))
+
+
+def test_normal_log_cdf_keeps_the_tail():
+    x = np.asarray([-40.0, -1.0, 0.0, 8.0])
+    np.testing.assert_allclose(numerics.normal_log_cdf(x), special.log_ndtr(x))
+    np.testing.assert_allclose(numerics.normal_log_cdf(torch.as_tensor(x)).numpy(), special.log_ndtr(x), rtol=1e-12)
+
+
+FUNCTIONS = ["log_sigmoid", "softplus", "sigmoid", "logsumexp", "log_softmax", "softmax", "bounded_exp", "categorical_entropy"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_three_libraries_agree(name):
+    x = np.random.default_rng(0).standard_normal((3, 5)) * 4
+    function = getattr(numerics, name)
+    expected = function(x)
+    np.testing.assert_allclose(function(torch.as_tensor(x)).numpy(), expected, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(np.asarray(function(array_api_strict.asarray(x))), expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor, array_api_strict.asarray])
+def test_gather_shared_and_per_member_indices(library):
+    table = np.arange(24.0).reshape(2, 3, 4)
+    row, column = np.asarray([0, 2]), np.asarray([3, 1])
+    shared = numerics.gather(library(table), library(row), library(column))
+    np.testing.assert_array_equal(np.asarray(shared), [[3, 9], [15, 21]])
+    rows, columns = np.asarray([[0, 2], [1, 1]]), np.asarray([[3, 1], [0, 2]])
+    own = numerics.gather(library(table), library(rows), library(columns))
+    np.testing.assert_array_equal(np.asarray(own), [[3, 9], [16, 18]])
+    grid = numerics.gather(library(table[0]), library(rows), library(columns))
+    np.testing.assert_array_equal(np.asarray(grid), [[3, 9], [4, 6]])
+    with pytest.raises(ValueError, match="indices have shape"):
+        numerics.gather(library(table), library(np.zeros((3, 2), int)), library(np.zeros((3, 2), int)))
+
+
+def test_stop_gradient():
+    x = torch.ones(2, requires_grad=True)
+    assert not numerics.stop_gradient(x).requires_grad
+    assert numerics.stop_gradient(np.ones(2)).shape == (2,)
