@@ -29,6 +29,7 @@ __all__ = [
     "check_interval",
     "check_known",
     "check_nonnegative",
+    "check_number",
     "check_positive",
     "check_preference",
     "check_probabilities",
@@ -43,6 +44,13 @@ PROBABILITY_TOLERANCE = 1e-9
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def check_number(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
 def check_positive(**named: float) -> None:

@@ -134,7 +134,7 @@ def inverse_derivative(v: Array, divergence: str, *, alpha: float = 0.5) -> Arra
     if divergence == "mixed_chi_squared":
         return _log_wright_omega(v)
     room = {"forward_kl": -v, "jensen_shannon": 2.0 - xp.exp(v), "alpha": 1.0 - alpha * v}[divergence]
-    inside = room > 0
+    inside = ~(room <= 0)  # a NaN stays one
     log_room = xp.log(xp.where(inside, room, xp.ones_like(room)))
     if divergence == "forward_kl":
         a = -log_room

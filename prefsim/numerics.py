@@ -126,7 +126,10 @@ def log1mexp(x: Array) -> Array:
 
 
 def log_odds(logp: Array) -> Array:
-    r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p < 0``."""
+    r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``; probabilities within one rounding of 1 count as that far from it."""
+    xp = array_namespace(logp)
+    nearest = -float(xp.finfo(logp.dtype).eps)
+    logp = xp.where(logp > nearest, xp.full_like(logp, nearest), logp)
     return logp - log1mexp(logp)
 
 
@@ -139,7 +142,7 @@ def bounded_exp(x: Array) -> Array:
     xp = array_namespace(x)
     largest = math.log(xp.finfo(x.dtype).max)
     cap = max(largest - 16.0, 0.5 * largest)
-    inside = xp.where(x < cap, x, xp.full_like(x, cap))
+    inside = xp.where(x > cap, xp.full_like(x, cap), x)  # a NaN stays one
     beyond = xp.where(x > cap, x - cap, xp.zeros_like(x))
     return xp.exp(inside) * (1.0 + beyond)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paper_repros
-from prefsim._validate import check_choice, check_known, check_nonnegative
+from prefsim._validate import check_choice, check_integer, check_known, check_nonnegative
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -270,7 +270,7 @@ def _check_claims(claims: tuple[Claim, ...], slug: str) -> None:
         seen.add(claim.id)
         check_choice(KINDS, **{f"kind of {name}": claim.kind})
         check_nonnegative(**{f"tolerance of {name}": claim.tolerance})
-        if claim.examples is not None and (not isinstance(claim.examples, int) or claim.examples < 1):
-            raise ValueError(f"examples of {name} must be None or an integer >= 1, got {claim.examples!r}")
+        if claim.examples is not None:
+            check_integer(low=1, **{f"examples of {name}": claim.examples})
         if not callable(claim.check):
             raise ValueError(f"check of {name} must be a function, got {claim.check!r}")

@@ -6,11 +6,14 @@ its signature, and the choices of a string option from the error that a wrong on
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import importlib
 import inspect
 import itertools
 import pickle
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,14 +42,16 @@ def example(kind: type, seed: int = 0, n: int = N) -> Any:
 
     if kind is losses.PairLogps:
         lengths = (rng.integers(2, 9, n).astype(float), rng.integers(2, 9, n).astype(float))
-        return kind(logps(n), logps(n), logps(n), logps(n), *lengths)
+        return kind(logps(n), logps(n), logps(n), logps(n), *lengths, 0.6 + 0.3 * rng.random(n), 0.1 + 0.3 * rng.random(n))
     if kind is losses.UnpairedLogps:
         return kind(logps(n), logps(n), np.arange(n) % 2 == 0, rng.integers(2, 9, n).astype(float))
     if kind is losses.ListLogps:
         return kind(logps(n, 4), logps(n, 4), rng.standard_normal((n, 4)))
     if kind is losses.TokenPairLogps:
         mask = np.arange(5) < rng.integers(1, 6, (2, n, 1))
-        return kind(*(np.where(mask[i % 2], logps(n, 5) / 4, 0.0) for i in range(4)), mask[0], mask[1])
+        parts = [np.where(mask[i % 2], logps(n, 5) / 4, 0.0) for i in range(4)]
+        extras = (0.2 * rng.random((n, 5)), 0.2 * rng.random((n, 5)), -1 - rng.random((n, 5)), -1 - rng.random((n, 5)))
+        return kind(*parts, mask[0], mask[1], *extras)
     if kind is losses.PairRewards:
         return kind(rng.standard_normal(n), rng.standard_normal(n))
     if kind is losses.ClassLogits:
@@ -78,6 +83,14 @@ def configurations(loss: Callable[..., Any]) -> Iterator[dict[str, Any]]:
             yield from ({**base, name: choice} for choice in choices(loss, name) if choice != parameter.default)
         elif isinstance(parameter.default, bool):
             yield {**base, name: not parameter.default}
+
+
+def outcome(loss: Callable[..., Any], container: Any, **setting: Any) -> tuple[Any, str]:
+    """Return the value and "", or None and the text of the error."""
+    try:
+        return loss(container, **setting), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def options(loss: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -121,6 +134,17 @@ def total_gradient(loss: Callable[..., Any], container: Any) -> dict[str, torch.
     return {name: torch.zeros_like(getattr(container, name)) if g is None else g for name, g in found.items()}
 
 
+@contextlib.contextmanager
+def nothing_detached() -> Iterator[None]:
+    """Differentiate through the parts that a loss holds constant, which a difference quotient cannot hold."""
+    modules = [importlib.import_module(m.name) for m in pkgutil.iter_modules(losses.__path__, "prefsim.losses.")]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            if hasattr(module, "stop_gradient"):
+                patch.setattr(module, "stop_gradient", lambda x: x)
+        yield
+
+
 def is_coupled(loss: Callable[..., Any], container: Any) -> bool:
     """Whether the value of one example depends on the others."""
     alone = loss(convert(container, lambda x: x[:1]))
@@ -134,9 +158,8 @@ def check_gradient_matches_central_differences(loss: Callable[..., Any]) -> None
     for setting in configurations(loss):
         f = functools.partial(loss, **setting)
         container = example(losses.container_of(loss), seed=1)
-        gradient = total_gradient(f, to_torch(container, grad=True))
-        if is_coupled(f, container):
-            continue  # a detached batch statistic is a constant of the gradient, but not of a difference
+        with nothing_detached():
+            gradient = total_gradient(f, to_torch(container, grad=True))
         for name, g in gradient.items():
             x = getattr(container, name)
             numeric = np.zeros_like(x)
@@ -151,12 +174,11 @@ def check_gradient_matches_central_differences(loss: Callable[..., Any]) -> None
 def check_gradcheck(loss: Callable[..., Any]) -> None:
     for setting in configurations(loss):
         container = to_torch(example(losses.container_of(loss), seed=2), grad=True)
-        if is_coupled(functools.partial(loss, **setting), convert(container, lambda x: x.detach().numpy())):
-            continue
         names = differentiable(container)
         inputs = tuple(getattr(container, name) for name in names)
         call = lambda *parts, c=container, k=names, s=setting: loss(c._replace(**dict(zip(k, parts, strict=True))), **s)  # noqa: E731
-        assert torch.autograd.gradcheck(call, inputs, eps=1e-6, atol=1e-6, rtol=1e-5)
+        with nothing_detached():
+            assert torch.autograd.gradcheck(call, inputs, eps=1e-6, atol=1e-6, rtol=1e-5)
 
 
 def check_namespaces_agree(loss: Callable[..., Any]) -> None:
@@ -242,8 +264,12 @@ def check_shift_rule(loss: Callable[..., Any]) -> None:
         container = example(losses.PairLogps, seed=8)
         shifted = container._replace(chosen=container.chosen - 0.25, rejected=container.rejected - 0.25)
         invariant = np.allclose(loss(shifted, **setting), loss(container, **setting), rtol=1e-12, atol=1e-12)
-        gradient = total_gradient(functools.partial(loss, **setting), to_torch(container, grad=True))
-        cancels = torch.allclose(gradient["chosen"], -gradient["rejected"], rtol=1e-10, atol=1e-12)
+        with nothing_detached():
+            gradient = total_gradient(functools.partial(loss, **setting), to_torch(container, grad=True))
+        both = gradient["chosen"] + gradient["rejected"]
+        # A coupled loss moves with the constant of the whole batch, any other with each pair's own.
+        both = both.sum() if is_coupled(functools.partial(loss, **setting), container) else both
+        cancels = bool((both.abs() < 1e-10).all())
         assert invariant == cancels
 
 
@@ -286,12 +312,8 @@ def check_small_and_large_options(loss: Callable[..., Any]) -> None:
         if not isinstance(parameter.default, float):
             continue
         for value in (1e-6, 1e-3, 1e3):
-            try:
-                found = loss(example(losses.container_of(loss)), **{**base_options(loss), name: value})
-            except ValueError as error:
-                assert name in str(error)
-            else:
-                assert np.isfinite(found).all(), (name, value)
+            found, refusal = outcome(loss, example(losses.container_of(loss)), **{**base_options(loss), name: value})
+            assert name in refusal or np.isfinite(found).all(), (name, value)
 
 
 def check_bad_options(loss: Callable[..., Any]) -> None:
@@ -300,7 +322,9 @@ def check_bad_options(loss: Callable[..., Any]) -> None:
     for name, parameter in options(loss).items():
         if isinstance(parameter.default, bool | str) or parameter.default in (None, inspect.Parameter.empty):
             continue
-        for value in (float("nan"), -1.0, "x"):
+        described = re.search(rf"^[\w, ]*\b{name}\b[\w, ]*\n((?: +.*\n?)+)", inspect.getdoc(loss) or "", re.MULTILINE)
+        bounded = described and re.search(r"> 0|>= 0|in \[|in \(", described.group(1))
+        for value in (float("nan"), float("-inf"), "x", *([-1.0] if bounded else [])):
             with pytest.raises(ValueError, match=name):
                 loss(container, **{**base_options(loss), name: value})
     with pytest.raises(TypeError):
@@ -310,29 +334,27 @@ def check_bad_options(loss: Callable[..., Any]) -> None:
 def check_bad_shapes(loss: Callable[..., Any]) -> None:
     container = example(losses.container_of(loss))
     name = differentiable(container)[0]
-    with pytest.raises(ValueError, match="shape|expected|got"):
+    with pytest.raises(ValueError, match=r"shape|expected|got"):
         loss(container._replace(**{name: getattr(container, name)[:-1]}), **base_options(loss))
 
 
 def check_empty(loss: Callable[..., Any]) -> None:
     container = convert(example(losses.container_of(loss)), lambda x: x[:0])
     with np.errstate(all="raise"):
-        try:
-            value = loss(container, **base_options(loss))
-        except ValueError as error:
-            assert re.search("empty|at least one|got 0", str(error))
-        else:
-            assert value.shape == (0,)
+        value, refusal = outcome(loss, container, **base_options(loss))
+    assert re.search("empty|at least one|got 0", refusal) or value.shape == (0,)
 
 
 def check_nan_is_not_hidden(loss: Callable[..., Any]) -> None:
     container = example(losses.container_of(loss))
-    name = differentiable(container)[0]
-    poisoned = getattr(container, name).copy()
-    poisoned[0] = np.nan
+    poisoned = {
+        name: np.where(np.arange(x.size).reshape(x.shape) == 0, np.nan, x)
+        for name, x in container._asdict().items()
+        if name in differentiable(container)
+    }
     with np.errstate(invalid="ignore"):
         try:
-            value = loss(container._replace(**{name: poisoned}), **base_options(loss))
+            value = loss(container._replace(**poisoned), **base_options(loss))
         except ValueError:
             return
     assert np.isnan(value).any()
@@ -377,5 +399,10 @@ def check_documented(loss: Callable[..., Any]) -> None:
     for name in options(loss):
         assert name in text, f"the docstring does not mention {name}"
 
+
+# What a loss is known not to satisfy, by name and with the reason; the suite insists that it still fails.
+EXPECTED_FAILURES = {
+    ("discopop", "prefers_the_chosen"): "not monotone in the margin at its default temperature (claim Z6 of the survey's page)",
+}
 
 LOSS_CHECKS = [f for name, f in sorted(globals().items()) if name.startswith("check_")]

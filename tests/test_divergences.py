@@ -190,7 +190,14 @@ def test_alpha_outside_the_open_interval_is_refused(alpha):
 
 
 def test_an_unknown_divergence_is_refused():
-    with pytest.raises(ValueError, match="divergence must be one of 'reverse_kl'.*got 'chi_squared'"):
+    with pytest.raises(ValueError, match=r"divergence must be one of 'reverse_kl'.*got 'chi_squared'"):
         divergence_score(np.zeros(2), "chi_squared")
     with pytest.raises(ValueError, match="got 'kl'"):
         f_divergence(np.zeros(1), np.zeros(1), "kl")
+
+
+def test_nan_is_not_hidden():
+    nan = np.asarray([0.5, math.nan])
+    for divergence in DIVERGENCES:
+        np.testing.assert_array_equal(np.isnan(divergence_score(nan, divergence)), [False, True])
+        np.testing.assert_array_equal(np.isnan(inverse_derivative(-nan, divergence)), [False, True])

@@ -137,7 +137,9 @@ def _search(rows: Array, low: Array, high: Array, lambda_0: float, alpha: float)
     candidates = []
     for _ in range(2):
         cell = xp.argmax(heights, axis=-1, keepdims=True)
-        candidates.append(_bisect(rows, grid, cell, lambda_0, alpha))
+        found = _bisect(rows, grid, cell, lambda_0, alpha)
+        real = xp.isfinite(xp.take_along_axis(heights, cell, axis=-1)[:, 0])
+        candidates.append(xp.where(real, found, candidates[0]) if candidates else found)
         heights = xp.where(xp.arange(GRID - 1, device=rows.device)[None, :] == cell, xp.full_like(heights, -math.inf), heights)
     # Only temperature 0 is no stationary point; any other lower end is an unfinished iteration towards one.
     stacked = xp.stack([*candidates, xp.where(low == 0, low, candidates[0])], axis=-1)

@@ -10,7 +10,11 @@ __all__ = ["ClassLogits", "ListLogps", "PairLogps", "PairRewards", "TokenPairLog
 
 
 class PairLogps(NamedTuple):
-    """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats; lengths count scored tokens."""
+    """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats.
+
+    Lengths count scored tokens; scores are external judgements of the two responses (rewards, or win probabilities) for the losses that use
+    their size.
+    """
 
     chosen: Array
     rejected: Array
@@ -18,6 +22,8 @@ class PairLogps(NamedTuple):
     ref_rejected: Array
     chosen_length: Array | None = None
     rejected_length: Array | None = None
+    chosen_score: Array | None = None
+    rejected_score: Array | None = None
 
 
 class UnpairedLogps(NamedTuple):
@@ -38,7 +44,11 @@ class ListLogps(NamedTuple):
 
 
 class TokenPairLogps(NamedTuple):
-    """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)``; masks mark what is scored."""
+    """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)`` in nats; masks mark what is scored.
+
+    Some losses need the whole next-token distribution at each position: ``*_kl`` is ``KL(π_ref‖π)`` and ``*_collision`` is
+    ``log Σ_v π(v)²``, each ``(..., n, T)``.
+    """
 
     chosen: Array
     rejected: Array
@@ -46,6 +56,10 @@ class TokenPairLogps(NamedTuple):
     ref_rejected: Array
     chosen_mask: Array
     rejected_mask: Array
+    chosen_kl: Array | None = None
+    rejected_kl: Array | None = None
+    chosen_collision: Array | None = None
+    rejected_collision: Array | None = None
 
 
 class PairRewards(NamedTuple):

@@ -11,16 +11,17 @@ from prefsim.numerics import array_namespace, log_sigmoid
 
 Array = Any
 
-__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft_logistic"]
+__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft", "soft_logistic"]
 
 
-def _check_shapes(logps: PairLogps) -> None:
+def check_shapes(logps: PairLogps) -> None:
+    """Raise unless all fields of a pair container have one shape."""
     check_same_shape(**logps._asdict())
 
 
 def log_ratios(logps: PairLogps) -> tuple[Array, Array]:
     r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats, after checking the shapes."""
-    _check_shapes(logps)
+    check_shapes(logps)
     return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
 
 
@@ -40,10 +41,23 @@ def soft_logistic(margin: Array, target: float | Array) -> Array:
     return -target * log_sigmoid(margin) - (1 - target) * log_sigmoid(-margin)
 
 
-def _scored_length(length: Array | None, name: str) -> Array:
-    if length is None:
-        raise ValueError(f"{name} is needed for a per-token mean, got None; pass the number of scored tokens of each sequence")
-    return length
+def needed(value: Array | None, name: str) -> Array:
+    """Return an optional field of a container, or raise where a loss cannot do without it."""
+    if value is None:
+        raise ValueError(f"{name} is needed by this loss, got None")
+    return value
+
+
+def mean_logps(logps: PairLogps) -> tuple[Array, Array]:
+    """Return the mean log-probability of a token of chosen and rejected, each ``(..., n)``."""
+    check_shapes(logps)
+    return logps.chosen / needed(logps.chosen_length, "chosen_length"), logps.rejected / needed(logps.rejected_length, "rejected_length")
+
+
+def mean_log_ratios(logps: PairLogps) -> tuple[Array, Array]:
+    """Return the mean log-ratio of a token of chosen and rejected, each ``(..., n)``."""
+    chosen, rejected = log_ratios(logps)
+    return chosen / needed(logps.chosen_length, "chosen_length"), rejected / needed(logps.rejected_length, "rejected_length")
 
 
 def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
@@ -57,10 +71,40 @@ def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
         ``"sum"`` over the tokens of the sequence or their ``"mean"`` (needs ``chosen_length``).
     """
     check_choice(("sum", "mean"), reduction=reduction)
-    _check_shapes(logps)
+    check_shapes(logps)
     if reduction == "sum":
         return -logps.chosen
-    return -logps.chosen / _scored_length(logps.chosen_length, "chosen_length")
+    return -logps.chosen / needed(logps.chosen_length, "chosen_length")
+
+
+def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
+    r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)` with :math:`\ell(z) = -\log\sigma(z)`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    target
+        Probability t in [0, 1] that the chosen response is the better one.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats; its free minimiser is ``βh = logit t``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or shapes differ.
+
+    References
+    ----------
+    The soft preference cross-entropy that cDPO, rDPO and soft labels share; survey arXiv:2503.11701 (row from derivation).
+    """
+    check_positive(beta=beta)
+    check_interval(target=target, low=0.0, high=1.0, closed="both")
+    return soft_logistic(beta * reward_margin(logps), target)
 
 
 def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
@@ -164,10 +208,7 @@ def ipo(logps: PairLogps, *, tau: float = 0.1, average: bool = False) -> Array:
     Azar et al. 2023, eq. 17, arXiv:2310.12036.
     """
     check_positive(tau=tau)
-    chosen, rejected = log_ratios(logps)
-    if average:
-        chosen = chosen / _scored_length(logps.chosen_length, "chosen_length")
-        rejected = rejected / _scored_length(logps.rejected_length, "rejected_length")
+    chosen, rejected = mean_log_ratios(logps) if average else log_ratios(logps)
     return (chosen - rejected - 1 / (2 * tau)) ** 2
 
 

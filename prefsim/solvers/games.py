@@ -67,7 +67,7 @@ def expected_preference(preference: Array, policy: Array, opponent: Array, *, re
 
     References
     ----------
-    Munos et al. 2023, section 4, arXiv:2312.00886.
+    Munos et al. 2023, arXiv:2312.00886.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def duality_gap(preference: Array, policy: Array, opponent: Array | None = None)
     --------
     >>> import numpy as np
     >>> P = np.array([[0.5, 0.8], [0.2, 0.5]])
-    >>> float(duality_gap(P, np.array([0.0, 1.0])))
+    >>> round(float(duality_gap(P, np.array([0.0, 1.0]))), 12)
     0.6
     """
     # The worst response to π₁ leaves it 1 - max_y (Pπ₁)_y, because Pᵀ = 1 - P.
@@ -191,7 +191,7 @@ def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: 
 
     References
     ----------
-    Munos et al. 2023, section 4, arXiv:2312.00886 (the regularised game).
+    Munos et al. 2023, arXiv:2312.00886 (the regularised game).
 
     Examples
     --------
@@ -235,7 +235,7 @@ def mirror_step(log_policy: Array, log_reference: Array | None, payoffs: Array, 
 
     References
     ----------
-    Munos et al. 2023, eqs. 4–6, arXiv:2312.00886; Zhang et al. 2024 (INPO), eq. 5, arXiv:2407.00617.
+    Munos et al. 2023 (Nash-MD), arXiv:2312.00886; Zhang et al. 2024 (INPO), arXiv:2407.00617.
     """
     check_nonnegative(step=step, tau=tau)
     weight = step * tau
@@ -265,7 +265,7 @@ def geometric_mixture(log_policy: Array, log_reference: Array, *, weight: float)
 
     References
     ----------
-    Munos et al. 2023, eq. 4 and section 7, arXiv:2312.00886.
+    Munos et al. 2023, arXiv:2312.00886.
 
     Examples
     --------

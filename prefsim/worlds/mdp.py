@@ -97,7 +97,7 @@ class TabularMDP:
         ended = np.zeros(states, dtype=bool) if terminal is None else as_mask(to_numpy(terminal), "terminal", length=states)
         set_field = object.__setattr__
         set_field(self, "transitions", table if sparse else on_backend(transitions, table))
-        set_field(self, "terminal", ended if sparse else maskon_backend(ended))
+        set_field(self, "terminal", ended if sparse else mask_on_backend(ended))
         expected, per_transition = read_rewards(reward, self.transitions, actions)
         set_field(self, "reward", expected)
         set_field(self, "transition_reward", per_transition)

@@ -81,8 +81,8 @@ def check_ended(transitions: Any, reward: np.ndarray, ended: np.ndarray) -> None
         raise ValueError(f"terminal states must be absorbing, P(s, a, s) = 1, got {found}")
 
 
-def check_reachable(transitions: Any, ended: np.ndarray) -> None:
-    """Raise unless every state can reach a terminal one under some policy: without that an undiscounted value is not finite."""
+def check_reachable(transitions: Any, ended: np.ndarray, *, by: str = "some policy") -> None:
+    """Raise unless every state reaches a terminal one with some probability: without that an undiscounted value need not be finite."""
     states = ended.shape[-1]
     if sp.issparse(transitions):
         entries = transitions.tocoo()
@@ -103,4 +103,6 @@ def check_reachable(transitions: Any, ended: np.ndarray) -> None:
     reached = breadth_first_order(backward, nodes, return_predecessors=False)
     if reached.size < nodes + 1:
         lost = int(np.setdiff1d(np.arange(nodes), reached)[0]) % states
-        raise ValueError(f"discount 1 without a horizon needs a terminal state that every state can reach; state {lost} cannot")
+        raise ValueError(
+            f"discount 1 without a horizon needs a terminal state within reach of every state; by {by}, state {lost} reaches none"
+        )

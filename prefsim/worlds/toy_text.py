@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from prefsim.backend import to_numpy
-from prefsim.worlds.transitions import row_pattern
+from prefsim.worlds.blackjack import blackjack_tables
+from prefsim.worlds.transitions import ProcessTables, row_pattern
 
 if TYPE_CHECKING:
     from prefsim.worlds.mdp import TabularMDP
 
-__all__ = ["EnvironmentTables", "make_environment", "read_environment"]
-
-BLACKJACK_SHAPE = (32, 11, 2)
-"""Ranges of a Blackjack observation: player's sum, dealer's card, usable ace."""
+__all__ = ["make_environment", "read_environment"]
 
 
-class EnvironmentTables(NamedTuple):
-    """Tables of an environment: CSR ``(S*A, S)`` transitions and rewards, start ``(S,)`` and terminal ``(S,)``."""
-
-    n_states: int
-    transitions: sp.csr_array
-    reward: sp.csr_array
-    start_probs: np.ndarray
-    terminal: np.ndarray
-
-
-def read_environment(environment: Any, options: dict[str, Any]) -> EnvironmentTables:
+def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables:
     """Return the exact tables of an environment or of the id of one; see :meth:`TabularMDP.from_gymnasium`."""
     import gymnasium
     from gymnasium.envs.toy_text.blackjack import BlackjackEnv
@@ -47,9 +35,11 @@ def read_environment(environment: Any, options: dict[str, Any]) -> EnvironmentTa
             raise ValueError(f"gymnasium cannot make {environment!r} with options {options}: {error}") from error
     base: Any = made.unwrapped
     if isinstance(base, BlackjackEnv):
-        return _blackjack(natural=bool(base.natural), sab=bool(base.sab))
+        return blackjack_tables(natural=bool(base.natural), sab=bool(base.sab))
     if getattr(base, "fickle_passenger", False):
-        raise ValueError(f"{name} with fickle_passenger=True changes the destination outside its transition table P, so P is not its dynamics")
+        raise ValueError(
+            f"{name} with fickle_passenger=True changes the destination outside its transition table P, so P is not its dynamics"
+        )
     missing = [part for part in ("P", "initial_state_distrib") if not hasattr(base, part)]
     if missing:
         raise ValueError(
@@ -74,7 +64,7 @@ def _from_outcomes(
     start: np.ndarray,
     states: int,
     actions: int,
-) -> EnvironmentTables:
+) -> ProcessTables:
     """Return the tables of a list of outcomes, turning ``ended`` ones into moves to terminal states."""
     on = ~ended
     graph = sp.csr_array((np.ones(on.sum()), (state[on], after[on])), shape=(states, states))
@@ -106,83 +96,7 @@ def _from_outcomes(
     transitions.sort_indices()
     rewards.sort_indices()
     rewards.data = rewards.data / transitions.data
-    return EnvironmentTables(states, transitions, rewards, start, terminal)
-
-
-def _blackjack(*, natural: bool, sab: bool) -> EnvironmentTables:
-    """Work out Blackjack-v1 from its rules: an infinite deck, a dealer who sticks on 17.
-
-    A natural (ace and ten as first two cards) pays differently under ``natural`` or ``sab`` although it looks like any other soft 21;
-    ten states after the table, one for each dealer's card, hold it. The last states are the ends lose, draw, win, win by a natural, so
-    that the reward of every transition is exact, not averaged.
-    """
-    card = np.array([*range(1, 11)])
-    chance = np.where(card == 10, 4 / 13, 1 / 13)
-    table_states = int(np.prod(BLACKJACK_SHAPE))
-    first_natural, first_end = table_states, table_states + 10
-    prize = np.array([-1.0, 0.0, 1.0, 1.5])
-    states = first_end + prize.size
-    index = np.ravel_multi_index(np.meshgrid(*map(np.arange, BLACKJACK_SHAPE), indexing="ij"), BLACKJACK_SHAPE)
-    transitions, reward = np.zeros((states, 2, states)), np.zeros((states, 2, states))
-    start = np.zeros(states)
-    playing = np.zeros(states, dtype=bool)
-
-    def drawn(total: int, ace: int, value: int) -> tuple[int, int]:
-        """Return the sum and usable ace after one more card."""
-        hard = total - 10 * ace + value
-        holds_ace = bool(ace) or value == 1
-        return (hard + 10, 1) if holds_ace and hard + 10 <= 21 else (hard, 0)
-
-    @functools.cache
-    def final(total: int, ace: int) -> np.ndarray:
-        """Return the distribution of the dealer's final score, index 0 for a bust."""
-        if total >= 17:
-            return np.eye(22)[total if total <= 21 else 0]
-        return sum((q * final(*drawn(total, ace, int(v))) for v, q in zip(card, chance, strict=True)), np.zeros(22))
-
-    for dealer in range(1, 11):
-        shown = drawn(0, 0, dealer)
-        score = final(*shown)
-        other = 10 if dealer == 1 else 1 if dealer == 10 else 0
-        # Chance that the dealer holds a natural: the hidden card completes ace and ten.
-        dealer_natural = float(chance[card == other].sum())
-        for total in range(4, 22):
-            for ace in (0, 1) if total >= 12 else (0,):
-                wins, draws = score[:total].sum(), score[total]
-                ends = {True: (wins, draws)}
-                here = [(int(index[total, dealer, ace]), False)]
-                if total == 21 and ace:
-                    here.append((first_natural + dealer - 1, True))
-                for s, is_natural in here:
-                    playing[s] = True
-                    wins, draws = ends[True]
-                    best = 0.0
-                    if is_natural and sab:
-                        # The player's natural beats every hand but a natural.
-                        wins, draws = 1.0 - dealer_natural, dealer_natural
-                    elif is_natural and natural:
-                        wins, best = 0.0, wins
-                    transitions[s, 0, first_end:] = (1.0 - wins - draws - best, draws, wins, best)
-                    reward[s, 0, first_end:] = prize
-                    for value, q in zip(card, chance, strict=True):
-                        after_total, after_ace = drawn(total, ace, int(value))
-                        bust = after_total > 21
-                        after = first_end if bust else int(index[after_total, dealer, after_ace])
-                        transitions[s, 1, after] += q
-                        reward[s, 1, after] = -1.0 if bust else 0.0
-        for first, p in zip(card, chance, strict=True):
-            for second, q in zip(card, chance, strict=True):
-                hand = drawn(*drawn(0, 0, int(first)), int(second))
-                special = (natural or sab) and {int(first), int(second)} == {1, 10}
-                s = first_natural + dealer - 1 if special else int(index[hand[0], dealer, hand[1]])
-                start[s] += p * q * chance[dealer - 1]
-    # Sums that no hand has, and the ends: nothing happens there.
-    stops = np.flatnonzero(~playing)
-    transitions[stops] = 0.0
-    transitions[stops, :, stops] = 1.0
-    reward[stops] = 0.0
-    flat = sp.csr_array(np.maximum(transitions, 0.0).reshape(-1, states))
-    return EnvironmentTables(states, flat, sp.csr_array(reward.reshape(-1, states)), start, ~playing)
+    return ProcessTables(states, transitions, rewards, start, terminal)
 
 
 @functools.cache
@@ -205,7 +119,7 @@ def _environment_class() -> type:
             self.elapsed = 0
 
         @functools.cached_property
-        def P(self) -> dict[int, dict[int, list[tuple[float, int, float, bool]]]]:  # noqa: N802
+        def P(self) -> dict[int, dict[int, list[tuple[float, int, float, bool]]]]:
             """Outcomes ``(probability, next state, reward, terminated)`` by state and action."""
             table = self.mdp.to_sparse()
             terminal = to_numpy(table.terminal)

@@ -6,7 +6,7 @@ distribution of the next state: actions run fastest, so that a table of state-ac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +17,17 @@ from prefsim.numerics import array_namespace
 
 Array = Any
 
-__all__ = ["as_csr", "as_transitions", "expected_next", "make_absorbing", "row_pattern", "to_dense", "to_sparse"]
+__all__ = ["ProcessTables", "as_csr", "as_transitions", "expected_next", "make_absorbing", "row_pattern", "to_dense", "to_sparse"]
+
+
+class ProcessTables(NamedTuple):
+    """What a process is read from: CSR ``(S*A, S)`` transitions and rewards of transitions, start ``(S,)`` and terminal ``(S,)``."""
+
+    n_states: int
+    transitions: sp.csr_array
+    reward: sp.csr_array
+    start_probs: np.ndarray
+    terminal: np.ndarray
 
 
 def expected_next(transitions: Array, value: Array) -> Array:

@@ -1,0 +1,60 @@
+# make demo: eight papers reproduced.  make test: everything that is checked.  Both set up .venv first.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+DEMO := rdpo f_dpo rpo_overopt hypo_coverage regret_preference cpl nash_md ldr
+
+# Real data, where there is some beside the checkout; everything runs without it too.
+PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
+export PREFSIM_DATA
+
+.PHONY: venv demo test test-fast lint format nightly bench clean
+.DEFAULT_GOAL := test
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prefsim needs Python >= 3.11: make PYTHON=/path/to/python3.11 venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,test]'
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/prefsim repro $(DEMO) --quick -j $(JOBS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+test-fast: $(STAMP)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+nightly: lint
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+# One BLAS thread: the ratios compare algorithms, not thread pools.
+bench: $(BENCH_STAMP)
+	@for file in benchmarks/bench_*.py; do \
+		echo "+ $$file"; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; \
+	done
+
+# Results and .venv stay: they cost time.
+clean:
+	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,0 +1,140 @@
+"""Losses on pairs that couple the examples of a batch (the last axis); each says what it couples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefsim._validate import check_nonnegative, check_number, check_positive
+from prefsim.losses.containers import PairLogps
+from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
+from prefsim.numerics import array_namespace, logsumexp, stop_gradient
+
+Array = Any
+
+__all__ = ["aot", "aot_unpaired", "beta_dpo", "drdpo"]
+
+
+def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Alignment by optimal transport, paired: :math:`\ell(\beta(u_{(i)} - v_{(i)}))`.
+
+    Couples the batch by sorting: ``u`` are the policy's log-probability differences, ``v`` the reference's, both ascending along the
+    last axis. Value i belongs to rank i, not to example i.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Melnyk et al. 2024, arXiv:2406.05882.
+    """
+    check_positive(beta=beta)
+    check_shapes(logps)
+    xp = array_namespace(logps.chosen)
+    policy = xp.sort(logps.chosen - logps.rejected, axis=-1)
+    reference = xp.sort(logps.ref_chosen - logps.ref_rejected, axis=-1)
+    return soft_logistic(beta * (policy - reference), 1)
+
+
+def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Alignment by optimal transport, unpaired: :math:`\ell(\beta(a_{(i)} - b_{(i)}))` with both log-ratios sorted ascending.
+
+    Couples the batch by sorting; value i belongs to rank i.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Melnyk et al. 2024, arXiv:2406.05882.
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    xp = array_namespace(chosen)
+    return soft_logistic(beta * (xp.sort(chosen, axis=-1) - xp.sort(rejected, axis=-1)), 1)
+
+
+def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Array:
+    r"""Distributionally robustified DPO: :math:`-\beta' \log \mathrm{mean}_i \exp(-\ell_i/\beta')`, which trusts low-loss pairs more.
+
+    Couples the batch: the one value of the batch (last axis) is returned for every example, so that the mean over the batch is the
+    objective.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    beta_prime
+        Temperature, > 0: the mean loss as it grows, the smallest loss as it vanishes.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 11, arXiv:2407.07880 (equation number not confirmed).
+    """
+    check_positive(beta=beta, beta_prime=beta_prime)
+    losses = soft_logistic(beta * reward_margin(logps), 1)
+    n = losses.shape[-1]
+    if n == 0:
+        return losses
+    soft_minimum = -beta_prime * (logsumexp(-losses / beta_prime, keepdims=True) - math.log(n))
+    return soft_minimum + 0 * losses
+
+
+def beta_dpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.6, margin_mean: float = 0.0, smallest_beta: float = 1e-3) -> Array:
+    r"""DPO whose β follows the batch: :math:`\ell(\beta_b h)` with :math:`\beta_b = \max(\beta_{min}, \beta[1 + \alpha(\bar h - M_0)])`.
+
+    Couples the batch through its mean margin (last axis), a constant of differentiation. The paper's guided filtering of pairs is a
+    choice of data and not part of the loss.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Base strength β₀, > 0.
+    alpha
+        How strongly β follows the margin, >= 0.
+    margin_mean
+        Running mean M₀ of the margin in nats (an exponential moving average with factor 0.9 in the paper).
+    smallest_beta
+        Floor of β_b, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Wu et al. 2024, eqs. 6–7, arXiv:2407.08639 (equation numbers not confirmed).
+    """
+    check_positive(beta=beta, smallest_beta=smallest_beta)
+    check_nonnegative(alpha=alpha)
+    check_number(margin_mean=margin_mean)
+    margin = reward_margin(logps)
+    xp = array_namespace(margin)
+    mean = stop_gradient(xp.sum(margin, axis=-1, keepdims=True) / max(margin.shape[-1], 1))
+    batch_beta = beta * (1 + alpha * (mean - margin_mean))
+    batch_beta = xp.where(batch_beta < smallest_beta, xp.full_like(batch_beta, smallest_beta), batch_beta)
+    return soft_logistic(batch_beta * margin, 1)

@@ -1,0 +1,132 @@
+"""Losses on K scored candidates for one prompt, one value per list."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefsim._validate import check_positive, check_same_shape
+from prefsim.losses.containers import ListLogps
+from prefsim.losses.pairwise import soft_logistic
+from prefsim.numerics import array_namespace, log_softmax, logsumexp, softmax
+
+Array = Any
+
+__all__ = ["exo_rw", "infonca", "nca", "pl_dpo"]
+
+
+def _implicit_rewards(logps: ListLogps, beta: float) -> Array:
+    check_positive(beta=beta)
+    check_same_shape(**logps._asdict())
+    if logps.logps.ndim < 1 or logps.logps.shape[-1] == 0:
+        raise ValueError(f"logps must hold at least one candidate along the last axis, got shape {tuple(logps.logps.shape)}")
+    return beta * (logps.logps - logps.ref_logps)
+
+
+def pl_dpo(logps: ListLogps, *, beta: float = 0.1) -> Array:
+    r"""Plackett–Luce DPO: :math:`-\sum_{k<K} [\beta h_{(k)} - \log\sum_{j \ge k} e^{\beta h_{(j)}}]`, best score first.
+
+    Ties in the scores are broken in the order of the list.
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n, K)``, nats.
+    beta
+        Strength of the KL penalty, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats; DPO where K = 2.
+
+    References
+    ----------
+    Rafailov et al. 2023, eq. 20 (appendix A.3), arXiv:2305.18290.
+    """
+    h = _implicit_rewards(logps, beta)
+    xp = array_namespace(h)
+    order = xp.argsort(-logps.scores, axis=-1, stable=True)
+    ranked = xp.take_along_axis(h, order, axis=-1)
+    k = ranked.shape[-1]
+    positions = xp.arange(k)
+    later = positions[None, :] >= positions[:, None]
+    tails = logsumexp(xp.where(later, ranked[..., None, :], xp.full_like(ranked[..., None, :], -math.inf)))
+    return xp.sum(tails - ranked, axis=-1)
+
+
+def infonca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+    r"""InfoNCA: cross-entropy :math:`-\sum_i t_i \log\mathrm{softmax}(h)_i` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n, K)``, nats; ``scores`` are the rewards r.
+    beta
+        Scale of the implicit rewards h, > 0.
+    alpha
+        Temperature of the targets, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Chen et al. 2024, eq. 6, arXiv:2402.05369 (equation number not confirmed).
+    """
+    check_positive(alpha=alpha)
+    h = _implicit_rewards(logps, beta)
+    return -array_namespace(h).sum(softmax(logps.scores / alpha) * log_softmax(h), axis=-1)
+
+
+def nca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+    r"""NCA: :math:`\sum_i [t_i\,\ell(h_i) + \frac1K \ell(-h_i)]` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n, K)``, nats; ``scores`` are the rewards r.
+    beta
+        Scale of the implicit rewards h, > 0.
+    alpha
+        Temperature of the targets, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats; its free minimiser is ``h_i = log(K t_i)``.
+
+    References
+    ----------
+    Chen et al. 2024, eq. 10, arXiv:2402.05369 (equation number not confirmed).
+    """
+    check_positive(alpha=alpha)
+    h = _implicit_rewards(logps, beta)
+    target = softmax(logps.scores / alpha)
+    return array_namespace(h).sum(target * soft_logistic(h, 1) + soft_logistic(-h, 1) / h.shape[-1], axis=-1)
+
+
+def exo_rw(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+    r"""Efficient exact optimisation with rewards: :math:`KL(\mathrm{softmax}(h) \| \mathrm{softmax}(r/\alpha))`.
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n, K)``, nats; ``scores`` are the rewards r.
+    beta
+        Scale of the implicit rewards h, > 0.
+    alpha
+        Temperature of the targets, > 0 (β_r in the paper).
+
+    Returns
+    -------
+    Array ``(..., n)``, nats, >= 0.
+
+    References
+    ----------
+    Ji et al. 2024, eq. 12, arXiv:2402.00856 (equation number not confirmed).
+    """
+    check_positive(alpha=alpha)
+    h = _implicit_rewards(logps, beta)
+    xp = array_namespace(h)
+    logq = log_softmax(h)
+    return xp.sum(xp.exp(logq) * (logq - log_softmax(logps.scores / alpha)), axis=-1)

@@ -1,0 +1,212 @@
+"""Losses of a pair whose margin carries an offset or another link than the logistic one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefsim._validate import check_interval, check_nonnegative, check_positive
+from prefsim.divergences import divergence_score
+from prefsim.losses.containers import PairLogps
+from prefsim.losses.pairwise import log_ratios, mean_log_ratios, needed, reward_margin, soft_logistic
+from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid, sigmoid
+
+Array = Any
+
+__all__ = ["chipo", "discopop", "dpop", "exo_pair", "odpo", "rdpo_length", "sigmoid_norm"]
+
+
+def sigmoid_norm(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""DPO on log-ratios per scored token, :math:`\ell(\beta(a/|y_w| - b/|y_l|))`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``.
+    beta
+        Strength, > 0; per-token ratios are small, so that useful values are 2 to 10.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    TRL ``loss_type="sigmoid_norm"``, which divides by the unshifted mask; here by the scored tokens.
+    """
+    check_positive(beta=beta)
+    chosen, rejected = mean_log_ratios(logps)
+    return soft_logistic(beta * (chosen - rejected), 1)
+
+
+def rdpo_length(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> Array:
+    r"""Length-regularised DPO, :math:`\ell(\beta h + \alpha(|y_w| - |y_l|))`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    alpha
+        Price of one token in reward, >= 0. The sign is plus: it asks less of a pair whose winner is longer.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Park et al. 2024, eq. 9, arXiv:2403.19159 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_nonnegative(alpha=alpha)
+    longer = needed(logps.chosen_length, "chosen_length") - needed(logps.rejected_length, "rejected_length")
+    return soft_logistic(beta * reward_margin(logps) + alpha * longer, 1)
+
+
+def odpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+    r"""DPO with an offset, :math:`\ell(\beta h - \alpha\log(s_w - s_l))`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both scores, each ``(..., n)``; every chosen score must exceed its rejected one.
+    beta
+        Strength of the KL penalty, > 0.
+    alpha
+        Weight of the offset, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If scores are missing, or a chosen score does not exceed the rejected one.
+
+    References
+    ----------
+    Amini, Vieira and Cotterell 2024, eq. 8, arXiv:2402.10571 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_nonnegative(alpha=alpha)
+    gap = needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
+    xp = array_namespace(gap)
+    if bool(xp.any(gap <= 0)):
+        raise ValueError(f"chosen_score must exceed rejected_score, got a difference of {float(xp.min(gap))}")
+    return soft_logistic(beta * reward_margin(logps) - alpha * xp.log(gap), 1)
+
+
+def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array:
+    r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`: pays for a falling chosen log-probability.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    penalty
+        λ >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Pal et al. 2024, eq. 3, arXiv:2402.13228 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_nonnegative(penalty=penalty)
+    chosen, rejected = log_ratios(logps)
+    xp = array_namespace(chosen)
+    fall = xp.where(chosen < 0, -chosen, xp.zeros_like(chosen))
+    return soft_logistic(beta * (chosen - rejected - penalty * fall), 1)
+
+
+def exo_pair(logps: PairLogps, *, beta: float = 0.1, epsilon: float = 1e-3) -> Array:
+    r"""Efficient exact optimisation on pairs: :math:`KL(q \| (1-\epsilon, \epsilon))` with :math:`q = \sigma(\beta h)`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    epsilon
+        Smoothing of the target, in (0, 0.5).
+
+    Returns
+    -------
+    Array ``(..., n)``, nats, >= 0.
+
+    References
+    ----------
+    Ji et al. 2024, eq. 14, arXiv:2402.00856 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_interval(epsilon=epsilon, low=0.0, high=0.5, closed="neither")
+    z = beta * reward_margin(logps)
+    q, other = sigmoid(z), sigmoid(-z)
+    return q * (log_sigmoid(z) - math.log1p(-epsilon)) + other * (log_sigmoid(-z) - math.log(epsilon))
+
+
+def discopop(logps: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> Array:
+    r"""Discovered preference optimisation (log-ratio modulated loss).
+
+    .. math:: (1-s)\,\ell(z) + s\,e^{-z},\qquad s = \sigma(z/\tau),\quad z = \beta h
+
+    Not monotone in the margin for small τ, and written so that no exponential overflows.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    tau
+        Temperature of the modulation, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    References
+    ----------
+    Lu et al. 2024, eq. 6, arXiv:2406.08414 (equation number not confirmed).
+    """
+    check_positive(beta=beta, tau=tau)
+    z = beta * reward_margin(logps)
+    return -sigmoid(-z / tau) * log_sigmoid(z) + bounded_exp(log_sigmoid(z / tau) - z)
+
+
+def chipo(logps: PairLogps, *, beta: float = 0.1, clip: float | None = None) -> Array:
+    r"""χPO: DPO with the score :math:`\phi(a) = a + e^a` of the mixed chi-squared divergence.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the divergence penalty, > 0.
+    clip
+        Bound 2R_max of the scaled margin, > 0; none unless given.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Huang et al. 2024, eq. 8, arXiv:2407.13399 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    margin = beta * (divergence_score(chosen, "mixed_chi_squared") - divergence_score(rejected, "mixed_chi_squared"))
+    if clip is not None:
+        check_positive(clip=clip)
+        margin = array_namespace(margin).clip(margin, -clip, clip)
+    return soft_logistic(margin, 1)

@@ -1,0 +1,268 @@
+"""Losses of a pair that judge each response on its own, by a link of its implicit reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import check_nonnegative, check_number, check_positive
+from prefsim.losses.containers import PairLogps
+from prefsim.losses.pairwise import log_ratios, mean_logps, needed, soft_logistic
+from prefsim.numerics import array_namespace, sigmoid, stop_gradient
+
+Array = Any
+
+__all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "npo", "simnpo", "sppo", "sppo_hard"]
+
+
+def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Anchored preference optimisation, zero variant: :math:`1 - \sigma(\beta a) + \sigma(\beta b)`.
+
+    Raises the chosen and lowers the rejected log-ratio: KTO on a pair with reference point zero.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, in [0, 2].
+
+    References
+    ----------
+    D'Oosterlinck et al. 2024, eq. 3, arXiv:2408.06266 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    return sigmoid(-beta * chosen) + sigmoid(beta * rejected)
+
+
+def apo_down(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Anchored preference optimisation, down variant: :math:`\sigma(\beta a) + 1 - \sigma(\beta h)`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, in [0, 2].
+
+    References
+    ----------
+    D'Oosterlinck et al. 2024, eq. 4, arXiv:2408.06266 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    return sigmoid(beta * chosen) + sigmoid(-beta * (chosen - rejected))
+
+
+def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Noise-contrastive alignment of a pair: :math:`\ell(\beta a) + \frac12\ell(-\beta a) + \frac12\ell(-\beta b)`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Chen et al. 2024, eq. 11, arXiv:2402.05369 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    a, b = beta * chosen, beta * rejected
+    return soft_logistic(a, 1) + 0.5 * soft_logistic(-a, 1) + 0.5 * soft_logistic(-b, 1)
+
+
+def bco_pair(logps: PairLogps, *, beta: float = 0.1, shift: float = 0.0) -> Array:
+    r"""Binary classifier optimisation of a pair: :math:`\ell(\beta a - \delta) + \ell(-(\beta b - \delta))`.
+
+    An upper bound of DPO for every δ.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+    shift
+        Reward shift δ.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Jung et al. 2024, eq. 7, arXiv:2404.04656 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_number(shift=shift)
+    chosen, rejected = log_ratios(logps)
+    return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
+
+
+def bco(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Binary classifier optimisation with the reward shift of the batch, δ = mean of all βa and βb.
+
+    The shift couples the batch (last axis) and is a constant of differentiation.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Scale, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Jung et al. 2024, eqs. 7–8, arXiv:2404.04656 (equation numbers not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    xp = array_namespace(chosen)
+    shift = stop_gradient(0.5 * beta * xp.sum(chosen + rejected, axis=-1, keepdims=True) / max(chosen.shape[-1], 1))
+    return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
+
+
+def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Array:
+    r"""Calibrated DPO: :math:`\ell(h) + \lambda[(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2]`, with no β inside the link.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0.
+    lambda_
+        Weight of the calibration, >= 0 (1 in the paper, ½ in the released code).
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    References
+    ----------
+    Xiao et al. 2024, eq. 9, arXiv:2412.14516 (equation number not confirmed).
+    """
+    check_nonnegative(lambda_=lambda_)
+    chosen, rejected = log_ratios(logps)
+    return soft_logistic(chosen - rejected, 1) + lambda_ * sppo_hard(logps, beta=beta)
+
+
+def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Self-play preference optimisation with hard labels: :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous iterate.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``; twice the authors' reduction, as in TRL.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    target = 1 / (2 * beta)
+    return (chosen - target) ** 2 + (rejected + target) ** 2
+
+
+def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Self-play preference optimisation with win probabilities.
+
+    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2 + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and, as scores, the win probabilities of both responses, each ``(..., n)``.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    above = (needed(logps.chosen_score, "chosen_score") - 0.5) / beta
+    below = (needed(logps.rejected_score, "rejected_score") - 0.5) / beta
+    return 0.5 * ((chosen - above) ** 2 + (rejected - below) ** 2)
+
+
+def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Negative preference optimisation: :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
+
+    Tends to gradient ascent on the rejected log-probability as β → 0.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``; the chosen response is not used.
+    beta
+        Inverse temperature, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    References
+    ----------
+    Zhang et al. 2024, eq. 3, arXiv:2404.05868 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    _, rejected = log_ratios(logps)
+    return 2 / beta * soft_logistic(-beta * rejected, 1)
+
+
+def simnpo(logps: PairLogps, *, beta: float = 2.5, gamma: float = 0.0) -> Array:
+    r"""Reference-free, length-normalised NPO: :math:`\frac{2}{\beta}\ell(-\beta\bar\ell_l - \gamma)`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+    beta
+        Inverse temperature, > 0.
+    gamma
+        Margin, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    References
+    ----------
+    Fan et al. 2024, eq. 4, arXiv:2410.07163 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    check_nonnegative(gamma=gamma)
+    _, rejected = mean_logps(logps)
+    return 2 / beta * soft_logistic(-beta * rejected - gamma, 1)

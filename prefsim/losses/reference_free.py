@@ -1,0 +1,169 @@
+"""Losses on pairs that need no reference model: the reference fields are checked for shape and otherwise unused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import check_nonnegative, check_positive
+from prefsim.losses.containers import PairLogps
+from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
+from prefsim.numerics import array_namespace, log_odds, log_sigmoid
+
+Array = Any
+
+__all__ = ["asft", "cpo", "orpo", "rrhf", "simpo", "slic"]
+
+
+def _positive_part(x: Array) -> Array:
+    xp = array_namespace(x)
+    return xp.where(x < 0, xp.zeros_like(x), x)
+
+
+def slic(logps: PairLogps, *, delta: float = 1.0, lambda_: float = 0.1) -> Array:
+    r"""Sequence likelihood calibration, :math:`\max(0, \delta - \log\pi_w + \log\pi_l) - \lambda\log\pi_w`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    delta
+        Margin in nats, >= 0.
+    lambda_
+        Weight of the SFT term, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Zhao et al. 2023, eq. 5, arXiv:2305.10425 (equation number not confirmed).
+    """
+    check_nonnegative(delta=delta, lambda_=lambda_)
+    check_shapes(logps)
+    return _positive_part(delta - logps.chosen + logps.rejected) - lambda_ * logps.chosen
+
+
+def rrhf(logps: PairLogps, *, lambda_: float = 1.0) -> Array:
+    r"""Rank responses, :math:`\max(0, \bar\ell_l - \bar\ell_w) - \lambda\log\pi_w` with mean token log-probabilities :math:`\bar\ell`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``.
+    lambda_
+        Weight of the SFT term, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Yuan et al. 2023, eqs. 2–4, arXiv:2304.05302.
+    """
+    check_nonnegative(lambda_=lambda_)
+    chosen, rejected = mean_logps(logps)
+    return _positive_part(rejected - chosen) - lambda_ * logps.chosen
+
+
+def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
+    r"""Odds-ratio preference optimisation.
+
+    .. math:: -\bar\ell_w + \lambda\,\ell(\mathrm{logodds}(\bar\ell_w) - \mathrm{logodds}(\bar\ell_l))
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+    lambda_
+        Weight of the odds-ratio term, >= 0 (called ``beta`` in TRL).
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Hong, Lee and Thorne 2024, eqs. 6–7, arXiv:2403.07691.
+    """
+    check_nonnegative(lambda_=lambda_)
+    chosen, rejected = mean_logps(logps)
+    return -chosen + lambda_ * soft_logistic(log_odds(chosen) - log_odds(rejected), 1)
+
+
+def asft(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
+    r"""Aligned supervised fine-tuning.
+
+    .. math:: -\bar\ell_w + \lambda[\ell(\mathrm{logodds}(\bar\ell_w)) + \ell(-\mathrm{logodds}(\bar\ell_l))]
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+    lambda_
+        Weight of the alignment term, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats. Since σ(logodds p) = p, the alignment term is :math:`-\bar\ell_w - \log(1 - e^{\bar\ell_l})`.
+
+    References
+    ----------
+    Wang et al. 2024, arXiv:2409.09013.
+    """
+    check_nonnegative(lambda_=lambda_)
+    chosen, rejected = mean_logps(logps)
+    return -chosen - lambda_ * (log_sigmoid(log_odds(chosen)) + log_sigmoid(-log_odds(rejected)))
+
+
+def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+    r"""Contrastive preference optimisation, :math:`\ell(\beta(\log\pi_w - \log\pi_l)) - \alpha\bar\ell_w`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``.
+    beta
+        Scale of the margin, > 0.
+    alpha
+        Weight of the SFT term (mean over the scored tokens), >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Xu et al. 2024, eqs. 4–6, arXiv:2401.08417.
+    """
+    check_positive(beta=beta)
+    check_nonnegative(alpha=alpha)
+    chosen, _ = mean_logps(logps)
+    return soft_logistic(beta * (logps.chosen - logps.rejected), 1) - alpha * chosen
+
+
+def simpo(logps: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> Array:
+    r"""SimPO, simple preference optimisation: :math:`\ell(\beta(\bar\ell_w - \bar\ell_l) - \gamma)`.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+    beta
+        Scale, > 0.
+    gamma
+        Target margin after β, >= 0 (the authors' code stores γ/β).
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    References
+    ----------
+    Meng, Xia and Chen 2024, eq. 6, arXiv:2405.14734.
+    """
+    check_positive(beta=beta)
+    check_nonnegative(gamma=gamma)
+    chosen, rejected = mean_logps(logps)
+    return soft_logistic(beta * (chosen - rejected) - gamma, 1)

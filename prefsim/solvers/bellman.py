@@ -1,0 +1,303 @@
+"""Bellman backups as pure functions, greedy and soft policies, and the result that every planner returns."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prefsim._validate import check_choice, check_nonnegative, check_positive
+from prefsim.backend import like, to_numpy
+from prefsim.numerics import array_namespace, logsumexp, softmax
+from prefsim.solvers.results import ConvergenceWarning
+from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.transitions import expected_next
+
+Array = Any
+
+__all__ = [
+    "PlanningResult",
+    "action_values",
+    "bellman_backup",
+    "greedy_policy",
+    "soft_bellman_backup",
+    "soft_maximum",
+    "soft_policy",
+]
+
+TIE_TOLERANCE = 1e-9
+"""Actions whose values differ by less than this, relative to the largest value, count as equally good in a returned policy."""
+
+ROUNDING_UNITS = 16
+"""A residual of this many units in the last place of the largest value is as good as zero."""
+
+
+class PlanningResult(NamedTuple):
+    """Values of a decision process with their certificate.
+
+    With a finite horizon H every table gains a time axis before the states: ``value`` has ``H + 1`` entries along it (the last is 0),
+    the others have ``H``.
+
+    Attributes
+    ----------
+    value
+        ``(*batch, S)``.
+    q_value, advantage, policy
+        ``(*batch, S, A)``: action values, action values minus values, and probabilities of actions. A policy of the hard maximum shares its
+        mass equally among the optimal actions.
+    residual
+        Largest absolute Bellman residual, computed afresh from ``value`` at the end: a float, or ``(*batch,)``. The error of the values is
+        at most ``residual / (1 - discount)``.
+    iterations
+        Sweeps, or improvement steps; see the function.
+    converged
+        Whether the residual meets the tolerance: a bool, or ``(*batch,)``.
+    """
+
+    value: Array
+    q_value: Array
+    advantage: Array
+    policy: Array
+    residual: Any
+    iterations: int
+    converged: Any
+
+
+def action_values(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+    r"""Return :math:`Q(s, a) = r(s, a) + \gamma \sum_{s'} P(s' \mid s, a) v(s')`.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``.
+    reward
+        ``(*batch, S, A)``.
+    value
+        ``(*more, *batch, S)``, 0 in terminal states.
+
+    Returns
+    -------
+    Array ``(*more, *batch, S, A)``.
+    """
+    return reward + discount * expected_next(transitions, value)
+
+
+def bellman_backup(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+    r"""Return :math:`(Tv)(s) = \max_a Q(s, a)`, a contraction of modulus ``discount`` in the largest absolute difference.
+
+    Shapes are those of :func:`action_values`; the result is shaped as ``value``.
+
+    References
+    ----------
+    Puterman 1994, "Markov decision processes", eq. 6.2.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> swap = np.array([[[0.0, 1.0]], [[1.0, 0.0]]])
+    >>> bellman_backup(swap, np.array([[1.0], [2.0]]), np.array([10.0, 20.0]), discount=0.5)
+    array([11.,  7.])
+    """
+    xp = array_namespace(value)
+    return xp.max(action_values(transitions, reward, value, discount=discount), axis=-1)
+
+
+def soft_bellman_backup(
+    transitions: Array,
+    reward: Array,
+    value: Array,
+    *,
+    discount: float,
+    temperature: float,
+    log_reference: Array | None = None,
+    terminal: Array | None = None,
+) -> Array:
+    r"""Return the soft backup :math:`\alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a) / \alpha)`; see :func:`soft_maximum`.
+
+    ``terminal`` marks states ``(*batch, S)`` of value 0, where the entropy of idle actions must not count.
+
+    References
+    ----------
+    Hejna et al. 2023, section 2, arXiv:2310.13639; Ziebart 2010, "Modeling purposeful adaptive behavior".
+    """
+    q_value = action_values(transitions, reward, value, discount=discount)
+    backed_up = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
+    return backed_up if terminal is None else _ended(backed_up, terminal)
+
+
+def soft_maximum(q_value: Array, *, temperature: float, log_reference: Array | None = None) -> Array:
+    r"""Return :math:`\alpha \log \sum_a \mu(a \mid s)\, e^{Q(s, a)/\alpha}` over the last axis.
+
+    Parameters
+    ----------
+    q_value
+        ``(..., S, A)``.
+    temperature
+        :math:`\alpha > 0`, in units of reward.
+    log_reference
+        :math:`\log\mu`, ``(..., S, A)`` in nats (``-inf`` forbids an action): the value is that of reward minus
+        :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`. Without it :math:`\mu = 1`, and the value is that of reward plus the entropy times
+        :math:`\alpha`.
+
+    Raises
+    ------
+    ValueError
+        If ``temperature`` is not > 0.
+    """
+    return temperature * logsumexp(_soft_logits(q_value, temperature, log_reference))
+
+
+def soft_policy(q_value: Array, *, temperature: float, log_reference: Array | None = None) -> Array:
+    r"""Return :math:`\pi(a \mid s) \propto \mu(a \mid s)\, e^{Q(s, a)/\alpha}`; the arguments are those of :func:`soft_maximum`."""
+    return softmax(_soft_logits(q_value, temperature, log_reference))
+
+
+def _soft_logits(q_value: Array, temperature: float, log_reference: Array | None) -> Array:
+    check_positive(temperature=temperature)
+    logits = q_value / temperature
+    return logits if log_reference is None else logits + log_reference
+
+
+def greedy_policy(q_value: Array, *, ties: str = "shared", tolerance: float = TIE_TOLERANCE) -> Array:
+    """Return the probabilities of the policy that takes a best action.
+
+    Parameters
+    ----------
+    q_value
+        ``(..., S, A)``.
+    ties
+        ``"shared"`` spreads the mass evenly over all best actions, ``"first"`` puts it on the first of them.
+    tolerance
+        How far below the best an action still counts as tied, relative to the largest absolute value of the state (at least 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> greedy_policy(np.array([[2.0, 1.0, 2.0]]))
+    array([[0.5, 0. , 0.5]])
+    """
+    check_choice(("shared", "first"), ties=ties)
+    check_nonnegative(tolerance=tolerance)
+    xp = array_namespace(q_value)
+    best = xp.max(q_value, axis=-1, keepdims=True)
+    magnitude = xp.abs(best)
+    slack = tolerance * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
+    chosen = q_value >= best - slack
+    if ties == "first":
+        chosen = chosen & (xp.cumulative_sum(xp.astype(chosen, xp.int64), axis=-1) == 1)
+    mass = xp.astype(chosen, q_value.dtype)
+    return mass / xp.sum(mass, axis=-1, keepdims=True)
+
+
+def _ended(value: Array, terminal: Array) -> Array:
+    xp = array_namespace(value)
+    return xp.where(terminal, xp.zeros_like(value), value)
+
+
+class Criterion(NamedTuple):
+    """What a planner maximises: how action values become values, and which policy attains them."""
+
+    maximum: Callable[[Array], Array]
+    policy: Callable[[Array], Array]
+
+
+def hard_criterion(tolerance: float = TIE_TOLERANCE) -> Criterion:
+    """Return the criterion of the expected discounted reward."""
+    return Criterion(lambda q: array_namespace(q).max(q, axis=-1), lambda q: greedy_policy(q, tolerance=tolerance))
+
+
+def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | None) -> Criterion:
+    """Return the criterion regularised by entropy, or by the divergence from a reference."""
+    check_positive(temperature=temperature)
+    return Criterion(
+        lambda q: _ended(soft_maximum(q, temperature=temperature, log_reference=log_reference), mdp.terminal),
+        lambda q: soft_policy(q, temperature=temperature, log_reference=log_reference),
+    )
+
+
+def residual_limit(value: Array, tolerance: float) -> Array:
+    """Return ``(*batch,)``: the tolerance, or where that is larger the rounding error of the largest value."""
+    xp = array_namespace(value)
+    magnitude = xp.max(xp.abs(value), axis=-1)
+    rounding = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps) * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
+    return xp.where(rounding > tolerance, rounding, xp.full_like(rounding, tolerance))
+
+
+def residual_gap(mdp: TabularMDP, change: Array) -> Array:
+    r"""Return ``(*batch,)``: the Bellman residual that values :math:`Tv` have, given ``change`` :math:`= Tv - v`.
+
+    Without terminal states the shift of :func:`shift_to_midpoint` leaves half the span of the change; with them, all of it counts.
+
+    References
+    ----------
+    Puterman 1994, theorem 6.6.6 (bounds of MacQueen and Porteus).
+    """
+    xp = array_namespace(change)
+    low, high = xp.min(change, axis=-1), xp.max(change, axis=-1)
+    largest = xp.where(high > -low, high, -low)
+    return mdp.discount * xp.where(_endless(mdp), 0.5 * (high - low), largest)
+
+
+def shift_to_midpoint(mdp: TabularMDP, value: Array, change: Array) -> Array:
+    r"""Return values :math:`Tv`, moved to the middle of the bounds that ``change`` :math:`= Tv - v` sets; not with terminal states."""
+    if mdp.discount == 1:
+        return value
+    xp = array_namespace(change)
+    middle = 0.5 * (xp.min(change, axis=-1) + xp.max(change, axis=-1)) * (mdp.discount / (1.0 - mdp.discount))
+    return value + xp.where(_endless(mdp), middle, xp.zeros_like(middle))[..., None]
+
+
+def _endless(mdp: TabularMDP) -> Array:
+    xp = array_namespace(mdp.terminal)
+    return ~xp.any(mdp.terminal, axis=-1)
+
+
+def zeros(mdp: TabularMDP) -> Array:
+    """Return values ``(*batch, S)`` of 0."""
+    return like(np.zeros((*mdp.batch_shape, mdp.n_states)), mdp.reward)
+
+
+def certify(
+    name: str,
+    mdp: TabularMDP,
+    value: Array,
+    policy: Callable[[Array], Array],
+    maximum: Callable[[Array], Array],
+    *,
+    tolerance: float,
+    iterations: int,
+) -> PlanningResult:
+    """Return the result for values of an infinite horizon: the residual is computed here, whatever the caller believes it to be."""
+    xp = array_namespace(value)
+    q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
+    residual = to_numpy(xp.max(xp.abs(maximum(q_value) - value), axis=-1))
+    limit = to_numpy(residual_limit(value, tolerance))
+    # Written so that a NaN counts as a failure.
+    converged = residual <= limit
+    warn_unless(name, converged, residual, limit, iterations)
+    single = residual.ndim == 0
+    return PlanningResult(
+        value=value,
+        q_value=q_value,
+        advantage=q_value - value[..., None],
+        policy=policy(q_value),
+        residual=float(residual) if single else residual,
+        iterations=iterations,
+        converged=bool(converged) if single else converged,
+    )
+
+
+def warn_unless(name: str, converged: Any, residual: Any, limit: Any, iterations: int) -> None:
+    """Warn where a certificate misses its limit."""
+    if np.all(converged):
+        return
+    worst = np.argmax(np.where(converged, -np.inf, np.where(np.isnan(residual), np.inf, residual)))
+    found, wanted = np.ravel(residual)[worst], np.ravel(limit)[worst]
+    of_batch = "" if np.ndim(residual) == 0 else f" for {int(np.sum(~np.asarray(converged)))} of {np.size(residual)} processes"
+    warnings.warn(
+        f"{name} stopped after {iterations} iterations with Bellman residual {found:.3g} > {wanted:.3g}{of_batch}",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,297 @@
+"""The command line as a user meets it: data on stdout, progress on stderr, exit codes, one line for bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prefsim import __version__, cli
+
+FAILS = 'Claim("fails", "identity", "x = 2", "eq. 3", st.floats(0, 1), lambda x: Verdict(abs(x - 2)), 1e-9),'
+NOTHING_BREAKS = 'Claim("robust", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(0.0), 1e-9, breaks=st.floats(0, 1)),'
+RAISES = 'Claim("raises", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(1 / 0), 1e-9),'
+KEYS = ["holds", "examples", "worst", "tolerance", "counterexample_found"]
+
+
+@pytest.fixture
+def prefsim(capsys, tmp_path, monkeypatch):
+    """Run a command in this process; return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def process(*arguments, **options):
+    """Run a command as users do."""
+    return subprocess.run([sys.executable, "-m", "prefsim", *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+def test_list(prefsim, fake_papers):
+    fake_papers("first", family="nash")
+    fake_papers("second")
+    code, out, err = prefsim("list", "--json")
+    assert (code, err) == (0, "")
+    assert [(paper["slug"], paper["family"], paper["implements"]) for paper in json.loads(out)] == [
+        ("second", "direct", ["prefsim.losses.dpo"]),
+        ("first", "nash", ["prefsim.losses.dpo"]),
+    ]
+    assert [paper["slug"] for paper in json.loads(prefsim("list", "--family", "nash", "--json")[1])] == ["first"]
+    code, out, _ = prefsim("list")
+    assert code == 0
+    assert "On <first> & more" in out
+
+
+def test_show(prefsim, fake_papers):
+    file = fake_papers("first")
+    code, out, err = prefsim("show", "first", "--json")
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    assert shown["module"] == str(file)
+    assert shown["claims"][1] == {
+        "id": "bound",
+        "kind": "inequality",
+        "statement": "x <= 1",
+        "source": "eq. 2",
+        "tolerance": 1e-9,
+        "breaks": True,
+    }
+    assert [claim["breaks"] for claim in shown["claims"]] == [False, True]
+    code, out, _ = prefsim("show", "first")
+    assert code == 0
+    assert "A [bold]summary[/bold] & <b>more</b>." in out
+    assert "https://arxiv.org/abs/2401.00001" in out
+
+
+def test_check(prefsim, fake_papers):
+    fake_papers("first")
+    fake_papers("second")
+    code, out, err = prefsim("check", "--all", "--examples", 7, "--seed", 1, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {
+        slug: {
+            "zero": {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9, "counterexample_found": None},
+            "bound": {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9, "counterexample_found": True},
+        }
+        for slug in ("first", "second")
+    }
+    code, out, _ = prefsim("check", "second", "second", "--examples", 5)
+    assert code == 0
+    assert "2 of 2 claims hold" in out
+
+
+@pytest.mark.parametrize(
+    ("claims", "name", "counterexample", "detail"),
+    [
+        (FAILS, "fails", None, "error 2 > tolerance 1e-09"),
+        (NOTHING_BREAKS, "robust", False, "no counterexample in 100 instances"),
+        (RAISES, "raises", None, "raised ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_claim_that_does_not_hold(prefsim, fake_papers, claims, name, counterexample, detail):
+    fake_papers("first", claims=claims)
+    code, out, _ = prefsim("check", "first", "--examples", 10, "--json")
+    assert code == 1
+    result = json.loads(out, parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))["first"]
+    assert list(result["zero"]) == KEYS
+    assert list(result[name]) == [*KEYS, "detail"]
+    assert result[name]["holds"] is False
+    assert result[name]["counterexample_found"] is counterexample
+    assert detail in result[name]["detail"]
+    assert (result[name]["worst"] is None) == (name == "raises")
+    code, out, _ = prefsim("check", "first", "--examples", 10)
+    assert code == 1
+    assert f"first {name}: {detail}" in out
+    assert "2 of 3 claims hold" in out
+
+
+def test_repro(prefsim, fake_papers, tmp_path):
+    fake_papers("first")
+    fake_papers("second")
+    code, out, err = prefsim("repro", "--all", "--out", "here", "--quick", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found) == ["first", "second"]
+    assert found["first"]["passed"] is True
+    assert found["first"]["reused"] is False
+    assert [criterion["passed"] for criterion in found["first"]["criteria"]] == [True, True]
+    assert Path(found["first"]["figure"]) == tmp_path / "here" / "first" / "figure.png"
+    assert Path(found["second"]["result"]).is_file()
+    assert (tmp_path / "here" / "index.html").is_file()
+    lines = err.splitlines()
+    assert len(lines) == 2, "one line a paper where nobody watches"
+    assert lines[0].startswith("✓ first: 2 of 2 criteria pass, ")
+    code, out, err = prefsim("repro", "second", "--out", "here", "--quick")
+    assert code == 0
+    assert "kept" in err
+    assert "Results: here/index.html" in out.replace("\n", "")
+    assert "kept" not in prefsim("repro", "second", "--out", "here", "--quick", "--force")[2]
+
+
+def test_a_reproduction_that_fails_or_raises(prefsim, fake_papers, tmp_path):
+    fake_papers("a_raises", body="raise KeyError('boom')")
+    fake_papers("b_fails", body="passed = False")
+    fake_papers("c_passes")
+    code, out, err = prefsim("repro", "--all", "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert [result["passed"] for result in found.values()] == [False, False, True]
+    assert found["a_raises"]["criteria"] == []
+    assert found["a_raises"]["error"].startswith("KeyError: 'boom'")
+    assert [line[0] for line in err.splitlines()] == ["✗", "✗", "✓"]
+    page = (tmp_path / "results" / "index.html").read_text()
+    assert "boom" in page
+    code, out, _ = prefsim("repro", "--all")
+    assert code == 1
+    assert "KeyError: 'boom'" in out
+
+
+def test_info(prefsim, monkeypatch):
+    monkeypatch.setenv("PREFSIM_DATA", "/some/where")
+    code, out, err = prefsim("info", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["prefsim"] == __version__
+    assert found["packages"]["numpy"] == __import__("numpy").__version__
+    assert found["devices"][0] == "cpu"
+    assert found["threads"]["cores"] >= 1
+    assert found["data"] == "/some/where"
+    assert f"prefsim: {__version__}" in prefsim("info")[1]
+
+
+def test_version_and_help(prefsim):
+    assert prefsim("--version") == (0, f"prefsim {__version__}\n", "")
+    for arguments in ([], ["--help"]):
+        code, out, err = prefsim(*arguments)
+        assert (code, err) == (0, "")
+        assert all(command in out for command in ("list", "show", "check", "repro", "info"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "frist"], "paper 'frist' is not known; did you mean 'first'?"),
+        (["check", "frist"], "paper 'frist' is not known; did you mean 'first'?"),
+        (["repro", "first", "frist"], "paper 'frist' is not known; did you mean 'first'?"),
+        (["check"], "name some papers, or give --all"),
+        (["repro", "first", "--all"], "give either the names of papers or --all, got both"),
+        (["list", "--family", "north"], "family must be one of"),
+        (["check", "first", "--examples", "0"], "examples must be an integer >= 1, got 0"),
+        (["check", "first", "--examples", "many"], "--examples"),
+        (["check", "first", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
+        (["check", "first", "-j", "0"], "jobs must be an integer >= 1, or -1 for one a core, got 0"),
+        (["repro", "first", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
+        (["repro", "first", "-j", "-2"], "jobs must be an integer >= 1, or -1 for one a core, got -2"),
+        (["repro", "first", "--backend", "jax"], "must be one of 'numpy', 'torch', got 'jax'"),
+        (["repro", "first", "--device", "cuda"], "device must be one of 'cpu', got 'cuda'"),
+        (["repro", "first", "--data", "/no/such"], "data folder must be a folder that exists, got '/no/such'"),
+        (["repro", "first", "--out", __file__], "out must be a folder that can be made"),
+        (["bogus"], "No such command 'bogus'"),
+        (["list", "--bogus"], "--bogus"),
+        (["show"], "Missing argument"),
+    ],
+)
+def test_bad_input_is_one_line(prefsim, fake_papers, tmp_path, arguments, message):
+    fake_papers("first")
+    code, out, err = prefsim(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("prefsim: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_data_from_the_environment(prefsim, fake_papers, tmp_path, monkeypatch):
+    fake_papers("first", body="assert run.data is not None and run.data.name == 'real'")
+    assert prefsim("repro", "first")[0] == 1
+    (tmp_path / "real").mkdir()
+    assert prefsim("repro", "first", "--data", "real")[0] == 0
+    monkeypatch.setenv("PREFSIM_DATA", str(tmp_path / "real"))
+    assert prefsim("repro", "first", "--force")[0] == 0
+    monkeypatch.setenv("PREFSIM_DATA", str(tmp_path / "gone"))
+    code, _, err = prefsim("repro", "first")
+    assert code == 2
+    assert "PREFSIM_DATA must be a folder that exists" in err
+
+
+def test_exit_codes_of_the_process(fake_papers, tmp_path):
+    fake_papers("good")
+    fake_papers("bad", claims=FAILS, body="passed = False")
+    good = process("check", "good", "--examples", 5, "--json", cwd=tmp_path)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert json.loads(good.stdout)["good"]["zero"]["holds"]
+    bad = process("check", "--all", "--examples", 5, "--json", "-j", 2, cwd=tmp_path)
+    assert bad.returncode == 1
+    assert list(json.loads(bad.stdout)) == ["bad", "good"]
+    assert json.loads(bad.stdout)["good"] == json.loads(good.stdout)["good"]
+    assert process("repro", "--all", "-j", 2, "--json", cwd=tmp_path).returncode == 1
+    unknown = process("show", "god", cwd=tmp_path)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == "prefsim: paper 'god' is not known; did you mean 'good'?\n"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
+    fake_papers("a_quick")
+    fake_papers("b_slow", pause=20.0)
+    command = [sys.executable, "-m", "prefsim", "repro", "--all", "--json", "-j", str(jobs)]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "results" / "a_quick" / "result.json").exists():
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "prefsim: interrupted; what is finished is kept, and the same command resumes"
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a_quick", "index.html"]
+    fake_papers("b_slow")
+    again = process("repro", "--all", "--json", cwd=tmp_path)
+    assert again.returncode == 0
+    assert {slug: result["reused"] for slug, result in json.loads(again.stdout).items()} == {"a_quick": True, "b_slow": False}
+
+
+def test_a_reader_that_leaves_is_no_error(fake_papers, tmp_path):
+    for i in range(300):
+        fake_papers(f"paper{i}")
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "prefsim", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    listing.stdout.readline()
+    listing.stdout.close()
+    assert listing.wait(30) == 141
+    assert listing.stderr.read() == ""
+    listing.stderr.close()
+
+
+@pytest.mark.parametrize("arguments", [["list", "--json"], ["--version"], ["list"]])
+def test_quick_commands_import_nothing_heavy(arguments):
+    code = f"""
+import sys
+from prefsim.cli import main
+try:
+    main({arguments!r})
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = {{"torch", "cvxpy", "matplotlib", "gymnasium", "transformers", "hypothesis", "jinja2", "joblib"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
