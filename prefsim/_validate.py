@@ -16,6 +16,8 @@ import numpy as np
 from prefsim.numerics import to_numpy
 
 __all__ = [
+    "as_box",
+    "as_context_probs",
     "as_float_array",
     "as_index_array",
     "as_mask",
@@ -135,6 +137,29 @@ def as_float_array(value: Any, name: str, *, ndim: int | None = None, min_ndim: 
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}")
     check_finite(array, name)
+    return array
+
+
+def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of the box ``[-value, value]``, or of a pair ``(low, high)``, as arrays of ``shape``; they may be infinite."""
+    try:
+        low, high = (-np.float64(value), np.float64(value)) if np.ndim(value) == 0 else value
+        edges = [np.broadcast_to(np.asarray(to_numpy(edge), dtype=np.float64), shape) for edge in (low, high)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number or a pair (low, high) that broadcasts to {shape}, got {value!r}") from error
+    if not (edges[0] < edges[1]).all():
+        bad = ~(edges[0] < edges[1])
+        raise ValueError(f"{name} must have low < high, got {edges[0][_first(bad)]} and {edges[1][_first(bad)]} at {_where(bad)}")
+    return edges[0], edges[1]
+
+
+def as_context_probs(value: Any, n_contexts: int) -> np.ndarray:
+    """Return a distribution over contexts, float64 ``(n_contexts,)``: uniform for None, else ``value`` checked."""
+    if value is None:
+        return np.full(n_contexts, 1.0 / n_contexts)
+    array = as_float_array(value, "context_probs", ndim=1)
+    check_shape(array, "context_probs", (n_contexts,))
+    check_probabilities(array, "context_probs")
     return array
 
 

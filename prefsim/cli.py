@@ -98,10 +98,8 @@ def show(slug: Annotated[str, typer.Argument(metavar="SLUG", help="The paper.")]
     """Show a paper's card and claims."""
     paper, claims, _, path = load(slug)
     if as_json:
-        rows = [
-            {"id": c.id, "kind": c.kind, "statement": c.statement, "source": c.source, "tolerance": c.tolerance, "breaks": bool(c.breaks)}
-            for c in claims
-        ]
+        kept = ("id", "kind", "statement", "source", "tolerance")
+        rows = [{name: getattr(claim, name) for name in kept} | {"breaks": claim.breaks is not None} for claim in claims]
         _print_json({**paper._asdict(), "module": str(path), "claims": rows})
         return
     from prefsim.report import FAMILY_NAMES, claims_table

@@ -129,9 +129,9 @@ def test_a_counterexample_is_found_and_small():
 def test_a_rare_counterexample_is_climbed_to(monkeypatch):
     digits = st.lists(st.integers(0, 9), min_size=10, max_size=10)
     rare = claim(lambda x: Verdict(float(sum(x))), st.just([0]), tolerance=80.0, breaks=digits)
-    assert all(check_claim(rare, seed=seed).counterexample_found for seed in range(4))
+    assert all(check_claim(rare, seed=seed).counterexample_found for seed in range(2))
     monkeypatch.setattr(checking, "_aim", lambda error: None)
-    assert not all(check_claim(rare, seed=seed).counterexample_found for seed in range(4)), "chance alone finds it: this shows nothing"
+    assert not all(check_claim(rare, seed=seed).counterexample_found for seed in range(2)), "chance alone finds it: this shows nothing"
 
 
 def test_a_claim_that_nothing_breaks_is_no_claim():

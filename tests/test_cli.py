@@ -269,11 +269,12 @@ def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
 
 
 def test_a_reader_that_leaves_is_no_error(fake_papers, tmp_path):
-    for i in range(300):
-        fake_papers(f"paper{i}")
-    listing = subprocess.Popen(
-        [sys.executable, "-m", "prefsim", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+    file = fake_papers("long")
+    file.write_text(file.read_text().replace("A [bold]summary", "long " * 100_000))
+    command = [sys.executable, "-m", "prefsim", "list", "--json"]
+    # Unbuffered, Python itself loses the rest of a write that a pipe took in part, and sees no error.
+    usual = {**os.environ, "PYTHONUNBUFFERED": ""}
+    listing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=usual)
     listing.stdout.readline()
     listing.stdout.close()
     assert listing.wait(30) == 141

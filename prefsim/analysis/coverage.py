@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_probabilities, check_shape
+from prefsim._validate import as_context_probs, check_shape
 from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace, xlogy
 
@@ -51,13 +51,8 @@ class KLBallCoverage(NamedTuple):
 
 
 def _context_probs(given: Any, table: Array) -> Array:
-    contexts = table.shape[-2] if table.ndim >= 2 else 0
-    if given is None:
-        given = np.full(contexts, 1.0 / max(contexts, 1))
-    weights = as_float_array(to_numpy(given), "context_probs", ndim=1)
-    check_shape(table, "log-probabilities", (weights.shape[0], None))
-    check_probabilities(weights, "context_probs", tolerance=1e-9 if to_numpy(given).dtype == np.float64 else 1e-5)
-    return like(weights, table)
+    check_shape(table, "log-probabilities", (None, None))
+    return like(as_context_probs(given, table.shape[-2]), table)
 
 
 def _largest_ratio(log_ratio: Array, context_probs: Array) -> Array:

@@ -18,7 +18,7 @@ __all__ = ["rloo_kl", "score_function_kl"]
 def score_function_kl(logps: Array, ref_logps: Array, *, baseline: Array | float = 0.0) -> Array:
     r"""Return :math:`\mathrm{sg}[c_i - b]\,\log\pi(y_i)` with :math:`c_i = \log\pi(y_i) - \log\pi_{ref}(y_i)`, one value a sample.
 
-    The gradient of its expectation over :math:`y_i \sim \pi` is the gradient of the divergence, for any baseline that does not depend on ``y_i``.
+    The gradient of its expectation over :math:`y_i \sim \pi` is that of the divergence, for any baseline that does not depend on ``y_i``.
     Without the stop-gradient it would gain :math:`-\nabla H(\pi)`.
 
     Parameters

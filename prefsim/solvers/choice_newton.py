@@ -24,9 +24,13 @@ SMALLEST_FORCING = 1e-8
 
 
 class Derivatives(NamedTuple):
-    """Gradient and negative Hessian of a log-likelihood at one point; valid until the model is evaluated again."""
+    """Gradient and negative Hessian of a log-likelihood at one point; valid until the model is evaluated again.
+
+    ``flow`` is the sum of the absolute terms of each entry of the gradient: what the gradient is small against.
+    """
 
     gradient: Array
+    flow: Array
     diagonal: Array
     product: Callable[[Array], Array]
     solve: Callable[[Array], Array | None] | None
@@ -34,8 +38,6 @@ class Derivatives(NamedTuple):
 
 class ChoiceModel(Protocol):
     """A concave log-likelihood of rewards ``(..., n)`` that does not change when all rewards shift."""
-
-    comparisons: Array
 
     def derivatives(self, reward: Array) -> Derivatives:
         """Return gradient and curvature at ``reward``."""
@@ -108,7 +110,7 @@ def maximise(
     max_iter: int,
     max_products: int,
 ) -> NewtonRun:
-    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tol * comparisons_i``.
+    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tol * flow_i``.
 
     Newton directions come from conjugate gradients, which need a handful of products on well-connected comparisons. Where
     ``max_products`` do not suffice the comparisons are badly connected, and the model's direct solver takes over for good.
@@ -118,13 +120,12 @@ def maximise(
     Bach 2010, "Self-concordant analysis for logistic regression", arXiv:0910.4627, for the bound behind the step length.
     """
     reward = _centred(start)
-    scale = np.where(model.comparisons > 0, model.comparisons, 1.0)
     last_step = np.full(reward.shape[:-1], np.inf)
     direct = max_products == 0
     iteration = 0
     while True:
         point = model.derivatives(reward)
-        error = np.max(np.abs(point.gradient) / scale, axis=-1)
+        error = np.max(np.abs(point.gradient) / np.where(point.flow > 0, point.flow, 1.0), axis=-1)
         converged = (error <= tol) & (last_step <= LAST_STEP)
         if converged.all() or iteration == max_iter:
             return NewtonRun(reward, point.gradient, iteration, converged)

@@ -108,7 +108,7 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
     probs = as_policy(mdp, policy)
     start = _alive(mdp, mdp.start_probs)
     if mdp.horizon is None:
-        visits = solve_chain(policy_chain(mdp, probs), start + zeros(mdp), mdp, transposed=True)
+        visits = _alive(mdp, solve_chain(policy_chain(mdp, probs), start + zeros(mdp), mdp, transposed=True))
         return visits[..., None] * probs
     xp = array_namespace(mdp.reward)
     terms = []

@@ -275,12 +275,25 @@ def _torch_problem(
             "the objective must be finite at the start, got an infinite or undefined value; "
             "a row of positive weight may have probability zero under the policy or the reference"
         )
+    _check_weights(policy.with_parameters(start), loss, data, ref_logps, kind)
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
 
     def problem(theta: Array) -> Array:
         return _objective(policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty).reshape(-1)
 
     return problem, start, batch
+
+
+def _check_weights(policy: InMemoryPolicy, loss: Loss, data: Data, ref_logps: Any, kind: type) -> None:
+    """Raise where weights would be applied to the values of a loss whose batch statistic does not see them."""
+    from prefsim.losses.catalogue import couples_batch
+
+    weight = to_numpy(data.examples(policy, ref_logps, kind)[1])
+    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
+        raise ValueError(
+            "the loss couples the examples of its batch and sees no weights, so that it needs hard labels of equal weight; "
+            "got unequal weights (sample the data, or pass the batch's statistic as an option of the loss)"
+        )
 
 
 def _fit_result(

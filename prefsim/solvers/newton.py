@@ -14,6 +14,8 @@ Objective = Callable[[Tensor], Tensor]
 
 DENSE_LIMIT = 400
 POLISHING_STEPS = 6
+# Longest first step in any parameter: a loss that is not convex has plateaus far out, where its gradient vanishes without a minimum.
+FIRST_RADIUS = 2.0
 
 __all__ = ["Minimum", "minimise"]
 
@@ -68,6 +70,7 @@ def _newton(
     value, gradient, _ = _value_and_gradient(objective, theta)
     norm = _sup_norm(gradient)
     damping = torch.full_like(value, 1e-3)
+    radius = torch.full_like(value, FIRST_RADIUS)
     polished = 0
     iterations = 0
     while iterations < max_iterations:
@@ -79,6 +82,8 @@ def _newton(
                 break
         iterations += 1
         direction = step(objective, theta, damping, norm)
+        length = direction.abs().amax(dim=-1)
+        direction = direction * (radius / length.clamp_min(torch.finfo(theta.dtype).tiny)).clamp_max(1.0)[:, None]
         trial = theta + direction
         trial_value, trial_gradient, _ = _value_and_gradient(objective, trial)
         trial_norm = _sup_norm(trial_gradient)
@@ -96,6 +101,7 @@ def _newton(
         gradient = torch.where(keep, trial_gradient, gradient)
         value = torch.where(accepted, trial_value, value)
         norm = torch.where(accepted, trial_norm, norm)
+        radius = torch.where(accepted, torch.where(length > radius, 2 * radius, radius), 0.25 * torch.minimum(radius, length))
         damping = torch.where(accepted, (damping * 0.2).clamp_min(1e-12), (damping * 8).clamp_min(1e-6))
     return Minimum(theta, value, norm, iterations, tuple(history))
 
@@ -114,7 +120,8 @@ def _dense_step(objective: Objective, theta: Tensor, damping: Tensor, norm: Tens
     gradient = gradient.detach()
     hessian = 0.5 * (hessian + hessian.mT)
     scale = hessian.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    # A piecewise linear objective has no curvature to measure the damping against; its gradient stands in.
+    scale = torch.maximum(scale, 1e-3 * norm).clamp_min(torch.finfo(theta.dtype).tiny)
     # Damping that shrinks with the gradient keeps the steps quadratic; its floor keeps a gauge direction (a softmax's constant) solvable.
     mu = scale * (damping * torch.clamp(norm / scale, max=1.0) + 1e-14)
     eye = torch.eye(d, dtype=theta.dtype, device=theta.device)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_integer, check_probabilities, check_shape
-from prefsim.backend import like, to_numpy
+from prefsim._validate import as_context_probs, as_float_array, check_integer, check_probabilities
+from prefsim.backend import like
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.numerics import array_namespace, categorical_kl, stop_gradient
 from prefsim.policies.base import InMemoryPolicy
@@ -21,15 +21,10 @@ __all__ = ["cross_entropy_penalty", "kl_penalty", "sampled_kl_penalty"]
 
 
 def _checked(table: Array, weight: Any, context_probs: Any) -> tuple[np.ndarray, np.ndarray]:
-    weight = as_float_array(to_numpy(weight), "weight")
+    weight = as_float_array(weight, "weight")
     if (weight < 0).any():
         raise ValueError(f"weight must be >= 0, got {weight.min()}")
-    contexts = table.shape[-2]
-    given = np.full(contexts, 1.0 / contexts) if context_probs is None else to_numpy(context_probs)
-    given = as_float_array(given, "context_probs", ndim=1)
-    check_shape(given, "context_probs", (contexts,))
-    check_probabilities(given, "context_probs")
-    return weight, given
+    return weight, as_context_probs(context_probs, table.shape[-2])
 
 
 def kl_penalty(reference: InMemoryPolicy, *, weight: Any, context_probs: Any = None) -> Penalty:
@@ -98,7 +93,7 @@ def cross_entropy_penalty(base: Any, *, weight: Any, context_probs: Any = None) 
     ----------
     Liu et al. 2024, eq. 4.4 (number not confirmed), arXiv:2405.16436, with weight ηβ.
     """
-    table = as_float_array(to_numpy(base), "base", min_ndim=2)
+    table = as_float_array(base, "base", min_ndim=2)
     check_probabilities(table, "base")
     factor, rho = _checked(table, weight, context_probs)
     mass = rho[:, None] * table

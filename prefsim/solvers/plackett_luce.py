@@ -180,7 +180,8 @@ class _Stages:
         strength, left = self._strength(reward)
         rate = self.stage_weight / left
         taken = np.cumsum(rate, axis=1)
-        gradient = self.wins - self._per_item(strength * taken) - self.ridge * reward
+        expected, penalty = self._per_item(strength * taken), self.ridge * reward
+        gradient = self.wins - expected - penalty
         diagonal = self._per_item(strength * (taken - strength * np.cumsum(rate / left, axis=1))) + self.ridge
 
         def product(vector: np.ndarray) -> np.ndarray:
@@ -188,7 +189,7 @@ class _Stages:
             mean = self._remaining(strength * at_place) / left
             return self._per_item(strength * (at_place * taken - np.cumsum(rate * mean, axis=1))) + self.ridge * vector
 
-        return Derivatives(gradient, diagonal, product, None)
+        return Derivatives(gradient, self.wins + expected + np.abs(penalty), diagonal, product, None)
 
     def spread(self, direction: np.ndarray) -> np.ndarray:
         at_place = direction[self.order]

@@ -6,7 +6,6 @@ All functions take a :class:`~prefsim.worlds.TabularMDP`, dense (with any batch 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -144,9 +143,9 @@ def soft_value_iteration(
     reference
         :math:`\mu`: probabilities ``(*batch, S, A)`` or an object with ``probs``; zero forbids an action.
     method
-        ``"sweeps"`` repeats the soft backup; ``"newton"`` solves a linear system at each step (soft policy iteration), a handful of steps at
-        any discount; ``"auto"`` takes Newton for dense processes up to 2,000 states. Newton's result is differentiable with torch: its
-        gradient with respect to rewards and transitions is exact, by the implicit function theorem.
+        ``"sweeps"`` repeats the soft backup; ``"newton"`` solves a linear system at each step (soft policy iteration) and takes few
+        steps at any discount; ``"auto"`` takes Newton for dense processes up to 2,000 states. Newton's result is differentiable with
+        torch: its gradient with respect to rewards and transitions is exact, by the implicit function theorem.
     tolerance, max_iterations
         As for :func:`value_iteration`; Newton steps count as iterations.
 
@@ -310,15 +309,17 @@ def _sweeps(name: str, mdp: TabularMDP, criterion: Criterion, tolerance: float, 
         if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
             raise ValueError("initial_value must be 0 in every terminal state")
         value = value + like(given, mdp.reward)
-    for iteration in range(1, max_iterations + 1):
+    iterations = 0
+    while True:
+        iterations += 1
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
         swept = criterion.maximum(q_value)
         change = swept - value
         value = swept
-        if bool(xp.all(residual_gap(mdp, change) <= residual_limit(value, tolerance))):
+        if bool(xp.all(residual_gap(mdp, change) <= residual_limit(value, tolerance))) or iterations == max_iterations:
             break
     value = shift_to_midpoint(mdp, value, change)
-    return certify(name, mdp, value, criterion.policy, criterion.maximum, tolerance=tolerance, iterations=iteration)
+    return certify(name, mdp, value, criterion.policy, criterion.maximum, tolerance=tolerance, iterations=iterations)
 
 
 def _newton(name: str, mdp: TabularMDP, criterion: Criterion, value: Array, tolerance: float, max_iterations: int) -> PlanningResult:
@@ -349,22 +350,14 @@ def _tracked(array: Array) -> bool:
     return is_torch_array(array) and bool(array.requires_grad)
 
 
-def _replaced(mdp: TabularMDP, **changes: Any) -> TabularMDP:
-    """Return the process with other fields, which are already checked."""
-    changed = object.__new__(TabularMDP)
-    for field in dataclasses.fields(TabularMDP):
-        object.__setattr__(changed, field.name, changes.get(field.name, getattr(mdp, field.name)))
-    return changed
-
-
 def _detached(mdp: TabularMDP) -> TabularMDP:
     if not (_tracked(mdp.reward) or _tracked(mdp.transitions)):
         return mdp
-    return _replaced(mdp, reward=stop_gradient(mdp.reward), transitions=stop_gradient(mdp.transitions))
+    return mdp.replace_checked(reward=stop_gradient(mdp.reward), transitions=stop_gradient(mdp.transitions))
 
 
 def _stationary(mdp: TabularMDP) -> TabularMDP:
-    return mdp if mdp.horizon is None else _replaced(mdp, horizon=None)
+    return mdp if mdp.horizon is None else mdp.replace_checked(horizon=None)
 
 
 def _require_infinite(mdp: TabularMDP, name: str) -> None:

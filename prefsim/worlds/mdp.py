@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -176,10 +176,13 @@ class TabularMDP:
         """Return the process with another reward (any form that the constructor takes) and the same, already checked, dynamics."""
         expected, per_transition = read_rewards(reward, self.transitions, self.n_actions)
         check_unpaid(to_numpy(expected), to_numpy(self.terminal))
+        return self.replace_checked(reward=expected, transition_reward=per_transition)
+
+    def replace_checked(self, **changes: Any) -> Self:
+        """Return the process with other fields, taken as they are: only for values that are known to be valid."""
         changed = object.__new__(type(self))
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name, value in (fields | {"reward": expected, "transition_reward": per_transition}).items():
-            object.__setattr__(changed, name, value)
+        for field in fields(self):
+            object.__setattr__(changed, field.name, changes.get(field.name, getattr(self, field.name)))
         return changed
 
     def shaped(self, potential: Any) -> TabularMDP:

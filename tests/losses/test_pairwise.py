@@ -25,7 +25,7 @@ GOLDEN = {
     "dpo": (functools.partial(dpo, beta=0.1), [0.64439666, 0.84007067, 0.51301525], (-0.05683200, 0.05683200)),
     "cdpo": (functools.partial(dpo, beta=0.1, label_smoothing=0.1), [0.65439666, 0.81257067, 0.55301525], (-0.04683200, 0.04683200)),
     "robust": (functools.partial(rdpo, beta=0.1, flip_rate=0.1), [0.63189666, 0.87444567, 0.46301525], (-0.06933200, 0.06933200)),
-    "soft": (functools.partial(soft, beta=0.1, target=0.7), [0.67439666, 0.75757067, 0.63301525], (-0.02682681, 0.02682681)),
+    "soft": (functools.partial(soft, beta=0.1, target=0.7), [0.67439666, 0.75757067, 0.63301525], (-0.02683200, 0.02683200)),
     "ipo summed": (functools.partial(ipo, tau=0.1), [16.0, 60.0625, 1.0], (-15.5, 15.5)),
     "ipo averaged": (functools.partial(ipo, tau=0.1, average=True), [24.09173611, 26.265625, 21.00694444], (-0.41, 0.5125)),
     "hinge": (functools.partial(hinge, beta=0.1), [0.9, 1.275, 0.6], (-0.1, 0.1)),

@@ -159,5 +159,11 @@ def test_bad_input():
         fit(reference, losses.dpo, data, tol=-1)
     with pytest.raises(ValueError, match="at least one row"):
         fit(reference, losses.dpo, Comparisons([], [], []))
+    world, uniform = ContextualBandit.random(1, 3, seed=0), TabularPolicy.uniform(1, 3)
+    for coupled in (losses.drdpo, losses.aot):
+        with pytest.raises(ValueError, match="hard labels of equal weight"):
+            fit(uniform, coupled, Comparisons.population(world, uniform), reference=uniform)
+    with pytest.raises(ValueError, match="hard labels of equal weight"):
+        fit(uniform, losses.kto, Feedback.population([[0.9, 0.5, 0.1]], uniform), reference=uniform)
     with pytest.raises(ValueError, match="Rankings feed losses of ListLogps"):
         fit(reference, losses.dpo, Rankings([0], [[0, 1]], [[1.0, 0.0]]))

@@ -1,0 +1,63 @@
+"""Many independent data sets at once: what a simulation study over seeds needs, as one batch of counts."""
+
+from __future__ import annotations
+
+from prefsim._validate import check_integer
+from prefsim.backend import Seed, random_generator
+from prefsim.data.comparisons import Comparisons
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.worlds.bandit import ContextualBandit
+
+__all__ = ["replicated_comparisons"]
+
+
+def replicated_comparisons(
+    world: ContextualBandit, n: int, replicates: int, *, seed: Seed, policy: InMemoryPolicy, distinct: bool = True
+) -> Comparisons:
+    """Draw ``replicates`` independent data sets of ``n`` labelled comparisons, each as how often every outcome was seen.
+
+    The law is that of :meth:`Comparisons.sample`; the rows are all (x, y, y'), shared by the data sets, and the weights are counts over n, so that
+    one ``fit`` call handles all the data sets.
+
+    Parameters
+    ----------
+    world
+        One bandit.
+    n
+        Comparisons of each data set, >= 1.
+    replicates
+        Number of data sets, >= 1.
+    seed
+        Of the draws.
+    policy
+        The distribution that both responses are drawn from, independently.
+    distinct
+        Draw pairs of different responses.
+
+    Returns
+    -------
+    Comparisons with ``prob`` 1 and weights ``(replicates, rows)`` that sum to one.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or the world is a batch.
+
+    Examples
+    --------
+    >>> from prefsim.policies import TabularPolicy
+    >>> world = ContextualBandit(reward=[[0.0, 1.0]])
+    >>> data = replicated_comparisons(world, 100, 3, seed=0, policy=TabularPolicy.uniform(1, 2))
+    >>> data.chosen, data.weight
+    (array([0, 1]), array([[0.31, 0.69],
+           [0.23, 0.77],
+           [0.24, 0.76]]))
+    """
+    check_integer(low=1, n=n, replicates=replicates)
+    if world.batch_shape:
+        raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
+    rows = Comparisons.population(world, policy, distinct=distinct)
+    # Either of the two responses may have been drawn first.
+    chance = 2 * rows.weight * rows.prob
+    counts = random_generator(seed).multinomial(n, chance / chance.sum(), size=replicates)
+    return Comparisons(rows.prompt, rows.chosen, rows.rejected, weight=counts / n)

@@ -1,0 +1,60 @@
+"""The catalogue measures; here the survey's own statements about the losses are held against it."""
+
+import functools
+
+import pytest
+
+from prefsim import losses
+from prefsim.losses.catalogue import catalogue, couples_batch, properties_of
+
+ROWS = {row.name: row for row in catalogue()}
+
+# Claim Z3: exactly the losses of the margin alone are blind to a prompt constant.
+MARGIN_ONLY = {"dpo", "rdpo", "soft", "ipo", "hinge", "f_dpo", "rdpo_length", "odpo", "exo_pair", "discopop"}
+
+
+def test_every_loss_on_log_probabilities_is_listed():
+    assert {"dpo", "kto", "pl_dpo", "tdpo2", "cpl"} <= set(ROWS)
+    assert "bradley_terry" not in ROWS  # a loss on rewards
+
+
+def test_margin_only():
+    assert {name for name, row in ROWS.items() if row.margin_only} == MARGIN_ONLY
+
+
+def test_reference_free():
+    free = {name for name, row in ROWS.items() if row.reference_free}
+    assert free == {"slic", "rrhf", "orpo", "asft", "cpo", "simpo", "simnpo", "sft"}
+
+
+def test_bounded_below():
+    assert {name for name, row in ROWS.items() if not row.bounded_below} == {"rdpo"}
+    assert properties_of(functools.partial(losses.rdpo, flip_rate=0.0), "rdpo").bounded_below
+
+
+def test_coupled():
+    assert {name for name, row in ROWS.items() if row.coupled} == {"aot", "aot_unpaired", "bco", "beta_dpo", "drdpo", "kto"}
+    assert not couples_batch(functools.partial(losses.kto, reference_point=0.1))
+
+
+def test_convexity():
+    convex = {name for name, row in ROWS.items() if row.convex}
+    assert {"dpo", "rdpo", "soft", "ipo", "hinge", "slic", "simpo", "bco_pair", "nca_pair", "sppo_hard", "npo"} <= convex
+    assert not {"discopop", "exo_pair", "apo_zero", "apo_down"} & convex
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("dpo", "logit(p) / beta"),
+        ("rdpo", "logit((p - e) / (1 - 2e)) / beta"),
+        ("soft", "logit(p t + (1 - p)(1 - t)) / beta"),
+        ("ipo", "(2p - 1) / (2 tau)"),
+        ("hinge", "sign(2p - 1) / beta"),
+        ("exo_pair", "(2p - 1) logit(1 - epsilon) / beta"),
+        ("rdpo_length", "(logit(p) - alpha (n_w - n_l)) / beta"),
+        ("odpo", "none: the reversed pair is refused"),
+    ],
+)
+def test_population_minimisers(name, form):
+    assert ROWS[name].minimiser == form
