@@ -30,6 +30,7 @@ __all__ = [
     "check_integer",
     "check_interval",
     "check_known",
+    "check_label_margins",
     "check_nonnegative",
     "check_number",
     "check_positive",
@@ -287,3 +288,13 @@ def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
         row, column = _first(bad)
         raise ValueError(f"{name} must not repeat an item, got item {ordered[row, column]} twice in row {row}")
     return array
+
+
+def check_label_margins(margin: np.ndarray, label: np.ndarray, name: str = "margin") -> None:
+    """Raise unless class margins ``(..., K)`` are >= 0 and 0 at the label ``(...)``."""
+    if (margin < 0).any():
+        raise ValueError(f"{name} must be >= 0, got {margin[_first(margin < 0)]} at {_where(margin < 0)}")
+    own = np.take_along_axis(margin, label[..., None], axis=-1)[..., 0]
+    if (own != 0).any():
+        bad = np.atleast_1d(own != 0)
+        raise ValueError(f"{name} must be 0 at the label, got {np.atleast_1d(own)[_first(bad)]} at {_where(bad)}")

@@ -90,8 +90,9 @@ def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = Fa
     peak = xp.max(x, axis=axis, keepdims=True)
     peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
     total = xp.sum(xp.exp(x - peak), axis=axis, keepdims=True)
-    safe = xp.where(total > 0, total, xp.ones_like(total))
-    result = xp.where(total > 0, xp.log(safe) + peak, xp.full_like(total, -math.inf))
+    # Asked as == 0 so that a NaN total stays NaN.
+    safe = xp.where(total == 0, xp.ones_like(total), total)
+    result = xp.where(total == 0, xp.full_like(total, -math.inf), xp.log(safe) + peak)
     return result if keepdims else xp.squeeze(result, axis=axis)
 
 

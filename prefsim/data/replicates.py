@@ -49,9 +49,9 @@ def replicated_comparisons(
     >>> world = ContextualBandit(reward=[[0.0, 1.0]])
     >>> data = replicated_comparisons(world, 100, 3, seed=0, policy=TabularPolicy.uniform(1, 2))
     >>> data.chosen, data.weight
-    (array([0, 1]), array([[0.31, 0.69],
-           [0.23, 0.77],
-           [0.24, 0.76]]))
+    (array([0, 1]), array([[0.28, 0.72],
+           [0.24, 0.76],
+           [0.19, 0.81]]))
     """
     check_integer(low=1, n=n, replicates=replicates)
     if world.batch_shape:

@@ -252,21 +252,17 @@ class Segments:
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return the log-probability of every step of first and second segment under ``policy``, each ``(..., n, T)``, 0 where masked."""
-        first, second = (self._log_probs(policy, k) for k in (0, 1))
-        return first, second
-
-    def _log_probs(self, policy: InMemoryPolicy, which: int) -> Array:
-        mask = self.mask[..., which, :]
-        state = np.where(mask, self.states[..., which, :-1], 0)
-        action = np.where(mask, self.actions[..., which, :], 0)
-        if state.ndim == 2:
+        state = np.where(self.mask, self.states[..., :-1], 0)
+        action = np.where(self.mask, self.actions, 0)
+        if state.ndim == 3:
             # One list of steps, shared by every member of a batch of policies.
             flat = policy.log_prob(state.reshape(-1), action.reshape(-1))
             logp = array_namespace(flat).reshape(flat, (*flat.shape[:-1], *state.shape))
         else:
             logp = policy.log_prob(state, action)
         xp = array_namespace(logp)
-        return xp.where(like(mask, logp, integer=True) > 0, logp, xp.zeros_like(logp))
+        logp = xp.where(like(self.mask, logp, integer=True) > 0, logp, xp.zeros_like(logp))
+        return logp[..., 0, :], logp[..., 1, :]
 
     def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[TokenPairLogps, Array]:
         """Return what a loss sees and the weight of each value: the pairs as they stand, then (where needed) reversed.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import array_api_extra as xpx
 import numpy as np
 
 from prefsim._validate import check_positive
 from prefsim.backend import like, to_numpy
 from prefsim.losses.dro import kl_dro, kl_dro_dual, widened
-from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.numerics import array_namespace
+from prefsim.numerics import stop_gradient as constant
 
 Array = Any
 
@@ -82,18 +82,18 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
     check_positive(lambda_0=lambda_0, alpha=alpha)
     xp = array_namespace(scores)
     x = widened(scores)
-    rows = xp.reshape(stop_gradient(x), (-1, x.shape[-1]))
+    rows = xp.reshape(constant(x), (-1, x.shape[-1]))
     best = xp.reshape(_best_temperature(rows, float(lambda_0), float(alpha)), tuple(x.shape[:-1]))
     value = _objective(x, best, lambda_0, alpha)
-    residual = xp.abs(_next_temperature(stop_gradient(x), best, lambda_0, alpha) - best) / lambda_0
+    residual = xp.abs(_next_temperature(constant(x), best, lambda_0, alpha) - best) / lambda_0
     return AdaptiveKlDro(*(xp.astype(part, scores.dtype, copy=False) for part in (value, best, residual)))
 
 
 def _next_temperature(rows: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
-    """The map T, whose fixed points are stationary: the objective rises in λ where T(λ) > λ."""
+    """Return T(λ) of the map T, whose fixed points are stationary: the objective rises in λ where T(λ) > λ."""
     xp = array_namespace(rows)
     target = lambda_0 * (1 - kl_dro_dual(rows, lambda_=lambda_).divergence / alpha)
-    return xp.where(target > 0, target, xp.zeros_like(target))
+    return xp.where(target < 0, xp.zeros_like(target), target)
 
 
 def _objective(rows: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
@@ -114,11 +114,22 @@ def _best_temperature(rows: Array, lambda_0: float, alpha: float, *, steps: int 
     best = 0.5 * (low + high)
     (places,) = np.nonzero(open_)
     block = max(1, GRID_ELEMENTS // (GRID * rows.shape[-1]))
+    parts = []
     for start in range(0, len(places), block):  # blocks bound the memory; one block is the usual case
         some = like(places[start : start + block], rows, integer=True)
-        found = _search(*(xp.take(part, some, axis=0) for part in (rows, low, high)), lambda_0, alpha)
-        best = xpx.at(best, some).set(found)
-    return best
+        few, below, above = (xp.take(part, some, axis=0) for part in (rows, low, high))
+        parts.append(_search(few, below, above, lambda_0, alpha))
+    return scattered(best, places, xp.concat(parts, axis=0))
+
+
+def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
+    """Return a copy of ``base`` ``(n,)`` with ``values`` at ``places``; of a place named twice the last value counts."""
+    xp = array_namespace(base)
+    source = np.full(base.shape[0], -1)
+    source[places] = np.arange(len(places))
+    index = like(source, base, integer=True)
+    taken = xp.take(values, xp.where(index < 0, xp.zeros_like(index), index), axis=0)
+    return xp.where(index < 0, base, taken)
 
 
 def _search(rows: Array, low: Array, high: Array, lambda_0: float, alpha: float) -> Array:
@@ -134,7 +145,7 @@ def _search(rows: Array, low: Array, high: Array, lambda_0: float, alpha: float)
     crossing = xp.concat([first, rising[:, 1:-1]], axis=-1) & ~xp.concat([rising[:, 1:-1], last], axis=-1)
     heights = _objective(wide, grid, lambda_0, alpha)
     heights = xp.where(crossing, xp.maximum(heights[:, :-1], heights[:, 1:]), xp.full_like(heights[:, 1:], -math.inf))
-    candidates = []
+    candidates: list[Array] = []
     for _ in range(2):
         cell = xp.argmax(heights, axis=-1, keepdims=True)
         found = _bisect(rows, grid, cell, lambda_0, alpha)

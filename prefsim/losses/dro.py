@@ -80,7 +80,7 @@ def _tempered(scores: Array, lambda_: float | Array) -> tuple[Array, Array | flo
 
 
 def _check_lambda(lambda_: float | Array) -> None:
-    if _is_scalar(lambda_):
+    if not hasattr(lambda_, "shape") or _is_scalar(lambda_):
         check_interval(lambda_=lambda_, low=0.0, high=math.inf, closed="both")
 
 
@@ -168,7 +168,8 @@ def kl_dro_dual(scores: Array, *, lambda_: float | Array) -> KlDroDual:
     ratio = xp.exp(log_ratio)
     # mean of t log t - t + 1 with t = K p: every term is non-negative, so that a small divergence does not cancel.
     divergence = xp.mean(ratio * log_ratio - xp.expm1(log_ratio), axis=-1, keepdims=True)
-    top = xp.astype(x == xp.max(x, axis=-1, keepdims=True), x.dtype)
+    peak = xp.max(x, axis=-1, keepdims=True)
+    top = xp.where(x == peak, xp.ones_like(x), xp.where(x < peak, xp.zeros_like(x), peak))  # NaN stays NaN
     ties = xp.sum(top, axis=-1, keepdims=True)
     weights = xp.where(zero, top / ties, xp.where(infinite, xp.ones_like(x) / size, ratio / size))
     divergence = xp.where(zero, math.log(size) - xp.log(ties), xp.where(infinite, xp.zeros_like(divergence), divergence))

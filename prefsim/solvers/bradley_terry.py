@@ -45,7 +45,7 @@ class BradleyTerryResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        ``(...,)``: whether every ``|gradient_i| <= tol * comparisons_i`` after a small last step.
+        ``(...,)``: whether every item's gradient is within ``tol`` of its terms and the last step was small.
     """
 
     reward: Array
@@ -106,7 +106,7 @@ def count_matrix(chosen: Any, rejected: Any, n_items: int, weight: Any = None, *
     return flat.reshape(n_items, n_items).astype(np.float64, copy=False)
 
 
-def fit_bradley_terry(counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, max_iter: int = 200) -> BradleyTerryResult:
+def fit_bradley_terry(counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, max_iter: int = 1000) -> BradleyTerryResult:
     r"""Return the rewards that maximise the Bradley–Terry likelihood of pairwise counts.
 
     .. math:: \max_{\sum_i r_i = 0} \sum_{ij} C_{ij} \log\sigma(r_i - r_j) - \tfrac{\lambda}{2} \sum_i r_i^2
@@ -121,7 +121,8 @@ def fit_bradley_terry(counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, ma
     ridge
         Precision λ >= 0 of a normal prior on the rewards, in comparisons; with λ > 0 the maximum always exists.
     tol
-        Largest gradient of an item's reward, as a fraction of the item's comparisons.
+        Largest gradient of an item's reward, as a fraction of the sum of its absolute terms (expected upsets for and against the item):
+        a measure that does not depend on the scale of the counts.
     max_iter
         Largest number of Newton steps.
 

@@ -1,7 +1,8 @@
 r"""Certificates of preference games, and the one mirror step that every Nash method is made of.
 
 Throughout, ``P`` is a preference matrix ``(..., n, n)`` with ``P + Pᵀ = 1``, policies are ``(..., n)``, ``μ`` is a reference with full
-support and ``τ >= 0`` the strength of the KL penalty towards it. Every function broadcasts over leading axes and runs on any array library.
+support and ``τ >= 0`` the strength of the KL penalty towards it. Every function broadcasts over leading axes and runs on any array
+library.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def log_best_response(preference: Array, policy: Array, log_reference: Array, *,
 def best_response(preference: Array, policy: Array, *, reference: Array | None = None, tau: float = 0.0) -> Array:
     r"""Return the best response to ``policy``: ``(..., n)``.
 
-    With ``tau > 0`` it is the maximiser of :math:`V_\tau(\cdot, \pi)`, the softmax of :math:`\log\mu + P\pi/\tau`; with ``tau = 0`` the pure
-    response with the largest payoff, the first of several.
+    With ``tau > 0`` it is the maximiser of :math:`V_\tau(\cdot, \pi)`, the softmax of :math:`\log\mu + P\pi/\tau`; with ``tau = 0`` the
+    pure response with the largest payoff, the first of several.
 
     Parameters
     ----------
@@ -151,7 +152,8 @@ def exploitability(preference: Array, policy: Array) -> Array:
 
 
 def duality_gap(preference: Array, policy: Array, opponent: Array | None = None) -> Array:
-    r"""Return :math:`\max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y`, which is twice the exploitability when both play ``policy``: ``(...,)``.
+    r"""Return :math:`\max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y`, which is twice the exploitability when both play ``policy``:
+    ``(...,)``.
 
     Parameters
     ----------
@@ -175,10 +177,11 @@ def duality_gap(preference: Array, policy: Array, opponent: Array | None = None)
 
 
 def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: float) -> Array:
-    r"""Return the duality gap of the KL-regularised game at ``policy``, :math:`2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))`: ``(...,)``.
+    r"""Return the duality gap of the KL-regularised game at ``policy``, :math:`2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))`:
+    ``(...,)``.
 
-    The difference of the two values, :math:`2(\max_{\pi'} V_\tau(\pi', \pi) - \tfrac12)`, is the same number; in this form nothing cancels.
-    It bounds the distance to the equilibrium: :math:`2\tau\,\mathrm{KL}(\pi\|\pi^*_\tau)` is no larger.
+    The difference of the two values, :math:`2(\max_{\pi'} V_\tau(\pi', \pi) - \tfrac12)`, is the same number; in this form nothing
+    cancels. It bounds the distance to the equilibrium: :math:`2\tau\,\mathrm{KL}(\pi\|\pi^*_\tau)` is no larger.
 
     Parameters
     ----------
@@ -258,8 +261,8 @@ def geometric_mixture(log_policy: Array, log_reference: Array, *, weight: float)
     Parameters
     ----------
     log_policy, log_reference
-        ``(..., n)`` in nats. With next-token log-probabilities ``(..., vocabulary)`` this is the token-wise mixture of language models, which is not
-        the mixture of the sequences' probabilities.
+        ``(..., n)`` in nats. With next-token log-probabilities ``(..., vocabulary)`` this is the token-wise mixture of language models,
+        which is not the mixture of the sequences' probabilities.
     weight
         κ in [0, 1]: 0 returns the policy, 1 the reference.
 

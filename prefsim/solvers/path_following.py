@@ -2,8 +2,8 @@ r"""Exact Nash equilibria of preference games by a primal–dual path-following 
 
 With the skew matrix ``A = P − ½`` a policy x is an equilibrium exactly if ``Ax <= 0``. The central path keeps ``x > 0`` and
 ``w = v·1 − Ax > 0`` with ``x_i w_i = μ`` for all i and lets μ fall to zero. Since ``xᵀAx = 0``, summing gives ``v Σx = nμ``: along the
-path ``v = nμ`` and ``Σx = 1`` hold by themselves, and ``v`` bounds the exploitability. A Newton step solves with ``diag(w/x) − A``, a positive
-diagonal plus a skew matrix, which is never singular, whatever ties, duplicates or dominated responses the game has.
+path ``v = nμ`` and ``Σx = 1`` hold by themselves, and ``v`` bounds the exploitability. A Newton step solves with ``diag(w/x) − A``, a
+positive diagonal plus a skew matrix, which is never singular, whatever ties, duplicates or dominated responses the game has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from prefsim.solvers.games import payoff
 
 Array = Any
 
-# Below this bound, in units of the rounding error, the Newton matrices of games with duplicates may lose their last digit and become singular.
+# Below this bound, in units of the rounding error, the Newton matrices of games with duplicates may lose their last digit and become
+# singular.
 SMALLEST_BOUND = 50.0
 
 __all__ = ["Path", "follow_path"]
@@ -35,8 +36,8 @@ class Path(NamedTuple):
 def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
     """Follow the central path of every game of ``preference (B, n, n)`` until its exploitability is at most ``tol``.
 
-    The path ends in the relative interior of the set of equilibria: of several the one returned has the largest support. Responses outside of
-    it end with probability exactly zero.
+    The path ends in the relative interior of the set of equilibria: of several the one returned has the largest support. Responses
+    outside of it end with probability exactly zero.
 
     References
     ----------

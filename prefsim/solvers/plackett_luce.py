@@ -34,7 +34,7 @@ class PlackettLuceResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        Whether every ``|gradient_i| <= tol * choices_i`` after a small last step.
+        Whether every item's gradient is within ``tol`` of its terms and the last step was small.
     """
 
     reward: Array
@@ -52,7 +52,7 @@ def fit_plackett_luce(
     unranked: str = "absent",
     ridge: float = 0.0,
     tol: float = 1e-12,
-    max_iter: int = 200,
+    max_iter: int = 1000,
 ) -> PlackettLuceResult:
     r"""Return the rewards that maximise the Plackett–Luce likelihood of rankings.
 
@@ -73,7 +73,7 @@ def fit_plackett_luce(
     ridge
         Precision >= 0 of a normal prior on the rewards; with a ridge the maximum always exists.
     tol
-        Largest gradient of an item's reward, as a fraction of the choices it took part in.
+        Largest gradient of an item's reward, as a fraction of the sum of its absolute terms (choices won and expected).
     max_iter
         Largest number of Newton steps.
 

@@ -55,7 +55,8 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
     Parameters
     ----------
     ranks
-        ``(..., V, n)`` integers, 0 best; equal ranks tie. Alternatives with rank -1 are unranked: they tie with each other, below every ranked one.
+        ``(..., V, n)`` integers, 0 best; equal ranks tie. Alternatives with rank -1 are unranked: they tie with each other, below every
+        ranked one.
     weights
         ``(..., V)``, >= 0 with a positive sum; one for each ballot unless given.
 
@@ -159,7 +160,9 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
     for alternative in range(1, n_alternatives + 1):
         key = f"ALTERNATIVE NAME {alternative}"
         if key not in header:
-            _fail(path, header["NUMBER ALTERNATIVES"][1], f"{n_alternatives} alternatives are announced, but no '# {key}: ...' line follows")
+            _fail(
+                path, header["NUMBER ALTERNATIVES"][1], f"{n_alternatives} alternatives are announced, but no '# {key}: ...' line follows"
+            )
         labels.append(header[key][0])
     orders = [_order(path, number, line, n_alternatives, kind) for number, line in rows]
     expected = _whole(path, header["NUMBER UNIQUE ORDERS"], "NUMBER UNIQUE ORDERS")

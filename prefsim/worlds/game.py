@@ -219,8 +219,8 @@ class PreferenceGame:
             Leading axes: independent games.
         kind
             ``"uniform"``: independent preferences uniform on [0, 1]. ``"transitive"``: Bradley–Terry with standard normal rewards.
-            ``"cyclic"``: in a circle of responses each beats the ``(n - 1) // 2`` that follow it, with probability uniform on (½, 1]; every
-            one is beaten, for n >= 3. ``"tournament"``: every pair is decided 0 or 1 by a fair coin.
+            ``"cyclic"``: in a circle of responses each beats the ``(n - 1) // 2`` that follow it, with probability uniform on (½, 1];
+            every one is beaten, for n >= 3. ``"tournament"``: every pair is decided 0 or 1 by a fair coin.
         ties
             Share of pairs replaced by a tie (½), in [0, 1].
 

@@ -1,0 +1,144 @@
+"""What comparisons say about a log-linear policy: covariances of features, their relative condition number, the law of the estimate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import as_context_probs, check_interval, check_positive, check_shape
+from prefsim.backend import like
+from prefsim.data.comparisons import Comparisons
+from prefsim.numerics import array_namespace
+from prefsim.raters.noise import flip_labels
+
+Array = Any
+
+RANK_TOLERANCE = 1e-11  # eigenvalues below this share of the largest count as zero
+
+__all__ = ["difference_covariance", "estimate_covariance", "feature_differences", "policy_covariance", "relative_condition_number"]
+
+
+def feature_differences(data: Comparisons, features: Array) -> Array:
+    r"""Return :math:`\phi(x, y_w) - \phi(x, y_l)` of every comparison, ``(..., n, d)``, for features ``(X, Y, d)``."""
+    check_shape(features, "features", (None, None, None))
+    xp = array_namespace(features)
+    _, y, d = features.shape
+    flat = xp.reshape(features, (-1, d))
+    prompt = like(data.prompt, features, integer=True)
+
+    def rows(response: Any) -> Array:
+        index = prompt * y + like(response, features, integer=True)
+        return xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=0), (*index.shape, d))
+
+    return rows(data.chosen) - rows(data.rejected)
+
+
+def _second_moment(weight: Array, x: Array) -> Array:
+    """Return ``Σ_i w_i x_i x_iᵀ`` over the last axis of ``weight (..., n)``."""
+    xp = array_namespace(x)
+    return xp.matmul(xp.matrix_transpose(x * weight[..., :, None]), x)
+
+
+def difference_covariance(data: Comparisons, features: Array) -> Array:
+    r"""Return :math:`\Sigma = \sum_i w_i\,(\phi_w - \phi_l)(\phi_w - \phi_l)^\top` of the comparisons, ``(..., d, d)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> difference_covariance(Comparisons([0, 0], [0, 1], [1, 2]), np.array([[[0.0], [1.0], [3.0]]]))
+    array([[2.5]])
+    """
+    return _second_moment(like(data.weight, features), feature_differences(data, features))
+
+
+def policy_covariance(log_policy: Array, features: Array, *, context_probs: Any = None) -> Array:
+    r"""Return :math:`\Sigma_\pi = E_x\,\mathrm{Cov}_{y\sim\pi}(\phi(x, y))`, the Hessian of a log-linear policy's log-partition function.
+
+    Parameters
+    ----------
+    log_policy
+        ``(..., X, Y)``, nats.
+    features
+        ``(X, Y, d)``.
+    context_probs
+        ``(X,)``, uniform unless given.
+
+    Returns
+    -------
+    Array ``(..., d, d)``.
+    """
+    contexts, responses, d = features.shape
+    check_shape(log_policy, "log_policy", (contexts, responses))
+    xp = array_namespace(log_policy)
+    probs = xp.exp(log_policy)
+    phi = like(features, log_policy)
+    centred = phi - xp.sum(probs[..., None] * phi, axis=-2, keepdims=True)
+    weight = like(as_context_probs(context_probs, contexts), log_policy)[:, None] * probs
+    lead = tuple(log_policy.shape[:-2])
+    return _second_moment(xp.reshape(weight, (*lead, -1)), xp.reshape(centred, (*lead, contexts * responses, d)))
+
+
+def relative_condition_number(target: Array, covering: Array) -> Array:
+    r"""Return :math:`\kappa = \sup_v v^\top A v / v^\top B v` of covariances ``A`` (target) and ``B`` (covering), each ``(..., d, d)``.
+
+    Returns
+    -------
+    Array ``(...)``; ``inf`` where ``A`` varies in a direction in which ``B`` does not.
+
+    References
+    ----------
+    Ray Chowdhury et al. 2024, section 4 (relative condition number), arXiv:2403.00409. Agarwal et al. 2021, arXiv:1908.00261.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> covering = np.stack([np.diag([2.0, 0.5]), np.diag([1.0, 0.0])])
+    >>> relative_condition_number(np.eye(2), covering).round(8)
+    array([ 2., inf])
+    """
+    check_shape(target, "target", (covering.shape[-1], covering.shape[-1]))
+    check_shape(covering, "covering", (covering.shape[-1], covering.shape[-1]))
+    xp = array_namespace(target, covering)
+    values, vectors = xp.linalg.eigh(covering)
+    seen = values > RANK_TOLERANCE * xp.max(values, axis=-1, keepdims=True)
+    rotated = xp.matmul(xp.matmul(xp.matrix_transpose(vectors), target), vectors)
+    scale = xp.where(seen, xp.where(seen, values, xp.ones_like(values)) ** -0.5, xp.zeros_like(values))
+    whitened = scale[..., :, None] * rotated * scale[..., None, :]
+    unseen = xp.max(xp.where(seen, xp.zeros_like(values), xp.linalg.diagonal(rotated)), axis=-1)
+    missed = unseen > RANK_TOLERANCE * xp.max(xp.abs(target), axis=(-2, -1))
+    largest = xp.linalg.eigvalsh(whitened)[..., -1]
+    return xp.where(missed, xp.full_like(largest, xp.inf), largest)
+
+
+def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip_rate: float = 0.0) -> Array:
+    r"""Return the asymptotic covariance of :math:`\sqrt n\,(\hat\theta - \theta^\star)` of robust DPO on flipped labels, ``H⁻¹ V H⁻¹``.
+
+    .. math:: H = \beta^2 E[p(1-p) XX^\top],\quad V = \frac{\beta^2 E[q(1-q) XX^\top]}{(1-2\epsilon)^2},\quad q = \epsilon + (1-2\epsilon)p
+
+    Parameters
+    ----------
+    data
+        The population of clean comparisons, unbatched: weights that sum to one, and Bradley–Terry probabilities p of a log-linear
+        policy in these features.
+    features
+        ``(X, Y, d)``; their differences X must span all of the d dimensions.
+    beta
+        Strength of the KL penalty, > 0.
+    flip_rate
+        ε in [0, 0.5); 0 is plain DPO on clean labels.
+
+    Returns
+    -------
+    Array ``(d, d)``.
+
+    References
+    ----------
+    The sandwich formula for M-estimators (Huber 1967) at the loss of Ray Chowdhury et al. 2024, arXiv:2403.00409.
+    """
+    check_positive(beta=beta)
+    check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
+    xp = array_namespace(features)
+    x, weight, p = feature_differences(data, features), like(data.weight, features), like(data.prob, features)
+    q = flip_labels(p, flip_rate)
+    bread = xp.linalg.inv(beta**2 * _second_moment(weight * p * (1 - p), x))
+    filling = beta**2 * _second_moment(weight * q * (1 - q), x) / (1 - 2 * flip_rate) ** 2
+    return xp.matmul(xp.matmul(bread, filling), bread)

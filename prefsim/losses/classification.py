@@ -1,0 +1,388 @@
+r"""Label-distributionally-robust losses on class scores, cross-entropy among them: one value per example.
+
+Every loss is a worst case over the margins :math:`v_k = f_k - f_y + c_{k,y}` of the classes k against the label y, where the label's own
+margin is 0. They are invariant to a constant added to the scores. The K classes may be labels, tokens, or candidate responses.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_torch_array
+
+from prefsim._validate import as_float_array, as_index_array, check_label_margins, check_nonnegative, check_shape
+from prefsim.losses.containers import ClassLogits
+from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
+from prefsim.numerics import array_namespace, log_softmax, logsumexp, sigmoid, softplus, to_numpy
+
+Array = Any
+
+__all__ = [
+    "crammer_singer",
+    "cross_entropy",
+    "l1_normalised",
+    "label_margins",
+    "ldr_k_kl",
+    "ldr_kl",
+    "ldr_top_k",
+    "ldr_weights",
+    "linear_symmetric",
+    "mae",
+    "softplus_normalised",
+    "with_margin",
+]
+
+
+def _host_values(array: Array) -> np.ndarray | None:
+    """Return the values if they can be read without waiting for a device or breaking a trace, else None."""
+    if not is_torch_array(array):
+        return to_numpy(array)
+    import torch
+
+    if array.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    try:
+        return to_numpy(array)
+    except RuntimeError:  # inside a function transform such as vmap there are no values yet
+        return None
+
+
+def _is_label(classes: ClassLogits) -> Array:
+    """Return the mask ``(..., K)`` of the label's own class."""
+    xp = array_namespace(classes.logits)
+    return xp.arange(classes.logits.shape[-1], dtype=classes.label.dtype, device=classes.logits.device) == classes.label[..., None]
+
+
+def label_margins(classes: ClassLogits) -> Array:
+    r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32; exactly 0 at the label.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)`` with K >= 2, integer labels ``(..., n)`` in [0, K) and, if given, margins c >= 0 ``(..., n, K)`` that are
+        0 at the label. Labels and margins are checked where their values can be read without synchronising a device.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, K < 2, a label is out of range or no integer, or a margin is negative or not 0 at its label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_margins(ClassLogits(np.asarray([2.0, 1.0, 0.5, -1.0]), np.asarray(2)))
+    array([ 1.5,  0.5,  0. , -1.5])
+    """
+    logits, label, margin = classes
+    size = logits.shape[-1] if logits.ndim else 0
+    if size < 2:
+        raise ValueError(f"logits must have trailing shape (K) with K >= 2 classes, got {tuple(logits.shape)}")
+    if tuple(label.shape) != tuple(logits.shape[:-1]):
+        raise ValueError(f"label must have shape {tuple(logits.shape[:-1])}, that of logits without the classes, got {tuple(label.shape)}")
+    labels = _host_values(label)
+    if labels is not None:
+        labels = as_index_array(labels, "label", size=size)
+    x, xp = widened(logits), array_namespace(logits)
+    v = x - xp.take_along_axis(x, xp.astype(label, xp.int64, copy=False)[..., None], axis=-1)
+    if margin is None:
+        return v
+    check_shape(margin, "margin", tuple(logits.shape))
+    margins = _host_values(margin)
+    if labels is not None and margins is not None:
+        check_label_margins(as_float_array(margins, "margin"), labels)
+    return v + xp.astype(margin, x.dtype, copy=False)
+
+
+def with_margin(classes: ClassLogits, margin: float) -> ClassLogits:
+    """Return ``classes`` with the constant margin ``margin`` >= 0 on every class but the label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with_margin(ClassLogits(np.zeros((1, 3)), np.asarray([1])), 0.5).margin
+    array([[0.5, 0. , 0.5]])
+    """
+    check_nonnegative(margin=margin)
+    xp = array_namespace(classes.logits)
+    c = xp.full_like(classes.logits, float(margin))
+    return classes._replace(margin=xp.where(_is_label(classes), xp.zeros_like(c), c))
+
+
+def _others(classes: ClassLogits) -> Array:
+    """Return ``log(sum_{k != y} exp(v_k))``: the log-odds against the label, accurate however sure the scores are of it."""
+    v = label_margins(classes)
+    xp = array_namespace(v)
+    return logsumexp(xp.where(_is_label(classes), xp.full_like(v, -math.inf), v))
+
+
+def _in_dtype_of(logits: Array, value: Array) -> Array:
+    return array_namespace(value).astype(value, logits.dtype, copy=False)
+
+
+def cross_entropy(classes: ClassLogits) -> Array:
+    r"""Cross-entropy :math:`-\log\mathrm{softmax}(f)_y = \log\sum_k e^{v_k}`, one value per example.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other classes.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_margins`.
+
+    References
+    ----------
+    It is :func:`ldr_kl` at λ = 1 plus log K; Zhu, Ying, Yang 2023, arXiv:2112.14869.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cross_entropy(ClassLogits(np.asarray([[2.0, 1.0, 0.5, -1.0]]), np.asarray([0]))).round(6)
+    array([0.495182])
+    """
+    return _in_dtype_of(classes.logits, softplus(_others(classes)))
+
+
+def mae(classes: ClassLogits) -> Array:
+    r"""Mean absolute error of the class probabilities, :math:`1 - \mathrm{softmax}(f)_y`, one value per example.
+
+    A bounded symmetric loss: over all labels it sums to K − 1, whatever the scores.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other classes.
+
+    Returns
+    -------
+    Array ``(..., n)`` in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_margins`.
+
+    References
+    ----------
+    Ghosh, Kumar, Sastry 2017, "Robust loss functions under label noise for deep neural networks", arXiv:1712.09482.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mae(ClassLogits(np.zeros((1, 4)), np.asarray([0])))
+    array([0.75])
+    """
+    return _in_dtype_of(classes.logits, sigmoid(_others(classes)))
+
+
+def ldr_kl(classes: ClassLogits, *, lambda_: float = 1.0) -> Array:
+    r"""LDR-KL loss :math:`\lambda\log\frac1K\sum_k e^{v_k/\lambda}`, one value per example.
+
+    Cross-entropy (minus log K) at temperature λ: the Crammer–Singer SVM at 0, a linear symmetric loss at ∞.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins.
+    lambda_
+        Weight of the KL regulariser, in [0, inf]; 0 and inf are exact.
+
+    Returns
+    -------
+    Array ``(..., n)`` in the units of the scores; negative where the label leads.
+
+    Raises
+    ------
+    ValueError
+        If ``lambda_`` is out of range, and as :func:`label_margins`.
+
+    References
+    ----------
+    Zhu, Ying, Yang 2023, the LDR-KL loss, arXiv:2112.14869.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> classes = ClassLogits(np.asarray([[2.0, 1.0, 0.5, -1.0]]), np.asarray([2]))
+    >>> [round(float(ldr_kl(classes, lambda_=l)[0]), 6) for l in (0, 1.0, np.inf)]
+    [1.5, 0.608888, 0.125]
+    """
+    return _in_dtype_of(classes.logits, kl_dro(label_margins(classes), lambda_=lambda_))
+
+
+def crammer_singer(classes: ClassLogits) -> Array:
+    r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example: :func:`ldr_kl` at λ = 0.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins, without which it is a perceptron loss.
+
+    Returns
+    -------
+    Array ``(..., n)``, >= 0.
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_margins`.
+
+    References
+    ----------
+    Crammer, Singer 2001, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2.
+    """
+    return ldr_kl(classes, lambda_=0.0)
+
+
+def linear_symmetric(classes: ClassLogits) -> Array:
+    r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example: :func:`ldr_kl` at λ = ∞.
+
+    Its sum over all labels does not depend on the scores, hence uniform label noise does not move its minimiser. It is unbounded below:
+    bound or normalise the scores (:func:`softplus_normalised`).
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_margins`.
+
+    References
+    ----------
+    Zhu, Ying, Yang 2023, the limit λ → ∞ of LDR-KL, arXiv:2112.14869.
+    """
+    return ldr_kl(classes, lambda_=math.inf)
+
+
+def ldr_top_k(classes: ClassLogits, *, k: int = 2) -> Array:
+    r"""Top-k SVM loss, the mean of the k largest :math:`v_j`, one value per example.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins.
+    k
+        Integer in [1, K]: 1 is :func:`crammer_singer`, K :func:`linear_symmetric`.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is out of range, and as :func:`label_margins`.
+
+    References
+    ----------
+    Zhu, Ying, Yang 2023, LDR on the set {p <= 1/k} without regularisation, arXiv:2112.14869.
+    """
+    return ldr_k_kl(classes, k=k, lambda_=0.0)
+
+
+def ldr_k_kl(classes: ClassLogits, *, k: int = 2, lambda_: float = 1.0) -> Array:
+    r"""LDR-k-KL loss :math:`\max_{p\in\Delta, p\le 1/k}\langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`, one value per example.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins.
+    k
+        Integer in [1, K]: no class gets more than 1/k of the weight.
+    lambda_
+        Weight of the KL regulariser, in [0, inf]; 0 and inf are exact.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` or ``lambda_`` is out of range, and as :func:`label_margins`.
+
+    References
+    ----------
+    Zhu, Ying, Yang 2023, LDR-k-KL, arXiv:2112.14869.
+    """
+    return _in_dtype_of(classes.logits, capped_kl_dro(label_margins(classes), k=k, lambda_=lambda_))
+
+
+def ldr_weights(classes: ClassLogits, *, k: int = 1, lambda_: float = 1.0) -> Array:
+    r"""Return the worst distribution over classes of :func:`ldr_k_kl` (with ``k=1`` of :func:`ldr_kl`), ``(..., n, K)``.
+
+    The gradient of the loss in the scores is this distribution minus one at the label.
+
+    Parameters
+    ----------
+    classes
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins.
+    k, lambda_
+        As in :func:`ldr_k_kl`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ldr_weights(ClassLogits(np.asarray([[1.0, 0.0]]), np.asarray([0]))).round(6)
+    array([[0.731059, 0.268941]])
+    """
+    return _in_dtype_of(classes.logits, capped_kl_dro_weights(label_margins(classes), k=k, lambda_=lambda_))
+
+
+def softplus_normalised(logits: Array) -> Array:
+    r"""Return the positive scores :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`, of mean 1 over the last axis.
+
+    Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a shift of the scores.
+
+    References
+    ----------
+    The released code of arXiv:2112.14869 puts the scores through this before LDR losses (and, for images, ALDR).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softplus_normalised(np.asarray([2.0, 1.0, 0.5, -1.0])).round(6)
+    array([1.799611, 1.111161, 0.824174, 0.265053])
+    """
+    x = widened(logits)
+    xp = array_namespace(x)
+    low = x < -20.0
+    inside = xp.where(low, xp.zeros_like(x), x)
+    # log(log(1 + e^x)) = x - e^x / 2 + O(e^2x)
+    below = xp.where(low, x, xp.full_like(x, -20.0))
+    log_positive = xp.where(low, below - 0.5 * xp.exp(below), xp.log(softplus(inside)))
+    return _in_dtype_of(logits, x.shape[-1] * xp.exp(log_softmax(log_positive)))
+
+
+def l1_normalised(logits: Array) -> Array:
+    r"""Return :math:`f / (\|f\|_1 / K)`, scores of mean absolute value 1 over the last axis; rows of zeros stay zero.
+
+    References
+    ----------
+    The released code of arXiv:2112.14869 puts the scores of tabular data through this before ALDR.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> l1_normalised(np.asarray([2.0, 1.0, 0.0, -1.0]))
+    array([ 2.,  1.,  0., -1.])
+    """
+    x = widened(logits)
+    xp = array_namespace(x)
+    size = xp.mean(xp.abs(x), axis=-1, keepdims=True)
+    return _in_dtype_of(logits, x / xp.where(size > 0, size, xp.ones_like(size)))

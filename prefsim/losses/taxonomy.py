@@ -1,0 +1,58 @@
+"""Where each direct-alignment loss stands in the survey's taxonomy: the part of DPO that it changes.
+
+References
+----------
+Liu et al. 2025, "A Survey of Direct Preference Optimization", sections 3–6, arXiv:2503.11701.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from prefsim._validate import check_choice
+
+PARTS = ("data", "framework", "constraint", "property")
+
+__all__ = ["PARTS", "TAXONOMY", "Place", "by_part"]
+
+
+class Place(NamedTuple):
+    """Part of the DPO recipe and the topic within it."""
+
+    part: str
+    topic: str
+
+
+_TOPICS = {
+    ("data", "pair feedback"): "dpo ipo hinge npo",
+    ("data", "point feedback"): "kto apo_zero apo_down nca_pair bco_pair bco aot aot_unpaired nca infonca",
+    ("data", "list feedback"): "rrhf pl_dpo",
+    ("data", "noise"): "soft rdpo drdpo",
+    ("data", "distinguishability"): "odpo beta_dpo",
+    ("data", "token granularity"): "tdpo1 tdpo2",
+    ("framework", "self-play"): "sppo sppo_hard",
+    ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft",
+    ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",
+    ("property", "length bias"): "rdpo_length sigmoid_norm ld_dpo",
+    ("property", "likelihood collapse"): "dpop cal_dpo rpo",
+    ("property", "distribution shift"): "wpo",
+}
+
+TAXONOMY: dict[str, Place] = {name: Place(*place) for place, names in _TOPICS.items() for name in names.split()}
+
+
+def by_part(part: str) -> dict[str, list[str]]:
+    """Return the losses of one part of the taxonomy, by topic.
+
+    Raises
+    ------
+    ValueError
+        If ``part`` is not one of :data:`PARTS`.
+
+    Examples
+    --------
+    >>> by_part("framework")
+    {'self-play': ['sppo', 'sppo_hard']}
+    """
+    check_choice(PARTS, part=part)
+    return {topic: names.split() for (owner, topic), names in _TOPICS.items() if owner == part}
