@@ -32,7 +32,7 @@ PAPER = Paper(
     year=2025,
     family="direct",
     summary="One table of direct-alignment losses, sorted by the part of DPO that each changes: data, framework, constraint or property.",
-    implements=("prefsim.losses.soft", "prefsim.losses.catalogue.catalogue", "prefsim.losses.taxonomy.TAXONOMY"),
+    implements=("prefsim.losses.soft", "prefsim.losses.catalogue.catalogue", "prefsim.losses.taxonomy.by_part"),
 )
 
 
@@ -375,7 +375,7 @@ def reproduce(run: Run) -> Reproduction:
 
 
 # Where a label goes, in points from its marker; the rest alternate between above left and below right.
-LABEL_SHIFTS = {"dpo": (60, -45), "apo_down": (-60, -30), "f_dpo(forward_kl)": (30, -16), "rpo": (-60, 6), "f_dpo(alpha)": (-50, 40)}
+LABEL_SHIFTS = {"dpo": (60, -45), "apo_down": (-4, -60), "f_dpo(forward_kl)": (30, -16), "rpo": (-40, 8), "hinge*": (-30, 26), "dpop*": (14, -8), "sppo_hard": (-30, 34)}
 
 
 def _draw(found: dict[str, Any], star: tuple[float, float], reward: np.ndarray) -> Any:

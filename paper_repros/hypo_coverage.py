@@ -9,14 +9,24 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from paper_repros._coverage_worlds import (
+    LEVELS,
+    LINEAR,
+    Extrapolation,
+    Unseen,
+    extrapolation_path,
+    hybrid_paths,
+    separation_value,
+    worst_gaps,
+)
 from prefsim import losses
 from prefsim.analysis.bandit import expected_reward, kl_to_reference, regularised_value
 from prefsim.analysis.coverage import concentrability, in_distribution_reward_error, kl_ball_coverage
 from prefsim.data import Comparisons
 from prefsim.numerics import categorical_kl, log_softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
-from prefsim.policies import InMemoryPolicy, LogLinearPolicy, TabularPolicy
-from prefsim.solvers import fit, gibbs_log_policy, gradient_descent, objective
+from prefsim.policies import InMemoryPolicy, TabularPolicy
+from prefsim.solvers import fit, gibbs_log_policy, objective
 from prefsim.solvers.penalties import kl_penalty, sampled_kl_penalty
 from prefsim.testing.bandits import bandits_with_reference, betas, policies, tables
 from prefsim.worlds import ContextualBandit
@@ -27,8 +37,8 @@ PAPER = Paper(
     arxiv="2406.01462",
     year=2024,
     family="theory",
-    summary="Offline contrastive learning needs data that cover every policy, KL-regularised online learning only those near the reference; "
-    "DPO with an online KL penalty (HyPO) needs the latter.",
+    summary="Offline contrastive learning needs data that cover every policy, KL-regularised online learning only those near "
+    "the reference; DPO with an online KL penalty (HyPO) needs the latter.",
     implements=(
         "prefsim.analysis.coverage.concentrability",
         "prefsim.analysis.coverage.global_coverage",
@@ -96,40 +106,6 @@ def _estimates(all_seen: bool) -> Any:
     return strategy
 
 
-class Unseen(NamedTuple):
-    """Three responses of which the reference hardly ever gives the third, and policies that put mass on it nevertheless."""
-
-    delta: float
-    beta: float = 0.1
-    weight: float = 0.0
-
-    @property
-    def world(self) -> ContextualBandit:
-        """Only the first response is any good."""
-        return ContextualBandit(reward=[[1.0, 0.0, 0.0]])
-
-    @property
-    def reference(self) -> TabularPolicy:
-        """Half of 1 − δ on each of the first two."""
-        return TabularPolicy.from_probs([[(1 - self.delta) / 2, (1 - self.delta) / 2, self.delta]])
-
-    def policy(self, mass: Any) -> TabularPolicy:
-        """Put ``mass`` on the third response and divide the rest as the optimum does."""
-        mass = np.asarray(mass, dtype=float)[..., None, None]
-        split, _ = gibbs_log_policy(np.array([[1.0, 0.0]]), np.zeros((1, 2)), beta=self.beta)
-        return TabularPolicy.from_probs(np.concatenate([(1 - mass) * np.exp(split), mass], axis=-1))
-
-    def measure(self, mass: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the in-distribution error of the implicit reward, the gap J* − J and the coverage of :meth:`policy`."""
-        log_policy, log_reference = self.policy(mass).log_probs, self.reference.log_probs
-        with np.errstate(invalid="ignore"):
-            implicit = self.beta * (log_policy - log_reference)
-        best, _ = gibbs_log_policy(self.world.reward, log_reference, beta=self.beta)
-        value = functools.partial(regularised_value, log_reference=log_reference, world=self.world, beta=self.beta)
-        error = in_distribution_reward_error(implicit, self.world.reward, log_reference)
-        return error, value(best) - value(log_policy), concentrability(log_policy, log_reference)
-
-
 def check_unseen_mass(case: Unseen) -> Verdict:
     mass = np.array([0.0, 0.1, 0.5, 0.9])
     none = case._replace(delta=0.0)
@@ -143,7 +119,7 @@ def check_unseen_mass(case: Unseen) -> Verdict:
     hidden = float(error.max()) if np.isinf(gap[1:]).all() else np.inf
     small, large = case.measure(0.5), case._replace(delta=case.delta / 100).measure(0.5)
     grows = max(0.0, float(large[0] - small[0]), float(small[1] - large[1]), 0.5 - float(small[1]))
-    detail = f"losses of DPO and IPO differ by {spreads[0]:.2g}, {spreads[1]:.2g}; δ = {case.delta:.2g}: error {small[0]:.3g}, gap {small[1]:.3g}"
+    detail = f"losses differ by {spreads[0]:.2g}, {spreads[1]:.2g}; δ = {case.delta:.2g}: error {small[0]:.3g}, gap {small[1]:.3g}"
     return Verdict(max(*spreads, hidden, grows), detail)
 
 
@@ -192,41 +168,9 @@ def check_hybrid_ball(instance: Instance) -> Verdict:
     reached = concentrability(candidates.log_probs, reference.log_probs, context_probs=rho)[at_least_as_good].max()
     ball = kl_ball_coverage(reference.log_probs, LOG2 / weight, context_probs=rho).value
     error = max(0.0, weight * divergence - LOG2, reached / ball - 1)
-    return Verdict(float(error), f"KL {divergence:.4g} <= {LOG2 / weight:.4g}, C {reached:.4g} <= {ball:.4g} at {at_least_as_good.sum()} policies")
-
-
-class Extrapolation(NamedTuple):
-    """One context with a linear reward; the data never show the best response."""
-
-    features: np.ndarray
-    weights: np.ndarray
-    beta: float
-    tabular: bool = False
-
-    @property
-    def world(self) -> ContextualBandit:
-        """The reward is in the span of the features."""
-        return ContextualBandit(reward=(self.features @ self.weights)[None])
-
-    @property
-    def best(self) -> int:
-        """The response that is never shown."""
-        return int((self.features @ self.weights).argmax())
-
-    @property
-    def data(self) -> Comparisons:
-        """Pairs of all other responses, uniformly."""
-        shown = np.where(np.arange(len(self.features)) == self.best, 0.0, 1.0 / (len(self.features) - 1))
-        return Comparisons.population(self.world, TabularPolicy.from_probs(shown[None]))
-
-    @property
-    def start(self) -> InMemoryPolicy:
-        """The uniform reference, log-linear or tabular."""
-        return TabularPolicy.uniform(1, len(self.features)) if self.tabular else LogLinearPolicy.from_features(self.features[None])
-
-    def optimum(self) -> np.ndarray:
-        """Return ``log π*``, ``(1, Y)``."""
-        return gibbs_log_policy(self.world.reward, np.full((1, len(self.features)), -np.log(len(self.features))), beta=self.beta)[0]
+    return Verdict(
+        float(error), f"KL {divergence:.4g} <= {LOG2 / weight:.4g}, C {reached:.4g} <= {ball:.4g} at {at_least_as_good.sum()} policies"
+    )
 
 
 @st.composite
@@ -262,6 +206,8 @@ def check_kl_gradient(instance: Instance) -> Verdict:
     return Verdict(float(max(errors)), "differences {:.2g}, exact penalty {:.2g}, expected estimator {:.2g}".format(*errors))
 
 
+NAMES = ("log-linear", "tabular")
+
 CLAIMS = (
     Claim(
         "C1",
@@ -285,9 +231,9 @@ CLAIMS = (
     Claim(
         "C3",
         "counterexample",
-        "Without coverage, policies with any mass on an unseen response have one and the same DPO and IPO loss, no reward error and value −∞; "
+        "Without coverage, policies with any mass on an unseen response have one DPO (and IPO) loss, no reward error and value −∞; "
         "as its reference mass vanishes the error goes to 0 while the gap stays above 0.5.",
-        "proposition on global coverage, eq. (8) of the notes",
+        "proposition that global coverage is necessary; the instance is our own",
         st.builds(Unseen, st.floats(-6.0, -1.0).map(lambda e: 10.0**e), st.floats(0.1, 0.2), st.just(0.0)),
         check_unseen_mass,
         1e-12,
@@ -316,7 +262,7 @@ CLAIMS = (
         "C6",
         "inequality",
         "A policy at least as good as the reference for HyPO's objective has KL <= log 2 / λ, hence coverage C_{log 2 / λ}.",
-        "eq. (7) of the notes; derived here",
+        "HyPO's objective; the radius is derived here",
         instances(lambda shape: st.tuples(st.floats(0.02, 2.0), st.just(1.0)), beta=(0.2, 2.0)),
         check_hybrid_ball,
         1e-9,
@@ -346,3 +292,87 @@ CLAIMS = (
         examples=25,
     ),
 )
+
+
+def reproduce(run: Run) -> Reproduction:
+    from matplotlib.figure import Figure
+
+    separation = Unseen(1e-4)
+    # The same time along the gradient flow, in twenty times longer steps, when it must be quick.
+    paths = hybrid_paths(separation, step=10.0 if run.quick else 0.5, iterations=1000 if run.quick else 20000)
+    optimum, ladder, fits = LINEAR.optimum()[0], {}, {}
+    for name in run.progress(NAMES, "policies"):
+        case = LINEAR._replace(tabular=name == "tabular")
+        ladder[name] = extrapolation_path(case, iterations=300 if run.quick else 1000)
+        fits[name] = fit(case.start, functools.partial(losses.dpo, beta=case.beta), case.data, reference=case.start).policy
+    values = {n: float(regularised_value(p.log_probs, np.full((1, 8), -np.log(8)), LINEAR.world, beta=1.0)) for n, p in fits.items()}
+    recovered = float(np.abs(fits["log-linear"].probs[0] - np.exp(optimum)).max())
+    found = {name: float(policy.probs[0, LINEAR.best]) for name, policy in fits.items()}
+    changes = [_mean_change(fits["log-linear"], side) for side in ("chosen", "rejected")]
+    deltas = np.logspace(-1, -8, 15)
+    gaps = np.array([worst_gaps(Unseen(d)) for d in deltas])
+    end = float(paths.gap[-1, -1])
+    criteria = (
+        Criterion("value J over λ", "increases", _row(separation_value(separation) - paths.gap[-1]), _falls(paths.gap[-1])),
+        Criterion("divergence from the reference over λ", "decreases", _row(paths.divergence[-1]), _falls(paths.divergence[-1])),
+        Criterion("J* − J at λ = 0.01", "<= 0.001", end, end <= 1e-3),
+        Criterion("log-linear: distance to π*", "<= 1e-9 (recovers π*)", recovered, recovered <= 1e-9),
+        Criterion("log-linear: unseen best response", "0.543490", found["log-linear"], abs(found["log-linear"] - 0.543490) < 1e-6),
+        Criterion("log-linear: mean log π of chosen and of rejected", "both fall", _row(np.array(changes)), max(changes) < 0),
+        Criterion("tabular: unseen best response", "0.0031 (falls from 0.125)", found["tabular"], abs(found["tabular"] - 0.0031) < 5e-5),
+        Criterion("tabular: J, with J* = 3.738898", "2.976298", values["tabular"], abs(values["tabular"] - 2.976298) < 1e-6),
+        Criterion("gap of RLHF as δ falls to 1e-8", "→ 0", float(gaps[-1, 1]), bool(gaps[-1, 1] < 1e-6)),
+        Criterion("least gap of worst-case DPO over δ", "does not vanish (> 0.5)", float(gaps[:, 0].min()), bool(gaps[:, 0].min() > 0.5)),
+    )
+    table: list[dict[str, str | float | int]] = [
+        {"experiment": "separation", "case": f"λ = {lam:g}", "π(rare)": float(m), "J* − J": float(g), "KL": float(k)}
+        for lam, m, g, k in zip(LEVELS, paths.mass[-1], paths.gap[-1], paths.divergence[-1], strict=True)
+    ]
+    table += [{"experiment": "extrapolation", "case": name, "π(unseen best)": found[name], "J": values[name]} for name in NAMES]
+    for delta, (dpo_gap, rlhf_gap) in zip(deltas, gaps, strict=True):
+        table.append({"experiment": "worst case", "case": f"δ = {delta:.1e}", "gap DPO": float(dpo_gap), "gap RLHF": float(rlhf_gap)})
+    figure = Figure(figsize=(12.5, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for k, lam in enumerate(LEVELS):
+        name = "DPO (λ = 0)" if lam == 0 else f"HyPO, λ = {lam:g}"
+        axes[0, 0].plot(paths.steps * (20 if run.quick else 1), paths.gap[:, k], lw=2, label=name, color=f"C{k}")
+    axes[0, 0].set(yscale="log", xlabel="gradient steps of 0.5", ylabel="J* − J, units of reward")
+    axes[0, 0].set_title("An online KL term removes mass the pairs do not see")
+    axes[0, 0].legend(frameon=False)
+    axes[0, 1].plot(deltas, gaps[:, 0], lw=2, marker="o", ms=3, label="worst policy that DPO cannot tell from π*")
+    axes[0, 1].plot(deltas, np.maximum(gaps[:, 1], 1e-16), lw=2, marker="o", ms=3, label="RLHF, bounded reward equally wrong on the data")
+    axes[0, 1].set(xscale="log", yscale="log", xlabel="reference mass δ of the rare response", ylabel="J* − J, units of reward")
+    axes[0, 1].set_title("A small error on the data says nothing about DPO's value")
+    axes[0, 1].legend(frameon=False, loc="lower right")
+    for name, color in zip(NAMES, ("C0", "C3"), strict=True):
+        steps, record = ladder[name]
+        axes[1, 0].plot(steps, np.exp(record[:, 0]), lw=2, color=color, label=f"{name} DPO")
+    axes[1, 0].axhline(np.exp(optimum[LINEAR.best]), color="0.5", ls="--", lw=1, label="optimal policy π*")
+    axes[1, 0].set(xlabel="gradient steps", ylabel="π(best response)", ylim=(0, None))
+    axes[1, 0].set_title("The best response is in no pair: features find it, a table cannot")
+    axes[1, 0].legend(frameon=False)
+    steps, record = ladder["log-linear"]
+    for column, name in enumerate(("unseen best response", "chosen responses (mean)", "rejected responses (mean)")):
+        axes[1, 1].plot(steps, record[:, column] - record[0, column], lw=2, label=name)
+    axes[1, 1].axhline(0.0, color="0.5", ls=":", lw=1)
+    axes[1, 1].set(xlabel="gradient steps", ylabel="change of log π, nats")
+    axes[1, 1].set_title("Log-linear DPO: chosen and rejected both fall, the unseen rises")
+    axes[1, 1].legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.42))
+    figure.suptitle("Coverage: what offline pairs do not show, a KL ball or a shared feature must supply")
+    return Reproduction(figure, table, criteria)
+
+
+def _mean_change(policy: InMemoryPolicy, side: str) -> float:
+    """Return the mean change of ``log π`` on the chosen or the rejected responses, from the uniform reference."""
+    data = LINEAR.data
+    change = policy.log_probs[0] + np.log(8)
+    first, second = (data.chosen, data.rejected) if side == "chosen" else (data.rejected, data.chosen)
+    return float((data.weight * data.prob) @ change[first] + (data.weight * (1 - data.prob)) @ change[second])
+
+
+def _falls(values: np.ndarray) -> bool:
+    return bool((np.diff(values) < 0).all())
+
+
+def _row(values: np.ndarray) -> str:
+    return ", ".join(f"{v:.6g}" for v in values)

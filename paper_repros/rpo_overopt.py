@@ -28,7 +28,7 @@ PAPER = Paper(
     arxiv="2405.16436",
     year=2024,
     family="theory",
-    summary="The best policy against the worst reward that still fits the data is the minimiser of the DPO loss plus an SFT loss on baseline responses.",
+    summary="The best policy against the worst reward that still fits the data minimises DPO's loss plus an SFT loss on a baseline.",
     implements=(
         "prefsim.losses.rpo",
         "prefsim.solvers.pessimism.PessimisticGame",
@@ -53,6 +53,7 @@ class Instance(NamedTuple):
     extra: Any = None
 
     def game(self, bound: float = np.inf) -> PessimisticGame:
+        """Return the game in the box ``[-bound, bound]``."""
         data, rho = Comparisons.population(self.world, self.sampling), self.world.context_probs
         return PessimisticGame(data, self.reference, self.base.probs, beta=self.beta, eta=self.eta, bound=bound, context_probs=rho)
 
@@ -263,7 +264,7 @@ CLAIMS = (
     Claim(
         "P2",
         "identity",
-        "DPO plus ηβ × SFT on the baseline is the min–max objective up to the constant ηβ E_base log π_ref, and has its policy as minimiser.",
+        "DPO plus ηβ × SFT on the baseline is the min–max objective up to the constant ηβ E_base log π_ref, with the same policy.",
         "section 4, eq. 4.4",
         instances(),
         check_direct_form,
@@ -284,7 +285,7 @@ CLAIMS = (
     Claim(
         "P4",
         "counterexample",
-        "DPO leaves the mass on a response that is never compared undetermined; RPO with a baseline that avoids it has one optimum and drops it.",
+        "DPO leaves the mass on a response that is never compared undetermined; RPO with a baseline that avoids it drops it.",
         "section 3 (overoptimisation), checked by construction",
         unseen_cases(st.just(0.0)),
         check_unidentified,
@@ -338,7 +339,7 @@ DPO, TUNED, _, FIXED = RULES
 
 
 def measure_gaps(sizes: tuple[int, ...], seeds: int, run: Run) -> np.ndarray:
-    """Return the gap to the best reward of every rule, size and seed, ``(rules, sizes, seeds)``: all rules and seeds of a size in one solve."""
+    """Return the gap to the best reward, ``(rules, sizes, seeds)``: all rules and seeds of a size in one solve."""
     gaps = []
     for n in run.progress(sizes, "sizes"):
         data = replicated_comparisons(WORLD, n, seeds, seed=np.random.default_rng([run.seed, n]), policy=SAMPLING)

@@ -2,6 +2,9 @@
 
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.feedback import Feedback
+from prefsim.data.formats import read_jsonl, write_jsonl
+from prefsim.data.locate import data_folder
 from prefsim.data.rankings import Rankings
+from prefsim.data.segments import Segments
 
-__all__ = ["Comparisons", "Feedback", "Rankings"]
+__all__ = ["Comparisons", "Feedback", "Rankings", "Segments", "data_folder", "read_jsonl", "write_jsonl"]

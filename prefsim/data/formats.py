@@ -130,15 +130,16 @@ def read_jsonl(path: str | os.PathLike[str]) -> Container:
     for number, row in rows:
         if set(row) != keys:
             raise ValueError(f"{name}, line {number}: expected the columns {', '.join(sorted(keys))}, got {', '.join(sorted(row))}")
-        _check_row(container, row, f"{name}, line {number}")
     try:
         return container(**{key: np.asarray([row[key] for _, row in rows]) for key in columns if key in keys})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        # Only now row by row: the first that cannot stand alone is the line to name.
+        for number, row in rows:
+            _check_row(container, row, f"{name}, line {number}")
         raise ValueError(f"{name}: {error}") from error
 
 
 def _check_row(container: type, row: dict[str, Any], where: str) -> None:
-    """Build a data set of this row alone, so that the error can name the line."""
     try:
         container(**{key: np.asarray([value]) for key, value in row.items()})
     except (ValueError, TypeError) as error:

@@ -32,7 +32,7 @@ class JudgedLogps(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Probabilities ``(...,)`` that the first response is preferred, and which of them to keep: where the judge abstained, none is known."""
+    """Probabilities ``(...,)`` that the first response is preferred, and which of them to keep: an abstention says nothing."""
 
     win_prob: Array
     kept: Array

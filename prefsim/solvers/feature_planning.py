@@ -13,6 +13,7 @@ import numpy as np
 
 from prefsim._validate import as_float_array, check_discount, check_shape
 from prefsim.backend import to_numpy
+from prefsim.solvers.bellman import greedy_policy
 from prefsim.worlds.mdp import TabularMDP
 
 __all__ = ["FeatureOptimum", "FeatureProcess"]
@@ -107,6 +108,12 @@ class FeatureProcess:
         return FeatureOptimum(
             chosen.reshape(*lead, states), state.reshape(*lead, states, d), after.reshape(*lead, states, actions, d), rounds
         )
+
+    def greedy_policy(self, weights: Any) -> np.ndarray:
+        """Return optimal policies ``(*more, S, A)`` as probabilities, the mass shared equally among equally good actions."""
+        weights = as_float_array(weights, "weights", min_ndim=1)
+        q_value = np.matmul(self.solve(weights).state_action, weights[..., None, :, None])[..., 0]
+        return greedy_policy(q_value)
 
     @staticmethod
     def _of(table: np.ndarray, member: np.ndarray) -> np.ndarray:

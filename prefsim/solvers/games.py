@@ -17,6 +17,7 @@ Array = Any
 
 __all__ = [
     "best_response",
+    "check_reference_weight",
     "duality_gap",
     "expected_preference",
     "exploitability",
@@ -152,8 +153,9 @@ def exploitability(preference: Array, policy: Array) -> Array:
 
 
 def duality_gap(preference: Array, policy: Array, opponent: Array | None = None) -> Array:
-    r"""Return :math:`\max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y`, which is twice the exploitability when both play ``policy``:
-    ``(...,)``.
+    r"""Return the duality gap of a pair of policies, twice the exploitability when both are ``policy``: ``(...,)``.
+
+    .. math:: \max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y
 
     Parameters
     ----------
@@ -177,8 +179,9 @@ def duality_gap(preference: Array, policy: Array, opponent: Array | None = None)
 
 
 def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: float) -> Array:
-    r"""Return the duality gap of the KL-regularised game at ``policy``, :math:`2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))`:
-    ``(...,)``.
+    r"""Return the duality gap of the KL-regularised game when both players use ``policy``: ``(...,)``.
+
+    .. math:: 2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))
 
     The difference of the two values, :math:`2(\max_{\pi'} V_\tau(\pi', \pi) - \tfrac12)`, is the same number; in this form nothing
     cancels. It bounds the distance to the equilibrium: :math:`2\tau\,\mathrm{KL}(\pi\|\pi^*_\tau)` is no larger.
@@ -206,6 +209,12 @@ def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: 
     _check_game(preference, policy)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
     return 2.0 * tau * categorical_kl(log_probs(policy), log_best_response(preference, policy, log_probs(reference), tau=tau))
+
+
+def check_reference_weight(step: float, tau: float) -> None:
+    """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
+    if step * tau > 1:
+        raise ValueError(f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a negative exponent")
 
 
 def mirror_step(log_policy: Array, log_reference: Array | None, payoffs: Array, *, step: float, tau: float = 0.0) -> Array:
@@ -242,15 +251,14 @@ def mirror_step(log_policy: Array, log_reference: Array | None, payoffs: Array, 
     """
     check_nonnegative(step=step, tau=tau)
     weight = step * tau
-    if weight > 1:
-        raise ValueError(f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a negative exponent")
-    if weight > 0 and log_reference is None:
-        raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
+    check_reference_weight(step, tau)
     logits = step * payoffs
     # A weight of exactly zero drops its term: 0 · log 0 is NaN.
     if weight < 1:
         logits = logits + (1.0 - weight) * log_policy
     if weight > 0:
+        if log_reference is None:
+            raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
         logits = logits + weight * log_reference
     return log_softmax(logits)
 

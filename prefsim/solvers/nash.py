@@ -1,4 +1,4 @@
-"""Nash equilibria of preference games: one call for the exact and the iterative methods, whole batches at once, always with a certificate."""
+"""Nash equilibria of preference games: one call for every method, whole batches at once, always with a certificate."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _steps(step: Step | None, update: Update, method: str, n: int, tau: float, i
     # A step that rounding carries over the edge is meant to be at the edge.
     if max(steps, default=0.0) > largest * (1 + 1e-12):
         warnings.warn(
-            f"a step of {max(steps):.4g} is larger than {largest:.4g}, the largest with which {method!r} is known to converge at tau={tau:g}",
+            f"a step of {max(steps):.4g} exceeds {largest:.4g}, the largest with which {method!r} is known to converge at tau={tau:g}",
             StepSizeWarning,
             stacklevel=3,
         )
@@ -345,15 +345,15 @@ def _warn_unless_converged(result: NashResult, method: str, goal: float | None) 
     missed = ~np.asarray(to_numpy(result.converged))
     if goal is None or not missed.any():
         return
-    average = method in UPDATES and UPDATES[method].certified == "average"
-    certificate = (
-        result.average_exploitability if average else result.exploitability if result.regularised_gap is None else result.regularised_gap
-    )
-    name = "exploitability" if result.regularised_gap is None else "regularised gap"
-    worst = np.max(to_numpy(certificate))
+    if method in UPDATES and UPDATES[method].certified == "average":
+        name, certificate = "exploitability of the average policy", result.average_exploitability
+    elif result.regularised_gap is None:
+        name, certificate = "exploitability", result.exploitability
+    else:
+        name, certificate = "regularised gap", result.regularised_gap
     warnings.warn(
         f"solve_nash(method={method!r}): {missed.sum()} of {missed.size} games missed the tolerance {goal:.3g} after "
-        f"{int(np.max(to_numpy(result.iterations)))} iterations; the largest {name}{' of the average policy' if average else ''} is {worst:.3g}",
+        f"{int(np.max(to_numpy(result.iterations)))} iterations; the largest {name} is {np.max(to_numpy(certificate)):.3g}",
         ConvergenceWarning,
         stacklevel=3,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from prefsim.numerics import array_namespace
-from prefsim.solvers.games import geometric_mixture, mirror_step, payoff
+from prefsim.solvers.games import check_reference_weight, geometric_mixture, mirror_step, payoff
 
 Array = Any
 
@@ -84,8 +84,7 @@ def nash_md_update(
     ----------
     Munos et al. 2023, arXiv:2312.00886.
     """
-    if step * tau > 1:
-        raise ValueError(f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a negative exponent")
+    check_reference_weight(step, tau)
     mixture = geometric_mixture(log_policy, log_reference, weight=step * tau)
     return mirror_step(mixture, None, _play(preference, mixture), step=step), memory
 
@@ -174,7 +173,7 @@ UPDATES: dict[str, Update] = {
         mirror_descent_update, "needed", "last", lambda n, tau, iterations: _mirror_descent_largest(tau), _mirror_descent_largest
     ),
     "mmd": Update(mmd_update, "needed", "last", lambda n, tau, iterations: 4.0 * tau, lambda tau: 4.0 * tau),
-    "nash_md": Update(nash_md_update, "needed", "last", _nash_md_step, lambda tau: 1.0 / tau),
+    "nash_md": Update(nash_md_update, "needed", "last", _nash_md_step, lambda tau: math.inf),
     "egpo": Update(egpo_update, "optional", "last", lambda n, tau, iterations: _egpo_largest(tau), _egpo_largest),
     "optimistic": Update(optimistic_update, "optional", "last", lambda n, tau, iterations: _egpo_largest(tau), _optimistic_largest),
 }

@@ -73,7 +73,7 @@ def fit_plackett_luce(
     ridge
         Precision >= 0 of a normal prior on the rewards; with a ridge the maximum always exists.
     tol
-        Largest gradient of an item's reward, as a fraction of the sum of its absolute terms (choices won and expected).
+        Largest gradient of an item's reward, as a fraction of the sum of its absolute terms (expected upsets for and against it).
     max_iter
         Largest number of Newton steps.
 
@@ -139,8 +139,6 @@ class _Stages:
         self.n_items = n_items
         self.ridge = ridge
         self.stage_weight = np.where(np.arange(order.shape[1]) < stages[:, None], weight[:, None], 0.0)
-        self.wins = self._per_item(self.stage_weight)
-        self.comparisons = self._per_item(np.cumsum(self.stage_weight, axis=1))
 
     def _per_item(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.order.ravel(), weights=np.where(self.present, values, 0.0).ravel(), minlength=self.n_items)
@@ -180,8 +178,12 @@ class _Stages:
         strength, left = self._strength(reward)
         rate = self.stage_weight / left
         taken = np.cumsum(rate, axis=1)
-        expected, penalty = self._per_item(strength * taken), self.ridge * reward
-        gradient = self.wins - expected - penalty
+        # Flows as in Bradley–Terry: the chance that another item had been chosen where this one was, and the other way round.
+        none = np.zeros((left.shape[0], 1))
+        others = np.concatenate([self._remaining(strength)[:, 1:], none], axis=1)
+        gains = self._per_item(rate * others)
+        losses = self._per_item(strength * np.concatenate([none, taken[:, :-1]], axis=1))
+        penalty = self.ridge * reward
         diagonal = self._per_item(strength * (taken - strength * np.cumsum(rate / left, axis=1))) + self.ridge
 
         def product(vector: np.ndarray) -> np.ndarray:
@@ -189,7 +191,7 @@ class _Stages:
             mean = self._remaining(strength * at_place) / left
             return self._per_item(strength * (at_place * taken - np.cumsum(rate * mean, axis=1))) + self.ridge * vector
 
-        return Derivatives(gradient, self.wins + expected + np.abs(penalty), diagonal, product, None)
+        return Derivatives(gains - losses - penalty, gains + losses + np.abs(penalty), diagonal, product, None)
 
     def spread(self, direction: np.ndarray) -> np.ndarray:
         at_place = direction[self.order]

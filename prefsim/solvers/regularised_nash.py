@@ -38,7 +38,7 @@ class Root(NamedTuple):
 
 
 def solve_regularised(preference: Array, log_reference: Array, *, tau: float, max_iterations: int) -> Root:
-    r"""Return the fixed point :math:`\pi = \mathrm{BR}_\tau(\pi)` of every game of ``preference (B, n, n)``, references ``(B, n)`` in nats."""
+    r"""Return the fixed point :math:`\pi = \mathrm{BR}_\tau(\pi)` of every game ``(B, n, n)`` with its log-reference ``(B, n)``."""
     xp = array_namespace(preference)
     skew = preference - 0.5
     if tau >= SMALL_TAU:

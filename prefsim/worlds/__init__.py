@@ -1,6 +1,21 @@
 """Worlds: what can happen."""
 
+from prefsim.worlds.ballots import Ballots, read_preflib, synthetic_ballots
 from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
+from prefsim.worlds.delivery import DeliveryTask, delivery_task
+from prefsim.worlds.game import PreferenceGame
+from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.tokens import TokenTree
 
-__all__ = ["ContextualBandit", "TokenTree", "bradley_terry_matrix"]
+__all__ = [
+    "Ballots",
+    "ContextualBandit",
+    "DeliveryTask",
+    "PreferenceGame",
+    "TabularMDP",
+    "TokenTree",
+    "bradley_terry_matrix",
+    "delivery_task",
+    "read_preflib",
+    "synthetic_ballots",
+]

@@ -176,7 +176,7 @@ class PreferenceGame:
 
     @classmethod
     def from_ballots(cls, ballots: Ballots) -> PreferenceGame:
-        """Return the game of the voters' pairwise majorities; alternatives that a ballot ties, or leaves out together, count half for both."""
+        """Return the game of the voters' pairwise majorities; what a ballot ties, or leaves out together, counts half for both."""
         return cls(pairwise_preference(ballots.ranks, ballots.counts), labels=ballots.labels, ballots=ballots)
 
     @classmethod

@@ -1,0 +1,41 @@
+"""Every notebook runs from top to bottom, says what its paired script says, and shows figures."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_paired_script_is_the_same(path):
+    script = jupytext.read(path.with_suffix(".py"))
+    notebook = nbformat.read(path, as_version=4)
+    assert [c.source for c in notebook.cells] == [c.source for c in script.cells]
+
+
+def test_the_tutorial_is_the_tour():
+    tour = jupytext.read(FOLDER / "tour.py")
+    tutorial = jupytext.read(FOLDER.parent / "docs" / "tutorial.md")
+    assert [c.source for c in tutorial.cells] == [c.source for c in tour.cells]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("with_data", [True, False])
+def test_runs(path, with_data, request, monkeypatch):
+    if with_data:
+        monkeypatch.setenv("PREFSIM_DATA", str(request.getfixturevalue("real_data")))
+    else:
+        monkeypatch.delenv("PREFSIM_DATA", raising=False)
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    figures = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert figures == (3 if with_data else 2)
+    text = "".join(output.get("text", "") for output in outputs)
+    assert ("'regret': 0.57" in text) == with_data
+    assert ("no human data here" in text) != with_data
