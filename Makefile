@@ -19,6 +19,7 @@ venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prefsim needs Python >= 3.11: make PYTHON=/path/to/python3.11 venv" >&2; exit 1; }
+	@echo 'Setting up $(VENV); torch is large, this takes some minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,test]'
 	@touch $@
@@ -50,7 +51,7 @@ nightly: lint
 
 # One BLAS thread: the ratios compare algorithms, not thread pools.
 bench: $(BENCH_STAMP)
-	@for file in benchmarks/bench_*.py; do \
+	@for file in benchmarks/[!_]*.py; do \
 		echo "+ $$file"; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; \
 	done
 

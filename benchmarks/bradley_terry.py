@@ -10,6 +10,7 @@ default. CPU seconds, best of the repeats.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import platform
@@ -70,14 +71,14 @@ def run(n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: 
     ]
     if slow:
         methods.append(("choix ilsr_pairwise (list of pairs)", listing, lambda tol: choix.ilsr_pairwise(n_items, pairs, tol=tol), 1e-8, 1))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, building, fit, default, times in methods:
         matched = loosest(fit, counts, target)
         for setting, tol in (("to the target", matched), ("default", default)):
             if tol is None:
                 rows.append({"method": name, "tolerance": setting, "tol": None})
                 continue
-            seconds, reward = cpu_seconds(lambda fit=fit, tol=tol: fit(tol), times)
+            seconds, reward = cpu_seconds(functools.partial(fit, tol), times)
             rows.append(
                 {
                     "method": name,

@@ -308,7 +308,7 @@ def reproduce(run: Run) -> Reproduction:
     values = {n: float(regularised_value(p.log_probs, np.full((1, 8), -np.log(8)), LINEAR.world, beta=1.0)) for n, p in fits.items()}
     recovered = float(np.abs(fits["log-linear"].probs[0] - np.exp(optimum)).max())
     found = {name: float(policy.probs[0, LINEAR.best]) for name, policy in fits.items()}
-    changes = [_mean_change(fits["log-linear"], side) for side in ("chosen", "rejected")]
+    changes = [mean_change(fits["log-linear"], side) for side in ("chosen", "rejected")]
     deltas = np.logspace(-1, -8, 15)
     gaps = np.array([worst_gaps(Unseen(d)) for d in deltas])
     end = float(paths.gap[-1, -1])
@@ -362,7 +362,7 @@ def reproduce(run: Run) -> Reproduction:
     return Reproduction(figure, table, criteria)
 
 
-def _mean_change(policy: InMemoryPolicy, side: str) -> float:
+def mean_change(policy: InMemoryPolicy, side: str) -> float:
     """Return the mean change of ``log π`` on the chosen or the rejected responses, from the uniform reference."""
     data = LINEAR.data
     change = policy.log_probs[0] + np.log(8)

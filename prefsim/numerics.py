@@ -130,8 +130,9 @@ def log_odds(logp: Array) -> Array:
     r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``; probabilities within one rounding of 1 count as that far from it."""
     xp = array_namespace(logp)
     nearest = -float(xp.finfo(logp.dtype).eps)
-    logp = xp.where(logp > nearest, xp.full_like(logp, nearest), logp)
-    return logp - log1mexp(logp)
+    logp = xp.clip(logp, None, nearest)
+    # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what counts.
+    return logp - xp.log(-xp.expm1(logp))
 
 
 def bounded_exp(x: Array) -> Array:
@@ -143,9 +144,7 @@ def bounded_exp(x: Array) -> Array:
     xp = array_namespace(x)
     largest = math.log(xp.finfo(x.dtype).max)
     cap = max(largest - 16.0, 0.5 * largest)
-    inside = xp.where(x > cap, xp.full_like(x, cap), x)  # a NaN stays one
-    beyond = xp.where(x > cap, x - cap, xp.zeros_like(x))
-    return xp.exp(inside) * (1.0 + beyond)
+    return xp.exp(xp.clip(x, None, cap)) * (1.0 + xp.clip(x - cap, 0.0, None))
 
 
 def xlogy(x: Array, y: Array) -> Array:

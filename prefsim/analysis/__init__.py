@@ -1,1 +1,1 @@
-
+"""Analyses: value, coverage and regret of policies."""

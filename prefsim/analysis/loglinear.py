@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from prefsim._validate import as_context_probs, check_interval, check_positive, check_shape
+from prefsim._validate import as_context_probs, check_interval, check_nonnegative, check_positive, check_shape
 from prefsim.backend import like
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import array_namespace
@@ -14,7 +15,14 @@ Array = Any
 
 RANK_TOLERANCE = 1e-11  # eigenvalues below this share of the largest count as zero
 
-__all__ = ["difference_covariance", "estimate_covariance", "feature_differences", "policy_covariance", "relative_condition_number"]
+__all__ = [
+    "difference_covariance",
+    "estimate_covariance",
+    "estimation_bound",
+    "feature_differences",
+    "policy_covariance",
+    "relative_condition_number",
+]
 
 
 def feature_differences(data: Comparisons, features: Array) -> Array:
@@ -142,3 +150,45 @@ def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip
     bread = xp.linalg.inv(beta**2 * _second_moment(weight * p * (1 - p), x))
     filling = beta**2 * _second_moment(weight * q * (1 - q), x) / (1 - 2 * flip_rate) ** 2
     return xp.matmul(xp.matmul(bread, filling), bread)
+
+
+def estimation_bound(
+    n: int, dimension: int, *, beta: float, flip_rate: float, curvature: float, radius: float, ridge: float, chance: float
+) -> float:
+    r"""Return a bound on :math:`\|\hat\theta - \theta^\star\|_{\hat\Sigma + \lambda I}` that n flipped labels break with chance at most δ.
+
+    .. math:: \frac{1}{\gamma\beta(1-2\epsilon)}\sqrt{\frac{d + 2\sqrt{d\log(1/\delta)} + 2\log(1/\delta)}{n}} + 2B\sqrt\lambda
+
+    Parameters
+    ----------
+    n, dimension
+        Comparisons, and d.
+    beta, flip_rate
+        Of the robust loss; ε in [0, 0.5).
+    curvature
+        γ, the least derivative of the logistic function over the margins that occur, > 0.
+    radius
+        B, a bound on the norms of the estimate and of the truth.
+    ridge
+        λ >= 0.
+    chance
+        δ in (0, 1).
+
+    Notes
+    -----
+    The form of the paper's theorem with constants derived here (the paper's own are not confirmed). The loss is
+    :math:`\gamma\beta^2`-strongly convex in the norm of Σ̂; its gradient at θ* is a sum of independent terms of range
+    :math:`\beta/(1-2\epsilon)`, whose quadratic form in :math:`(\hat\Sigma + \lambda I)^{-1}` the inequality of Hsu et al. (2012,
+    arXiv:1110.2842) bounds.
+
+    References
+    ----------
+    Ray Chowdhury et al. 2024, theorem 4.2, arXiv:2403.00409 (number not confirmed).
+    """
+    check_positive(n=n, dimension=dimension, beta=beta, curvature=curvature)
+    check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
+    check_interval(chance=chance, low=0.0, high=1.0, closed="neither")
+    check_nonnegative(radius=radius, ridge=ridge)
+    t = math.log(1 / chance)
+    noise = math.sqrt((dimension + 2 * math.sqrt(dimension * t) + 2 * t) / n) / (curvature * beta * (1 - 2 * flip_rate))
+    return noise + 2 * radius * math.sqrt(ridge)

@@ -13,7 +13,7 @@ from prefsim.data.segments import Segments
 from prefsim.worlds.delivery import DeliveryTask, delivery_task
 from prefsim.worlds.grid import GRID_MOVES
 
-__all__ = ["HumanComparisons", "delivery_segments", "read_delivery"]
+__all__ = ["HumanComparisons", "delivery_segments", "has_delivery", "read_delivery"]
 
 STEPS = 3
 _KINDS = ("segment_pairs", "Y", "X")
@@ -73,8 +73,17 @@ def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-C
     return HumanComparisons(segments.relabelled(1.0 - labels), statistics)
 
 
+def has_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-Control") -> bool:
+    """Return whether a folder holds the three files of a condition."""
+    return all(any((Path(folder) / name).is_file() for name in _names(condition, kind)) for kind in _KINDS)
+
+
+def _names(condition: str, kind: str) -> tuple[str, str]:
+    return f"{condition}_full_filtered_{kind}.npy", f"{condition.lower().replace('-', '_')}_{kind}.npy"
+
+
 def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
-    names = (f"{condition}_full_filtered_{kind}.npy", f"{condition.lower().replace('-', '_')}_{kind}.npy")
+    names = _names(condition, kind)
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise ValueError(f"{folder} must hold {names[0]} or {names[1]}, got neither")

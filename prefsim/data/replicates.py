@@ -16,8 +16,8 @@ def replicated_comparisons(
 ) -> Comparisons:
     """Draw ``replicates`` independent data sets of ``n`` labelled comparisons, each as how often every outcome was seen.
 
-    The law is that of :meth:`Comparisons.sample`; the rows are all (x, y, y'), shared by the data sets, and the weights are counts over n, so that
-    one ``fit`` call handles all the data sets.
+    Each comparison is a row of ``Comparisons.population(world, policy, distinct=distinct)``, drawn with its weight and labelled with its
+    preference probability. The data sets share their rows and differ in the weights, counts over n, so that one ``fit`` call handles them all.
 
     Parameters
     ----------

@@ -122,8 +122,7 @@ def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array
     check_positive(beta=beta)
     check_nonnegative(penalty=penalty)
     chosen, rejected = log_ratios(logps)
-    xp = array_namespace(chosen)
-    fall = xp.where(chosen < 0, -chosen, xp.zeros_like(chosen))
+    fall = array_namespace(chosen).clip(-chosen, 0.0, None)
     return soft_logistic(beta * (chosen - rejected - penalty * fall), 1)
 
 
@@ -180,7 +179,10 @@ def discopop(logps: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> Arra
     """
     check_positive(beta=beta, tau=tau)
     z = beta * reward_margin(logps)
-    return -sigmoid(-z / tau) * log_sigmoid(z) + bounded_exp(log_sigmoid(z / tau) - z)
+    exponent = log_sigmoid(z / tau) - z
+    # For τ <= 1 the exponent is never positive.
+    modulated = array_namespace(z).exp(exponent) if tau <= 1 else bounded_exp(exponent)
+    return -sigmoid(-z / tau) * log_sigmoid(z) + modulated
 
 
 def chipo(logps: PairLogps, *, beta: float = 0.1, clip: float | None = None) -> Array:

@@ -82,8 +82,9 @@ def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
     """
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
-    a, b = beta * chosen, beta * rejected
-    return soft_logistic(a, 1) + 0.5 * soft_logistic(-a, 1) + 0.5 * soft_logistic(-b, 1)
+    a = beta * chosen
+    # ℓ(a) + ½ℓ(−a) with ℓ(−a) = ℓ(a) + a
+    return 1.5 * soft_logistic(a, 1) + 0.5 * a + 0.5 * soft_logistic(-beta * rejected, 1)
 
 
 def bco_pair(logps: PairLogps, *, beta: float = 0.1, shift: float = 0.0) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 from prefsim._validate import check_nonnegative, check_positive
 from prefsim.losses.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
-from prefsim.numerics import array_namespace, log_odds, log_sigmoid
+from prefsim.numerics import array_namespace, log_odds
 
 Array = Any
 
@@ -114,7 +114,8 @@ def asft(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
     """
     check_nonnegative(lambda_=lambda_)
     chosen, rejected = mean_logps(logps)
-    return -chosen - lambda_ * (log_sigmoid(log_odds(chosen)) + log_sigmoid(-log_odds(rejected)))
+    # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p.
+    return -chosen - lambda_ * (chosen + rejected - log_odds(rejected))
 
 
 def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:

@@ -134,7 +134,7 @@ def _step(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray, residual: np
     curvature, axes = np.linalg.eigh(hessian)
     along = np.einsum("bij,bi->bj", axes, gradient * free)
     largest = np.maximum(curvature[:, -1:], np.finfo(float).tiny)
-    along = np.where(curvature > FLAT * largest, along / np.maximum(curvature, FLAT * largest), along)
+    along = along / np.where(curvature > FLAT * largest, curvature, 1.0)
     direction = -np.einsum("bij,bj->bi", axes, along) * free - gradient * fixed
     value = _value(problem, r)
     result, length = r.copy(), np.ones(len(r))

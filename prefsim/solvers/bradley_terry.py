@@ -193,8 +193,8 @@ class _DensePairs:
         return strength
 
     def derivatives(self, reward: np.ndarray) -> Derivatives:
-        # The gradient is the balance of two flows, C_ij P(j beats i) in and C_ji P(i beats j) out. Unlike wins minus expected wins, neither is
-        # much larger than what is unknown, so the digits survive where one side all but always wins.
+        # The gradient is the balance of two flows, C_ij P(j beats i) in and C_ji P(i beats j) out. Unlike wins minus expected wins,
+        # neither is much larger than what is unknown, so the digits survive where one side all but always wins.
         if self._in_ratio_range(reward):
             # P(i beats j) = w_i / (w_i + w_j): a division an entry where the logistic function takes an exponential.
             strength = self._strength(reward)
@@ -219,7 +219,9 @@ class _DensePairs:
             return self._solve(gradient, strength, diagonal)
 
         penalty = self.ridge * reward
-        return Derivatives(gains - losses - penalty, gains + losses + np.abs(penalty), diagonal, product, solve)
+        return Derivatives(
+            gains - losses - penalty, gains + losses + self.ridge * np.maximum(1.0, np.abs(reward)), diagonal, product, solve
+        )
 
     def _apply(self, vector: np.ndarray) -> np.ndarray:
         return np.matmul(self._weights, vector[..., None])[..., 0]
@@ -317,7 +319,7 @@ class _SparsePairs:
                 return None
             return np.concatenate([factor.solve(right[:size]), np.zeros(held)])
 
-        return Derivatives(gradient, gains + losses + np.abs(penalty), diagonal, product, solve)
+        return Derivatives(gradient, gains + losses + self.ridge * np.maximum(1.0, np.abs(reward)), diagonal, product, solve)
 
     def spread(self, direction: np.ndarray) -> np.ndarray:
         return np.asarray(np.max(np.abs(direction[self._row] - direction[self.totals.indices]), initial=0.0))

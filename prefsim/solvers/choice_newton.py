@@ -19,6 +19,8 @@ __all__ = ["ChoiceModel", "Derivatives", "NewtonRun", "conjugate_gradient", "log
 FULL_STEP = 1.0
 # A gradient can be small for want of information; the last step must have been small too.
 LAST_STEP = 1e-3
+# Rounding of a computed difference of rewards, relative to the largest reward.
+ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
 # Conjugate gradients lose their conjugacy to rounding well before the residual falls further.
 SMALLEST_FORCING = 1e-8
 
@@ -110,7 +112,7 @@ def maximise(
     max_iter: int,
     max_products: int,
 ) -> NewtonRun:
-    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tol * flow_i``.
+    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tol * flow_i``, up to rounding.
 
     Newton directions come from conjugate gradients, which need a handful of products on well-connected comparisons. Where
     ``max_products`` do not suffice the comparisons are badly connected, and the model's direct solver takes over for good.
@@ -125,7 +127,10 @@ def maximise(
     iteration = 0
     while True:
         point = model.derivatives(reward)
-        error = np.max(np.abs(point.gradient) / np.where(point.flow > 0, point.flow, 1.0), axis=-1)
+        # Rewards far from zero are rounded, and the gradient moves with them.
+        rounding = ROUNDING * np.max(np.abs(reward), axis=-1, keepdims=True) * point.diagonal
+        allowed = tol * point.flow + rounding
+        error = tol * np.max(np.abs(point.gradient) / np.where(allowed > 0, allowed, 1.0), axis=-1)
         converged = (error <= tol) & (last_step <= LAST_STEP)
         if converged.all() or iteration == max_iter:
             return NewtonRun(reward, point.gradient, iteration, converged)

@@ -160,7 +160,7 @@ def fit(
     >>> from prefsim.worlds import ContextualBandit
     >>> world, reference = ContextualBandit(reward=[[0.0, 1.0]]), TabularPolicy.uniform(1, 2)
     >>> fit(reference, losses.dpo, Comparisons.population(world, reference), reference=reference).policy.probs.round(6)
-    array([[4.5000e-05, 9.9995e-01]])
+    array([[4.50000e-05, 9.99955e-01]])
     """
     raise TypeError(f"fit knows in-memory policies (prefsim.policies) and language models (prefsim.lm), got {type(policy).__name__}")
 

@@ -82,7 +82,8 @@ def _step(point: _Point) -> _Point:
     x, v, skew = point
     xp = array_namespace(x)
     n = x.shape[-1]
-    w = v[:, None] - payoff(skew, x)
+    # On the path w is at least about v/n; rounding in the payoffs must not carry it to zero.
+    w = xp.maximum(v[:, None] - payoff(skew, x), xp.finfo(x.dtype).eps * v[:, None])
     matrix = -skew
     xp.reshape(matrix, (-1, n * n))[:, :: n + 1] += w / x
     solve = _factorise(matrix)
@@ -95,7 +96,7 @@ def _step(point: _Point) -> _Point:
     dx, dw = direction(xp.zeros_like(v), xp.zeros_like(x))
     centring = (1.0 - _longest(x, w, dx, dw, 1.0)) ** 3
     dx, dw = direction(centring, dx * dw)
-    length = _longest(x, w, dx, dw, xp.clip(1.0 - v, 0.99, 1.0 - 1e-12))
+    length = _longest(x, w, dx, dw, xp.clip(1.0 - v, 0.99, 1.0 - 1e-6))
     x = x + length[:, None] * dx
     return _Point(x / xp.sum(x, axis=-1, keepdims=True), v * (1.0 + length * (centring - 1.0)), skew)
 

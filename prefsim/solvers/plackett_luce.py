@@ -191,7 +191,7 @@ class _Stages:
             mean = self._remaining(strength * at_place) / left
             return self._per_item(strength * (at_place * taken - np.cumsum(rate * mean, axis=1))) + self.ridge * vector
 
-        return Derivatives(gains - losses - penalty, gains + losses + np.abs(penalty), diagonal, product, None)
+        return Derivatives(gains - losses - penalty, gains + losses + self.ridge * np.maximum(1.0, np.abs(reward)), diagonal, product, None)
 
     def spread(self, direction: np.ndarray) -> np.ndarray:
         at_place = direction[self.order]

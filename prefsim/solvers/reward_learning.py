@@ -14,15 +14,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim._validate import as_float_array, check_integer, check_interval, check_positive, check_shape
-from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator
 from prefsim.data.segments import Segments
 from prefsim.numerics import sigmoid, softmax, softplus
-from prefsim.solvers.evaluation import policy_evaluation
 from prefsim.solvers.feature_planning import FeatureProcess
-from prefsim.solvers.planning import policy_iteration
 from prefsim.worlds.mdp import TabularMDP
 
-__all__ = ["RewardFit", "fit_partial_return_reward", "fit_regret_reward", "fit_regret_reward_library", "policy_library", "scaled_return"]
+__all__ = ["RewardFit", "fit_partial_return_reward", "fit_regret_reward", "fit_regret_reward_library", "policy_library"]
 
 
 class RewardFit(NamedTuple):
@@ -258,53 +256,6 @@ def fit_regret_reward_library(
         return loss(logits[None, None], slopes[None, None])
 
     return loss.shaped(_adam(problem, start[None, None], learning_rate=learning_rate, iterations=iterations))
-
-
-def scaled_return(mdp: TabularMDP, policy: Any, *, floor: float = -1.0) -> np.ndarray:
-    r"""Return :math:`(J(\pi) - J(U)) / (J^* - J(U))`: 1 for an optimal policy, 0 for the uniform one U.
-
-    Parameters
-    ----------
-    mdp
-        One decision process with its true reward; J is the mean value over its start distribution.
-    policy
-        Probabilities ``(*more, S, A)``.
-    floor
-        Smallest value returned: a policy that goes in circles would otherwise outweigh everything in an average.
-
-    Returns
-    -------
-    Array ``(*more,)``.
-
-    Raises
-    ------
-    ValueError
-        If the uniform policy is optimal, so that there is no scale, or the shapes do not fit.
-
-    References
-    ----------
-    Knox et al. 2022, section 6, arXiv:2206.02231.
-
-    Examples
-    --------
-    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=0.9)
-    >>> always_left_or_right = np.eye(4)[[[2, 2, 2], [3, 3, 3]]]
-    >>> scaled_return(corridor, always_left_or_right).round(3)
-    array([-1.,  1.])
-    """
-    if mdp.batch_shape:
-        raise ValueError(f"one decision process is needed, got batch shape {mdp.batch_shape}")
-    probs = as_float_array(policy, "policy", min_ndim=2)
-    check_shape(probs, "policy", (mdp.n_states, mdp.n_actions))
-    start = to_numpy(mdp.start_probs)
-    uniform = np.full((1, mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
-    every = np.concatenate([uniform, probs.reshape(-1, mdp.n_states, mdp.n_actions)])
-    processes = mdp.with_reward(np.broadcast_to(to_numpy(mdp.reward), every.shape))
-    mean = to_numpy(policy_evaluation(processes, every).value) @ start
-    span = float(to_numpy(policy_iteration(mdp).value) @ start) - mean[0]
-    if not span > 0:
-        raise ValueError(f"the optimal policy must beat the uniform one, got a difference of {span}")
-    return np.maximum((mean[1:] - mean[0]) / span, floor).reshape(probs.shape[:-2])
 
 
 def _batched(table: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:

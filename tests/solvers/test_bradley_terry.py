@@ -124,6 +124,15 @@ def test_well_connected_and_badly_connected_comparisons_both_converge():
         np.testing.assert_allclose(-np.diff(result.reward), math.log(3), atol=1e-10)
 
 
+def test_twenty_thousand_items_in_a_row():
+    # 22,000 nats from end to end: the rounding of the rewards alone moves the gradient by more than the tolerance.
+    first, second = np.arange(19_999), np.arange(1, 20_000)
+    counts = count_matrix(np.append(first, second), np.append(second, first), 20_000, np.repeat([3.0, 1.0], 19_999), sparse=True)
+    result = fit_bradley_terry(counts)
+    assert result.converged
+    np.testing.assert_allclose(-np.diff(result.reward), math.log(3), atol=1e-10)
+
+
 def test_rewards_far_apart():
     # The answer of a chain is known: each link is its own log-odds, here 690 nats from end to end.
     counts = chain(51, 1e6, 1)

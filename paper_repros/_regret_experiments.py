@@ -1,0 +1,229 @@
+"""The experiments and the figure of the paper on regret preferences."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from prefsim.analysis.returns import mean_return, scaled_return
+from prefsim.data import Segments
+from prefsim.data.delivery import HumanComparisons, has_delivery, read_delivery
+from prefsim.papers import Run
+from prefsim.solvers.feature_planning import FeatureProcess
+from prefsim.solvers.planning import occupancy, policy_iteration, value_iteration
+from prefsim.solvers.reward_learning import fit_partial_return_reward, fit_regret_reward
+from prefsim.worlds import TabularMDP
+from prefsim.worlds.delivery import DeliveryTask, delivery_task, random_delivery_task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MODELS = ("partial return", "regret")
+HUMAN_BETA = 0.242024
+"""Inverse temperature of the regret model on the human labels, for a simulated rater as consistent as people are."""
+
+Curve = dict[int, dict[str, np.ndarray]]
+
+
+# --- the delivery task -------------------------------------------------------------------------------------------------------------------
+
+
+def human(folder: Path | None, condition: str = "Privileged-Control") -> HumanComparisons | None:
+    """Return the labels of people, or None where they are not at hand."""
+    if folder is None or not has_delivery(folder / "delivery", condition):
+        return None
+    return read_delivery(folder / "delivery", condition)
+
+
+def stand_in(model: str, n: int = 1793) -> Segments:
+    """Return labels of a simulated rater of the delivery task, by regret or by partial return."""
+    task = delivery_task()
+    table = policy_iteration(task.mdp).advantage if model == "regret" else task.mdp.reward
+    return Segments.sample(task.mdp, n, 3, seed=0, scores=HUMAN_BETA * np.asarray(table))
+
+
+def margins(task: DeliveryTask, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
+    """Return the margins of partial return and of regret, first minus second segment, by the true reward and without discount."""
+    total = segments.returns(task.mdp.reward)
+    value = np.asarray(value_iteration(task.mdp).value)
+    gained = total + value[segments.states[..., -1]] - value[segments.states[..., 0]]
+    return total[:, 0] - total[:, 1], gained[:, 0] - gained[:, 1]
+
+
+def learn_from_parts(segments: Segments, parts: int, *, restarts: int, iterations: int, seed: int) -> dict[str, np.ndarray]:
+    """Return the scaled returns ``(parts,)`` of what each model learns from disjoint parts of the labels."""
+    task = delivery_task(discount=0.999)
+    size = len(segments) // parts
+    data = segments.take(np.random.default_rng(seed).permutation(len(segments))[: parts * size].reshape(parts, size))
+    process = FeatureProcess(task.mdp, task.features)
+    fits = {
+        "partial return": fit_partial_return_reward(data, task.features),
+        "regret": fit_regret_reward(data, task.mdp, task.features, restarts=restarts, iterations=iterations, seed=seed),
+    }
+    return {model: scaled_return(task.mdp, process.greedy_policy(fit.weights), floor=-1.0) for model, fit in fits.items()}
+
+
+def human_curve(run: Run, segments: Segments) -> Curve:
+    """Return scaled returns by the number of human labels that each part holds."""
+    options: dict[str, Any] = {"restarts": 1 if run.quick else 5, "iterations": 120, "seed": 100 + run.seed}
+    counts = run.progress((20, 5, 1) if run.quick else (20, 10, 5, 2, 1), "parts of the human labels")
+    return {len(segments) // parts: learn_from_parts(segments, parts, **options) for parts in counts}
+
+
+def simulated(run: Run) -> dict[str, Curve]:
+    """Return scaled returns on random 5 x 5 boards by the model behind the labels and the number of labels."""
+    boards = [random_delivery_task(5, 5, seed=1000 * run.seed + i) for i in range(8 if run.quick else 30)]
+    processes = [FeatureProcess(task.mdp, task.features) for task in boards]
+    batch = TabularMDP(
+        np.stack([task.mdp.transitions for task in boards]),
+        np.stack([task.mdp.reward for task in boards]),
+        discount=boards[0].mdp.discount,
+        terminal=np.stack([task.mdp.terminal for task in boards]),
+        start_probs=np.stack([task.mdp.start_probs for task in boards]),
+    )
+    tables = {"regret": policy_iteration(batch).advantage, "partial return": batch.reward}
+    features = np.stack([task.features for task in boards])
+    found: dict[str, Curve] = {source: {} for source in tables}
+    sizes = (3, 30, 300) if run.quick else (3, 10, 30, 100, 300, 1000, 3000)
+    for source, n in run.progress([(source, n) for source in tables for n in sizes], "simulated raters"):
+        data = Segments.stack(
+            [Segments.sample(task.mdp, n, 3, seed=10_000 + i, scores=tables[source][i]) for i, task in enumerate(boards)]
+        )
+        fits = {
+            "partial return": fit_partial_return_reward(data, features),
+            "regret": fit_regret_reward(data, batch, features, restarts=2, seed=run.seed),
+        }
+        found[source][n] = {
+            model: np.array(
+                [
+                    float(scaled_return(task.mdp, process.greedy_policy(weights), floor=-1.0))
+                    for task, process, weights in zip(boards, processes, fit.weights, strict=True)
+                ]
+            )
+            for model, fit in fits.items()
+        }
+    return found
+
+
+# --- gymnasium ---------------------------------------------------------------------------------------------------------------------------
+
+
+class Toy(NamedTuple):
+    """A gymnasium environment with features of its steps, expected and as seen, and the rater's log-odds per unit of reward."""
+
+    mdp: TabularMDP
+    features: np.ndarray
+    seen: np.ndarray
+    beta: float
+
+
+def _frozen_lake() -> Toy:
+    """Features of the tile that is entered: goal, hole, neither; the ice makes them random."""
+    import gymnasium
+
+    mdp = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.97, is_slippery=True)
+    tile = gymnasium.make("FrozenLake-v1").unwrapped.desc.astype(str).reshape(-1)  # type: ignore[attr-defined]
+    entered = np.stack([tile == "G", tile == "H", (tile == "F") | (tile == "S")], axis=-1).astype(float)
+    return Toy(mdp, mdp.transitions @ entered, np.broadcast_to(entered, (*mdp.transitions.shape, 3)), 50.0)
+
+
+def _cliff_walking() -> Toy:
+    """Features of a step: one each, one for stepping off the cliff, one for arriving."""
+    mdp = TabularMDP.from_gymnasium("CliffWalking-v1", discount=0.97)
+    row, column = np.divmod(np.arange(48)[:, None], 12)
+    below = np.clip(row + np.array([-1, 0, 1, 0]), 0, 3)  # up, right, down, left
+    beside = np.clip(column + np.array([0, 1, 0, -1]), 0, 11)
+    fell, arrived = (below == 3) & (beside > 0) & (beside < 11), mdp.transitions[..., 47]
+    features = np.stack([np.ones_like(arrived), fell, arrived], axis=-1)
+    return Toy(mdp, features, features, 1.0)
+
+
+def visited_states(mdp: TabularMDP) -> np.ndarray:
+    """Return the uniform distribution over the states that can be met and that do not end the episode."""
+    met = occupancy(mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)).sum(axis=-1) > 1e-9
+    return met / met.sum()
+
+
+def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
+    """Return the true return of what both models learn from segments recorded in the environments, and the exact optimum."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for name, toy in {"FrozenLake-v1": _frozen_lake(), "CliffWalking-v1": _cliff_walking()}.items():
+        plan, process, start = policy_iteration(toy.mdp), FeatureProcess(toy.mdp, toy.features), visited_states(toy.mdp)
+        found[name] = {}
+        for n in run.progress((30, 300) if run.quick else (30, 100, 300, 1000, 3000), name):
+            data = Segments.from_gymnasium(name, n, 3, seed=run.seed, scores=toy.beta * plan.advantage, start=start)
+            weights = {
+                "partial return": fit_partial_return_reward(data, toy.seen).weights,
+                "regret": fit_regret_reward(data, toy.mdp, toy.features, iterations=150, seed=run.seed).weights,
+            }
+            found[name][n] = {model: float(mean_return(toy.mdp, process.greedy_policy(w))) for model, w in weights.items()}
+            found[name][n]["optimum"] = float(plan.value @ toy.mdp.start_probs)
+    return found
+
+
+# --- figure ------------------------------------------------------------------------------------------------------------------------------
+
+COLOURS = {"partial return": "tab:orange", "regret": "tab:blue"}
+
+
+def draw(
+    people: dict[str, Any],
+    raters: dict[str, Curve],
+    toys: dict[str, dict[int, dict[str, float]]],
+    told: dict[str, tuple[float, float]],
+) -> Figure:
+    """Return the figure: people first where there are any, then simulated raters and the two environments."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8.5 if people else 4.6), layout="constrained")
+    axes = list(np.atleast_2d(figure.subplots(2 if people else 1, 2)).reshape(-1))
+    if people:
+        _draw_losses(axes[0], people["losses"], told)
+        _draw_shares(axes[1], {"regret": people["curve"]}, "Labels by people: share of near-optimal policies")
+        axes = axes[2:]
+    _draw_shares(axes[0], raters, "Simulated raters, random 5 x 5 boards")
+    _draw_toys(axes[1], toys)
+    figure.suptitle("Rewards learned from compared segments: judged by regret or by partial return")
+    return figure
+
+
+def _draw_losses(axes: Axes, losses: dict[str, tuple[float, float]], told: dict[str, tuple[float, float]]) -> None:
+    places = np.arange(len(losses))
+    for i, model in enumerate(MODELS):
+        axes.bar(places + 0.4 * i - 0.2, [pair[i] for pair in losses.values()], 0.36, color=COLOURS[model], label=f"{model} model")
+        axes.plot(places + 0.4 * i - 0.2, [told[c][i] for c in losses], "k_", markersize=28, label="paper" if i else None)
+    axes.axhline(math.log(2), color="grey", linestyle="--", label="uninformed (log 2)")
+    axes.set(
+        xticks=places, xticklabels=list(losses), xlim=(-0.6, len(losses) - 0.4), ylim=(0.4, 0.75), ylabel="held-out cross-entropy (nats)"
+    )
+    axes.set_title("Regret predicts people better (10-fold, one scale fitted)")
+    axes.legend(fontsize=8, loc="upper right")
+
+
+def _draw_shares(axes: Axes, raters: dict[str, Curve], title: str) -> None:
+    for source, curve in raters.items():
+        for model in MODELS:
+            sizes = sorted(curve)
+            by = f", labels by {source}" if len(raters) > 1 else ""
+            style = "-o" if source == "regret" else "--s"
+            shares = [100 * float((curve[n][model] > 0.9).mean()) for n in sizes]
+            axes.plot(sizes, shares, style, color=COLOURS[model], label=f"{model} model{by}", alpha=1.0 if source == "regret" else 0.6)
+    axes.set(xscale="log", xlabel="comparisons to learn from", ylabel="policies with scaled return > 0.9 (%)", ylim=(-3, 103))
+    axes.set_title(title)
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None:
+    for style, (name, sizes) in zip(("-o", "--s"), toys.items(), strict=True):
+        for model in MODELS:
+            gap = [max(values["optimum"] - values[model], 0.0) / abs(values["optimum"]) for values in sizes.values()]
+            axes.plot(list(sizes), gap, style, color=COLOURS[model], label=f"{model} model, {name.split('-')[0]}")
+    axes.set(xscale="log", xlabel="comparisons recorded in the environment", ylabel="(optimal return − return) / |optimal return|")
+    axes.set_title("gymnasium: distance to the exact optimum (0 is optimal)")
+    axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(bottom=-2e-4)
+    axes.legend(fontsize=8)

@@ -1,0 +1,100 @@
+"""Hypothesis strategies for compared trajectory segments and the small decision processes that they come from.
+
+Every strategy shrinks towards the plainest instance: one state, one action, one step, rewards of zero.
+
+Examples
+--------
+>>> from hypothesis import given
+>>> from prefsim.data import Segments
+>>> @given(segment_processes(max_states=3))
+... def test_weights_of_a_population_sum_to_one(process):
+...     mdp, length = process
+...     assert abs(Segments.population(mdp, length, scores=mdp.reward).weight.sum() - 1) < 1e-12
+>>> test_weights_of_a_population_sum_to_one()
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from prefsim.data.segments import Segments
+from prefsim.losses.containers import TokenPairLogps
+from prefsim.testing.bandits import tables
+from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.transitions import make_absorbing
+
+__all__ = ["SegmentProcess", "potentials", "segment_pairs", "segment_processes", "token_pair_logps"]
+
+
+class SegmentProcess(NamedTuple):
+    """A decision process and the number of steps of its segments."""
+
+    mdp: TabularMDP
+    length: int
+
+
+@st.composite
+def segment_processes(
+    draw: st.DrawFn,
+    *,
+    min_states: int = 1,
+    max_states: int = 4,
+    min_actions: int = 1,
+    max_actions: int = 3,
+    max_length: int = 3,
+    terminal: bool | None = None,
+    deterministic: bool | None = None,
+    scale: float = 2.0,
+) -> SegmentProcess:
+    """Return a process with rewards in ``[-scale, scale]`` and discount in [0.1, 0.95], small enough to enumerate its segments.
+
+    ``terminal`` and ``deterministic`` are drawn unless given: whether the last state ends the episode, whether moves are certain.
+    """
+    states = draw(st.integers(max(min_states, 2 if terminal else 1), max_states))
+    actions = draw(st.integers(min_actions, max_actions))
+    ends = draw(st.booleans()) if terminal is None and states > 1 else bool(terminal)
+    certain = draw(st.booleans()) if deterministic is None else deterministic
+    successor = draw(hnp.arrays(np.int64, (states, actions), elements=st.integers(0, states - 1)))
+    table = np.eye(states)[successor]
+    if not certain:
+        mass = draw(tables((states, actions, states), low=0.0, high=1.0)) + table
+        table = mass / mass.sum(axis=-1, keepdims=True)
+    reward = draw(tables((states, actions), low=-scale, high=scale))
+    ended = np.arange(states) == (states - 1 if ends else states)
+    table, reward = make_absorbing(table, reward, ended)
+    discount = draw(st.floats(0.1, 0.95))
+    mdp = TabularMDP(table, reward, discount=discount, terminal=ended)
+    # Certain moves branch by actions alone, others also by successors.
+    fits = [t for t in range(1, max_length + 1) if states * (actions * (1 if certain else states)) ** t <= 400]
+    return SegmentProcess(mdp, draw(st.sampled_from(fits or [1])))
+
+
+def potentials(mdp: TabularMDP, *, scale: float = 3.0) -> st.SearchStrategy[np.ndarray]:
+    """Return potentials ``(S,)`` in ``[-scale, scale]``, zero in terminal states."""
+    alive = ~np.asarray(mdp.terminal)
+    return tables((mdp.n_states,), low=-scale, high=scale).map(lambda values: np.where(alive, values, 0.0))
+
+
+@st.composite
+def segment_pairs(draw: st.DrawFn, *, n_states: int = 3, n_actions: int = 2, max_pairs: int = 4, max_length: int = 3) -> Segments:
+    """Return compared segments with any indices, soft labels, weights (some zero) and masks that count the first steps."""
+    n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
+    states = draw(hnp.arrays(np.int64, (n, 2, length + 1), elements=st.integers(0, n_states - 1)))
+    actions = draw(hnp.arrays(np.int64, (n, 2, length), elements=st.integers(0, n_actions - 1)))
+    steps = draw(hnp.arrays(np.int64, (n, 2, 1), elements=st.integers(1, length)))
+    prob = draw(hnp.arrays(np.float64, (n,), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
+    weight = draw(hnp.arrays(np.float64, (n,), elements=st.sampled_from([0.0, 0.5, 1.0])))
+    return Segments(states, actions, prob, weight, np.arange(length) < steps)
+
+
+@st.composite
+def token_pair_logps(draw: st.DrawFn, *, max_pairs: int = 3, max_length: int = 4, low: float = -6.0) -> TokenPairLogps:
+    """Return log-probabilities of the steps of compared segments in ``[low, 0]``, with masks that count the first steps."""
+    n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
+    parts = [draw(tables((n, length), low=low, high=0.0)) for _ in range(4)]
+    masks = [np.arange(length) < draw(hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length))) for _ in range(2)]
+    return TokenPairLogps(*parts, *masks)
