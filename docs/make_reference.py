@@ -36,7 +36,9 @@ def entry(name: str, value: object, *, level: int = 3) -> str:
             function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
             if key.startswith("_") or not (inspect.isfunction(function) or isinstance(function, property)):
                 continue
-            body += "\n" + entry(key, function, level=level + 1) if inspect.isfunction(function) else property_entry(key, function, level + 1)
+            body += (
+                "\n" + entry(key, function, level=level + 1) if inspect.isfunction(function) else property_entry(key, function, level + 1)
+            )
     return body
 
 
@@ -52,7 +54,11 @@ def pages() -> dict[str, str]:
     for module_name in public_modules():
         module = importlib.import_module(module_name)
         is_package = hasattr(module, "__path__")
-        names = [] if is_package else [n for n in getattr(module, "__all__", []) if getattr(getattr(module, n), "__module__", module_name) == module_name]
+        names = (
+            []
+            if is_package
+            else [n for n in getattr(module, "__all__", []) if getattr(getattr(module, n), "__module__", module_name) == module_name]
+        )
         summary = (inspect.getdoc(module) or "").split("\n")[0]
         if not is_package and names and module_name not in SKIPPED:
             page = module_name.removeprefix("prefsim.") + ".md"

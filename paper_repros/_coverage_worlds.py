@@ -10,6 +10,7 @@ import numpy as np
 from prefsim import losses
 from prefsim.analysis.bandit import kl_to_reference, regularised_value
 from prefsim.analysis.coverage import concentrability, in_distribution_reward_error
+from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.policies import InMemoryPolicy, LogLinearPolicy, TabularPolicy
 from prefsim.solvers import gibbs_log_policy, gradient_descent
@@ -17,6 +18,9 @@ from prefsim.solvers.penalties import kl_penalty
 from prefsim.worlds import ContextualBandit
 
 LEVELS = (0.0, 1e-4, 1e-3, 1e-2)
+
+
+REWARD = np.array([[1.0, 0.0, 0.0]])
 
 
 class Unseen(NamedTuple):
@@ -29,12 +33,22 @@ class Unseen(NamedTuple):
     @property
     def world(self) -> ContextualBandit:
         """Only the first response is any good."""
-        return ContextualBandit(reward=[[1.0, 0.0, 0.0]])
+        return ContextualBandit(reward=REWARD)
 
     @property
     def reference(self) -> TabularPolicy:
         """Half of 1 − δ on each of the first two."""
         return TabularPolicy.from_probs([[(1 - self.delta) / 2, (1 - self.delta) / 2, self.delta]])
+
+    @property
+    def log_reference(self) -> np.ndarray:
+        """The reference's log-probabilities, ``(1, 3)``."""
+        return to_numpy(self.reference.log_probs)
+
+    def gap(self, log_policy: np.ndarray) -> np.ndarray:
+        """Return J* − J of policies ``(..., 1, 3)``."""
+        value = functools.partial(regularised_value, log_reference=self.log_reference, world=self.world, beta=self.beta)
+        return value(gibbs_log_policy(REWARD, self.log_reference, beta=self.beta)[0]) - value(log_policy)
 
     def policy(self, mass: Any) -> TabularPolicy:
         """Put ``mass`` on the third response and divide the rest as the optimum does."""
@@ -44,18 +58,16 @@ class Unseen(NamedTuple):
 
     def measure(self, mass: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the in-distribution error of the implicit reward, the gap J* − J and the coverage of :meth:`policy`."""
-        log_policy, log_reference = self.policy(mass).log_probs, self.reference.log_probs
+        log_policy, log_reference = to_numpy(self.policy(mass).log_probs), self.log_reference
         with np.errstate(invalid="ignore"):
             implicit = self.beta * (log_policy - log_reference)
-        best, _ = gibbs_log_policy(self.world.reward, log_reference, beta=self.beta)
-        value = functools.partial(regularised_value, log_reference=log_reference, world=self.world, beta=self.beta)
-        error = in_distribution_reward_error(implicit, self.world.reward, log_reference)
-        return error, value(best) - value(log_policy), concentrability(log_policy, log_reference)
+        error = in_distribution_reward_error(implicit, REWARD, log_reference)
+        return error, self.gap(log_policy), concentrability(log_policy, log_reference)
 
 
 def separation_value(case: Unseen) -> float:
     """Return J*."""
-    _, log_partition = gibbs_log_policy(case.world.reward, case.reference.log_probs, beta=case.beta)
+    _, log_partition = gibbs_log_policy(REWARD, case.log_reference, beta=case.beta)
     return float(case.beta * log_partition[0])
 
 
@@ -64,10 +76,8 @@ def worst_gaps(case: Unseen) -> tuple[float, float]:
     error, gap, _ = case.measure(0.5)
     wrong = np.sqrt(error / (2 * case.delta * (1 - case.delta)))
     estimate = np.array([[1.0, 0.0, min(1.0, float(wrong))]])
-    log_reference = case.reference.log_probs
-    learned, _ = gibbs_log_policy(estimate, log_reference, beta=case.beta)
-    value = regularised_value(learned, log_reference, case.world, beta=case.beta)
-    return float(gap), separation_value(case) - float(value)
+    learned, _ = gibbs_log_policy(estimate, case.log_reference, beta=case.beta)
+    return float(gap), float(case.gap(learned))
 
 
 class Paths(NamedTuple):
@@ -90,14 +100,12 @@ def hybrid_paths(case: Unseen, *, step: float, iterations: int) -> Paths:
         penalty=kl_penalty(reference, weight=np.array(LEVELS)),
         step=step,
         iterations=iterations,
-        record=lambda p: p.log_probs.numpy(),
+        record=lambda p: to_numpy(p.log_probs),
         record_every=iterations // 100,
     )
-    table, log_reference = np.stack(path), reference.log_probs
-    best, _ = gibbs_log_policy(case.world.reward, log_reference, beta=case.beta)
-    value = functools.partial(regularised_value, log_reference=log_reference, world=case.world, beta=case.beta)
+    table = np.stack(path)
     steps = np.arange(len(path)) * (iterations // 100)
-    return Paths(steps, np.exp(table[..., 0, 2]), value(best) - value(table), kl_to_reference(table, log_reference, case.world))
+    return Paths(steps, np.exp(table[..., 0, 2]), case.gap(table), kl_to_reference(table, case.log_reference, case.world))
 
 
 class Extrapolation(NamedTuple):
@@ -131,7 +139,8 @@ class Extrapolation(NamedTuple):
 
     def optimum(self) -> np.ndarray:
         """Return ``log π*``, ``(1, Y)``."""
-        return gibbs_log_policy(self.world.reward, np.full((1, len(self.features)), -np.log(len(self.features))), beta=self.beta)[0]
+        uniform = np.full((1, len(self.features)), -np.log(len(self.features)))
+        return gibbs_log_policy((self.features @ self.weights)[None], uniform, beta=self.beta)[0]
 
 
 # The instance of the extrapolation experiment: default_rng(1) draws eight feature vectors in three dimensions, then θ*/2.
@@ -145,7 +154,7 @@ def extrapolation_path(case: Extrapolation, *, iterations: int) -> tuple[np.ndar
     chosen, rejected = data.weight * data.prob, data.weight * (1 - data.prob)
 
     def record(policy: Any) -> tuple[float, ...]:
-        log_policy = policy.log_probs.numpy()[0]
+        log_policy = to_numpy(policy.log_probs)[0]
         first, second = log_policy[data.chosen], log_policy[data.rejected]
         return log_policy[case.best], chosen @ first + rejected @ second, chosen @ second + rejected @ first
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from prefsim.losses.adaptive_classification import aldr_kl, aldr_lambda, aldr_st
 from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_kl, linear_symmetric, mae, softplus_normalised, with_margin
 from prefsim.losses.containers import ClassLogits
 from prefsim.numerics import to_numpy
+from prefsim.papers import Run
 
 Array = Any
 SEPARATION = 2.5  # of the mixture's means, in standard deviations
@@ -47,32 +49,37 @@ def flip_uniformly(labels: np.ndarray, rate: float, n_classes: int, *, seed: See
     return np.where(rng.random(labels.shape) < rate, elsewhere, labels)
 
 
-def gaussian_mixture(rate: float, seeds: range, *, n_classes: int = 4, n: int = 400, n_test: int = 4000) -> Problem:
-    """Return one data set a seed of unit Gaussians around ``SEPARATION`` times the axes; test labels are clean."""
-    sets = []
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, n_classes, n + n_test)
-        points = SEPARATION * np.eye(n_classes)[labels] + rng.standard_normal((n + n_test, n_classes))
-        observed = flip_uniformly(labels[:n], rate, n_classes, seed=rng)
-        sets.append((points[:n], labels[:n], observed, points[n:], labels[n:]))
+def _stacked(sets: Iterable[tuple[np.ndarray, ...]]) -> Problem:
     return Problem(*(np.stack(part) for part in zip(*sets, strict=True)))
 
 
-def handwritten_digits(rate: float, seeds: range, *, n: int) -> Problem | None:
-    """Return scikit-learn's 1,797 digits, split anew for every seed (the rest is the test set), or None without scikit-learn."""
+def gaussian_mixture(rates: Sequence[float], seeds: range, *, n_classes: int = 4, n: int = 400, n_test: int = 4000) -> Problem:
+    """Return a data set for every rate and every seed (in that order) of unit Gaussians around ``SEPARATION`` times the axes."""
+
+    def draw(rate: float, seed: int) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, n_classes, n + n_test)
+        points = SEPARATION * np.eye(n_classes)[labels] + rng.standard_normal((n + n_test, n_classes))
+        return points[:n], labels[:n], flip_uniformly(labels[:n], rate, n_classes, seed=rng), points[n:], labels[n:]
+
+    return _stacked(draw(rate, seed) for rate in rates for seed in seeds)
+
+
+def handwritten_digits(rates: Sequence[float], seeds: range, *, n: int) -> Problem | None:
+    """Return the same of scikit-learn's 1,797 digits, ``n`` to train on and the rest to test, or None without scikit-learn."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         return None
     images, target = load_digits(return_X_y=True)
-    sets = []
-    for seed in seeds:
+
+    def draw(rate: float, seed: int) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(target))
         points, labels = images[order] / 16.0, target[order]
-        sets.append((points[:n], labels[:n], flip_uniformly(labels[:n], rate, 10, seed=rng), points[n:], labels[n:]))
-    return Problem(*(np.stack(part) for part in zip(*sets, strict=True)))
+        return points[:n], labels[:n], flip_uniformly(labels[:n], rate, 10, seed=rng), points[n:], labels[n:]
+
+    return _stacked(draw(rate, seed) for rate in rates for seed in seeds)
 
 
 class Rule(NamedTuple):
@@ -109,11 +116,9 @@ class Trained(NamedTuple):
 
 def _initial(sizes: tuple[int, ...], sets: int, seed: Seed) -> list[np.ndarray]:
     """Weights and biases uniform within 1/√fan-in, as torch's own linear layers start."""
-    rng, parts = random_generator(seed), []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
-        for rows in (fan_in, 1):
-            parts.append(rng.uniform(-1, 1, (sets, rows, fan_out)) / math.sqrt(fan_in))
-    return parts
+    rng = random_generator(seed)
+    layers = itertools.pairwise(sizes)
+    return [rng.uniform(-1, 1, (sets, rows, fan_out)) / math.sqrt(fan_in) for fan_in, fan_out in layers for rows in (fan_in, 1)]
 
 
 def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
@@ -122,11 +127,11 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
 
     backend = current_backend()
     on_torch = backend.name == "torch"
-    kind = {"dtype": getattr(torch, backend.dtype) if on_torch else torch.float32, "device": backend.device if on_torch else "cpu"}
-    inputs, test = (torch.as_tensor(x, **kind) for x in (problem.inputs, problem.test_inputs))
-    observed = torch.as_tensor(problem.observed, device=kind["device"])
+    dtype, device = (getattr(torch, backend.dtype), backend.device) if on_torch else (torch.float32, "cpu")
+    inputs, test = (torch.as_tensor(x, dtype=dtype, device=device) for x in (problem.inputs, problem.test_inputs))
+    observed = torch.as_tensor(problem.observed, device=device)
     sizes = (inputs.shape[-1], HIDDEN, problem.n_classes)
-    weights = [torch.as_tensor(x, **kind).requires_grad_() for x in _initial(sizes, inputs.shape[0], seed)]
+    weights = [torch.as_tensor(x, dtype=dtype, device=device).requires_grad_() for x in _initial(sizes, inputs.shape[0], seed)]
     optimiser = torch.optim.Adam(weights, lr=RATE)
 
     def classes(points: Array, label: Array) -> ClassLogits:
@@ -135,7 +140,8 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
         return ClassLogits(softplus_normalised(scores) if rule.normalised else scores, label)
 
     ids = np.arange(observed.numel())
-    state = None if rule.lambda_0 is None else aldr_state(ids.size, lambda_0=rule.lambda_0)
+    lambda_0 = 1.0 if rule.lambda_0 is None else rule.lambda_0
+    state = None if rule.lambda_0 is None else aldr_state(ids.size, lambda_0=lambda_0)
     for _ in range(steps):
         batch = classes(inputs, observed)
         if state is None:
@@ -143,8 +149,8 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
             value = rule.loss(batch)
         else:
             batch = ClassLogits(batch.logits.flatten(0, 1), batch.label.flatten())
-            state, previous = aldr_update(state, ids, batch, lambda_0=rule.lambda_0)
-            value = aldr_kl(batch, lambda_0=rule.lambda_0, variant="authors", previous=previous)
+            state, previous = aldr_update(state, ids, batch, lambda_0=lambda_0)
+            value = aldr_kl(batch, lambda_0=lambda_0, variant="authors", previous=previous)
         optimiser.zero_grad()
         # The sum over data sets of each one's mean: the networks do not touch each other, nor do their Adam steps.
         (value.sum() / observed.shape[-1]).backward()
@@ -153,5 +159,35 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
         accuracy = np.mean(to_numpy(classes(test, observed).logits).argmax(-1) == problem.test_labels, axis=-1)
         if state is None:
             return Trained(accuracy)
-        exact = aldr_lambda(classes(inputs, observed), lambda_0=rule.lambda_0)
+        exact = aldr_lambda(classes(inputs, observed), lambda_0=lambda_0)
     return Trained(accuracy, to_numpy(state.lambda_).reshape(observed.shape), to_numpy(exact))
+
+
+class Study(NamedTuple):
+    """One data set at several rates of noise: for every loss the networks of ``(rate, seed)``."""
+
+    name: str
+    rates: tuple[float, ...]
+    problem: Problem
+    trained: dict[str, Trained]
+
+    def by_rate(self, values: np.ndarray) -> np.ndarray:
+        """Return ``(rates, seeds, ...)``."""
+        return values.reshape(len(self.rates), -1, *values.shape[1:])
+
+    def accuracy(self, rule: str, rate: float) -> np.ndarray:
+        """Return the test accuracy of every seed."""
+        return self.by_rate(self.trained[rule].accuracy)[self.rates.index(rate)]
+
+    def lambdas(self, rule: str, rate: float, *, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean temperature of flipped and of clean examples, ``(seeds,)`` each."""
+        found = self.trained[rule].exact_lambda if exact else self.trained[rule].lambda_
+        assert found is not None
+        value, flipped = (self.by_rate(part)[self.rates.index(rate)] for part in (found, self.problem.flipped))
+        return np.sum(value * flipped, -1) / np.sum(flipped, -1), np.sum(value * ~flipped, -1) / np.sum(~flipped, -1)
+
+
+def train_all(name: str, rates: tuple[float, ...], problem: Problem, rules: list[str], steps: int, run: Run) -> Study:
+    """Train one network for every rule and every data set."""
+    loop = run.progress(rules, f"losses on {name}")
+    return Study(name, rates, problem, {rule: train(RULES[rule], problem, steps=steps, seed=run.seed) for rule in loop})

@@ -375,7 +375,15 @@ def reproduce(run: Run) -> Reproduction:
 
 
 # Where a label goes, in points from its marker; the rest alternate between above left and below right.
-LABEL_SHIFTS = {"dpo": (60, -45), "apo_down": (-4, -60), "f_dpo(forward_kl)": (30, -16), "rpo": (-40, 8), "hinge*": (-30, 26), "dpop*": (14, -8), "sppo_hard": (-30, 34)}
+LABEL_SHIFTS = {
+    "dpo": (60, -45),
+    "apo_down": (-4, -60),
+    "f_dpo(forward_kl)": (30, -16),
+    "rpo": (-40, 8),
+    "hinge*": (-30, 26),
+    "dpop*": (14, -8),
+    "sppo_hard": (-30, 34),
+}
 
 
 def _draw(found: dict[str, Any], star: tuple[float, float], reward: np.ndarray) -> Any:

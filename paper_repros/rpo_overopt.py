@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from prefsim import losses
 from prefsim.analysis.bandit import suboptimality
 from prefsim.analysis.coverage import partial_coverage_coefficient
+from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.data.replicates import replicated_comparisons
-from prefsim.numerics import log_softmax, softmax
+from prefsim.numerics import log_softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers import fit, gradient_descent, objective
@@ -132,11 +133,11 @@ class Unseen(NamedTuple):
 
 
 def solve_unseen(case: Unseen) -> tuple[np.ndarray, np.ndarray]:
-    """Return DPO's losses at three values of π(c), each with the best margin, and RPO's optima from five starts ``(5, 3)``."""
+    """Return DPO's losses at three values of π(c), the rest divided as in the baseline, and RPO's optima from five starts ``(5, 3)``."""
     reference, data = TabularPolicy.uniform(1, 3), Comparisons([0], [0], [1], prob=case.prob)
     dpo = functools.partial(losses.dpo, beta=case.beta)
-    rest, odds = np.array([0.01, 0.5, 0.98]), softmax(np.log([case.prob, 1 - case.prob]) / case.beta)
-    table = np.stack([(1 - rest) * odds[0], (1 - rest) * odds[1], rest], axis=-1)
+    rest = np.array([0.01, 0.5, 0.98])
+    table = np.stack([(1 - rest) * case.base, (1 - rest) * (1 - case.base), rest], axis=-1)
     dpo_losses = objective(TabularPolicy(np.log(table)[:, None]), dpo, data, reference=reference)
     base = (1 - case.leak) * np.array([case.base, 1 - case.base, 0.0]) + case.leak * np.array([0.0, 0.0, 1.0])
     starts = TabularPolicy(np.random.default_rng(0).standard_normal((5, 1, 3)))
@@ -177,7 +178,7 @@ def guarantee(case: Rate, sizes: tuple[int, ...], seeds: int, *, delta: float = 
         data = replicated_comparisons(world, n, seeds, seed=n, policy=sampling)
         eta = np.sqrt(24.0 / n) * iota / curvature
         game = PessimisticGame(data, reference, sampling.probs, beta=n**-0.5, eta=eta, bound=(0.0, range_))
-        gaps.append(suboptimality(game.solve().log_policy, world))
+        gaps.append(suboptimality(to_numpy(game.solve().log_policy), world))
         bounds.append((np.sqrt(6) * curvature * (coverage**2 + 1) * iota + 4 * np.log(y)) / (4 * np.sqrt(n)))
     return np.asarray(gaps), np.asarray(bounds), coverage
 
@@ -346,7 +347,7 @@ def measure_gaps(sizes: tuple[int, ...], seeds: int, run: Run) -> np.ndarray:
         winners = win_weights(data, 1, 5).sum(axis=-1)
         eta = np.array([rule(n) for rule in RULES.values()])[:, None]
         game = PessimisticGame(data, TabularPolicy.uniform(1, 5), winners, beta=BETA, eta=eta, bound=4.0)
-        gaps.append(suboptimality(game.solve().log_policy, WORLD))
+        gaps.append(suboptimality(to_numpy(game.solve().log_policy), WORLD))
     return np.stack(gaps, axis=1)
 
 
@@ -368,7 +369,7 @@ def trajectories(steps: int) -> tuple[np.ndarray, np.ndarray]:
         penalty=penalty,
         step=1.0,
         iterations=steps,
-        record=lambda p: (p.log_probs.numpy() * winners).sum(axis=(-2, -1)),
+        record=lambda p: (to_numpy(p.log_probs) * winners).sum(axis=(-2, -1)),
         record_every=every,
     )
     return np.arange(len(path)) * every, np.stack(path, axis=-1)

@@ -21,7 +21,7 @@ Array = Any
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared")
 
-__all__ = ["DIVERGENCES", "derivative_at_one", "divergence_score", "f_divergence", "inverse_derivative"]
+__all__ = ["DIVERGENCES", "derivative_at_one", "divergence_score", "f_divergence", "inverse_derivative", "pinsker_constant"]
 
 
 def check_divergence(divergence: str, alpha: float) -> None:
@@ -113,6 +113,21 @@ def _multiple(x: Array, factor: float) -> Array:
     """Return ``x * factor`` for positive ``x`` without ``0 * inf``."""
     xp = array_namespace(x)
     return xp.full_like(x, math.inf) if math.isinf(factor) else x * factor
+
+
+def pinsker_constant(divergence: str) -> float:
+    r"""Return the least c with :math:`\mathrm{TV}(p, q) \le c\,\sqrt{D_f(p \| q)}` for all distributions.
+
+    It is attained as q approaches p, where :math:`D_f \approx \tfrac12 f''(1) \chi^2`: c² = 1/(2 f''(1)), for every order of the alpha
+    divergence the same.
+
+    Examples
+    --------
+    >>> pinsker_constant("reverse_kl"), pinsker_constant("jensen_shannon"), pinsker_constant("mixed_chi_squared")
+    (0.7071067811865476, 1.0, 0.5)
+    """
+    check_choice(DIVERGENCES, divergence=divergence)
+    return math.sqrt(0.5 / {"jensen_shannon": 0.5, "mixed_chi_squared": 2.0}.get(divergence, 1.0))
 
 
 def derivative_at_one(divergence: str) -> float:

@@ -81,7 +81,9 @@ def _library_hash() -> str:
 
 
 def fingerprint(slug: str, settings: Settings) -> str:
-    """Return a hash of all that a result follows from: the paper's module, the library's version and source, and the settings.
+    """Return a hash of all that a result follows from.
+
+    That is the paper's module and those that papers share, the library's version and source, and the settings.
 
     Raises
     ------
@@ -89,7 +91,10 @@ def fingerprint(slug: str, settings: Settings) -> str:
         If no such paper is known.
     """
     digest = hashlib.sha256()
-    for part in (source_file(slug).read_bytes(), __version__.encode(), _library_hash().encode(), repr(_settings_json(settings)).encode()):
+    module = source_file(slug)
+    sources = [module, *sorted(module.parent.glob("_*.py"))]  # what papers share with each other has a leading underscore
+    parts = [path.read_bytes() for path in sources] + [__version__.encode(), _library_hash().encode()]
+    for part in (*parts, repr(_settings_json(settings)).encode()):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 

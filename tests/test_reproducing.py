@@ -57,7 +57,9 @@ def test_a_kept_result_is_not_computed_again(fake_papers, tmp_path):
     assert log.read_text() == "xx"
 
 
-@pytest.mark.parametrize("change", [{"quick": True}, {"seed": 1}, {"data": "."}, {"backend": "torch"}, "source", "library", "version"])
+@pytest.mark.parametrize(
+    "change", [{"quick": True}, {"seed": 1}, {"data": "."}, {"backend": "torch"}, "source", "helper", "library", "version"]
+)
 def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monkeypatch, change):
     file = fake_papers("p")
     out = tmp_path / "results"
@@ -65,6 +67,8 @@ def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monk
     options = {}
     if change == "source":
         file.write_text(file.read_text() + "\n# changed\n")
+    elif change == "helper":
+        fake_papers("_shared", source="STEP = 1")
     elif change == "library":
         monkeypatch.setattr(reproducing, "_library_hash", lambda: "changed")
     elif change == "version":

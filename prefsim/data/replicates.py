@@ -17,7 +17,7 @@ def replicated_comparisons(
     """Draw ``replicates`` independent data sets of ``n`` labelled comparisons, each as how often every outcome was seen.
 
     Each comparison is a row of ``Comparisons.population(world, policy, distinct=distinct)``, drawn with its weight and labelled with its
-    preference probability. The data sets share their rows and differ in the weights, counts over n, so that one ``fit`` call handles them all.
+    preference probability. The data sets share their rows and differ in the weights, counts over n: one ``fit`` call handles them all.
 
     Parameters
     ----------

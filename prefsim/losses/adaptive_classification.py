@@ -46,7 +46,7 @@ def _authors_step(classes: ClassLogits, lambda_0: float, alpha: float, previous:
         check_positive(previous=previous)
         tempered = logits / float(previous)
     else:
-        tempered = logits / xp.astype(previous, logits.dtype, copy=False)[..., None]
+        tempered = logits / like(previous, logits)[..., None]  # the state may live in another library or on another device
     p = softmax(tempered) + SMOOTHING
     p = p / xp.sum(p, axis=-1, keepdims=True)
     divergence = xp.sum(p * xp.log(p * p.shape[-1]), axis=-1)
@@ -198,5 +198,4 @@ def aldr_update(
     index = like(places, state.lambda_, integer=True)
     previous = array_namespace(state.lambda_).take(state.lambda_, index, axis=0)
     new = aldr_lambda(classes, lambda_0=lambda_0, alpha=alpha, variant="authors", previous=previous)
-    new = array_namespace(new).astype(new, state.lambda_.dtype, copy=False)
-    return AldrState(scattered(state.lambda_, places, new)), previous
+    return AldrState(scattered(state.lambda_, places, like(new, state.lambda_))), previous

@@ -82,7 +82,7 @@ def _step(point: _Point) -> _Point:
     x, v, skew = point
     xp = array_namespace(x)
     n = x.shape[-1]
-    # On the path w is at least about v/n; rounding in the payoffs must not carry it to zero.
+    # On the path w = μ/x >= v/n; rounding in the payoffs must not carry it to zero.
     w = xp.maximum(v[:, None] - payoff(skew, x), xp.finfo(x.dtype).eps * v[:, None])
     matrix = -skew
     xp.reshape(matrix, (-1, n * n))[:, :: n + 1] += w / x
@@ -105,7 +105,7 @@ def _longest(x: Array, w: Array, dx: Array, dw: Array, fraction: Any) -> Array:
     """Return the largest step in [0, 1] that goes at most ``fraction`` of the way to the boundary."""
     xp = array_namespace(x)
     steepest = xp.maximum(xp.max(-dx / x, axis=-1), xp.max(-dw / w, axis=-1))
-    return xp.clip(fraction / xp.where(steepest > 0, steepest, xp.full_like(steepest, 1e-300)), max=1.0)
+    return fraction / xp.where(steepest > fraction, steepest, fraction)
 
 
 def _worst(skew: Array, policy: Array) -> Array:
@@ -136,11 +136,12 @@ def _factorise(matrix: Array) -> Callable[[Array], Array]:
         factor = torch.linalg.lu_factor(matrix)
         return lambda right: torch.linalg.lu_solve(*factor, right[..., None])[..., 0]
     import numpy as np
-    import scipy.linalg
+    from scipy.linalg import get_lapack_funcs
 
     if matrix.shape[0] == 1:
+        factorise, substitute = get_lapack_funcs(("getrf", "getrs"), (matrix,))
         # The transpose is in Fortran order, so that LAPACK factorises it in place.
-        single = scipy.linalg.lu_factor(matrix[0].T, overwrite_a=True, check_finite=False)
-        return lambda right: scipy.linalg.lu_solve(single, right[0], trans=1, check_finite=False)[None]
+        factor, pivots, _ = factorise(matrix[0].T, overwrite_a=True)
+        return lambda right: substitute(factor, pivots, right[0], trans=1)[0][None]
     # NumPy has no batched factor to keep; for the small games that come in batches a second solve is cheaper than a loop.
     return lambda right: np.linalg.solve(matrix, right[..., None])[..., 0]

@@ -316,7 +316,9 @@ class _Visits:
         # Members whose labels differ over the same segments are columns, as the starts are.
         columns = np.moveaxis(full.reshape(starts, lead, -1, d), 2, 0).reshape(-1, starts * lead * d)
         found = (self.operator @ columns).reshape(self.members, -1, starts, lead, d)
-        return np.moveaxis(found, 1, 3).reshape(self.members, starts, lead, -1, d).swapaxes(0, 1).reshape(starts, self.members * lead, -1, d)
+        return (
+            np.moveaxis(found, 1, 3).reshape(self.members, starts, lead, -1, d).swapaxes(0, 1).reshape(starts, self.members * lead, -1, d)
+        )
 
 
 def _adam(

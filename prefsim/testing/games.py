@@ -54,7 +54,7 @@ def transitive_games(n: int | None = None, *, max_n: int = 8, scale: float = 4.0
 
 
 def cyclic_games(n: int | None = None, *, max_n: int = 8, least: float = 0.05) -> st.SearchStrategy[PreferenceGame]:
-    """Games of at least three responses without a Condorcet winner: on a circle, each beats the ones ahead of it by a margin of ``least`` to ½."""
+    """Games of three or more responses without a Condorcet winner: on a circle each beats those ahead of it, by ``least`` to ½."""
 
     def build(margins: np.ndarray) -> PreferenceGame:
         size = margins.shape[-1]
@@ -66,7 +66,7 @@ def cyclic_games(n: int | None = None, *, max_n: int = 8, least: float = 0.05) -
 
 
 def degenerate_games(*, max_n: int = 8) -> st.SearchStrategy[PreferenceGame]:
-    """Games with many equilibria or with boundary ones: a single response, all tied, tournaments with ties, copied and dominant responses."""
+    """Games with many equilibria or boundary ones: a single response, all tied, tournaments with ties, copied and dominant responses."""
 
     def tournament(size: int) -> st.SearchStrategy[np.ndarray]:
         return st.lists(st.sampled_from([0.0, 0.5, -0.5]), min_size=size * size, max_size=size * size).map(
@@ -90,7 +90,7 @@ def degenerate_games(*, max_n: int = 8) -> st.SearchStrategy[PreferenceGame]:
 
 
 def references(n: int, *, batch: tuple[int, ...] = (), spread: float = 2.0) -> st.SearchStrategy[np.ndarray]:
-    """Policies ``(*batch, n)`` with full support: logits in ``[-spread, spread]``, so no ratio of probabilities exceeds ``exp(2 spread)``."""
+    """Policies ``(*batch, n)`` with full support: logits in ``[-spread, spread]``, no ratio above ``exp(2 spread)``."""
     return tables((*batch, n), low=-spread, high=spread).map(softmax)
 
 

@@ -140,7 +140,12 @@ def random_delivery_task(rows: int, columns: int, *, seed: Seed, discount: float
     check_integer(low=2, rows=rows, columns=columns)
     rng = random_generator(seed)
     size = rows * columns
-    shares = {"s": rng.choice([0.0, 0.1, 0.3]), "x": rng.choice([0.0, 0.1, 0.5]), "c": rng.choice([0.0, 0.1, 0.2]), "~": rng.choice([0.0, 0.2])}
+    shares = {
+        "s": rng.choice([0.0, 0.1, 0.3]),
+        "x": rng.choice([0.0, 0.1, 0.5]),
+        "c": rng.choice([0.0, 0.1, 0.2]),
+        "~": rng.choice([0.0, 0.2]),
+    }
     order = rng.permutation(size)
     cells = np.full(size, LETTERS.index("."))
     cells[order[0]] = LETTERS.index("G")

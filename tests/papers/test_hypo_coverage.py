@@ -84,8 +84,8 @@ def test_extrapolation_golden():
     assert np.abs(fitted.probs - np.exp(LINEAR.optimum())).max() < 1e-9
     assert fitted.probs[0, LINEAR.best] == pytest.approx(0.543490, abs=5e-7)
     # On record as −1.306 and −3.172, again with weights that sum to one half.
-    assert paper.mean_change(fitted, "chosen") / 2 == pytest.approx(-1.306, abs=5e-4)
-    assert paper.mean_change(fitted, "rejected") / 2 == pytest.approx(-3.172, abs=5e-4)
+    assert paper.mean_change(fitted.log_probs, "chosen") / 2 == pytest.approx(-1.306, abs=5e-4)
+    assert paper.mean_change(fitted.log_probs, "rejected") / 2 == pytest.approx(-3.172, abs=5e-4)
     reference = np.full((1, 8), -np.log(8))
     assert regularised_value(fitted.log_probs, reference, LINEAR.world, beta=1.0) == pytest.approx(3.738898, abs=5e-7)
     table = LINEAR._replace(tabular=True)

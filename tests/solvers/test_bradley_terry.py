@@ -8,6 +8,7 @@ import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from prefsim import use_backend
 from prefsim.raters.bradley_terry import bradley_terry_gap, pairwise_preference
@@ -20,7 +21,7 @@ CYCLIC = np.array([[0.5, 0.9, 0.35], [0.1, 0.5, 0.9], [0.65, 0.1, 0.5]])
 
 def gradient(counts, reward, ridge=0.0):
     """The gradient with logistic functions, entry by entry: an independent path to the certificate."""
-    chance = 1.0 / (1.0 + np.exp(reward[None, :] - reward[:, None]))
+    chance = expit(reward[:, None] - reward[None, :])
     return (counts - (counts + counts.T) * chance).sum(axis=1) - ridge * reward
 
 
@@ -124,13 +125,31 @@ def test_well_connected_and_badly_connected_comparisons_both_converge():
         np.testing.assert_allclose(-np.diff(result.reward), math.log(3), atol=1e-10)
 
 
-def test_twenty_thousand_items_in_a_row():
-    # 22,000 nats from end to end: the rounding of the rewards alone moves the gradient by more than the tolerance.
-    first, second = np.arange(19_999), np.arange(1, 20_000)
-    counts = count_matrix(np.append(first, second), np.append(second, first), 20_000, np.repeat([3.0, 1.0], 19_999), sparse=True)
-    result = fit_bradley_terry(counts)
+def test_sixty_thousand_items_in_a_row():
+    # 66,000 nats from end to end: the rounding of the rewards alone moves the gradient by more than the tolerance.
+    n = 60_000
+    first, second = np.arange(n - 1), np.arange(1, n)
+    counts = count_matrix(np.append(first, second), np.append(second, first), n, np.repeat([3.0, 1.0], n - 1), sparse=True)
+    result = fit_bradley_terry(counts, max_iter=20)
     assert result.converged
     np.testing.assert_allclose(-np.diff(result.reward), math.log(3), atol=1e-10)
+
+
+def test_a_ridge_on_a_long_chain():
+    counts = chain(2 * SPARSE_PRODUCTS, 3, 1)
+    dense, sparse = (fit_bradley_terry(table, ridge=1e-6, max_iter=20) for table in (counts, scipy.sparse.csr_array(counts)))
+    np.testing.assert_allclose(sparse.reward, dense.reward, atol=1e-9)
+    assert np.abs(gradient(counts, sparse.reward, 1e-6)).max() < 1e-9
+
+
+def test_two_groups_that_hardly_meet():
+    # The gradient of the million comparisons inside the groups hides that of the few millionths between them; the last step does not.
+    counts = np.zeros((4, 4))
+    counts[0, 1] = counts[1, 0] = counts[2, 3] = counts[3, 2] = 1e6
+    counts[0, 2], counts[2, 0] = 3e-6, 1e-6
+    for table in (counts, scipy.sparse.csr_array(counts)):
+        reward = fit_bradley_terry(table).reward
+        assert abs(reward[0] - reward[2] - math.log(3)) < 1e-3
 
 
 def test_rewards_far_apart():

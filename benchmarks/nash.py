@@ -1,0 +1,148 @@
+"""Nash equilibria of preference games: exact solvers against their peers, and batches against loops.
+
+Every method runs in this process on one BLAS thread, on the same games. The certificate, the exploitability, is recomputed from each
+policy by one line that belongs to none of them. CPU seconds; compiled peers are warmed up first.
+
+    python benchmarks/nash.py [--large] [--loop 1000] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linprog
+from threadpoolctl import threadpool_limits
+
+from prefsim.solvers import solve_nash
+from prefsim.worlds.game import PreferenceGame
+
+TARGET = 1e-9
+
+
+def exploitability(preference: np.ndarray, policy: np.ndarray) -> np.ndarray:
+    return ((preference - 0.5) @ policy[..., None])[..., 0].max(axis=-1)
+
+
+def cpu_seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    result = call()
+    return time.process_time() - start, result
+
+
+def by_highs(method: str) -> Callable[[np.ndarray], np.ndarray]:
+    def solve(preference: np.ndarray) -> np.ndarray:
+        n = len(preference)
+        # max t such that the payoff against every response is at least t.
+        upper = np.hstack([-(preference - 0.5).T, np.ones((n, 1))])
+        total = np.append(np.ones(n), 0.0)[None]
+        found = linprog(
+            np.append(np.zeros(n), -1.0),
+            A_ub=upper,
+            b_ub=np.zeros(n),
+            A_eq=total,
+            b_eq=[1.0],
+            bounds=[(0, None)] * n + [(None, None)],
+            method=method,
+        )
+        return found.x[:n]
+
+    return solve
+
+
+def by_quantecon(preference: np.ndarray) -> np.ndarray:
+    from quantecon.optimize.minmax import minmax
+
+    return minmax(preference - 0.5)[1]
+
+
+def by_nashpy(preference: np.ndarray) -> np.ndarray:
+    import nashpy
+
+    return nashpy.Game(preference - 0.5).linear_program()[0]
+
+
+def by_prefsim(preference: np.ndarray) -> np.ndarray:
+    return solve_nash(preference, method="lp").policy
+
+
+def exact(sizes: dict[int, int]) -> list[dict[str, Any]]:
+    solvers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "prefsim lp": by_prefsim,
+        "scipy HiGHS interior point": by_highs("highs-ipm"),
+        "scipy HiGHS dual simplex": by_highs("highs-ds"),
+    }
+    for name, package, solve in (("quantecon minmax", "quantecon", by_quantecon), ("nashpy linear_program", "nashpy", by_nashpy)):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            print(f"{package} is not installed: left out")
+        else:
+            solvers[name] = solve
+    rows = []
+    for n, seeds in sizes.items():
+        games = [PreferenceGame.random(n, seed=seed).preference for seed in range(seeds)]
+        for name, peer in solvers.items():
+            peer(PreferenceGame.random(5, seed=0).preference)
+            runs = [cpu_seconds(functools.partial(peer, game)) for game in games]
+            worst = max(float(exploitability(game, policy)) for game, (_, policy) in zip(games, runs, strict=True))
+            rows.append({"n": n, "games": seeds, "solver": name, "seconds": statistics.median(t for t, _ in runs), "exploitability": worst})
+    return rows
+
+
+def one_by_one(solve: Callable[..., Any], games: np.ndarray) -> list[Any]:
+    return [solve(game) for game in games]
+
+
+def batches(n_games: int, looped: int) -> list[dict[str, Any]]:
+    """Return one call for all games against a loop over ``looped`` of them, scaled up."""
+    games = PreferenceGame.random(10, seed=0, batch_shape=(n_games,)).preference
+    rows = []
+    settings: dict[str, dict[str, Any]] = {"lp": {}, "regularised, tau 0.1": {"tau": 0.1}, "regularised, tau 0.01": {"tau": 0.01}}
+    for name, options in settings.items():
+        method = name.split(",")[0]
+        solve: Callable[..., Any] = functools.partial(solve_nash, method=method, **options)
+        solve(games[:5])
+        together, result = min((cpu_seconds(functools.partial(solve, games)) for _ in range(3)), key=lambda run: run[0])
+        alone, _ = cpu_seconds(functools.partial(one_by_one, solve, games[:looped]))
+        gap = result.exploitability if method == "lp" else result.regularised_gap
+        loop = alone * n_games / looped
+        rows.append(
+            {"method": name, "games": n_games, "one call": together, "loop": loop, "ratio": loop / together, "gap": float(gap.max())}
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", action="store_true", help="also one game of 1000 responses (minutes)")
+    parser.add_argument("--loop", type=int, default=1000, help="games of the loop that the batch is compared with; scaled to 10,000")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with threadpool_limits(1):
+        solved = exact({100: 5, 300: 3, **({1000: 1} if arguments.large else {})})
+        batched = batches(10_000, arguments.loop)
+    if arguments.json:
+        print(json.dumps({"exact": solved, "batches": batched}))
+        return
+    print(f"{'n':>5} {'solver':<28} {'CPU s':>10} {'x prefsim':>10} {'exploitability':>15}")
+    for row in solved:
+        ours = next(other["seconds"] for other in solved if other["n"] == row["n"])
+        missed = "" if row["exploitability"] <= TARGET else "  misses 1e-9"
+        ratio = row["seconds"] / ours
+        print(f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {ratio:>10.2f} {row['exploitability']:>15.1e}{missed}")
+    print(f"\n{'method':<24} {'games':>7} {'one call s':>11} {'loop s*':>9} {'ratio':>7} {'largest gap':>12}")
+    for row in batched:
+        print("{method:<24} {games:>7} {one call:>11.3f} {loop:>9.1f} {ratio:>7.0f} {gap:>12.1e}".format(**row))
+    print(f"* {arguments.loop} games, scaled")
+
+
+if __name__ == "__main__":
+    main()
