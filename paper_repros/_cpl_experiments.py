@@ -55,11 +55,13 @@ def ridge(policy: InMemoryPolicy, weight: float = 1e-2) -> Array:
     return weight * array_namespace(policy.parameters).mean(policy.parameters**2, axis=-1)
 
 
-def corner_grid(seed: int) -> TabularMDP:
-    """Return a 4 x 4 grid with random costs of entering a cell and a reward of 5 in the corner that ends the episode."""
-    reward = -np.random.default_rng(seed).uniform(0.1, 1.0, (4, 4))
-    reward[3, 3] = 5.0
-    return TabularMDP.grid_world(reward, terminal=np.arange(16).reshape(4, 4) == 15, discount=DISCOUNT)
+def corner_grid(seed: int, side: int = 4) -> TabularMDP:
+    """Return a square grid with random costs of entering a cell and a reward of 5 in the corner that ends the episode."""
+    reward = -np.random.default_rng(seed).uniform(0.1, 1.0, (side, side))
+    reward[-1, -1] = 5.0
+    corner = np.zeros((side, side), dtype=bool)
+    corner[-1, -1] = True
+    return TabularMDP.grid_world(reward, terminal=corner, discount=DISCOUNT)
 
 
 def cpl_policies(data: Segments, states: int, actions: int, *, lambda_: float = 1.0, alpha: float = ALPHA, **options: Any) -> np.ndarray:
@@ -105,15 +107,20 @@ def error_by_lambda(seed: int) -> dict[float, float]:
     return {x: float(np.abs(cpl_policies(data, 4, 3, lambda_=x, discount=0.9) - expert.policy).max()) for x in LAMBDAS}
 
 
-def mass_by_lambda(seed: int) -> dict[float, float]:
+def mass_by_lambda(run: Run) -> dict[float, float]:
     """Return the mean probability of actions that the data never show, where they show two actions of four in every state, by λ."""
-    mdp = corner_grid(seed)
-    expert = soft_value_iteration(mdp, temperature=ALPHA)
-    order = np.random.default_rng(seed).permuted(np.tile(np.arange(4), (16, 1)), axis=1)
-    shown = np.zeros((16, 4), dtype=bool)
+    mdp = corner_grid(run.seed, side=3)
+    expert, states = soft_value_iteration(mdp, temperature=ALPHA), mdp.n_states
+    order = np.random.default_rng(run.seed).permuted(np.tile(np.arange(4), (states, 1)), axis=1)
+    shown = np.zeros((states, 4), dtype=bool)
     np.put_along_axis(shown, order[:, :2], True, axis=1)
-    data = Segments.population(mdp, 2, scores=expert.advantage, discount=DISCOUNT, policy=TabularPolicy.from_probs(shown / 2.0))
-    return {x: float(np.where(shown, 0.0, cpl_policies(data, 16, 4, lambda_=x, penalty=ridge))[:15].sum(axis=-1).mean()) for x in LAMBDAS}
+    behaviour, size = TabularPolicy.from_probs(shown / 2.0), 400 if run.quick else 4000
+    data = Segments.sample(mdp, size, LENGTH, seed=run.seed, scores=expert.advantage, discount=DISCOUNT, policy=behaviour)
+    found = {}
+    for bias in run.progress(LAMBDAS[::2] if run.quick else LAMBDAS, "biases"):
+        policy = cpl_policies(data, states, 4, lambda_=bias, penalty=ridge)
+        found[bias] = float(np.where(shown, 0.0, policy)[:-1].sum(axis=-1).mean())
+    return found
 
 
 ENVIRONMENTS = {"FrozenLake-v1": (50.0, (300, 1000)), "CliffWalking-v1": (5.0, (1000, 3000))}

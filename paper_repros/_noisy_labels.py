@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, current_backend, random_generator
-from prefsim.losses.adaptive_classification import aldr_kl, aldr_lambda, aldr_state, aldr_update
+from prefsim.losses.adaptive_classification import aldr_lambda, aldr_state, aldr_update
 from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_kl, linear_symmetric, mae, softplus_normalised, with_margin
 from prefsim.losses.containers import ClassLogits
 from prefsim.numerics import to_numpy
@@ -149,8 +149,7 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
             value = rule.loss(batch)
         else:
             batch = ClassLogits(batch.logits.flatten(0, 1), batch.label.flatten())
-            state, previous = aldr_update(state, ids, batch, lambda_0=lambda_0)
-            value = aldr_kl(batch, lambda_0=lambda_0, variant="authors", previous=previous)
+            state, value = aldr_update(state, ids, batch, lambda_0=lambda_0)
         optimiser.zero_grad()
         # The sum over data sets of each one's mean: the networks do not touch each other, nor do their Adam steps.
         (value.sum() / observed.shape[-1]).backward()

@@ -8,19 +8,18 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from hypothesis import assume
 from hypothesis import strategies as st
 
+from paper_repros._divergence_experiments import PENALTIES, frontier_experiment, frontier_study
 from prefsim import losses
 from prefsim.analysis.bandit import divergence_to_reference, expected_reward, regularised_value
-from prefsim.analysis.frontier import Frontier, optimal_frontier
+from prefsim.analysis.frontier import optimal_frontier
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
-from prefsim.data.replicates import replicated_comparisons
 from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
 from prefsim.losses import PairLogps
 from prefsim.numerics import bounded_exp, categorical_entropy, log_softmax
-from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
+from prefsim.papers import Claim, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import ConvergenceWarning, fit, regularised_optimum
 from prefsim.solvers.chi_squared import chi_squared_optimum
@@ -105,11 +104,15 @@ class Dropped(NamedTuple):
     fraction: float
 
 
+def _least_beta(pair: tuple[ContextualBandit, TabularPolicy]) -> float:
+    """Return the least β at which the pure χ² penalty keeps every response: ``(E_ref r − min r)/2``, where λ is ``E_ref r``."""
+    reward = np.asarray(pair[0].reward)
+    return 0.5 * float(np.max(np.sum(pair[1].probs * reward, axis=-1) - reward.min(axis=-1)))
+
+
 def _check_dropped(case: Dropped) -> Verdict:
     reward, reference = np.asarray(case.world.reward), case.reference.probs
-    threshold = 0.5 * float(np.max(np.sum(reference * reward, axis=-1) - reward.min(axis=-1)))
-    assume(threshold > 0.05)
-    beta = case.fraction * threshold
+    beta = case.fraction * _least_beta((case.world, case.reference))
     policy, multiplier, _ = chi_squared_optimum(reward, reference, beta=beta)
     implied = 2 * beta * (policy / reference - 1) + multiplier[:, None]
     kept = policy > 0
@@ -252,7 +255,7 @@ def _check_entropy(case: Entropies) -> Verdict:
 
     rows = [entropy("reverse_kl"), *(entropy("alpha", alpha) for alpha in (0.1, 0.3, 0.5, 0.7, 0.9)), entropy("forward_kl")]
     monotone = float(np.mean(np.all(np.diff(np.stack(rows), axis=0) >= 0, axis=0)))
-    world, log_reference = _study(case.n, case.seed)
+    world, log_reference = frontier_study(case.n, case.seed)
     reverse, forward = (
         float(optimal_frontier(world, log_reference, PENALTIES, divergence=name).at_reward(1.0, "entropy"))
         for name in ("reverse_kl", "forward_kl")
@@ -288,7 +291,7 @@ def _pairs_and_shift(name: st.SearchStrategy[str]) -> st.SearchStrategy[Shift]:
     return st.builds(Shift, pair_logps(lowest=-8.0), betas(), name, alphas(), st.floats(-3, 3))
 
 
-ONE_PROMPT = bandits_with_reference(n_contexts=1, spread=1.5)
+ONE_PROMPT = bandits_with_reference(n_contexts=1, spread=1.5).filter(lambda pair: _least_beta(pair) > 0.05)
 RATIOS = st.floats(math.log(0.25), math.log(4.0))
 CLAIMS = (
     Claim(
@@ -391,141 +394,5 @@ CLAIMS = (
 )
 
 
-# --- the frontier of reward and divergence -------------------------------------------------------------------------------------------
-
-PENALTIES = np.geomspace(0.02, 50.0, 800)
-TARGETS = (0.5, 1.0, 1.5)
-KINDS = {
-    "reverse KL": ("reverse_kl", 0.5, "C0"),
-    "α = 0.3": ("alpha", 0.3, "C2"),
-    "Jensen–Shannon": ("jensen_shannon", 0.5, "C4"),
-    "α = 0.7": ("alpha", 0.7, "C1"),
-    "forward KL": ("forward_kl", 0.5, "C3"),
-}
-BETWEEN = tuple(KINDS)[1:4]
-
-
-def _study(n: int, seed: int) -> tuple[ContextualBandit, np.ndarray]:
-    """Draw π_ref from a flat Dirichlet and r from a normal distribution until rewards 0.5 to 1.5 lie within reach."""
-    rng = np.random.default_rng(seed)
-    while True:
-        reference, reward = rng.dirichlet(np.ones(n)), rng.standard_normal(n)
-        if reference @ reward < 0.35 and reward.max() > 1.7:
-            return ContextualBandit(reward=reward[None]), np.log(reference)[None]
-
-
-def _trained(
-    world: ContextualBandit, log_reference: np.ndarray, name: str, strengths: tuple[float, ...], seeds: int, seed: int
-) -> np.ndarray:
-    """Return the expected reward ``(strengths, seeds)`` of f-DPO trained on 2000 sampled pairs with a small ridge on the logits."""
-    divergence, alpha, _ = KINDS[name]
-    reference = TabularPolicy.from_logits(log_reference)
-    data = replicated_comparisons(world, 2000, seeds, seed=seed, policy=reference)
-    rewards = []
-    for beta in strengths:
-
-        def ridge(policy: Any, beta: float = beta) -> Any:
-            import torch
-
-            return 0.5e-4 * beta**2 * ((policy.parameters - torch.as_tensor(reference.parameters)) ** 2).sum(-1)
-
-        loss = functools.partial(losses.f_dpo, beta=beta, divergence=divergence, alpha=alpha)
-        rewards.append(expected_reward(fit(reference, loss, data, reference=reference, penalty=ridge).policy.log_probs, world))
-    return np.asarray(rewards)
-
-
 def reproduce(run: Run) -> Reproduction:
-    world, log_reference = _study(50, run.seed)
-    curves = {
-        name: optimal_frontier(world, log_reference, PENALTIES, divergence=divergence, alpha=alpha)
-        for name, (divergence, alpha, _) in KINDS.items()
-    }
-    strengths, seeds = ((0.3, 3.0), 2) if run.quick else ((0.1, 0.3, 1.0, 3.0), 20)
-    taught = ("reverse KL", "Jensen–Shannon", "forward KL") if run.quick else tuple(KINDS)
-    trained = {name: _trained(world, log_reference, name, strengths, seeds, run.seed) for name in run.progress(taught, "training f-DPO")}
-    return Reproduction(_figure(curves, trained, strengths, seeds), _table(curves), _criteria(curves, trained, strengths, seeds))
-
-
-def _table(curves: dict[str, Frontier]) -> list[dict[str, str | float | int]]:
-    names = {"reverse_kl": "KL(π‖π_ref)", "forward_kl": "KL(π_ref‖π)", "entropy": "entropy"}
-    return [
-        {"reward": target, "penalty": name, **{title: float(curve.at_reward(target, column)) for column, title in names.items()}}
-        for target in TARGETS
-        for name, curve in curves.items()
-    ]
-
-
-def _criteria(
-    curves: dict[str, Frontier], trained: dict[str, np.ndarray], strengths: tuple[float, ...], seeds: int
-) -> tuple[Criterion, ...]:
-    def order(column: str, first: str, last: str) -> tuple[str, bool]:
-        """Say how far the best is ahead, and whether the others lie between the two."""
-        found = [{name: float(curve.at_reward(target, column)) for name, curve in curves.items()} for target in TARGETS]
-        ahead = [min(row[name] for name in BETWEEN) - row[first] for row in found]
-        inside = all(row[first] < row[name] < row[last] for row in found for name in BETWEEN)
-        return ", ".join(f"{gap:.4f}" for gap in ahead) + f" nats ahead; others {'between' if inside else 'not between'}", inside and min(
-            ahead
-        ) > 0
-
-    by_reverse, reverse_ok = order("reverse_kl", "reverse KL", "forward KL")
-    by_forward, forward_ok = order("forward_kl", "forward KL", "reverse KL")
-    kept = {name: float(curve.at_reward(1.0, "entropy")) for name, curve in curves.items()}
-    falling = all(np.all(np.diff(rewards.mean(axis=1)) < 0) for rewards in trained.values())
-    lowest, highest = (tuple(f"{name} {np.ptp(rewards.mean(axis=1)):.2f}" for name, rewards in trained.items())[i] for i in (0, -1))
-    return (
-        Criterion(
-            "reverse KL is nearest in KL(π‖π_ref)",
-            "lowest at rewards 0.5, 1, 1.5; α and JS between it and forward KL",
-            by_reverse,
-            reverse_ok,
-        ),
-        Criterion(
-            "forward KL is nearest in KL(π_ref‖π)",
-            "lowest at rewards 0.5, 1, 1.5; α and JS between it and reverse KL",
-            by_forward,
-            forward_ok,
-        ),
-        Criterion(
-            "the most diverse is not forward KL",
-            "at reward 1 reverse KL keeps more entropy than forward KL",
-            f"reverse {kept['reverse KL']:.3f}, forward {kept['forward KL']:.3f} nats",
-            kept["reverse KL"] > kept["forward KL"],
-        ),
-        Criterion(
-            "trained on 2000 pairs, the reward falls with β",
-            f"for {len(trained)} divergences at β = {', '.join(map(str, strengths))} ({seeds} seeds)",
-            f"falls by: {lowest} … {highest}",
-            bool(falling),
-        ),
-    )
-
-
-def _figure(curves: dict[str, Frontier], trained: dict[str, np.ndarray], strengths: tuple[float, ...], seeds: int) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    panels = figure.subplots(2, 2)
-    reward = np.linspace(0.4, 1.6, 121)
-    shown = [
-        ("reverse_kl", "reverse KL", "KL(π‖π_ref) beyond that of reverse KL  (nats)", "Nearest in KL(π‖π_ref): reverse KL"),
-        ("forward_kl", "forward KL", "KL(π_ref‖π) beyond that of forward KL  (nats)", "Nearest in KL(π_ref‖π): forward KL"),
-        ("entropy", "reverse KL", "entropy beyond that of reverse KL  (nats)", "Entropy: forward KL keeps less here, not more"),
-    ]
-    for axes, (column, base, label, title) in zip(panels.flat, shown, strict=False):
-        for name, curve in curves.items():
-            axes.plot(reward, curve.at_reward(reward, column) - curves[base].at_reward(reward, column), color=KINDS[name][2], label=name)
-        axes.set(xlabel="expected reward", ylabel=label, title=title)
-        axes.grid(alpha=0.3)
-    last = panels[1, 1]
-    for i, (name, rewards) in enumerate(trained.items()):
-        colour, at = KINDS[name][2], np.asarray(strengths) * 1.06 ** (i - 2)
-        last.plot(curves[name].penalty, curves[name].reward, color=colour)
-        last.errorbar(at, rewards.mean(axis=1), yerr=rewards.std(axis=1), color=colour, fmt="o", markersize=4, capsize=3)
-    last.set(
-        xscale="log", xlim=(0.05, 10), xlabel="penalty β", ylabel="expected reward", title="Trained on 2000 pairs (points), exact (lines)"
-    )
-    last.text(0.03, 0.05, f"points: mean ± sd of {seeds} seeds,\nridge on the logits of 1e-4 β²", transform=last.transAxes, fontsize=9)
-    last.grid(alpha=0.3)
-    panels[0, 0].legend(title="penalty")
-    figure.suptitle("At equal reward each divergence is smallest for its own optimum; none is best at everything  (50 responses)")
-    return figure
+    return frontier_experiment(run)

@@ -198,23 +198,24 @@ OBSERVED = {  # mean test accuracy over ten seeds at ρ = .4 on the specificatio
     "ALDR-KL, λ₀ = 10": 0.825,
 }
 OBSERVED_LAMBDA = {"ALDR-KL, λ₀ = 1": (0.679, 0.599), "ALDR-KL, λ₀ = 10": (9.942, 9.939)}
+QUICK = ("cross-entropy", "SVM (λ = 0)", "symmetric (λ = ∞)", "ALDR-KL, λ₀ = 1", "ALDR-KL, λ₀ = 10")
 CE, SYMMETRIC, ADAPTIVE = "cross-entropy", "symmetric (λ = ∞)", "ALDR-KL, λ₀ = 10"
 DRAWN = 0.4  # the rate of noise at which losses are compared
 COLOURS = {name: f"C{k}" for k, name in enumerate(RULES)}
 
 
 def reproduce(run: Run) -> Reproduction:
-    rates = (0.0, 0.2, 0.4, 0.6, 0.8)
-    rules = [rule for rule in RULES if not run.quick or rule != "LDR-KL, λ = 10"]
-    some = (DRAWN,) if run.quick else rates
-    seeds = range(run.seed, run.seed + (5 if run.quick else 10))
+    rates: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
+    rules = [rule for rule in RULES if not run.quick or rule in QUICK]
+    some: tuple[float, ...] = (DRAWN,) if run.quick else rates
+    seeds = range(run.seed, run.seed + (4 if run.quick else 10))
     mixture = train_all("a Gaussian mixture", some, gaussian_mixture(some, seeds), rules, 400, run)
     some = (0.0, DRAWN, 0.8) if run.quick else rates
-    digits = handwritten_digits(some, range(run.seed, run.seed + (2 if run.quick else 5)), n=500 if run.quick else 1000)
+    digits = handwritten_digits(some, range(run.seed, run.seed + (2 if run.quick else 5)), n=400 if run.quick else 1000)
     studies = [mixture]
     if digits is not None:
-        chosen = [rule for rule in rules if rule != "ALDR-KL, λ₀ = 3"]
-        studies.append(train_all("handwritten digits", some, digits, chosen, 150 if run.quick else 200, run))
+        rules = [*rules, "MAE"] if run.quick else rules
+        studies.append(train_all("handwritten digits", some, digits, rules, 100 if run.quick else 200, run))
     criteria = _mixture_criteria(mixture, run.quick) + (_digits_criteria(studies[1]) if digits is not None else ())
     return Reproduction(_figure(studies), _table(studies), criteria)
 
@@ -228,11 +229,13 @@ def _mixture_criteria(study: Study, quick: bool) -> tuple[Criterion, ...]:
     for rule in (ADAPTIVE, SYMMETRIC):
         text, share = _wins(study.accuracy(rule, DRAWN), study.accuracy(CE, DRAWN))
         found.append(Criterion(f"accuracy at 40 % noise, {rule} above {CE}", ">= 9/10 seeds", text, share >= 0.9))
-    band = 0.06 if quick else 0.04
+    band = 0.1 if quick else 0.06  # about three standard errors of the mean of 4, or of 10 seeds
     for rule, page in OBSERVED.items():
+        if rule not in study.trained:
+            continue
         mean = float(study.accuracy(rule, DRAWN).mean())
         found.append(Criterion(f"accuracy at 40 % noise, {rule}", f"{page} ± {band}", round(mean, 3), abs(mean - page) <= band))
-    for rule in RULES:
+    for rule in study.trained:
         if RULES[rule].lambda_0 is None:
             continue
         text, share = _wins(*study.lambdas(rule, DRAWN))
@@ -250,7 +253,7 @@ def _mixture_criteria(study: Study, quick: bool) -> tuple[Criterion, ...]:
 
 def _digits_criteria(study: Study) -> tuple[Criterion, ...]:
     found = []
-    for rule in (ADAPTIVE, SYMMETRIC, "MAE"):
+    for rule in (ADAPTIVE, SYMMETRIC):
         text, share = _wins(study.accuracy(rule, DRAWN), study.accuracy(CE, DRAWN))
         gain = float(np.mean(study.accuracy(rule, DRAWN) - study.accuracy(CE, DRAWN)))
         found.append(

@@ -56,6 +56,8 @@ def example(kind: type, seed: int = 0, n: int = N) -> Any:
         return kind(rng.standard_normal(n), rng.standard_normal(n))
     if kind is losses.ClassLogits:
         return kind(1.5 * rng.standard_normal((n, 5)), rng.integers(0, 5, n))
+    if kind is losses.JudgedLogps:
+        return kind(logps(n, 5) / 4, logps(n, 5) / 4, np.arange(5) < rng.integers(1, 6, (n, 1)), rng.random(n))
     raise AssertionError(f"the check suite has no example of {kind.__name__}: add one")
 
 
@@ -232,6 +234,13 @@ def check_prefers_the_chosen(loss: Callable[..., Any]) -> None:
     """The pair-swap rule: a clear winner costs less than the same pair reversed."""
     kind = losses.container_of(loss)
     container = example(kind, seed=7)
+    if kind is losses.JudgedLogps:
+        # A policy gradient's value says nothing; its gradient raises what wins and lowers what loses.
+        for setting, (verdict, sign) in itertools.product(configurations(loss), ((1.0, -1), (0.0, 1))):
+            judged = container._replace(ref_logp=container.logp, win_prob=np.full(N, verdict))
+            gradient = total_gradient(functools.partial(loss, **setting), to_torch(judged, grad=True))["logp"].numpy()
+            assert (np.sign(gradient) == np.where(judged.mask, sign, 0)).all()
+        return
     if kind in (losses.PairLogps, losses.TokenPairLogps, losses.PairRewards):
         scale = 5.0 if kind is losses.TokenPairLogps else 1.0
         container = container._replace(chosen=container.chosen * 0 - 0.1 / scale, rejected=container.rejected * 0 - 4.0 / scale)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import rel_entr, wrightomega
 
-from prefsim.divergences import DIVERGENCES, derivative, derivative_at_one, divergence_score, f_divergence, inverse_derivative
+from prefsim.divergences import (
+    DIVERGENCES,
+    derivative,
+    derivative_at_one,
+    divergence_score,
+    f_divergence,
+    inverse_derivative,
+    pinsker_constant,
+)
 from prefsim.numerics import log_softmax
 from prefsim.testing.bandits import alphas, divergences, tables
 
@@ -201,3 +209,13 @@ def test_nan_is_not_hidden():
     for divergence in DIVERGENCES:
         np.testing.assert_array_equal(np.isnan(divergence_score(nan, divergence)), [False, True])
         np.testing.assert_array_equal(np.isnan(inverse_derivative(-nan, divergence)), [False, True])
+
+
+def test_the_pinsker_constants():
+    """c² = 1/(2 f''(1)), with the second derivative from differences of the first."""
+    for divergence in DIVERGENCES:
+        a = np.log1p(np.asarray([-1e-4, 1e-4]))
+        low, high = derivative(a, divergence, alpha=0.3)
+        assert pinsker_constant(divergence) == pytest.approx(math.sqrt(0.5 / ((high - low) / 2e-4)), rel=1e-6)
+    with pytest.raises(ValueError, match="divergence must be one of"):
+        pinsker_constant("chi_squared")

@@ -77,7 +77,7 @@ def optimal_frontier(
         )
     beta = -np.sort(-as_float_array(penalties, "penalties", ndim=1))
     if (beta <= 0).any():
-        raise ValueError(f"penalties must be > 0, got {beta.min()!r}")
+        raise ValueError(f"penalties must be > 0, got {float(beta.min())}")
     # The optimum depends on r/β alone, so that all strengths are one batch.
     scaled = like(world.reward, log_reference) / like(beta, log_reference)[:, None, None]
     found = regularised_optimum(scaled, log_reference, beta=1.0, divergence=divergence, alpha=alpha).log_policy

@@ -14,6 +14,7 @@ from prefsim.data.feedback import Feedback
 from prefsim.losses.containers import PairLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.raters.general import sample_labels
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
@@ -83,7 +84,8 @@ class Comparisons:
         policy, against
             Distributions of the two responses; the second is ``policy`` unless given.
         distinct
-            Condition on the two responses being different, rather than keep y = y' (which adds a constant to the losses of the margin).
+            Condition on the two responses being different, in each context, rather than keep y = y' (which adds a constant to the losses
+            of the margin).
 
         Returns
         -------
@@ -95,17 +97,19 @@ class Comparisons:
             if table.shape[-2:] != (x, y):
                 raise ValueError(f"the policy has shape {table.shape[-2:]}, but the world has {x} contexts and {y} responses")
         context = to_numpy(world.context_probs).astype(np.float64)
-        weight = context[:, None, None] * first[..., :, :, None] * second[..., :, None, :]
+        pairs = first[..., :, :, None] * second[..., :, None, :]
+        if distinct:
+            pairs = pairs * (1 - np.eye(y))
+            total = pairs.sum(axis=(-2, -1), keepdims=True)
+            if (total[..., context > 0, :, :] <= 0).any():
+                raise ValueError("distinct comparisons need two different responses of positive probability in every context, got one")
+            pairs = pairs / np.where(total > 0, total, 1.0)
+        weight = context[:, None, None] * pairs
         prompt, chosen, rejected = np.indices((x, y, y)).reshape(3, -1)
         keep = chosen != rejected if distinct else np.ones(prompt.size, dtype=bool)
         weight = weight.reshape(*weight.shape[:-3], -1)[..., keep]
         prob = to_numpy(world.preference).astype(np.float64)
         prob = prob.reshape(*prob.shape[:-3], -1)[..., keep]
-        if distinct:
-            total = weight.sum(axis=-1, keepdims=True)
-            if (total <= 0).any():
-                raise ValueError("distinct comparisons need two different responses of positive probability, got none")
-            weight = weight / total
         return cls(prompt[keep], chosen[keep], rejected[keep], prob, weight)
 
     @classmethod
@@ -132,7 +136,7 @@ class Comparisons:
         cumulative = np.cumsum(pairs.reshape(x, -1), axis=-1)
         threshold = rng.random(n) * cumulative[prompt, -1]
         first, second = np.divmod((threshold[:, None] >= cumulative[prompt]).sum(axis=-1), y)
-        wins = rng.random(n) < to_numpy(world.preference)[prompt, first, second]
+        wins = to_numpy(sample_labels(to_numpy(world.preference)[prompt, first, second], seed=rng)) > 0
         return cls(prompt, np.where(wins, first, second), np.where(wins, second, first))
 
     def relabelled(self, prob: Any) -> Comparisons:

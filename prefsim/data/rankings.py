@@ -12,6 +12,7 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.data.columns import check_columns, zeros_like_logps
 from prefsim.losses.containers import ListLogps
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.raters.plackett_luce import sample_rankings
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
@@ -82,9 +83,8 @@ class Rankings:
         rng = random_generator(seed)
         prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
         completions = np.argsort(rng.random((n, world.n_responses)), axis=-1)[:, :k]
-        noisy = to_numpy(world.reward)[prompt[:, None], completions] + rng.gumbel(size=(n, k))
-        rank = np.argsort(np.argsort(-noisy, axis=-1), axis=-1)
-        return cls(prompt, completions, (k - rank).astype(np.float64))
+        ranked = to_numpy(sample_rankings(to_numpy(world.reward)[prompt[:, None], completions], 1, seed=rng))[:, 0]
+        return cls(prompt, completions, (k - np.argsort(ranked, axis=-1)).astype(np.float64))
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
         """Return the log-probabilities of the candidates under ``policy``, ``(n, K)`` in nats."""

@@ -1,24 +1,33 @@
 """Losses: pure functions of log-probabilities, one value per example, no reduction, no hidden state."""
 
+from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
-from prefsim.losses.containers import ClassLogits, ListLogps, PairLogps, PairRewards, TokenPairLogps, UnpairedLogps
+from prefsim.losses.catalogue import catalogue
+from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_k_kl, ldr_kl, ldr_top_k, linear_symmetric, mae
+from prefsim.losses.containers import ClassLogits, JudgedLogps, ListLogps, PairLogps, PairRewards, TokenPairLogps, UnpairedLogps
+from prefsim.losses.dro import kl_dro
+from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
 from prefsim.losses.margins import chipo, discopop, dpop, exo_pair, odpo, rdpo_length, sigmoid_norm
+from prefsim.losses.nash import nash_md_pg
 from prefsim.losses.pairwise import dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic
 from prefsim.losses.pointwise import apo_down, apo_zero, bco, bco_pair, cal_dpo, nca_pair, npo, simnpo, sppo, sppo_hard
 from prefsim.losses.reference_free import asft, cpo, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reward import bradley_terry
+from prefsim.losses.segments import cpl, cpl_ranked, regret_preference_loss
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unpaired import kto
 
 __all__ = [
     "ClassLogits",
+    "JudgedLogps",
     "ListLogps",
     "PairLogps",
     "PairRewards",
     "TokenPairLogps",
     "UnpairedLogps",
+    "aldr_kl",
     "aot",
     "aot_unpaired",
     "apo_down",
@@ -29,9 +38,14 @@ __all__ = [
     "beta_dpo",
     "bradley_terry",
     "cal_dpo",
+    "catalogue",
     "chipo",
     "container_of",
+    "cpl",
+    "cpl_ranked",
     "cpo",
+    "crammer_singer",
+    "cross_entropy",
     "discopop",
     "dpo",
     "dpop",
@@ -42,10 +56,17 @@ __all__ = [
     "hinge",
     "infonca",
     "ipo",
+    "kl_dro",
     "kto",
     "ld_dpo",
+    "ldr_k_kl",
+    "ldr_kl",
+    "ldr_top_k",
+    "linear_symmetric",
     "log_ratios",
     "loss_functions",
+    "mae",
+    "nash_md_pg",
     "nca",
     "nca_pair",
     "npo",
@@ -54,9 +75,12 @@ __all__ = [
     "pl_dpo",
     "rdpo",
     "rdpo_length",
+    "regret_preference_loss",
     "reward_margin",
+    "rloo_kl",
     "rpo",
     "rrhf",
+    "score_function_kl",
     "sft",
     "sigmoid_norm",
     "simnpo",

@@ -103,9 +103,13 @@ def aldr_kl(
     if variant == "exact":
         value = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha).value
     else:
-        lambda_ = stop_gradient(_authors_step(classes, lambda_0, alpha, previous))
-        value = kl_dro(v, lambda_=lambda_) - alpha / (2 * lambda_0) * (lambda_ - lambda_0) ** 2
+        value = _at_temperature(v, _authors_step(classes, lambda_0, alpha, previous), lambda_0, alpha)
     return array_namespace(v).astype(value, classes.logits.dtype, copy=False)
+
+
+def _at_temperature(v: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
+    held = stop_gradient(lambda_)
+    return kl_dro(v, lambda_=held) - alpha / (2 * lambda_0) * (held - lambda_0) ** 2
 
 
 def aldr_lambda(
@@ -162,12 +166,12 @@ def aldr_state(n: int, *, lambda_0: float = 1.0) -> AldrState:
 def aldr_update(
     state: AldrState, ids: Array, classes: ClassLogits, *, lambda_0: float = 1.0, alpha: float | None = None
 ) -> tuple[AldrState, Array]:
-    """Take one step of the released code: return the new state, and the temperatures that the batch had before.
+    """Take one step of the released code: return the state with the batch's new temperatures, and the loss of the batch at them.
 
     Parameters
     ----------
     state
-        Temperatures of the whole training set; not changed.
+        Temperatures of the whole training set; not changed. It may live in another array library or on another device than the batch.
     ids
         Places ``(n,)`` of the batch's examples in the training set; if one is repeated, its last entry counts.
     classes
@@ -177,7 +181,7 @@ def aldr_update(
 
     Returns
     -------
-    The new state, and what to give :func:`aldr_kl` as ``previous`` for the loss of this batch.
+    The new state, and the losses ``(n,)``: those of ``aldr_kl(variant="authors", previous=...)`` at the batch's old temperatures.
 
     Raises
     ------
@@ -188,14 +192,17 @@ def aldr_update(
     --------
     >>> import numpy as np
     >>> batch = ClassLogits(np.asarray([[4.0, 0.0]]), np.asarray([0]))
-    >>> state, previous = aldr_update(aldr_state(3), np.asarray([1]), batch)
-    >>> state.lambda_.round(6), previous
-    (array([1.      , 0.565017, 1.      ]), array([1.]))
+    >>> state, loss = aldr_update(aldr_state(3), np.asarray([1]), batch)
+    >>> state.lambda_.round(6), loss.shape
+    (array([1.      , 0.565017, 1.      ]), (1,))
     """
+    alpha = _checked_alpha(alpha, classes, lambda_0, "authors", None)
+    v = label_margins(classes)
     places = as_index_array(to_numpy(ids), "ids", size=state.lambda_.shape[0])
-    if places.shape != tuple(classes.label.shape):
-        raise ValueError(f"ids must have the shape of label, {tuple(classes.label.shape)}, got {places.shape}")
+    if places.ndim != 1 or places.shape != tuple(classes.label.shape):
+        raise ValueError(f"ids must have the shape (n,) of label, got ids {places.shape} and label {tuple(classes.label.shape)}")
     index = like(places, state.lambda_, integer=True)
     previous = array_namespace(state.lambda_).take(state.lambda_, index, axis=0)
-    new = aldr_lambda(classes, lambda_0=lambda_0, alpha=alpha, variant="authors", previous=previous)
-    return AldrState(scattered(state.lambda_, places, like(new, state.lambda_))), previous
+    new = _authors_step(classes, lambda_0, alpha, previous)
+    value = array_namespace(v).astype(_at_temperature(v, new, lambda_0, alpha), classes.logits.dtype, copy=False)
+    return AldrState(scattered(state.lambda_, places, like(stop_gradient(new), state.lambda_))), value

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 Array = Any
 
-__all__ = ["ClassLogits", "ListLogps", "PairLogps", "PairRewards", "TokenPairLogps", "UnpairedLogps"]
+__all__ = ["ClassLogits", "JudgedLogps", "ListLogps", "PairLogps", "PairRewards", "TokenPairLogps", "UnpairedLogps"]
 
 
 class PairLogps(NamedTuple):
@@ -75,3 +75,22 @@ class ClassLogits(NamedTuple):
     logits: Array
     label: Array
     margin: Array | None = None
+
+
+class JudgedLogps(NamedTuple):
+    """Responses sampled from the policy, token by token, with the judge's probability that each is preferred to the opponent's.
+
+    Attributes
+    ----------
+    logp, ref_logp
+        ``(..., n, T)`` in nats, of the policy and the reference. With T = 1 these are sequence log-probabilities.
+    mask
+        ``(..., n, T)``, which tokens belong to the response.
+    win_prob
+        ``(..., n)`` in [0, 1]. Responses that the judge abstained from must be left out before.
+    """
+
+    logp: Array
+    ref_logp: Array
+    mask: Array
+    win_prob: Array

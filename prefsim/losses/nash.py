@@ -5,30 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from prefsim._validate import check_choice, check_nonnegative, check_same_shape
+from prefsim.losses.containers import JudgedLogps
 from prefsim.numerics import array_namespace, stop_gradient
 
 Array = Any
 
-__all__ = ["JudgedLogps", "Judgement", "antisymmetrised", "nash_md_pg"]
-
-
-class JudgedLogps(NamedTuple):
-    """Responses sampled from the policy, token by token, with the judge's probability that each is preferred to the opponent's.
-
-    Attributes
-    ----------
-    logp, ref_logp
-        ``(..., n, T)`` in nats, of the policy and the reference. With T = 1 these are sequence log-probabilities.
-    mask
-        ``(..., n, T)``, which tokens belong to the response.
-    win_prob
-        ``(..., n)`` in [0, 1]. Responses that the judge abstained from must be left out before.
-    """
-
-    logp: Array
-    ref_logp: Array
-    mask: Array
-    win_prob: Array
+__all__ = ["Judgement", "antisymmetrised", "nash_md_pg"]
 
 
 class Judgement(NamedTuple):

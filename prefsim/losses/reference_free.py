@@ -92,10 +92,10 @@ def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
     return -chosen + lambda_ * soft_logistic(log_odds(chosen) - log_odds(rejected), 1)
 
 
-def asft(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
+def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0) -> Array:
     r"""Aligned supervised fine-tuning.
 
-    .. math:: -\bar\ell_w + \lambda[\ell(\mathrm{logodds}(\bar\ell_w)) + \ell(-\mathrm{logodds}(\bar\ell_l))]
+    .. math:: -c\,\bar\ell_w + \lambda[\ell(\beta\,\mathrm{logodds}(\bar\ell_w)) + \ell(-\beta\,\mathrm{logodds}(\bar\ell_l))]
 
     Parameters
     ----------
@@ -103,19 +103,28 @@ def asft(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
         Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
     lambda_
         Weight of the alignment term, >= 0.
+    beta
+        Scale of the log-odds, > 0; 1 in the paper.
+    sft_weight
+        Weight c of the SFT term, >= 0; 0 leaves the alignment term alone.
 
     Returns
     -------
-    Array ``(..., n)``, nats. Since σ(logodds p) = p, the alignment term is :math:`-\bar\ell_w - \log(1 - e^{\bar\ell_l})`.
+    Array ``(..., n)``, nats. Since σ(logodds p) = p, the alignment term at β = 1 is :math:`-\bar\ell_w - \log(1 - e^{\bar\ell_l})`.
 
     References
     ----------
-    Wang et al. 2024, arXiv:2409.09013.
+    Wang et al. 2024, arXiv:2409.10571.
     """
-    check_nonnegative(lambda_=lambda_)
+    check_nonnegative(lambda_=lambda_, sft_weight=sft_weight)
+    check_positive(beta=beta)
     chosen, rejected = mean_logps(logps)
-    # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p.
-    return -chosen - lambda_ * (chosen + rejected - log_odds(rejected))
+    if beta == 1:
+        # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p: no rounding of p near one.
+        alignment = log_odds(rejected) - rejected - chosen
+    else:
+        alignment = soft_logistic(beta * log_odds(chosen), 1) + soft_logistic(-beta * log_odds(rejected), 1)
+    return -sft_weight * chosen + lambda_ * alignment
 
 
 def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:

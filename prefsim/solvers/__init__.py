@@ -6,7 +6,9 @@ from prefsim.solvers.closed_form import RegularisedOptimum, gibbs_log_policy, op
 from prefsim.solvers.fit import FitResult, fit, gradient_descent, objective
 from prefsim.solvers.games import duality_gap, exploitability
 from prefsim.solvers.nash import NashResult, StepSizeWarning, solve_nash
-from prefsim.solvers.plackett_luce import fit_plackett_luce
+from prefsim.solvers.penalties import cross_entropy_penalty, kl_penalty
+from prefsim.solvers.pessimism import PessimisticGame
+from prefsim.solvers.plackett_luce import PlackettLuceResult, fit_plackett_luce
 from prefsim.solvers.results import ConvergenceWarning
 
 __all__ = [
@@ -14,9 +16,12 @@ __all__ = [
     "ConvergenceWarning",
     "FitResult",
     "NashResult",
+    "PessimisticGame",
+    "PlackettLuceResult",
     "RegularisedOptimum",
     "StepSizeWarning",
     "count_matrix",
+    "cross_entropy_penalty",
     "duality_gap",
     "exploitability",
     "fit",
@@ -25,6 +30,7 @@ __all__ = [
     "games",
     "gibbs_log_policy",
     "gradient_descent",
+    "kl_penalty",
     "objective",
     "optimal_policy",
     "planning",

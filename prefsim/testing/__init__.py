@@ -1,27 +1,35 @@
 """Public hypothesis strategies: worlds, policies and data for property tests of your own."""
 
-from prefsim.testing.bandits import (
-    alphas,
-    bandits,
-    bandits_with_reference,
-    betas,
-    divergences,
-    flip_rates,
-    margins,
-    pair_logps,
-    policies,
-    tables,
-)
+from prefsim.testing.bandits import alphas, bandits, bandits_with_reference, betas, divergences, flip_rates, margins, pair_logps, policies, tables
+from prefsim.testing.data import count_matrices, ranking_tables, rewards, separable_counts, user_populations
+from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
+from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps
 
 __all__ = [
+    "SegmentProcess",
     "alphas",
     "bandits",
     "bandits_with_reference",
     "betas",
+    "count_matrices",
+    "cyclic_games",
+    "degenerate_games",
     "divergences",
     "flip_rates",
+    "games_with_reference",
     "margins",
     "pair_logps",
     "policies",
+    "potentials",
+    "preference_games",
+    "ranking_tables",
+    "references",
+    "rewards",
+    "segment_pairs",
+    "segment_processes",
+    "separable_counts",
     "tables",
+    "token_pair_logps",
+    "transitive_games",
+    "user_populations",
 ]

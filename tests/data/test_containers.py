@@ -38,8 +38,8 @@ def test_objective_of_soft_labels_is_the_expectation_over_hard_ones():
     loss = functools.partial(losses.dpo, beta=0.3)
     a = POLICY.log_probs - REFERENCE.log_probs
     by_hand = 0.0
-    for x, w, l, p, weight in zip(data.prompt, data.chosen, data.rejected, data.prob, data.weight, strict=True):
-        z = 0.3 * (a[x, w] - a[x, l])
+    for x, w, lost, p, weight in zip(data.prompt, data.chosen, data.rejected, data.prob, data.weight, strict=True):
+        z = 0.3 * (a[x, w] - a[x, lost])
         by_hand += weight * (p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z))
     np.testing.assert_allclose(objective(POLICY, loss, data, reference=REFERENCE), by_hand, rtol=1e-13)
 

@@ -80,14 +80,14 @@ def test_bad_files(text, message, tmp_path):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(ValueError, match="missing.jsonl: cannot be read"):
+    with pytest.raises(ValueError, match=r"missing\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "missing.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b'{"prompt": "\xff\xfe"}\n')
     with pytest.raises(ValueError, match="expected UTF-8 text"):
         read_jsonl(tmp_path / "bytes.jsonl")
     whole = gzip.compress((GOOD * 2000).encode(), mtime=0)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cut.jsonl.gz: cannot be read after line"):
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: cannot be read after line"):
         read_jsonl(tmp_path / "cut.jsonl.gz")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from paper_repros import f_dpo
+from paper_repros._divergence_experiments import PENALTIES, frontier_study
 from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
@@ -65,9 +66,9 @@ def test_which_of_two_penalties_keeps_more_entropy_depends_on_the_bandit():
     from prefsim.analysis.frontier import optimal_frontier
 
     def difference(seed: int) -> float:
-        world, log_reference = f_dpo._study(50, seed)
+        world, log_reference = frontier_study(50, seed)
         forward, reverse = (
-            float(optimal_frontier(world, log_reference, f_dpo.PENALTIES, divergence=name).at_reward(1.0, "entropy"))
+            float(optimal_frontier(world, log_reference, PENALTIES, divergence=name).at_reward(1.0, "entropy"))
             for name in ("forward_kl", "reverse_kl")
         )
         return forward - reverse
@@ -76,6 +77,7 @@ def test_which_of_two_penalties_keeps_more_entropy_depends_on_the_bandit():
     assert difference(5) > 0.05
 
 
+@pytest.mark.slow
 def test_the_reproduction_passes_and_its_figure_speaks():
     found = f_dpo.reproduce(Run(quick=True, seed=0))
     assert [c.name for c in found.criteria if not c.passed] == []

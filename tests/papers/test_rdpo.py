@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paper_repros import rdpo
+from paper_repros._flip_experiments import NAMES, flip_study, linear_task
 from prefsim import losses
 from prefsim.data import Comparisons
 from prefsim.papers import Run
@@ -17,10 +18,10 @@ from prefsim.solvers import ConvergenceWarning, fit
 ONE_PAIR = TabularPolicy.uniform(1, 2)
 
 
-def fitted_margin(preference: float, flip_rate: float, beta: float = 0.5) -> float:
+def fitted_margin(preference: float, flip_rate: float, beta: float = 0.5, **options: int) -> float:
     """Return βm of rDPO on one pair that is preferred with this probability."""
     data = Comparisons([0], [0], [1], prob=preference)
-    policy = fit(ONE_PAIR, functools.partial(losses.rdpo, beta=beta, flip_rate=flip_rate), data, reference=ONE_PAIR).policy
+    policy = fit(ONE_PAIR, functools.partial(losses.rdpo, beta=beta, flip_rate=flip_rate), data, reference=ONE_PAIR, **options).policy
     return float(beta * (policy.log_probs[0, 0] - policy.log_probs[0, 1]))
 
 
@@ -34,16 +35,15 @@ def test_a_wrong_rate_ends_at_the_wrong_target(assumed, target):
 
 
 def test_a_rate_that_is_too_high_has_no_minimiser():
-    assert (0.62 - 0.4) / (1 - 2 * 0.4) == pytest.approx(1.1)
     with pytest.warns(ConvergenceWarning, match="may have no finite minimiser"):
-        fitted_margin(0.62, 0.4)
+        fitted_margin(0.62, 0.4, max_iterations=50)  # the target would be 1.1
 
 
 def test_separable_labels_have_no_minimiser_unless_the_weights_are_held():
     data = Comparisons([0], [0], [1])
     loss = functools.partial(losses.rdpo, beta=0.5, flip_rate=0.1)
     with pytest.warns(ConvergenceWarning):
-        free = fit(ONE_PAIR, loss, data, reference=ONE_PAIR)
+        free = fit(ONE_PAIR, loss, data, reference=ONE_PAIR, max_iterations=50)
     assert free.value < -1
     held = fit(ONE_PAIR, loss, data, reference=ONE_PAIR, penalty=lambda policy: 1e-2 * (policy.parameters**2).sum(-1))
     assert held.converged
@@ -56,7 +56,7 @@ def test_the_golden_depth_of_a_large_margin():
 
 
 @pytest.mark.parametrize(
-    "task", [rdpo._task(3, 0.2, 1.0, offset=0.5), rdpo._task(3, 0.2, 1.0, covered=False)], ids=["misspecified", "directions unseen"]
+    "task", [linear_task(3, 0.2, 1.0, offset=0.5), linear_task(3, 0.2, 1.0, covered=False)], ids=["misspecified", "directions unseen"]
 )
 def test_each_assumption_of_the_recovery_matters(task):
     assert rdpo._check_minimiser(task).error > 1e-3
@@ -75,8 +75,8 @@ def test_a_shift_of_one_response_changes_the_loss(case):
 
 def test_errors_of_plain_and_conservative_dpo_on_the_study():
     """On the population with ε = 0.2 only rDPO finds θ*; the others end far from it, cDPO farther."""
-    task = rdpo._study(0)._replace(flip_rate=0.2)
-    errors = {name: float(np.abs(task.fit(name, task.population(0.2)).parameters - task.weights).max()) for name in rdpo.NAMES}
+    task = flip_study(0)._replace(flip_rate=0.2)
+    errors = {name: float(np.abs(task.fit(name, task.population(0.2)).parameters - task.weights).max()) for name in NAMES}
     assert errors["rDPO"] < 1e-8
     assert 1 < errors["DPO"] < errors["cDPO"]
 
@@ -85,11 +85,12 @@ def test_the_estimator_is_wider_for_noisier_labels_by_the_stated_factor():
     """At even preferences the variance grows by exactly 1/(1 − 2ε)²."""
     from prefsim.analysis.loglinear import estimate_covariance
 
-    task = rdpo._task(0, 0.0)._replace(weights=np.zeros(3))
+    task = linear_task(0, 0.0)._replace(weights=np.zeros(3))
     clean, noisy = (estimate_covariance(task.population(), task.features, beta=0.5, flip_rate=rate) for rate in (0.0, 0.3))
     np.testing.assert_allclose(noisy, clean / 0.4**2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_reproduction_passes_and_its_table_is_what_is_drawn():
     found = rdpo.reproduce(Run(quick=True, seed=0))
     assert [c.name for c in found.criteria if not c.passed] == []
