@@ -128,7 +128,7 @@ ENVIRONMENTS = {"FrozenLake-v1": (50.0, (300, 1000)), "CliffWalking-v1": (5.0, (
 
 
 def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
-    """Return what is learned from segments recorded in the environments: scaled soft return, and true return of the most probable actions."""
+    """Return, of what recorded segments teach, the scaled soft return and the true return of the most probable actions."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for name, (unit, sizes) in ENVIRONMENTS.items():
         mdp = TabularMDP.from_gymnasium(name, discount=0.97)

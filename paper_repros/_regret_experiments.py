@@ -33,6 +33,11 @@ HUMAN_BETA = 0.242024
 Curve = dict[int, dict[str, np.ndarray]]
 
 
+def share_near_optimal(returns: np.ndarray) -> float:
+    """Return the share of scaled returns above 0.9."""
+    return float((returns > 0.9).mean())
+
+
 # --- the delivery task -------------------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +230,7 @@ def _draw_shares(axes: Axes, raters: dict[str, Curve], title: str) -> None:
             if model not in curve[sizes[0]]:
                 continue
             by = f", labels by {source}" if len(raters) > 1 else ""
-            shares = [100 * float((curve[n][model] > 0.9).mean()) for n in sizes]
+            shares = [100 * share_near_optimal(curve[n][model]) for n in sizes]
             name = f"{model}{by}" if model == EARLY else f"{model} model{by}"
             axes.plot(sizes, shares, "-o" if main else "--s", color=COLOURS[model], label=name, alpha=1.0 if main else 0.6, clip_on=False)
     _sizes_axis(axes, sorted(next(iter(raters.values()))), "comparisons to learn from")

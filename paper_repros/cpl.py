@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,7 +16,6 @@ from prefsim.losses import PairLogps, TokenPairLogps
 from prefsim.losses.segments import cpl, segment_contrast, segment_scores
 from prefsim.numerics import log_softmax, sigmoid
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
-from prefsim.policies import TabularPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return
 from prefsim.solvers.planning import policy_iteration, soft_value_iteration
 from prefsim.testing.bandits import tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,8 @@ class HumanComparisons(NamedTuple):
 def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-Control") -> HumanComparisons:
     """Read one condition of the human study.
 
-    The files are in the folder ``data/human_data`` of the GitHub repository Stephanehk/InfluencingHumanPrefs; each condition has three, such as
-    ``Privileged-Control_full_filtered_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy``. The short names
+    The files are in the folder ``data/human_data`` of the GitHub repository Stephanehk/InfluencingHumanPrefs; each condition has three,
+    such as ``Privileged-Control_full_filtered_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy``. The short names
     ``privileged_control_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy`` are understood too.
 
     Parameters
@@ -56,8 +56,8 @@ def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-C
     Raises
     ------
     ValueError
-        If a file is missing, cannot be read or is a pickle, the lengths differ, a label lies outside [0, 1], or a segment is impossible on the
-        board (see :func:`delivery_segments`).
+        If a file is missing, cannot be read or is a pickle, the lengths differ, a label lies outside [0, 1], or a segment is impossible
+        on the board (see :func:`delivery_segments`).
     """
     check_directory(Path(folder), "folder")
     arrays = {kind: _load(Path(folder), condition, kind) for kind in _KINDS}
@@ -93,22 +93,22 @@ def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
         raise ValueError(f"{found} must be a plain NumPy array, but cannot be read: {error}") from error
 
 
-def delivery_segments(pairs: object, task: DeliveryTask | None = None) -> Segments:
+def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
     """Return segments given as starts and moves, replayed on the board, without labels (``prob`` ½).
 
     Parameters
     ----------
     pairs
-        Integers ``(n, 2, 4, 2)``: of each segment the start (row, column) and three moves such as (−1, 0); (0, 0) is padding after the end of
-        the episode. A move against the edge or a house stays.
+        Integers ``(n, 2, 4, 2)``: of each segment the start (row, column) and three moves such as (−1, 0); (0, 0) is padding after the
+        end of the episode. A move against the edge or a house stays.
     task
         The board; that of the human study unless given.
 
     Raises
     ------
     ValueError
-        If the shape is wrong, a segment starts off the board or where the episode is over, a move is none of the four, or padding and end of
-        the episode do not go together.
+        If the shape is wrong, a segment starts off the board or where the episode is over, a move is none of the four, or padding and
+        end of the episode do not go together.
     """
     rows = as_index_array(pairs, "segment_pairs", low=-1)
     check_shape(rows, "segment_pairs", (2, STEPS + 1, 2))
@@ -137,7 +137,7 @@ def delivery_segments(pairs: object, task: DeliveryTask | None = None) -> Segmen
     return Segments(np.stack(states, axis=-1), np.stack(actions, axis=-1), 0.5, None, np.stack(mask, axis=-1))
 
 
-def _refuse(bad: np.ndarray, found: np.ndarray, rule: str, step: int = 0) -> None:
+def _refuse(bad: Any, found: np.ndarray, rule: str, step: int = 0) -> None:
     if bad.any():
         pair, which = (int(i) for i in np.argwhere(bad)[0])
         row = f"{'start' if step == 0 else f'move {step}'} {tuple(found[pair, which].tolist())}"

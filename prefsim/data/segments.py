@@ -118,8 +118,8 @@ class Segments:
         length
             Steps T, >= 1.
         scores
-            What each step is worth to the rater, ``(S, A)`` or ``(S, A, S)``: rewards for the partial-return model, optimal advantages for the
-            regret model. The first segment is preferred with the logistic probability of the difference in summed scores.
+            What each step is worth to the rater, ``(S, A)`` or ``(S, A, S)``: rewards for the partial-return model, optimal advantages
+            for the regret model. The first segment is preferred with the logistic probability of the difference in summed scores.
         rater
             In place of ``scores``: a function of the (unlabelled) segments that returns P(first ≻ second), ``(n,)``.
         discount

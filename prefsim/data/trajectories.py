@@ -165,13 +165,15 @@ def record_trajectories(
 
     check_integer(low=1, length=length)
     check_integer(low=0, n=n)
-    env = gymnasium.make(environment) if isinstance(environment, str) else environment
+    env: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
+    sizes = []
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gymnasium.spaces.Discrete) or space.start != 0:
             raise ValueError(f"the {name} space must be Discrete and count from 0, got {space}")
+        sizes.append(int(space.n))
     rng = random_generator(seed)
-    n_states = int(env.observation_space.n)
-    cumulative = np.cumsum(_action_probs(policy, n_states, int(env.action_space.n)), axis=-1)
+    n_states, n_actions = sizes
+    cumulative = np.cumsum(_action_probs(policy, n_states, n_actions), axis=-1)
     here, over = env.reset(seed=int(rng.integers(2**31)))[0], False
     placed = None
     if start is not None:

@@ -125,9 +125,10 @@ def _example(kind: type, rows: int = ROWS) -> Any:
         return UnpairedLogps(logps(rows), logps(rows), np.arange(rows) % 2 == 0, np.full(rows, 3.0))
     if kind is ListLogps:
         return ListLogps(logps(rows, 4), logps(rows, 4), rng.standard_normal((rows, 4)))
-    parts = [logps(rows, 3) / 3 for _ in range(4)]
-    extras = [0.2 * rng.random((rows, 3)) for _ in range(2)] + [-1 - rng.random((rows, 3)) for _ in range(2)]
-    return TokenPairLogps(*parts, np.ones((rows, 3), bool), np.ones((rows, 3), bool), *extras)
+    parts = {name: logps(rows, 3) / 3 for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")}
+    parts |= {name: np.ones((rows, 3), bool) for name in ("chosen_mask", "rejected_mask")}
+    parts |= {name: 0.2 * rng.random((rows, 3)) for name in ("chosen_kl", "rejected_kl")}
+    return TokenPairLogps(**parts, **{name: -1 - rng.random((rows, 3)) for name in ("chosen_collision", "rejected_collision")})
 
 
 def _at_margins(loss: Loss, margins: np.ndarray, *, reverse: bool = False) -> np.ndarray:

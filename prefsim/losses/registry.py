@@ -27,7 +27,7 @@ def container_of(loss: Callable[..., Any]) -> type:
     while isinstance(function, functools.partial):
         function = function.func
     parameters = list(inspect.signature(function).parameters)
-    annotation = typing.get_type_hints(function).get(parameters[0]) if parameters else None
+    annotation: Any = typing.get_type_hints(function).get(parameters[0]) if parameters else None
     if annotation not in CONTAINERS:
         names = ", ".join(c.__name__ for c in CONTAINERS)
         found = getattr(function, "__name__", repr(function))
@@ -39,7 +39,7 @@ def loss_functions() -> dict[str, Callable[..., Any]]:
     """Return every public loss of :mod:`prefsim.losses` by name: the public functions of a container with keyword-only options."""
     from prefsim import losses
 
-    found = {}
+    found: dict[str, Callable[..., Any]] = {}
     for name in losses.__all__:
         function = getattr(losses, name)
         if not inspect.isfunction(function) or name in _HELPERS:

@@ -65,11 +65,12 @@ class TokenTreePolicy(InMemoryPolicy):
         table = as_float_array(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
         check_probabilities(table, "probs")
-        mass = np.zeros((table.shape[0], tree.n_nodes * tree.vocabulary_size))
         rows, columns = np.nonzero(tree.mask)
-        flat = tree.nodes[rows, columns] * tree.vocabulary_size + tree.sequences[rows, columns]
-        np.add.at(mass, (slice(None), flat), table[:, rows])
-        mass = mass.reshape(table.shape[0], tree.n_nodes, tree.vocabulary_size)
+        cells = tree.nodes[rows, columns] * tree.vocabulary_size + tree.sequences[rows, columns]
+        flat = np.arange(table.shape[0])[:, None] * tree.n_nodes * tree.vocabulary_size + cells
+        size = table.shape[0] * tree.n_nodes * tree.vocabulary_size
+        counted = np.bincount(flat.ravel(), weights=table[:, rows].ravel(), minlength=size)
+        mass = counted.reshape(table.shape[0], tree.n_nodes, tree.vocabulary_size)
         mass = np.where(mass.sum(axis=-1, keepdims=True) > 0, mass, 1.0)
         with np.errstate(divide="ignore"):
             return cls(tree, asarray(np.log(mass)))

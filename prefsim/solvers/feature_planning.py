@@ -32,8 +32,8 @@ class FeatureOptimum(NamedTuple):
     policy
         Integers ``(*more, S)``. Among equally good actions the one of the given policy is kept.
     state, state_action
-        ``(*more, S, d)`` and ``(*more, S, A, d)``. Times the weights these are optimal values and action values; they are also a (sub)gradient
-        of those values in the weights.
+        ``(*more, S, d)`` and ``(*more, S, A, d)``. Times the weights these are optimal values and action values; they are also a
+        (sub)gradient of those values in the weights.
     improvements
         Rounds of policy improvement.
     """
@@ -81,7 +81,10 @@ class FeatureProcess:
         self._ended = np.broadcast_to(terminal, (*self.batch, self.shape[0])).reshape(-1, self.shape[0])
 
     def solve(self, weights: Any, policy: np.ndarray | None = None) -> FeatureOptimum:
-        """Return optimal policies for weights ``(*more, *batch, d)``, improved from ``policy`` ``(*more, *batch, S)`` (action 0 unless given)."""
+        """Return optimal policies for weights ``(*more, *batch, d)``.
+
+        They are improved from ``policy``, integers ``(*more, *batch, S)``, or from action 0 in every state.
+        """
         weights = as_float_array(weights, "weights", min_ndim=1)
         states, actions, d = self.shape
         check_shape(weights, "weights", (*self.batch, d))
@@ -132,6 +135,7 @@ class FeatureProcess:
         if self._successor is not None:
             offset = np.arange(value.shape[0])[:, None, None] * states
             return value.reshape(-1, value.shape[-1])[self._of(self._successor, member) + offset]
+        assert self._moves is not None
         moves = self._of(self._moves.reshape(-1, states * actions, states), member)
         return np.matmul(moves, value).reshape(-1, states, actions, value.shape[-1])
 
@@ -141,6 +145,7 @@ class FeatureProcess:
         if self._moves is not None:
             moves = np.take_along_axis(self._of(self._moves, member), policy[:, :, None, None], axis=2)[:, :, 0]
             return np.linalg.solve(np.eye(states) - self.discount * moves, paid)
+        assert self._successor is not None
         successor = _pick(np.broadcast_to(self._of(self._successor, member), (problems, *self._successor.shape[1:])), policy)
         jump = (successor + np.arange(problems)[:, None] * states).reshape(-1)
         ended = self._of(self._ended, member)

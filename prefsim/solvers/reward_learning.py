@@ -1,8 +1,8 @@
 """Rewards from compared segments: linear in features, under the partial-return and the regret model of preference.
 
 The partial-return model is a logistic regression. Under the regret model the regressors are advantages of features, which follow the
-optimal policy of the current weights: every step solves the decision process again (from the policies of the step before), for all problems of
-a batch and all starts at once.
+optimal policy of the current weights: every step solves the decision process again (from the policies of the step before), for all
+problems of a batch and all starts at once.
 """
 
 from __future__ import annotations

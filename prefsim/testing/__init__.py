@@ -1,6 +1,17 @@
 """Public hypothesis strategies: worlds, policies and data for property tests of your own."""
 
-from prefsim.testing.bandits import alphas, bandits, bandits_with_reference, betas, divergences, flip_rates, margins, pair_logps, policies, tables
+from prefsim.testing.bandits import (
+    alphas,
+    bandits,
+    bandits_with_reference,
+    betas,
+    divergences,
+    flip_rates,
+    margins,
+    pair_logps,
+    policies,
+    tables,
+)
 from prefsim.testing.data import count_matrices, ranking_tables, rewards, separable_counts, user_populations
 from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
 from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps

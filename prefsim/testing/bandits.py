@@ -15,6 +15,8 @@ Examples
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 
+@functools.lru_cache(maxsize=1024)  # building a strategy costs more than drawing from it
 def tables(shape: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]], *, low: float, high: float) -> st.SearchStrategy[np.ndarray]:
     """Float64 arrays of ``shape`` (or of shapes from a strategy) with entries in ``[low, high]``."""
     return hnp.arrays(np.float64, shape, elements=st.floats(low, high, allow_subnormal=False), fill=st.nothing())
@@ -92,17 +95,19 @@ def bandits(
     contexts = st.integers(1, max_contexts) if n_contexts is None else st.just(n_contexts)
     responses = st.integers(2, max_responses) if n_responses is None else st.just(n_responses)
 
-    def of_shape(shape: tuple[int, int]) -> st.SearchStrategy[ContextualBandit]:
-        weights = tables((shape[0],), low=0.1, high=1.0)
-        return st.builds(
-            lambda reward, weight: ContextualBandit(reward=reward, context_probs=weight / weight.sum()),
-            tables(shape, low=-scale, high=scale),
-            weights,
-        )
-
-    return st.tuples(contexts, responses).flatmap(of_shape)
+    return st.tuples(contexts, responses).flatmap(functools.partial(_bandits_of_shape, scale=scale))
 
 
+@functools.lru_cache(maxsize=256)
+def _bandits_of_shape(shape: tuple[int, int], *, scale: float) -> st.SearchStrategy[ContextualBandit]:
+    def build(parts: tuple[np.ndarray, np.ndarray]) -> ContextualBandit:
+        reward, weight = parts
+        return ContextualBandit(reward=reward, context_probs=weight / weight.sum())
+
+    return st.tuples(tables(shape, low=-scale, high=scale), tables((shape[0],), low=0.1, high=1.0)).map(build)
+
+
+@functools.lru_cache(maxsize=256)
 def policies(n_contexts: int, n_responses: int, *, spread: float = 2.0) -> st.SearchStrategy[TabularPolicy]:
     """Tabular policies with full support: logits in ``[-spread, spread]``, so no ratio of probabilities exceeds ``exp(2 spread)``."""
     return tables((n_contexts, n_responses), low=-spread, high=spread).map(TabularPolicy.from_logits)

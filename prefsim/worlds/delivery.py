@@ -1,7 +1,7 @@
 """The delivery task: a grid with roads, mud, coins, roadblocks, sheep and one goal, whose reward is linear in six features.
 
-The task in which people's preferences over trajectory segments were collected (Knox et al. 2022, arXiv:2206.02231), and random boards of its
-kind.
+The task in which people's preferences over trajectory segments were collected (Knox et al. 2022, arXiv:2206.02231), and random boards of
+its kind.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ CELLS = {
     "s": ("sheep",),
     "h": (),
 }
-"""Features counted on entering a cell: road, coin, roadblock, mud, coin in mud, goal and sheep (both end the episode), house (cannot be entered)."""
+"""Features counted on entering a cell: road, coin, roadblock, mud, coin in mud, goal, sheep, house.
+
+Goal and sheep end the episode; a house cannot be entered.
+"""
 
 LETTERS = tuple(CELLS)
 _ENTERED = np.array([[name in features for name in DELIVERY_FEATURES] for features in CELLS.values()], dtype=np.float64)
@@ -130,8 +133,9 @@ def _task(cells: np.ndarray, weights: Any, discount: float) -> DeliveryTask:
 def random_delivery_task(rows: int, columns: int, *, seed: Seed, discount: float = 0.999) -> DeliveryTask:
     """Draw a board with one goal and random shares of sheep, roadblocks, coins and mud, and random weights.
 
-    The shares (sheep 0, 10 or 30 %, roadblocks 0, 10 or 50 %, coins 0, 10 or 20 %) and the weights are those of the authors' release, except
-    that mud covers 0 or 20 % of the remaining cells, and that a weight of 0 for the goal is left out.
+    Shares are sheep 0, 10 or 30 %, roadblocks 0, 10 or 50 %, coins 0, 10 or 20 %, mud 0 or 20 %; weights are gas −1, goal 1 to 50, sheep
+    −100 to −5, coin 1, roadblock −10 to −2, mud −3 to −1. The authors' release draws in the same way, but leaves out mud and also has
+    boards with 80 % of roadblocks and goals worth nothing.
 
     References
     ----------

@@ -15,7 +15,7 @@ CYCLE = np.array([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]])
 @pytest.mark.parametrize(
     ("preference", "message"),
     [
-        ([[0.5, 0.8], [0.3, 0.5]], r"P \+ Pᵀ = 1 within 1e-09, got .* 1.1 at index \(0, 1\)"),
+        ([[0.5, 0.8], [0.3, 0.5]], r"P \+ Pᵀ = 1 within 1e-09, got .*1.1.* at index \(0, 1\)"),
         ([[0.5 + 1e-8, 0.8], [0.2, 0.5]], r"P \+ Pᵀ = 1"),
         ([[0.5, 1.2], [-0.2, 0.5]], r"preference must lie in \[0, 1\], got 1.2"),
         ([[0.5, np.nan], [0.5, 0.5]], "preference must be finite, got nan"),
