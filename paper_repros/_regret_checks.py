@@ -209,7 +209,7 @@ def check_nonnegative(case: Judged) -> Verdict:
     mdp, found = case.process.mdp, enumerate_trajectories(*case.process)
     plan = policy_iteration(mdp)
     advantage = plan.advantage if case.optimal else plan.advantage - plan.advantage.mean(axis=-1, keepdims=True)
-    regret = raters.segment_regret(_along(found, advantage), found.mask, discount=mdp.discount)
+    regret = raters.segment_regret(_along(found, advantage), found.mask)
     scale = 1 + float(np.abs(plan.value).max())
     shortfall = np.where(found.mask, -_along(found, plan.advantage), 0.0).max(axis=-1)
     # Rewards a hair apart are neither equal nor different in floating point: only clear contradictions count.

@@ -6,7 +6,6 @@ The chosen response is classified by its own log-odds, not against the rejected 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +13,26 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from paper_repros._asft_paths import (
+    ALIGNMENT,
+    ASFT,
+    DPO,
+    METHODS,
+    ORPO,
+    SHARED,
+    STRONG,
+    TABULAR,
+    from_odds,
+    pair,
+    prob_gradients,
+    ratio_field,
+    trajectory,
+)
 from prefsim import losses
-from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
-from prefsim.policies import LogLinearPolicy, TabularPolicy
-from prefsim.solvers import fit, gradient_descent
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import fit
 from prefsim.testing import betas, margins, tables
 
 PAPER = Paper(
@@ -28,31 +41,12 @@ PAPER = Paper(
     arxiv="2409.10571",
     year=2024,
     family="direct",
-    summary="Classify each response by its own log-odds instead of by a margin: the rejected response never falls faster than the chosen one rises.",
+    summary="Classify each response by its own log-odds, not by a margin, so that the chosen one is always pulled harder.",
     implements=("prefsim.losses.asft", "prefsim.losses.orpo"),
 )
 
-Loss = Callable[[losses.PairLogps], Any]
-ALIGNMENT: Loss = functools.partial(losses.asft, lambda_=1.0, sft_weight=0.0)
 _PROB = st.floats(1e-6, 1 - 1e-6)
 _WEIGHTS = st.floats(0.01, 3.0)
-
-
-def pair(p_w: Any, p_l: Any, ref_w: Any = 1.0, ref_l: Any = 1.0) -> losses.PairLogps:
-    """Return one-token pairs with these probabilities, each ``(n,)``."""
-    logs = np.broadcast_arrays(*(np.log(np.atleast_1d(p)) for p in (p_w, p_l, ref_w, ref_l)))
-    return losses.PairLogps(*logs, np.ones(logs[0].shape), np.ones(logs[0].shape))
-
-
-def prob_gradients(loss: Loss, logps: losses.PairLogps) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gradient of ``loss`` in the (mean-token) probabilities of both responses by automatic differentiation, each ``(n,)``."""
-    import torch
-
-    moved = losses.PairLogps(*(None if x is None else torch.tensor(x) for x in logps))
-    p_w = torch.exp(moved.chosen / moved.chosen_length).requires_grad_()
-    p_l = torch.exp(moved.rejected / moved.rejected_length).requires_grad_()
-    sums = moved._replace(chosen=torch.log(p_w) * moved.chosen_length, rejected=torch.log(p_l) * moved.rejected_length)
-    return tuple(to_numpy(g) for g in torch.autograd.grad(loss(sums).sum(), (p_w, p_l)))  # type: ignore[return-value]
 
 
 def _relative(found: Any, expected: Any) -> float:
@@ -71,7 +65,7 @@ def absolute_likelihood(instance: tuple[float, float, float, float, float]) -> V
 
 def above_orpo(odds: np.ndarray) -> Verdict:
     f_w, f_l = odds
-    logps = losses.PairLogps(*(np.atleast_1d(-np.logaddexp(0, -f)) for f in odds), np.zeros(1), np.zeros(1), np.ones(1), np.ones(1))
+    logps = from_odds(odds[:1], odds[1:])
     odds_ratio_term = losses.orpo(logps, lambda_=1.0) + logps.chosen
     gap = float((ALIGNMENT(logps) - odds_ratio_term)[0])
     formula = np.log1p((np.exp(-f_w) + np.exp(f_l)) / (1 + np.exp(f_l - f_w)))
@@ -93,7 +87,8 @@ def gradients(instance: tuple[np.ndarray, float, float, float]) -> Verdict:
 
 def gradient_ratio(logps: losses.PairLogps) -> Verdict:
     down, up = (np.abs(g)[0] for g in prob_gradients(ALIGNMENT, logps)[::-1])
-    p_w, p_l = np.exp(logps.chosen / logps.chosen_length)[0], np.exp(logps.rejected / logps.rejected_length)[0]  # type: ignore[operator]
+    length = np.asarray(logps.chosen_length)
+    p_w, p_l = np.exp(logps.chosen / length)[0], np.exp(logps.rejected / length)[0]
     above_one = max(0.0, down / up - 1)
     dpo = prob_gradients(functools.partial(losses.dpo, beta=0.1), logps._replace(chosen_length=np.ones(1), rejected_length=np.ones(1)))
     dpo_ratio, whole = np.abs(dpo[1] / dpo[0])[0], np.exp(logps.chosen - logps.rejected)[0]
@@ -110,27 +105,6 @@ def _sequences(tokens: int) -> st.SearchStrategy[losses.PairLogps]:
         return losses.PairLogps(logp[:1], logp[1:2], np.zeros(1), np.zeros(1), length, length)
 
     return tables((3,), low=-4.0, high=4.0).map(of)
-
-
-METHODS: dict[str, Loss] = {
-    "DPO, β = 0.1": functools.partial(losses.dpo, beta=0.1),
-    "ORPO, λ = 0.1": functools.partial(losses.orpo, lambda_=0.1),
-    "ASFT, λ = 0.1": functools.partial(losses.asft, lambda_=0.1),
-    "ASFT, λ = 1": functools.partial(losses.asft, lambda_=1.0),
-}
-DPO, ORPO, ASFT, STRONG = METHODS
-ONE_PAIR = Comparisons([0], [0], [1])
-SHARED = np.asarray([[1.0], [1.5], [-1.0]])
-TABULAR = np.eye(3)
-
-
-def trajectory(features: np.ndarray, method: str, steps: int) -> np.ndarray:
-    """Return π of (chosen, rejected, other) along gradient descent with step 0.1 from the uniform policy, ``(steps + 1, 3)``."""
-    policy = LogLinearPolicy.from_features(features[None])
-    _, path = gradient_descent(
-        policy, METHODS[method], ONE_PAIR, reference=policy, step=0.1, iterations=steps, record=lambda p: to_numpy(p.probs[0])
-    )
-    return np.asarray(path)
 
 
 def shared_features(features: np.ndarray) -> Verdict:
@@ -183,9 +157,8 @@ def _frequencies() -> st.SearchStrategy[Frequencies]:
 
 def limits(instance: tuple[np.ndarray, float]) -> Verdict:
     odds, weight = instance
-    half = odds.size // 2
-    f_w, f_l, ones = odds[:half], odds[half:], np.ones(half)
-    logps = losses.PairLogps(-np.logaddexp(0, -f_w), -np.logaddexp(0, -f_l), 0 * ones, 0 * ones, ones, ones)
+    f_w, f_l = np.split(odds, 2)
+    logps = from_odds(f_w, f_l)
     sft = _relative(losses.asft(logps, lambda_=0.0), losses.sft(logps))
     classifier = weight * losses.bco_pair(logps._replace(chosen=f_w, rejected=f_l), beta=1.0)
     return Verdict(max(sft, _relative(losses.asft(logps, lambda_=weight, sft_weight=0.0), classifier)))
@@ -246,14 +219,6 @@ CLAIMS = (
 ENDS = ((DPO, 100, 0.2834), (ORPO, -1, 0.3765), (ASFT, -1, 0.3769), (STRONG, -1, 0.3628))
 
 
-def ratio_field(loss: Loss, size: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Return the grid of probabilities ``(size,)`` and |∂/∂p_l| / |∂/∂p_w| over (p_l, p_w), ``(size, size)``."""
-    grid = (np.arange(size) + 0.5) / size
-    p_l, p_w = (part.ravel() for part in np.meshgrid(grid, grid, indexing="ij"))
-    on_w, on_l = prob_gradients(loss, pair(p_w, p_l))
-    return grid, np.abs(on_l / on_w).reshape(size, size)
-
-
 def reproduce(run: Run) -> Reproduction:
     """Follow DPO, ORPO and ASFT on one pair, with shared features and with a table, and compare their gradient fields."""
     from matplotlib.figure import Figure
@@ -264,18 +229,16 @@ def reproduce(run: Run) -> Reproduction:
         (space, m): trajectory(SHARED if space == "shared" else TABULAR, m, long if m == DPO else short)
         for space, m in run.progress(wanted, "trajectories")
     }
-    criteria = [
-        Criterion(f"shared feature, {m}: π(w) {'after 100 steps' if step == 100 else 'at the end'}", f"{expected:.4f} ± 1e-4", round(value, 5),
-                  abs(value - expected) <= 1e-4)
-        for m, step, expected in ENDS
-        for value in [float(paths["shared", m][step, 0])]
-    ]  # fmt: skip
-    if not run.quick:
-        ends = [float(x) for x in paths["shared", DPO][-1, :2]]
-        near = bool(np.allclose(ends, [8.3e-5, 8e-6], rtol=0.02))
+    criteria = []
+    for m, step, expected in ENDS:
+        value, when = float(paths["shared", m][step, 0]), f"after {step} steps" if step > 0 else "at the end"
         criteria.append(
-            Criterion("shared feature, DPO after 2000 steps: π(w), π(l)", "8.3e-5, 8e-6", f"{ends[0]:.2e}, {ends[1]:.2e}", near)
+            Criterion(f"shared feature, {m}: π(w) {when}", f"{expected} ± 1e-4", round(value, 5), abs(value - expected) <= 1e-4)
         )
+    if not run.quick:
+        ends = paths["shared", DPO][-1, :2]
+        near = bool(np.allclose(ends, [8.3e-5, 8e-6], rtol=0.02))
+        criteria.append(Criterion("shared feature, DPO, 2000 steps: π(w), π(l)", "8.3e-5, 8e-6", f"{ends[0]:.2e}, {ends[1]:.2e}", near))
     for m in METHODS:
         chosen = paths["shared", m][:, 0]
         ok = bool(chosen[-1] < chosen[0]) if m == DPO else bool(chosen.min() >= chosen[0])
@@ -283,23 +246,16 @@ def reproduce(run: Run) -> Reproduction:
         criteria.append(Criterion(f"shared feature, {m}: π(w)", said, f"least {chosen.min():.4f}, start {chosen[0]:.4f}", ok))
     rises = float(paths["table", DPO][-1, 0] - paths["table", DPO][0, 0])
     criteria.append(Criterion("table, DPO: π(w)", "rises", f"{rises:+.4f}", rises > 0))
-    fields = {"DPO, β = 0.1": ratio_field(METHODS[DPO]), "ASFT alignment term": ratio_field(ALIGNMENT)}
-    grid, asft_field = fields["ASFT alignment term"]
-    p_l, p_w = np.meshgrid(grid, grid, indexing="ij")
-    off = np.abs(p_w + p_l - 1) > 1e-9
-    right = bool(((asft_field < 1) == (p_w + p_l < 1))[off].all())
-    criteria.append(Criterion("ASFT gradient ratio < 1", "exactly where p_w + p_l < 1", f"{off.sum()} points", right))
-    off = np.abs(p_w - p_l) > 1e-9
-    right = bool(((fields["DPO, β = 0.1"][1] > 1) == (p_w > p_l))[off].all())
-    criteria.append(Criterion("DPO gradient ratio > 1", "exactly where p_w > p_l", f"{off.sum()} points", right))
+    fields = {"DPO": ratio_field(METHODS[DPO]), "ASFT alignment": ratio_field(ALIGNMENT)}
+    p_l, p_w = np.meshgrid(fields["DPO"][0], fields["DPO"][0], indexing="ij")
+    for name, excess, said in (("DPO", p_w - p_l, "p_w > p_l"), ("ASFT alignment", p_w + p_l - 1, "p_w + p_l > 1")):
+        off = np.abs(excess) > 1e-9
+        right = bool(((fields[name][1] > 1) == (excess > 0))[off].all())
+        criteria.append(Criterion(f"{name}: gradient ratio > 1", f"exactly where {said}", f"{off.sum()} points", right))
     table: list[dict[str, str | float | int]] = [
-        {
-            "policy": space,
-            "method": m,
-            "steps": len(path) - 1,
-            **{f"π({y})": round(float(v), 6) for y, v in zip("wlo", path[-1], strict=True)},
-        }
+        {"policy": space, "method": m, "steps": len(path) - 1, "π(w)": round(w, 6), "π(l)": round(lose, 6), "π(other)": round(o, 6)}
         for (space, m), path in paths.items()
+        for w, lose, o in [map(float, path[-1])]
     ]
     figure = Figure(figsize=(15, 7), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -315,10 +271,8 @@ def reproduce(run: Run) -> Reproduction:
     for axis, (name, (grid, values)) in zip(axes[:, 3], fields.items(), strict=True):
         shown = axis.contourf(grid, grid, np.log10(values), levels=levels, cmap="RdBu_r", extend="both")
         axis.contour(grid, grid, np.log10(values), levels=[0.0], colors="k", linewidths=2)
-        axis.set(title=f"{name}: push down / pull up", xlabel="p(chosen)", ylabel="p(rejected)", aspect="equal")
+        axis.set(title=f"{name}: push / pull (black: equal)", xlabel="p(chosen)", ylabel="p(rejected)", aspect="equal")
         bar = figure.colorbar(shown, ax=axis, label="|∂L/∂p_l| / |∂L/∂p_w|")
         bar.set_ticks(list(levels), labels=["0.1", "0.2", "0.5", "1", "2", "5", "10"])
-    figure.suptitle(
-        "With a shared feature DPO loses both responses; ASFT and ORPO keep the chosen one, and lift the rejected one with it (black: ratio 1)"
-    )
+    figure.suptitle("With a shared feature DPO loses both responses; ASFT and ORPO keep the chosen one and lift the rejected one with it")
     return Reproduction(figure, table, tuple(criteria))

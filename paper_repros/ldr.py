@@ -306,9 +306,16 @@ def _figure(studies: list[Study]) -> Any:
     for axis, study in zip(axes[1:-1], curves, strict=True):
         for rule in study.trained:
             mean = study.by_rate(study.trained[rule].accuracy).mean(-1)
-            axis.plot(study.rates, mean, marker="o", ms=4, color=COLOURS[rule], label=rule)
+            dashes = "-" if RULES[rule].lambda_0 is None else "--"
+            axis.plot(study.rates, mean, dashes, marker="o", ms=4, color=COLOURS[rule], label=rule)
+        classes = study.problem.n_classes
+        axis.axvline(1 - 1 / classes, color="0.7", lw=1, ls=":")
+        axis.text(1 - 1 / classes, 0.99, "labels say nothing ", color="0.5", fontsize=8, ha="right", va="top")
         axis.set(
-            xlabel="share of training labels flipped", ylabel="accuracy on clean test data", title=study.name.capitalize(), ylim=(0, 1)
+            xlabel="share of training labels flipped",
+            ylabel="accuracy on clean test data",
+            title=study.name[0].upper() + study.name[1:],
+            ylim=(0, 1),
         )
         axis.legend(frameon=False, fontsize=8, loc="lower left")
     rule = "ALDR-KL, λ₀ = 1"
@@ -318,7 +325,7 @@ def _figure(studies: list[Study]) -> Any:
     bins = np.linspace(value.min(), value.max(), 40)
     for mask, name, colour in ((~flipped, "clean", "C0"), (flipped, "flipped", "C3")):
         axes[-1].hist(value[mask], bins=bins, density=True, alpha=0.55, color=colour, label=f"{name} labels, mean {value[mask].mean():.3f}")
-    axes[-1].set(xlabel="temperature λ of an example", ylabel="density", title=f"{rule}: flipped labels get a higher λ")
+    axes[-1].set(xlabel="temperature λ of an example", ylabel="density", title=f"{rule}: λ at the end of training")
     axes[-1].legend(frameon=False, fontsize=8)
-    figure.suptitle("Towards the symmetric end of the family, flipped labels hurt less; the adaptive loss finds the suspects by itself")
+    figure.suptitle("Losses near the symmetric end of the family (large λ) resist flipped labels and lose nothing on clean ones")
     return figure

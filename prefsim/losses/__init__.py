@@ -12,7 +12,7 @@ from prefsim.losses.margins import chipo, discopop, dpop, exo_pair, odpo, rdpo_l
 from prefsim.losses.nash import nash_md_pg
 from prefsim.losses.pairwise import dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic
 from prefsim.losses.pointwise import apo_down, apo_zero, bco, bco_pair, cal_dpo, nca_pair, npo, simnpo, sppo, sppo_hard
-from prefsim.losses.reference_free import asft, cpo, orpo, rrhf, simpo, slic
+from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reward import bradley_terry
 from prefsim.losses.segments import cpl, cpl_ranked, regret_preference_loss
@@ -53,6 +53,7 @@ __all__ = [
     "exo_pair",
     "exo_rw",
     "f_dpo",
+    "gradient_ascent",
     "hinge",
     "infonca",
     "ipo",

@@ -104,21 +104,22 @@ def _best_temperature(rows: Array, lambda_0: float, alpha: float, *, steps: int 
     """Return the maximising temperature of every row of ``(n, K)``."""
     xp = array_namespace(rows)
     tolerance = 64 * float(xp.finfo(rows.dtype).eps) * lambda_0
-    high = xp.full_like(rows[:, 0], lambda_0)
-    low = xp.full_like(high, max(0.0, lambda_0 * (1 - math.log(rows.shape[-1]) / alpha)))
+    top = xp.full_like(rows[:, 0], lambda_0)
+    ends = xp.stack([max(0.0, 1 - math.log(rows.shape[-1]) / alpha) * top, top], axis=-1)
     for _ in range(steps):
-        low, high = _next_temperature(rows, low, lambda_0, alpha), _next_temperature(rows, high, lambda_0, alpha)
-        open_ = to_numpy(high - low > tolerance)
+        ends = _next_temperature(rows[:, None, :], ends, lambda_0, alpha)
+        open_ = to_numpy(ends[:, 1] - ends[:, 0] > tolerance)
         if not open_.any():
-            return 0.5 * (low + high)
-    best = 0.5 * (low + high)
+            break
+    best = 0.5 * (ends[:, 0] + ends[:, 1])
     (places,) = np.nonzero(open_)
+    if places.size == 0:
+        return best
     block = max(1, GRID_ELEMENTS // (GRID * rows.shape[-1]))
     parts = []
     for start in range(0, len(places), block):  # blocks bound the memory; one block is the usual case
         some = like(places[start : start + block], rows, integer=True)
-        few, below, above = (xp.take(part, some, axis=0) for part in (rows, low, high))
-        parts.append(_search(few, below, above, lambda_0, alpha))
+        parts.append(_search(xp.take(rows, some, axis=0), xp.take(ends, some, axis=0), lambda_0, alpha))
     return scattered(best, places, xp.concat(parts, axis=0))
 
 
@@ -132,38 +133,36 @@ def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
     return xp.where(index < 0, base, taken)
 
 
-def _search(rows: Array, low: Array, high: Array, lambda_0: float, alpha: float) -> Array:
-    """Return the global maximiser in ``[low, high]``: the two highest of the stationary maxima that a geometric grid separates."""
+def _search(rows: Array, ends: Array, lambda_0: float, alpha: float) -> Array:
+    """Return the global maximiser between ``ends`` ``(n, 2)``: the higher of the two best maxima that a geometric grid separates."""
     xp = array_namespace(rows)
+    wide, low, high = rows[:, None, :], ends[:, :1], ends[:, 1:]
     # Softmax weights change with the logarithm of the temperature, so that is where the grid is even.
-    start = xp.maximum(low, 1e-9 * high)[:, None]
-    grid = start * (high[:, None] / start) ** like(np.linspace(0.0, 1.0, GRID), rows)
-    wide = rows[:, None, :]
+    start = xp.maximum(low, 1e-9 * high)
+    grid = start * (high / start) ** like(np.linspace(0.0, 1.0, GRID), rows)
     # The sign of the slope tells a maximum on any scale; heights of close neighbours differ by rounding alone.
     rising = _next_temperature(wide, grid, lambda_0, alpha) > grid
     first, last = xp.ones_like(rising[:, :1]), xp.zeros_like(rising[:, :1])
     crossing = xp.concat([first, rising[:, 1:-1]], axis=-1) & ~xp.concat([rising[:, 1:-1], last], axis=-1)
     heights = _objective(wide, grid, lambda_0, alpha)
     heights = xp.where(crossing, xp.maximum(heights[:, :-1], heights[:, 1:]), xp.full_like(heights[:, 1:], -math.inf))
-    candidates: list[Array] = []
-    for _ in range(2):
-        cell = xp.argmax(heights, axis=-1, keepdims=True)
-        found = _bisect(rows, grid, cell, lambda_0, alpha)
-        real = xp.isfinite(xp.take_along_axis(heights, cell, axis=-1)[:, 0])
-        candidates.append(xp.where(real, found, candidates[0]) if candidates else found)
-        heights = xp.where(xp.arange(GRID - 1, device=rows.device)[None, :] == cell, xp.full_like(heights, -math.inf), heights)
+    best = xp.argmax(heights, axis=-1, keepdims=True)
+    rest = xp.where(xp.arange(GRID - 1, device=rows.device)[None, :] == best, xp.full_like(heights, -math.inf), heights)
+    second = xp.argmax(rest, axis=-1, keepdims=True)
+    second = xp.where(xp.isfinite(xp.take_along_axis(rest, second, axis=-1)), second, best)
+    found = _bisect(wide, grid, xp.concat([best, second], axis=-1), lambda_0, alpha)
     # Only temperature 0 is no stationary point; any other lower end is an unfinished iteration towards one.
-    stacked = xp.stack([*candidates, xp.where(low == 0, low, candidates[0])], axis=-1)
-    winner = xp.argmax(_objective(wide, stacked, lambda_0, alpha), axis=-1, keepdims=True)
-    return xp.take_along_axis(stacked, winner, axis=-1)[:, 0]
+    found = xp.concat([found, xp.where(low == 0, low, found[:, :1])], axis=-1)
+    winner = xp.argmax(_objective(wide, found, lambda_0, alpha), axis=-1, keepdims=True)
+    return xp.take_along_axis(found, winner, axis=-1)[:, 0]
 
 
-def _bisect(rows: Array, grid: Array, cell: Array, lambda_0: float, alpha: float) -> Array:
-    """Return the stationary temperature in a cell of the grid: the objective rises at its lower end and falls at its upper."""
-    xp = array_namespace(rows)
-    low, high = xp.take_along_axis(grid, cell, axis=-1)[:, 0], xp.take_along_axis(grid, cell + 1, axis=-1)[:, 0]
-    for _ in range(xp.finfo(rows.dtype).bits):
+def _bisect(wide: Array, grid: Array, cells: Array, lambda_0: float, alpha: float) -> Array:
+    """Return the stationary temperatures in cells of the grid: the objective rises at a cell's lower end and falls at its upper."""
+    xp = array_namespace(wide)
+    low, high = xp.take_along_axis(grid, cells, axis=-1), xp.take_along_axis(grid, cells + 1, axis=-1)
+    for _ in range(math.ceil(-math.log2(float(xp.finfo(wide.dtype).eps)))):
         middle = 0.5 * (low + high)
-        rising = _next_temperature(rows, middle, lambda_0, alpha) > middle
+        rising = _next_temperature(wide, middle, lambda_0, alpha) > middle
         low, high = xp.where(rising, middle, low), xp.where(rising, high, middle)
     return 0.5 * (low + high)

@@ -65,7 +65,9 @@ def _log_mean_exp(x: Array) -> Array:
     # At high temperature log(sum) - log(K) would cancel; around the mean the first order vanishes and nothing does.
     small = xp.where(near, x - mean, xp.zeros_like(x))
     close = mean + xp.log1p(xp.mean(xp.expm1(small), axis=-1, keepdims=True))
-    return xp.where(near, close, logsumexp(x, keepdims=True) - math.log(x.shape[-1]))
+    # Around the peak, or single precision would lose the weights' sum at margins of 1e4.
+    peak = stop_gradient(xp.max(x, axis=-1, keepdims=True))
+    return xp.where(near, close, peak + (logsumexp(x - peak, keepdims=True) - math.log(x.shape[-1])))
 
 
 def _tempered(scores: Array, lambda_: float | Array) -> tuple[Array, Array | float, Array | None, Array | None]:
@@ -282,7 +284,9 @@ def capped_kl_dro_weights(scores: Array, *, k: int, lambda_: float) -> Array:
         return kl_dro_dual(scores, lambda_=lambda_).weights
     if lambda_ == 0:
         edge = xp.sort(x, axis=-1, descending=True)[..., k - 1 : k]
-        above, tied = xp.astype(x > edge, x.dtype), xp.astype(x == edge, x.dtype)
+        zeros, ones = xp.zeros_like(x), xp.ones_like(x)
+        above = xp.where(x > edge, ones, xp.where(x <= edge, zeros, x))  # NaN stays NaN
+        tied = xp.where(x == edge, ones, zeros)
         left = k - xp.sum(above, axis=-1, keepdims=True)
         weights = (above + tied * left / xp.sum(tied, axis=-1, keepdims=True)) / k
     else:

@@ -11,7 +11,7 @@ from prefsim.numerics import array_namespace, log_odds
 
 Array = Any
 
-__all__ = ["asft", "cpo", "orpo", "rrhf", "simpo", "slic"]
+__all__ = ["asft", "cpo", "gradient_ascent", "orpo", "rrhf", "simpo", "slic"]
 
 
 def _positive_part(x: Array) -> Array:
@@ -151,6 +151,35 @@ def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     check_nonnegative(alpha=alpha)
     chosen, _ = mean_logps(logps)
     return soft_logistic(beta * (logps.chosen - logps.rejected), 1) - alpha * chosen
+
+
+def gradient_ascent(logps: PairLogps) -> Array:
+    r"""Gradient ascent on the negative log-likelihood of the rejected response: the loss is :math:`\log\pi_l`.
+
+    The plainest unlearning, unbounded below; the limit of :func:`prefsim.losses.npo` as its β → 0, up to a constant.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``; the chosen response is not used.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats, <= 0.
+
+    References
+    ----------
+    Zhang et al. 2024, section 2, arXiv:2404.05868.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.asarray([-1.5])
+    >>> gradient_ascent(PairLogps(one, 2 * one, one, one))
+    array([-3.])
+    """
+    check_shapes(logps)
+    return 1 * logps.rejected
 
 
 def simpo(logps: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> Array:

@@ -97,7 +97,8 @@ def _check_tau(tau: float, reference: Array | None) -> None:
 
 def log_best_response(preference: Array, policy: Array, log_reference: Array, *, tau: float) -> Array:
     r"""Return :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`, ``(..., n)`` in nats, for ``tau > 0``."""
-    return log_softmax(log_reference + payoff(preference, policy) / tau)
+    # Around one half the payoffs would lose digits that a small τ brings out.
+    return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
 
 
 def best_response(preference: Array, policy: Array, *, reference: Array | None = None, tau: float = 0.0) -> Array:
@@ -208,7 +209,21 @@ def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: 
     """
     _check_game(preference, policy)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
-    return 2.0 * tau * categorical_kl(log_probs(policy), log_best_response(preference, policy, log_probs(reference), tau=tau))
+    return 2.0 * tau * _divergence_of_neighbours(policy, log_best_response(preference, policy, log_probs(reference), tau=tau))
+
+
+def _divergence_of_neighbours(policy: Array, log_other: Array) -> Array:
+    """Return KL(policy‖other) of two distributions that may agree to the last digit: every term is >= 0, so that none cancel."""
+    xp = array_namespace(policy)
+    difference = log_probs(policy) - log_other
+    near = xp.abs(difference) < 1.0
+    zero = xp.zeros_like(policy)
+    small = xp.where(near, difference, zero)
+    large = xp.where(near | (policy <= 0), zero, difference)
+    # Σ p (e⁻ᵈ − 1 + d) = Σ p d + Σ q − Σ p, and the two sums are one.
+    close = policy * (xp.expm1(-small) + small)
+    far = policy * large + xp.exp(log_other) - policy
+    return xp.sum(xp.where(near, close, far), axis=-1)
 
 
 def check_reference_weight(step: float, tau: float) -> None:

@@ -58,11 +58,11 @@ def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
             break
         state = _step(state)
         candidate, found = _without_dust(state)
-        better = found < gap[active]
+        better = (found <= tol) | (found < gap[active])
         policy[active, :] = xp.where(better[:, None], candidate, policy[active, :])
         gap[active] = xp.where(better, found, gap[active])
         iterations[active] += 1
-        going = xp.nonzero((gap[active] > tol) & (state.bound > floor))[0]
+        going = xp.nonzero((found > tol) & (state.bound > floor))[0]
         if going.shape[0] < active.shape[0]:
             active = active[going]
             state = _Point(*(part[going, ...] for part in state))
@@ -113,19 +113,15 @@ def _worst(skew: Array, policy: Array) -> Array:
 
 
 def _without_dust(point: _Point) -> tuple[Array, Array]:
-    """Return the policies and their exploitabilities, with zeros for what the path sends to zero (x < w) where that exploits no more."""
+    """Return the policies with zeros for what the path sends to zero (x < w), and their exploitabilities."""
     x, v, skew = point
     xp = array_namespace(x)
-    payoffs = payoff(skew, x)
-    gap = xp.max(payoffs, axis=-1)
-    kept = xp.where(x < v[:, None] - payoffs, xp.zeros_like(x), x)
+    kept = xp.where(x < v[:, None] - payoff(skew, x), xp.zeros_like(x), x)
     total = xp.sum(kept, axis=-1, keepdims=True)
     # Far from the end a small x is no dust yet: only what hardly moves the policy is swept away.
     dust = (total > 0.5) & (xp.max(x - kept, axis=-1, keepdims=True) < 1e-6)
     swept = xp.where(dust, kept / xp.where(total > 0, total, xp.ones_like(total)), x)
-    swept_gap = _worst(skew, swept)
-    better = swept_gap <= gap
-    return xp.where(better[:, None], swept, x), xp.where(better, swept_gap, gap)
+    return swept, _worst(skew, swept)
 
 
 def _factorise(matrix: Array) -> Callable[[Array], Array]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from prefsim.numerics import array_namespace, log_softmax
-from prefsim.solvers.games import log_best_response, mirror_step, payoff
+from prefsim.solvers.games import mirror_step, payoff
 from prefsim.solvers.path_following import follow_path
 
 Array = Any
@@ -60,7 +60,7 @@ def solve_regularised(preference: Array, log_reference: Array, *, tau: float, ma
 
 def _residual(skew: Array, theta: Array, log_reference: Array, tau: float) -> Array:
     xp = array_namespace(theta)
-    return theta - log_best_response(skew, xp.exp(theta), log_reference, tau=tau)
+    return theta - log_softmax(log_reference + payoff(skew, xp.exp(theta)) / tau)
 
 
 def _worst(skew: Array, log_reference: Array, theta: Array, tau: float) -> Array:

@@ -107,7 +107,7 @@ def fit_regret_reward(
     restarts: int = 5,
     seed: Seed = 0,
     learning_rate: float = 0.3,
-    iterations: int = 120,
+    iterations: int = 300,
     segment_discount: float = 1.0,
 ) -> RewardFit:
     r"""Learn a linear reward under the regret model, :math:`P = \sigma(\sum_{\sigma_1} A^*_w - \sum_{\sigma_2} A^*_w)`.

@@ -15,7 +15,7 @@ Examples
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,8 +24,8 @@ from hypothesis.extra import numpy as hnp
 from prefsim.data.segments import Segments
 from prefsim.losses.containers import TokenPairLogps
 from prefsim.testing.bandits import tables
+from prefsim.testing.mdps import mdps
 from prefsim.worlds.mdp import TabularMDP
-from prefsim.worlds.transitions import make_absorbing
 
 __all__ = ["SegmentProcess", "potentials", "segment_pairs", "segment_processes", "token_pair_logps"]
 
@@ -38,38 +38,17 @@ class SegmentProcess(NamedTuple):
 
 
 @st.composite
-def segment_processes(
-    draw: st.DrawFn,
-    *,
-    min_states: int = 1,
-    max_states: int = 4,
-    min_actions: int = 1,
-    max_actions: int = 3,
-    max_length: int = 3,
-    terminal: bool | None = None,
-    deterministic: bool | None = None,
-    scale: float = 2.0,
-) -> SegmentProcess:
-    """Return a process with rewards in ``[-scale, scale]`` and discount in [0.1, 0.95], small enough to enumerate its segments.
+def segment_processes(draw: st.DrawFn, *, max_states: int = 4, max_length: int = 3, scale: float = 2.0, **options: Any) -> SegmentProcess:
+    """Return a process with rewards of its pairs and discount in [0.1, 0.95], with few enough segments to enumerate.
 
-    ``terminal`` and ``deterministic`` are drawn unless given: whether the last state ends the episode, whether moves are certain.
+    Options are those of :func:`~prefsim.testing.mdps.mdps`.
     """
-    states = draw(st.integers(max(min_states, 2 if terminal else 1), max_states))
-    actions = draw(st.integers(min_actions, max_actions))
-    ends = draw(st.booleans()) if terminal is None and states > 1 else bool(terminal)
-    certain = draw(st.booleans()) if deterministic is None else deterministic
-    successor = draw(hnp.arrays(np.int64, (states, actions), elements=st.integers(0, states - 1)))
-    table = np.eye(states)[successor]
-    if not certain:
-        mass = draw(tables((states, actions, states), low=0.0, high=1.0)) + table
-        table = mass / mass.sum(axis=-1, keepdims=True)
-    reward = draw(tables((states, actions), low=-scale, high=scale))
-    ended = np.arange(states) == (states - 1 if ends else states)
-    table, reward = make_absorbing(table, reward, ended)
     discount = draw(st.floats(0.1, 0.95))
-    mdp = TabularMDP(table, reward, discount=discount, terminal=ended)
+    mdp = draw(mdps(max_states=max_states, transition_rewards=False, discount=discount, scale=scale, **options))
     # Certain moves branch by actions alone, others also by successors.
-    fits = [t for t in range(1, max_length + 1) if states * (actions * (1 if certain else states)) ** t <= 400]
+    certain = bool((mdp.transitions.max(axis=-1) == 1).all())
+    branches = mdp.n_actions * (1 if certain else mdp.n_states)
+    fits = [t for t in range(1, max_length + 1) if mdp.n_states * branches**t <= 400]
     return SegmentProcess(mdp, draw(st.sampled_from(fits or [1])))
 
 

@@ -185,7 +185,9 @@ def brute_force(v, lambda_0, alpha, points=20_001):
 
 
 @given(
-    st.integers(2, 8).flatmap(lambda size: tables((size,), low=-8.0, high=8.0)), betas(0.1, 10.0), st.sampled_from([0.1, 0.6, 1.01, 1.2, 2.0])
+    st.integers(2, 8).flatmap(lambda size: tables((size,), low=-8.0, high=8.0)),
+    betas(0.1, 10.0),
+    st.sampled_from([0.1, 0.6, 1.01, 1.2, 2.0]),
 )
 def test_adaptive_is_the_global_maximum(v, lambda_0, ratio):
     alpha = ratio * math.log(v.size)
