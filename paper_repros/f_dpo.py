@@ -304,7 +304,7 @@ CLAIMS = (
         _check_optimum,
         2e-8,
         breaks=_cases(pure=True),
-        examples=15,
+        examples=8,
     ),
     Claim(
         "F2",

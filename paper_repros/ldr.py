@@ -52,7 +52,7 @@ CLAIMS = (
         "dual form of LDR-KL, eqs. 1 and 2 of the specification",
         EXAMPLES,
         checks.check_dual,
-        1e-7,
+        3e-8,
         examples=8,
     ),
     Claim(

@@ -281,7 +281,7 @@ CLAIMS = (
         _check_minimiser,
         1e-8,
         breaks=st.one_of(_tasks(offset=0.5), _tasks(covered=False)),
-        examples=8,
+        examples=6,
     ),
     Claim(
         "R4",

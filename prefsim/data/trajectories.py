@@ -159,13 +159,18 @@ def record_trajectories(
     Raises
     ------
     ValueError
-        If a space is not discrete, ``start`` is given for an environment without a state variable, or an argument does not fit.
+        If the environment is unknown, a space is not discrete, ``start`` is given for an environment without a state variable, or an argument does not fit.
     """
     import gymnasium
 
     check_integer(low=1, length=length)
     check_integer(low=0, n=n)
-    env: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
+    env: Any = environment
+    if isinstance(environment, str):
+        try:
+            env = gymnasium.make(environment)
+        except gymnasium.error.Error as error:
+            raise ValueError(f"gymnasium cannot make {environment!r}: {error}") from error
     sizes = []
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gymnasium.spaces.Discrete) or space.start != 0:

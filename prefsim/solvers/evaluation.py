@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -144,15 +145,13 @@ def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> Successor
     phi = _expected_features(mdp, features)
     xp = array_namespace(phi)
     alive = 1.0 - xp.astype(mdp.terminal, phi.dtype)
-    # Features go first, so that each is a reward (more, *batch, S, A) of one shared process.
-    phi = xp.moveaxis(phi * alive[..., None, None], -1, 0)
+    # Features go first, so that each is a reward (*batch, S, A) of the process.
+    phi = xp.moveaxis(xp.broadcast_to(phi * alive[..., None, None], (*mdp.batch_shape, *phi.shape[-3:])), -1, 0)
     if mdp.horizon is None:
-        mean = xp.sum(probs * phi, axis=-1)
-        mean = mean + xp.zeros_like(mean[:1]) + zeros(mdp)
-        state = solve_chain(policy_chain(mdp, probs), mean, mdp)
+        state = solve_chain(policy_chain(mdp, probs), xp.sum(probs * phi, axis=-1), mdp)
         after = phi + mdp.discount * expected_next(mdp.transitions, state)
         return SuccessorFeatures(xp.moveaxis(state, 0, -1), xp.moveaxis(after, 0, -1))
-    state = xp.zeros_like(xp.sum(probs[..., 0, :, :] * phi, axis=-1)) + zeros(mdp)
+    state = xp.zeros_like(phi[..., 0])
     states, afters = [state], []
     for step in reversed(by_time(mdp, probs)):
         afters.append(phi + mdp.discount * expected_next(mdp.transitions, state))
@@ -242,18 +241,16 @@ def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) ->
     def done() -> bool:
         return float(np.abs(residual).max()) <= float(residual_limit(solution, tolerance))
 
-    methods = [spla.bicgstab] * 6 + [spla.gmres] * 6
-    for method in methods:
-        if done():
-            return solution
-        extra = {"restart": 50, "maxiter": 40} if method is spla.gmres else {"maxiter": 2000}
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", RuntimeWarning)
-            step, _ = method(matrix, residual, rtol=1e-10, atol=0.1 * tolerance, **extra)
-        trial = solution + step
-        error = target - matrix @ trial
-        if np.isfinite(error).all() and np.abs(error).max() < np.abs(residual).max():
-            solution, residual = trial, error
+    for method, extra in ((spla.bicgstab, {"maxiter": 1000}), (spla.gmres, {"restart": 50, "maxiter": 20})):
+        before = math.inf
+        # As long as a restart gains a digit, the method is worth another.
+        while not done() and np.abs(residual).max() < 0.1 * before:
+            before = float(np.abs(residual).max())
+            with np.errstate(all="ignore"):
+                step, _ = method(matrix, residual, rtol=1e-10, atol=0.1 * tolerance, **extra)
+            error = target - matrix @ (solution + step)
+            if np.isfinite(error).all() and np.abs(error).max() < before:
+                solution, residual = solution + step, error
     if not done() and matrix.shape[0] <= LU_LIMIT:
         factors = spla.splu(matrix.tocsc())
         for _ in range(3):

@@ -57,12 +57,15 @@ def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
         if active.shape[0] == 0:
             break
         state = _step(state)
-        candidate, found = _without_dust(state)
-        better = (found <= tol) | (found < gap[active])
+        swept = _without_dust(state)
+        clean = _worst(state.skew, swept) <= tol
+        candidate = xp.where(clean[:, None], swept, state.policy)
+        found = _worst(state.skew, candidate)
+        better = clean | (found < gap[active])
         policy[active, :] = xp.where(better[:, None], candidate, policy[active, :])
         gap[active] = xp.where(better, found, gap[active])
         iterations[active] += 1
-        going = xp.nonzero((found > tol) & (state.bound > floor))[0]
+        going = xp.nonzero(~clean & (state.bound > floor))[0]
         if going.shape[0] < active.shape[0]:
             active = active[going]
             state = _Point(*(part[going, ...] for part in state))
@@ -112,16 +115,15 @@ def _worst(skew: Array, policy: Array) -> Array:
     return array_namespace(skew).max(payoff(skew, policy), axis=-1)
 
 
-def _without_dust(point: _Point) -> tuple[Array, Array]:
-    """Return the policies with zeros for what the path sends to zero (x < w), and their exploitabilities."""
+def _without_dust(point: _Point) -> Array:
+    """Return the policies with zeros for what the path seems to send to zero (x < w)."""
     x, v, skew = point
     xp = array_namespace(x)
     kept = xp.where(x < v[:, None] - payoff(skew, x), xp.zeros_like(x), x)
     total = xp.sum(kept, axis=-1, keepdims=True)
     # Far from the end a small x is no dust yet: only what hardly moves the policy is swept away.
     dust = (total > 0.5) & (xp.max(x - kept, axis=-1, keepdims=True) < 1e-6)
-    swept = xp.where(dust, kept / xp.where(total > 0, total, xp.ones_like(total)), x)
-    return swept, _worst(skew, swept)
+    return xp.where(dust, kept / xp.where(total > 0, total, xp.ones_like(total)), x)
 
 
 def _factorise(matrix: Array) -> Callable[[Array], Array]:

@@ -24,11 +24,11 @@ def test_margin_only():
 
 def test_reference_free():
     free = {name for name, row in ROWS.items() if row.reference_free}
-    assert free == {"slic", "rrhf", "orpo", "asft", "cpo", "simpo", "simnpo", "sft"}
+    assert free == {"slic", "rrhf", "orpo", "asft", "cpo", "simpo", "simnpo", "sft", "gradient_ascent"}
 
 
 def test_bounded_below():
-    assert {name for name, row in ROWS.items() if not row.bounded_below} == {"rdpo"}
+    assert {name for name, row in ROWS.items() if not row.bounded_below} == {"gradient_ascent", "rdpo"}
     assert properties_of(functools.partial(losses.rdpo, flip_rate=0.0), "rdpo").bounded_below
 
 
