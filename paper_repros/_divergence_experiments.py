@@ -10,6 +10,7 @@ import numpy as np
 from prefsim import losses
 from prefsim.analysis.bandit import expected_reward
 from prefsim.analysis.frontier import Frontier, optimal_frontier
+from prefsim.backend import to_numpy
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.papers import Criterion, Reproduction, Run
 from prefsim.policies import TabularPolicy
@@ -53,7 +54,8 @@ def _trained(
             return 0.5e-4 * beta**2 * ((policy.parameters - torch.as_tensor(reference.parameters)) ** 2).sum(-1)
 
         loss = functools.partial(losses.f_dpo, beta=beta, divergence=divergence, alpha=alpha)
-        rewards.append(expected_reward(fit(reference, loss, data, reference=reference, penalty=ridge).policy.log_probs, world))
+        policy = fit(reference, loss, data, reference=reference, penalty=ridge).policy
+        rewards.append(to_numpy(expected_reward(policy.log_probs, world)))
     return np.asarray(rewards)
 
 

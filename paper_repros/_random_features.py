@@ -1,7 +1,7 @@
 """Unlearning in the random-feature world of arXiv:2404.05868, section 4: many seeds and methods at once, by their logits alone.
 
-A model is σ(θᵀ ReLU(Wx)) with W fixed. Every loss reaches θ through the logits, so that a step needs the loss's derivative in each logit and
-one product with the features.
+A model is σ(θᵀ ReLU(Wx)) with W fixed. Every loss reaches θ through the logits, so that a step needs the loss's derivative in each
+logit and one product with the features.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def unlearn(world: World, reference: Array, retrained: Array, *, stride: int = 1
     theta = np.repeat(reference[..., None], len(METHODS), axis=-1)
     noted: list[Any] = []
     for step in range(0, 2000 + stride, stride):
-        if step % 50 == 0:
+        if step % 25 == 0:
             noted.append([mean_kl(points, retrained, theta) for points in (world.forget_eval, world.retain_eval)])
         logits = world.forget @ theta
         slopes = np.stack([m.slope(rows, logits[..., k], m.beta) for k, m in enumerate(METHODS.values())], axis=-1)
@@ -141,4 +141,4 @@ def unlearn(world: World, reference: Array, retrained: Array, *, stride: int = 1
         theta = theta - backs[0] @ (rate / FORGET * slopes)
         theta[..., kept] += retained
     distances = np.asarray(noted)
-    return np.arange(len(noted)) * 50, distances[:, 0], distances[:, 1]
+    return np.arange(len(noted)) * 25, distances[:, 0], distances[:, 1]

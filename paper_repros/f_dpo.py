@@ -233,7 +233,9 @@ def _check_smallest(instance: Rival) -> Verdict:
         other = (1 - share) * other + share * corner
     options = {"divergence": divergence, "alpha": alpha}
     mine = float(divergence_to_reference(own, reference.log_probs, world, **options))  # type: ignore[arg-type]
-    theirs = float(divergence_to_reference(np.log(other), reference.log_probs, world, **options))  # type: ignore[arg-type]
+    with np.errstate(divide="ignore"):
+        log_other = np.log(other)
+    theirs = float(divergence_to_reference(log_other, reference.log_probs, world, **options))  # type: ignore[arg-type]
     return Verdict(max(0.0, mine - theirs), f"{divergence}: {mine:.6g} against {theirs:.6g}")
 
 

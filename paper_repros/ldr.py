@@ -19,7 +19,7 @@ PAPER = Paper(
     slug="ldr",
     title="Label Distributionally Robust Losses for Multi-class Classification: Consistency, Robustness and Adaptivity",
     arxiv="2112.14869",
-    year=2023,
+    year=2021,
     family="robust",
     summary="The worst distribution over labels, regularised towards uniform, gives one family of losses with cross-entropy, the "
     "Crammer–Singer SVM and a symmetric loss in it; its temperature trades consistency for robustness to flipped labels, and may be "

@@ -5,7 +5,6 @@ Gradient ascent on forget data diverges linearly; NPO, DPO without the chosen re
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -242,10 +241,8 @@ def reproduce(run: Run) -> Reproduction:
     criteria, table = [], []
     for alpha, (_, _, retain) in runs.items():
         ratio = retain[-1, :, ga] / retain[-1, :, npo]
-        criteria.append(
-            Criterion(f"α = {alpha:g}: final retain distance, GA over NPO (least of {len(seeds)} seeds)", ">= 5", round(float(ratio.min()), 2),
-                      bool((ratio >= 5).all()))
-        )  # fmt: skip
+        name = f"α = {alpha:g}: final retain distance, GA over NPO (least of {len(seeds)} seeds)"
+        criteria.append(Criterion(name, ">= 5", round(float(ratio.min()), 2), bool((ratio >= 5).all())))
     _, f, r = runs[1.0]
     pairs = [
         (retain_at(f[:, s, npo], r[:, s, npo], level), retain_at(f[:, s, ga], r[:, s, ga], level))

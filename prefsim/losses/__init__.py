@@ -2,6 +2,7 @@
 
 from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
+from prefsim.losses.binary_classifier import RewardShift, bco_unpaired, density_ratio_weights
 from prefsim.losses.catalogue import catalogue
 from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_k_kl, ldr_kl, ldr_top_k, linear_symmetric, mae
 from prefsim.losses.containers import ClassLogits, JudgedLogps, ListLogps, PairLogps, PairRewards, TokenPairLogps, UnpairedLogps
@@ -25,6 +26,7 @@ __all__ = [
     "ListLogps",
     "PairLogps",
     "PairRewards",
+    "RewardShift",
     "TokenPairLogps",
     "UnpairedLogps",
     "aldr_kl",
@@ -35,6 +37,7 @@ __all__ = [
     "asft",
     "bco",
     "bco_pair",
+    "bco_unpaired",
     "beta_dpo",
     "bradley_terry",
     "cal_dpo",
@@ -47,6 +50,7 @@ __all__ = [
     "crammer_singer",
     "cross_entropy",
     "discopop",
+    "density_ratio_weights",
     "dpo",
     "dpop",
     "drdpo",

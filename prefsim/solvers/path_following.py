@@ -37,7 +37,7 @@ def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
     """Follow the central path of every game of ``preference (B, n, n)`` until its exploitability is at most ``tol``.
 
     The path ends in the relative interior of the set of equilibria: of several the one returned has the largest support. Responses
-    outside of it end with probability exactly zero.
+    outside of it end at exactly zero, unless only the traces left of them keep the exploitability within ``tol``.
 
     References
     ----------

@@ -33,7 +33,7 @@ def test_bounded_below():
 
 
 def test_coupled():
-    assert {name for name, row in ROWS.items() if row.coupled} == {"aot", "aot_unpaired", "bco", "beta_dpo", "drdpo", "kto"}
+    assert {name for name, row in ROWS.items() if row.coupled} == {"aot", "aot_unpaired", "bco", "bco_unpaired", "beta_dpo", "drdpo", "kto"}
     assert not couples_batch(functools.partial(losses.kto, reference_point=0.1))
 
 

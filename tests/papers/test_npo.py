@@ -46,7 +46,7 @@ def test_the_reduced_recursion_is_gradient_descent_on_the_library_loss():
         loss = losses.npo(losses.PairLogps(logp, logp, reference, reference), beta=1.0).mean()
         (gradient,) = torch.autograd.grad(loss, theta)
         theta = (theta - case.step * gradient).detach().requires_grad_()
-    expected = float((inputs @ theta).norm())
+    expected = float((inputs @ theta).detach().norm())
     assert paper.distances(case, (steps,), "NPO", worlds=1)[0, 0] == pytest.approx(expected, rel=1e-12)
 
 

@@ -117,7 +117,10 @@ def test_zero_probabilities():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mirror_step(np.log(POLICY), np.log(REFERENCE), POLICY, step=3.0, tau=0.5), r"step \* tau must be <= 1, got step=3.0 times tau=0.5"),
+        (
+            lambda: mirror_step(np.log(POLICY), np.log(REFERENCE), POLICY, step=3.0, tau=0.5),
+            r"step \* tau must be <= 1, got step=3.0 times tau=0.5",
+        ),
         (lambda: mirror_step(np.log(POLICY), None, POLICY, step=0.5, tau=0.5), "log_reference is needed when tau > 0"),
         (lambda: mirror_step(np.log(POLICY), None, POLICY, step=-0.5), "step must be a finite number >= 0"),
         (lambda: geometric_mixture(np.log(POLICY), np.log(REFERENCE), weight=1.5), r"weight must lie in \[0.0, 1.0\]"),

@@ -471,5 +471,12 @@ def test_the_game_is_left_as_it_was():
 
 def test_each_option_changes_the_result():
     base = ten_steps("mirror_descent")
-    for change in ({"tau": 0.2}, {"step": 0.3}, {"iterations": 9}, {"reference": REFERENCE[::-1]}, {"initial": REFERENCE[::-1]}, {"tol": 0.03}):
+    for change in (
+        {"tau": 0.2},
+        {"step": 0.3},
+        {"iterations": 9},
+        {"reference": REFERENCE[::-1]},
+        {"initial": REFERENCE[::-1]},
+        {"tol": 0.03},
+    ):
         assert not np.allclose(ten_steps("mirror_descent", **change).policy, base.policy), change

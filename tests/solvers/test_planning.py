@@ -294,9 +294,9 @@ class TestSoft:
         allowed = reference > 0
         np.testing.assert_allclose(result.policy[allowed], (reference * np.exp(result.advantage / temperature))[allowed], atol=1e-10)
         # The value is the return minus the discounted divergence from the reference, evaluated with the policy held fixed.
-        divergence = np.where(
-            allowed, result.policy * np.log(np.where(allowed, result.policy / np.where(allowed, reference, 1), 1) + 1e-300), 0
-        )
+        used = result.policy > 0
+        ratio = np.log(np.where(used, result.policy, 1.0)) - np.where(used, log_reference, 0.0)
+        divergence = result.policy * np.where(used, ratio, 0.0)
         penalty = np.where(mdp.terminal, 0.0, divergence.sum(-1))
         kept = mdp.with_reward(mdp.reward - temperature * penalty[:, None])
         np.testing.assert_allclose(planning.policy_evaluation(kept, result.policy).value, result.value, atol=1e-8)
@@ -344,7 +344,7 @@ class TestSoft:
             return (weight * result.policy).sum() + result.value.sum() + (weight**2 * result.advantage).sum()
 
         reward = torch.as_tensor(single.reward).clone().requires_grad_()
-        assert torch.autograd.gradcheck(output, (reward, logits.clone().requires_grad_()), atol=1e-6)
+        assert torch.autograd.gradcheck(output, (reward, logits.clone().requires_grad_()), atol=1e-6, fast_mode=True)
 
     def test_gradient_of_optimal_values_is_the_occupancy(self):
         single = TabularMDP.random(5, 3, discount=0.9, seed=0)
@@ -606,16 +606,16 @@ class TestEdges:
         mdp = TabularMDP.random_sparse(200, 3, 4, discount=0.95, seed=0)
         plain, other = planning.modified_policy_iteration(mdp), planning.modified_policy_iteration(mdp, **option)
         np.testing.assert_allclose(other.value, plain.value, atol=1e-10)
-        assert other.iterations != plain.iterations
+        assert other.residual != plain.residual
 
     def test_slow_chain_ends_in_a_krylov_solve(self, monkeypatch):
         from prefsim.solvers import modified_policy_iteration as module
 
-        n = 400
+        n = 300
         s = np.arange(n)[:, None]
-        columns = np.stack([(s + [1, -1]) % n, np.repeat(s, 2, 1)], -1).reshape(-1)
-        table = sp.csr_array((np.tile([0.9, 0.1], 2 * n), columns, np.arange(0, 4 * n + 1, 2)), shape=(2 * n, n))
-        mdp = TabularMDP(table, np.where(s == 0, 1.0, 0.0) + np.zeros((n, 2)), discount=0.99)
+        columns = np.stack([(s + np.array([1, -1])) % n, np.repeat(s, 2, 1)], -1).reshape(-1)
+        table = sp.csr_array((np.tile([0.5, 0.5], 2 * n), columns, np.arange(0, 4 * n + 1, 2)), shape=(2 * n, n))
+        mdp = TabularMDP(table, np.cos(2 * np.pi * s / n) + np.zeros((n, 2)), discount=0.999)
         called = []
         original = module.spla.bicgstab
         monkeypatch.setattr(module.spla, "bicgstab", lambda *args, **options: called.append(1) or original(*args, **options))

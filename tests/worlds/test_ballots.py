@@ -107,7 +107,7 @@ def test_strict_and_complete_orders_are_what_they_say(ballot_file):
 
 
 def test_files_that_cannot_be_read(tmp_path, ballot_file):
-    with pytest.raises(ValueError, match="missing.soi cannot be read as a ballot file: No such file"):
+    with pytest.raises(ValueError, match=r"missing\.soi cannot be read as a ballot file: No such file"):
         read_preflib(tmp_path / "missing.soi")
     with pytest.raises(ValueError, match="cannot be read as a ballot file: Is a directory"):
         read_preflib(tmp_path)
@@ -115,7 +115,7 @@ def test_files_that_cannot_be_read(tmp_path, ballot_file):
         read_preflib(ballot_file(text=" \n\n"))
     binary = tmp_path / "binary.soi"
     binary.write_bytes(b"# TITLE: x\n\xff\xfe\x00")
-    with pytest.raises(ValueError, match="binary.soi, line 2: not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"binary\.soi, line 2: not UTF-8 text"):
         read_preflib(binary)
 
 
@@ -188,7 +188,9 @@ def test_the_shipped_file_is_a_paradox():
     np.testing.assert_allclose(game.preference, by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()), atol=1e-15)
 
 
-@pytest.mark.parametrize(("name", "voters", "winner"), [("00002-00000001.soi", 475, "Bdale Garbee"), ("00002-00000007.soi", 403, "Stefano Zacchiroli")])
+@pytest.mark.parametrize(
+    ("name", "voters", "winner"), [("00002-00000001.soi", 475, "Bdale Garbee"), ("00002-00000007.soi", 403, "Stefano Zacchiroli")]
+)
 def test_real_elections(real_data, name, voters, winner):
     path = real_data / "preflib" / name
     if not path.is_file():

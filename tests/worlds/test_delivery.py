@@ -32,7 +32,8 @@ def test_golden_values(task):
     assert int((task.mdp.start_probs > 0).sum()) == 92
     assert plan.value @ task.mdp.start_probs == pytest.approx(41.532609, abs=5e-7)
     uniform = policy_evaluation(task.mdp, np.full((100, 4), 0.25)).value @ task.mdp.start_probs
-    assert uniform == pytest.approx(-73.924577, abs=5e-7)
+    # Of an exact linear solve; sweeps that stop early end a few units in the sixth digit above.
+    assert uniform == pytest.approx(-73.9245793, abs=5e-8)
 
 
 def test_the_reward_is_linear_in_the_features(task):

@@ -104,7 +104,9 @@ def test_random_games(kind):
         assert (winners >= 0).all()
     if kind == "cyclic":
         assert (winners == -1).all()
-        assert (PreferenceGame.random(6, seed=0, kind=kind, batch_shape=(50,)).preference.max(axis=-2) > 0.5).all(), "every response is beaten"
+        assert (PreferenceGame.random(6, seed=0, kind=kind, batch_shape=(50,)).preference.max(axis=-2) > 0.5).all(), (
+            "every response is beaten"
+        )
     if kind == "tournament":
         assert set(np.unique(game.preference)) == {0.0, 0.5, 1.0}
 

@@ -1,0 +1,134 @@
+"""Binary classifier optimisation on single completions, with its running reward shift and its weights for prompts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from prefsim._validate import as_float_array, check_nonnegative, check_positive, check_same_shape, check_unit_interval
+from prefsim.backend import like
+from prefsim.losses.containers import UnpairedLogps
+from prefsim.losses.pairwise import soft_logistic
+from prefsim.numerics import array_namespace, stop_gradient
+
+Array = Any
+
+__all__ = ["RewardShift", "bco_unpaired", "density_ratio_weights"]
+
+
+class RewardShift(NamedTuple):
+    """The mean of all implicit rewards seen so far, δ of BCO: a value that is updated with each training batch before its loss.
+
+    Attributes
+    ----------
+    mean
+        δ, in nats.
+    count
+        Number of rewards seen.
+
+    Examples
+    --------
+    >>> shift = RewardShift().updated([0.5, -0.25]).updated([1.0])
+    >>> shift.count, round(shift.mean, 6)
+    (3, 0.416667)
+    """
+
+    mean: float = 0.0
+    count: int = 0
+
+    def updated(self, rewards: Array) -> RewardShift:
+        """Return the shift after a further batch of rewards ``β log π/π_ref`` of any shape; classes weigh by their counts.
+
+        Raises
+        ------
+        ValueError
+            If the batch is empty or holds a value that is not finite.
+        """
+        batch = as_float_array(rewards, "rewards")
+        if batch.size == 0:
+            raise ValueError("rewards must hold at least one value, got 0")
+        count = self.count + batch.size
+        return RewardShift(self.mean + (float(batch.mean()) - self.mean) * batch.size / count, count)
+
+
+def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) -> Any:
+    r"""Return weights of undesirable completions, :math:`\mathrm{clip}(p/(1 - p), low, high)`.
+
+    Parameters
+    ----------
+    prob
+        Probability that a prompt comes from the desirable completions, by a classifier of prompts trained on balanced classes, any shape.
+        Unbalanced classes inflate every weight by their ratio.
+    low, high
+        Bounds of the weight, 0 <= low <= high.
+
+    Returns
+    -------
+    NumPy array of the shape of ``prob``.
+
+    Raises
+    ------
+    ValueError
+        If a probability lies outside [0, 1], or a bound is out of range.
+
+    References
+    ----------
+    Jung et al. 2024, section on underlying distribution matching, arXiv:2404.04656.
+
+    Examples
+    --------
+    >>> density_ratio_weights([0.75, 0.25, 0.99])
+    array([ 3. ,  0.5, 10. ])
+    """
+    table = as_float_array(prob, "prob")
+    check_unit_interval(table, "prob")
+    check_positive(high=high)
+    check_nonnegative(low=low)
+    if low > high:
+        raise ValueError(f"low must be <= high, got {low} and {high}")
+    xp = array_namespace(table)
+    certain = table >= 1
+    ratio = xp.where(certain, xp.full_like(table, high), table / xp.where(certain, xp.ones_like(table), 1 - table))
+    return xp.clip(ratio, low, high)
+
+
+def bco_unpaired(
+    logps: UnpairedLogps, *, beta: float = 0.1, shift: float | Array | None = None, density_ratio: float | Array | None = None
+) -> Array:
+    r"""Binary classifier optimisation, one value per completion.
+
+    .. math:: \ell(r - \delta) \text{ if desirable, else } w\,\ell(\delta - r),\qquad r = \beta\log\pi/\pi_{ref}
+
+    Parameters
+    ----------
+    logps
+        Each ``(..., n)``, nats; ``desirable`` boolean.
+    beta
+        Strength of the KL penalty, > 0.
+    shift
+        Reward shift δ, for instance ``RewardShift.mean`` of the training so far. Unless given, the mean reward of the batch (last axis),
+        a constant of differentiation: this couples the batch.
+    density_ratio
+        Weight w of undesirable completions, a number or ``(..., n)``, see :func:`density_ratio_weights`; 1 unless given.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or shapes differ.
+
+    References
+    ----------
+    Jung et al. 2024, eqs. 7–9, arXiv:2404.04656 (equation numbers not confirmed).
+    """
+    check_positive(beta=beta)
+    check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, desirable=logps.desirable)
+    xp = array_namespace(logps.logp, logps.ref_logp)
+    reward = beta * (logps.logp - logps.ref_logp)
+    if shift is None:
+        shift = stop_gradient(xp.sum(reward, axis=-1, keepdims=True) / max(reward.shape[-1], 1))
+    z = reward - shift
+    weight = 1.0 if density_ratio is None else like(density_ratio, reward)
+    return xp.where(logps.desirable, soft_logistic(z, 1), weight * soft_logistic(-z, 1))
