@@ -12,7 +12,7 @@ DEMO := rdpo f_dpo rpo_overopt hypo_coverage regret_preference cpl nash_md ldr
 PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
 export PREFSIM_DATA
 
-.PHONY: venv demo test test-fast lint format nightly bench clean
+.PHONY: venv demo test test-fast lint format nightly bench docs clean
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -54,6 +54,9 @@ bench: $(BENCH_STAMP)
 	@for file in benchmarks/[!_]*.py; do \
 		echo "+ $$file"; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; \
 	done
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_reference.py
 
 # Results and .venv stay: they cost time.
 clean:

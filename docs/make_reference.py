@@ -76,7 +76,7 @@ def main() -> None:
     """Write the pages that changed and remove those of modules that are gone."""
     FOLDER.mkdir(exist_ok=True)
     wanted = pages()
-    for stale in set(p.name for p in FOLDER.glob("*.md")) - set(wanted):
+    for stale in {p.name for p in FOLDER.glob("*.md")} - set(wanted):
         (FOLDER / stale).unlink()
     for name, text in wanted.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
