@@ -1,7 +1,7 @@
 """Planning on sparse processes against QuantEcon's DiscreteDP: 10⁴ to 10⁶ states, to one certificate.
 
-Every method runs in this process on one BLAS and one numba thread, after a warm-up that compiles QuantEcon's loops. The goal is values within
-``--error`` of the optimum; each method gets the tolerance that guarantees just this by its own stopping rule, and the error bound
+Every method runs in this process on one thread, after a warm-up that compiles QuantEcon's loops. The goal is values within ``--error`` of
+the optimum; each method gets the tolerance that guarantees just this by its own stopping rule, and the error bound
 ``max |Tv - v| / (1 - discount)`` is then recomputed by one function that belongs to none of them. CPU seconds, median of the repeats, which
 take turns among the methods (one repeat where a solve takes longer than five seconds).
 
@@ -12,12 +12,6 @@ time (3 successors), on which news travels slowly and the discount alone sets th
 """
 
 from __future__ import annotations
-
-import os
-
-# Before NumPy and numba are imported.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
 
 import argparse
 import functools
@@ -34,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 
 from prefsim.solvers import planning
 from prefsim.worlds import TabularMDP
@@ -167,6 +162,9 @@ def main() -> None:
     parser.add_argument("--no-value-iteration", action="store_true", help="leave out plain value iteration (a minute at 10⁶ states)")
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args()
+    import numba
+
+    numba.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warm_up = TabularMDP.random_sparse(50, 4, 5, discount=0.9, seed=0)
@@ -183,7 +181,8 @@ def main() -> None:
     for name, make in instances:
         slow = name.startswith("ring") and options.ring_discounts and float(name.split()[-1]) > 0.99
         with_vi = not options.no_value_iteration and not slow
-        rows += run(name, make(), error=options.error, repeats=options.repeats, value_iteration=with_vi)
+        with threadpool_limits(limits=1):
+            rows += run(name, make(), error=options.error, repeats=options.repeats, value_iteration=with_vi)
     versions = {package: importlib.metadata.version(package) for package in ("numpy", "scipy", "quantecon", "numba")}
     print(f"planning to an error of {options.error:g}, one thread, median CPU time, ratio to the first row of each instance")
     print(f"{platform.processor() or platform.machine()}, {versions}\n")

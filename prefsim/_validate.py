@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.numerics import to_numpy
+from prefsim.numerics import array_namespace, to_numpy
 
 __all__ = [
     "as_box",
@@ -21,6 +21,7 @@ __all__ = [
     "as_float_array",
     "as_index_array",
     "as_mask",
+    "check_boolean",
     "check_choice",
     "check_counts",
     "check_directory",
@@ -189,6 +190,12 @@ def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
     if array.ndim == 0 or array.shape[-1] != length:
         raise ValueError(f"{name} must have trailing shape ({length}), got {array.shape}")
     return array
+
+
+def check_boolean(array: Any, name: str) -> None:
+    """Raise unless ``array``, of any array library, holds booleans."""
+    if not array_namespace(array).isdtype(array.dtype, "bool"):
+        raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
 
 
 def check_finite(array: np.ndarray, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import as_float_array, check_nonnegative, check_positive, check_same_shape, check_unit_interval
+from prefsim._validate import as_float_array, check_boolean, check_nonnegative, check_positive, check_same_shape, check_unit_interval
 from prefsim.backend import like
 from prefsim.losses.containers import UnpairedLogps
 from prefsim.losses.pairwise import soft_logistic
@@ -22,18 +22,18 @@ class RewardShift(NamedTuple):
     ----------
     mean
         δ, in nats.
-    count
+    seen
         Number of rewards seen.
 
     Examples
     --------
     >>> shift = RewardShift().updated([0.5, -0.25]).updated([1.0])
-    >>> shift.count, round(shift.mean, 6)
+    >>> shift.seen, round(shift.mean, 6)
     (3, 0.416667)
     """
 
     mean: float = 0.0
-    count: int = 0
+    seen: int = 0
 
     def updated(self, rewards: Array) -> RewardShift:
         """Return the shift after a further batch of rewards ``β log π/π_ref`` of any shape; classes weigh by their counts.
@@ -46,8 +46,8 @@ class RewardShift(NamedTuple):
         batch = as_float_array(rewards, "rewards")
         if batch.size == 0:
             raise ValueError("rewards must hold at least one value, got 0")
-        count = self.count + batch.size
-        return RewardShift(self.mean + (float(batch.mean()) - self.mean) * batch.size / count, count)
+        seen = self.seen + batch.size
+        return RewardShift(self.mean + (float(batch.mean()) - self.mean) * batch.size / seen, seen)
 
 
 def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) -> Any:
@@ -125,6 +125,7 @@ def bco_unpaired(
     """
     check_positive(beta=beta)
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, desirable=logps.desirable)
+    check_boolean(logps.desirable, "desirable")
     xp = array_namespace(logps.logp, logps.ref_logp)
     reward = beta * (logps.logp - logps.ref_logp)
     if shift is None:

@@ -81,7 +81,13 @@ def action_values(transitions: Array, reward: Array, value: Array, *, discount: 
     -------
     Array ``(*more, *batch, S, A)``.
     """
-    return reward + discount * expected_next(transitions, value)
+    after = expected_next(transitions, value)
+    if not isinstance(after, np.ndarray) or after.dtype != reward.dtype or after.shape != reward.shape:
+        return reward + discount * after
+    # The product is a fresh array of this function's own; large sparse sweeps are bound by memory traffic.
+    after *= discount
+    after += reward
+    return after
 
 
 def bellman_backup(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
@@ -255,33 +261,50 @@ def residual_limit(value: Array, tolerance: float) -> Array:
     return xp.where(rounding > tolerance, rounding, xp.full_like(rounding, tolerance))
 
 
-def residual_gap(mdp: TabularMDP, change: Array) -> Array:
-    r"""Return ``(*batch,)``: the Bellman residual that values :math:`Tv` have, given ``change`` :math:`= Tv - v`.
+class SpanStop:
+    r"""The stopping rule of sweeps: what the change :math:`Tv - v` of the last one says about the values :math:`Tv`.
 
-    Without terminal states the shift of :func:`shift_to_midpoint` leaves half the span of the change; with them, all of it counts.
+    Without terminal states all values may be shifted together, to the middle of the bounds that the change sets, and half the span of the
+    change remains. With terminal states, whose values are known to be 0, the largest change counts.
 
     References
     ----------
     Puterman 1994, theorem 6.6.6 (bounds of MacQueen and Porteus).
     """
-    xp = array_namespace(change)
-    low, high = xp.min(change, axis=-1), xp.max(change, axis=-1)
-    largest = xp.where(high > -low, high, -low)
-    return mdp.discount * xp.where(_endless(mdp), 0.5 * (high - low), largest)
 
+    def __init__(self, mdp: TabularMDP) -> None:
+        xp = array_namespace(mdp.terminal)
+        self.discount = mdp.discount
+        self.endless = ~xp.any(mdp.terminal, axis=-1)
+        # One answer for all processes spares a selection in every sweep, which at small S costs as much as the sweep.
+        every, some = bool(xp.all(self.endless)), bool(xp.any(self.endless))
+        self.uniform = every if every == some else None
 
-def shift_to_midpoint(mdp: TabularMDP, value: Array, change: Array) -> Array:
-    r"""Return values :math:`Tv`, moved to the middle of the bounds that ``change`` :math:`= Tv - v` sets; not with terminal states."""
-    if mdp.discount == 1:
-        return value
-    xp = array_namespace(change)
-    middle = 0.5 * (xp.min(change, axis=-1) + xp.max(change, axis=-1)) * (mdp.discount / (1.0 - mdp.discount))
-    return value + xp.where(_endless(mdp), middle, xp.zeros_like(middle))[..., None]
+    @staticmethod
+    def bounds(change: Array) -> tuple[Array, Array]:
+        """Return the smallest and the largest change, ``(*batch,)``."""
+        if isinstance(change, np.ndarray):
+            return change.min(axis=-1), change.max(axis=-1)
+        xp = array_namespace(change)
+        return xp.min(change, axis=-1), xp.max(change, axis=-1)
 
+    def gap(self, low: Array, high: Array) -> Array:
+        r"""Return the Bellman residual of :math:`Tv` after the shift."""
+        if self.uniform is True:
+            return 0.5 * self.discount * (high - low)
+        xp = array_namespace(low)
+        largest = xp.where(high > -low, high, -low)
+        return self.discount * (largest if self.uniform is False else xp.where(self.endless, 0.5 * (high - low), largest))
 
-def _endless(mdp: TabularMDP) -> Array:
-    xp = array_namespace(mdp.terminal)
-    return ~xp.any(mdp.terminal, axis=-1)
+    def shifted(self, value: Array, low: Array, high: Array) -> Array:
+        r"""Return :math:`Tv` (``value``) moved to the middle of its bounds."""
+        if self.uniform is False:
+            return value
+        middle = 0.5 * (low + high) * (self.discount / (1.0 - self.discount))
+        if self.uniform is None:
+            xp = array_namespace(value)
+            middle = xp.where(self.endless, middle, xp.zeros_like(middle))
+        return value + middle[..., None]
 
 
 def zeros(mdp: TabularMDP) -> Array:

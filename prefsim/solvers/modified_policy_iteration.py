@@ -13,14 +13,13 @@ from prefsim._validate import check_integer, check_interval, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.bellman import (
     PlanningResult,
+    SpanStop,
     action_values,
     best_action,
     best_value,
     certify,
     hard_criterion,
-    residual_gap,
     residual_limit,
-    shift_to_midpoint,
     zeros,
 )
 from prefsim.worlds.mdp import TabularMDP
@@ -88,17 +87,18 @@ def modified_policy_iteration(
         raise ValueError(f"modified_policy_iteration needs an infinite horizon, got {mdp.horizon}; value_iteration takes finite ones")
     xp = array_namespace(mdp.reward)
     value = best_value(mdp.reward) + zeros(mdp)
-    evaluate = _SparseEvaluation(mdp) if mdp.is_sparse else _DenseEvaluation(mdp)
+    stop = SpanStop(mdp)
+    evaluate = _SparseEvaluation(mdp, stop) if mdp.is_sparse else _DenseEvaluation(mdp, stop)
     iterations, before = 0, None
     while True:
         iterations += 1
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
         improved, action = best_action(q_value)
-        change = improved - value
-        residual = xp.max(xp.abs(change), axis=-1)
+        low, high = stop.bounds(improved - value)
+        residual = xp.where(high > -low, high, -low)
         if bool(xp.all(residual <= residual_limit(value, tolerance))) or iterations == max_iterations:
             break
-        gap = residual_gap(mdp, change)
+        gap = stop.gap(low, high)
         # Quadratic in the last gain, as fits a method that is Newton's method once the policy has settled.
         forcing = xp.full_like(gap, contraction) if before is None else xp.minimum((gap / before) ** 2, xp.full_like(gap, contraction))
         before = xp.where(gap > 0, gap, xp.ones_like(gap))
@@ -120,8 +120,8 @@ def modified_policy_iteration(
 class _DenseEvaluation:
     """Sweeps under a policy, all processes of a batch at once."""
 
-    def __init__(self, mdp: TabularMDP) -> None:
-        self.mdp = mdp
+    def __init__(self, mdp: TabularMDP, stop: SpanStop) -> None:
+        self.mdp, self.stop = mdp, stop
 
     def __call__(self, action: Array, value: Array, goal: Array, sweeps: int) -> Array:
         mdp = self.mdp
@@ -131,23 +131,22 @@ class _DenseEvaluation:
         paid = xp.sum(chosen * mdp.reward, axis=-1)
         for _ in range(sweeps):
             swept = paid + mdp.discount * xp.matmul(chain, value[..., None])[..., 0]
-            change = swept - value
+            low, high = self.stop.bounds(swept - value)
             value = swept
-            if bool(xp.all(residual_gap(mdp, change) <= goal)):
+            if bool(xp.all(self.stop.gap(low, high) <= goal)):
                 break
-        return shift_to_midpoint(mdp, value, change)
+        return self.stop.shifted(value, low, high)
 
 
 class _SparseEvaluation:
     """Sweeps under a policy on its rows of the CSR table, which are kept and patched from one policy to the next."""
 
-    def __init__(self, mdp: TabularMDP) -> None:
-        self.mdp = mdp
+    def __init__(self, mdp: TabularMDP, stop: SpanStop) -> None:
+        self.mdp, self.stop = mdp, stop
         self.first_row = np.arange(mdp.n_states) * mdp.n_actions
         self.rows = np.full(mdp.n_states, -1)
         self.chain: Any = None
         self.paid = np.zeros(mdp.n_states)
-        self.endless = not mdp.terminal.any()
 
     def __call__(self, action: np.ndarray, value: np.ndarray, goal: Any, sweeps: int) -> np.ndarray:
         self._adopt(self.first_row + action)
@@ -155,18 +154,15 @@ class _SparseEvaluation:
         goal = float(goal)
         while len(gaps) < sweeps:
             value, change = self._sweep(value)
-            gaps.append(self._gap(change))
+            low, high = self.stop.bounds(change)
+            gaps.append(float(self.stop.gap(low, high)))
             if gaps[-1] <= goal:
                 break
             if len(gaps) == TRIAL_SWEEPS and self.mdp.discount < 1 and self._sweeps_to_go(gaps, goal) > PATIENCE:
                 value, change = self._sweep(self._solve(value, goal))
+                low, high = self.stop.bounds(change)
                 break
-        return shift_to_midpoint(self.mdp, value, change)
-
-    def _gap(self, change: np.ndarray) -> float:
-        """Return what :func:`residual_gap` does, without its generality: at small S that would cost as much as the sweep."""
-        low, high = float(change.min()), float(change.max())
-        return self.mdp.discount * (0.5 * (high - low) if self.endless else max(high, -low))
+        return self.stop.shifted(value, low, high)
 
     def _sweep(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         swept = self.chain @ value

@@ -18,14 +18,13 @@ from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.bellman import (
     Criterion,
     PlanningResult,
+    SpanStop,
     action_values,
     bellman_backup,
     certify,
     greedy_policy,
     hard_criterion,
-    residual_gap,
     residual_limit,
-    shift_to_midpoint,
     soft_bellman_backup,
     soft_criterion,
     soft_maximum,
@@ -309,17 +308,17 @@ def _sweeps(name: str, mdp: TabularMDP, criterion: Criterion, tolerance: float, 
         if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
             raise ValueError("initial_value must be 0 in every terminal state")
         value = value + like(given, mdp.reward)
-    iterations = 0
+    stop, iterations = SpanStop(mdp), 0
     while True:
         iterations += 1
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
         swept = criterion.maximum(q_value)
-        change = swept - value
+        low, high = stop.bounds(swept - value)
         value = swept
         # Half, since the prediction of the residual has rounding errors of its own.
-        if bool(xp.all(residual_gap(mdp, change) <= 0.5 * residual_limit(value, tolerance))) or iterations == max_iterations:
+        if bool(xp.all(stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance))) or iterations == max_iterations:
             break
-    value = shift_to_midpoint(mdp, value, change)
+    value = stop.shifted(value, low, high)
     return certify(name, mdp, value, criterion.policy, criterion.maximum, tolerance=tolerance, iterations=iterations)
 
 

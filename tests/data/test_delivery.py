@@ -18,7 +18,7 @@ PAIRS = np.array(
 
 @pytest.fixture
 def study(tmp_path):
-    def write(prefix="privileged_control", *, pairs=PAIRS, y=(1.0, 0.5), x=np.zeros((2, 3)), skip=""):
+    def write(prefix="privileged_control", *, pairs=PAIRS, y=(1.0, 0.5), x=((0.0,) * 3,) * 2, skip=""):
         for kind, array in (("segment_pairs", pairs), ("Y", np.asarray(y)), ("X", np.asarray(x))):
             if kind != skip:
                 np.save(tmp_path / f"{prefix}_{kind}.npy", array)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from prefsim import losses
 from prefsim.backend import to_numpy, use_backend
-from prefsim.data import Segments, read_jsonl, write_jsonl
+from prefsim.data import Segments, read_jsonl, trajectories, write_jsonl
 from prefsim.data import segments as module
-from prefsim.data import trajectories
 from prefsim.data.trajectories import enumerate_trajectories, record_trajectories, sample_trajectories
 from prefsim.losses import PairLogps, TokenPairLogps, cpl
 from prefsim.policies import TabularPolicy

@@ -176,9 +176,14 @@ def test_of_several_equilibria_the_one_with_the_largest_support():
 
 
 def test_a_tournament_that_defeats_support_enumeration():
-    # Ties make support enumeration return nothing here: responses 0, 2 and 3 form the only cycle that nobody beats.
-    outcome = np.array([[0, 1, 1, -1, 0], [-1, 0, 0, 1, 1], [-1, 0, 0, 1, 1], [1, -1, -1, 0, 1], [0, -1, -1, -1, 0]])
-    assert_equilibrium(PreferenceGame(0.5 + 0.5 * outcome), solve_nash(0.5 + 0.5 * outcome, method="lp"))
+    outcome = np.array([[0, 0, 0, 1, -1], [0, 0, 1, -1, 1], [0, -1, 0, 0, -1], [-1, 1, 0, 0, 0], [1, -1, 1, 0, 0]])
+    result = solve_nash(0.5 + 0.5 * outcome, method="lp")
+    assert_equilibrium(PreferenceGame(0.5 + 0.5 * outcome), result)
+    assert (result.policy > 0).tolist() == [True, True, False, True, True]
+    nashpy = pytest.importorskip("nashpy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert list(nashpy.Game(outcome.astype(float)).support_enumeration()) == []
 
 
 def highs(preference):

@@ -625,6 +625,7 @@ class TestEdges:
 
     @pytest.mark.parametrize("lengths", [(3, 3), (2, 4)])
     def test_patched_chains_equal_fresh_ones(self, lengths):
+        from prefsim.solvers.bellman import SpanStop
         from prefsim.solvers.modified_policy_iteration import _SparseEvaluation
 
         rng = np.random.default_rng(0)
@@ -632,7 +633,7 @@ class TestEdges:
         for s, a in np.ndindex(12, 2):
             table[s, a, rng.choice(12, size=lengths[a], replace=False)] = 1 / lengths[a]
         mdp = TabularMDP(table, rng.standard_normal((12, 2)), discount=0.9).to_sparse()
-        patched = _SparseEvaluation(mdp)
+        patched = _SparseEvaluation(mdp, SpanStop(mdp))
         action = rng.integers(2, size=12)
         for flip in range(6):
             action = np.where(np.arange(12) == flip, 1 - action, action)
