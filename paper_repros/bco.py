@@ -64,7 +64,6 @@ def pair_optimum(instance: tuple[float, float]) -> Verdict:
     found = minimize_scalar(lambda d: gap(w, lose, d)[0], bracket=(middle - 1, middle + 1.5), tol=1e-10)
     half = (lose - w) / 2
     formula = np.log1p(2 * np.exp(half) / (1 + np.exp(2 * half)))
-    # The search knows δ to the square root of the rounding, flatter minima less well; its value is exact.
     far = max(abs(found.fun - formula), abs(gap(w, lose, middle)[0] - formula))
     ends = max(abs(gap(w, w, w)[0] - np.log(2)), gap(middle + 40, middle - 40, middle)[0], formula - np.log(2), 0.0)
     return Verdict(max(float(far), float(ends), 1e-7 * abs(found.x - middle)), f"δ {found.x:.6f}, middle {middle:.6f}")
@@ -201,8 +200,7 @@ def global_shift(instance: tuple[str, np.ndarray, float]) -> Verdict:
 def no_gradient_through_shift(instance: tuple[np.ndarray, bool]) -> Verdict:
     import torch
 
-    rewards, attached = instance
-    rewards = np.append(rewards, 0.3)
+    rewards, attached = np.append(instance[0], 0.3), instance[1]
     desirable = np.arange(rewards.size) % 2 == 0
     r = torch.tensor(rewards, requires_grad=True)
     logps = losses.UnpairedLogps(r, torch.zeros_like(r), torch.tensor(desirable))
@@ -289,6 +287,7 @@ def reproduce(run: Run) -> Reproduction:
             axes[0].plot(p.steps, values.mean(axis=1), style, color=colour, label=f"{name}: {label}")
         axes[1].plot(p.steps, p.gap.mean(axis=1), color=colour, lw=2, label=name)
     axes[0].set(xlabel="gradient steps", ylabel="implicit reward, nats", title="The shift follows the mean reward")
+    axes[0].set_ylim(bottom=1.7 * axes[0].get_ylim()[0])  # room for the legend
     axes[1].set(xlabel="gradient steps", ylabel="classifier loss − DPO loss, nats", title="An upper bound of DPO all along")
     for name, p in paths.items():
         axes[2].errorbar(p.reward[-1].mean(), p.kl[-1].mean(), p.kl[-1].std() / np.sqrt(seeds), fmt="o", ms=7, capsize=3, label=name)

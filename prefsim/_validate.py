@@ -239,7 +239,8 @@ def check_probabilities(array: np.ndarray, name: str, *, tolerance: float = PROB
     bad = np.abs(totals - 1) > tolerance
     if np.any(bad):
         where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
-        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {np.atleast_1d(totals)[_first(np.atleast_1d(bad))]!r} in {where}")
+        found = float(np.atleast_1d(totals)[_first(np.atleast_1d(bad))])
+        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {found!r} in {where}")
 
 
 def check_full_support(array: np.ndarray, name: str) -> None:
@@ -260,7 +261,7 @@ def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: 
     if bad.any():
         *lead, i, j = _first(bad)
         total = array[(*lead, i, j)] + array[(*lead, j, i)]
-        raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total!r} at index {(*lead, i, j)}")
+        raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total:.12g} at index {(*lead, i, j)}")
 
 
 def check_counts(array: np.ndarray, name: str) -> None:

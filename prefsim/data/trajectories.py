@@ -159,7 +159,8 @@ def record_trajectories(
     Raises
     ------
     ValueError
-        If the environment is unknown, a space is not discrete, ``start`` is given for an environment without a state variable, or an argument does not fit.
+        If the environment is unknown, a space is not discrete, ``start`` is given for an environment without a state variable, or an
+        argument does not fit.
     """
     import gymnasium
 
