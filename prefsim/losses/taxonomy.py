@@ -24,8 +24,8 @@ class Place(NamedTuple):
 
 
 _TOPICS = {
-    ("data", "pair feedback"): "dpo ipo hinge npo",
-    ("data", "point feedback"): "kto apo_zero apo_down nca_pair bco_pair bco aot aot_unpaired nca infonca",
+    ("data", "pair feedback"): "dpo ipo hinge npo gradient_ascent",
+    ("data", "point feedback"): "kto apo_zero apo_down nca_pair bco_pair bco bco_unpaired aot aot_unpaired nca infonca",
     ("data", "list feedback"): "rrhf pl_dpo",
     ("data", "noise"): "soft rdpo drdpo",
     ("data", "distinguishability"): "odpo beta_dpo",
