@@ -261,7 +261,8 @@ def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: 
     if bad.any():
         *lead, i, j = _first(bad)
         total = array[(*lead, i, j)] + array[(*lead, j, i)]
-        raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total:.12g} at index {(*lead, i, j)}")
+        where = (*lead, i, j)
+        raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total:.12g} at index {where}")
 
 
 def check_counts(array: np.ndarray, name: str) -> None:
