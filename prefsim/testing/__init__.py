@@ -14,10 +14,12 @@ from prefsim.testing.bandits import (
 )
 from prefsim.testing.data import count_matrices, ranking_tables, rewards, separable_counts, user_populations
 from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
+from prefsim.testing.mdps import action_tables, grid_worlds, mdps, mdps_with_policy, stochastic_policies
 from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps
 
 __all__ = [
     "SegmentProcess",
+    "action_tables",
     "alphas",
     "bandits",
     "bandits_with_reference",
@@ -28,7 +30,10 @@ __all__ = [
     "divergences",
     "flip_rates",
     "games_with_reference",
+    "grid_worlds",
     "margins",
+    "mdps",
+    "mdps_with_policy",
     "pair_logps",
     "policies",
     "potentials",
@@ -39,6 +44,7 @@ __all__ = [
     "segment_pairs",
     "segment_processes",
     "separable_counts",
+    "stochastic_policies",
     "tables",
     "token_pair_logps",
     "transitive_games",
