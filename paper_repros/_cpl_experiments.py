@@ -123,7 +123,7 @@ def mass_by_lambda(run: Run) -> dict[float, float]:
     return found
 
 
-ENVIRONMENTS = {"FrozenLake-v1": (50.0, (300, 1000)), "CliffWalking-v1": (5.0, (1000, 3000))}
+ENVIRONMENTS = {"FrozenLake-v1": (100.0, (1000, 3000)), "CliffWalking-v1": (5.0, (1000, 3000))}
 """Units of reward that make one nat of the rater, and comparisons recorded."""
 
 
@@ -192,7 +192,7 @@ def _draw_curves(axes: Axes, curves: dict[int, dict[str, np.ndarray]]) -> None:
 
 
 def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None:
-    bars = [(f"{name.split('-')[0]}\n{n:,} comparisons", values) for name, sizes in toys.items() for n, values in sizes.items()]
+    bars = [(f"{name.split('-')[0]}\n{n:,}", values) for name, sizes in toys.items() for n, values in sizes.items()]
     places = np.arange(len(bars))
     reached = [1 - (values["optimum"] - values["mode"]) / abs(values["optimum"]) for _, values in bars]
     for shift, heights, label in (
@@ -200,10 +200,10 @@ def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None
         (0.2, reached, "its most probable actions,\n1 − share of the optimal return lost"),
     ):
         drawn = axes.bar(places + shift, heights, 0.36, label=label)
-        axes.bar_label(drawn, fmt="%.3f", fontsize=8)
+        axes.bar_label(drawn, fmt="%.3f", fontsize=8, padding=2)
     axes.axhline(1.0, color="grey", linestyle="--", linewidth=1)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xticks(places, [name for name, _ in bars])
-    axes.set(ylim=(min(0.0, *reached) - 0.1, 1.45), ylabel="1 is optimal")
+    axes.set(ylim=(min(0.0, *reached) - 0.1, 1.45), xlabel="environment and comparisons recorded in it", ylabel="1 is optimal")
     axes.set_title("gymnasium: segments recorded in the environments")
     axes.legend(loc="upper center", ncols=2, fontsize=8)

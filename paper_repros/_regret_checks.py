@@ -250,7 +250,7 @@ def check_better_policy(case: Learned) -> Verdict:
         found, size = experiments.learn_from_parts(segments, 20, restarts=0, iterations=120, seed=100), len(segments) // 20
     else:
         size, who = 300, f"boards {case.boards} to {case.boards + 7}, labels by partial return"
-        found = experiments.learn_on_boards(range(case.boards, case.boards + 8), "partial return", size, restarts=0)
+        found = experiments.learn_on_boards(range(case.boards, case.boards + 8), "partial return", size, restarts=0).returns
     by_return, by_regret = (experiments.share_near_optimal(found[name]) for name in ("partial return", "regret"))
     detail = f"{who}, {size} labels: regret {by_regret:.0%}, partial return {by_return:.0%} near-optimal"
     return Verdict(max(0.0, by_return - by_regret), detail)

@@ -84,8 +84,15 @@ def human_curve(run: Run, segments: Segments) -> Curve:
     return {len(segments) // parts: learn_from_parts(segments, parts, **options) for parts in counts}
 
 
-def learn_on_boards(seeds: Iterable[int], source: str, n: int, *, restarts: int = 2) -> dict[str, np.ndarray]:
-    """Return the scaled returns ``(boards,)`` of what each model learns on random 5 x 5 boards from ``n`` labels of a simulated rater."""
+class Boards(NamedTuple):
+    """Scaled returns ``(boards,)`` of what each model learned, and the mean cross-entropy of its fits."""
+
+    returns: dict[str, np.ndarray]
+    losses: dict[str, float]
+
+
+def learn_on_boards(seeds: Iterable[int], source: str, n: int, *, restarts: int = 2) -> Boards:
+    """Learn on random 5 x 5 boards from ``n`` labels of a simulated rater, by regret or by partial return."""
     boards = [random_delivery_task(5, 5, seed=seed) for seed in seeds]
     batch = TabularMDP(
         np.stack([task.mdp.transitions for task in boards]),
@@ -97,24 +104,25 @@ def learn_on_boards(seeds: Iterable[int], source: str, n: int, *, restarts: int 
     scores = policy_iteration(batch).advantage if source == "regret" else batch.reward
     features = np.stack([task.features for task in boards])
     data = Segments.stack([Segments.sample(task.mdp, n, 3, seed=10_000 + i, scores=scores[i]) for i, task in enumerate(boards)])
-    weights = {
-        "partial return": fit_partial_return_reward(data, features, **CONVERGED).weights,
-        "regret": fit_regret_reward(data, batch, features, restarts=restarts).weights,
+    fits = {
+        "partial return": fit_partial_return_reward(data, features, **CONVERGED),
+        "regret": fit_regret_reward(data, batch, features, restarts=restarts),
     }
-    policies = {model: FeatureProcess(batch, features).greedy_policy(table) for model, table in weights.items()}
-    return {
+    policies = {model: FeatureProcess(batch, features).greedy_policy(fit.weights) for model, fit in fits.items()}
+    returns = {
         model: np.array([float(scaled_return(task.mdp, policy, floor=-1.0)) for task, policy in zip(boards, table, strict=True)])
         for model, table in policies.items()
     }
+    return Boards(returns, {model: float(fit.value.mean()) for model, fit in fits.items()})
 
 
-def simulated(run: Run) -> dict[str, Curve]:
-    """Return scaled returns on random boards by the model behind the labels and the number of labels."""
-    found: dict[str, Curve] = {source: {} for source in ("regret", "partial return")}
+def simulated(run: Run) -> dict[str, dict[int, Boards]]:
+    """Return what is learned on random boards, by the model behind the labels and the number of labels."""
+    found: dict[str, dict[int, Boards]] = {source: {} for source in ("regret", "partial return")}
     sizes = (3, 30, 300) if run.quick else (3, 10, 30, 100, 300, 1000, 3000)
     seeds = range(1000 * run.seed, 1000 * run.seed + (12 if run.quick else 30))
     for source, n in run.progress([(source, n) for source in found for n in sizes], "simulated raters"):
-        found[source][n] = learn_on_boards(seeds, source, n)
+        found[source][n] = learn_on_boards(seeds, source, n, restarts=1 if run.quick else 2)
     return found
 
 

@@ -256,9 +256,11 @@ def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | N
 def residual_limit(value: Array, tolerance: float) -> Array:
     """Return ``(*batch,)``: the tolerance, or where that is larger the rounding error of the largest value."""
     xp = array_namespace(value)
-    magnitude = xp.max(xp.abs(value), axis=-1)
-    rounding = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps) * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
-    return xp.where(rounding > tolerance, rounding, xp.full_like(rounding, tolerance))
+    unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
+    if isinstance(value, np.ndarray):
+        # Without temporaries: this is asked after every sweep.
+        return np.maximum(unit * np.maximum(np.maximum(value.max(axis=-1), -value.min(axis=-1)), 1.0), tolerance)
+    return xp.clip(unit * xp.clip(xp.max(xp.abs(value), axis=-1), 1.0, None), tolerance, None)
 
 
 class SpanStop:

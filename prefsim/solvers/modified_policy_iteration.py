@@ -72,7 +72,7 @@ def modified_policy_iteration(
     References
     ----------
     Puterman and Shin 1978, "Modified policy iteration algorithms for discounted Markov decision problems"; Puterman 1994, sections 6.5 and
-    6.6 (span); Eisenstat and Walker 1996, "Choosing the forcing terms in an inexact Newton method", eq. 2.6 (accuracy of evaluations).
+    6.6 (span); Eisenstat and Walker 1996, "Choosing the forcing terms in an inexact Newton method", choice 2 (accuracy of evaluations).
 
     Examples
     --------

@@ -125,7 +125,7 @@ def fit_regret_reward(
     features
         Expected features of each step, ``(S, A, d)`` or ``(B, S, A, d)``.
     start
-        Where to start, ``(R, d)`` or ``(R, B, d)``. Unless given: the partial-return solution, and ``restarts`` draws of standard normal
+        Where to start, ``(R, d)`` or ``(R, B, d)``. Unless given: roughly the partial-return solution, and ``restarts`` draws of standard normal
         weights by ``seed``.
     restarts, seed
         See ``start``; without effect where it is given.
@@ -156,7 +156,9 @@ def fit_regret_reward(
     visits = _Visits(segments, states, actions, segment_discount)
     if start is None:
         check_integer(low=0, restarts=restarts)
-        convex = fit_partial_return_reward(segments, features, discount=segment_discount).weights.reshape(1, loss.members, d)
+        # A rough solution is as good a place to start as an exact one.
+        rough = fit_partial_return_reward(segments, features, discount=segment_discount, iterations=500)
+        convex = rough.weights.reshape(1, loss.members, d)
         start = np.concatenate([convex, random_generator(seed).standard_normal((restarts, loss.members, d))])
     start = as_float_array(start, "start", min_ndim=2)
     if start.ndim == 2:
