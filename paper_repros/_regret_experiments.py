@@ -79,7 +79,7 @@ def learn_from_parts(segments: Segments, parts: int, *, restarts: int, iteration
 
 def human_curve(run: Run, segments: Segments) -> Curve:
     """Return scaled returns by the number of human labels that each part holds."""
-    options: dict[str, Any] = {"restarts": 1 if run.quick else 5, "iterations": 300, "seed": 100 + run.seed}
+    options: dict[str, Any] = {"restarts": 3 if run.quick else 5, "iterations": 300, "seed": 100 + run.seed}
     counts = run.progress((20, 5, 1) if run.quick else (20, 10, 5, 2, 1), "parts of the human labels")
     return {len(segments) // parts: learn_from_parts(segments, parts, **options) for parts in counts}
 

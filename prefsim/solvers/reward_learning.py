@@ -125,8 +125,8 @@ def fit_regret_reward(
     features
         Expected features of each step, ``(S, A, d)`` or ``(B, S, A, d)``.
     start
-        Where to start, ``(R, d)`` or ``(R, B, d)``. Unless given: roughly the partial-return solution, and ``restarts`` draws of standard normal
-        weights by ``seed``.
+        Where to start, ``(R, d)`` or ``(R, B, d)``. Unless given: roughly the partial-return solution, and ``restarts`` standard normal
+        draws by ``seed``.
     restarts, seed
         See ``start``; without effect where it is given.
     learning_rate, iterations
