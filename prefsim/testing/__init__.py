@@ -16,6 +16,7 @@ from prefsim.testing.data import count_matrices, ranking_tables, rewards, separa
 from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
 from prefsim.testing.mdps import action_tables, grid_worlds, mdps, mdps_with_policy, stochastic_policies
 from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps
+from prefsim.testing.tokens import comparisons, feedback, token_tree_policies, token_trees
 
 __all__ = [
     "SegmentProcess",
@@ -24,10 +25,12 @@ __all__ = [
     "bandits",
     "bandits_with_reference",
     "betas",
+    "comparisons",
     "count_matrices",
     "cyclic_games",
     "degenerate_games",
     "divergences",
+    "feedback",
     "flip_rates",
     "games_with_reference",
     "grid_worlds",
@@ -47,6 +50,8 @@ __all__ = [
     "stochastic_policies",
     "tables",
     "token_pair_logps",
+    "token_tree_policies",
+    "token_trees",
     "transitive_games",
     "user_populations",
 ]
