@@ -244,7 +244,7 @@ def _draw_shares(axes: Axes, raters: dict[str, Curve], title: str) -> None:
     _sizes_axis(axes, sorted(next(iter(raters.values()))), "comparisons to learn from")
     axes.set(ylabel="policies with scaled return > 0.9 (%)", ylim=(0, 105))
     axes.set_title(title)
-    axes.legend(fontsize=8, loc="lower right" if len(raters) > 1 else "center right")
+    axes.legend(fontsize=8, loc="lower right" if len(raters) > 1 else "lower left")
 
 
 def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None:

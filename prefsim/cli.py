@@ -81,9 +81,16 @@ def _chosen(slugs: Sequence[str] | None, every: bool) -> list[str]:
 @app.command("list")
 def list_(
     family: Annotated[str | None, typer.Option(help="Only this family: direct, nash, mdp, theory, robust, selfimprove, plural.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Rather the losses of the direct family, by the part they change: data, framework, constraint, property."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the papers."""
+    """List the papers, or (--by) the losses of the direct family."""
+    if by is not None:
+        _list_losses(family, by, as_json)
+        return
     papers = cards(family)
     if as_json:
         _print_json([paper._asdict() for paper in papers])
@@ -91,6 +98,20 @@ def list_(
     from prefsim.report import cards_table
 
     _console().print(cards_table(papers))
+
+
+def _list_losses(family: str | None, by: str, as_json: bool) -> None:
+    from prefsim.losses.taxonomy import by_part
+
+    if family not in (None, "direct"):
+        raise ValueError(f"--by sorts the losses of the family 'direct', got --family {family}")
+    topics = by_part(by)
+    if as_json:
+        _print_json(topics)
+        return
+    from prefsim.report import losses_table
+
+    _console().print(losses_table(by, topics))
 
 
 @app.command()

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from prefsim.checking import ClaimResult
     from prefsim.papers import Claim
 
-__all__ = ["FAMILY_NAMES", "cards_table", "checks_table", "claims_table", "collect", "criteria_table", "format_number", "write_index"]
+__all__ = [
+    "FAMILY_NAMES",
+    "cards_table",
+    "checks_table",
+    "claims_table",
+    "collect",
+    "criteria_table",
+    "format_number",
+    "losses_table",
+    "write_index",
+]
 
 FAMILY_NAMES = {
     "direct": "Direct alignment",
@@ -148,6 +158,14 @@ def cards_table(papers: Iterable[Paper]) -> Table:
     table = _table("Papers", "Family", "Slug", "Year", "arXiv", "Title")
     for paper in papers:
         table.add_row(*map(_text, (paper.family, paper.slug, paper.year, paper.arxiv, paper.title)))
+    return table
+
+
+def losses_table(part: str, topics: Mapping[str, list[str]]) -> Table:
+    """Return the table of the losses that change one part of the recipe, by topic."""
+    table = _table(f"Losses that change the {part}", "Topic", "Losses")
+    for topic, names in topics.items():
+        table.add_row(_text(topic), _text(", ".join(names)))
     return table
 
 

@@ -52,6 +52,20 @@ def test_list(prefsim, fake_papers):
     assert "On <first> & more" in out
 
 
+def test_list_losses_by_part(prefsim):
+    code, out, _ = prefsim("list", "--family", "direct", "--by", "data", "--json")
+    assert code == 0
+    assert "dpo" in json.loads(out)["pair feedback"]
+    code, out, _ = prefsim("list", "--by", "property")
+    assert code == 0
+    assert "length bias" in out
+    assert "rdpo_length" in out
+    for bad, message in ((["--by", "colour"], "part must be one of"), (["--family", "nash", "--by", "data"], "--by sorts the losses")):
+        code, out, err = prefsim("list", *bad)
+        assert (code, out) == (2, "")
+        assert message in err
+
+
 def test_show(prefsim, fake_papers):
     file = fake_papers("first")
     code, out, err = prefsim("show", "first", "--json")

@@ -58,3 +58,11 @@ def test_convexity():
 )
 def test_population_minimisers(name, form):
     assert ROWS[name].minimiser == form
+
+
+def test_the_taxonomy_places_every_direct_loss():
+    from prefsim.losses.taxonomy import PARTS, TAXONOMY, by_part
+
+    direct = set(ROWS) - {"cpl", "cpl_ranked"}  # losses on segments stand outside the survey's map
+    assert set(TAXONOMY) == direct
+    assert {name for part in PARTS for names in by_part(part).values() for name in names} == direct
