@@ -56,7 +56,7 @@ def main() -> None:
     for name, loss in sorted(loss_functions().items()):
         if container_of(loss) is losses.PairLogps:
             # The yardstick is taken again beside each loss, so that a drift of the machine's speed cancels.
-            reference = seconds(by_hand, batch, 3)
+            reference = seconds(by_hand, batch, arguments.repeats)
             spent = seconds(loss, batch, arguments.repeats)
             rows.append({"loss": name, "seconds": spent, "ratio": spent / reference})
     if arguments.json:
