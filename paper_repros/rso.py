@@ -254,7 +254,8 @@ def reproduce(run: Run) -> Reproduction:
     for name, far in experiments.tree_identity(run.seed).items():
         criteria.append(Criterion(f"{name}: distance to π_r, true labels, all pairs", "<= 1e-6", f"{far:.2e}", far <= 1e-6))
     seeds = [run.seed + s for s in range(3 if run.quick else 10)]
-    outcomes, start = experiments.pipeline(seeds, iterations=60 if run.quick else 300)
+    steps = 60 if run.quick else 300
+    outcomes, start = experiments.pipeline(seeds, iterations=steps)
     for (source, loss), found in outcomes.items():
         gain = found.reward - start
         table.append({
@@ -285,7 +286,9 @@ def reproduce(run: Run) -> Reproduction:
         spread = gains.std(axis=1, ddof=1) / np.sqrt(len(seeds))
         right.bar(np.arange(3) + 0.27 * (k - 1), gains.mean(axis=1), 0.25, yerr=spread, color=f"C{k}", label=loss)
     right.set_xticks(range(3), experiments.SOURCES)
-    right.set(xlabel="source of the pairs", ylabel="gain in E r over π_sft (± s.e.)", title=f"Token policy, {len(seeds)} seeds, γ = 0.5")
+    right.set(
+        xlabel="source of the pairs", ylabel="gain in E r over π_sft (± s.e.)", title=f"Token policy, {len(seeds)} seeds, {steps} steps"
+    )
     right.legend(frameon=False, loc="upper left")
     figure.suptitle("Rejection sampling turns SFT samples into samples of the optimal policy")
     return Reproduction(figure, table, tuple(criteria))
