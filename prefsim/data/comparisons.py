@@ -145,7 +145,10 @@ class Comparisons:
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return log-probabilities of chosen and rejected under ``policy``, each ``(..., n)`` in nats."""
-        return policy.log_prob(self.prompt, self.chosen), policy.log_prob(self.prompt, self.rejected)
+        prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
+        # One call for both responses: a policy makes its whole table of log-probabilities anew at each.
+        both = policy.log_prob(np.concatenate([prompt, prompt], axis=-1), np.concatenate([chosen, rejected], axis=-1))
+        return both[..., : len(self)], both[..., len(self) :]
 
     def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[PairLogps, Array]:
         """Return what a loss sees and the weight of each value: the rows as they stand, then (where needed) reversed.

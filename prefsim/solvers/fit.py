@@ -90,7 +90,10 @@ def objective(
 
 
 def _objective(policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None) -> Array:
-    container, weight = data.examples(policy, ref_logps, kind)
+    return _weighted(policy, loss, *data.examples(policy, ref_logps, kind), penalty)
+
+
+def _weighted(policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None) -> Array:
     values = loss(container)
     total = array_namespace(values).sum(weight * values, axis=-1)
     return total if penalty is None else total + penalty(policy)
@@ -268,14 +271,16 @@ def _torch_problem(
             ref_logps = data.log_probs(reference.with_parameters(as_torch))
     # The data may carry a batch that the start does not: one start for many problems.
     with torch.no_grad():
-        value = _objective(policy.with_parameters(start), loss, data, ref_logps, kind, penalty)
+        at_start = policy.with_parameters(start)
+        container, weight = data.examples(at_start, ref_logps, kind)
+        value = _weighted(at_start, loss, container, weight, penalty)
     batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
     if not bool(torch.isfinite(value).all()):
         raise ValueError(
             "the objective must be finite at the start, got an infinite or undefined value; "
             "a row of positive weight may have probability zero under the policy or the reference"
         )
-    _check_weights(policy.with_parameters(start), loss, data, ref_logps, kind)
+    _check_weights(loss, to_numpy(weight))
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
 
     def problem(theta: Array) -> Array:
@@ -284,11 +289,10 @@ def _torch_problem(
     return problem, start, batch
 
 
-def _check_weights(policy: InMemoryPolicy, loss: Loss, data: Data, ref_logps: Any, kind: type) -> None:
+def _check_weights(loss: Loss, weight: np.ndarray) -> None:
     """Raise where weights would be applied to the values of a loss whose batch statistic does not see them."""
     from prefsim.losses.catalogue import couples_batch
 
-    weight = to_numpy(data.examples(policy, ref_logps, kind)[1])
     if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
         raise ValueError(
             "the loss couples the examples of its batch and sees no weights, so that it needs hard labels of equal weight; "
