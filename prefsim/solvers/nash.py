@@ -14,6 +14,7 @@ from prefsim._validate import (
     check_choice,
     check_full_support,
     check_integer,
+    check_interval,
     check_nonnegative,
     check_positive,
     check_preference,
@@ -21,7 +22,7 @@ from prefsim._validate import (
 )
 from prefsim.backend import asarray, like, to_numpy
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.solvers.games import exploitability, log_probs, payoff, regularised_gap
+from prefsim.solvers.games import exploitability, log_probs, regularised_gap
 from prefsim.solvers.nash_updates import UPDATES, Update
 from prefsim.solvers.path_following import follow_path
 from prefsim.solvers.regularised_nash import solve_regularised
@@ -36,6 +37,7 @@ DIRECT_ITERATIONS = 200
 UPDATE_ITERATIONS = 10_000
 UPDATE_TOLERANCE = 1e-8
 CHECK_EVERY = 10
+OPTION_RANGES = {"momentum": "left", "mixture": "both"}
 
 __all__ = ["METHODS", "NashHistory", "NashResult", "StepSizeWarning", "solve_nash"]
 
@@ -75,16 +77,17 @@ class NashResult(NamedTuple):
     policy
         ``(..., n)``; of the iterative methods the last one.
     average_policy
-        ``(..., n)``, the mean of the policies that were played (the initial one up to the last but one); None for the direct methods.
+        ``(..., n)``, the mean of the policies that were played (the initial one up to the last but one), of regret matching with weights
+        1, 2, 3…; None for the direct methods.
     exploitability
         ``(...,)`` of ``policy`` in the game without penalty, in [0, ½].
     regularised_gap
-        ``(...,)`` of ``policy``, the duality gap with the penalty; None when ``tau = 0``.
+        ``(...,)`` of ``policy``, the duality gap with the penalty; None when ``tau = 0`` and for ``"comal"``, whose penalty vanishes.
     iterations
         ``(...,)``, updates (or Newton steps) that each game took.
     converged
         ``(...,)``, whether the certificate of the method met the tolerance: the regularised gap when ``tau > 0``, else the
-        exploitability, of the average policy for ``"mwu"`` and of the last one for the others.
+        exploitability, of the average policy for multiplicative weights and regret matching and of the last one for the others.
     history
         What ``record`` asked for, else None.
     average_exploitability
@@ -112,21 +115,33 @@ def solve_nash(
     tol: float | None = None,
     initial: Any = None,
     record: int = 0,
+    momentum: float | None = None,
+    mixture: float | None = None,
 ) -> NashResult:
     r"""Solve preference games, all of a batch together.
 
-    ================ ======== ========================================================================================================
-    method           penalty  what it does
-    ================ ======== ========================================================================================================
-    lp               no       exact equilibrium, of several the one with the largest support (path-following, dense)
-    regularised      yes      exact :math:`\pi^*_\tau`, to rounding error (EGPO, then damped Newton)
-    mwu              no       multiplicative weights; the average policy converges
-    mirror_descent   yes      online mirror descent (INPO); linear for steps up to :math:`4\tau/(1+4\tau^2)`
-    mmd              yes      magnetic mirror descent; linear for steps up to :math:`4\tau`
-    nash_md          yes      Nash-MD; with a constant step its limit is off by O(step)
-    egpo             either   extragradient; linear for steps up to :math:`\min(1/(2\tau+1), 1/2)`
-    optimistic       either   optimistic multiplicative weights; with a penalty as ``egpo``
-    ================ ======== ========================================================================================================
+    ==================== ======== ====================================================================================================
+    method               penalty  what it does
+    ==================== ======== ====================================================================================================
+    lp                   no       exact equilibrium, of several the one with the largest support (path-following, dense)
+    regularised          yes      exact :math:`\pi^*_\tau`, to rounding error (EGPO, then damped Newton)
+    mwu, sppo, dno, spo  no       multiplicative weights; the average policy converges
+    apo                  no       the same with ``momentum`` (0.3 unless given); for games with a best response
+    regret_matching      no       predictive regret matching⁺; the average policy converges, without a step size
+    fictitious_play      no       best responses to the mean of all play; converges slowly, without a step size
+    comal                τ/step   equilibria with penalty τ towards the last one, to the equilibrium without penalty
+    mirror_descent, inpo yes      online mirror descent; linear for steps up to :math:`4\tau/(1+4\tau^2)`
+    mmd                  yes      magnetic mirror descent; linear for steps up to :math:`4\tau`
+    nash_md              yes      Nash-MD; with a constant step its limit is off by O(step)
+    nash_md_pg           yes      policy gradient in the logits against the ``mixture`` with the reference (κ = 0, self-play, unless
+                                  given; with κ > 0 the limit is off by O(κ))
+    online_ipo           yes      gradient descent on online IPO's loss with pairs from the policy: self-play policy gradient
+    egpo, extragradient  either   extragradient; linear for steps up to :math:`\min(1/(2\tau+1), 1/2)`
+    optimistic           either   optimistic multiplicative weights; with a penalty as ``egpo``
+    ==================== ======== ====================================================================================================
+
+    Methods on one line make the same exact update; they are different algorithms only on samples, where each has a loss of its own in
+    :mod:`prefsim.losses`.
 
     Parameters
     ----------
@@ -138,9 +153,9 @@ def solve_nash(
         μ ``(n,)`` or ``(..., n)`` with full support: what the penalty is measured from, and where the iterative methods start. Uniform
         unless given. Not for ``"lp"``.
     tau
-        Strength τ >= 0 of the KL penalty.
+        Strength τ >= 0 of the KL penalty; for ``"comal"`` that of each of its steps, towards the last policy.
     step
-        Step size of the iterative methods, or a function of the iteration (from 0). The one with the best guarantee unless given.
+        Step size η of the iterative methods, or a function of the iteration (from 0). The one with the best guarantee unless given.
     iterations
         Largest number of updates; 200 for the direct methods and 10,000 for the iterative ones unless given.
     tol
@@ -150,6 +165,10 @@ def solve_nash(
         Initial policy ``(n,)`` or ``(..., n)`` of the iterative methods, with full support; the reference unless given.
     record
         Keep policies and certificates of every so many iterations (and of the first and the last) in ``history``; 0 keeps none.
+    momentum
+        α in [0, 1) of ``"apo"``.
+    mixture
+        κ in [0, 1] of ``"nash_md_pg"``, the weight of the reference in the opponent.
 
     Returns
     -------
@@ -186,6 +205,7 @@ def solve_nash(
     direct = method not in UPDATES
     update = UPDATES.get(method)
     _check_options(method, tau, reference, step, initial, record)
+    options = _options(method, {"momentum": momentum, "mixture": mixture})
     exact = float(array_namespace(preference).finfo(preference.dtype).eps) ** 0.75
     goal = tol if tol is not None else exact if direct else UPDATE_TOLERANCE
     check_nonnegative(tol=goal)
@@ -198,7 +218,7 @@ def solve_nash(
     else:
         start = log_reference if initial is None else _log_policy(initial, preference, "initial")
         steps = _steps(step, update, method, preference.shape[-1], tau, iterations)
-        result = _iterate(update, preference, log_reference, start, tau, steps, iterations, goal, record)
+        result = _iterate(update, preference, log_reference, start, tau, steps, options, goal, record)
     _warn_unless_converged(result, method, goal if tol != 0 else None)
     return result
 
@@ -216,16 +236,30 @@ def _matrix(game: PreferenceGame | Any) -> Array:
 def _check_options(method: str, tau: float, reference: Any, step: Any, initial: Any, record: int) -> None:
     update = UPDATES.get(method)
     penalty = update.penalty if update else {"lp": "none", "regularised": "needed"}[method]
-    if penalty == "needed" and tau == 0:
+    if penalty in ("needed", "proximal") and tau == 0:
         raise ValueError(f"method {method!r} is for games with a penalty: tau must be > 0, got {tau!r}")
     if penalty == "none" and tau > 0:
         raise ValueError(f"method {method!r} is for games without a penalty: tau must be 0, got {tau!r}")
     check_integer(low=0, record=record)
-    unknown = {"step": step is not None, "initial": initial is not None, "record": record > 0} if update is None else {}
+    unknown = {"initial": initial is not None, "record": record > 0} if update is None else {}
+    unknown["step"] = step is not None and (update is None or update.default_step is None)
     unknown["reference"] = method == "lp" and reference is not None
     for option, given in unknown.items():
         if given:
             raise ValueError(f"method {method!r} has no use for the option {option}")
+
+
+def _options(method: str, given: dict[str, float | None]) -> dict[str, float]:
+    """Return the method's own options, of which ``given`` overrides the defaults."""
+    options = dict(UPDATES[method].options) if method in UPDATES else {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in options:
+            raise ValueError(f"method {method!r} has no use for the option {name}")
+        check_interval(low=0.0, high=1.0, closed=OPTION_RANGES[name], **{name: value})
+        options[name] = value
+    return options
 
 
 def _log_policy(policy: Any, preference: Array, name: str) -> Array:
@@ -237,7 +271,9 @@ def _log_policy(policy: Any, preference: Array, name: str) -> Array:
     return log_probs(like(table, preference))
 
 
-def _steps(step: Step | None, update: Update, method: str, n: int, tau: float, iterations: int) -> Iterable[float]:
+def _steps(step: Step | None, update: Update, method: str, n: int, tau: float, iterations: int) -> Iterable[float | None]:
+    if update.default_step is None:
+        return itertools.repeat(None, iterations)
     if callable(step):
         steps = [float(step(t)) for t in range(iterations)]
         for value in (min(steps, default=1.0), max(steps, default=1.0)):
@@ -281,29 +317,31 @@ def _iterate(
     log_reference: Array,
     start: Array,
     tau: float,
-    steps: Iterable[float],
-    iterations: int,
+    steps: Iterable[float | None],
+    options: dict[str, float],
     goal: float,
     record: int,
 ) -> NashResult:
     xp = array_namespace(preference)
     reference = xp.exp(log_reference)
     batch = np.broadcast_shapes(tuple(preference.shape[:-2]), tuple(log_reference.shape[:-1]), tuple(start.shape[:-1]))
-    log_policy = xp.broadcast_to(start, (*batch, start.shape[-1]))
-    total = xp.zeros_like(log_policy)
+    state = update.start(xp.broadcast_to(start, (*batch, start.shape[-1])), preference)
+    total = xp.zeros_like(state[0])
     used = xp.zeros(batch, dtype=xp.int64, device=preference.device)
     active = xp.ones(batch, dtype=xp.bool, device=preference.device)
-    memory = payoff(preference, xp.exp(log_policy))
+    settings = {**options, **({"tau": tau} if update.default_step is not None or update.penalty == "proximal" else {})}
+    penalised = tau > 0 and update.penalty != "proximal"
     records: list[tuple[Any, ...]] = []
 
     def certificates() -> tuple[Array, ...]:
-        policy = xp.exp(log_policy)
-        average = xp.where((used > 0)[..., None], total / xp.clip(used, 1)[..., None], policy)
-        gap = regularised_gap(preference, policy, reference=reference, tau=tau) if tau > 0 else None
+        policy = xp.exp(state[0])
+        played = xp.sum(total, axis=-1, keepdims=True)
+        average = xp.where(played > 0, total / xp.where(played > 0, played, xp.ones_like(played)), policy)
+        gap = regularised_gap(preference, policy, reference=reference, tau=tau) if penalised else None
         return policy, average, exploitability(preference, policy), exploitability(preference, average), gap
 
     def certificate(found: tuple[Array, ...]) -> Array:
-        return found[4] if tau > 0 else found[3] if update.certified == "average" else found[2]
+        return found[4] if penalised else found[3] if update.certified == "average" else found[2]
 
     for done, step in enumerate(steps):
         if done % CHECK_EVERY == 0 and goal > 0:
@@ -314,9 +352,9 @@ def _iterate(
             records.append((done, *certificates()))
         # A game that has met the tolerance stays as it is, so that it does not matter which games are solved together.
         going = active[..., None]
-        total = total + xp.where(going, xp.exp(log_policy), xp.zeros_like(total))
-        new, kept = update.apply(log_policy, memory, preference, log_reference, step=step, tau=tau)
-        log_policy, memory = xp.where(going, new, log_policy), xp.where(going, kept, memory)
+        total = total + xp.where(going, update.weight(done) * xp.exp(state[0]), xp.zeros_like(total))
+        new = update.apply(state, preference, log_reference, **settings, **({} if step is None else {"step": step}))
+        state = tuple(xp.where(going, after, before) for after, before in zip(new, state, strict=True))
         used = used + xp.astype(active, xp.int64)
     found = certificates()
     if record:

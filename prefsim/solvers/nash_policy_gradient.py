@@ -8,7 +8,6 @@ from prefsim._validate import check_integer, check_interval, check_nonnegative
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games import geometric_mixture, log_best_response, log_probs, payoff
-from prefsim.solvers.nash import solve_nash
 from prefsim.worlds.game import PreferenceGame
 
 Array = Any
@@ -92,6 +91,9 @@ def nash_md_pg_stationary_point(game: PreferenceGame | Any, reference: Any, *, t
     ----------
     Derived from the gradient; the case κ = 0 is the equilibrium of Munos et al. 2023, arXiv:2312.00886.
     """
+    # The solver is made of this module's gradient, among others.
+    from prefsim.solvers.nash import solve_nash
+
     check_interval(low=0.0, high=1.0, closed="both", mixture=mixture)
     # κ = 1 is the limit of an infinite penalty on the opponent; the solver also validates the game there.
     solved = solve_nash(game, method="regularised", reference=reference, tau=tau / (1.0 - mixture) if mixture < 1 else tau)

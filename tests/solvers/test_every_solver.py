@@ -34,7 +34,8 @@ def penalised(method):
 
 
 def options(method):
-    return {"tau": 0.2} if penalised(method) else {}
+    proximal = method in UPDATES and UPDATES[method].penalty == "proximal"
+    return {"tau": 0.2} if penalised(method) or proximal else {}
 
 
 def exploit(preference, policy):
@@ -72,7 +73,7 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
 @pytest.mark.parametrize("method", METHODS)
 def test_nash_batch_library_and_repetition(method):
     games = np.asarray(PreferenceGame.random(4, seed=1, batch_shape=(3,)).preference)
-    settings = {"iterations": 300, "tol": 0} if method in UPDATES else {}
+    settings = {"iterations": 30 if method == "comal" else 300, "tol": 0} if method in UPDATES else {}
     together = solve_nash(games, method=method, **settings, **options(method))
     again = solve_nash(games, method=method, **settings, **options(method))
     np.testing.assert_array_equal(together.policy, again.policy)

@@ -14,6 +14,7 @@ from prefsim.backend import use_backend
 from prefsim.numerics import categorical_kl, softmax
 from prefsim.solvers.games import best_response, exploitability, regularised_gap
 from prefsim.solvers.nash import METHODS, NashResult, StepSizeWarning, solve_nash
+from prefsim.solvers.nash_policy_gradient import nash_md_pg_stationary_point
 from prefsim.solvers.nash_updates import UPDATES
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, transitive_games
@@ -21,7 +22,8 @@ from prefsim.worlds.game import KINDS, PreferenceGame
 
 GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
 REFERENCE = np.array([0.5, 0.3, 0.2])
-PENALISED = [name for name, rule in UPDATES.items() if rule.penalty != "none"]
+PENALISED = [name for name, rule in UPDATES.items() if rule.penalty in ("needed", "optional")]
+UNPENALISED = ["lp", *(name for name, rule in UPDATES.items() if rule.penalty == "none")]
 GOLDEN = {
     "mwu": (0.5962437040, 0.1951253256, 0.2086309704),
     "mirror_descent": (0.5792716323, 0.2139275578, 0.2068008099),
@@ -29,13 +31,17 @@ GOLDEN = {
     "nash_md": (0.5803870448, 0.2141118623, 0.2055010929),
     "egpo": (0.5739678066, 0.2147377471, 0.2112944463),
     "optimistic": (0.5739405518, 0.2147413572, 0.2113180911),
+    "apo": (0.6129786448, 0.1629658193, 0.2240555359),
 }
+# Papers whose exact update is another's.
+for alias, name in {"sppo": "mwu", "dno": "mwu", "spo": "mwu", "inpo": "mirror_descent", "extragradient": "egpo"}.items():
+    GOLDEN[alias] = GOLDEN[name]
 GAPS = {"mirror_descent": 0.0078425035, "nash_md": 0.0081220425, "egpo": 0.0069555119}
 DISTANCES = {"mirror_descent": 0.0141535717, "mmd": 0.0147615800, "nash_md": 0.0147172090, "egpo": 0.0123390418, "optimistic": 0.0123299387}
 
 
 def tau_of(method, tau=0.1):
-    return 0.0 if method == "mwu" else tau
+    return 0.0 if method in UNPENALISED else tau
 
 
 def ten_steps(method, game=GAME, **options):
@@ -281,7 +287,7 @@ def test_default_steps_converge_to_the_regularised_equilibrium(method):
     reference = softmax(np.random.default_rng(0).standard_normal((4, 5)))
     target = solve_nash(game, method="regularised", reference=reference, tau=0.5).policy
     result = solve_nash(game, method=method, reference=reference, tau=0.5)
-    assert result.converged.all()
+    assert result.converged.all(), result.regularised_gap
     assert (result.regularised_gap <= 1e-8).all()
     np.testing.assert_allclose(result.policy, target, atol=2e-4)
     assert (result.iterations < 10_000).all()
@@ -308,7 +314,7 @@ def test_hedge_converges_on_average_only():
 def test_torch_agrees(method):
     games = PreferenceGame.random(4, seed=0, batch_shape=(3,)).preference
     tau = tau_of(method, 0.3)
-    options = {} if method == "regularised" else {"iterations": 50, "tol": 0.0}
+    options = {} if method == "regularised" else {"iterations": 10 if method == "comal" else 50, "tol": 0.0}
     expected = solve_nash(games, method=method, tau=tau, **options)
     found = solve_nash(torch.tensor(games), method=method, tau=tau, **options)
     assert isinstance(found.policy, torch.Tensor)
@@ -336,7 +342,7 @@ def test_torch_agrees_on_the_exact_equilibrium():
 def test_a_batch_is_its_members(method):
     games = PreferenceGame.random(5, seed=1, batch_shape=(2, 3)).preference
     reference = None if method == "lp" else softmax(np.random.default_rng(0).standard_normal((2, 3, 5)))
-    options = {"tau": 0.0 if method in ("lp", "mwu") else 0.4, **({} if method not in UPDATES else {"tol": 0.04, "iterations": 3000})}
+    options = {"tau": tau_of(method, 0.4), **({} if method not in UPDATES else {"tol": 0.04, "iterations": 3000})}
     together = solve_nash(games, method=method, reference=reference, **options)
     for index in np.ndindex(2, 3):
         alone = solve_nash(games[index], method=method, reference=None if reference is None else reference[index], **options)
@@ -347,7 +353,7 @@ def test_a_batch_is_its_members(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_single_response_and_one_of_many_references(method):
-    alone = solve_nash([[0.5]], method=method, tau=0.0 if method in ("lp", "mwu") else 0.5)
+    alone = solve_nash([[0.5]], method=method, tau=tau_of(method, 0.5))
     assert alone.policy.tolist() == [1.0]
     assert alone.converged
     if method != "lp":
@@ -367,6 +373,57 @@ def test_history_records_what_was_asked():
     np.testing.assert_allclose(result.history.average_policy[1], played.mean(axis=0), rtol=1e-12)
     assert ten_steps("mwu", record=10).history.regularised_gap is None
     assert ten_steps("egpo").history is None
+
+
+@pytest.mark.parametrize("method", ["regret_matching", "fictitious_play"])
+def test_methods_without_a_step_size(method):
+    game = PreferenceGame.random(5, seed=0, batch_shape=(3,), ties=0.2)
+    result = solve_nash(game, method=method, tol=1e-4 if method == "regret_matching" else 0.02)
+    assert result.converged.all()
+    last = solve_nash(GAME, method=method, iterations=2000, tol=0.0, record=1)
+    step = np.diff(last.history.policy, axis=0)
+    if method == "fictitious_play":
+        # The policy of step t is the mean of t plays after the initial one: every step moves 1/(t + 2) of the way to a pure response.
+        played = last.history.policy[:-1] + step * np.arange(2, 2002)[:, None]
+        np.testing.assert_allclose(np.sort(played, axis=-1), np.broadcast_to([0, 0, 1], played.shape), atol=1e-9)
+        np.testing.assert_array_equal(played.argmax(-1), (GAME @ last.history.policy[:-1, :, None])[..., 0].argmax(-1))
+    else:
+        # The average is linear in t, and its exploitability falls like 1/T at least.
+        weight = np.arange(1.0, 2001)
+        expected = np.einsum("t,tn->n", weight, last.history.policy[:-1]) / weight.sum()
+        np.testing.assert_allclose(last.average_policy, expected, rtol=1e-10)
+        assert last.average_exploitability <= 1.0 / 2000
+
+
+@given(degenerate_games(), st.floats(0.05, 2.0))
+def test_proximal_points_converge_to_an_equilibrium_without_penalty(game, tau):
+    result = solve_nash(game, method="comal", tau=tau, tol=1e-6, iterations=3000)
+    assert result.converged
+    assert result.regularised_gap is None
+
+
+@given(cyclic_games(), st.floats(0.05, 1.0))
+def test_proximal_points_never_move_away_from_an_equilibrium(game, tau):
+    target = solve_nash(game, method="lp").policy
+    run = solve_nash(game, method="comal", tau=tau, tol=0.0, iterations=20, record=1)
+    distance = categorical_kl(np.log(np.maximum(target, 1e-300)), np.log(run.history.policy))
+    assert (np.diff(distance) <= 1e-10).all()
+
+
+@pytest.mark.parametrize("mixture", [0.0, 0.25, 0.5])
+def test_the_policy_gradient_ends_at_its_stationary_point(mixture):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = solve_nash(GAME, method="nash_md_pg", reference=REFERENCE, tau=0.1, mixture=mixture, iterations=4000)
+    target = nash_md_pg_stationary_point(GAME, REFERENCE, tau=0.1, mixture=mixture)
+    np.testing.assert_allclose(found.policy, target, atol=1e-4)
+    assert bool(found.converged) == (mixture == 0.0)
+
+
+def test_online_ipo_is_self_play_and_momentum_zero_is_multiplicative_weights():
+    same = [solve_nash(GAME, method=m, reference=REFERENCE, tau=0.1, iterations=50, tol=0.0).policy for m in ("online_ipo", "nash_md_pg")]
+    np.testing.assert_array_equal(*same)
+    np.testing.assert_allclose(ten_steps("apo", momentum=0.0).policy, ten_steps("mwu").policy, rtol=1e-13)
 
 
 def test_schedules_and_starts():
@@ -430,6 +487,13 @@ def test_a_step_beyond_the_guarantee_warns(method, step):
         ({"method": "egpo", "tau": -1.0}, "tau must be a finite number >= 0"),
         ({"method": "lp", "reference": REFERENCE}, "method 'lp' has no use for the option reference"),
         ({"method": "lp", "step": 0.1}, "no use for the option step"),
+        ({"method": "regret_matching", "step": 0.1}, "method 'regret_matching' has no use for the option step"),
+        ({"method": "comal", "tau": 0.1, "step": 0.1}, "method 'comal' has no use for the option step"),
+        ({"method": "comal"}, "tau must be > 0"),
+        ({"method": "mwu", "momentum": 0.3}, "method 'mwu' has no use for the option momentum"),
+        ({"method": "apo", "momentum": 1.0}, r"momentum must lie in \[0.0, 1.0\), got 1.0"),
+        ({"method": "online_ipo", "tau": 0.1, "mixture": 0.3}, "method 'online_ipo' has no use for the option mixture"),
+        ({"method": "nash_md_pg", "tau": 0.1, "mixture": 1.1}, r"mixture must lie in \[0.0, 1.0\], got 1.1"),
         ({"method": "regularised", "tau": 0.1, "initial": REFERENCE}, "no use for the option initial"),
         ({"method": "regularised", "tau": 0.1, "record": 1}, "no use for the option record"),
         ({"method": "egpo", "step": -0.1}, "step must be a finite number > 0"),
@@ -470,7 +534,7 @@ def test_the_game_is_left_as_it_was():
     games = PreferenceGame.random(5, seed=0, batch_shape=(3,)).preference
     before = games.copy()
     for method in METHODS:
-        solve_nash(games, method=method, tau=0.0 if method in ("lp", "mwu") else 0.3, tol=0.1)
+        solve_nash(games, method=method, tau=tau_of(method, 0.3), tol=0.1)
     np.testing.assert_array_equal(games, before)
 
 
