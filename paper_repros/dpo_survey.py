@@ -297,7 +297,7 @@ CLAIMS = (
 )
 
 LIST_LOSSES = ("infonca", "nca", "exo_rw", "pl_dpo")
-NEEDS_MORE = ("odpo", "sppo", "drdpo", "aot", "aot_unpaired", "bco", "beta_dpo")  # scores of both orders, or hard labels of equal weight
+HARD_LABELS = ("drdpo", "aot", "aot_unpaired", "bco", "beta_dpo")  # they couple a batch, and need its rows to weigh alike
 
 
 WORLDS = 2
@@ -314,9 +314,21 @@ def _minimiser(loss: Any, data: Any, reference: TabularPolicy, steps: int) -> tu
     return np.asarray(result.policy.log_probs), np.asarray(result.grad_norm) <= 1e-10
 
 
+def _takes_bare_pairs(loss: Any) -> bool:
+    """Whether log-probabilities and lengths are all that a loss needs: no scores, no log-probabilities of a sampler."""
+    zero, one = np.zeros(1), np.ones(1)
+    try:
+        loss(losses.PairLogps(zero, zero, zero, zero, one, one))
+    except ValueError:
+        return False
+    return True
+
+
 def _settings(data: Comparisons, flipped: Comparisons, lists: list[Rankings], beta: float, flip: float) -> dict[str, tuple[Any, list[Any]]]:
     """Return, by label, the configured loss and the data sets it is fitted to (one for all worlds, or one for each)."""
-    names = [n for n, f in loss_functions().items() if container_of(f) is losses.PairLogps and n not in NEEDS_MORE]
+    names = [
+        n for n, f in loss_functions().items() if container_of(f) is losses.PairLogps and n not in HARD_LABELS and _takes_bare_pairs(f)
+    ]
     found: dict[str, tuple[Any, list[Any]]] = {}
     for name in (*names, *LIST_LOSSES):
         function = getattr(losses, name)

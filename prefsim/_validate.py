@@ -21,11 +21,14 @@ __all__ = [
     "as_float_array",
     "as_index_array",
     "as_mask",
+    "as_token_array",
     "check_boolean",
+    "check_callable",
     "check_choice",
     "check_counts",
     "check_directory",
     "check_discount",
+    "check_even",
     "check_finite",
     "check_full_support",
     "check_integer",
@@ -38,8 +41,10 @@ __all__ = [
     "check_preference",
     "check_probabilities",
     "check_rankings",
+    "check_reference_weight",
     "check_same_shape",
     "check_shape",
+    "check_skew",
     "check_unit_interval",
 ]
 
@@ -82,6 +87,12 @@ def check_interval(*, low: float, high: float, closed: str = "left", **named: fl
             raise ValueError(f"{name} must lie in {opening}{low}, {high}{closing}, got {value!r}")
 
 
+def check_reference_weight(step: float, tau: float) -> None:
+    """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
+    if step * tau > 1:
+        raise ValueError(f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a negative exponent")
+
+
 def check_discount(discount: float) -> None:
     """Raise unless ``discount`` lies in [0, 1)."""
     check_interval(discount=discount, low=0.0, high=1.0)
@@ -94,6 +105,13 @@ def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
         if not integer or value < low or (high is not None and value > high):
             wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
             raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
+
+
+def check_even(value: int, name: str) -> None:
+    """Raise unless ``value`` is an even number >= 2."""
+    check_integer(low=2, **{name: value})
+    if value % 2:
+        raise ValueError(f"{name} must be even, got {value!r}")
 
 
 def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
@@ -192,10 +210,29 @@ def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
     return array
 
 
+def as_token_array(value: Any, name: str) -> tuple[np.ndarray, Any]:
+    """Return token sequences ``(..., T)`` of integers >= -1 or of words as a NumPy array with their padding (-1 or ""), or raise."""
+    array = to_numpy(value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array of tokens with a last axis, got {value!r}")
+    if array.dtype.kind == "U":
+        return array, ""
+    if array.dtype.kind not in "iu" and array.size:
+        raise ValueError(f"{name} must hold integers or words, got dtype {array.dtype}")
+    return as_index_array(array, name, low=-1), -1
+
+
 def check_boolean(array: Any, name: str) -> None:
     """Raise unless ``array``, of any array library, holds booleans."""
     if not array_namespace(array).isdtype(array.dtype, "bool"):
         raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
+
+
+def check_callable(**named: Any) -> None:
+    """Raise unless every named option is a function."""
+    for name, value in named.items():
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
@@ -263,6 +300,18 @@ def check_preference(array: np.ndarray, name: str = "preference", *, tolerance: 
         total = array[(*lead, i, j)] + array[(*lead, j, i)]
         where = (*lead, i, j)
         raise ValueError(f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] = {total:.12g} at index {where}")
+
+
+def check_skew(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
+    """Raise unless ``array`` is ``(..., n, n)``, finite, with ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    total = array + np.swapaxes(array, -1, -2)
+    bad = np.abs(total) > tolerance * np.abs(array).max(axis=(-2, -1), keepdims=True, initial=0.0)
+    if bad.any():
+        where = _first(bad)
+        raise ValueError(f"{name} must satisfy S + Sᵀ = 0, got S[i, j] + S[j, i] = {total[where]:.12g} at index {where}")
 
 
 def check_counts(array: np.ndarray, name: str) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "gather",
+    "host_values",
     "log1mexp",
     "log_odds",
     "log_sigmoid",
@@ -31,6 +32,7 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "sort",
     "stop_gradient",
     "to_numpy",
     "xlogy",
@@ -130,6 +132,10 @@ def log_odds(logp: Array) -> Array:
     r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``; probabilities within one rounding of 1 count as that far from it."""
     xp = array_namespace(logp)
     nearest = -float(xp.finfo(logp.dtype).eps)
+    if is_torch_array(logp):
+        from prefsim import _torch_kernels
+
+        return _torch_kernels.log_odds(logp, nearest)
     logp = xp.clip(logp, None, nearest)
     # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what counts.
     return logp - xp.log(-xp.expm1(logp))
@@ -144,6 +150,10 @@ def bounded_exp(x: Array) -> Array:
     xp = array_namespace(x)
     largest = math.log(xp.finfo(x.dtype).max)
     cap = max(largest - 16.0, 0.5 * largest)
+    if is_torch_array(x):
+        from prefsim import _torch_kernels
+
+        return _torch_kernels.bounded_exp(x, cap)
     return xp.exp(xp.clip(x, None, cap)) * (1.0 + xp.clip(x - cap, 0.0, None))
 
 
@@ -218,6 +228,35 @@ def gather(table: Array, row: Array, column: Array) -> Array:
         raise ValueError(f"indices have shape {tuple(index.shape)}; expected (n,) or {batch} followed by any axes")
     picked = xp.take_along_axis(flat, xp.reshape(index, (*batch, -1)), axis=-1)
     return xp.reshape(picked, tuple(index.shape))
+
+
+def sort(x: Array) -> Array:
+    """Return ``x`` in ascending order along the last axis; its gradient goes back to where each value came from."""
+    values = host_values(x) if is_torch_array(x) else None
+    if values is None:
+        return array_namespace(x).sort(x, axis=-1)
+    import torch
+
+    from prefsim import _torch_kernels
+
+    # On the host NumPy sorts many times faster than torch, and what needs no gradient needs no permutation.
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return torch.from_numpy(np.sort(values, axis=-1)).to(x.dtype)
+    return _torch_kernels.in_order(x, torch.from_numpy(_torch_kernels.ascending_order(values)))
+
+
+def host_values(array: Array) -> np.ndarray | None:
+    """Return the values as NumPy if they can be read without waiting for a device or breaking a trace, else None."""
+    if not is_torch_array(array):
+        return to_numpy(array)
+    import torch
+
+    if array.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    try:
+        return to_numpy(array)
+    except RuntimeError:  # inside a function transform such as vmap there are no values yet
+        return None
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ import itertools
 import pickle
 import pkgutil
 import re
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,12 @@ from prefsim import losses
 
 N = 6
 NUMERIC_PROBES = (0.0, -1.0, float("nan"), float("inf"))
-ALTERNATIVES: dict[type, tuple[Any, ...]] = {bool: (True, False), float: (0.07, 0.3, 0.45, 2.5, 4.0), int: (1, 2, 3)}
+ALTERNATIVES: dict[type, tuple[Any, ...]] = {
+    bool: (True, False),
+    float: (0.07, 0.3, 0.45, 2.5, 4.0),
+    int: (1, 2, 3),
+    types.FunctionType: (losses.ipo,),
+}
 FREE_FORM = (0.35, True, False, 2)  # for options whose default is None
 BF16_TOLERANCE = 0.15  # relative to 1 + |value|: inputs of up to 40 nats carry 0.1 nats of rounding each
 F32_TOLERANCE = 1e-5
@@ -42,7 +48,8 @@ def example(kind: type, seed: int = 0, n: int = N) -> Any:
 
     if kind is losses.PairLogps:
         lengths = (rng.integers(2, 9, n).astype(float), rng.integers(2, 9, n).astype(float))
-        return kind(logps(n), logps(n), logps(n), logps(n), *lengths, 0.6 + 0.3 * rng.random(n), 0.1 + 0.3 * rng.random(n))
+        parts = [logps(n) for _ in range(4)]
+        return kind(*parts, *lengths, 0.6 + 0.3 * rng.random(n), 0.1 + 0.3 * rng.random(n), logps(n), logps(n))
     if kind is losses.UnpairedLogps:
         return kind(logps(n), logps(n), np.arange(n) % 2 == 0, rng.integers(2, 9, n).astype(float))
     if kind is losses.ListLogps:
@@ -52,6 +59,16 @@ def example(kind: type, seed: int = 0, n: int = N) -> Any:
         parts = [np.where(mask[i % 2], logps(n, 5) / 4, 0.0) for i in range(4)]
         extras = (0.2 * rng.random((n, 5)), 0.2 * rng.random((n, 5)), -1 - rng.random((n, 5)), -1 - rng.random((n, 5)))
         return kind(*parts, mask[0], mask[1], *extras)
+    if kind in (losses.DegreeLogits, losses.DegreePairLogps):
+        degree = np.where(rng.random((2, n, 4)) < 0.3, -1, np.arange(4))
+        degree[..., 0] = 0
+        graded = [part for row in degree for part in (1.5 * rng.standard_normal((n, 4, 4)), row)]
+        return kind(*graded[:2]) if kind is losses.DegreeLogits else kind(logps(n), logps(n), logps(n), logps(n), *graded)
+    if kind is losses.AnchoredLogps:
+        weight = 0.1 + rng.random((n, 4))
+        return kind(logps(n), logps(n), logps(n, 4), logps(n, 4), weight / weight.sum(axis=-1, keepdims=True))
+    if kind is losses.SelfImprovementLogps:
+        return kind(*(logps(n) for _ in kind._fields))
     if kind is losses.PairRewards:
         return kind(rng.standard_normal(n), rng.standard_normal(n))
     if kind is losses.ClassLogits:
@@ -63,7 +80,8 @@ def example(kind: type, seed: int = 0, n: int = N) -> Any:
 
 def differentiable(container: Any) -> list[str]:
     """Names of the floating fields that a gradient is taken of (lengths and reference parts are constants of a loss)."""
-    names = {"chosen", "rejected", "logp", "logps", "logits"}
+    names = {"chosen", "rejected", "samples", "logp", "logps", "logits", "chosen_logits", "rejected_logits"}
+    names |= {f"{output}_from_{draft}" for output in ("chosen", "rejected") for draft in ("chosen", "rejected")}
     return [name for name in container._fields if name in names and getattr(container, name) is not None]
 
 
@@ -241,11 +259,13 @@ def check_prefers_the_chosen(loss: Callable[..., Any]) -> None:
             gradient = total_gradient(functools.partial(loss, **setting), to_torch(judged, grad=True))["logp"].numpy()
             assert (np.sign(gradient) == np.where(judged.mask, sign, 0)).all()
         return
-    if kind in (losses.PairLogps, losses.TokenPairLogps, losses.PairRewards):
+    if kind in (losses.PairLogps, losses.TokenPairLogps, losses.PairRewards, losses.DegreePairLogps):
         scale = 5.0 if kind is losses.TokenPairLogps else 1.0
         container = container._replace(chosen=container.chosen * 0 - 0.1 / scale, rejected=container.rejected * 0 - 4.0 / scale)
         if kind is not losses.PairRewards:
             container = container._replace(ref_chosen=container.chosen * 0 - 2 / scale, ref_rejected=container.chosen * 0 - 2 / scale)
+        if kind is losses.PairLogps:
+            container = container._replace(old_chosen=container.ref_chosen, old_rejected=container.ref_rejected)
         if kind is losses.TokenPairLogps:
             full = np.ones_like(container.chosen_mask)
             container = container._replace(chosen_mask=full, rejected_mask=full)
@@ -258,6 +278,17 @@ def check_prefers_the_chosen(loss: Callable[..., Any]) -> None:
         ranked = -0.5 - np.tile(np.arange(4.0), (N, 1))
         container = kind(ranked, np.full((N, 4), -1.4), -np.tile(np.arange(4.0), (N, 1)))
         reversed_pair = container._replace(logps=ranked[:, ::-1])
+    elif kind is losses.AnchoredLogps:
+        container = container._replace(rejected=container.ref_rejected - 2, samples=container.ref_samples + 0.1)
+        reversed_pair = container._replace(rejected=container.ref_rejected + 0.1, samples=container.ref_samples - 2)
+    elif kind is losses.SelfImprovementLogps:
+        up, down = np.full(N, -0.1), np.full(N, -4.0)
+        container = kind(up, down, up, down, up, down, *(np.full(N, -2.0) for _ in range(6)))
+        reversed_pair = container._replace(chosen=down, rejected=up, chosen_from_rejected=down, rejected_from_chosen=up)
+        reversed_pair = reversed_pair._replace(chosen_from_chosen=down, rejected_from_rejected=up)
+    elif kind is losses.DegreeLogits:
+        container = container._replace(logits=3.0 * (np.arange(4) == container.degree[..., None]))
+        reversed_pair = container._replace(degree=np.where(container.degree < 0, -1, (container.degree + 1) % 4))
     else:
         container = container._replace(logits=3.0 * (np.arange(5) == container.label[:, None]))
         reversed_pair = container._replace(label=(container.label + 1) % 5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,12 @@ class Comparisons:
         objective once as it stands with weight p and once reversed with weight 1 − p.
     weight
         Weight of each comparison, >= 0; 1/n unless given, so that an objective is a mean.
+    chosen_score, rejected_score
+        Judgements of the two responses for the losses that use their size: rewards, or probabilities of winning against an opponent.
+        Both or neither.
+    old_chosen, old_rejected
+        Log-probabilities in nats under the policy that drew the responses, for the losses of self-play and of policy gradients. Both or
+        neither.
 
     Raises
     ------
@@ -47,8 +53,24 @@ class Comparisons:
     rejected: np.ndarray
     prob: np.ndarray
     weight: np.ndarray
+    chosen_score: np.ndarray | None
+    rejected_score: np.ndarray | None
+    old_chosen: np.ndarray | None
+    old_rejected: np.ndarray | None
 
-    def __init__(self, prompt: Any, chosen: Any, rejected: Any, prob: Any = 1.0, weight: Any = None) -> None:
+    def __init__(
+        self,
+        prompt: Any,
+        chosen: Any,
+        rejected: Any,
+        prob: Any = 1.0,
+        weight: Any = None,
+        *,
+        chosen_score: Any = None,
+        rejected_score: Any = None,
+        old_chosen: Any = None,
+        old_rejected: Any = None,
+    ) -> None:
         columns = {
             "prompt": as_index_array(prompt, "prompt"),
             "chosen": as_index_array(chosen, "chosen"),
@@ -61,11 +83,17 @@ class Comparisons:
         weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
         columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
         columns["weight"] = weight if weight.ndim else np.full(n, float(weight))
+        optional = {"chosen_score": chosen_score, "rejected_score": rejected_score, "old_chosen": old_chosen, "old_rejected": old_rejected}
+        for kind in ("score", "old"):
+            given = [name for name, column in optional.items() if kind in name and column is not None]
+            if len(given) == 1:
+                raise ValueError(f"columns of both responses or of none are needed, got {given[0]} alone")
+        columns |= {name: as_float_array(to_numpy(column), name) for name, column in optional.items() if column is not None}
         check_columns(columns, n)
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
             raise ValueError(f"weight must be >= 0, got {columns['weight'].min()}")
-        for name, column in columns.items():
+        for name, column in (optional | columns).items():
             object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
@@ -113,6 +141,43 @@ class Comparisons:
         return cls(prompt[keep], chosen[keep], rejected[keep], prob, weight)
 
     @classmethod
+    def self_play(
+        cls, world: ContextualBandit, policy: InMemoryPolicy, *, opponent: InMemoryPolicy | None = None, pairs: Comparisons | None = None
+    ) -> Comparisons:
+        """Enumerate every pair of responses of ``policy`` with its chance to win, as the losses of self-play need them.
+
+        Parameters
+        ----------
+        world
+            Any leading batch axes.
+        policy
+            π_t, which draws both responses; ``old_*`` are its log-probabilities.
+        opponent
+            Whom the responses play against: ``*_score`` is P(y ≻ opponent | x). The policy itself unless given.
+        pairs
+            Comparisons to judge in place of the population, for instance a sample of it.
+
+        Returns
+        -------
+        Comparisons
+
+        Examples
+        --------
+        >>> from prefsim.policies import TabularPolicy
+        >>> world = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]])
+        >>> Comparisons.self_play(world, TabularPolicy.from_probs([[0.25, 0.75]])).chosen_score.round(3)
+        array([0.8, 0.8, 0.4, 0.4])
+        """
+        rows = cls.population(world, policy) if pairs is None else pairs
+        against = np.asarray(to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64)
+        wins = (to_numpy(world.preference).astype(np.float64) @ against[..., None])[..., 0]
+        drew = np.asarray(to_numpy(policy.probs), dtype=np.float64)
+        # What the policy never draws has no weight, and no logarithm.
+        logs = np.log(np.where(drew > 0, drew, 1.0))
+        first, second = (..., rows.prompt, rows.chosen), (..., rows.prompt, rows.rejected)
+        return rows._with(chosen_score=wins[first], rejected_score=wins[second], old_chosen=logs[first], old_rejected=logs[second])
+
+    @classmethod
     def sample(
         cls, world: ContextualBandit, n: int, *, seed: Seed, policy: InMemoryPolicy | None = None, distinct: bool = True
     ) -> Comparisons:
@@ -141,7 +206,10 @@ class Comparisons:
 
     def relabelled(self, prob: Any) -> Comparisons:
         """Return the same comparisons with other preference probabilities."""
-        return Comparisons(self.prompt, self.chosen, self.rejected, prob, self.weight)
+        return self._with(prob=prob)
+
+    def _with(self, **changed: Any) -> Comparisons:
+        return Comparisons(**({field.name: getattr(self, field.name) for field in fields(self)} | changed))
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return log-probabilities of chosen and rejected under ``policy``, each ``(..., n)`` in nats."""
@@ -167,16 +235,19 @@ class Comparisons:
         logps = self.log_probs(policy)
         xp = array_namespace(*logps)
         lengths = (policy.length(self.prompt, self.chosen), policy.length(self.prompt, self.rejected))
-        weight, prob = like(self.weight, logps[0]), like(self.prob, logps[0])
-        *pair, weight, prob = xp.broadcast_arrays(*logps, *(ref_logps or zeros_like_logps(logps)), *lengths, weight, prob)
+        scores, old = (self.chosen_score, self.rejected_score), (self.old_chosen, self.old_rejected)
+        sides = [logps, ref_logps or zeros_like_logps(logps), lengths, scores, old]
+        present = [side[0] is not None for side in sides]
+        columns = [like(column, logps[0]) for side in sides for column in side if column is not None]
+        *columns, weight, prob = xp.broadcast_arrays(*columns, like(self.weight, logps[0]), like(self.prob, logps[0]))
         if (self.weight == 0).any():
             # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
-            pair = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in pair[:4]] + pair[4:]
+            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in columns[:4]] + columns[4:]
         if (self.prob == 1).all():
-            return PairLogps(*pair), weight
-        swapped = [pair[i] for i in (1, 0, 3, 2, 5, 4)]
-        both = (xp.concat([part, other], axis=-1) for part, other in zip(pair, swapped, strict=True))
-        return PairLogps(*both), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+            return _pair_logps(columns, present), weight
+        swapped = [columns[i ^ 1] for i in range(len(columns))]
+        both = [xp.concat([part, other], axis=-1) for part, other in zip(columns, swapped, strict=True)]
+        return _pair_logps(both, present), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
 
     def to_feedback(self) -> Feedback:
         """Return both responses of each comparison as single completions: desirable with ``prob``, undesirable with ``1 − prob``.
@@ -191,3 +262,9 @@ class Comparisons:
             np.concatenate([prob, 1 - prob], axis=-1),
             np.concatenate([weight, weight], axis=-1),
         )
+
+
+def _pair_logps(columns: list[Array], present: list[bool]) -> PairLogps:
+    """Return the container whose pairs of fields are ``present`` or None."""
+    remaining = iter(columns)
+    return PairLogps(*(next(remaining) if there else None for there in present for _ in range(2)))

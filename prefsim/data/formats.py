@@ -30,7 +30,7 @@ def _columns(container: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(container))
 
 
-_OPTIONAL = frozenset({"prob", "weight", "mask"})
+_OPTIONAL = frozenset({"prob", "weight", "mask", "chosen_score", "rejected_score", "old_chosen", "old_rejected"})
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def write_jsonl(data: Container, path: str | os.PathLike[str]) -> None:
     ValueError
         If the data carry batch axes: a file holds one data set.
     """
-    columns = {name: np.asarray(getattr(data, name)) for name in _columns(type(data))}
+    columns = {name: np.asarray(getattr(data, name)) for name in _columns(type(data)) if getattr(data, name) is not None}
     n = len(data)
     for name, column in columns.items():
         if column.shape[:1] != (n,):

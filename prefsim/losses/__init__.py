@@ -1,32 +1,53 @@
 """Losses: pure functions of log-probabilities, one value per example, no reduction, no hidden state."""
 
 from prefsim.losses.adaptive_classification import aldr_kl
+from prefsim.losses.anchored import d2o
 from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
 from prefsim.losses.binary_classifier import RewardShift, bco_unpaired, density_ratio_weights
 from prefsim.losses.catalogue import catalogue
 from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_k_kl, ldr_kl, ldr_top_k, linear_symmetric, mae
-from prefsim.losses.containers import ClassLogits, JudgedLogps, ListLogps, PairLogps, PairRewards, TokenPairLogps, UnpairedLogps
+from prefsim.losses.containers import (
+    AnchoredLogps,
+    ClassLogits,
+    DegreeLogits,
+    DegreePairLogps,
+    JudgedLogps,
+    ListLogps,
+    PairLogps,
+    PairRewards,
+    SelfImprovementLogps,
+    TokenPairLogps,
+    UnpairedLogps,
+)
+from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
 from prefsim.losses.margins import chipo, discopop, dpop, exo_pair, odpo, rdpo_length, sigmoid_norm
-from prefsim.losses.nash import nash_md_pg
-from prefsim.losses.pairwise import dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic
-from prefsim.losses.pointwise import apo_down, apo_zero, bco, bco_pair, cal_dpo, nca_pair, npo, simnpo, sppo, sppo_hard
+from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo, sppo, sppo_hard
+from prefsim.losses.pairwise import dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic, spce
+from prefsim.losses.pointwise import apo_down, apo_zero, bco, bco_pair, cal_dpo, nca_pair, npo, simnpo
+from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reward import bradley_terry
 from prefsim.losses.segments import cpl, cpl_ranked, regret_preference_loss
+from prefsim.losses.self_improvement import srpo
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unpaired import kto
 
 __all__ = [
+    "AnchoredLogps",
     "ClassLogits",
+    "DegreeLogits",
+    "DegreePairLogps",
     "JudgedLogps",
     "ListLogps",
     "PairLogps",
     "PairRewards",
+    "RewardScale",
     "RewardShift",
+    "SelfImprovementLogps",
     "TokenPairLogps",
     "UnpairedLogps",
     "aldr_kl",
@@ -44,13 +65,17 @@ __all__ = [
     "catalogue",
     "chipo",
     "container_of",
+    "copg",
+    "copg_group",
     "cpl",
     "cpl_ranked",
     "cpo",
     "crammer_singer",
     "cross_entropy",
+    "d2o",
     "discopop",
     "density_ratio_weights",
+    "dno",
     "dpo",
     "dpop",
     "drdpo",
@@ -60,6 +85,7 @@ __all__ = [
     "gradient_ascent",
     "hinge",
     "infonca",
+    "inpo",
     "ipo",
     "kl_dro",
     "kto",
@@ -71,13 +97,18 @@ __all__ = [
     "log_ratios",
     "loss_functions",
     "mae",
+    "mirror_descent",
     "nash_md_pg",
     "nca",
     "nca_pair",
     "npo",
     "odpo",
+    "ordinal_logits",
+    "online_ipo",
     "orpo",
+    "p3o",
     "pl_dpo",
+    "preference_degree",
     "rdpo",
     "rdpo_length",
     "regret_preference_loss",
@@ -93,8 +124,11 @@ __all__ = [
     "slic",
     "soft",
     "soft_logistic",
+    "spo_degree",
+    "spce",
     "sppo",
     "sppo_hard",
+    "srpo",
     "tdpo1",
     "tdpo2",
     "wpo",

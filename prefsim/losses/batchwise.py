@@ -8,7 +8,7 @@ from typing import Any
 from prefsim._validate import check_nonnegative, check_number, check_positive
 from prefsim.losses.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
-from prefsim.numerics import array_namespace, logsumexp, stop_gradient
+from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
 
 Array = Any
 
@@ -38,9 +38,8 @@ def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
     """
     check_positive(beta=beta)
     check_shapes(logps)
-    xp = array_namespace(logps.chosen)
-    policy = xp.sort(logps.chosen - logps.rejected, axis=-1)
-    reference = xp.sort(logps.ref_chosen - logps.ref_rejected, axis=-1)
+    policy = sort(logps.chosen - logps.rejected)
+    reference = sort(logps.ref_chosen - logps.ref_rejected)
     return soft_logistic(beta * (policy - reference), 1)
 
 
@@ -66,8 +65,7 @@ def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
     """
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
-    xp = array_namespace(chosen)
-    return soft_logistic(beta * (xp.sort(chosen, axis=-1) - xp.sort(rejected, axis=-1)), 1)
+    return soft_logistic(beta * (sort(chosen) - sort(rejected)), 1)
 
 
 def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Array:

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.losses.containers import ListLogps, PairLogps, TokenPairLogps, UnpairedLogps
+from prefsim.losses.containers import (
+    AnchoredLogps,
+    DegreePairLogps,
+    ListLogps,
+    PairLogps,
+    SelfImprovementLogps,
+    TokenPairLogps,
+    UnpairedLogps,
+)
 from prefsim.losses.registry import container_of, loss_functions
 
 Array = Any
@@ -68,7 +76,7 @@ def catalogue() -> tuple[LossProperties, ...]:
     >>> row.margin_only, row.convex, row.bounded_below, row.minimiser
     (True, True, True, '(2p - 1) / (2 tau)')
     """
-    containers = (PairLogps, UnpairedLogps, ListLogps, TokenPairLogps)
+    containers = (PairLogps, UnpairedLogps, ListLogps, TokenPairLogps, DegreePairLogps, AnchoredLogps, SelfImprovementLogps)
     return tuple(properties_of(f, name) for name, f in sorted(loss_functions().items()) if container_of(f) in containers)
 
 
@@ -120,11 +128,20 @@ def _example(kind: type, rows: int = ROWS) -> Any:
 
     if kind is PairLogps:
         lengths = (np.full(rows, 3.0), np.full(rows, 4.0))
-        return PairLogps(logps(rows), logps(rows), logps(rows), logps(rows), *lengths, 0.6 + 0.3 * rng.random(rows), 0.3 * rng.random(rows))
+        policy, reference = (logps(rows), logps(rows)), (logps(rows), logps(rows))
+        scores = (0.6 + 0.3 * rng.random(rows), 0.3 * rng.random(rows))
+        return PairLogps(*policy, *reference, *lengths, *scores, logps(rows), logps(rows))
     if kind is UnpairedLogps:
         return UnpairedLogps(logps(rows), logps(rows), np.arange(rows) % 2 == 0, np.full(rows, 3.0))
+    if kind is DegreePairLogps:
+        graded = (rng.standard_normal((rows, 3, 3)), np.tile(np.arange(3), (rows, 1)))
+        return DegreePairLogps(*(logps(rows) for _ in range(4)), *graded, *graded)
     if kind is ListLogps:
         return ListLogps(logps(rows, 4), logps(rows, 4), rng.standard_normal((rows, 4)))
+    if kind is AnchoredLogps:
+        return AnchoredLogps(logps(rows), logps(rows), logps(rows, 4), logps(rows, 4))
+    if kind is SelfImprovementLogps:
+        return SelfImprovementLogps(*(logps(rows) for _ in SelfImprovementLogps._fields))
     parts = {name: logps(rows, 3) / 3 for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")}
     parts |= {name: np.ones((rows, 3), bool) for name in ("chosen_mask", "rejected_mask")}
     parts |= {name: 0.2 * rng.random((rows, 3)) for name in ("chosen_kl", "rejected_kl")}
@@ -141,7 +158,7 @@ def _at_margins(loss: Loss, margins: np.ndarray, *, reverse: bool = False) -> np
     half = 0.5 * margins[:, None]
     pair = base._replace(chosen=low + half, rejected=low - half, ref_chosen=low, ref_rejected=low)
     if reverse:
-        pair = PairLogps(*(pair[i] for i in (1, 0, 3, 2, 5, 4, 7, 6)))
+        pair = PairLogps(*(pair[i] for i in (1, 0, 3, 2, 5, 4, 7, 6, 9, 8)))
     return loss(pair)[:, 0]
 
 
@@ -158,7 +175,8 @@ def _is_bounded_below(loss: Loss, kind: type) -> bool:
     least = []
     for depth in (1e3, 1e6):
         levels = [-1e-3, -1.0, -0.5 * depth, -depth]
-        fields = [f for f in ("chosen", "rejected", "logp", "logps") if f in kind._fields]  # type: ignore[attr-defined]
+        varied = ("chosen", "rejected", "logp", "logps", "samples", "chosen_from_rejected", "rejected_from_rejected")
+        fields = [f for f in varied if f in kind._fields]  # type: ignore[attr-defined]
         example = _example(kind, rows=1)
         lowest = math.inf
         for grid in np.stack(np.meshgrid(*[levels] * len(fields)), -1).reshape(-1, len(fields)):

@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-from array_api_compat import is_torch_array
-
 from prefsim._validate import as_float_array, as_index_array, check_label_margins, check_nonnegative, check_shape
 from prefsim.losses.containers import ClassLogits
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
-from prefsim.numerics import array_namespace, log_softmax, logsumexp, sigmoid, softplus, to_numpy
+from prefsim.numerics import array_namespace, host_values, log_softmax, logsumexp, sigmoid, softplus
 
 Array = Any
 
@@ -33,20 +30,6 @@ __all__ = [
     "softplus_normalised",
     "with_margin",
 ]
-
-
-def _host_values(array: Array) -> np.ndarray | None:
-    """Return the values if they can be read without waiting for a device or breaking a trace, else None."""
-    if not is_torch_array(array):
-        return to_numpy(array)
-    import torch
-
-    if array.device.type != "cpu" or torch.compiler.is_compiling():
-        return None
-    try:
-        return to_numpy(array)
-    except RuntimeError:  # inside a function transform such as vmap there are no values yet
-        return None
 
 
 def _is_label(classes: ClassLogits) -> Array:
@@ -81,7 +64,7 @@ def label_margins(classes: ClassLogits) -> Array:
         raise ValueError(f"logits must have trailing shape (K) with K >= 2 classes, got {tuple(logits.shape)}")
     if tuple(label.shape) != tuple(logits.shape[:-1]):
         raise ValueError(f"label must have shape {tuple(logits.shape[:-1])}, that of logits without the classes, got {tuple(label.shape)}")
-    labels = _host_values(label)
+    labels = host_values(label)
     if labels is not None:
         labels = as_index_array(labels, "label", size=size)
     x, xp = widened(logits), array_namespace(logits)
@@ -89,7 +72,7 @@ def label_margins(classes: ClassLogits) -> Array:
     if margin is None:
         return v
     check_shape(margin, "margin", tuple(logits.shape))
-    margins = _host_values(margin)
+    margins = host_values(margin)
     if labels is not None and margins is not None:
         check_label_margins(as_float_array(margins, "margin"), labels)
     return v + xp.astype(margin, x.dtype, copy=False)

@@ -6,14 +6,26 @@ from typing import Any, NamedTuple
 
 Array = Any
 
-__all__ = ["ClassLogits", "JudgedLogps", "ListLogps", "PairLogps", "PairRewards", "TokenPairLogps", "UnpairedLogps"]
+__all__ = [
+    "AnchoredLogps",
+    "ClassLogits",
+    "DegreeLogits",
+    "DegreePairLogps",
+    "JudgedLogps",
+    "ListLogps",
+    "PairLogps",
+    "PairRewards",
+    "SelfImprovementLogps",
+    "TokenPairLogps",
+    "UnpairedLogps",
+]
 
 
 class PairLogps(NamedTuple):
     """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats.
 
     Lengths count scored tokens; scores are external judgements of the two responses (rewards, or win probabilities) for the losses that use
-    their size.
+    their size; ``old_*`` are log-probabilities under the policy that drew the responses, for the losses that weigh or clip by it.
     """
 
     chosen: Array
@@ -24,6 +36,8 @@ class PairLogps(NamedTuple):
     rejected_length: Array | None = None
     chosen_score: Array | None = None
     rejected_score: Array | None = None
+    old_chosen: Array | None = None
+    old_rejected: Array | None = None
 
 
 class UnpairedLogps(NamedTuple):
@@ -43,6 +57,20 @@ class ListLogps(NamedTuple):
     scores: Array
 
 
+class AnchoredLogps(NamedTuple):
+    """Sequence log-probabilities in nats of rejected responses ``(..., n)``, each with K samples that anchor the policy ``(..., n, K)``.
+
+    The two references may differ: one for the rejected response, one for the samples. ``sample_weight`` sums to one along the last axis,
+    1/K unless given; all responses with their probabilities make the mean over samples an exact expectation.
+    """
+
+    rejected: Array
+    ref_rejected: Array
+    samples: Array
+    ref_samples: Array
+    sample_weight: Array | None = None
+
+
 class TokenPairLogps(NamedTuple):
     """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)`` in nats; masks mark what is scored.
 
@@ -60,6 +88,33 @@ class TokenPairLogps(NamedTuple):
     rejected_kl: Array | None = None
     chosen_collision: Array | None = None
     rejected_collision: Array | None = None
+
+
+class DegreeLogits(NamedTuple):
+    """Scores of the degree of each of V graded versions of a response, ``(..., n, V, C)``, and the degrees, integers ``(..., n, V)``.
+
+    A negative degree leaves its version out.
+    """
+
+    logits: Array
+    degree: Array
+
+
+class DegreePairLogps(NamedTuple):
+    """Compared pairs as in :class:`PairLogps`, with the graded versions of both responses as in :class:`DegreeLogits`."""
+
+    chosen: Array
+    rejected: Array
+    ref_chosen: Array
+    ref_rejected: Array
+    chosen_logits: Array
+    chosen_degree: Array
+    rejected_logits: Array
+    rejected_degree: Array
+    chosen_length: Array | None = None
+    rejected_length: Array | None = None
+    chosen_score: Array | None = None
+    rejected_score: Array | None = None
 
 
 class PairRewards(NamedTuple):
@@ -94,3 +149,24 @@ class JudgedLogps(NamedTuple):
     ref_logp: Array
     mask: Array
     win_prob: Array
+
+
+class SelfImprovementLogps(NamedTuple):
+    """Sequence log-probabilities of compared pairs as answers and as revisions, each ``(..., n)`` in nats.
+
+    ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a`` is b as the revision of the draft a (the improver): an answer
+    to the prompt that shows the draft. Each has its own reference, the reference model under the same prompt.
+    """
+
+    chosen: Array
+    rejected: Array
+    chosen_from_rejected: Array
+    rejected_from_chosen: Array
+    chosen_from_chosen: Array
+    rejected_from_rejected: Array
+    ref_chosen: Array
+    ref_rejected: Array
+    ref_chosen_from_rejected: Array
+    ref_rejected_from_chosen: Array
+    ref_chosen_from_chosen: Array
+    ref_rejected_from_rejected: Array

@@ -1,16 +1,34 @@
-r"""Losses of self-play on sampled responses that a judge compared with an opponent's."""
+r"""Losses of self-play: what moves a policy towards the equilibrium of a preference game, one value per pair or response.
+
+Each of them, minimised exactly over all policies on pairs that connect the responses, makes the update of a method of
+:func:`prefsim.solvers.solve_nash`. A judge gives a response its probability to win against an opponent (``*_score``).
+
+=================== =================================================================================================================
+loss                method whose update is its minimiser
+=================== =================================================================================================================
+sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the reference
+inpo                ``mirror_descent`` with step 1/η, from labels alone
+mirror_descent      ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step, then the same
+                    against the trial), ``nash_md`` (against the mixture), ``optimistic`` (extrapolated wins), ``apo`` (from the
+                    extrapolated iterate): whatever is a mirror step
+online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient descent is ``mirror_descent`` with
+                    uniform pairs, and ``online_ipo`` with pairs from the policy
+nash_md_pg          none: its gradient is that of the method
+=================== =================================================================================================================
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import check_choice, check_nonnegative, check_same_shape
-from prefsim.losses.containers import JudgedLogps
-from prefsim.numerics import array_namespace, stop_gradient
+from prefsim._validate import check_choice, check_nonnegative, check_positive, check_reference_weight, check_same_shape
+from prefsim.losses.containers import JudgedLogps, PairLogps
+from prefsim.losses.pairwise import ipo, log_ratios, needed, reward_margin, soft_logistic
+from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 
 Array = Any
 
-__all__ = ["Judgement", "antisymmetrised", "nash_md_pg"]
+__all__ = ["Judgement", "antisymmetrised", "dno", "inpo", "mirror_descent", "nash_md_pg", "online_ipo", "sppo", "sppo_hard"]
 
 
 class Judgement(NamedTuple):
@@ -39,6 +57,239 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     xp = array_namespace(forward, backward)
     kept = (forward >= 0) & (forward <= 1) & (backward >= 0) & (backward <= 1)
     return Judgement(xp.where(kept, 0.5 * (forward + 1.0 - backward), xp.full_like(forward, 0.5)), kept)
+
+
+def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
+    """Return the scores of both responses, or raise unless they are probabilities."""
+    for name in ("chosen_score", "rejected_score"):
+        value = needed(getattr(logps, name), name)
+        xp = array_namespace(value)
+        bad = (value < 0) | (value > 1)
+        if bool(xp.any(bad)):
+            worst = float(xp.max(xp.abs(xp.where(bad, value - 0.5, xp.zeros_like(value)))))
+            raise ValueError(f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one half")
+    return logps.chosen_score, logps.rejected_score
+
+
+def _from_last_iterate(logps: PairLogps, weight: float) -> PairLogps:
+    """Return the pairs with the reference to the power ``weight`` times the last iterate to the rest as their reference."""
+    if weight == 1:
+        return logps
+    last = needed(logps.old_chosen, "old_chosen"), needed(logps.old_rejected, "old_rejected")
+    reference = logps.ref_chosen, logps.ref_rejected
+    chosen, rejected = (weight * ref + (1 - weight) * old if weight > 0 else old for ref, old in zip(reference, last, strict=True))
+    return logps._replace(ref_chosen=chosen, ref_rejected=rejected)
+
+
+def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> Array:
+    r"""Regression of the log-ratio on the difference of win probabilities, whose minimiser is a mirror step.
+
+    .. math:: \Big(\log\frac{\pi(y)}{\pi(y')} - \eta\tau\log\frac{\mu(y)}{\mu(y')} - (1-\eta\tau)\log\frac{\pi_t(y)}{\pi_t(y')}
+        - \eta\,(w - w')\Big)^2
+
+    Its zero is :math:`\pi \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}e^{\eta w}`, from any distribution of pairs that connects all responses.
+    With ``tau = 0`` it is SPO with Hedge; where the scores are rewards REBEL, and where they are the skew scores of a general preference
+    model GPO.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last iterate :math:`\pi_t`; scores: the
+        payoffs w of both responses, such as their probabilities to win against an opponent. Each ``(..., n)``.
+    step
+        Step size η > 0.
+    tau
+        Strength τ >= 0 of the penalty towards the reference, with ``step * tau <= 1``; at 1 ``old_*`` is not needed.
+
+    Returns
+    -------
+    Array ``(..., n)``. Exchanging the two responses changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, a field is missing, or shapes differ.
+
+    References
+    ----------
+    Zhang et al. 2024 (INPO, its soft loss up to a constant), arXiv:2407.00617; Swamy et al. 2024 (SPO), arXiv:2401.04056; Gao et al. 2024
+    (REBEL), arXiv:2404.16767; Zhang et al. 2024 (GPO), arXiv:2410.02197. Derived as the common form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> start, wins = np.log([0.5]), (np.ones(1), np.zeros(1))
+    >>> pair = PairLogps(np.log([0.6]), np.log([0.4]), start, start, None, None, *wins, start, start)
+    >>> mirror_descent(pair, step=float(np.log(1.5)), tau=0.0).round(12)
+    array([0.])
+    """
+    check_positive(step=step)
+    check_nonnegative(tau=tau)
+    check_reference_weight(step, tau)
+    payoff_gap = needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
+    return (reward_margin(_from_last_iterate(logps, step * tau)) - step * stop_gradient(payoff_gap)) ** 2
+
+
+def inpo(logps: PairLogps, *, eta: float = 0.3, tau: float = 0.1) -> Array:
+    r"""Loss of iterative Nash policy optimisation: the mirror step from labels alone, on pairs drawn from the last iterate.
+
+    .. math:: \Big(h_t - \frac{1}{2\eta}\Big)^2,\qquad h_t = \log\frac{\pi(y_w)}{\pi(y_l)}
+        - \frac{\tau}{\eta}\log\frac{\mu(y_w)}{\mu(y_l)} - \frac{\eta-\tau}{\eta}\log\frac{\pi_t(y_w)}{\pi_t(y_l)}
+
+    It is :func:`ipo` with a mixture of μ and the last iterate as reference. In expectation over labels it is the loss of
+    :func:`mirror_descent` with step 1/η, plus a constant, where both responses are drawn from :math:`\pi_t`, which is also the opponent.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last iterate; each ``(..., n)``.
+    eta
+        Inverse step size, >= ``tau``: a small one is an aggressive step.
+    tau
+        Strength of the penalty towards the reference, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, a field is missing, or shapes differ.
+
+    References
+    ----------
+    Zhang et al. 2024, arXiv:2407.00617.
+    """
+    check_positive(eta=eta)
+    check_nonnegative(tau=tau)
+    if tau > eta:
+        raise ValueError(f"eta must be >= tau, got eta={eta!r} and tau={tau!r}: the last iterate would get a negative exponent")
+    return ipo(_from_last_iterate(logps, tau / eta), tau=eta)
+
+
+def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
+    r"""Generalised online IPO, the loss of extragradient preference optimisation, on pairs from any sampler.
+
+    .. math:: \Big(\log\frac{\pi(y)\,\mu(y')}{\pi(y')\,\mu(y)} - \frac{w - w'}{\tau}\Big)^2
+
+    It is zero at the best response :math:`\mu e^{w/\tau}` to the opponent that the payoffs w are measured against. Where the opponent is
+    the second response itself, ``w = P(y ≻ y')`` and ``w' = ½``.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats of the policy and the reference μ; scores: the probabilities w of both responses to win against the
+        opponent. Each ``(..., n)``.
+    tau
+        Strength of the penalty towards the reference, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``. Exchanging the two responses changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If ``tau`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+
+    References
+    ----------
+    Zhou et al. 2025 (EGPO), arXiv:2503.08942; Calandriello et al. 2024, arXiv:2403.08635.
+    """
+    check_positive(tau=tau)
+    chosen_win, rejected_win = _win_probabilities(logps)
+    return (reward_margin(logps) - stop_gradient(chosen_win - rejected_win) / tau) ** 2
+
+
+def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
+    r"""Direct Nash optimisation: cross-entropy of the margin with the difference of win probabilities as log-odds.
+
+    .. math:: t\,\ell(\eta h) + (1-t)\,\ell(-\eta h),\qquad t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
+
+    The label is of a difference of *win rates*, between σ(−1) = 0.27 and σ(1) = 0.73, and not the preference P(y ≻ y'), with which it
+    would be iterative DPO, of another minimiser.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and, as scores, the probabilities w of both responses to win against the previous iterate, which is also
+        the reference; each ``(..., n)``.
+    eta
+        Inverse step size, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats. Exchanging the two responses changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If ``eta`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+
+    References
+    ----------
+    Rosset et al. 2024, arXiv:2404.03715.
+    """
+    check_positive(eta=eta)
+    chosen_win, rejected_win = _win_probabilities(logps)
+    return soft_logistic(eta * reward_margin(logps), stop_gradient(sigmoid(chosen_win - rejected_win)))
+
+
+def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Self-play preference optimisation with hard labels: :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous iterate.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``; twice the authors' reduction, as in TRL.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    target = 1 / (2 * beta)
+    return (chosen - target) ** 2 + (rejected + target) ** 2
+
+
+def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Self-play preference optimisation with win probabilities.
+
+    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2 + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and, as scores, the probabilities of both responses to win against the previous iterate, which is also
+        the reference; each ``(..., n)``.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(beta=beta)
+    chosen, rejected = log_ratios(logps)
+    chosen_win, rejected_win = _win_probabilities(logps)
+    return 0.5 * ((chosen - (chosen_win - 0.5) / beta) ** 2 + (rejected - (rejected_win - 0.5) / beta) ** 2)
 
 
 def nash_md_pg(logps: JudgedLogps, *, tau: float = 0.1, kl: str = "sequence") -> Array:

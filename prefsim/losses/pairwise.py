@@ -7,11 +7,11 @@ from typing import Any
 from prefsim._validate import check_choice, check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.divergences import divergence_score
 from prefsim.losses.containers import PairLogps
-from prefsim.numerics import array_namespace, log_sigmoid
+from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
 
 Array = Any
 
-__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft", "soft_logistic"]
+__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft", "soft_logistic", "spce"]
 
 
 def check_shapes(logps: PairLogps) -> None:
@@ -105,6 +105,47 @@ def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
     check_positive(beta=beta)
     check_interval(target=target, low=0.0, high=1.0, closed="both")
     return soft_logistic(beta * reward_margin(logps), target)
+
+
+def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
+    r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)` with each pair's own judged probability p.
+
+    The KL divergence of σ(βh) from p, plus the entropy of p: pairs teach according to their strength, and a margin ends at logit p.
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and, as ``chosen_score``, the probability p in [0, 1] that the response named first (``chosen``) is
+        preferred to the other; each ``(..., n)``. It is a constant, and may be below ½.
+    beta
+        Strength of the KL penalty, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats; DPO where p = 1.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, the probabilities are missing or not in [0, 1], or shapes differ.
+
+    References
+    ----------
+    Zhai et al. 2024, soft-preference cross-entropy loss, arXiv:2405.14103 (equation number not confirmed).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero = np.zeros(1)
+    >>> spce(PairLogps(np.ones(1), zero, zero, zero, chosen_score=np.asarray([0.7]))).round(8)
+    array([0.67439666])
+    """
+    check_positive(beta=beta)
+    prob = stop_gradient(needed(logps.chosen_score, "chosen_score"))
+    xp = array_namespace(prob)
+    if not bool(xp.all((prob >= 0) & (prob <= 1))):
+        raise ValueError(f"chosen_score must be a probability in [0, 1], got values from {float(xp.min(prob))} to {float(xp.max(prob))}")
+    return soft_logistic(beta * reward_margin(logps), prob)
 
 
 def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:

@@ -6,12 +6,13 @@ from typing import Any
 
 from prefsim._validate import check_nonnegative, check_number, check_positive
 from prefsim.losses.containers import PairLogps
-from prefsim.losses.pairwise import log_ratios, mean_logps, needed, soft_logistic
+from prefsim.losses.nash import sppo_hard
+from prefsim.losses.pairwise import log_ratios, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 
 Array = Any
 
-__all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "npo", "simnpo", "sppo", "sppo_hard"]
+__all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "npo", "simnpo"]
 
 
 def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
@@ -165,57 +166,6 @@ def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Arr
     check_nonnegative(lambda_=lambda_)
     chosen, rejected = log_ratios(logps)
     return soft_logistic(chosen - rejected, 1) + lambda_ * sppo_hard(logps, beta=beta)
-
-
-def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Self-play preference optimisation with hard labels: :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
-
-    Parameters
-    ----------
-    logps
-        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous iterate.
-    beta
-        Inverse step size 1/η, > 0.
-
-    Returns
-    -------
-    Array ``(..., n)``; twice the authors' reduction, as in TRL.
-
-    References
-    ----------
-    Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
-    """
-    check_positive(beta=beta)
-    chosen, rejected = log_ratios(logps)
-    target = 1 / (2 * beta)
-    return (chosen - target) ** 2 + (rejected + target) ** 2
-
-
-def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Self-play preference optimisation with win probabilities.
-
-    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2 + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
-
-    Parameters
-    ----------
-    logps
-        Log-probabilities in nats and, as scores, the win probabilities of both responses, each ``(..., n)``.
-    beta
-        Inverse step size 1/η, > 0.
-
-    Returns
-    -------
-    Array ``(..., n)``.
-
-    References
-    ----------
-    Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
-    """
-    check_positive(beta=beta)
-    chosen, rejected = log_ratios(logps)
-    above = (needed(logps.chosen_score, "chosen_score") - 0.5) / beta
-    below = (needed(logps.rejected_score, "rejected_score") - 0.5) / beta
-    return 0.5 * ((chosen - above) ** 2 + (rejected - below) ** 2)
 
 
 def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:

@@ -24,13 +24,14 @@ class Place(NamedTuple):
 
 
 _TOPICS = {
-    ("data", "pair feedback"): "dpo ipo hinge npo gradient_ascent",
+    ("data", "pair feedback"): "dpo ipo hinge npo gradient_ascent d2o",
     ("data", "point feedback"): "kto apo_zero apo_down nca_pair bco_pair bco bco_unpaired aot aot_unpaired nca infonca",
     ("data", "list feedback"): "rrhf pl_dpo",
     ("data", "noise"): "soft rdpo drdpo",
-    ("data", "distinguishability"): "odpo beta_dpo",
+    ("data", "distinguishability"): "odpo beta_dpo spce spo_degree",
     ("data", "token granularity"): "tdpo1 tdpo2",
-    ("framework", "self-play"): "sppo sppo_hard",
+    ("framework", "self-play"): "sppo sppo_hard dno inpo mirror_descent online_ipo srpo",
+    ("framework", "policy gradient"): "copg copg_group p3o",
     ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft",
     ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",
     ("property", "length bias"): "rdpo_length sigmoid_norm ld_dpo",
@@ -51,8 +52,8 @@ def by_part(part: str) -> dict[str, list[str]]:
 
     Examples
     --------
-    >>> by_part("framework")
-    {'self-play': ['sppo', 'sppo_hard']}
+    >>> by_part("framework")["policy gradient"]
+    ['copg', 'copg_group', 'p3o']
     """
     check_choice(PARTS, part=part)
     return {topic: names.split() for (owner, topic), names in _TOPICS.items() if owner == part}

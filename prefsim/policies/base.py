@@ -54,13 +54,13 @@ class InMemoryPolicy(ABC):
         return like(np.ones(np.broadcast_shapes(np.shape(prompt), np.shape(response))), self.parameters)
 
     def sample(self, prompt: Array, n: int, seed: Seed) -> Array:
-        """Draw ``n`` responses to each prompt, int64 ``(*prompt.shape, n)``; unbatched policies only.
+        """Draw ``n`` responses to each prompt, int64 ``(*batch, *prompt.shape, n)``.
 
         The same seed gives the same draws on every backend (inverse transform of NumPy uniforms).
         """
         rng = random_generator(seed)
         cumulative = np.cumsum(to_numpy(self.probs).astype(np.float64), axis=-1)
-        rows = cumulative[to_numpy(prompt)]
+        rows = cumulative[..., to_numpy(prompt), :]
         uniform = rng.random((*rows.shape[:-1], n)) * rows[..., -1:]
         draws = (uniform[..., :, None] >= rows[..., None, :]).sum(axis=-1)
         return index_array(draws)

@@ -1,7 +1,16 @@
 """Raters: who prefers what."""
 
 from prefsim.raters.bradley_terry import bradley_terry_gap, pairwise_preference
+from prefsim.raters.embedding import (
+    embedding_preference,
+    learned_temperature,
+    prompt_scales,
+    reward_embedding,
+    score_matrix,
+    skew_score,
+)
 from prefsim.raters.general import MatrixRater, preference_of, sample_labels
+from prefsim.raters.judge import both_orders, judge_logits, judged_preference
 from prefsim.raters.noise import flip_labels, flip_sampled_labels
 from prefsim.raters.plackett_luce import ranking_log_prob, sample_rankings
 from prefsim.raters.population import UserPopulation, mixture_preference
@@ -17,19 +26,28 @@ from prefsim.raters.regret import (
 __all__ = [
     "MatrixRater",
     "UserPopulation",
+    "both_orders",
     "bradley_terry_gap",
     "deterministic_regret",
+    "embedding_preference",
     "flip_labels",
     "flip_sampled_labels",
+    "judge_logits",
+    "judged_preference",
+    "learned_temperature",
     "mixture_preference",
     "noiseless_preference",
     "pairwise_preference",
     "partial_return_preference",
     "preference_of",
+    "prompt_scales",
     "ranking_log_prob",
     "regret_preference",
+    "reward_embedding",
     "sample_labels",
     "sample_rankings",
+    "score_matrix",
     "segment_regret",
     "segment_return",
+    "skew_score",
 ]

@@ -9,31 +9,43 @@ from prefsim.solvers.nash import NashResult, StepSizeWarning, solve_nash
 from prefsim.solvers.penalties import cross_entropy_penalty, kl_penalty
 from prefsim.solvers.pessimism import PessimisticGame
 from prefsim.solvers.plackett_luce import PlackettLuceResult, fit_plackett_luce
+from prefsim.solvers.preference_embedding import EmbeddingResult, fit_preference_embedding
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.self_improvement import SelfImprovement, revision_chain, solve_self_improvement
+from prefsim.solvers.skew_symmetric import SkewDecomposition, decompose_skew, gpo_update, preference_scores
 
 __all__ = [
     "BradleyTerryResult",
     "ConvergenceWarning",
+    "EmbeddingResult",
     "FitResult",
     "NashResult",
     "PessimisticGame",
     "PlackettLuceResult",
     "RegularisedOptimum",
+    "SelfImprovement",
+    "SkewDecomposition",
     "StepSizeWarning",
     "count_matrix",
+    "decompose_skew",
     "cross_entropy_penalty",
     "duality_gap",
     "exploitability",
     "fit",
     "fit_bradley_terry",
     "fit_plackett_luce",
+    "fit_preference_embedding",
     "games",
     "gibbs_log_policy",
+    "gpo_update",
     "gradient_descent",
     "kl_penalty",
     "objective",
     "optimal_policy",
     "planning",
+    "preference_scores",
     "regularised_optimum",
+    "revision_chain",
     "solve_nash",
+    "solve_self_improvement",
 ]

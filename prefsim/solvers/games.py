@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim._validate import check_interval, check_nonnegative, check_shape
+from prefsim._validate import check_interval, check_nonnegative, check_reference_weight, check_shape
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 
 Array = Any
 
 __all__ = [
     "best_response",
-    "check_reference_weight",
     "duality_gap",
     "expected_preference",
     "exploitability",
@@ -224,12 +223,6 @@ def _divergence_of_neighbours(policy: Array, log_other: Array) -> Array:
     close = policy * (xp.expm1(-small) + small)
     far = policy * large + xp.exp(log_other) - policy
     return xp.sum(xp.where(near, close, far), axis=-1)
-
-
-def check_reference_weight(step: float, tau: float) -> None:
-    """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
-    if step * tau > 1:
-        raise ValueError(f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a negative exponent")
 
 
 def mirror_step(log_policy: Array, log_reference: Array | None, payoffs: Array, *, step: float, tau: float = 0.0) -> Array:

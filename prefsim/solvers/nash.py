@@ -332,6 +332,7 @@ def _iterate(
     settings = {**options, **({"tau": tau} if update.default_step is not None or update.penalty == "proximal" else {})}
     penalised = tau > 0 and update.penalty != "proximal"
     records: list[tuple[Any, ...]] = []
+    everyone = True
 
     def certificates() -> tuple[Array, ...]:
         policy = xp.exp(state[0])
@@ -348,13 +349,17 @@ def _iterate(
             active = active & ~(certificate(certificates()) <= goal)
             if not bool(xp.any(active)):
                 break
+            everyone = bool(xp.all(active))
         if record and done % record == 0:
             records.append((done, *certificates()))
-        # A game that has met the tolerance stays as it is, so that it does not matter which games are solved together.
-        going = active[..., None]
-        total = total + xp.where(going, update.weight(done) * xp.exp(state[0]), xp.zeros_like(total))
+        played = update.weight(done) * xp.exp(state[0])
         new = update.apply(state, preference, log_reference, **settings, **({} if step is None else {"step": step}))
-        state = tuple(xp.where(going, after, before) for after, before in zip(new, state, strict=True))
+        if not everyone:
+            # A game that has met the tolerance stays as it is, so that it does not matter which games are solved together.
+            going = active[..., None]
+            played = xp.where(going, played, xp.zeros_like(played))
+            new = tuple(xp.where(going, after, before) for after, before in zip(new, state, strict=True))
+        total, state = total + played, new
         used = used + xp.astype(active, xp.int64)
     found = certificates()
     if record:

@@ -8,6 +8,7 @@ from prefsim._validate import check_integer, check_interval, check_nonnegative
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games import geometric_mixture, log_best_response, log_probs, payoff
+from prefsim.solvers.policy_gradient import regularised_reward, score_gradient
 from prefsim.worlds.game import PreferenceGame
 
 Array = Any
@@ -36,9 +37,8 @@ def policy_gradient(preference: Array, log_policy: Array, log_reference: Array, 
     """
     check_nonnegative(tau=tau)
     xp = array_namespace(log_policy)
-    policy = xp.exp(log_policy)
-    advantage = payoff(preference, xp.exp(log_opponent)) - 0.5 - tau * (log_policy - log_reference)
-    return policy * (advantage - xp.sum(policy * advantage, axis=-1, keepdims=True))
+    advantage = regularised_reward(payoff(preference, xp.exp(log_opponent)) - 0.5, log_policy, log_reference, beta=tau)
+    return score_gradient(advantage, log_policy)
 
 
 def nash_md_pg_gradient(preference: Array, log_policy: Array, log_reference: Array, *, tau: float, mixture: float) -> Array:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from prefsim._validate import check_reference_weight
 from prefsim.numerics import array_namespace, log_softmax
-from prefsim.solvers.games import best_response, check_reference_weight, geometric_mixture, log_probs, mirror_step, payoff
+from prefsim.solvers.games import best_response, geometric_mixture, log_probs, mirror_step, payoff
 from prefsim.solvers.nash_policy_gradient import nash_md_pg_gradient
 from prefsim.solvers.regularised_nash import solve_regularised
 
@@ -197,8 +198,7 @@ def regret_matching_update(state: State, preference: Array, log_reference: Array
     log_policy, regret = state
     xp = array_namespace(log_policy)
     policy = xp.exp(log_policy)
-    # Around one half, so that the payoff of the policy itself is zero but for rounding.
-    new = payoff(preference - 0.5, policy)
+    new = payoff(preference, policy)
     new = new - xp.sum(policy * new, axis=-1, keepdims=True)
     regret = xp.clip(regret + new, 0.0)
     predicted = xp.clip(regret + new, 0.0)

@@ -6,6 +6,7 @@ Hessian. Damping and acceptance are kept for each problem; nothing loops over th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,17 +33,18 @@ class Minimum(NamedTuple):
     history: tuple[tuple[float, float], ...]
 
 
-def minimise(objective: Objective, start: Tensor, *, tol: float, max_iterations: int) -> Minimum:
+def minimise(objective: Objective, start: Tensor, *, tol: float, max_iterations: int, hessian: Objective | None = None) -> Minimum:
     """Minimise ``objective: (B, D) -> (B,)`` from ``start``, each problem to ``grad_norm <= tol`` and then to the floor of float64.
 
     Small problems (``D <= 400``) take exact Newton steps with Levenberg damping; larger ones start with limited-memory BFGS and finish with
-    Newton steps solved by conjugate gradients.
+    Newton steps solved by conjugate gradients. The exact steps differentiate twice, unless ``hessian: (B, D) -> (B, D, D)`` knows better.
     """
     history: list[tuple[float, float]] = []
     if start.shape[-1] > DENSE_LIMIT:
         start = _quasi_newton(objective, start, tol=tol, max_iterations=max_iterations, history=history)
         return _newton(objective, start, _conjugate_gradient_step, tol=tol, max_iterations=60, history=history)
-    return _newton(objective, start, _dense_step, tol=tol, max_iterations=max_iterations, history=history)
+    step = functools.partial(_dense_step, known=hessian)
+    return _newton(objective, start, step, tol=tol, max_iterations=max_iterations, history=history)
 
 
 def _value_and_gradient(objective: Objective, theta: Tensor, *, graph: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,13 +123,16 @@ def _hessian(gradient: Tensor, leaf: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(leaf) if row is None else row for row in rows], dim=-2)
 
 
-def _dense_step(objective: Objective, theta: Tensor, damping: Tensor, norm: Tensor) -> Tensor:
+def _dense_step(objective: Objective, theta: Tensor, damping: Tensor, norm: Tensor, *, known: Objective | None = None) -> Tensor:
     """Solve ``(H + μI) p = −g`` in every problem, raising μ where the Cholesky factor says H + μI is not positive definite."""
     import torch
 
-    _, gradient, leaf = _value_and_gradient(objective, theta, graph=True)
+    _, gradient, leaf = _value_and_gradient(objective, theta, graph=known is None)
     d = theta.shape[-1]
-    hessian = _hessian(gradient, leaf) if gradient.requires_grad else theta.new_zeros(*theta.shape, d)
+    if known is not None:
+        hessian = known(theta)
+    else:
+        hessian = _hessian(gradient, leaf) if gradient.requires_grad else theta.new_zeros(*theta.shape, d)
     gradient = gradient.detach()
     hessian = 0.5 * (hessian + hessian.mT)
     scale = hessian.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)

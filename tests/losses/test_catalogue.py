@@ -10,7 +10,22 @@ from prefsim.losses.catalogue import catalogue, couples_batch, properties_of
 ROWS = {row.name: row for row in catalogue()}
 
 # Claim Z3: exactly the losses of the margin alone are blind to a prompt constant.
-MARGIN_ONLY = {"dpo", "rdpo", "soft", "ipo", "hinge", "f_dpo", "rdpo_length", "odpo", "exo_pair", "discopop"}
+MARGIN_ONLY = {
+    "dpo",
+    "rdpo",
+    "soft",
+    "ipo",
+    "hinge",
+    "f_dpo",
+    "rdpo_length",
+    "odpo",
+    "exo_pair",
+    "discopop",
+    "copg",
+    "dno",
+    "online_ipo",
+    "spce",
+}
 
 
 def test_every_loss_on_log_probabilities_is_listed():
@@ -39,7 +54,7 @@ def test_coupled():
 
 def test_convexity():
     convex = {name for name, row in ROWS.items() if row.convex}
-    assert {"dpo", "rdpo", "soft", "ipo", "hinge", "slic", "simpo", "bco_pair", "nca_pair", "sppo_hard", "npo"} <= convex
+    assert {"dpo", "rdpo", "soft", "ipo", "hinge", "slic", "simpo", "bco_pair", "nca_pair", "sppo_hard", "npo", "copg"} <= convex
     assert not {"discopop", "exo_pair", "apo_zero", "apo_down"} & convex
 
 

@@ -1,0 +1,127 @@
+"""Comparisons for a policy that answers and revises: every response as an answer, and as a revision of either response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefsim._validate import as_float_array, check_integer, check_probabilities, check_shape
+from prefsim.backend import like, to_numpy
+from prefsim.data.columns import zeros_like_logps
+from prefsim.data.comparisons import Comparisons
+from prefsim.losses.containers import SelfImprovementLogps
+from prefsim.numerics import array_namespace
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.tabular import TabularPolicy
+
+Array = Any
+
+__all__ = ["Revisions"]
+
+# Fields of the container for the same pair read the other way round.
+_REVERSED = (1, 0, 3, 2, 5, 4)
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Revisions:
+    """Comparisons in a tabular world, for one policy with two kinds of prompts, as a language model has them.
+
+    With X contexts and Y responses the policy has ``X + X·Y`` prompts: prompt x is answered, and prompt ``X + x·Y + a`` asks for a revision
+    of the draft a to x.
+
+    Parameters
+    ----------
+    comparisons
+        Compared pairs, with their preference probabilities and weights.
+    n_contexts, n_responses
+        X and Y.
+
+    Raises
+    ------
+    ValueError
+        If a size is no integer >= 1, or a comparison names a context or response beyond it.
+
+    Examples
+    --------
+    >>> from prefsim.worlds import ContextualBandit
+    >>> world = ContextualBandit(reward=[[0.0, 1.0]])
+    >>> reference = TabularPolicy.uniform(1, 2)
+    >>> data = Revisions(Comparisons.population(world, reference), n_contexts=1, n_responses=2)
+    >>> data.joint_policy(reference.probs).probs.shape
+    (3, 2)
+    """
+
+    comparisons: Comparisons
+    n_contexts: int
+    n_responses: int
+
+    def __init__(self, comparisons: Comparisons, *, n_contexts: int, n_responses: int) -> None:
+        check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
+        for name, size in (("prompt", n_contexts), ("chosen", n_responses), ("rejected", n_responses)):
+            check_integer(low=0, high=size - 1, **{f"largest {name}": int(getattr(comparisons, name).max(initial=0))})
+        object.__setattr__(self, "comparisons", comparisons)
+        object.__setattr__(self, "n_contexts", int(n_contexts))
+        object.__setattr__(self, "n_responses", int(n_responses))
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def joint_policy(self, generator: Any, improver: Any = None) -> TabularPolicy:
+        """Return the policy that answers with ``generator`` ``(..., X, Y)`` and revises with ``improver`` ``(..., X, Y, Y)``.
+
+        Every draft is revised to a draw of the generator unless an improver is given (rows: drafts).
+        """
+        x, y = self.n_contexts, self.n_responses
+        answers = as_float_array(generator, "generator", min_ndim=2)
+        check_shape(answers, "generator", (x, y))
+        check_probabilities(answers, "generator")
+        if improver is None:
+            revised = np.broadcast_to(answers[..., :, None, :], (*answers.shape, y))
+        else:
+            revised = as_float_array(improver, "improver", min_ndim=3)
+            check_shape(revised, "improver", (x, y, y))
+            check_probabilities(revised, "improver")
+        batch = np.broadcast_shapes(answers.shape[:-2], revised.shape[:-3])
+        answers = np.broadcast_to(answers, (*batch, x, y))
+        revised = np.broadcast_to(revised, (*batch, x, y, y)).reshape(*batch, x * y, y)
+        return TabularPolicy.from_probs(np.concatenate([answers, revised], axis=-2))
+
+    def split(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
+        """Return the generator ``(..., X, Y)`` and the improver ``(..., X, Y, Y)`` of a policy over both kinds of prompts."""
+        x, y = self.n_contexts, self.n_responses
+        table = policy.probs
+        check_shape(table, "policy.probs", (x + x * y, y))
+        xp = array_namespace(table)
+        return table[..., :x, :], xp.reshape(table[..., x:, :], (*table.shape[:-2], x, y, y))
+
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, ...]:
+        """Return log-probabilities in the order of :class:`~prefsim.losses.SelfImprovementLogps`, each ``(..., n)`` in nats."""
+        rows = self.comparisons
+        prompt, chosen, rejected = np.broadcast_arrays(rows.prompt, rows.chosen, rows.rejected)
+        first = self.n_contexts + prompt * self.n_responses
+        after_chosen, after_rejected = first + chosen, first + rejected
+        asked = (prompt, prompt, after_rejected, after_chosen, after_chosen, after_rejected)
+        given = (chosen, rejected, chosen, rejected, chosen, rejected)
+        together = policy.log_prob(np.concatenate(asked, axis=-1), np.concatenate(given, axis=-1))
+        n = len(self)
+        return tuple(together[..., i * n : (i + 1) * n] for i in range(6))
+
+    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type) -> tuple[SelfImprovementLogps, Array]:
+        """Return what a loss sees and the weight of each value: the rows as they stand, then (where needed) reversed."""
+        if kind is not SelfImprovementLogps:
+            raise ValueError(f"Revisions feed losses of SelfImprovementLogps, got a loss of {kind.__name__}")
+        logps = self.log_probs(policy)
+        xp = array_namespace(*logps)
+        rows = self.comparisons
+        sides = (*logps, *(ref_logps or zeros_like_logps(logps)), like(rows.weight, logps[0]), like(rows.prob, logps[0]))
+        *columns, weight, prob = xp.broadcast_arrays(*sides)
+        if (to_numpy(rows.weight) == 0).any():
+            # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
+            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in columns]
+        if (rows.prob == 1).all():
+            return SelfImprovementLogps(*columns), weight
+        swapped = [columns[i] for i in (*_REVERSED, *(6 + i for i in _REVERSED))]
+        both = [xp.concat([part, other], axis=-1) for part, other in zip(columns, swapped, strict=True)]
+        return SelfImprovementLogps(*both), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)

@@ -1,0 +1,175 @@
+"""Scored pairs: two responses to one prompt with their rewards, and the policy that drew them; no label says which is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefsim._validate import as_float_array, check_integer
+from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.data.columns import check_columns
+from prefsim.data.comparisons import Comparisons
+from prefsim.losses.containers import PairLogps
+from prefsim.numerics import array_namespace, gather
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.worlds.bandit import ContextualBandit
+
+Array = Any
+
+__all__ = ["ScoredPairs"]
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class ScoredPairs(Comparisons):
+    """Pairs of responses with rewards, for losses that use the scores of :class:`prefsim.losses.PairLogps`.
+
+    Parameters
+    ----------
+    prompt, chosen, rejected, weight
+        As for :class:`Comparisons`; ``chosen`` is the first response and ``rejected`` the second, whatever their rewards.
+    chosen_score, rejected_score
+        Their rewards, ``(n,)`` or ``(*batch, n)``, finite.
+    old_chosen, old_rejected
+        Their log-probabilities under the policy that drew them, <= 0 nats, or neither.
+
+    Raises
+    ------
+    ValueError
+        If a column has another length, an index is negative, a weight is out of range, a score is not finite, or one of the two
+        behaviour log-probabilities is missing.
+
+    Examples
+    --------
+    >>> import functools
+    >>> from prefsim import losses
+    >>> from prefsim.policies import TabularPolicy
+    >>> from prefsim.solvers import fit, optimal_policy
+    >>> world, start = ContextualBandit(reward=[[1.0, 0.5, 0.0]]), TabularPolicy.uniform(1, 3)
+    >>> data = ScoredPairs.population(world, TabularPolicy.from_probs([[0.1, 0.2, 0.7]]))
+    >>> found = fit(start, functools.partial(losses.copg, beta=0.5), data, reference=start).policy.probs
+    >>> bool(abs(found - optimal_policy(world.reward, start.probs, beta=0.5)).max() < 1e-12)
+    True
+    """
+
+    chosen_score: np.ndarray
+    rejected_score: np.ndarray
+    old_chosen: np.ndarray | None
+    old_rejected: np.ndarray | None
+
+    def __init__(
+        self,
+        prompt: Any,
+        chosen: Any,
+        rejected: Any,
+        *,
+        chosen_score: Any,
+        rejected_score: Any,
+        old_chosen: Any = None,
+        old_rejected: Any = None,
+        weight: Any = None,
+    ) -> None:
+        super().__init__(prompt, chosen, rejected, weight=weight)
+        scores = {"chosen_score": chosen_score, "rejected_score": rejected_score}
+        columns: dict[str, Any] = {name: as_float_array(value, name) for name, value in scores.items()}
+        behaviour = {"old_chosen": old_chosen, "old_rejected": old_rejected}
+        absent = [name for name, value in behaviour.items() if value is None]
+        if len(absent) == 1:
+            raise ValueError(f"old_chosen and old_rejected must be given together, got no {absent[0]}")
+        if not absent:
+            for name, value in behaviour.items():
+                columns[name] = _log_probabilities(value, name)
+        check_columns(columns, len(self))
+        for name in (*scores, *behaviour):
+            object.__setattr__(self, name, columns.get(name))
+
+    @classmethod
+    def population(  # type: ignore[override]
+        cls, world: ContextualBandit, policy: InMemoryPolicy, *, against: InMemoryPolicy | None = None
+    ) -> ScoredPairs:
+        """Enumerate every (x, y, y') of ``world`` with its rewards, weighted by ``ρ(x) π(y|x) π'(y'|x)``.
+
+        Parameters
+        ----------
+        world
+            A bandit with a reward; any leading batch axes.
+        policy, against
+            Distributions of the two responses; the second is ``policy`` unless given. They are recorded as the behaviour policy.
+
+        Raises
+        ------
+        ValueError
+            If the world has no reward, or the shapes do not fit.
+        """
+        pairs = Comparisons.population(world, policy, against=against)
+        return cls._with_rewards(world, policy, against, pairs.prompt, pairs.chosen, pairs.rejected, pairs.weight)
+
+    @classmethod
+    def sample(  # type: ignore[override]
+        cls, world: ContextualBandit, n: int, *, seed: Seed, policy: InMemoryPolicy, against: InMemoryPolicy | None = None
+    ) -> ScoredPairs:
+        """Draw ``n`` prompts of one world and two independent responses to each; parameters as for :meth:`population`."""
+        check_integer(low=0, n=n)
+        if world.batch_shape:
+            raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
+        rng = random_generator(seed)
+        prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
+        first, second = (to_numpy(p.sample(prompt, 1, rng))[:, 0] for p in (policy, policy if against is None else against))
+        return cls._with_rewards(world, policy, against, prompt, first, second, None)
+
+    @classmethod
+    def _with_rewards(
+        cls,
+        world: ContextualBandit,
+        policy: InMemoryPolicy,
+        against: InMemoryPolicy | None,
+        prompt: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        weight: np.ndarray | None,
+    ) -> ScoredPairs:
+        if world.reward is None:
+            raise ValueError("world must have a reward, got one that is given by its preferences alone")
+        tables = [to_numpy(table).astype(np.float64) for table in (world.reward, policy.log_probs)]
+        tables.append(tables[1] if against is None else to_numpy(against.log_probs).astype(np.float64))
+        return cls(
+            prompt,
+            first,
+            second,
+            chosen_score=gather(tables[0], prompt, first),
+            rejected_score=gather(tables[0], prompt, second),
+            old_chosen=gather(tables[1], prompt, first),
+            old_rejected=gather(tables[2], prompt, second),
+            weight=weight,
+        )
+
+    def without_behaviour(self) -> ScoredPairs:
+        """Return the same pairs as if the policy under training had drawn them."""
+        scores = {"chosen_score": self.chosen_score, "rejected_score": self.rejected_score}
+        return type(self)(self.prompt, self.chosen, self.rejected, weight=self.weight, **scores)
+
+    def relabelled(self, prob: Any) -> Comparisons:
+        """Return plain comparisons of these pairs with preference probabilities."""
+        return Comparisons(self.prompt, self.chosen, self.rejected, prob, self.weight)
+
+    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[PairLogps, Array]:
+        """Return what a loss sees and the weight of each value; parameters as for :meth:`Comparisons.examples`."""
+        pair, weight = super().examples(policy, ref_logps, kind)
+        xp = array_namespace(weight)
+        names = ("chosen_score", "rejected_score", "old_chosen", "old_rejected")
+        columns = {name: like(getattr(self, name), weight) for name in names if getattr(self, name) is not None}
+        *parts, weight = xp.broadcast_arrays(*pair[:6], *columns.values(), weight)
+        if (self.weight == 0).any() and self.old_chosen is not None:
+            # What the behaviour policy never draws carries no weight, but its log-probability of −inf would poison the sum.
+            parts[8:] = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in parts[8:]]
+        return PairLogps(*parts[:6], **dict(zip(columns, parts[6:], strict=True))), weight
+
+
+def _log_probabilities(value: Any, name: str) -> np.ndarray:
+    """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
+    array = np.asarray(to_numpy(value), dtype=np.float64)
+    as_float_array(np.where(array == -np.inf, 0.0, array), name)
+    if array.size and array.max() > 1e-9:
+        raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
+    return array

@@ -1,0 +1,300 @@
+"""Sampled self-play: draw responses, let a judge compare them, learn from the pairs, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prefsim._validate import as_float_array, as_index_array, check_callable, check_choice, check_integer, check_preference, check_shape
+from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.data.comparisons import Comparisons
+from prefsim.data.ranked_pairs import PAIRINGS, ranked_pairs
+from prefsim.numerics import gather
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.solvers.fit import fit, gradient_descent
+
+Array = Any
+Loss = Callable[..., Array]
+Judge = Callable[[Array, Array, Array], Array]
+Trainer = Callable[[Any, Loss, Comparisons, Any], Any]
+
+LABELS = ("rank", "soft", "sampled")
+
+__all__ = ["LABELS", "JudgedSamples", "SelfPlayRound", "descent", "judged_samples", "sampled_pairs", "self_play", "table_judge"]
+
+
+def table_judge(preference: Any) -> Judge:
+    """Return the judge that looks preferences up in a table.
+
+    Parameters
+    ----------
+    preference
+        ``(X, Y, Y)``, or ``(*batch, X, Y, Y)`` for one world for each of a batch of policies, with ``P + Pᵀ = 1``.
+
+    Returns
+    -------
+    Function of prompts ``(m,)`` and responses ``(*batch, m, K)`` and ``(*batch, m, L)`` that returns how likely each of the first is
+    preferred to each of the second, ``(*batch, m, K, L)``.
+
+    Examples
+    --------
+    >>> judge = table_judge([[[0.5, 0.9], [0.1, 0.5]]])
+    >>> judge(np.array([0]), np.array([[1, 0]]), np.array([[0, 0, 1]]))
+    array([[[0.1, 0.1, 0.5],
+            [0.5, 0.5, 0.9]]])
+    """
+    table = as_float_array(to_numpy(preference), "preference", min_ndim=3)
+    check_preference(table)
+
+    def judge(prompt: Array, first: Array, second: Array) -> Array:
+        rows = table[..., to_numpy(prompt), :, :]
+        batch = np.broadcast_shapes(rows.shape[:-2], first.shape[:-1], second.shape[:-1])
+        rows = np.broadcast_to(rows, (*batch, *rows.shape[-2:]))
+        wide = np.take_along_axis(rows, np.broadcast_to(first[..., :, None], (*batch, first.shape[-1], 1)), axis=-2)
+        return np.take_along_axis(wide, np.broadcast_to(second[..., None, :], (*batch, 1, second.shape[-1])), axis=-1)
+
+    return judge
+
+
+class JudgedSamples(NamedTuple):
+    """Responses to prompts, compared with each other.
+
+    Attributes
+    ----------
+    prompt
+        Integers ``(m,)``.
+    responses
+        Integers ``(*batch, m, K)``.
+    preference
+        ``(*batch, m, K, K)``, of each response over each other.
+    win_rate
+        ``(*batch, m, K)``, the estimated probability to be preferred to a draw of the opponent.
+    """
+
+    prompt: np.ndarray
+    responses: np.ndarray
+    preference: np.ndarray
+    win_rate: np.ndarray
+
+
+def judged_samples(
+    policy: InMemoryPolicy,
+    judge: Judge,
+    prompt: Any,
+    *,
+    n_samples: int,
+    opponent: InMemoryPolicy | None = None,
+    include_self: bool = True,
+    seed: Seed,
+) -> JudgedSamples:
+    """Draw responses from a policy (or from each of a batch) and have them judged.
+
+    Parameters
+    ----------
+    policy
+        Draws the responses.
+    judge
+        See :func:`table_judge`.
+    prompt
+        Integers ``(m,)``; a prompt may be asked several times.
+    n_samples
+        Responses K to each, >= 2.
+    opponent
+        Win rates are against ``n_samples`` fresh draws of this policy; against the responses themselves unless given.
+    include_self
+        Count the comparison of a response with itself, ½, as one of the K (as SPPO's authors do: it draws win rates towards ½ by the
+        factor (K − 1)/K), or leave it out, which is unbiased for a response given. Without meaning for another opponent.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    JudgedSamples
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or the judge returns no preferences.
+    """
+    check_callable(judge=judge)
+    check_integer(low=2, n_samples=n_samples)
+    prompt = as_index_array(prompt, "prompt")
+    rng = random_generator(seed)
+    responses = to_numpy(policy.sample(prompt, n_samples, rng))
+    preference = as_float_array(to_numpy(judge(prompt, responses, responses)), "preferences of the judge")
+    check_shape(preference, "preferences of the judge", (prompt.size, n_samples, n_samples))
+    check_preference(preference, "preferences of the judge")
+    if opponent is not None:
+        win_rate = np.mean(to_numpy(judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng)))), axis=-1)
+    elif include_self:
+        win_rate = np.mean(preference, axis=-1)
+    else:
+        win_rate = (np.sum(preference, axis=-1) - 0.5) / (n_samples - 1)
+    return JudgedSamples(prompt, responses, preference, win_rate)
+
+
+def sampled_pairs(
+    samples: JudgedSamples, policy: InMemoryPolicy, *, pairing: str = "best_worst", labels: str = "rank", seed: Seed = 0
+) -> Comparisons:
+    """Pair judged responses, with win rates as scores and the log-probabilities of the policy that drew them as ``old_*``.
+
+    Parameters
+    ----------
+    samples
+        From :func:`judged_samples`.
+    policy
+        Who drew them.
+    pairing
+        See :func:`prefsim.data.ranked_pairs.ranked_pairs`.
+    labels
+        ``"rank"``: the response with the higher win rate against the others is chosen; ``"soft"``: the same with the judge's
+        probability as ``prob``; ``"sampled"``: the judge's probability decides by lot which one is chosen.
+    seed
+        Of the lots.
+
+    Returns
+    -------
+    Comparisons of ``(*batch, rows)``.
+
+    Raises
+    ------
+    ValueError
+        If ``pairing`` or ``labels`` is unknown.
+    """
+    check_choice(LABELS, labels=labels)
+    pairs = ranked_pairs(samples.preference, pairing=pairing)
+    places = np.stack([pairs.first, pairs.second])
+    if labels == "sampled":
+        lost = random_generator(seed).random(pairs.prob.shape) >= pairs.prob
+        places = np.where(lost, places[::-1], places)
+
+    def picked(column: np.ndarray, place: np.ndarray) -> np.ndarray:
+        found = np.take_along_axis(column, place, axis=-1)
+        return found.reshape(*found.shape[:-2], -1)
+
+    chosen, rejected = (picked(samples.responses, place) for place in places)
+    prompt = np.broadcast_to(samples.prompt[:, None], pairs.first.shape).reshape(chosen.shape)
+    table = to_numpy(policy.log_probs).astype(np.float64)
+    return Comparisons(
+        prompt,
+        chosen,
+        rejected,
+        pairs.prob.reshape(chosen.shape) if labels == "soft" else 1.0,
+        chosen_score=picked(samples.win_rate, places[0]),
+        rejected_score=picked(samples.win_rate, places[1]),
+        old_chosen=gather(table, prompt, chosen),
+        old_rejected=gather(table, prompt, rejected),
+    )
+
+
+class SelfPlayRound(NamedTuple):
+    """One round: the pairs that were judged, and the policy after training on them."""
+
+    pairs: Comparisons
+    policy: Any
+
+
+def _minimised(policy: Any, loss: Loss, data: Comparisons, reference: Any) -> Any:
+    return fit(policy, loss, data, reference=reference).policy
+
+
+def descent(*, step: float, iterations: int) -> Trainer:
+    """Return the trainer that makes so many full-batch gradient steps of this size.
+
+    Parameters
+    ----------
+    step
+        Step size, > 0.
+    iterations
+        Number of steps, >= 1.
+    """
+
+    def train(policy: Any, loss: Loss, data: Comparisons, reference: Any) -> Any:
+        return gradient_descent(policy, loss, data, reference=reference, step=step, iterations=iterations)[0].policy
+
+    return train
+
+
+def self_play(
+    policy: InMemoryPolicy,
+    loss: Loss,
+    judge: Judge,
+    *,
+    rounds: int,
+    n_samples: int = 5,
+    draws: int = 1,
+    pairing: str = "best_worst",
+    labels: str = "rank",
+    include_self: bool = True,
+    reference: InMemoryPolicy | None = None,
+    train: Trainer = _minimised,
+    seed: Seed,
+) -> list[SelfPlayRound]:
+    """Train a policy on its own judged samples, round after round: SPPO, DNO, INPO, iterative DPO and IPO by their losses.
+
+    Parameters
+    ----------
+    policy
+        Where to start; a batch of policies plays each for itself, all together.
+    loss
+        A loss of :class:`prefsim.losses.PairLogps`: the reference is the last iterate unless ``reference`` is given, the scores are
+        estimated win rates against it, and ``old_*`` are its log-probabilities.
+    judge
+        See :func:`table_judge`.
+    rounds
+        Number of rounds, >= 1.
+    n_samples
+        Responses to a prompt that are judged together, >= 2.
+    draws
+        How often every prompt is asked in a round, >= 1.
+    pairing, labels
+        See :func:`sampled_pairs`.
+    include_self
+        See :func:`judged_samples`.
+    reference
+        Fixed reference, for the methods that have one.
+    train
+        Function of the policy, loss, data and reference that returns the next policy; :func:`prefsim.solvers.fit` unless given, see also
+        :func:`descent`.
+    seed
+        Of samples and labels.
+
+    Returns
+    -------
+    list of SelfPlayRound, one for each round.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or the judge returns no preferences.
+
+    References
+    ----------
+    Wu et al. 2024 (SPPO), arXiv:2405.00675; Rosset et al. 2024 (DNO), arXiv:2404.03715; Zhang et al. 2024 (INPO), arXiv:2407.00617.
+
+    Examples
+    --------
+    >>> import functools
+    >>> from prefsim import losses
+    >>> from prefsim.policies import TabularPolicy
+    >>> judge = table_judge([[[0.5, 0.9], [0.1, 0.5]]])
+    >>> loss = functools.partial(losses.inpo, eta=1.0, tau=0.1)
+    >>> start = TabularPolicy.uniform(1, 2)
+    >>> found = self_play(start, loss, judge, rounds=3, n_samples=2, draws=500, labels="sampled", reference=start, seed=0)
+    >>> [round(float(r.policy.probs[0, 0]), 2) for r in found]
+    [0.6, 0.68, 0.74]
+    """
+    check_integer(low=1, rounds=rounds, draws=draws)
+    check_choice(PAIRINGS, pairing=pairing)
+    check_choice(LABELS, labels=labels)
+    check_callable(train=train)
+    rng, found = random_generator(seed), []
+    prompt = np.repeat(np.arange(policy.log_probs.shape[-2]), draws)
+    for _ in range(rounds):
+        samples = judged_samples(policy, judge, prompt, n_samples=n_samples, include_self=include_self, seed=rng)
+        pairs = sampled_pairs(samples, policy, pairing=pairing, labels=labels, seed=rng)
+        policy = train(policy, loss, pairs, policy if reference is None else reference)
+        found.append(SelfPlayRound(pairs, policy))
+    return found

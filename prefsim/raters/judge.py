@@ -1,0 +1,121 @@
+"""A language model as judge: it names option A or B, and may favour the option that it reads first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim._validate import as_float_array, check_choice, check_finite, check_number, check_positive, check_same_shape, check_shape
+from prefsim.backend import asarray
+from prefsim.numerics import array_namespace, sigmoid, to_numpy
+
+Array = Any
+
+AVERAGES = ("prob", "logit")
+
+__all__ = ["AVERAGES", "both_orders", "judge_logits", "judged_preference"]
+
+
+def judge_logits(option_logits: Array) -> Array:
+    """Return the log-odds that the judge names the first of two options.
+
+    Parameters
+    ----------
+    option_logits
+        ``(..., 2)``: next-token logits of the two option tokens, the first option's first. Other tokens are left out: the two are
+        normalised among themselves.
+
+    Returns
+    -------
+    Array ``(...,)`` in nats.
+
+    Raises
+    ------
+    ValueError
+        If the last axis is not 2 long, or a logit is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> judge_logits(np.asarray([[2.0, 0.5]]))
+    array([1.5])
+    """
+    check_shape(option_logits, "option_logits", (2,))
+    check_finite(to_numpy(option_logits), "option_logits")
+    return option_logits[..., 0] - option_logits[..., 1]
+
+
+def both_orders(shown: Array, swapped: Array, *, average: str = "prob") -> Array:
+    r"""Return the preference P(y₁ ≻ y₂) of a judge that was asked in both orders.
+
+    .. math:: \tfrac12\,\big(\sigma(z_{12}) + 1 - \sigma(z_{21})\big)\ \text{(prob)},\qquad
+              \sigma\big(\tfrac12(z_{12} - z_{21})\big)\ \text{(logit)}
+
+    A constant that the judge adds to the log-odds of whatever stands first cancels in the mean of log-odds; the mean of probabilities it
+    draws towards ½.
+
+    Parameters
+    ----------
+    shown, swapped
+        ``(...,)``: log-odds of the option in first place, with y₁ first and with y₂ first.
+    average
+        ``"prob"``, the usual practice, or ``"logit"``.
+
+    Returns
+    -------
+    Array ``(...,)`` of probabilities; swapping the two responses gives one minus it.
+
+    Raises
+    ------
+    ValueError
+        If ``average`` is unknown, shapes differ, or a log-odds is NaN or infinite.
+
+    References
+    ----------
+    Zhai et al. 2024, "Online Self-Preferring Language Models", arXiv:2405.14103 (the self-judge; the averages are usual practice).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gap, bias = 0.8, 1.5
+    >>> [both_orders(np.asarray(gap + bias), np.asarray(bias - gap), average=a).round(5) for a in ("prob", "logit")]
+    [np.float64(0.62034), np.float64(0.68997)]
+    """
+    check_choice(AVERAGES, average=average)
+    check_same_shape(shown=shown, swapped=swapped)
+    for name, value in {"shown": shown, "swapped": swapped}.items():
+        check_finite(to_numpy(value), name)
+    if average == "logit":
+        return sigmoid(0.5 * (shown - swapped))
+    return 0.5 * (sigmoid(shown) + sigmoid(-swapped))
+
+
+def judged_preference(reward: Any, *, temperature: float = 1.0, position_bias: float = 0.0, average: str = "prob") -> Array:
+    r"""Return the preferences of a judge of rewards who is asked in both orders.
+
+    Its log-odds of the option in first place are :math:`c (r_i - r_j) + b`.
+
+    Parameters
+    ----------
+    reward
+        ``(..., n)`` in log-odds.
+    temperature
+        c > 0; above 1 the judge is over-confident, which acts like a smaller β.
+    position_bias
+        b, in log-odds.
+    average
+        See :func:`both_orders`.
+
+    Returns
+    -------
+    Array ``(..., n, n)`` with ``P + Pᵀ = 1``.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or a reward is not finite.
+    """
+    check_positive(temperature=temperature)
+    check_number(position_bias=position_bias)
+    scores = temperature * asarray(as_float_array(reward, "reward", min_ndim=1))
+    shown = scores[..., :, None] - scores[..., None, :] + position_bias
+    return both_orders(shown, array_namespace(shown).matrix_transpose(shown), average=average)

@@ -1,0 +1,310 @@
+"""Losses of self-play: each one's exact minimiser is the update of a method, and the equivalences between the methods."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefsim import losses
+from prefsim.data import Comparisons
+from prefsim.losses import PairLogps
+from prefsim.numerics import log_softmax
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import fit, gradient_descent, objective, solve_nash
+from prefsim.solvers.games import best_response, geometric_mixture, mirror_step, payoff
+from prefsim.solvers.nash import StepSizeWarning
+from prefsim.solvers.nash_policy_gradient import nash_md_pg_gradient
+from prefsim.testing.games import games_with_reference, preference_games
+from prefsim.worlds import ContextualBandit, PreferenceGame
+
+GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+REFERENCE = np.array([0.5, 0.3, 0.2])
+LAST = np.array([0.4, 0.4, 0.2])
+HERE = np.array([0.2, 0.5, 0.3])
+CALM = games_with_reference(preference_games(min_n=2, max_n=6))
+
+
+def policy(probs):
+    return TabularPolicy.from_probs(np.asarray(probs)[None])
+
+
+def world(preference):
+    return ContextualBandit(preference=np.asarray(preference)[None])
+
+
+def minimiser(loss, preference, last, reference, opponent=None, pairs=None):
+    """The exact minimiser over all policies of a loss on pairs of the last policy."""
+    data = Comparisons.self_play(world(preference), policy(last), opponent=None if opponent is None else policy(opponent), pairs=pairs)
+    return fit(policy(last), loss, data, reference=policy(reference)).policy.probs[0]
+
+
+def value(loss, last, reference, here=HERE):
+    return float(objective(policy(here), loss, Comparisons.self_play(world(GAME), policy(last)), reference=policy(reference)))
+
+
+def one_step(method, preference, last, reference, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepSizeWarning)
+        return solve_nash(preference, method=method, initial=last, reference=reference, iterations=1, tol=0.0, **options).policy
+
+
+# --- the bridge: a method's update is the minimiser of its loss ------------------------------------------------------------------------
+
+
+def by_mirror_descent(preference, last, reference, step, tau, opponent=None):
+    return minimiser(functools.partial(losses.mirror_descent, step=step, tau=tau), preference, last, reference, opponent)
+
+
+def by_egpo(preference, last, reference, step, tau):
+    trial = by_mirror_descent(preference, last, reference, step, tau)
+    return by_mirror_descent(preference, last, reference, step, tau, opponent=trial)
+
+
+def by_nash_md(preference, last, reference, step, tau):
+    mixture = np.exp(geometric_mixture(np.log(last), np.log(reference), weight=step * tau))
+    return by_mirror_descent(preference, last, reference, step, tau, opponent=mixture)
+
+
+BRIDGES = {
+    "mwu": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step, 0.0),
+    "spo": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step, 0.0),
+    "dno": lambda p, last, ref, step, tau: minimiser(functools.partial(losses.dno, eta=1 / step), p, last, last),
+    "mirror_descent": by_mirror_descent,
+    "inpo": lambda p, last, ref, step, tau: minimiser(functools.partial(losses.inpo, eta=1 / step, tau=tau), p, last, ref),
+    "mmd": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step / (1 + step * tau), tau),
+    "nash_md": by_nash_md,
+    "egpo": by_egpo,
+    "extragradient": by_egpo,
+}
+
+
+@pytest.mark.parametrize("method", BRIDGES)
+@given(pair=CALM, step=st.floats(0.1, 2.0), tau=st.floats(0.05, 0.5), seed=st.integers(0, 99))
+def test_the_minimiser_of_a_loss_is_the_update_of_its_method(method, pair, step, tau, seed):
+    game, reference = pair
+    last = np.exp(log_softmax(np.random.default_rng(seed).standard_normal(game.n_responses)))
+    penalty = {} if method in ("mwu", "spo", "dno") else {"tau": tau}
+    expected = one_step(method, game.preference, last, reference, step=step, **penalty)
+    found = BRIDGES[method](game.preference, last, reference, step, tau)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
+
+
+@given(CALM, st.floats(0.1, 2.0))
+def test_online_ipo_gives_the_best_response(pair, tau):
+    game, reference = pair
+    anywhere = np.full(game.n_responses, 1 / game.n_responses)
+    found = minimiser(functools.partial(losses.online_ipo, tau=tau), game.preference, anywhere, reference, opponent=reference)
+    np.testing.assert_allclose(found, best_response(game.preference, reference, reference=reference, tau=tau), rtol=1e-8, atol=1e-11)
+
+
+def test_sppo_misses_the_update_by_the_third_power_of_the_step():
+    errors = []
+    for step in (0.4, 0.2, 0.1):
+        found = minimiser(functools.partial(losses.sppo, beta=1 / step), GAME, LAST, LAST)
+        errors.append(np.abs(found - one_step("sppo", GAME, LAST, LAST, step=step)).max())
+    assert errors[0] < 1e-5
+    assert 2.9 < np.log(errors[0] / errors[2]) / np.log(4) < 3.1
+
+
+@given(CALM, st.floats(0.5, 3.0), st.floats(0.05, 0.5), st.integers(0, 99))
+def test_labels_and_win_rates_have_the_same_minimiser(pair, eta, tau, seed):
+    """E5: the losses differ by a constant of the policy."""
+    game, reference = pair
+    rng = np.random.default_rng(seed)
+    last = np.exp(log_softmax(rng.standard_normal(game.n_responses)))
+    data = Comparisons.self_play(world(game.preference), policy(last))
+    labels = functools.partial(losses.inpo, eta=eta, tau=tau)
+    wins = functools.partial(losses.mirror_descent, step=1 / eta, tau=tau)
+    differences = []
+    for _ in range(3):
+        here = policy(np.exp(log_softmax(rng.standard_normal(game.n_responses))))
+        differences.append(
+            objective(here, labels, data, reference=policy(reference)) - objective(here, wins, data, reference=policy(reference))
+        )
+    np.testing.assert_allclose(differences, differences[0], atol=1e-11)
+
+
+# --- the equivalences between methods ---------------------------------------------------------------------------------------------------
+
+
+@given(CALM, st.floats(0.05, 1.0), st.floats(0.02, 0.3), st.integers(0, 99))
+def test_a_gradient_step_of_online_ipo_is_a_mirror_step(pair, tau, rate, seed):
+    """E1: with uniform pairs, and a learning rate lr, the step is η = 4 lr/(nτ)."""
+    game, reference = pair
+    n = game.n_responses
+    last = np.exp(log_softmax(np.random.default_rng(seed).standard_normal(n)))
+    pairs = Comparisons.population(world(game.preference), TabularPolicy.uniform(1, n))
+    data = Comparisons.self_play(world(game.preference), policy(last), pairs=pairs)
+    result, _ = gradient_descent(
+        policy(last), functools.partial(losses.online_ipo, tau=tau), data, reference=policy(reference), step=rate, iterations=1
+    )
+    step = 4 * rate / (n * tau)
+    if step * tau <= 1:
+        expected = mirror_step(np.log(last), np.log(reference), payoff(game.preference, last), step=step, tau=tau)
+        np.testing.assert_allclose(result.policy.probs[0], np.exp(expected), rtol=1e-10)
+
+
+@given(CALM, st.floats(0.05, 1.0), st.integers(0, 99))
+def test_online_ipo_on_own_pairs_is_the_self_play_gradient(pair, tau, seed):
+    """The opponent is the second response itself: the gradient is −4/τ of the policy gradient of self-play."""
+    game, reference = pair
+    logits = torch.tensor(np.random.default_rng(seed).standard_normal(game.n_responses), requires_grad=True)
+    log_policy = torch.log_softmax(logits, 0)
+    weight = (log_policy[:, None] + log_policy[None, :]).exp().detach()
+    n = game.n_responses
+    shape = (n, n)
+    reference_logs = torch.tensor(np.log(reference))
+    rows, columns = log_policy[:, None].expand(shape), log_policy[None, :].expand(shape)
+    ref_rows, ref_columns = reference_logs[:, None].expand(shape), reference_logs[None, :].expand(shape)
+    half = torch.full(shape, 0.5, dtype=torch.float64)
+    logps = PairLogps(rows, columns, ref_rows, ref_columns, None, None, torch.tensor(game.preference), half)
+    (weight * losses.online_ipo(logps, tau=tau)).sum().backward()
+    ascent = nash_md_pg_gradient(game.preference, log_policy.detach().numpy(), np.log(reference), tau=tau, mixture=0.0)
+    np.testing.assert_allclose(logits.grad.numpy(), -4 / tau * ascent, atol=1e-10)
+
+
+@given(games_with_reference(preference_games(min_n=2)), st.floats(0.05, 1.0), st.floats(0.1, 0.9))
+def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
+    """E2 and E3: constant steps end at the best response to the equilibrium of a stronger penalty."""
+    game, reference = pair
+    step = weight / tau
+    stronger = {"step": step * (1 - weight), "tau": tau / (1 - weight)}
+    start = reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepSizeWarning)
+        run = solve_nash(game, method="nash_md", reference=reference, tau=tau, step=step, iterations=15, tol=0.0, record=1)
+        other = solve_nash(game, method="mirror_descent", reference=reference, initial=start, iterations=15, tol=0.0, record=1, **stronger)
+    mixtures = geometric_mixture(np.log(run.history.policy), np.log(reference), weight=weight)
+    np.testing.assert_allclose(np.exp(mixtures), other.history.policy, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.3, 1.0])
+def test_nash_md_with_a_weaker_penalty_has_its_mixture_at_the_equilibrium(tau):
+    games = PreferenceGame.random(5, seed=0, batch_shape=(30,)).preference
+    reference = np.exp(log_softmax(np.random.default_rng(0).standard_normal((30, 5))))
+    step = min(2.0 * tau, 1.0)
+    weaker = tau / (1 + step * tau)
+    end = solve_nash(games, method="nash_md", reference=reference, tau=weaker, step=step, iterations=2500, tol=0.0).policy
+    mixture = np.exp(geometric_mixture(np.log(end), np.log(reference), weight=step * weaker))
+    target = solve_nash(games, method="regularised", reference=reference, tau=tau).policy
+    np.testing.assert_allclose(mixture, target, atol=1e-10)
+    np.testing.assert_allclose(end, best_response(games, mixture, reference=reference, tau=weaker), atol=1e-10)
+
+
+@given(preference_games(min_n=2), st.floats(0.05, 1.0))
+def test_two_players_from_one_start_stay_one(game, step):
+    """E6: with P + Pᵀ = 1 the second player's payoffs are the first one's."""
+    n = game.n_responses
+    first = second = np.log(np.arange(1.0, n + 1) / np.arange(1.0, n + 1).sum())
+    against_first = 1 - np.swapaxes(game.preference, -1, -2)
+    for _ in range(50):
+        first, second = (
+            mirror_step(first, None, payoff(game.preference, np.exp(second)), step=step),
+            mirror_step(second, None, payoff(against_first, np.exp(first)), step=step),
+        )
+    np.testing.assert_allclose(np.exp(first), np.exp(second), atol=1e-12)
+
+
+# --- golden values ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_inpo():
+    loss = functools.partial(losses.inpo, eta=0.3, tau=0.1)
+    np.testing.assert_allclose(minimiser(loss, GAME, LAST, REFERENCE), [0.5441682671, 0.3076563168, 0.1481754161], atol=1e-10)
+    assert value(loss, LAST, REFERENCE) == pytest.approx(3.8589586371, abs=1e-10)
+    # The soft loss of the paper plays against the other response rather than the last policy, which changes the value alone.
+    data = Comparisons.self_play(world(GAME), policy(LAST))
+    columns = (data.prompt, data.chosen, data.rejected, data.prob, data.weight)
+    old = {"old_chosen": data.old_chosen, "old_rejected": data.old_rejected}
+    against_each_other = Comparisons(*columns, chosen_score=data.prob, rejected_score=np.full(9, 0.5), **old)
+    soft = functools.partial(losses.mirror_descent, step=1 / 0.3, tau=0.1)
+    assert float(objective(policy(HERE), soft, against_each_other, reference=policy(REFERENCE))) == pytest.approx(1.7567364149, abs=1e-10)
+    logs = [np.log(p[:1]) for q in (HERE, REFERENCE, LAST) for p in (q, q[1:])]
+    pair = PairLogps(*logs[:4], old_chosen=logs[4], old_rejected=logs[5])
+    assert loss(pair)[0] == pytest.approx(7.5802897903, abs=1e-8)
+
+
+def test_dno():
+    loss = functools.partial(losses.dno, eta=0.5)
+    np.testing.assert_allclose(minimiser(loss, GAME, LAST, LAST), [0.4651806731, 0.3659240779, 0.1688952489], atol=1e-9)
+    assert value(loss, LAST, LAST) == pytest.approx(0.7156440066, abs=1e-10)
+    assert value(loss, LAST, LAST, one_step("dno", GAME, LAST, LAST, step=2.0)) == pytest.approx(0.6920298559, abs=1e-10)
+
+
+def test_sppo():
+    pair = PairLogps(*(np.asarray([x]) for x in (0.3, -0.2, 0.0, 0.0)), chosen_score=np.asarray([0.7]), rejected_score=np.asarray([0.4]))
+    assert losses.sppo(pair, beta=0.5)[0] == pytest.approx(0.005, abs=1e-12)
+    assert losses.sppo_hard(pair, beta=0.5)[0] == pytest.approx(1.13, abs=1e-12)
+    # One value per pair is half the sum of two responses, each of which the page counts once.
+    assert value(functools.partial(losses.sppo, beta=0.5), LAST, LAST) == pytest.approx(0.3918526075, abs=1e-10)
+
+
+def test_online_ipo():
+    pairs = Comparisons.population(world(GAME), TabularPolicy.uniform(1, 3))
+    data = Comparisons.self_play(world(GAME), policy(HERE), pairs=pairs)
+    loss = functools.partial(losses.online_ipo, tau=0.1)
+    assert float(objective(policy(HERE), loss, data, reference=policy(REFERENCE))) == pytest.approx(4.8836140390, abs=1e-10)
+
+
+# --- columns and errors -----------------------------------------------------------------------------------------------------------------
+
+
+def test_self_play_columns():
+    data = Comparisons.self_play(world(GAME), policy(LAST), opponent=policy(REFERENCE))
+    wins = GAME @ REFERENCE
+    np.testing.assert_allclose(data.chosen_score, wins[data.chosen])
+    np.testing.assert_allclose(data.rejected_score, wins[data.rejected])
+    np.testing.assert_allclose(np.exp(data.old_rejected), LAST[data.rejected])
+    np.testing.assert_allclose(data.prob, GAME[data.chosen, data.rejected])
+    assert data.weight.sum() == pytest.approx(1.0)
+    never = Comparisons.self_play(world(GAME), policy([0.5, 0.5, 0.0]))
+    assert np.isfinite(never.old_chosen).all() and never.weight[(never.chosen == 2) | (never.rejected == 2)].sum() == 0
+    relabelled = data.relabelled(1.0)
+    np.testing.assert_array_equal(relabelled.chosen_score, data.chosen_score)
+
+
+def test_batches_of_games_are_solved_together():
+    games = np.stack([GAME, GAME.T])[:, None]
+    data = Comparisons.self_play(ContextualBandit(preference=games), policy(LAST))
+    loss = functools.partial(losses.mirror_descent, step=0.7, tau=0.2)
+    together = fit(policy(LAST), loss, data, reference=policy(REFERENCE)).policy.probs[:, 0]
+    alone = [minimiser(loss, game[0], LAST, REFERENCE) for game in games]
+    np.testing.assert_allclose(together, alone, atol=1e-10)
+
+
+def test_soft_labels_swap_every_column():
+    data = Comparisons([0], [1], [0], prob=[0.25], chosen_score=[0.9], rejected_score=[0.2], old_chosen=[-1.0], old_rejected=[-2.0])
+    container, weight = data.examples(TabularPolicy.uniform(1, 2), None, PairLogps)
+    np.testing.assert_allclose(container.chosen_score, [0.9, 0.2])
+    np.testing.assert_allclose(container.old_chosen, [-1.0, -2.0])
+    np.testing.assert_allclose(container.old_rejected, [-2.0, -1.0])
+    np.testing.assert_allclose(weight, [0.25, 0.75])
+
+
+PAIR = PairLogps(*(np.zeros(2) for _ in range(4)))
+WINS = {"chosen_score": np.asarray([0.5, 1.2]), "rejected_score": np.asarray([0.5, 0.2])}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.inpo(PAIR), "old_chosen is needed by this loss, got None"),
+        (lambda: losses.inpo(PAIR, eta=0.1, tau=0.2), "eta must be >= tau, got eta=0.1 and tau=0.2"),
+        (lambda: losses.mirror_descent(PAIR), "chosen_score is needed"),
+        (lambda: losses.mirror_descent(PAIR, step=3.0, tau=0.5), r"step \* tau must be <= 1"),
+        (lambda: losses.dno(PAIR), "chosen_score is needed"),
+        (lambda: losses.dno(PAIR._replace(**WINS)), r"chosen_score must be a probability in \[0, 1\], got a value 0.7 away from one half"),
+        (lambda: losses.sppo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
+        (lambda: losses.online_ipo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
+        (lambda: losses.online_ipo(PAIR, tau=0.0), "tau must be a finite number > 0"),
+        (lambda: Comparisons([0], [1], [0], chosen_score=[0.3]), "columns of both responses or of none are needed, got chosen_score alone"),
+        (lambda: Comparisons([0], [1], [0], old_chosen=[0.3, 0.1], old_rejected=[0.1]), "old_chosen must have n = 1 entries"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
