@@ -1,19 +1,20 @@
-"""Nash equilibria of preference games: exact solvers against their peers, and batches against loops.
+"""Nash equilibria of preference games: exact and first-order solvers against their peers, and batches against loops.
 
 Every method runs in this process on one BLAS thread, on the same games. The certificate, the exploitability, is recomputed from each
 policy by one line that belongs to none of them. CPU seconds; compiled peers are warmed up first.
 
-    python benchmarks/nash.py [--large] [--loop 1000] [--json]
+    python benchmarks/nash.py [--large] [--loop 1000] [--budget 20] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import importlib
+import importlib.util
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,15 @@ def by_nashpy(preference: np.ndarray) -> np.ndarray:
     return nashpy.Game(preference - 0.5).linear_program()[0]
 
 
+def by_openspiel(preference: np.ndarray) -> np.ndarray:
+    import pyspiel
+    from open_spiel.python.algorithms import lp_solver
+
+    payoff = preference - 0.5
+    game = pyspiel.create_matrix_game(payoff.tolist(), (-payoff).tolist())
+    return np.asarray(lp_solver.solve_zero_sum_matrix_game(game)[0])[:, 0]
+
+
 def by_prefsim(preference: np.ndarray) -> np.ndarray:
     return solve_nash(preference, method="lp").policy
 
@@ -79,7 +89,13 @@ def exact(sizes: dict[int, int]) -> list[dict[str, Any]]:
         "scipy HiGHS interior point": by_highs("highs-ipm"),
         "scipy HiGHS dual simplex": by_highs("highs-ds"),
     }
-    for name, package, solve in (("quantecon minmax", "quantecon", by_quantecon), ("nashpy linear_program", "nashpy", by_nashpy)):
+    peers = (
+        ("quantecon minmax", "quantecon", by_quantecon),
+        ("nashpy linear_program", "nashpy", by_nashpy),
+        # OpenSpiel's program asks cvxpy for the solver ECOS by name.
+        ("OpenSpiel lp_solver", "ecos", by_openspiel),
+    )
+    for name, package, solve in peers:
         try:
             importlib.import_module(package)
         except ImportError:
@@ -94,6 +110,76 @@ def exact(sizes: dict[int, int]) -> list[dict[str, Any]]:
             runs = [cpu_seconds(functools.partial(peer, game)) for game in games]
             worst = max(float(exploitability(game, policy)) for game, (_, policy) in zip(games, runs, strict=True))
             rows.append({"n": n, "games": seeds, "solver": name, "seconds": statistics.median(t for t, _ in runs), "exploitability": worst})
+    return rows
+
+
+FIRST_ORDER: dict[str, dict[str, Any]] = {
+    "regret_matching": {},
+    "optimistic": {"step": 1.0},
+    "egpo": {},
+    "mwu": {},
+    "fictitious_play": {},
+}
+FIRST_ORDER_TARGET = 1e-6
+
+
+Run = tuple[np.ndarray, int]  # a policy and the iterations that were made
+
+
+def by_openspiel_regret_matching(preference: np.ndarray, iterations: int) -> Run:
+    from open_spiel.python.algorithms.regret_matching import regret_matching
+
+    payoff = preference - 0.5
+    return np.asarray(regret_matching([payoff, -payoff], iterations=iterations)[0]), iterations
+
+
+def by_openspiel_replicator(preference: np.ndarray, iterations: int) -> Run:
+    from open_spiel.python.algorithms.projected_replicator_dynamics import projected_replicator_dynamics
+
+    payoff = preference - 0.5
+    return np.asarray(projected_replicator_dynamics([payoff, -payoff], prd_iterations=iterations, prd_dt=1.0)[0]), iterations
+
+
+def by_first_order(method: str, preference: np.ndarray, iterations: int) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = solve_nash(preference, method=method, iterations=iterations, tol=FIRST_ORDER_TARGET, **FIRST_ORDER[method])
+    averaged = result.average_policy is not None and result.average_exploitability < result.exploitability
+    return result.average_policy if averaged else result.policy, int(result.iterations)
+
+
+def products(matrix: np.ndarray, n: int) -> None:
+    for _ in range(n):
+        matrix @ matrix[0]
+
+
+def first_order(sizes: dict[int, int], budget: float) -> list[dict[str, Any]]:
+    """Return how far each method comes within ``budget`` CPU seconds a game, with ten times the iterations as long as they fit."""
+    solvers: dict[str, Callable[[np.ndarray, int], Run]] = {
+        f"prefsim {method}": functools.partial(by_first_order, method) for method in FIRST_ORDER
+    }
+    if importlib.util.find_spec("open_spiel"):
+        solvers["OpenSpiel regret matching"] = by_openspiel_regret_matching
+        solvers["OpenSpiel replicator"] = by_openspiel_replicator
+    rows = []
+    for n, seeds in sizes.items():
+        games = [PreferenceGame.random(n, seed=seed).preference for seed in range(seeds)]
+        product = min(cpu_seconds(functools.partial(products, games[0], 100))[0] for _ in range(3)) / 100
+        for name, solve in solvers.items():
+            solve(PreferenceGame.random(5, seed=0).preference, 10)
+            ends = []
+            for game in games:
+                iterations, spent = 100, 0.0
+                while True:
+                    seconds, (policy, made) = cpu_seconds(functools.partial(solve, game, iterations))
+                    gap = float(exploitability(game, policy))
+                    spent += seconds
+                    if gap <= FIRST_ORDER_TARGET or 11 * spent > budget:
+                        break
+                    iterations *= 10
+                ends.append((seconds, gap, seconds / max(made, 1) / product))
+            seconds, gap, cost = (statistics.median(column) for column in zip(*ends, strict=True))
+            rows.append({"n": n, "games": seeds, "solver": name, "seconds": seconds, "exploitability": gap, "products": cost})
     return rows
 
 
@@ -124,13 +210,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="also one game of 1000 responses (minutes)")
     parser.add_argument("--loop", type=int, default=1000, help="games of the loop that the batch is compared with; scaled to 10,000")
+    parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds for each first-order method and game")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with threadpool_limits(1):
         solved = exact({100: 5, 300: 3, **({1000: 1} if arguments.large else {})})
+        iterated = first_order({100: 3, 300: 3, **({1000: 1} if arguments.large else {})}, arguments.budget)
         batched = batches(10_000, arguments.loop)
     if arguments.json:
-        print(json.dumps({"exact": solved, "batches": batched}))
+        print(json.dumps({"exact": solved, "first order": iterated, "batches": batched}))
         return
     print(f"{'n':>5} {'solver':<28} {'CPU s':>10} {'x prefsim':>10} {'exploitability':>15}")
     for row in solved:
@@ -138,6 +226,10 @@ def main() -> None:
         missed = "" if row["exploitability"] <= TARGET else "  misses 1e-9"
         ratio = row["seconds"] / ours
         print(f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {ratio:>10.2f} {row['exploitability']:>15.1e}{missed}")
+    print(f"\n{'n':>5} {'first-order solver':<28} {'CPU s':>10} {'exploitability':>15} {'products an iteration':>22}")
+    for row in iterated:
+        missed = "" if row["exploitability"] <= FIRST_ORDER_TARGET else "  misses 1e-6"
+        print(f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {row['exploitability']:>15.1e} {row['products']:>22.1f}{missed}")
     print(f"\n{'method':<24} {'games':>7} {'one call s':>11} {'loop s*':>9} {'ratio':>7} {'largest gap':>12}")
     for row in batched:
         print("{method:<24} {games:>7} {one call:>11.3f} {loop:>9.1f} {ratio:>7.0f} {gap:>12.1e}".format(**row))

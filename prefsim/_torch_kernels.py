@@ -1,7 +1,7 @@
 """Elementary functions of :mod:`prefsim.numerics` as single nodes of torch's graph, each with its derivative written by hand.
 
-A derivative taken from the output costs one pass where autograd's own would walk back through every step. The backward passes are made of
-differentiable functions, so that second derivatives, batched gradients and ``torch.func`` transforms work as with any other function.
+Their derivatives come from what the forward pass already knows, where autograd's own would walk back through every step. The backward
+passes are made of differentiable functions: second derivatives, batched gradients and ``torch.func`` transforms work as with any other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _BoundedExp(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, cap: float) -> Tensor:
-        return x.clamp(max=cap).exp_().mul_((x - cap).clamp_(min=0.0).add_(1.0))
+        return x.clamp(max=cap).exp_().mul_((x - cap).relu_().add_(1.0))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
@@ -40,21 +40,28 @@ class _LogOdds(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logp: Tensor, nearest: float) -> Tensor:
+    def forward(logp: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
         inside = logp.clamp(max=nearest)
-        return inside - torch.expm1(inside).neg_().log_()
+        fall = torch.expm1(inside).reciprocal_()  # -1/(1 - p)
+        value = fall.neg().log_().add_(inside)
+        # Constant beyond the nearest probability to one, whose slope is the steepest up to rounding.
+        steepest = (1.0 - 4.0 * torch.finfo(logp.dtype).eps) / math.expm1(nearest)
+        return value, torch.threshold_(fall, steepest, 0.0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], output)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+        value, fall = output
+        ctx.mark_non_differentiable(fall)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[0], value, fall)
         ctx.nearest = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        logp, output = ctx.saved_tensors
-        # 1/(1 − p) = 1 + p/(1 − p), and 0 where p counts as the nearest to one; a product of floats is quicker than a choice by a mask
-        below = (ctx.nearest - logp).sign().clamp(min=0.0)
-        return gradient * (below * (1.0 + output.exp())), None
+    def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+        logp, value, fall = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative: 1/(1 - p) = 1 + p/(1 - p) as a function of the value
+            fall = (logp - ctx.nearest).sign().clamp(max=0.0) * (1.0 + value.exp())
+        return None if gradient is None else -(gradient * fall), None
 
 
 class _InOrder(torch.autograd.Function):
@@ -71,13 +78,23 @@ class _InOrder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
-        # every place is written once: a scatter, where the derivative of an arbitrary index would have to add
-        return torch.zeros_like(gradient).scatter(-1, order, gradient), None
+        # Every place is written once, where the derivative of an arbitrary index would have to add.
+        return torch.empty_like(gradient).scatter_(-1, order, gradient), None
 
 
-bounded_exp = _BoundedExp.apply
-log_odds = _LogOdds.apply
-in_order = _InOrder.apply
+def bounded_exp(x: Tensor, cap: float) -> Tensor:
+    """Return ``exp(x)``, continued by its tangent from ``cap`` on."""
+    return _BoundedExp.apply(x, cap)
+
+
+def log_odds(logp: Tensor, nearest: float) -> Tensor:
+    """Return ``log(p / (1 - p))`` of ``logp = log p``, constant from ``nearest`` on."""
+    return _LogOdds.apply(logp, nearest)[0]
+
+
+def in_order(x: Tensor, order: Tensor) -> Tensor:
+    """Return ``x`` permuted along the last axis."""
+    return _InOrder.apply(x, order)
 
 
 def ascending_order(values: np.ndarray) -> np.ndarray:

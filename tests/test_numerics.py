@@ -128,3 +128,63 @@ def test_stop_gradient():
     x = torch.ones(2, requires_grad=True)
     assert not numerics.stop_gradient(x).requires_grad
     assert numerics.stop_gradient(np.ones(2)).shape == (2,)
+
+
+@pytest.mark.parametrize(("function", "low", "high"), [("log_odds", -20.0, -0.1), ("bounded_exp", -3.0, 3.0)])
+def test_hand_written_derivatives_up_to_the_second(function, low, high):
+    f = getattr(numerics, function)
+    x = torch.linspace(low, high, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(f, (x,), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, (x,), check_batched_grad=True)
+    one_by_one = torch.stack([torch.func.grad(f)(part.detach()) for part in x])
+    torch.testing.assert_close(torch.vmap(torch.func.grad(f))(x.detach()), one_by_one, rtol=1e-14, atol=0.0)
+    (fast,) = torch.autograd.grad(f(x).sum(), x)
+    (slow,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+    torch.testing.assert_close(fast, slow.detach(), rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_saturated_log_odds_have_value_and_no_slope(dtype):
+    x = torch.tensor([-1.0, -0.01 * torch.finfo(dtype).eps, 0.0], dtype=dtype, requires_grad=True)
+    y = numerics.log_odds(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert y.isfinite().all()
+    assert y[1] == y[2] == y.max()
+    assert slope[0] > 1
+    assert (slope[1:] == 0).all()
+
+
+def test_beyond_its_cap_bounded_exp_is_a_line():
+    x = torch.tensor([690.0, 700.0, 1e4], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(numerics.bounded_exp(x).sum(), x, create_graph=True)
+    cap = np.log(np.finfo(float).max) - 16
+    np.testing.assert_allclose(slope.detach(), np.exp([690.0, cap, cap]), rtol=1e-12)
+    (bend,) = torch.autograd.grad(slope.sum(), x)
+    np.testing.assert_allclose(bend, [np.exp(690.0), 0.0, 0.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(9,), (3, 40), (2, 3, 5), (0,), (4, 0)])
+def test_sort_is_torch_sort(dtype, shape):
+    rng = np.random.default_rng(0)
+    # rounded, so that there are ties; with both zeros and infinities
+    values = np.where(rng.random(shape) < 0.1, rng.choice([np.inf, -np.inf, 0.0, -0.0], shape), rng.standard_normal(shape).round(1))
+    x = torch.tensor(values, dtype=dtype, requires_grad=True)
+    weight = torch.arange(1.0, values.size + 1).to(dtype).reshape(shape)
+    found, expected = numerics.sort(x), torch.sort(x, dim=-1, stable=True)[0]
+    assert torch.equal(found, expected)
+    assert torch.equal(numerics.sort(x.detach()), expected)
+    gradients = [torch.autograd.grad((part * weight).sum(), x)[0] for part in (found, expected)]
+    if not (values == 0).any():  # the two zeros are equal to one sort and not to the other
+        assert torch.equal(*gradients)
+    np.testing.assert_array_equal(numerics.sort(values), np.sort(values, axis=-1))
+
+
+def test_sort_keeps_nans_last_and_second_derivatives():
+    x = torch.tensor([float("nan"), 1.0, -float("nan"), -2.0], dtype=torch.float32, requires_grad=True)
+    assert torch.equal(numerics.sort(x)[:2], torch.tensor([-2.0, 1.0]))
+    assert numerics.sort(x)[2:].isnan().all()
+    y = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda v: numerics.sort(v) ** 3, (y,), check_batched_grad=True)
+    rows = torch.tensor([[3.0, -1.0], [0.0, 5.0]])
+    assert torch.equal(torch.vmap(numerics.sort)(rows), rows.sort(dim=-1)[0])

@@ -39,8 +39,8 @@ class Comparisons:
         Judgements of the two responses for the losses that use their size: rewards, or probabilities of winning against an opponent.
         Both or neither.
     old_chosen, old_rejected
-        Log-probabilities in nats under the policy that drew the responses, for the losses of self-play and of policy gradients. Both or
-        neither.
+        Log-probabilities (<= 0 nats) under the policy that drew the responses, for losses of self-play and of policy gradients; ``-inf``
+        for what it never draws. Both or neither.
 
     Raises
     ------
@@ -88,7 +88,9 @@ class Comparisons:
             given = [name for name, column in optional.items() if kind in name and column is not None]
             if len(given) == 1:
                 raise ValueError(f"columns of both responses or of none are needed, got {given[0]} alone")
-        columns |= {name: as_float_array(to_numpy(column), name) for name, column in optional.items() if column is not None}
+        for name, column in optional.items():
+            if column is not None:
+                columns[name] = _log_probabilities(column, name) if "old" in name else as_float_array(to_numpy(column), name)
         check_columns(columns, n)
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
@@ -171,9 +173,7 @@ class Comparisons:
         rows = cls.population(world, policy) if pairs is None else pairs
         against = np.asarray(to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64)
         wins = (to_numpy(world.preference).astype(np.float64) @ against[..., None])[..., 0]
-        drew = np.asarray(to_numpy(policy.probs), dtype=np.float64)
-        # What the policy never draws has no weight, and no logarithm.
-        logs = np.log(np.where(drew > 0, drew, 1.0))
+        logs = np.asarray(to_numpy(policy.log_probs), dtype=np.float64)
         first, second = (..., rows.prompt, rows.chosen), (..., rows.prompt, rows.rejected)
         return rows._with(chosen_score=wins[first], rejected_score=wins[second], old_chosen=logs[first], old_rejected=logs[second])
 
@@ -242,7 +242,8 @@ class Comparisons:
         *columns, weight, prob = xp.broadcast_arrays(*columns, like(self.weight, logps[0]), like(self.prob, logps[0]))
         if (self.weight == 0).any():
             # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
-            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in columns[:4]] + columns[4:]
+            logs = (*range(4), *range(len(columns) - 2 * present[-1], len(columns)))
+            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) if i in logs else part for i, part in enumerate(columns)]
         if (self.prob == 1).all():
             return _pair_logps(columns, present), weight
         swapped = [columns[i ^ 1] for i in range(len(columns))]
@@ -262,6 +263,15 @@ class Comparisons:
             np.concatenate([prob, 1 - prob], axis=-1),
             np.concatenate([weight, weight], axis=-1),
         )
+
+
+def _log_probabilities(value: Any, name: str) -> np.ndarray:
+    """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
+    array = np.asarray(to_numpy(value), dtype=np.float64)
+    as_float_array(np.where(array == -np.inf, 0.0, array), name)
+    if array.size and array.max() > 1e-9:
+        raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
+    return array
 
 
 def _pair_logps(columns: list[Array], present: list[bool]) -> PairLogps:

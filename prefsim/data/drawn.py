@@ -122,7 +122,9 @@ def judged_triples(
         sampler = TabularPolicy.from_logits(np.zeros((*opponent.parameters.shape[:-1], *shape)))
     for policy in (opponent, sampler):
         if policy.log_probs.shape[-2:] != shape:
-            raise ValueError(f"the policy has shape {tuple(policy.log_probs.shape[-2:])}, but the world has {shape[0]} contexts and {shape[1]} responses")
+            raise ValueError(
+                f"the policy has shape {tuple(policy.log_probs.shape[-2:])}, but the world has {shape[0]} contexts and {shape[1]} responses"
+            )
     prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
     pair = sampler.sample(prompt, 2, rng)
     against = opponent.sample(prompt, 1, rng)

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[st
                 if not isinstance(row, dict):
                     raise ValueError(f"{name}, line {number}: expected one JSON object, got {type(row).__name__}")
                 yield number, row
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: cannot be read after line {number} ({error})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}, line {number + 1}: expected UTF-8 text ({error})") from error

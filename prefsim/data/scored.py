@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_integer
-from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.data.columns import check_columns
+from prefsim._validate import check_integer
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.data.comparisons import Comparisons
-from prefsim.losses.containers import PairLogps
-from prefsim.numerics import array_namespace, gather
+from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 __all__ = ["ScoredPairs"]
 
@@ -53,11 +49,6 @@ class ScoredPairs(Comparisons):
     True
     """
 
-    chosen_score: np.ndarray
-    rejected_score: np.ndarray
-    old_chosen: np.ndarray | None
-    old_rejected: np.ndarray | None
-
     def __init__(
         self,
         prompt: Any,
@@ -70,19 +61,8 @@ class ScoredPairs(Comparisons):
         old_rejected: Any = None,
         weight: Any = None,
     ) -> None:
-        super().__init__(prompt, chosen, rejected, weight=weight)
         scores = {"chosen_score": chosen_score, "rejected_score": rejected_score}
-        columns: dict[str, Any] = {name: as_float_array(value, name) for name, value in scores.items()}
-        behaviour = {"old_chosen": old_chosen, "old_rejected": old_rejected}
-        absent = [name for name, value in behaviour.items() if value is None]
-        if len(absent) == 1:
-            raise ValueError(f"old_chosen and old_rejected must be given together, got no {absent[0]}")
-        if not absent:
-            for name, value in behaviour.items():
-                columns[name] = _log_probabilities(value, name)
-        check_columns(columns, len(self))
-        for name in (*scores, *behaviour):
-            object.__setattr__(self, name, columns.get(name))
+        super().__init__(prompt, chosen, rejected, weight=weight, **scores, old_chosen=old_chosen, old_rejected=old_rejected)
 
     @classmethod
     def population(  # type: ignore[override]
@@ -148,28 +128,3 @@ class ScoredPairs(Comparisons):
         """Return the same pairs as if the policy under training had drawn them."""
         scores = {"chosen_score": self.chosen_score, "rejected_score": self.rejected_score}
         return type(self)(self.prompt, self.chosen, self.rejected, weight=self.weight, **scores)
-
-    def relabelled(self, prob: Any) -> Comparisons:
-        """Return plain comparisons of these pairs with preference probabilities."""
-        return Comparisons(self.prompt, self.chosen, self.rejected, prob, self.weight)
-
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[PairLogps, Array]:
-        """Return what a loss sees and the weight of each value; parameters as for :meth:`Comparisons.examples`."""
-        pair, weight = super().examples(policy, ref_logps, kind)
-        xp = array_namespace(weight)
-        names = ("chosen_score", "rejected_score", "old_chosen", "old_rejected")
-        columns = {name: like(getattr(self, name), weight) for name in names if getattr(self, name) is not None}
-        *parts, weight = xp.broadcast_arrays(*pair[:6], *columns.values(), weight)
-        if (self.weight == 0).any() and self.old_chosen is not None:
-            # What the behaviour policy never draws carries no weight, but its log-probability of −inf would poison the sum.
-            parts[8:] = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in parts[8:]]
-        return PairLogps(*parts[:6], **dict(zip(columns, parts[6:], strict=True))), weight
-
-
-def _log_probabilities(value: Any, name: str) -> np.ndarray:
-    """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
-    array = np.asarray(to_numpy(value), dtype=np.float64)
-    as_float_array(np.where(array == -np.inf, 0.0, array), name)
-    if array.size and array.max() > 1e-9:
-        raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
-    return array

@@ -154,8 +154,8 @@ class JudgedLogps(NamedTuple):
 class SelfImprovementLogps(NamedTuple):
     """Sequence log-probabilities of compared pairs as answers and as revisions, each ``(..., n)`` in nats.
 
-    ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a`` is b as the revision of the draft a (the improver): an answer
-    to the prompt that shows the draft. Each has its own reference, the reference model under the same prompt.
+    ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a`` is b as the revision of the draft a (the improver), an
+    answer to the prompt that shows the draft. Each has its own reference, the reference model under the same prompt.
     """
 
     chosen: Array

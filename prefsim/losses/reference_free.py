@@ -7,7 +7,7 @@ from typing import Any
 from prefsim._validate import check_nonnegative, check_positive
 from prefsim.losses.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
-from prefsim.numerics import array_namespace, log_odds
+from prefsim.numerics import array_namespace, log_odds, log_sigmoid
 
 Array = Any
 
@@ -89,7 +89,7 @@ def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
     """
     check_nonnegative(lambda_=lambda_)
     chosen, rejected = mean_logps(logps)
-    return -chosen + lambda_ * soft_logistic(log_odds(chosen) - log_odds(rejected), 1)
+    return -(chosen + lambda_ * log_sigmoid(log_odds(chosen) - log_odds(rejected)))
 
 
 def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0) -> Array:

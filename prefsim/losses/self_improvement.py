@@ -21,8 +21,8 @@ def srpo(logps: SelfImprovementLogps, *, beta: float = 0.01, alpha: float = 0.5)
 
     with the log-ratios :math:`l(y) = \log\pi(y)/\pi_{ref}(y)` of the generator and
     :math:`l^\dagger(b|a) = \log\pi^\dagger(b|a)/\pi_{ref}(b|a)` of the improver, whose output b revises the draft a. On pairs that connect
-    all responses, and for every α in (0, 1), its minimiser is :func:`prefsim.solvers.solve_self_improvement`, whatever the distribution of the
-    pairs.
+    all responses, and for every α in (0, 1), its minimiser is that of :func:`prefsim.solvers.solve_self_improvement`, whatever the
+    distribution of the pairs.
 
     Parameters
     ----------

@@ -262,7 +262,7 @@ def test_self_play_columns():
     np.testing.assert_allclose(data.prob, GAME[data.chosen, data.rejected])
     assert data.weight.sum() == pytest.approx(1.0)
     never = Comparisons.self_play(world(GAME), policy([0.5, 0.5, 0.0]))
-    assert np.isfinite(never.old_chosen).all() and never.weight[(never.chosen == 2) | (never.rejected == 2)].sum() == 0
+    assert (never.old_chosen[never.chosen == 2] == -np.inf).all() and never.weight[(never.chosen == 2) | (never.rejected == 2)].sum() == 0
     relabelled = data.relabelled(1.0)
     np.testing.assert_array_equal(relabelled.chosen_score, data.chosen_score)
 
@@ -302,7 +302,7 @@ WINS = {"chosen_score": np.asarray([0.5, 1.2]), "rejected_score": np.asarray([0.
         (lambda: losses.online_ipo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
         (lambda: losses.online_ipo(PAIR, tau=0.0), "tau must be a finite number > 0"),
         (lambda: Comparisons([0], [1], [0], chosen_score=[0.3]), "columns of both responses or of none are needed, got chosen_score alone"),
-        (lambda: Comparisons([0], [1], [0], old_chosen=[0.3, 0.1], old_rejected=[0.1]), "old_chosen must have n = 1 entries"),
+        (lambda: Comparisons([0], [1], [0], old_chosen=[-0.3, -0.1], old_rejected=[-0.1]), "old_chosen must have n = 1 entries"),
     ],
 )
 def test_bad_input(call, message):

@@ -1,0 +1,172 @@
+"""SPO as it is run on samples: a queue of the last trajectories, whose win rates among each other are the rewards."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prefsim._validate import as_float_array, as_index_array, check_integer, check_positive, check_preference, check_shape
+from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.policies.tokens import TokenTreePolicy
+from prefsim.solvers.tree_backup import score_gradient_in_tree
+
+Array = Any
+
+__all__ = ["QueuedSelfPlay", "queue_win_rates", "queued_self_play"]
+
+
+def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) -> np.ndarray:
+    r"""Return for each member of a queue how often it is preferred to the other members, ``(..., B)``.
+
+    .. math:: r(\xi_i) = \frac{1}{B-1}\sum_{j\ne i} P(\xi_i \succ \xi_j)
+
+    Given :math:`\xi_i`, this is an unbiased estimate of its win rate against the policy that drew the others; together with itself
+    (``include_self``) it is drawn towards ½ by the factor (B − 1)/B.
+
+    Parameters
+    ----------
+    preference
+        ``(..., N, N)`` over all trajectories, with ``P + Pᵀ = 1``.
+    queue
+        Indices of trajectories, integers ``(..., B)`` with B >= 2.
+    include_self
+        Count the comparison of each member with itself, ½.
+
+    Raises
+    ------
+    ValueError
+        If an index is out of range, the queue has fewer than two members, or ``preference`` is none.
+
+    References
+    ----------
+    Swamy et al. 2024, arXiv:2401.04056 (practical algorithm).
+
+    Examples
+    --------
+    >>> queue_win_rates([[0.5, 0.9], [0.1, 0.5]], [0, 1, 1])
+    array([0.9, 0.3, 0.3])
+    """
+    table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
+    check_preference(table)
+    members = as_index_array(queue, "queue", size=table.shape[-1])
+    size = members.shape[-1] if members.ndim else 0
+    check_integer(low=2, **{"length of the queue": size})
+    total = _wins(table, members, members).sum(axis=-1)
+    return total / size if include_self else (total - 0.5) / (size - 1)
+
+
+def _wins(table: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the preferences of ``first (..., K)`` over ``second (..., B)``: ``(..., K, B)``."""
+    if table.ndim == 2:
+        return table[first[..., :, None], second[..., None, :]]
+    rows = np.take_along_axis(table, first[..., :, None], axis=-2)
+    return np.take_along_axis(rows, np.broadcast_to(second[..., None, :], (*rows.shape[:-1], second.shape[-1])), axis=-1)
+
+
+class QueuedSelfPlay(NamedTuple):
+    """The last policy, and what was recorded along the first axis.
+
+    Attributes
+    ----------
+    policy
+        The last one.
+    comparisons
+        ``(K,)``, how often the rater was asked until each record.
+    probs, average
+        ``(K, *batch, N)``: probabilities of all trajectories under the policy and the mean of all policies played so far. The mean is the
+        policy to use: draw one of those played at random.
+    """
+
+    policy: TokenTreePolicy
+    comparisons: np.ndarray
+    probs: np.ndarray
+    average: np.ndarray
+
+
+def queued_self_play(
+    policy: TokenTreePolicy,
+    preference: Any,
+    *,
+    step: float,
+    iterations: int,
+    queue: int = 10,
+    fresh: int | None = None,
+    record: int = 1,
+    seed: Seed,
+) -> QueuedSelfPlay:
+    """Run SPO on sampled trajectories of a tree of one context, with the policy gradient as its learner.
+
+    In every iteration ``fresh`` trajectories enter the queue, the oldest leave it, and the policy makes a step along
+    :math:`E[(r(ξ) - ½)\\,∇\\log π(ξ)]`, estimated from the new ones.
+
+    Parameters
+    ----------
+    policy
+        Where to start; a batch of policies plays each for itself, all together.
+    preference
+        ``(N, N)``, or ``(*batch, N, N)`` for one rater for each policy.
+    step
+        Step size in the logits, > 0.
+    iterations
+        Number of steps.
+    queue
+        Length B >= 2 of the queue. The default is the paper's, not confirmed.
+    fresh
+        New trajectories in each iteration, in [1, B]; all B unless given, so that none is of an older policy.
+    record
+        Keep every so many iterations, and the last.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    QueuedSelfPlay
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, the tree has several contexts, or ``preference`` is none.
+
+    References
+    ----------
+    Swamy et al. 2024, arXiv:2401.04056 (practical algorithm).
+    """
+    check_positive(step=step)
+    check_integer(low=1, iterations=iterations, record=record)
+    check_integer(low=2, queue=queue)
+    fresh = queue if fresh is None else fresh
+    check_integer(low=1, high=queue, fresh=fresh)
+    check_integer(low=1, high=1, **{"number of contexts": policy.tree.n_contexts})
+    table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
+    check_preference(table)
+    n = policy.tree.n_sequences
+    check_shape(table, "preference", (n, n))
+    rng = random_generator(seed)
+
+    def draw(count: int) -> np.ndarray:
+        probs = to_numpy(policy.probs)[..., 0, :]
+        cumulative = np.cumsum(probs, axis=-1)
+        uniform = rng.random((*probs.shape[:-1], count)) * cumulative[..., -1:]
+        return (uniform[..., :, None] >= cumulative[..., None, :]).sum(axis=-1)
+
+    members = draw(queue)
+    total = np.zeros(to_numpy(policy.probs)[..., 0, :].shape)
+    asked, records = 0, []
+    for done in range(1, iterations + 1):
+        probs = to_numpy(policy.probs)[..., 0, :]
+        total = total + probs
+        members = np.concatenate([members[..., fresh:], draw(fresh)], axis=-1)
+        new = members[..., queue - fresh :]
+        wins = (_wins(table, new, members).sum(axis=-1) - 0.5) / (queue - 1)
+        # Every pair is asked once, whichever of the two is new.
+        asked += fresh * (queue - fresh) + fresh * (fresh - 1) // 2
+        weights = np.zeros_like(total)
+        rows = np.indices(new.shape)[:-1]
+        np.add.at(weights, (*rows, new), (wins - 0.5) / fresh)
+        gradient = score_gradient_in_tree(policy, like(weights[..., None, :], policy.logits))
+        policy = TokenTreePolicy(policy.tree, policy.logits + step * gradient)
+        if done % record == 0 or done == iterations:
+            records.append((asked, to_numpy(policy.probs)[..., 0, :], total / done))
+    asked_by, now, average = (np.array(column) for column in zip(*records, strict=True))
+    return QueuedSelfPlay(policy, asked_by, now, average)
