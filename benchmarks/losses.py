@@ -40,7 +40,8 @@ def make_batch(n: int) -> losses.PairLogps:
     reference = [-length * (0.2 + 1.8 * torch.rand(n, generator=generator)) for length in lengths]
     policy = [(part + 5 * torch.randn(n, generator=generator)).clamp(max=-0.01).requires_grad_() for part in reference]
     scores = (0.6 + 0.3 * torch.rand(n, generator=generator), 0.3 * torch.rand(n, generator=generator))
-    return losses.PairLogps(*policy, *reference, *lengths, *scores)
+    last = [(part.detach() + torch.randn(n, generator=generator)).clamp(max=-0.01) for part in policy]
+    return losses.PairLogps(*policy, *reference, *lengths, *scores, *last)
 
 
 def main() -> None:
