@@ -145,10 +145,7 @@ def queued_self_play(
     rng = random_generator(seed)
 
     def draw(count: int) -> np.ndarray:
-        probs = to_numpy(policy.probs)[..., 0, :]
-        cumulative = np.cumsum(probs, axis=-1)
-        uniform = rng.random((*probs.shape[:-1], count)) * cumulative[..., -1:]
-        return (uniform[..., :, None] >= cumulative[..., None, :]).sum(axis=-1)
+        return to_numpy(policy.sample(np.zeros(1, dtype=np.int64), count, rng))[..., 0, :]
 
     members = draw(queue)
     total = np.zeros(to_numpy(policy.probs)[..., 0, :].shape)

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from prefsim.lm import read as read_module
-from prefsim.lm.data import CompletionLists, Completions, PreferencePairs
-from prefsim.lm.read import UnsharedPrompt, read_text_data
+from prefsim.lm.data import CompletionLists, Completions, PreferencePairs, RejectedCompletions
+from prefsim.lm.layouts import ASSISTANT, HUMAN, UnsharedPrompt
+from prefsim.lm.read import read_text_data
 
 USER, YES, NO = ({"role": role, "content": text} for role, text in (("user", "Is it good?"), ("assistant", "Yes."), ("assistant", "No.")))
 SYSTEM = {"role": "system", "content": "Be short."}
@@ -73,6 +73,8 @@ def test_labelled_completions(write):
     found = read_text_data(write(*rows)).data
     assert isinstance(found, Completions)
     assert columns(found, "prompt", "completion", "label") == (["Hi", "Hi"], [" there", " you"], [True, False])
+    soft = read_text_data(write({"prompt": "Hi", "completion": " you", "label": 0.25, "weight": 2})).data
+    assert (float(soft.label[0]), float(soft.weight[0])) == (0.25, 2.0)
     found = read_text_data(write({"prompt": [USER], "completion": [YES], "label": True})).data
     assert columns(found, "prompt", "completion") == ([[USER]], [[YES]])
 
@@ -85,6 +87,13 @@ def test_scored_completions(write):
     assert [[float(score) for score in row] for row in found.scores] == [[1, 0.5, -2]] * 2
 
 
+def test_anchored_completions(write):
+    found = read_text_data(write({"prompt": "Hi", "rejected": " a", "samples": [" b", " c"], "sample_weight": [0.25, 0.75]})).data
+    assert isinstance(found, RejectedCompletions)
+    assert columns(found, "prompt", "rejected", "samples") == (["Hi"], [" a"], [[" b", " c"]])
+    assert found.sample_weight.tolist() == [[0.25, 0.75]]
+
+
 def test_numbers_beside_pairs(write):
     row = PAIR | {"prob": 0.75, "weight": 2, "chosen_score": 3.5, "rejected_score": -1}
     found = read_text_data(write(row, row | {"prob": 1})).data
@@ -92,7 +101,7 @@ def test_numbers_beside_pairs(write):
     assert [float(x) for x in found.weight] == [2.0, 2.0]
     other = read_text_data(write(PAIR | {"score_chosen": 3.5, "score_rejected": -1})).data
     assert (float(other.chosen_score[0]), float(other.rejected_score[0])) == (3.5, -1.0)
-    assert other.prob is None
+    assert other.old_chosen is None
 
 
 def test_other_columns_are_named(write):
@@ -133,7 +142,7 @@ def test_a_folder_is_read_by_datasets(write, tmp_path, monkeypatch):
     assert (len(found), found.place(0)) == (3, f"{folder}, row 1")
     assert len(read_text_data(folder, split="test")) == 2
     assert len(read_text_data(folder, split="train[:1]")) == 1
-    with pytest.raises(ValueError, match=r"corpus: split 'dev' of a folder of data cannot be loaded"):
+    with pytest.raises(ValueError, match=r"corpus: split 'dev' of this folder cannot be loaded"):
         read_text_data(folder, split="dev")
 
 
@@ -146,7 +155,7 @@ def test_a_hub_id_that_cannot_be_reached(monkeypatch):
         raise ConnectionError("Couldn't reach it on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(ValueError, match=r"nobody/nothing: split 'train' of neither a file that is here nor a hub data set in reach"):
+    with pytest.raises(ValueError, match=r"nobody/nothing: no such file or folder, and split 'train' of a hub data set cannot be had"):
         read_text_data("nobody/nothing")
     with pytest.raises(ValueError, match=r"Couldn't reach it on the Hub"):
         read_text_data("nobody/nothing:small", split="test[:5]")
@@ -155,7 +164,7 @@ def test_a_hub_id_that_cannot_be_reached(monkeypatch):
 
 def test_a_hub_data_set(monkeypatch):
     datasets = pytest.importorskip("datasets")
-    table = datasets.Dataset.from_list([{"chosen": [USER, YES], "rejected": [USER, NO | {"name": "x"}], "score_chosen": 1.0}])
+    table = datasets.Dataset.from_list([{"chosen": [USER, YES], "rejected": [USER, NO | {"name": "x"}], "id": "7"}])
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
     # A table has every key of any message; those that are empty are no part of a message.
     assert pairs(read_text_data("somebody/pairs")) == [([USER], [YES], [NO | {"name": "x"}])]
@@ -174,7 +183,7 @@ BAD_ROWS = [
     (PAIR | {"chosen": [YES], "rejected": " No."}, "chosen in chat messages needs a prompt in chat messages"),
     ({"prompt": [USER], "chosen": [USER], "rejected": [NO]}, "chosen must hold turns of the assistant behind the prompt, got nothing"),
     ({"prompt": [USER], "chosen": [YES], "rejected": [NO, USER]}, "rejected must hold turns of the assistant .* 'assistant', 'user'"),
-    ({"prompt": "Why?", "chosen": [USER, YES], "rejected": [USER, NO]}, "the prompt must be a message of both dialogues, got 'Why?'"),
+    ({"prompt": "Why?", "chosen": [USER, YES], "rejected": [USER, NO]}, "the prompt must be a message of both dialogues, got 'Why"),
     (PAIR | {"weight": 1.0}, "in every row or in none, got weight that the first row does not have"),
 ]
 
@@ -212,7 +221,7 @@ def test_dialogues_with_two_prompts(write, row, message):
 
 
 def test_only_unshared_prompts_are_ever_skipped(write):
-    with pytest.raises(ValueError, match="line 2: .*got no rejected"):
+    with pytest.raises(ValueError, match=r"line 2: .*got no rejected"):
         read_text_data(write(DIALOGUES, {"chosen": HEAD}), skip_unshared=True)
     unfinished = {"chosen": HEAD + " Yes.\n\nHuman: Thanks", "rejected": HEAD + " No."}
     with pytest.raises(ValueError, match="line 1: chosen must end with a turn of the assistant"):
@@ -222,8 +231,11 @@ def test_only_unshared_prompts_are_ever_skipped(write):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"prompt": "a", "completion": "b", "label": 1}], "label must be true or false, got 1"),
+        ([{"prompt": "a", "completion": "b", "label": "good"}], "label must be true, false or a probability, got 'good'"),
+        ([{"prompt": "a", "completion": "b", "label": -1}], r"label must lie in \[0, 1\], got -1\.0$"),
         ([{"prompt": "a", "completions": "b", "scores": [1]}], "completions must be a list"),
+        ([{"prompt": "a", "completions": ["b"], "scores": []}], r"scores must be a list with at least one entry, got \[\]"),
+        ([{"prompt": "a", "rejected": "b", "samples": []}], "samples must be a list with at least one entry"),
         ([{"prompt": "a", "completions": ["b"], "scores": [1, 2]}], "of one length, got 1 and 2"),
         ([{"prompt": "a", "completions": ["b", 3], "scores": [1, 2]}], r"completions\[1\] must be text"),
         ([{"prompt": "a", "completions": ["b", "c"], "scores": [1, "2"]}], r"scores\[1\] must be a number, got '2'"),
@@ -232,7 +244,8 @@ def test_only_unshared_prompts_are_ever_skipped(write):
         ([PAIR | {"weight": "2"}], "weight must be a number, got '2'"),
         ([PAIR | {"chosen_score": 1, "score_chosen": 1}], "two names of one column"),
         ([PAIR | {"prob": 1.5}], "prob must lie in"),
-        ([PAIR | {"weight": -1}], "weight"),
+        ([PAIR | {"weight": -1}], "weight must be a finite number >= 0, got -1.0"),
+        ([PAIR | {"chosen_score": 1}], "columns of both completions or of none are needed, got chosen_score alone"),
     ],
 )
 def test_bad_values(write, rows, message):
@@ -241,6 +254,15 @@ def test_bad_values(write, rows, message):
 
 
 def test_a_value_that_only_the_container_refuses_is_named_by_its_line(write):
+    # A row of weight zero is no error, though a file of them is.
+    weighted = [PAIR | {"prob": 1, "weight": 0}, PAIR | {"prob": 2, "weight": 1}]
+    with pytest.raises(ValueError, match=r"data\.jsonl, line 2: prob must lie in \[0, 1\], got 2\.0$"):
+        read_text_data(write(*weighted))
+    with pytest.raises(ValueError, match=r"data\.jsonl: weight must be >= 0 and not zero everywhere"):
+        read_text_data(write(*weighted[:1] * 2))
+    lists = [{"prompt": "a", "completions": ["b"] * k, "scores": [0] * k} for k in (2, 2, 3)]
+    with pytest.raises(ValueError, match=r"data\.jsonl, line 3: completions must hold lists of one length, 2, got 3$"):
+        read_text_data(write(*lists))
     with pytest.raises(ValueError, match=r"data\.jsonl, line 4: prob must lie in"):
         read_text_data(write(PAIR | {"prob": 1}, "", PAIR | {"prob": 0}, PAIR | {"prob": -0.5}))
 
@@ -252,7 +274,7 @@ def test_nothing_of_half_a_file(write, tmp_path):
     with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: cannot be read after line \d+"):
         read_text_data(cut)
     broken = bytearray(whole)
-    broken[len(whole) // 2 :] = bytes(len(whole) - len(whole) // 2)
+    broken[30:40] = b"\xff" * 10
     cut.write_bytes(broken)
     with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: cannot be read after line \d+"):
         read_text_data(cut)
@@ -275,7 +297,7 @@ def test_sources_that_are_none(write, tmp_path):
         read_text_data(tmp_path / "missing.jsonl")
     with pytest.raises(ValueError, match=r"must end in \.jsonl, \.jsonl\.gz or \.parquet"):
         read_text_data(write(PAIR, name="data.csv"))
-    with pytest.raises(ValueError, match=r"no/such/place: there is no such file or folder, and it is no hub id"):
+    with pytest.raises(ValueError, match=r"no/such/place: no such file or folder, and it is no hub id"):
         read_text_data("no/such/place")
     with pytest.raises(ValueError, match="a split is for folders and hub ids"):
         read_text_data(write(PAIR), split="train")
@@ -309,6 +331,6 @@ def test_hh_rlhf(real_data):
     assert found.numbers == tuple(same)
     assert len(found) + len(found.skipped) == len(rows)
     for number, (prompt, chosen, rejected) in zip(found.numbers, pairs(found), strict=True):
-        assert prompt.endswith(read_module.ASSISTANT)
+        assert prompt.endswith(ASSISTANT)
         assert (prompt + chosen, prompt + rejected) == (rows[number - 1]["chosen"], rows[number - 1]["rejected"])
-        assert read_module.HUMAN not in chosen + rejected
+        assert HUMAN not in chosen + rejected

@@ -1,0 +1,116 @@
+"""Sampled self-play: the judge's table, win rates, pairs, and rounds that approach the exact step."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefsim import losses
+from prefsim.loops import descent, judged_samples, sampled_pairs, self_play, table_judge
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import solve_nash
+from prefsim.worlds import PreferenceGame
+
+GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+LAST = np.array([0.4, 0.4, 0.2])
+POLICY = TabularPolicy.from_probs(LAST[None])
+JUDGE = table_judge(GAME[None])
+
+
+@given(st.integers(0, 99), st.booleans())
+def test_the_judge_looks_up(seed, batched):
+    rng = np.random.default_rng(seed)
+    table = PreferenceGame.random(4, seed=seed, batch_shape=(3, 2) if batched else (2,)).preference
+    prompt, first, second = np.array([1, 0, 1]), rng.integers(0, 4, (3, 3, 2)), rng.integers(0, 4, (3, 3, 5))
+    found = table_judge(table)(prompt, first, second)
+    assert found.shape == (3, 3, 2, 5)
+    for b, m, i, j in np.ndindex(found.shape):
+        assert found[b, m, i, j] == table[(b,) if batched else ()][prompt[m], first[b, m, i], second[b, m, j]]
+
+
+def test_a_batch_of_policies_draws_each_for_itself():
+    batch = TabularPolicy.from_probs([[[1.0, 0.0, 0.0]], [[0.0, 0.2, 0.8]]])
+    drawn = judged_samples(batch, JUDGE, np.zeros(2000, dtype=int), n_samples=2, seed=0).responses
+    assert drawn.shape == (2, 2000, 2)
+    assert set(np.unique(drawn[0])) == {0}
+    assert np.bincount(drawn[1].ravel(), minlength=3) / 4000 == pytest.approx([0.0, 0.2, 0.8], abs=0.03)
+
+
+def test_win_rates():
+    """Against itself a response wins ½, which draws the estimate towards ½ by (K − 1)/K."""
+    prompt = np.zeros(20_000, dtype=int)
+    plain, drawn = (judged_samples(POLICY, JUDGE, prompt, n_samples=5, include_self=flag, seed=0) for flag in (False, True))
+    np.testing.assert_array_equal(plain.responses, drawn.responses)
+    np.testing.assert_allclose(drawn.win_rate - 0.5, (plain.win_rate - 0.5) * 4 / 5, atol=1e-15)
+    opposed = judged_samples(POLICY, JUDGE, prompt, n_samples=5, opponent=TabularPolicy.from_probs([[0.0, 0.0, 1.0]]), seed=0)
+    np.testing.assert_array_equal(opposed.win_rate, GAME[opposed.responses, 2])
+    for y, expected in enumerate(GAME @ LAST):
+        assert plain.win_rate[plain.responses == y].mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_pairs():
+    samples = judged_samples(POLICY, JUDGE, np.zeros(500, dtype=int), n_samples=5, seed=0)
+    best = sampled_pairs(samples, POLICY)
+    assert len(best) == 500
+    np.testing.assert_array_equal(best.chosen_score, samples.win_rate.max(axis=-1))
+    np.testing.assert_array_equal(best.rejected_score, samples.win_rate.min(axis=-1))
+    np.testing.assert_allclose(np.exp(best.old_chosen), LAST[best.chosen], rtol=1e-14)
+    assert (best.prob == 1).all()
+    np.testing.assert_array_equal(sampled_pairs(samples, POLICY, labels="soft").prob, GAME[best.chosen, best.rejected])
+    every = judged_samples(POLICY, JUDGE, np.zeros(20_000, dtype=int), n_samples=2, seed=1)
+    lots = sampled_pairs(every, POLICY, pairing="all", labels="sampled", seed=2)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        won, lost = (((lots.chosen == a) & (lots.rejected == b)).sum() for a, b in ((i, j), (j, i)))
+        assert won / (won + lost) == pytest.approx(GAME[i, j], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels"),
+    [
+        (functools.partial(losses.dno, eta=2.0), "rank"),
+        (functools.partial(losses.mirror_descent, step=0.5, tau=0.0), "rank"),
+        (functools.partial(losses.inpo, eta=2.0, tau=0.0), "sampled"),
+        (functools.partial(losses.sppo, beta=2.0), "soft"),
+    ],
+)
+def test_many_samples_make_the_exact_steps(loss, labels):
+    found = self_play(POLICY, loss, JUDGE, rounds=2, n_samples=20, draws=2000, pairing="all", labels=labels, include_self=False, seed=0)[
+        -1
+    ].policy
+    exact = solve_nash(GAME, method="mwu", initial=LAST, step=0.5, iterations=2, tol=0.0).policy
+    np.testing.assert_allclose(found.probs[0], exact, atol=0.006)
+
+
+def test_a_trainer_may_stop_early():
+    loss = functools.partial(losses.sppo, beta=2.0)
+    one = self_play(POLICY, loss, JUDGE, rounds=1, draws=50, train=descent(step=0.1, iterations=1), seed=0)[0]
+    full = self_play(POLICY, loss, JUDGE, rounds=1, draws=50, seed=0)[0]
+    np.testing.assert_array_equal(one.pairs.chosen, full.pairs.chosen)
+    near, far = (np.abs(r.policy.probs[0] - LAST).max() for r in (one, full))
+    assert 0 < near < far
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rounds": 0}, "rounds must be"),
+        ({"draws": 0}, "draws must be"),
+        ({"n_samples": 1}, "n_samples must be"),
+        ({"pairing": "some"}, "pairing must be"),
+        ({"labels": "none"}, "labels must be"),
+        ({"train": 3}, "train"),
+        ({"judge": lambda prompt, first, second: np.full((*first.shape, 1), 0.5)}, "preferences of the judge"),
+        ({"judge": lambda prompt, first, second: np.full((*first.shape, first.shape[-1]), 0.7)}, "preferences of the judge"),
+    ],
+)
+def test_bad_input(change, message):
+    options = {"judge": JUDGE, "rounds": 1, "n_samples": 2, "seed": 0} | change
+    with pytest.raises(ValueError, match=message):
+        self_play(POLICY, losses.sppo, options.pop("judge"), **options)
+
+
+def test_bad_table():
+    with pytest.raises(ValueError, match="preference"):
+        table_judge([[[0.5, 0.9], [0.2, 0.5]]])
