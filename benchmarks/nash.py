@@ -145,7 +145,7 @@ def by_first_order(method: str, preference: np.ndarray, iterations: int) -> Run:
         warnings.simplefilter("ignore")
         result = solve_nash(preference, method=method, iterations=iterations, tol=FIRST_ORDER_TARGET, **FIRST_ORDER[method])
     averaged = result.average_policy is not None and result.average_exploitability < result.exploitability
-    return result.average_policy if averaged else result.policy, int(result.iterations)
+    return np.asarray(result.average_policy if averaged else result.policy), int(result.iterations)
 
 
 def products(matrix: np.ndarray, n: int) -> None:
