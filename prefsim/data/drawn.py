@@ -65,13 +65,13 @@ def labelled_pairs(
            [0.89, 0.08, 0.01, 0.02]])
     """
     size = np.asarray(n)
-    check_integer(low=1, n=size.min())
+    check_integer(low=1, n=size.min().item())
     population = Comparisons.population(world, policy, distinct=distinct)
     rows = Comparisons.self_play(world, policy, opponent=opponent, pairs=population)
     # Either of the two responses may have been drawn first.
     chance = 2 * rows.weight * rows.prob
     counts = random_generator(seed).multinomial(size, chance / chance.sum(axis=-1, keepdims=True))
-    return dataclasses.replace(rows, prob=1.0, weight=counts / size[..., None])
+    return dataclasses.replace(rows.relabelled(1.0), weight=counts / size[..., None])
 
 
 def judged_triples(

@@ -95,10 +95,10 @@ def queued_self_play(
     record: int = 1,
     seed: Seed,
 ) -> QueuedSelfPlay:
-    """Run SPO on sampled trajectories of a tree of one context, with the policy gradient as its learner.
+    r"""Run SPO on sampled trajectories of a tree of one context, with the policy gradient as its learner.
 
     In every iteration ``fresh`` trajectories enter the queue, the oldest leave it, and the policy makes a step along
-    :math:`E[(r(ξ) - ½)\\,∇\\log π(ξ)]`, estimated from the new ones.
+    :math:`E[(r(\xi) - \tfrac12)\,\nabla\log\pi(\xi)]`, estimated from the new ones.
 
     Parameters
     ----------

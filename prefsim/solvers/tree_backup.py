@@ -80,7 +80,8 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     batch = np.broadcast_shapes(tuple(log_policy.shape[:-2]), tuple(leaves.shape[:-1]))
     leaves = xp.broadcast_to(leaves, (*batch, tree.n_sequences))
     log_policy = xp.broadcast_to(log_policy, (*batch, *log_policy.shape[-2:]))
-    logits, values = [], xp.zeros((*batch, 0), dtype=leaves.dtype, device=getattr(leaves, "device", None))
+    logits: list[Array] = []
+    values = xp.zeros((*batch, 0), dtype=leaves.dtype, device=getattr(leaves, "device", None))
     # Nodes are numbered by depth: from the deepest up, what a token leads to is a leaf or one of the nodes already done.
     for level in range(int(depth.max()), -1, -1):
         here = np.flatnonzero(depth == level)
