@@ -49,6 +49,9 @@ class ScoredPairs(Comparisons):
     True
     """
 
+    chosen_score: np.ndarray
+    rejected_score: np.ndarray
+
     def __init__(
         self,
         prompt: Any,

@@ -126,16 +126,17 @@ def _example(kind: type, rows: int = ROWS) -> Any:
     def logps(*shape: int) -> np.ndarray:
         return -4.0 - 3.0 * rng.random(shape)
 
+    if kind in (PairLogps, DegreePairLogps):
+        policy, reference = (logps(rows), logps(rows)), (logps(rows), logps(rows))
     if kind is PairLogps:
         lengths = (np.full(rows, 3.0), np.full(rows, 4.0))
-        policy, reference = (logps(rows), logps(rows)), (logps(rows), logps(rows))
         scores = (0.6 + 0.3 * rng.random(rows), 0.3 * rng.random(rows))
         return PairLogps(*policy, *reference, *lengths, *scores, logps(rows), logps(rows))
     if kind is UnpairedLogps:
         return UnpairedLogps(logps(rows), logps(rows), np.arange(rows) % 2 == 0, np.full(rows, 3.0))
     if kind is DegreePairLogps:
         graded = (rng.standard_normal((rows, 3, 3)), np.tile(np.arange(3), (rows, 1)))
-        return DegreePairLogps(*(logps(rows) for _ in range(4)), *graded, *graded)
+        return DegreePairLogps(*policy, *reference, *graded, *graded)
     if kind is ListLogps:
         return ListLogps(logps(rows, 4), logps(rows, 4), rng.standard_normal((rows, 4)))
     if kind is AnchoredLogps:
