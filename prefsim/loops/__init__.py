@@ -1,16 +1,21 @@
 """Loops: methods that make their own data, round after round."""
 
+from prefsim.loops.acceleration import AcceleratedRound, accelerate, extrapolate_policy, momentum_coefficients
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
 from prefsim.loops.self_play import JudgedSamples, SelfPlayRound, descent, judged_samples, sampled_pairs, self_play, table_judge
 from prefsim.loops.self_preferring import Round, self_preferring
 
 __all__ = [
+    "AcceleratedRound",
     "JudgedSamples",
     "QueuedSelfPlay",
     "Round",
     "SelfPlayRound",
+    "accelerate",
     "descent",
+    "extrapolate_policy",
     "judged_samples",
+    "momentum_coefficients",
     "queue_win_rates",
     "queued_self_play",
     "sampled_pairs",

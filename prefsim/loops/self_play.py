@@ -22,7 +22,19 @@ Trainer = Callable[[Any, Loss, Comparisons, Any], Any]
 
 LABELS = ("rank", "soft", "sampled")
 
-__all__ = ["LABELS", "JudgedSamples", "SelfPlayRound", "descent", "judged_samples", "sampled_pairs", "self_play", "table_judge"]
+__all__ = [
+    "LABELS",
+    "JudgedSamples",
+    "SelfPlayRound",
+    "descent",
+    "judged_samples",
+    "picked",
+    "ranked_places",
+    "sampled_pairs",
+    "self_play",
+    "table_judge",
+    "win_rates",
+]
 
 
 def table_judge(preference: Any) -> Judge:
@@ -79,6 +91,37 @@ class JudgedSamples(NamedTuple):
     win_rate: np.ndarray
 
 
+def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True) -> np.ndarray:
+    """Return how often each of K responses is preferred to those of an opponent, ``(..., K)``.
+
+    Parameters
+    ----------
+    preference
+        ``(..., K, L)``, of each response over each of the opponent's; NaN where the judge abstained, which is left out.
+    weight
+        ``(..., L)`` of the opponent's responses, >= 0; equal unless given.
+    include_self
+        Whether the comparison of a response with itself, on the diagonal, counts; only where the opponent's responses are the same ones.
+
+    Returns
+    -------
+    Array ``(..., K)``, NaN where nothing is left to count.
+
+    Examples
+    --------
+    >>> win_rates([[0.5, 0.9, np.nan], [0.1, 0.5, 0.2], [np.nan, 0.8, 0.5]], include_self=False)
+    array([0.9 , 0.15, 0.8 ])
+    """
+    table = np.asarray(to_numpy(preference), dtype=np.float64)
+    counted = ~np.isnan(table)
+    if not include_self:
+        counted = counted & ~np.eye(*table.shape[-2:], dtype=bool)
+    share = counted * (1.0 if weight is None else np.asarray(to_numpy(weight), dtype=np.float64)[..., None, :])
+    total = np.sum(share, axis=-1)
+    won = np.sum(np.where(counted, table, 0.0) * share, axis=-1)
+    return np.divide(won, total, out=np.full(won.shape, np.nan), where=total > 0)
+
+
 def judged_samples(
     policy: InMemoryPolicy,
     judge: Judge,
@@ -126,13 +169,35 @@ def judged_samples(
     preference = as_float_array(to_numpy(judge(prompt, responses, responses)), "preferences of the judge")
     check_shape(preference, "preferences of the judge", (prompt.size, n_samples, n_samples))
     check_preference(preference, "preferences of the judge")
-    if opponent is not None:
-        win_rate = np.mean(to_numpy(judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng)))), axis=-1)
-    elif include_self:
-        win_rate = np.mean(preference, axis=-1)
+    if opponent is None:
+        win_rate = win_rates(preference, include_self=include_self)
     else:
-        win_rate = (np.sum(preference, axis=-1) - 0.5) / (n_samples - 1)
+        win_rate = win_rates(judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng))))
     return JudgedSamples(prompt, responses, preference, win_rate)
+
+
+def ranked_places(preference: Any, *, pairing: str, labels: str, seed: Seed) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of K judged responses are paired, the chosen ones and then the rejected ones, and P(first ≻ second) of their ranking.
+
+    The parameters are those of :func:`sampled_pairs`.
+
+    Returns
+    -------
+    Positions among the K, integers ``(2, ..., P)``, and probabilities ``(..., P)``.
+    """
+    check_choice(LABELS, labels=labels)
+    pairs = ranked_pairs(preference, pairing=pairing)
+    places = np.stack([pairs.first, pairs.second])
+    if labels == "sampled":
+        lost = random_generator(seed).random(pairs.prob.shape) >= pairs.prob
+        places = np.where(lost, places[::-1], places)
+    return places, pairs.prob
+
+
+def picked(column: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the entries of ``(..., m, K)`` at positions ``(..., m, P)``, row after row: ``(..., m·P)``."""
+    found = np.take_along_axis(column, places, axis=-1)
+    return found.reshape(*found.shape[:-2], -1)
 
 
 def sampled_pairs(
@@ -163,25 +228,15 @@ def sampled_pairs(
     ValueError
         If ``pairing`` or ``labels`` is unknown.
     """
-    check_choice(LABELS, labels=labels)
-    pairs = ranked_pairs(samples.preference, pairing=pairing)
-    places = np.stack([pairs.first, pairs.second])
-    if labels == "sampled":
-        lost = random_generator(seed).random(pairs.prob.shape) >= pairs.prob
-        places = np.where(lost, places[::-1], places)
-
-    def picked(column: np.ndarray, place: np.ndarray) -> np.ndarray:
-        found = np.take_along_axis(column, place, axis=-1)
-        return found.reshape(*found.shape[:-2], -1)
-
+    places, prob = ranked_places(samples.preference, pairing=pairing, labels=labels, seed=seed)
     chosen, rejected = (picked(samples.responses, place) for place in places)
-    prompt = np.broadcast_to(samples.prompt[:, None], pairs.first.shape).reshape(chosen.shape)
+    prompt = np.broadcast_to(samples.prompt[:, None], prob.shape).reshape(chosen.shape)
     table = to_numpy(policy.log_probs).astype(np.float64)
     return Comparisons(
         prompt,
         chosen,
         rejected,
-        pairs.prob.reshape(chosen.shape) if labels == "soft" else 1.0,
+        prob.reshape(chosen.shape) if labels == "soft" else 1.0,
         chosen_score=picked(samples.win_rate, places[0]),
         rejected_score=picked(samples.win_rate, places[1]),
         old_chosen=gather(table, prompt, chosen),

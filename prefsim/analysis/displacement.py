@@ -1,0 +1,253 @@
+r"""What training on pairs does to the two log-probabilities apart: displacement, its causes, and what the ranking gains.
+
+A margin loss fixes the difference of two log-probabilities alone. Both may fall, and the mass of the chosen response go elsewhere. The
+functions take log-probabilities in nats, hidden states or gradients, broadcast over leading axes, and return one value per pair unless
+they say otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from prefsim._validate import check_same_shape
+from prefsim.numerics import array_namespace
+
+Array = Any
+
+__all__ = [
+    "Displacement",
+    "Entanglement",
+    "ches_score",
+    "displacement",
+    "entanglement",
+    "kl_from_tokens",
+    "ranking_accuracy",
+    "reward_accuracy",
+]
+
+
+class Displacement(NamedTuple):
+    """How the log-probabilities of pairs have moved, in nats; each field is a mean over the pairs (last axis), ``(...)``.
+
+    ``displaced`` is the share of pairs whose margin has grown while the chosen response has become less likely.
+    """
+
+    chosen: Array
+    rejected: Array
+    displaced: Array
+
+
+def displacement(chosen: Array, rejected: Array, start_chosen: Array, start_rejected: Array) -> Displacement:
+    r"""Return the drift of both log-probabilities since the start of training, and the share of pairs with likelihood displacement.
+
+    Parameters
+    ----------
+    chosen, rejected
+        Log-probabilities now, ``(..., n)`` in nats.
+    start_chosen, start_rejected
+        Those at the start.
+
+    Returns
+    -------
+    Displacement
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+
+    References
+    ----------
+    Razin et al. 2024, arXiv:2410.08847.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [float(x) for x in displacement(np.array([-3.0, -1.0]), np.array([-9.0, -4.0]), np.array([-2.0, -2.0]), np.array([-3.0, -3.0]))]
+    [0.0, -3.5, 0.5]
+    """
+    check_same_shape(chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected)
+    xp = array_namespace(chosen)
+    up, down = chosen - start_chosen, rejected - start_rejected
+    displaced = xp.astype((up - down > 0) & (up < 0), chosen.dtype)
+    return Displacement(xp.mean(up, axis=-1), xp.mean(down, axis=-1), xp.mean(displaced, axis=-1))
+
+
+def ches_score(
+    chosen_states: Array, rejected_states: Array, chosen_mask: Array, rejected_mask: Array, *, normalised: bool = False
+) -> Array:
+    r"""Return the centred hidden embedding similarity of two responses: the higher, the more displacement to expect.
+
+    .. math:: \mathrm{CHES} = \Big\langle \sum_k h^+_k, \sum_k h^-_k \Big\rangle - \Big\|\sum_k h^+_k\Big\|^2
+
+    The state :math:`h_k` is the one that predicts token k: that of the last prompt token is the first, that of the last token is left out.
+    Values compare within one model. Exchanging the responses changes them.
+
+    Parameters
+    ----------
+    chosen_states, rejected_states
+        Hidden states before the last layer, ``(..., T, d)``; the numbers of positions may differ.
+    chosen_mask, rejected_mask
+        Boolean ``(..., T)``: which states predict a token of the response.
+    normalised
+        Divide each sum by its number of states, as the paper's filter of data does.
+
+    Returns
+    -------
+    Array ``(...)``.
+
+    Raises
+    ------
+    ValueError
+        If a response has no state, or shapes differ.
+
+    References
+    ----------
+    Razin et al. 2024, arXiv:2410.08847.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chosen, rejected = np.array([[1, 0.5], [0.2, 1]]), np.array([[1, 0.5], [0.4, 0.8], [0, 1]])
+    >>> every = np.ones(3, dtype=bool)
+    >>> float(ches_score(chosen, rejected, every[:2], every).round(10))
+    1.44
+    """
+    xp = array_namespace(chosen_states)
+    sums = []
+    for name, states, mask in (("chosen", chosen_states, chosen_mask), ("rejected", rejected_states, rejected_mask)):
+        if tuple(states.shape[:-1]) != tuple(mask.shape):
+            raise ValueError(f"{name}_mask must have the shape of the states without their last axis, got {mask.shape} and {states.shape}")
+        count = xp.sum(xp.astype(mask, states.dtype), axis=-1)
+        if bool(xp.any(count == 0)):
+            raise ValueError(f"{name}_mask must hold at least one state of each response, got none")
+        total = xp.sum(xp.where(mask[..., None], states, xp.zeros_like(states)), axis=-2)
+        sums.append(total / count[..., None] if normalised else total)
+    chosen, rejected = sums
+    return xp.sum(chosen * (rejected - chosen), axis=-1)
+
+
+class Entanglement(NamedTuple):
+    r"""How the gradients of two log-probabilities hold each other, one value per pair.
+
+    Attributes
+    ----------
+    inner, cosine
+        Inner product :math:`\langle\nabla\log\pi_w, \nabla\log\pi_l\rangle`, and of the gradients of length one.
+    ratio
+        Inner product over the smaller squared norm; above 1, a loss of the margin moves both log-probabilities the same way.
+    chosen_rate, rejected_rate
+        Change of each log-probability per unit of learning rate, to first order, under a step of gradient descent on this pair.
+    wanted
+        Whether the chosen log-probability does not fall and the rejected one does not rise: the gradient condition.
+    """
+
+    inner: Array
+    cosine: Array
+    ratio: Array
+    chosen_rate: Array
+    rejected_rate: Array
+    wanted: Array
+
+
+def entanglement(
+    chosen_squared: Array, rejected_squared: Array, inner: Array, *, chosen_slope: Array | float = 1.0, rejected_slope: Array | float = 1.0
+) -> Entanglement:
+    r"""Return what one gradient step on a pair does to its log-probabilities, from the gradients' inner product and norms.
+
+    .. math:: \Delta\log\pi_w = \eta\,(d_w\|g_w\|^2 - d_l\langle g_w, g_l\rangle),\qquad
+              \Delta\log\pi_l = \eta\,(d_w\langle g_w, g_l\rangle - d_l\|g_l\|^2)
+
+    Parameters
+    ----------
+    chosen_squared, rejected_squared
+        Squared norms of the gradients of the two log-probabilities, ``(...)``.
+    inner
+        Their inner product.
+    chosen_slope, rejected_slope
+        The loss's slopes :math:`d_w = -\partial\ell/\partial\log\pi_w` and :math:`d_l = \partial\ell/\partial\log\pi_l`. Any signs; where
+        they are equal and positive, as for every loss of the margin, only the inner product matters.
+
+    Returns
+    -------
+    Entanglement
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+
+    References
+    ----------
+    Yuan et al. 2024, arXiv:2410.13828 (the authors' analysis script takes the minimum over the chosen norm twice; both are meant).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = entanglement(np.array([0.02]), np.array([1.0]), np.array([0.1]))
+    >>> found.chosen_rate.round(3), found.wanted
+    (array([-0.08]), array([False]))
+    """
+    check_same_shape(chosen_squared=chosen_squared, rejected_squared=rejected_squared, inner=inner)
+    xp = array_namespace(inner)
+    one = xp.ones_like(inner)
+    norms = xp.sqrt(chosen_squared * rejected_squared)
+    smaller = xp.minimum(chosen_squared, rejected_squared)
+    chosen_rate = chosen_slope * chosen_squared - rejected_slope * inner
+    rejected_rate = chosen_slope * inner - rejected_slope * rejected_squared
+    return Entanglement(
+        inner,
+        inner / xp.where(norms > 0, norms, one),
+        inner / xp.where(smaller > 0, smaller, one),
+        chosen_rate,
+        rejected_rate,
+        (chosen_rate >= 0) & (rejected_rate <= 0),
+    )
+
+
+def ranking_accuracy(chosen: Array, rejected: Array) -> Array:
+    r"""Return the share of pairs (last axis) that the policy ranks as the labels do, :math:`\log\pi(y_w) \ge \log\pi(y_l)`.
+
+    Give mean log-probabilities of a token for the length-normalised form.
+
+    References
+    ----------
+    Chen et al. 2024, arXiv:2405.19534.
+    """
+    check_same_shape(chosen=chosen, rejected=rejected)
+    xp = array_namespace(chosen)
+    return xp.mean(xp.astype(chosen >= rejected, chosen.dtype), axis=-1)
+
+
+def reward_accuracy(chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Array) -> Array:
+    r"""Return the share of pairs (last axis) whose implicit reward ranks them as the labels do, strictly.
+
+    .. math:: \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} > \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    It says that the policy has moved the right way, and not that it ranks them right: see :func:`ranking_accuracy`.
+
+    References
+    ----------
+    Chen et al. 2024, arXiv:2405.19534.
+    """
+    check_same_shape(chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    xp = array_namespace(chosen)
+    return xp.mean(xp.astype(chosen - ref_chosen > rejected - ref_rejected, chosen.dtype), axis=-1)
+
+
+def kl_from_tokens(token_kl: Array, mask: Array) -> Array:
+    r"""Return :math:`\sum_t \mathrm{KL}(\pi(\cdot|x,y_{<t}) \| \pi_{ref}(\cdot|x,y_{<t}))` of sequences, ``(...)`` in nats.
+
+    Its mean over sequences drawn from the policy is :math:`\mathrm{KL}(\pi\|\pi_{ref})` by the chain rule, without bias and with less
+    variance than the mean log-ratio.
+
+    Parameters
+    ----------
+    token_kl
+        Divergences of the next-token distributions, ``(..., T)`` in nats.
+    mask
+        Boolean ``(..., T)``: the tokens of the sequence; what lies behind may hold anything.
+    """
+    check_same_shape(token_kl=token_kl, mask=mask)
+    xp = array_namespace(token_kl)
+    return xp.sum(xp.where(mask, token_kl, xp.zeros_like(token_kl)), axis=-1)
