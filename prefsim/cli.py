@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefsim import __version__
+from prefsim.lm.command import train
 from prefsim.papers import all_slugs, cards, load, source_file
 
 if TYPE_CHECKING:
@@ -241,6 +242,9 @@ def repro(
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes.values()):
         raise typer.Exit(FAILED)
+
+
+app.command()(train)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from prefsim.lm.scorer import is_adapted
 
 __all__ = ["Checkpoint", "latest", "load_optimizer", "load_weights", "optimizer_tensors", "random_states", "saved", "set_random_states"]
 
-STATE, OPTIMIZER, MODEL, HISTORY = "state.json", "optimizer.safetensors", "model", "history"
+STATE, OPTIMIZER, RANDOM, MODEL = "state.json", "optimizer.safetensors", "random.safetensors", "model"
 
 
 class Checkpoint(NamedTuple):
@@ -52,7 +52,9 @@ def latest(folder: Path) -> Checkpoint | None:
     try:
         return Checkpoint(found[-1].parent, json.loads(found[-1].read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {str(found[-1].parent)!r} cannot be read ({error}); delete it to resume from the one before") from error
+        raise ValueError(
+            f"checkpoint {str(found[-1].parent)!r} cannot be read ({error}); delete it to resume from the one before"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -94,7 +96,7 @@ def whole_tensor(value: Any) -> Any:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
     """Return the state of every parameter as tensors on the CPU named ``parameter|entry``; every process must call."""
     found = {}
     for parameter, entries in optimizer.state.items():
@@ -104,12 +106,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
     return found
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str], file: Path) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str], file: Path) -> None:
     """Put a saved state back, sharded as the parameters are."""
     from safetensors.torch import load_file
 
     stored = load_file(file)
-    by_name = {name: parameter for parameter, name in names.items()}
+    by_name: dict[str, Any] = {name: parameter for parameter, name in names.items()}
     for key, value in stored.items():
         name, _, entry = key.rpartition("|")
         parameter = by_name.get(name)

@@ -23,7 +23,10 @@ from prefsim.losses.registry import container_of
 
 Loss = Callable[..., Any]
 
-__all__ = ["Needs", "Rows", "Scores", "couples", "needs_of", "references_of", "rows_of"]
+#: The reference that is the policy under training with its adapters switched off.
+ADAPTERS_OFF = "adapters off"
+
+__all__ = ["ADAPTERS_OFF", "Needs", "Rows", "Scores", "couples", "needs_of", "references_of", "rows_of"]
 
 
 class Needs(NamedTuple):
@@ -94,9 +97,7 @@ def rows_of(policy: CausalLM, data: TextData, kind: type) -> Rows:
     return Rows(tokens, per_example, sizes.reshape(len(examples), -1).max(axis=1) if examples else sizes)
 
 
-def references_of(
-    reference: CausalLM, data: TextData, loss: Loss, *, batch_size: int = 8, cache: Any = None
-) -> ReferenceLogps:
+def references_of(reference: CausalLM, data: TextData, loss: Loss, *, batch_size: int = 8, cache: Any = None) -> ReferenceLogps:
     """Return the reference's log-probabilities of all sequences that training with ``loss`` on ``data`` needs, computed once.
 
     Give them to ``fit`` as ``reference``; the memory of the reference model is free then.
@@ -135,7 +136,7 @@ class Scores:
     needs
         What it needs besides log-probabilities.
     reference
-        ``None`` for a loss without one, log-probabilities of all rows, a scorer, or ``"adapters off"``: the policy's own without adapters.
+        A model, log-probabilities of all rows, :data:`ADAPTERS_OFF` for the policy's own without adapters, or ``None``.
     autocast
         Makes the context that the reference is evaluated in, that of the policy's own forward.
     """
@@ -145,7 +146,7 @@ class Scores:
     rows: Rows
     loss: Loss
     needs: Needs
-    reference: None | str | ReferenceLogps | tuple[Scorer, bool]
+    reference: CausalLM | ReferenceLogps | str | None
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
 
     @functools.cached_property
@@ -195,7 +196,7 @@ class Scores:
                     states, head = plain.states(batch, adapters=False)
                     return None, options | {"ref_hidden": states, "ref_head": head}
                 return model(batch, adapters=False).logp, options
-            scorer, adapters = self.reference
+            scorer, adapters = self.reference.scorer, self.reference.adapters
             if self.needs.kl:
                 states, head = scorer.states(batch, adapters=adapters)
                 return None, options | {"ref_hidden": states, "ref_head": head}

@@ -17,6 +17,7 @@ from prefsim.backend import Seed, random_generator
 from prefsim.lm.logprobs import sum_logprobs
 from prefsim.lm.scorer import Scorer, adapters_off, disable_dropout, evaluating, is_adapted
 from prefsim.lm.tokens import Ids, Text, Tokens, collate, encode
+from prefsim.solvers.fit import fit
 
 __all__ = ["CausalLM"]
 
@@ -316,3 +317,13 @@ def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
 def _until_end(tokens: Ids, ends: Sequence[int]) -> Ids:
     last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens) - 1)
     return tokens[: last + 1]
+
+
+def _fit(policy: CausalLM, loss: Any, data: Any, *, reference: Any = None, **options: Any) -> Any:
+    from prefsim.lm.train import train
+
+    return train(policy, loss, data, reference=reference, **options)
+
+
+# Here, so that whoever has a CausalLM can fit it.
+fit.register(CausalLM, _fit)

@@ -122,6 +122,10 @@ def fit(
     ``grad_norm <= tol``: Newton steps where the size allows, quasi-Newton and then Newton–CG beyond. Leading batch axes are
     independent problems, solved in one call.
 
+    Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text (:class:`prefsim.lm.PreferencePairs` and the
+    like), with the options of :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tol`` and ``max_iterations``; the result is a
+    :class:`prefsim.lm.TrainResult`.
+
     Parameters
     ----------
     policy
@@ -129,7 +133,7 @@ def fit(
     loss
         A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its first argument says what it needs.
     data
-        Comparisons, Feedback, Rankings or Segments.
+        Comparisons, Feedback, Rankings or Segments; for a language model their counterparts of text.
     reference
         The reference policy; none makes the loss reference-free.
     penalty

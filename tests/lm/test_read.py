@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from prefsim.lm import read_text_data
 from prefsim.lm.data import CompletionLists, Completions, PreferencePairs, RejectedCompletions
 from prefsim.lm.layouts import ASSISTANT, HUMAN, UnsharedPrompt
-from prefsim.lm.read import read_text_data
 
 USER, YES, NO = ({"role": role, "content": text} for role, text in (("user", "Is it good?"), ("assistant", "Yes."), ("assistant", "No.")))
 SYSTEM = {"role": "system", "content": "Be short."}
