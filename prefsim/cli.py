@@ -286,7 +286,7 @@ def _run(arguments: list[str]) -> int:
         _complain(str(error))
         return BAD_INPUT
     if code == INTERRUPTED:
-        _complain("interrupted; what is finished is kept, and the same command resumes")
+        _complain("interrupted; what is finished is kept, and the same command resumes (train: with --resume)")
     return code if isinstance(code, int) else 0
 
 

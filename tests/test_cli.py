@@ -274,7 +274,7 @@ def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
             os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "prefsim: interrupted; what is finished is kept, and the same command resumes"
+    assert err.splitlines()[-1] == "prefsim: interrupted; what is finished is kept, and the same command resumes (train: with --resume)"
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a_quick", "index.html"]
     fake_papers("b_slow")
     again = process("repro", "--all", "--json", cwd=tmp_path)

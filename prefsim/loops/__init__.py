@@ -2,7 +2,8 @@
 
 from prefsim.loops.acceleration import AcceleratedRound, accelerate, extrapolate_policy, momentum_coefficients
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
-from prefsim.loops.self_play import JudgedSamples, SelfPlayRound, descent, judged_samples, sampled_pairs, self_play, table_judge
+from prefsim.loops.rounds import SelfPlayRound, descent, play_rounds
+from prefsim.loops.self_play import JudgedSamples, judged_samples, sampled_pairs, self_play, table_judge
 from prefsim.loops.self_preferring import Round, self_preferring
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "extrapolate_policy",
     "judged_samples",
     "momentum_coefficients",
+    "play_rounds",
     "queue_win_rates",
     "queued_self_play",
     "sampled_pairs",

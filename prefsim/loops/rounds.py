@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefsim._validate import check_callable, check_integer
 from prefsim.backend import Seed, random_generator
-from prefsim.loops.self_play import Loss, SelfPlayRound, Trainer
-from prefsim.solvers.fit import fit
+from prefsim.solvers.fit import fit, gradient_descent
 
+Loss = Callable[..., Any]
 Draw = Callable[[Any, Any, np.random.Generator], Any]
+Trainer = Callable[[Any, Loss, Any, Any], Any]
 
-__all__ = ["play_rounds"]
+__all__ = ["SelfPlayRound", "descent", "play_rounds"]
+
+
+class SelfPlayRound(NamedTuple):
+    """One round: the data that were judged, and the policy after training on them."""
+
+    pairs: Any
+    policy: Any
+
+
+def descent(*, step: float, iterations: int) -> Trainer:
+    """Return the trainer that makes so many full-batch gradient steps of this size.
+
+    Parameters
+    ----------
+    step
+        Step size, > 0.
+    iterations
+        Number of steps, >= 1.
+    """
+
+    def train(policy: Any, loss: Loss, data: Any, reference: Any) -> Any:
+        return gradient_descent(policy, loss, data, reference=reference, step=step, iterations=iterations)[0].policy
+
+    return train
 
 
 def play_rounds(
@@ -52,7 +77,7 @@ def play_rounds(
         Whether to play against a trial policy.
     train
         Function of the policy, loss, data and reference that returns the next policy; :func:`prefsim.solvers.fit` unless given, see also
-        :func:`prefsim.loops.descent`.
+        :func:`descent`.
 
     Yields
     ------

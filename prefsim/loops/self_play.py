@@ -11,22 +11,18 @@ from prefsim._validate import as_float_array, as_index_array, check_callable, ch
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_pairs
+from prefsim.loops.rounds import Loss, SelfPlayRound, Trainer, play_rounds
 from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
-from prefsim.solvers.fit import fit, gradient_descent
 
 Array = Any
-Loss = Callable[..., Array]
 Judge = Callable[[Array, Array, Array], Array]
-Trainer = Callable[[Any, Loss, Comparisons, Any], Any]
 
 LABELS = ("rank", "soft", "sampled")
 
 __all__ = [
     "LABELS",
     "JudgedSamples",
-    "SelfPlayRound",
-    "descent",
     "judged_samples",
     "picked",
     "ranked_places",
@@ -115,7 +111,7 @@ def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True)
     table = np.asarray(to_numpy(preference), dtype=np.float64)
     counted = ~np.isnan(table)
     if not include_self:
-        counted = counted & ~np.eye(*table.shape[-2:], dtype=bool)
+        counted = counted & (np.eye(table.shape[-2], table.shape[-1]) == 0)
     share = counted * (1.0 if weight is None else np.asarray(to_numpy(weight), dtype=np.float64)[..., None, :])
     total = np.sum(share, axis=-1)
     won = np.sum(np.where(counted, table, 0.0) * share, axis=-1)
@@ -244,34 +240,6 @@ def sampled_pairs(
     )
 
 
-class SelfPlayRound(NamedTuple):
-    """One round: the pairs that were judged, and the policy after training on them."""
-
-    pairs: Comparisons
-    policy: Any
-
-
-def _minimised(policy: Any, loss: Loss, data: Comparisons, reference: Any) -> Any:
-    return fit(policy, loss, data, reference=reference).policy
-
-
-def descent(*, step: float, iterations: int) -> Trainer:
-    """Return the trainer that makes so many full-batch gradient steps of this size.
-
-    Parameters
-    ----------
-    step
-        Step size, > 0.
-    iterations
-        Number of steps, >= 1.
-    """
-
-    def train(policy: Any, loss: Loss, data: Comparisons, reference: Any) -> Any:
-        return gradient_descent(policy, loss, data, reference=reference, step=step, iterations=iterations)[0].policy
-
-    return train
-
-
 def self_play(
     policy: InMemoryPolicy,
     loss: Loss,
@@ -284,7 +252,7 @@ def self_play(
     labels: str = "rank",
     include_self: bool = True,
     reference: InMemoryPolicy | None = None,
-    train: Trainer = _minimised,
+    train: Trainer | None = None,
     seed: Seed,
 ) -> list[SelfPlayRound]:
     """Train a policy on its own judged samples, round after round: SPPO, DNO, INPO, iterative DPO and IPO by their losses.
@@ -312,7 +280,7 @@ def self_play(
         Fixed reference, for the methods that have one.
     train
         Function of the policy, loss, data and reference that returns the next policy; :func:`prefsim.solvers.fit` unless given, see also
-        :func:`descent`.
+        :func:`prefsim.loops.descent`.
     seed
         Of samples and labels.
 
@@ -341,15 +309,13 @@ def self_play(
     >>> [round(float(r.policy.probs[0, 0]), 2) for r in found]
     [0.6, 0.68, 0.74]
     """
-    check_integer(low=1, rounds=rounds, draws=draws)
+    check_integer(low=1, draws=draws)
     check_choice(PAIRINGS, pairing=pairing)
     check_choice(LABELS, labels=labels)
-    check_callable(train=train)
-    rng, found = random_generator(seed), []
     prompt = np.repeat(np.arange(policy.log_probs.shape[-2]), draws)
-    for _ in range(rounds):
+
+    def draw(policy: InMemoryPolicy, opponent: InMemoryPolicy, rng: np.random.Generator) -> Comparisons:
         samples = judged_samples(policy, judge, prompt, n_samples=n_samples, include_self=include_self, seed=rng)
-        pairs = sampled_pairs(samples, policy, pairing=pairing, labels=labels, seed=rng)
-        policy = train(policy, loss, pairs, policy if reference is None else reference)
-        found.append(SelfPlayRound(pairs, policy))
-    return found
+        return sampled_pairs(samples, policy, pairing=pairing, labels=labels, seed=rng)
+
+    return list(play_rounds(policy, draw, loss, rounds=rounds, seed=seed, reference=reference, train=train))
