@@ -166,7 +166,8 @@ class Engine:
         with _training(self.scorer, self.options.gradient_checkpointing):
             lines = self._loop(done, history)
         accelerator.wait_for_everyone()
-        accelerator.free_memory()
+        if accelerator.device.type != "cpu":
+            accelerator.free_memory()  # collects garbage, which takes longer than a small training
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # what accelerate put over the module's own
             vars(self.scorer).pop(name, None)
         if not accelerator.is_fsdp2:
@@ -359,22 +360,25 @@ def _widen(module: torch.nn.Module) -> None:
 
 @contextlib.contextmanager
 def _accelerator(precision: str) -> Iterator[Any]:
-    """Give an accelerator for this process (of those that were launched together) that leaves the next training free to choose.
+    """Give an accelerator for this process (of those that were launched together), whatever settings another has left.
 
-    Accelerate keeps its settings, the precision among them, for the life of the process; settings that somebody else has made stay.
+    Accelerate keeps its settings, the precision among them, for the life of the process; here they are put back as they were.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
-    cpu = not torch.accelerator.is_available()
-    launch = PartialState(cpu=cpu)
-    kind, ours = launch.distributed_type, not AcceleratorState._shared_state
+    cpu, wanted = not torch.accelerator.is_available(), "bf16" if precision == "bf16" else "no"
+    kind, settings = PartialState(cpu=cpu).distributed_type, AcceleratorState._shared_state
+    before = dict(settings)
+    # Sharding is set up with the first settings of a process alone.
+    if kind.value != "FSDP" and before.get("_mixed_precision") != wanted:
+        settings.clear()
     try:
-        yield Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+        yield Accelerator(cpu=cpu, mixed_precision=wanted)
     finally:
-        if ours:
-            AcceleratorState._shared_state.clear()
-            PartialState._shared_state["distributed_type"] = kind
+        settings.clear()
+        settings.update(before)
+        PartialState._shared_state["distributed_type"] = kind
 
 
 @contextlib.contextmanager

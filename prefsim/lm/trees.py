@@ -107,18 +107,19 @@ def tree_pairs(tree: TokenTree, comparisons: Comparisons, prompts: Sequence[Sequ
     rows, leaves = _prompts(tree, prompts), tree_completions(tree)
     n = len(comparisons)
     sides = {name: getattr(comparisons, name) for name in _SIDES}
-    columns = {name: column for name, column in sides.items() if column is not None} | {"prob": comparisons.prob, "weight": comparisons.weight}
-    for name, column in (columns | {"prompt": comparisons.prompt}).items():
+    columns = {name: column for name, column in sides.items() if column is not None}
+    columns |= {name: getattr(comparisons, name) for name in ("prompt", "prob", "weight")}
+    for name, column in columns.items():
         if np.shape(column) != (n,):
             raise ValueError(f"comparisons must be one data set of {n} rows, got {name} of shape {np.shape(column)}")
-    as_index_array(comparisons.prompt, "prompt", size=len(rows))
-    for name in ("chosen", "rejected"):
-        as_index_array(columns[name], name, size=len(leaves))
-    columns = {name: column[comparisons.weight > 0] for name, column in (columns | {"prompt": comparisons.prompt}).items()}
+    for name, size in (("prompt", len(rows)), ("chosen", len(leaves)), ("rejected", len(leaves))):
+        as_index_array(columns[name], name, size=size)
+    columns = {name: column[comparisons.weight > 0] for name, column in columns.items()}
     if merge:
         columns = _merged(columns)
-    texts = {name: [leaves[i] for i in columns.pop(name)] for name in ("chosen", "rejected")}
-    return PreferencePairs([rows[i] for i in columns.pop("prompt")], **texts, **columns)
+    asked = [rows[i] for i in columns.pop("prompt")]
+    chosen, rejected = ([leaves[i] for i in columns.pop(name)] for name in ("chosen", "rejected"))
+    return PreferencePairs(asked, chosen, rejected, **columns)
 
 
 _SIDES = ("chosen", "rejected", "chosen_score", "rejected_score", "old_chosen", "old_rejected")
@@ -153,11 +154,11 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
 
     Returns
     -------
-    Judge of token ids, see :func:`prefsim.lm.online.judged_completions`. It raises for a completion that is no sequence of the tree.
+    Judge of token ids, see :mod:`prefsim.lm.judges`. It raises for a completion that is no sequence of the tree.
 
     Examples
     --------
-    >>> from prefsim.lm.online import as_rows
+    >>> from prefsim.lm.judges import as_rows
     >>> judge = tree_judge(TokenTree(2, 1), [[[0.5, 0.9], [0.1, 0.5]]], [[0]])
     >>> judge(as_rows([[0]]), as_rows([[[0], [1]]], depth=2), as_rows([[[1]]], depth=2))
     array([[[0.9],

@@ -1,6 +1,9 @@
 """The same call on a tree of tokens and on a transformer: both find the same policy, which shows that one is a test of the other."""
 
 import functools
+import importlib.util
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from lm_made import small_llama
 from prefsim import losses
 from prefsim.data import Comparisons
 from prefsim.lm import CausalLM
+from prefsim.lm.judges import as_rows
 from prefsim.lm.online import trainer
 from prefsim.lm.trees import tree_completions, tree_judge, tree_log_probs, tree_pairs, tree_policy
 from prefsim.loops.rounds import play_rounds
@@ -140,8 +144,6 @@ def test_a_policy_on_the_tree_learns_from_the_same_call(reference):
 
 def test_the_judge_reads_tokens():
     judge = tree_judge(TREE, WORLD.preference, PROMPTS)
-    from prefsim.lm.online import as_rows
-
     leaves = tree_completions(TREE)
     found = judge(as_rows([[1], [0]]), as_rows([leaves[:3], leaves[2:5]], depth=2), as_rows([leaves[3:5], leaves[5:7]], depth=2))
     np.testing.assert_array_equal(found[0], WORLD.preference[1][:3, 3:5])
@@ -168,8 +170,6 @@ def test_bad_inputs(start, call, message):
 
 
 def test_a_completion_outside_the_tree_is_named():
-    from prefsim.lm.online import as_rows
-
     judge = tree_judge(TREE, WORLD.preference, PROMPTS)
     with pytest.raises(ValueError, match=r"completion \[0, 2, 1\] is none of the tree's"):
         judge(as_rows([[0]]), as_rows([[[0, 2, 1]]], depth=2), as_rows([[[2]]], depth=2))
@@ -180,3 +180,17 @@ def test_a_completion_outside_the_tree_is_named():
 def test_the_policy_of_the_tree_is_that_of_the_model(reference):
     assert isinstance(reference, TokenTreePolicy)
     assert reference.logits.shape == (2, TREE.n_nodes, 3)
+
+
+@pytest.mark.slow
+def test_the_example(tmp_path, capsys):
+    """The figure's run: every method within the bound, and the files are there."""
+    spec = importlib.util.spec_from_file_location("bridge_example", Path(__file__).parents[2] / "examples" / "bridge.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert example.main(["--quick", "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert [row["loss"] for row in result["table"]] == list(example.METHODS)
+    assert all(criterion["passed"] for criterion in result["criteria"])
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("pass") == 5

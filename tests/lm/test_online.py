@@ -8,17 +8,8 @@ import torch
 
 from prefsim import losses
 from prefsim.lm import CausalLM
-from prefsim.lm.online import (
-    JudgedCompletions,
-    as_rows,
-    completion_pairs,
-    draw_judged,
-    draw_pairs,
-    judged_completions,
-    pairwise_judge,
-    reward_judge,
-    trainer,
-)
+from prefsim.lm.judges import as_rows, pairwise_judge, reward_judge
+from prefsim.lm.online import JudgedCompletions, completion_pairs, draw_judged, draw_pairs, judged_completions, trainer
 from prefsim.lm.trees import tree_completions, tree_judge, tree_policy
 from prefsim.loops import judged_samples, sampled_pairs
 from prefsim.loops.rounds import play_rounds
@@ -147,7 +138,8 @@ def test_prompts_and_completions_of_every_kind(text):
     other = [*text, *text] if not isinstance(text, str) else "aa"
     found = reward_judge(lambda p, c: len(c), scale=np.inf)(as_rows([text]), rows([text, other]), rows([text]))
     np.testing.assert_array_equal(found, [[[0.5], [1.0]]])
-    np.testing.assert_array_equal(pairwise_judge(lambda p, a, b: len(a) > len(b))(as_rows([text]), rows([text, other]), rows([text])), found)
+    longer = pairwise_judge(lambda p, a, b: len(a) > len(b))
+    np.testing.assert_array_equal(longer(as_rows([text]), rows([text, other]), rows([text])), found)
 
 
 # --- samples and pairs -----------------------------------------------------------------------------------------------------------------
@@ -165,7 +157,8 @@ def test_samples(start, reference):
     pairs = completion_pairs(found, pairing="all", labels="soft")
     assert len(pairs) == 6 * 6
     assert (pairs.chosen_score >= pairs.rejected_score).all()
-    where = [(context[i // 6], PLACES[tuple(c)], PLACES[tuple(r)]) for i, (c, r) in enumerate(zip(pairs.chosen, pairs.rejected, strict=True))]
+    both = zip(pairs.chosen, pairs.rejected, strict=True)
+    where = [(context[i // 6], PLACES[tuple(chosen)], PLACES[tuple(rejected)]) for i, (chosen, rejected) in enumerate(both)]
     np.testing.assert_array_equal(pairs.prob, [GAME[i] for i in where])
     np.testing.assert_allclose(pairs.old_chosen, [reference.log_probs[x, c] for x, c, _ in where], atol=1e-5)
     np.testing.assert_allclose(pairs.old_rejected, [reference.log_probs[x, r] for x, _, r in where], atol=1e-5)
@@ -263,7 +256,7 @@ def test_judges_read_text_where_there_is_a_tokenizer(llama):
 
 # --- the loop --------------------------------------------------------------------------------------------------------------------------
 
-OPTIONS = {"steps": 60, "batch_size": 64, "learning_rate": 5e-3, "schedule": "cosine", "max_grad_norm": None}
+OPTIONS = {"steps": 40, "batch_size": 64, "learning_rate": 5e-3, "schedule": "cosine", "max_grad_norm": None}
 
 
 def played(start, loss, draw, rounds, *, reference=None, extragradient=False, **changes):
@@ -273,15 +266,15 @@ def played(start, loss, draw, rounds, *, reference=None, extragradient=False, **
 
 
 def test_online_dpo_approaches_the_optimum(start, reference):
-    """A reward model as judge, Bradley–Terry labels: the optimum is that of the reward."""
+    """A reward function as judge: the optimum is that of the reward."""
     world = TREE.to_bandit()
     reward = {(tuple(x), tuple(y)): 2 * world.reward[i, j] for i, x in enumerate(PROMPTS) for j, y in enumerate(LEAVES)}
     judge = reward_judge(lambda prompt, completion: reward[tuple(prompt), tuple(completion)])
-    draw = draw_pairs(PROMPTS * 150, judge, n_samples=2, labels="sampled", max_new_tokens=2, batch_size=300)
-    found = played(start, functools.partial(losses.dpo, beta=2.0), draw, 3, reference=start)
+    draw = draw_pairs(PROMPTS * 300, judge, n_samples=2, labels="soft", max_new_tokens=2, batch_size=300)
+    found = played(start, functools.partial(losses.dpo, beta=2.0), draw, 1, reference=start)
     exact = optimal_policy(2 * world.reward, reference.probs, beta=2.0)
     assert total_variation(reference.probs, exact) > 0.25
-    assert total_variation(found, exact) < 0.08
+    assert total_variation(found, exact) < 0.04
 
 
 NASH = {
@@ -298,7 +291,7 @@ def test_sampled_play_approaches_the_equilibrium(start, reference, name):
     if options.get("mixture"):
         options = options | {"reference": start}
     draw = draw_pairs(PROMPTS * (150 if options["n_samples"] == 2 else 40), EXACT, max_new_tokens=2, batch_size=300, **options)
-    found = played(start, loss, draw, 4, reference=start, **loop)
+    found = played(start, loss, draw, 3, reference=start, **loop)
     exact = solve_nash(GAME, method="regularised", reference=reference.probs, tau=0.5).policy
     if name == "nash_md":
         mixed = found ** (2 / 3) * reference.probs ** (1 / 3)
@@ -309,10 +302,10 @@ def test_sampled_play_approaches_the_equilibrium(start, reference, name):
 
 @pytest.mark.parametrize("name", ["sppo", "dno"])
 def test_sampled_steps_are_those_of_multiplicative_weights(start, reference, name):
-    loss = {"sppo": functools.partial(losses.sppo, beta=1.0), "dno": functools.partial(losses.dno, eta=1.0)}[name]
+    loss = {"sppo": functools.partial(losses.sppo, beta=0.5), "dno": functools.partial(losses.dno, eta=0.5)}[name]
     draw = draw_pairs(PROMPTS * 40, EXACT, n_samples=6, pairing="all", max_new_tokens=2, batch_size=300)
     found = played(start, loss, draw, 2)
-    exact = solve_nash(GAME, method="mwu", initial=reference.probs, step=1.0, iterations=2, tol=0.0).policy
+    exact = solve_nash(GAME, method="mwu", initial=reference.probs, step=2.0, iterations=2, tol=0.0).policy
     assert total_variation(reference.probs, exact) > 0.15
     assert total_variation(found, exact) < 0.06
 
@@ -320,12 +313,11 @@ def test_sampled_steps_are_those_of_multiplicative_weights(start, reference, nam
 def test_the_policy_gradient_of_nash_md_moves_towards_the_equilibrium(start, reference):
     tau = 0.5
     draw = draw_judged(PROMPTS * 100, EXACT, n_samples=4, max_new_tokens=2, batch_size=300)
-    # One step a round: the loss is right where the samples are the policy's own.
-    found = played(
-        start, functools.partial(losses.nash_md_pg, tau=tau), draw, 12, reference=start, steps=1, batch_size=1000, learning_rate=3e-3, warmup=0.0
-    )
+    # One plain step a round: the gradient is right where the samples are the policy's own.
+    one_step = {"steps": 1, "batch_size": 800, "optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "warmup": 0.0}
+    found = played(start, functools.partial(losses.nash_md_pg, tau=tau), draw, 12, reference=start, **one_step)
     exact = solve_nash(GAME, method="regularised", reference=reference.probs, tau=tau).policy
-    assert total_variation(found, exact) < 0.75 * total_variation(reference.probs, exact)
+    assert total_variation(found, exact) < 0.6 * total_variation(reference.probs, exact)
 
 
 def test_a_seed_is_a_run(start):

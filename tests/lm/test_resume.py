@@ -24,6 +24,7 @@ SCRIPT = """
 import os, signal, sys, time
 import numpy as np
 sys.path[:0] = {paths!r}
+import accelerate, peft, prefsim.lm.engine
 from lm_made import small_llama
 from prefsim import losses
 from prefsim.lm import CausalLM, PreferencePairs

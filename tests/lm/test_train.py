@@ -235,6 +235,21 @@ def test_bf16_trains_in_float32_and_gives_the_dtype_back(tiny):
         fit(narrow, dpo, pairs(), reference=narrow, precision="float32")
 
 
+def test_settings_of_another_accelerator_stay(tiny):
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    before = dict(AcceleratorState._shared_state)
+    AcceleratorState._shared_state.clear()
+    try:
+        other = Accelerator(cpu=True, mixed_precision="no")
+        fit(tiny, dpo, pairs(), reference=tiny, steps=1, precision="bf16", **QUICK)
+        assert other.mixed_precision == "no"
+    finally:
+        AcceleratorState._shared_state.clear()
+        AcceleratorState._shared_state.update(before)
+
+
 def test_the_callers_random_state_is_left_alone(tiny):
     torch.manual_seed(5)
     wanted = torch.rand(3)
@@ -277,7 +292,7 @@ LAUNCHED = """
 import os, sys
 import numpy as np, torch
 sys.path[:0] = {paths!r}
-import prefsim.lm.engine
+import accelerate, peft, prefsim.lm.engine
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from lm_made import small_llama
