@@ -12,7 +12,7 @@ DEMO := rdpo f_dpo rpo_overopt hypo_coverage regret_preference cpl nash_md ldr
 PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
 export PREFSIM_DATA
 
-.PHONY: venv demo test test-fast lint format nightly bench docs clean
+.PHONY: venv demo test test-fast lint format nightly bench docs bridge frontier clean
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -54,6 +54,13 @@ bench: $(BENCH_STAMP)
 	@for file in benchmarks/[!_]*.py; do \
 		echo "+ $$file"; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; \
 	done
+
+bridge: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python examples/bridge.py --out results/bridge
+
+# One thread a process, so that the numbers do not depend on the number of cores.
+frontier: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python examples/frontier.py --jobs $(JOBS) --out results/frontier
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

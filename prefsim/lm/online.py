@@ -183,7 +183,7 @@ def completion_pairs(samples: JudgedCompletions, *, pairing: str = "best_worst",
 
     Returns
     -------
-    PreferencePairs, as token ids. Pairs that the judge abstained from are left out.
+    PreferencePairs, as token ids. Pairs that the judge abstained from are left out; where completions are ranked, an abstention is a tie.
 
     Raises
     ------

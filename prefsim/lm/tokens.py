@@ -169,15 +169,14 @@ def collate(
             raise ValueError(f"row {row} has a prompt without tokens: nothing predicts the first token of its completion")
         if not completion_ids:
             raise ValueError(f"row {row} has a completion without tokens: there is nothing to score")
-    longest = max(len(prompt) + len(completion) for prompt, completion in sequences)
-    width = -(-longest // multiple_of) * multiple_of
-    ids = torch.full((len(sequences), width), pad_id, dtype=torch.int64)
-    attention, scored = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt_ids, completion_ids) in enumerate(sequences):
-        length = len(prompt_ids) + len(completion_ids)
-        start = 0 if side == "right" else width - length
-        ids[row, start : start + length] = torch.tensor([*prompt_ids, *completion_ids])
-        attention[row, start : start + length] = True
-        scored[row, start + len(prompt_ids) : start + length] = True
+    prompts = torch.tensor([len(prompt) for prompt, _ in sequences])[:, None]
+    lengths = prompts + torch.tensor([len(completion) for _, completion in sequences])[:, None]
+    width = -(-int(lengths.max()) // multiple_of) * multiple_of
+    # Places count from the first token of each row.
+    places = torch.arange(width)[None] - (0 if side == "right" else width - lengths)
+    attention = (places >= 0) & (places < lengths)
+    scored = attention & (places >= prompts)
+    ids = torch.full(attention.shape, pad_id, dtype=torch.int64)
+    ids[attention] = torch.tensor([token for sequence in sequences for part in sequence for token in part])
     batch = TokenBatch(ids, attention, scored)
     return batch if device is None else batch.to(device)

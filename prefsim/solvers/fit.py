@@ -109,7 +109,7 @@ def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemor
 def fit(
     policy: Any,
     loss: Loss,
-    data: Data,
+    data: Any,
     *,
     reference: Any = None,
     penalty: Penalty | None = None,
