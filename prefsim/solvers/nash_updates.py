@@ -2,7 +2,7 @@ r"""The iterative Nash methods, each one update made of :func:`prefsim.solvers.g
 
 An update takes a state, the preference matrix and the log-reference, and returns the next state: a tuple of arrays ``(..., n)`` that
 starts with the log-policies, followed by what the method remembers. All of them are pure, broadcast over leading axes, and run on any array
-library. Papers whose exact update is the same one share an entry: SPPO, DNO and SPO with Hedge are multiplicative weights, INPO and online
+library (COMAL, which solves a game in every update, on NumPy and torch). Papers whose exact update is the same one share an entry: SPPO, DNO and SPO with Hedge are multiplicative weights, INPO and online
 IPO with uniform pairs are mirror descent, EGPO is extragradient.
 """
 

@@ -215,16 +215,19 @@ def policy_iteration(mdp: TabularMDP, *, tolerance: float = 1e-12, max_iteration
     _require_infinite(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    # The improvement shares only exact ties: a near tie is a strict improvement that must not be given away.
-    criterion = hard_criterion()._replace(policy=lambda q: greedy_policy(q, tolerance=1e-14))
-    return _newton("policy_iteration", mdp, criterion, start, tolerance, max_iterations)
+    return _newton("policy_iteration", mdp, _strictly_greedy(), start, tolerance, max_iterations)
+
+
+def _strictly_greedy() -> Criterion:
+    """Return the criterion whose improvement shares only exact ties: a near tie is a strict improvement that must not be given away."""
+    return hard_criterion()._replace(policy=lambda q: greedy_policy(q, tolerance=1e-14))
 
 
 def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResult:
     r"""Return the optimal values by linear programming: minimise :math:`\sum_s v(s)` subject to :math:`v \ge r_a + \gamma P_a v` for all a.
 
-    HiGHS solves the program (a batch is one program of independent blocks) to its own tolerance of about 1e-7; the optimal policy that it
-    identifies is then evaluated exactly.
+    HiGHS solves the program (a batch is one program of independent blocks) to its own tolerance of about 1e-7; the policy that it
+    identifies is then evaluated exactly, and improved where actions closer than that tolerance hid a better one.
 
     Parameters
     ----------
@@ -264,8 +267,8 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     value = like(solution.x.reshape(shape[:-1]), mdp.reward)
     policy = greedy_policy(action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount), tolerance=1e-7)
     value = policy_evaluation(mdp, policy, tolerance=tolerance).value
-    criterion = hard_criterion()
-    return certify("linear_program", mdp, value, criterion.policy, criterion.maximum, tolerance=tolerance, iterations=int(solution.nit))
+    found = _newton("linear_program", mdp, _strictly_greedy(), value, tolerance, max_iterations=100)
+    return found._replace(iterations=found.iterations + int(solution.nit))
 
 
 def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None = None) -> Array:
@@ -342,7 +345,7 @@ def _newton(name: str, mdp: TabularMDP, criterion: Criterion, value: Array, tole
         chain = policy_chain(constant, stop_gradient(criterion.policy(q_value)))
         moved = criterion.maximum(action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)) - value
         value = value + solve_chain(chain, moved, constant)
-    policy = hard_criterion().policy if name == "policy_iteration" else criterion.policy
+    policy = criterion.policy if name.startswith("soft") else hard_criterion().policy
     return certify(name, mdp, value, policy, criterion.maximum, tolerance=tolerance, iterations=iterations)
 
 
