@@ -2,8 +2,8 @@ r"""The iterative Nash methods, each one update made of :func:`prefsim.solvers.g
 
 An update takes a state, the preference matrix and the log-reference, and returns the next state: a tuple of arrays ``(..., n)`` that
 starts with the log-policies, followed by what the method remembers. All of them are pure, broadcast over leading axes, and run on any array
-library (COMAL, which solves a game in every update, on NumPy and torch). Papers whose exact update is the same one share an entry: SPPO, DNO and SPO with Hedge are multiplicative weights, INPO and online
-IPO with uniform pairs are mirror descent, EGPO is extragradient.
+library (COMAL, which solves a game in every update, on NumPy and torch). Papers whose exact update is the same one share an entry: SPPO,
+DNO and SPO with Hedge are multiplicative weights, INPO and online IPO with uniform pairs are mirror descent, EGPO is extragradient.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from prefsim._validate import check_reference_weight
 from prefsim.numerics import array_namespace, log_softmax
@@ -179,9 +181,11 @@ def comal_update(state: State, preference: Array, log_reference: Array, *, tau: 
     (log_policy,) = state
     xp = array_namespace(log_policy)
     n = log_policy.shape[-1]
-    games = xp.reshape(xp.broadcast_to(preference, (*log_policy.shape[:-1], n, n)), (-1, n, n))
-    root = solve_regularised(games, xp.reshape(log_policy, (-1, n)), tau=tau, max_iterations=PROXIMAL_ITERATIONS)
-    return (xp.reshape(root.log_policy, log_policy.shape),)
+    batch = np.broadcast_shapes(tuple(preference.shape[:-2]), tuple(log_policy.shape[:-1]))
+    games = xp.reshape(xp.broadcast_to(preference, (*batch, n, n)), (-1, n, n))
+    start = xp.reshape(xp.broadcast_to(log_policy, (*batch, n)), (-1, n))
+    root = solve_regularised(games, start, tau=tau, max_iterations=PROXIMAL_ITERATIONS)
+    return (xp.reshape(root.log_policy, (*batch, n)),)
 
 
 def regret_matching_update(state: State, preference: Array, log_reference: Array) -> State:
