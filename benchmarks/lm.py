@@ -1,28 +1,31 @@
-"""Language-model heads: log-probabilities and their gradients, ours against plain torch, Liger and TRL.
+"""Language models against peers: the head (log-probabilities and their gradients), and whole training steps.
 
 Every case runs in a process of its own on the same numbers. CPU seconds (the median after a warm-up) are those of the whole process; memory
-is the peak of the resident set above what it was after the imports, inputs included. Loss and gradients are compared with plain torch in
-float64. A peer that is not installed is left out and named; `pip install liger-kernel` (which needs triton) brings Liger's.
+is the peak of the resident set above what it was after the imports, inputs included. The head's loss and gradients are compared with plain
+torch in float64, the losses of training with TRL's. A peer that is not installed is left out and named; `pip install liger-kernel` (which
+needs triton) brings Liger's head.
 
-    python benchmarks/lm.py [--part head] [--threads 1 2] [--repeats 3] [--json]
+    python benchmarks/lm.py [--part head] [--part steps] [--threads 1 2] [--models small medium] [--gpu] [--json]
+
+`--gpu` trains Llama shapes of 1, 3 and 8 billion parameters with random weights in bfloat16 on a CUDA device: tokens a second, peak memory,
+and the rate of useful operations over that of a large product measured in the same process.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from _lm_steps import CPU, GPU, run_steps, show_steps, steps_table
+from _processes import in_own_process, resident_mb, restart_peak
 
 BETA = 0.1
 SIZES = {"pairs": 4, "tokens": 512, "prompt": 64, "hidden": 512, "vocabulary": 32_000}
@@ -163,15 +166,6 @@ HEADS = {
 }
 
 
-def resident_mb(field: str) -> float:
-    """Return a field of the process's memory, such as VmRSS or its peak VmHWM, in MB; the peak alone where there is no /proc."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10) * 1.048576
-    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
 def run_head(name: str, threads: int, repeats: int, folder: Path) -> dict[str, Any]:
     """Run one case in this process; leave its loss and gradients in ``folder``."""
     import torch
@@ -180,10 +174,7 @@ def run_head(name: str, threads: int, repeats: int, folder: Path) -> dict[str, A
     torch.set_num_threads(threads)
     exact = name == "exact"
     loss = by_torch() if exact else HEADS[name].make()
-    gc.collect()
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    base = resident_mb("VmRSS")
+    base = restart_peak()
     problem = make_problem(torch.float64 if exact else torch.float32)
     cpu, wall = [], []
     for _ in range(1 if exact else repeats + 1):
@@ -198,16 +189,6 @@ def run_head(name: str, threads: int, repeats: int, folder: Path) -> dict[str, A
     save_file(gradients, folder / f"{name}-{threads}.safetensors")
     kept = slice(0, None) if exact else slice(1, None)
     return {"seconds": statistics.median(cpu[kept]), "wall": statistics.median(wall[kept]), "memory": peak}
-
-
-def in_own_process(arguments: list[str], threads: int) -> dict[str, Any] | str:
-    """Run this file again with ``arguments`` and return the JSON that it prints, or the last line of its error."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, str(threads))
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def errors(folder: Path, name: str, threads: int) -> dict[str, float]:
@@ -227,7 +208,7 @@ def heads(threads: list[int], repeats: int, rounds: int) -> list[dict[str, Any]]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exact = in_own_process(["--case", "exact", "--folder", name], 1)
+        exact = in_own_process(__file__, ["--case", "exact", "--folder", name], 1)
         if isinstance(exact, str):
             raise SystemExit(f"float64 plain torch failed: {exact}")
         for count in threads:
@@ -237,7 +218,7 @@ def heads(threads: list[int], repeats: int, rounds: int) -> list[dict[str, Any]]
                     if importlib.util.find_spec(package) is None:
                         continue
                     options = ["--case", case, "--folder", name, "--threads", str(count), "--repeats", str(repeats)]
-                    found = in_own_process(options, count)
+                    found = in_own_process(__file__, options, count)
                     if isinstance(found, str):
                         print(f"{case} failed: {found}", file=sys.stderr)
                         continue
@@ -270,7 +251,23 @@ class Part(NamedTuple):
     show: Callable[[list[dict[str, Any]]], None]
 
 
-PARTS = {"head": Part(lambda arguments: heads(arguments.threads, arguments.repeats, arguments.rounds), show_heads)}
+def steps_on_cpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    return steps_table(arguments.models or ["small"], arguments.threads, arguments.steps, arguments.rounds, "cpu")
+
+
+PARTS = {
+    "head": Part(lambda arguments: heads(arguments.threads, arguments.repeats, arguments.rounds), show_heads),
+    "steps": Part(steps_on_cpu, show_steps),
+}
+
+
+def on_gpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    import torch
+
+    if not torch.cuda.is_available():
+        print("--gpu left out: torch finds no CUDA device", file=sys.stderr)
+        return []
+    return steps_table(arguments.models or list(GPU), [1], arguments.steps, 1, "cuda")
 
 
 def main() -> None:
@@ -279,19 +276,29 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="how often the competitors are gone through in turn; the median is kept")
+    parser.add_argument("--steps", type=int, default=5, help="training steps of a run, the first of them to warm up")
+    parser.add_argument("--models", nargs="+", choices=[*CPU, *GPU], help="what is trained; the small one, or every one with --gpu")
+    parser.add_argument("--gpu", action="store_true", help="train on a CUDA device instead; left out where there is none")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    for name in ("--case", "--step-case", "--setting", "--reference", "--device"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(run_head(arguments.case, arguments.threads[0], arguments.repeats, arguments.folder)))
         return
-    found = {name: PARTS[name].measure(arguments) for name in arguments.part or PARTS}
+    if arguments.step_case:
+        place = (arguments.setting, arguments.reference, arguments.steps, arguments.threads[0], arguments.device)
+        print(json.dumps(run_steps(arguments.step_case, *place)))
+        return
+    parts = {"gpu": Part(on_gpu, show_steps)} if arguments.gpu else {name: PARTS[name] for name in arguments.part or PARTS}
+    found = {name: part.measure(arguments) for name, part in parts.items()}
     if arguments.json:
         print(json.dumps(found))
         return
     for name, rows in found.items():
-        PARTS[name].show(rows)
+        if rows:
+            parts[name].show(rows)
 
 
 if __name__ == "__main__":
