@@ -154,7 +154,7 @@ class Engine:
         self.scorer, self.model = policy.scorer, model
         reference = self.reference
         if isinstance(reference, CausalLM):
-            reference = replace(reference, scorer=self._placed(reference.scorer))
+            reference = replace(reference, scorer=self._placed(_as_precise(reference.scorer, policy.scorer)))
         self.scores = Scores(policy, self.data, self.rows, self.loss, self.needs, reference, accelerator.autocast)
         self.names = {parameter: name for name, parameter in self.scorer.named_parameters() if parameter.requires_grad}
         diagnostics = self.options.diagnostics
@@ -356,6 +356,24 @@ def _widen(module: torch.nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             parameter.data = parameter.data.float()
+
+
+def _as_precise(reference: Any, policy: Any) -> Any:
+    """Return the reference with embeddings and vectors as precise as the policy's; it shares the matrices of the one given.
+
+    Autocast rounds the matrices of both alike, but a residual stream in bfloat16 is another function than one in float32: without this a
+    policy would differ from itself at the first step, by a quarter of a nat over sixty tokens.
+    """
+    wide = {name for name, parameter in policy.plain.named_parameters() if parameter.dtype == torch.float32}
+    halves = (torch.bfloat16, torch.float16)
+    if not any(name in wide and parameter.dtype in halves for name, parameter in reference.plain.named_parameters()):
+        return reference
+    copied = copy.deepcopy(reference, {id(parameter): parameter for parameter in reference.parameters() if parameter.ndim > 1})
+    for name, parameter in copied.plain.named_parameters():
+        if name in wide and parameter.ndim <= 1:
+            parameter.data = parameter.data.float()
+    copied.plain.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
+    return copied
 
 
 @contextlib.contextmanager

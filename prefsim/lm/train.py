@@ -75,8 +75,10 @@ class TrainingOptions:
     max_grad_norm
         Bound on the norm of the gradient; ``None`` for none.
     precision
-        ``"float32"``: everything as the model is. ``"bf16"``: products in bfloat16 (autocast), trained parameters and optimiser in float32.
-        ``None``: what the model's own dtype asks for.
+        ``"float32"``: everything as the model is. ``"bf16"``: products in bfloat16 (autocast), trained parameters and optimiser in float32;
+        a reference model is evaluated alike, while log-probabilities that :func:`references_of` made from a model stored in bfloat16 are
+        that model's own, some tenths of a nat from it: make them from the model loaded in float32. ``None``: what the model's own dtype
+        asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
     order

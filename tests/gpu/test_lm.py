@@ -120,6 +120,7 @@ def test_bfloat16_stays_near_float32(pairs, checkpointing):
     result = fit(narrow, dpo, pairs, reference=narrow, **OPTIONS, **settings)
     assert {parameter.dtype for parameter in result.policy.scorer.parameters()} == {torch.bfloat16}
     np.testing.assert_allclose(result.history[:, 0], expected, atol=0.1)
+    assert result.history[0, 0] == pytest.approx(np.log(2), abs=1e-3)
     assert result.history[-3:, 0].mean() < result.history[:3, 0].mean()
 
 

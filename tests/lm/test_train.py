@@ -220,6 +220,18 @@ def test_gradient_checkpointing_changes_nothing(tiny64):
     assert not found[1].policy.scorer.plain.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_policy_in_bf16_is_its_own_reference_at_the_first_step(tied):
+    start = CausalLM.from_config(small_llama(64, tie_word_embeddings=tied), seed=0, dtype="bfloat16")
+    kept = {name: parameter.clone() for name, parameter in start.scorer.named_parameters()}
+    for reference in (start, start.frozen()):
+        result = fit(start, dpo, pairs(), reference=reference, steps=1, precision="bf16", **QUICK)
+        assert result.history[0, 0] == pytest.approx(np.log(2), abs=1e-12)
+    for name, parameter in start.scorer.named_parameters():
+        assert parameter.dtype == torch.bfloat16
+        assert torch.equal(parameter, kept[name])
+
+
 def test_bf16_trains_in_float32_and_gives_the_dtype_back(tiny):
     wide = fit(tiny, dpo, pairs(), reference=tiny, steps=2, **QUICK)
     mixed = fit(tiny, dpo, pairs(), reference=tiny, steps=2, precision="bf16", **QUICK)
