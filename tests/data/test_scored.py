@@ -68,7 +68,10 @@ SCORES = {"chosen_score": [1.0], "rejected_score": [0.0]}
             "chosen_score must be finite, got nan at index 0",
         ),
         (lambda: ScoredPairs([0], [0], [1], chosen_score=[1.0, 2.0], rejected_score=[0.0]), "chosen_score must have n = 1 entries"),
-        (lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[-1.0]), "columns of both responses or of none are needed, got old_chosen alone"),
+        (
+            lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[-1.0]),
+            "columns of both responses or of none are needed, got old_chosen alone",
+        ),
         (
             lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[0.5], old_rejected=[-1.0]),
             "old_chosen must hold log-probabilities <= 0",
