@@ -58,7 +58,7 @@ class Play(NamedTuple):
     def update(self, log_policy: np.ndarray, **options: float) -> np.ndarray:
         """Return the next log-policy, with another step or penalty if given."""
         found = {"step": self.step, "tau": self.tau, **options}
-        return UPDATES[self.rule].apply(log_policy, log_policy, self.preference, np.log(self.reference), **found)[0]
+        return UPDATES[self.rule].apply((log_policy,), self.preference, np.log(self.reference), **found)[0]
 
 
 def _plays(
