@@ -1,5 +1,6 @@
 """The command line as a user meets it: data on stdout, progress on stderr, exit codes, one line for bad input."""
 
+import functools
 import json
 import os
 import signal
@@ -259,7 +260,16 @@ def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
     fake_papers("a_quick")
     fake_papers("b_slow", pause=20.0)
     command = [sys.executable, "-m", "prefsim", "repro", "--all", "--json", "-j", str(jobs)]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background lets its children ignore the interrupt.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 60
         while not (tmp_path / "results" / "a_quick" / "result.json").exists():
