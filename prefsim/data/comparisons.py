@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._validate import as_float_array, as_index_array, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
 from prefsim.data.feedback import Feedback
 from prefsim.losses.containers import PairLogps
 from prefsim.numerics import array_namespace
@@ -236,19 +236,17 @@ class Comparisons:
         xp = array_namespace(*logps)
         lengths = (policy.length(self.prompt, self.chosen), policy.length(self.prompt, self.rejected))
         scores, old = (self.chosen_score, self.rejected_score), (self.old_chosen, self.old_rejected)
-        sides = [logps, ref_logps or zeros_like_logps(logps), lengths, scores, old]
-        present = [side[0] is not None for side in sides]
-        columns = [like(column, logps[0]) for side in sides for column in side if column is not None]
-        *columns, weight, prob = xp.broadcast_arrays(*columns, like(self.weight, logps[0]), like(self.prob, logps[0]))
+        sides = (logps, ref_logps or zeros_like_logps(logps), lengths, scores, old, (self.weight, self.prob))
+        given = [None if column is None else like(column, logps[0]) for side in sides for column in side]
+        shape = np.broadcast_shapes(*(tuple(column.shape) for column in given if column is not None))
+        *columns, weight, prob = (None if column is None else xp.broadcast_to(column, shape) for column in given)
         if (self.weight == 0).any():
-            # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
-            logs = (*range(4), *range(len(columns) - 2 * present[-1], len(columns)))
-            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) if i in logs else part for i, part in enumerate(columns)]
+            logs = (0, 1, 2, 3, 8, 9)
+            columns = [supported(column, weight) if i in logs and column is not None else column for i, column in enumerate(columns)]
         if (self.prob == 1).all():
-            return _pair_logps(columns, present), weight
-        swapped = [columns[i ^ 1] for i in range(len(columns))]
-        both = [xp.concat([part, other], axis=-1) for part, other in zip(columns, swapped, strict=True)]
-        return _pair_logps(both, present), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+            return PairLogps(*columns), weight
+        columns, weight = both_ways(columns, weight, prob)
+        return PairLogps(*columns), weight
 
     def to_feedback(self) -> Feedback:
         """Return both responses of each comparison as single completions: desirable with ``prob``, undesirable with ``1 − prob``.
@@ -272,9 +270,3 @@ def _log_probabilities(value: Any, name: str) -> np.ndarray:
     if array.size and array.max() > 1e-9:
         raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
     return array
-
-
-def _pair_logps(columns: list[Array], present: list[bool]) -> PairLogps:
-    """Return the container whose pairs of fields are ``present`` or None."""
-    remaining = iter(columns)
-    return PairLogps(*(next(remaining) if there else None for there in present for _ in range(2)))

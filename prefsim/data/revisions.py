@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._validate import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.backend import like, to_numpy
-from prefsim.data.columns import zeros_like_logps
+from prefsim.data.columns import both_ways, supported, zeros_like_logps
 from prefsim.data.comparisons import Comparisons
 from prefsim.losses.containers import SelfImprovementLogps
 from prefsim.numerics import array_namespace
@@ -19,9 +19,6 @@ from prefsim.policies.tabular import TabularPolicy
 Array = Any
 
 __all__ = ["Revisions"]
-
-# Fields of the container for the same pair read the other way round.
-_REVERSED = (1, 0, 3, 2, 5, 4)
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -118,10 +115,8 @@ class Revisions:
         sides = (*logps, *(ref_logps or zeros_like_logps(logps)), like(rows.weight, logps[0]), like(rows.prob, logps[0]))
         *columns, weight, prob = xp.broadcast_arrays(*sides)
         if (to_numpy(rows.weight) == 0).any():
-            # A response outside the support carries no weight, but −inf − (−inf) would poison the sum.
-            columns = [xp.where(weight > 0, part, -xp.ones_like(part)) for part in columns]
+            columns = [supported(part, weight) for part in columns]
         if (rows.prob == 1).all():
             return SelfImprovementLogps(*columns), weight
-        swapped = [columns[i] for i in (*_REVERSED, *(6 + i for i in _REVERSED))]
-        both = [xp.concat([part, other], axis=-1) for part, other in zip(columns, swapped, strict=True)]
-        return SelfImprovementLogps(*both), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+        columns, weight = both_ways(columns, weight, prob)
+        return SelfImprovementLogps(*columns), weight

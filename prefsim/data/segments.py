@@ -10,7 +10,7 @@ import numpy as np
 
 from prefsim._validate import as_float_array, as_index_array, as_mask, check_integer, check_same_shape, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
 from prefsim.data.trajectories import Trajectories, enumerate_trajectories, record_trajectories, sample_trajectories
 from prefsim.losses.containers import TokenPairLogps
 from prefsim.numerics import array_namespace
@@ -287,14 +287,12 @@ class Segments:
         steps = (*lead, self.length)
         *parts, first, second = (xp.broadcast_to(x, steps) for x in (*logps, *(ref_logps or zeros_like_logps(logps)), *masks))
         if (self.weight == 0).any():
-            # A segment outside the support carries no weight, but −inf − (−inf) would poison the sum.
-            parts = [xp.where(weight[..., None] > 0, part, -xp.ones_like(part)) for part in parts]
+            parts = [supported(part, weight[..., None]) for part in parts]
         columns = [*parts, first, second]
         if (self.prob == 1).all():
             return TokenPairLogps(*columns), weight
-        swapped = [columns[i] for i in (1, 0, 3, 2, 5, 4)]
-        both = (xp.concat([part, other], axis=-2) for part, other in zip(columns, swapped, strict=True))
-        return TokenPairLogps(*both), xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+        columns, weight = both_ways(columns, weight, prob, axis=-2)
+        return TokenPairLogps(*columns), weight
 
 
 def _pairs(found: Trajectories, first: np.ndarray, second: np.ndarray, weight: Any) -> Segments:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from prefsim._validate import as_float_array, check_callable, check_unit_interval
+from prefsim.data.columns import both_ways
 from prefsim.lm.text_rows import Scored, TextData, as_texts
 from prefsim.lm.tokens import Text
 from prefsim.losses.containers import (
@@ -157,9 +158,8 @@ class PreferencePairs(TextData):
             parts += [None if column is None else _like(column, scored.logp) for column in numbers]
         if (self.prob == 1).all():
             return kind(*parts), weight
-        swapped = [parts[i ^ 1] for i in range(len(parts))]
-        both = [None if part is None or other is None else _joined(part, other) for part, other in zip(parts, swapped, strict=True)]
-        return kind(*both), _joined(weight * prob, weight * (1 - prob))
+        parts, weight = both_ways(parts, weight, prob, axis=0)
+        return kind(*parts), weight
 
 
 def _joined(first: Tensor, second: Tensor) -> Tensor:
