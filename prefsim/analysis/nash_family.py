@@ -28,7 +28,6 @@ FAMILY = {
     "nash_md_pg": "self-play policy gradient (Nash-MD-PG, κ = 0)",
     "egpo": "extragradient (EGPO)",
 }
-PENALISED = ("mirror_descent", "nash_md", "nash_md_pg", "egpo")
 
 __all__ = ["FAMILY", "MethodTrace", "compare_methods", "draw_comparison", "family_games"]
 
@@ -51,6 +50,11 @@ class MethodTrace(NamedTuple):
     iteration: np.ndarray
     last: np.ndarray
     average: np.ndarray
+
+
+def _penalised(method: str) -> bool:
+    """Return whether the method runs with a KL penalty here: extragradient could do without, but EGPO is the one with it."""
+    return UPDATES[method].penalty == "needed" or UPDATES[method] is UPDATES["egpo"]
 
 
 def family_games(ballots: Any = None, *, n: int = 10, seed: int = 0) -> dict[str, PreferenceGame]:
@@ -114,7 +118,7 @@ def compare_methods(
     for name, game in games.items():
         for method in methods:
             update = UPDATES[method]
-            options = {"tau": tau} if method in PENALISED or update.penalty in ("needed", "proximal") else {}
+            options = {"tau": tau} if _penalised(method) or update.penalty == "proximal" else {}
             with warnings.catch_warnings():
                 # One step for all is the point, also where it is larger than the theory of a method allows.
                 warnings.simplefilter("ignore", StepSizeWarning)
@@ -155,6 +159,7 @@ def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> A
     games = list(dict.fromkeys(trace.game for trace in traces))
     methods = list(dict.fromkeys(trace.method for trace in traces))
     colour = {method: colormaps["tab10"](i % 10) for i, method in enumerate(methods)}
+    style = {method: "--" if _penalised(method) else "-" for method in methods}
     figure = Figure(figsize=(3.4 * len(games) + 3.2, 6.4), layout="constrained")
     axes = figure.subplots(2, len(games), sharex=True, sharey=True, squeeze=False)
     for row, part in enumerate(("last", "average")):
@@ -166,7 +171,7 @@ def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> A
                         trace.iteration + 1,
                         np.maximum(getattr(trace, part), floor),
                         color=colour[trace.method],
-                        linestyle="--" if UPDATES[trace.method].penalty == "needed" or trace.method in PENALISED else "-",
+                        linestyle=style[trace.method],
                         linewidth=1.4,
                     )
             axis.grid(alpha=0.25)
@@ -175,9 +180,7 @@ def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> A
             else:
                 axis.set_xlabel("updates + 1")
         axes[row, 0].set_ylabel(f"exploitability of the\n{part} policy (probability)")
-    handles = [
-        axes[0, 0].plot([], [], color=colour[m], linestyle="--" if m in PENALISED else "-", label=FAMILY.get(m, m))[0] for m in methods
-    ]
+    handles = [axes[0, 0].plot([], [], color=colour[m], linestyle=style[m], label=FAMILY.get(m, m))[0] for m in methods]
     figure.legend(handles=handles, loc="outside right center", frameon=False, title="solid: without penalty\ndashed: with KL penalty τ")
     figure.suptitle("One family, the same games: who converges, and in which sense")
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 from prefsim._validate import check_integer
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.data.comparisons import Comparisons
+from prefsim.data.replicates import outcome_shares
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.tabular import TabularPolicy
 from prefsim.worlds.bandit import ContextualBandit
@@ -68,10 +69,7 @@ def labelled_pairs(
     check_integer(low=1, n=size.min().item())
     population = Comparisons.population(world, policy, distinct=distinct)
     rows = Comparisons.self_play(world, policy, opponent=opponent, pairs=population)
-    # Either of the two responses may have been drawn first.
-    chance = 2 * rows.weight * rows.prob
-    counts = random_generator(seed).multinomial(size, chance / chance.sum(axis=-1, keepdims=True))
-    return dataclasses.replace(rows.relabelled(1.0), weight=counts / size[..., None])
+    return dataclasses.replace(rows.relabelled(1.0), weight=outcome_shares(rows, size, seed=seed))
 
 
 def judged_triples(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from prefsim._validate import check_integer
 from prefsim.backend import Seed, random_generator
 from prefsim.data.comparisons import Comparisons
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.bandit import ContextualBandit
 
-__all__ = ["replicated_comparisons"]
+__all__ = ["outcome_shares", "replicated_comparisons"]
 
 
 def replicated_comparisons(
@@ -57,7 +59,14 @@ def replicated_comparisons(
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rows = Comparisons.population(world, policy, distinct=distinct)
+    return Comparisons(rows.prompt, rows.chosen, rows.rejected, weight=outcome_shares(rows, np.full(replicates, n), seed=seed))
+
+
+def outcome_shares(rows: Comparisons, n: np.ndarray, *, seed: Seed) -> np.ndarray:
+    """Return how often every row of a population was the labelled outcome of a draw, over the ``n`` draws: ``(*batch, rows)``.
+
+    The batch is that of ``n`` and of the rows' weights.
+    """
     # Either of the two responses may have been drawn first.
     chance = 2 * rows.weight * rows.prob
-    counts = random_generator(seed).multinomial(n, chance / chance.sum(), size=replicates)
-    return Comparisons(rows.prompt, rows.chosen, rows.rejected, weight=counts / n)
+    return random_generator(seed).multinomial(n, chance / chance.sum(axis=-1, keepdims=True)) / n[..., None]

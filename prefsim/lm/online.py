@@ -149,13 +149,13 @@ def judged_completions(
     preference = _judged(judge, asked, read, read, shape)
     check_preference(np.where(np.isnan(preference), 0.5, preference), "preferences of the judge")
     logp = _log_probs(policy, asked, completions, batch_size)
-    against, theirs, by, wins = completions, logp, policy, preference
+    against, wins = completions, preference
     if opponent is not None:
         against, their_text = drawn(opponent)
-        by, wins = opponent, _judged(judge, asked, read, their_text, shape)
+        wins = _judged(judge, asked, read, their_text, shape)
     weight = None
     if mixture > 0 and reference is not None:
-        theirs = logp if opponent is None else _log_probs(by, asked, against, batch_size)
+        theirs = logp if opponent is None else _log_probs(opponent, asked, against, batch_size)
         tilt = mixture * (_log_probs(reference, asked, against, batch_size) - theirs)
         weight = np.exp(tilt - tilt.max(axis=-1, keepdims=True))
     rate = win_rates(wins, weight=weight, include_self=include_self or opponent is not None)

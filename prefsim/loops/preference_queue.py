@@ -8,6 +8,7 @@ import numpy as np
 
 from prefsim._validate import as_float_array, as_index_array, check_integer, check_positive, check_preference, check_shape
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.solvers.tree_backup import score_gradient_in_tree
 
@@ -50,18 +51,8 @@ def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) 
     table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
     check_preference(table)
     members = as_index_array(queue, "queue", size=table.shape[-1])
-    size = members.shape[-1] if members.ndim else 0
-    check_integer(low=2, **{"length of the queue": size})
-    total = _wins(table, members, members).sum(axis=-1)
-    return total / size if include_self else (total - 0.5) / (size - 1)
-
-
-def _wins(table: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the preferences of ``first (..., K)`` over ``second (..., B)``: ``(..., K, B)``."""
-    if table.ndim == 2:
-        return table[first[..., :, None], second[..., None, :]]
-    rows = np.take_along_axis(table, first[..., :, None], axis=-2)
-    return np.take_along_axis(rows, np.broadcast_to(second[..., None, :], (*rows.shape[:-1], second.shape[-1])), axis=-1)
+    check_integer(low=2, **{"length of the queue": members.shape[-1] if members.ndim else 0})
+    return win_rates(preferences_between(table, members, members), include_self=include_self)
 
 
 class QueuedSelfPlay(NamedTuple):
@@ -155,7 +146,7 @@ def queued_self_play(
         total = total + probs
         members = np.concatenate([members[..., fresh:], draw(fresh)], axis=-1)
         new = members[..., queue - fresh :]
-        wins = (_wins(table, new, members).sum(axis=-1) - 0.5) / (queue - 1)
+        wins = (preferences_between(table, new, members).sum(axis=-1) - 0.5) / (queue - 1)
         # Every pair is asked once, whichever of the two is new.
         asked += fresh * (queue - fresh) + fresh * (fresh - 1) // 2
         weights = np.zeros_like(total)

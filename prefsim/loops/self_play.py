@@ -25,12 +25,23 @@ __all__ = [
     "JudgedSamples",
     "judged_samples",
     "picked",
+    "preferences_between",
     "ranked_places",
     "sampled_pairs",
     "self_play",
     "table_judge",
     "win_rates",
 ]
+
+
+def preferences_between(preference: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the preferences ``(..., K, L)`` of responses ``first (..., K)`` over ``second (..., L)`` from tables ``(..., N, N)``."""
+    if preference.ndim == 2:
+        return preference[first[..., :, None], second[..., None, :]]
+    batch = np.broadcast_shapes(preference.shape[:-2], first.shape[:-1], second.shape[:-1])
+    rows = np.broadcast_to(preference, (*batch, *preference.shape[-2:]))
+    wide = np.take_along_axis(rows, np.broadcast_to(first[..., :, None], (*batch, first.shape[-1], 1)), axis=-2)
+    return np.take_along_axis(wide, np.broadcast_to(second[..., None, :], (*batch, 1, second.shape[-1])), axis=-1)
 
 
 def table_judge(preference: Any) -> Judge:
@@ -57,11 +68,7 @@ def table_judge(preference: Any) -> Judge:
     check_preference(table)
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
-        rows = table[..., to_numpy(prompt), :, :]
-        batch = np.broadcast_shapes(rows.shape[:-2], first.shape[:-1], second.shape[:-1])
-        rows = np.broadcast_to(rows, (*batch, *rows.shape[-2:]))
-        wide = np.take_along_axis(rows, np.broadcast_to(first[..., :, None], (*batch, first.shape[-1], 1)), axis=-2)
-        return np.take_along_axis(wide, np.broadcast_to(second[..., None, :], (*batch, 1, second.shape[-1])), axis=-1)
+        return preferences_between(table[..., to_numpy(prompt), :, :], first, second)
 
     return judge
 

@@ -50,3 +50,10 @@ def test_the_figure_names_what_it_draws(tmp_path):
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         compare_methods(family_games(n=3), **options)
+
+
+def test_the_legend_has_the_line_style_of_the_lines():
+    traces = compare_methods(family_games(n=4), methods=["mmd", "extragradient", "optimistic"], iterations=10)
+    figure = draw_comparison(traces)
+    drawn = [line.get_linestyle() for line in figure.axes[0].lines[:3]]
+    assert drawn == [handle.get_linestyle() for handle in figure.legends[0].legend_handles] == ["--", "--", "-"]
