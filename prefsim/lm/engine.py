@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import hashlib
 import json
@@ -24,6 +23,7 @@ from prefsim.lm.diagnostics import Diagnostics, Probe
 from prefsim.lm.metrics import Reporter
 from prefsim.lm.objective import ADAPTERS_OFF, Scores, couples, needs_of, rows_of
 from prefsim.lm.policy import CausalLM
+from prefsim.lm.precision import as_precise, copy_of_trained, widen
 from prefsim.lm.reference import ReferenceLogps
 from prefsim.lm.scorer import is_adapted
 from prefsim.lm.train import TrainingOptions, TrainResult, learning_rate_factor
@@ -143,10 +143,10 @@ class Engine:
             return self._run(accelerator)
 
     def _run(self, accelerator: Any) -> TrainResult:
-        policy = self.given if self.options.in_place else _copy_of_trained(self.given)
+        policy = self.given if self.options.in_place else copy_of_trained(self.given)
         dtypes = {name: parameter.dtype for name, parameter in policy.scorer.named_parameters()}
         if self.precision == "bf16":
-            _widen(policy.scorer)
+            widen(policy.scorer)
         if self.found is not None:
             disk.load_weights(policy, self.found.model)
         self.accelerator, self.policy = accelerator, policy
@@ -154,7 +154,7 @@ class Engine:
         self.scorer, self.model = policy.scorer, model
         reference = self.reference
         if isinstance(reference, CausalLM):
-            reference = replace(reference, scorer=self._placed(_as_precise(reference.scorer, policy.scorer)))
+            reference = replace(reference, scorer=self._placed(as_precise(reference.scorer, policy.scorer)))
         self.scores = Scores(policy, self.data, self.rows, self.loss, self.needs, reference, accelerator.autocast)
         self.names = {parameter: name for name, parameter in self.scorer.named_parameters() if parameter.requires_grad}
         diagnostics = self.options.diagnostics
@@ -343,37 +343,6 @@ def _optimizer(options: TrainingOptions, groups: list[dict[str, Any]]) -> Any:
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate)
     return torch.optim.AdamW(groups, lr=options.learning_rate)
-
-
-def _copy_of_trained(policy: CausalLM) -> CausalLM:
-    """Return a policy with trained parameters of its own that shares the frozen ones."""
-    shared: dict[int, Any] = {id(p): p for p in policy.scorer.parameters() if not p.requires_grad}
-    return replace(policy, scorer=copy.deepcopy(policy.scorer, shared))
-
-
-def _widen(module: torch.nn.Module) -> None:
-    """Hold trained parameters in float32: in bfloat16 a small update is rounded away."""
-    for parameter in module.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
-            parameter.data = parameter.data.float()
-
-
-def _as_precise(reference: Any, policy: Any) -> Any:
-    """Return the reference with embeddings and vectors as precise as the policy's; it shares the matrices of the one given.
-
-    Autocast rounds the matrices of both alike, but a residual stream in bfloat16 is another function than one in float32: without this a
-    policy would differ from itself at the first step, by a quarter of a nat over sixty tokens.
-    """
-    wide = {name for name, parameter in policy.plain.named_parameters() if parameter.dtype == torch.float32}
-    halves = (torch.bfloat16, torch.float16)
-    if not any(name in wide and parameter.dtype in halves for name, parameter in reference.plain.named_parameters()):
-        return reference
-    copied = copy.deepcopy(reference, {id(parameter): parameter for parameter in reference.parameters() if parameter.ndim > 1})
-    for name, parameter in copied.plain.named_parameters():
-        if name in wide and parameter.ndim <= 1:
-            parameter.data = parameter.data.float()
-    copied.plain.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
-    return copied
 
 
 @contextlib.contextmanager
