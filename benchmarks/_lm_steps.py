@@ -1,4 +1,7 @@
-"""Whole training steps of one Llama: prefsim's ``fit`` against TRL's ``DPOTrainer``, on a CPU and, where there is one, on a GPU."""
+"""Whole training steps of one Llama.
+
+Prefsim's ``fit`` against TRL's ``DPOTrainer``, on a CPU and, where there is one, on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ SCRIPT = str(Path(__file__).with_name("lm.py"))
 
 
 class Setting(NamedTuple):
-    """A model and the batch it is trained on: pairs of sequences of ``tokens`` each, ``prompt`` of them not scored."""
+    """A model and the batch it is trained on.
+
+    Pairs of sequences of ``tokens`` each, ``prompt`` of them not scored.
+    """
 
     hidden: int
     inner: int
@@ -33,7 +39,8 @@ class Setting(NamedTuple):
     tokens: int
     prompt: int
     tied: bool = False
-    # On a GPU: adapters of this rank instead of all parameters, the kinds of reference, and whether activations are computed again.
+    # On a GPU: adapters of this rank instead of all parameters, the kinds of reference, and whether
+    # activations are computed again.
     rank: int = 0
     references: tuple[str, ...] = ("model", "precomputed")
     checkpointing: bool = False
@@ -65,8 +72,34 @@ CPU = {
 # The shapes of Llama 3.2 1B, 3B and Llama 3.1 8B.
 GPU = {
     "1B": Setting(2048, 8192, 16, 32, 8, 128_256, pairs=4, tokens=1024, prompt=128, tied=True),
-    "3B": Setting(3072, 8192, 28, 24, 8, 128_256, 4, 1024, 128, tied=True, references=("precomputed",), checkpointing=True),
-    "8B": Setting(4096, 14_336, 32, 32, 8, 128_256, 4, 1024, 128, rank=16, references=("adapters off",), checkpointing=True),
+    "3B": Setting(
+        3072,
+        8192,
+        28,
+        24,
+        8,
+        128_256,
+        4,
+        1024,
+        128,
+        tied=True,
+        references=("precomputed",),
+        checkpointing=True,
+    ),
+    "8B": Setting(
+        4096,
+        14_336,
+        32,
+        32,
+        8,
+        128_256,
+        4,
+        1024,
+        128,
+        rank=16,
+        references=("adapters off",),
+        checkpointing=True,
+    ),
 }
 SETTINGS = CPU | GPU
 COMPETITORS = {"prefsim": "prefsim", "TRL": "trl"}
@@ -80,7 +113,9 @@ def tokenizer_of(vocabulary: int) -> Any:
     words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, vocabulary)}
     inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
 
 
 def rows_of(setting: Setting, steps: int) -> list[dict[str, str]]:
@@ -93,7 +128,11 @@ def rows_of(setting: Setting, steps: int) -> list[dict[str, str]]:
 
     answer = setting.tokens - setting.prompt - 1  # and the end of the sequence
     return [
-        {"prompt": words(setting.prompt), "chosen": f" {words(answer)} </s>", "rejected": f" {words(answer)} </s>"}
+        {
+            "prompt": words(setting.prompt),
+            "chosen": f" {words(answer)} </s>",
+            "rejected": f" {words(answer)} </s>",
+        }
         for _ in range(steps * setting.pairs)
     ]
 
@@ -126,14 +165,21 @@ def made(setting: Setting, device: str) -> Any:
 
     torch.manual_seed(0)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(setting.config, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
+        model = AutoModelForCausalLM.from_config(
+            setting.config, dtype=torch.bfloat16 if device == "cuda" else torch.float32
+        )
     return CausalLM.from_model(model, tokenizer_of(setting.vocabulary))
 
 
 def adapter_of(setting: Setting) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=setting.rank, lora_alpha=2 * setting.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=setting.rank,
+        lora_alpha=2 * setting.rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
 
 def by_prefsim(setting: Setting, reference: str, steps: int, device: str) -> list[float]:
@@ -144,16 +190,32 @@ def by_prefsim(setting: Setting, reference: str, steps: int, device: str) -> lis
     policy = made(setting, device)
     if setting.rank:
         policy = CausalLM.from_model(policy.model, policy.tokenizer, adapter=adapter_of(setting))
-    columns: dict[str, Any] = {name: [row[name] for row in rows_of(setting, steps)] for name in ("prompt", "chosen", "rejected")}
+    columns: dict[str, Any] = {
+        name: [row[name] for row in rows_of(setting, steps)]
+        for name in ("prompt", "chosen", "rejected")
+    }
     data: Any = PreferencePairs(**columns)
     loss = functools.partial(losses.dpo, beta=BETA)
     if reference == "precomputed":
         fixed: Any = references_of(policy, data, loss)
     else:
         fixed = policy.without_adapters() if reference == "adapters off" else policy.frozen()
-    options: dict[str, Any] = {"steps": steps, "batch_size": setting.pairs, "learning_rate": RATE, "schedule": "constant", "warmup": 0.0}
-    options |= {"order": "given", "in_place": True, "progress": False, "gradient_checkpointing": setting.checkpointing}
-    return [float(value) for value in fit(policy, loss, data, reference=fixed, **options).history[:, 0]]
+    options: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": setting.pairs,
+        "learning_rate": RATE,
+        "schedule": "constant",
+        "warmup": 0.0,
+    }
+    options |= {
+        "order": "given",
+        "in_place": True,
+        "progress": False,
+        "gradient_checkpointing": setting.checkpointing,
+    }
+    return [
+        float(value) for value in fit(policy, loss, data, reference=fixed, **options).history[:, 0]
+    ]
 
 
 def by_trl(setting: Setting, reference: str, steps: int, device: str) -> list[float]:
@@ -192,13 +254,23 @@ def by_trl(setting: Setting, reference: str, steps: int, device: str) -> list[fl
         )
         lora = {"peft_config": adapter_of(setting)} if setting.rank else {}
         dataset = Dataset.from_list(rows_of(setting, steps))
-        trainer = Recorded(policy.model, other, arguments, train_dataset=dataset, processing_class=policy.tokenizer, **lora)
+        trainer = Recorded(
+            policy.model,
+            other,
+            arguments,
+            train_dataset=dataset,
+            processing_class=policy.tokenizer,
+            **lora,
+        )
         trainer.train()
     return [float(value) for value in values]
 
 
 def by_hand(setting: Setting, reference: str, steps: int, device: str) -> list[float]:
-    """Do the same steps in plain torch and float64: whole logits and a log-softmax, one pair at a time."""
+    """Do the same steps in plain torch and float64.
+
+    Whole logits and a log-softmax, one pair at a time.
+    """
     import torch
 
     policy = made(setting, device)
@@ -215,11 +287,16 @@ def by_hand(setting: Setting, reference: str, steps: int, device: str) -> list[f
     for step in range(steps):
         value = 0.0
         for row in rows[step * setting.pairs :][: setting.pairs]:
-            prompt, *completions = (tokenizer(row[name])["input_ids"] for name in ("prompt", "chosen", "rejected"))
+            prompt, *completions = (
+                tokenizer(row[name])["input_ids"] for name in ("prompt", "chosen", "rejected")
+            )
             with torch.no_grad():
                 fixed = [log_prob(start, prompt, completion) for completion in completions]
             chosen, rejected = (log_prob(model, prompt, completion) for completion in completions)
-            loss = -torch.nn.functional.logsigmoid(BETA * (chosen - fixed[0] - rejected + fixed[1])) / setting.pairs
+            loss = (
+                -torch.nn.functional.logsigmoid(BETA * (chosen - fixed[0] - rejected + fixed[1]))
+                / setting.pairs
+            )
             loss.backward()
             value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -245,24 +322,38 @@ def matmul_rate(size: int = 8192, repeats: int = 20) -> float:
 
 
 def useful_operations(setting: Setting, reference: str) -> float:
-    """Return the floating-point operations that a step asks for: every product once, attention causal, the head at scored tokens only.
+    """Return the floating-point operations that a step asks for.
 
-    What is computed again in the backward pass is not counted. A frozen layer needs no gradient of its own: two thirds of the work.
+    Every product once, attention causal, the head at scored tokens only.
+
+    What is computed again in the backward pass is not counted. A frozen layer needs no gradient of
+    its own: two thirds of the work.
     """
     d, head = setting.hidden, setting.hidden // setting.heads
     layer = 2 * d * d + 2 * d * head * setting.keys + 3 * d * setting.inner
     tokens = 2 * setting.pairs * setting.tokens
     scored = 2 * setting.pairs * (setting.tokens - setting.prompt)
-    forward = 2 * tokens * setting.layers * (layer + setting.tokens * d) + 2 * scored * d * setting.vocabulary
+    forward = (
+        2 * tokens * setting.layers * (layer + setting.tokens * d)
+        + 2 * scored * d * setting.vocabulary
+    )
     return forward * ((2 if setting.rank else 3) + (reference != "precomputed"))
 
 
-def run_steps(name: str, setting_name: str, reference: str, steps: int, threads: int, device: str) -> dict[str, Any]:
+def run_steps(
+    name: str, setting_name: str, reference: str, steps: int, threads: int, device: str
+) -> dict[str, Any]:
     """Run one competitor in this process: the first step warms up."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
-    for package in ("transformers.models.llama.modeling_llama", "prefsim.lm.engine", "accelerate", "datasets", "trl"):
+    for package in (
+        "transformers.models.llama.modeling_llama",
+        "prefsim.lm.training.engine",
+        "accelerate",
+        "datasets",
+        "trl",
+    ):
         if package != "trl" or name == "TRL":
             importlib.import_module(package)
     if name == "TRL":
@@ -274,65 +365,136 @@ def run_steps(name: str, setting_name: str, reference: str, steps: int, threads:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     base = restart_peak()
-    values = {"prefsim": by_prefsim, "TRL": by_trl, "exact": by_hand}[name](setting, reference, steps, device)
-    cpu, wall = ([after - before for before, after in itertools.pairwise(times)] for times in (clock.cpu, clock.wall))
-    found: dict[str, Any] = {"seconds": statistics.median(cpu), "wall": statistics.median(wall), "losses": values}
+    values = {"prefsim": by_prefsim, "TRL": by_trl, "exact": by_hand}[name](
+        setting, reference, steps, device
+    )
+    cpu, wall = (
+        [after - before for before, after in itertools.pairwise(times)]
+        for times in (clock.cpu, clock.wall)
+    )
+    found: dict[str, Any] = {
+        "seconds": statistics.median(cpu),
+        "wall": statistics.median(wall),
+        "losses": values,
+    }
     if device == "cpu":
         return found | {"memory": resident_mb("VmHWM") - base}
     found["memory"] = torch.cuda.max_memory_allocated() / 1e6
     found["tokens per second"] = 2 * setting.pairs * setting.tokens / found["wall"]
-    return found | {"rate": useful_operations(setting, reference) / found["wall"], "matmul rate": rate}
+    return found | {
+        "rate": useful_operations(setting, reference) / found["wall"],
+        "matmul rate": rate,
+    }
 
 
-def steps_table(names: list[str], threads: list[int], steps: int, rounds: int, device: str) -> list[dict[str, Any]]:
-    """Return one row for each model, reference, number of threads and competitor; the median of rounds that go through them in turn.
+def steps_table(
+    names: list[str], threads: list[int], steps: int, rounds: int, device: str
+) -> list[dict[str, Any]]:
+    """Return one row for each model, reference, number of threads and competitor.
+
+    The median of rounds that go through them in turn.
 
     On a CPU the losses are compared with plain torch in float64, on a GPU with TRL's.
     """
     rows: list[dict[str, Any]] = []
-    here = [name for name, package in COMPETITORS.items() if importlib.util.find_spec(package) is not None]
+    here = [
+        name
+        for name, package in COMPETITORS.items()
+        if importlib.util.find_spec(package) is not None
+    ]
     for name in COMPETITORS.keys() - here:
         print(f"{name} left out: {COMPETITORS[name]} is not installed", file=sys.stderr)
 
     def run(name: str, setting: str, reference: str, count: int) -> dict[str, Any] | None:
-        options = ["--step-case", name, "--setting", setting, "--reference", reference, "--device", device]
-        found = in_own_process(SCRIPT, [*options, "--steps", str(steps), "--threads", str(count)], count)
+        options = [
+            "--step-case",
+            name,
+            "--setting",
+            setting,
+            "--reference",
+            reference,
+            "--device",
+            device,
+        ]
+        found = in_own_process(
+            SCRIPT, [*options, "--steps", str(steps), "--threads", str(count)], count
+        )
         if isinstance(found, str):
             print(f"{name}, {setting}, reference {reference}, failed: {found}", file=sys.stderr)
             return None
-        print(f"{name}, {setting}, reference {reference}, {count} threads: {found}", file=sys.stderr)
+        print(
+            f"{name}, {setting}, reference {reference}, {count} threads: {found}", file=sys.stderr
+        )
         return found
 
     for setting in names:
         exact = run("exact", setting, "model", 1) if device == "cpu" else None
         for reference, count in itertools.product(SETTINGS[setting].references, threads):
-            found = [(name, run(name, setting, reference, count)) for _ in range(rounds) for name in here]
-            runs = {name: [each for who, each in found if who == name and each is not None] for name in here}
+            found = [
+                (name, run(name, setting, reference, count)) for _ in range(rounds) for name in here
+            ]
+            runs = {
+                name: [each for who, each in found if who == name and each is not None]
+                for name in here
+            }
             oracle = exact or next(iter(runs.get("TRL", [])), None)
             for name, results in runs.items():
                 if not results:
                     continue
-                middle = {key: statistics.median(each[key] for each in results) for key in results[0] if key != "losses"}
-                row = {"model": setting, "reference": reference, "threads": count, "trainer": name, **middle}
+                middle = {
+                    key: statistics.median(each[key] for each in results)
+                    for key in results[0]
+                    if key != "losses"
+                }
+                row = {
+                    "model": setting,
+                    "reference": reference,
+                    "threads": count,
+                    "trainer": name,
+                    **middle,
+                }
                 values = results[0]["losses"]
-                off = [abs(a - b) / abs(b) for a, b in zip(values, oracle["losses"], strict=True)] if oracle else [float("nan")]
+                off = (
+                    [abs(a - b) / abs(b) for a, b in zip(values, oracle["losses"], strict=True)]
+                    if oracle
+                    else [float("nan")]
+                )
                 rows.append(row | {"losses": values, "loss error": max(off)})
     return rows
 
 
 def show_steps(rows: list[dict[str, Any]]) -> None:
     """Print the rows, each with its ratios to TRL's."""
-    print("Training steps, DPO, AdamW: prefsim's fit and TRL's DPOTrainer, each in its own process; the median step after the first")
+    print(
+        "Training steps, DPO, AdamW: prefsim's fit and TRL's DPOTrainer, each in its own process;"
+        " the median step after the first"
+    )
     head = (
-        f"{'model':<8}{'reference':<14}{'threads':>7} {'trainer':<9}{'CPU s':>8}{'wall s':>8}{'MB':>8}{'x CPU':>7}{'x wall':>7}{'x MB':>6}"
+        f"{'model':<8}{'reference':<14}{'threads':>7}"
+        f" {'trainer':<9}{'CPU s':>8}{'wall s':>8}{'MB':>8}{'x CPU':>7}{'x wall':>7}{'x MB':>6}"
     )
     speed = f"{'tokens/s':>10}{'of matmul':>10}" if any("rate" in row for row in rows) else ""
     print(f"{head}{'loss error':>11}{speed}")
     for row in rows:
         place = ("model", "reference", "threads")
-        peer = next((each for each in rows if each["trainer"] == "TRL" and all(each[k] == row[k] for k in place)), None)
-        ratios = ["-"] * 3 if peer is None else [f"{row[key] / peer[key]:.2f}" for key in ("seconds", "wall", "memory")]
+        peer = next(
+            (
+                each
+                for each in rows
+                if each["trainer"] == "TRL" and all(each[k] == row[k] for k in place)
+            ),
+            None,
+        )
+        ratios = (
+            ["-"] * 3
+            if peer is None
+            else [f"{row[key] / peer[key]:.2f}" for key in ("seconds", "wall", "memory")]
+        )
         numbers = f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>8.0f}{ratios[0]:>7}{ratios[1]:>7}{ratios[2]:>6}"
-        rate = f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}" if "rate" in row else ""
+        rate = (
+            f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}"
+            if "rate" in row
+            else ""
+        )
         where = f"{row['model']:<8}{row['reference']:<14}{row['threads']:>7} {row['trainer']:<9}"
         print(f"{where}{numbers}{row['loss error']:>11.1e}{rate}")

@@ -1,4 +1,7 @@
-"""What benchmarks need to measure one competitor in a process of its own: memory, its peak, and the process itself."""
+"""What benchmarks need to measure one competitor in a process of its own.
+
+Memory, its peak, and the process itself.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,17 @@ __all__ = ["in_own_process", "resident_mb", "restart_peak"]
 
 
 def resident_mb(field: str) -> float:
-    """Return a field of the process's memory, such as VmRSS or its peak VmHWM, in MB; the peak alone where there is no /proc."""
+    """Return a field of the process's memory, such as VmRSS or its peak VmHWM, in MB.
+
+    The peak alone where there is no /proc.
+    """
     status = Path("/proc/self/status")
     if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10) * 1.048576
+        return (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / (2**20 if sys.platform == "darwin" else 2**10)
+            * 1.048576
+        )
     line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024 / 1e6
 
@@ -31,11 +41,21 @@ def restart_peak() -> float:
     return resident_mb("VmRSS")
 
 
-def in_own_process(script: str, arguments: list[str], threads: int | None = None) -> dict[str, Any] | str:
+def in_own_process(
+    script: str, arguments: list[str], threads: int | None = None
+) -> dict[str, Any] | str:
     """Run ``script`` with ``arguments`` and return the JSON of its last line, or the last line of its error."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = dict(os.environ) if threads is None else os.environ | dict.fromkeys(names, str(threads))
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, env=environment, check=False)
+    environment = (
+        dict(os.environ) if threads is None else os.environ | dict.fromkeys(names, str(threads))
+    )
+    done = subprocess.run(
+        [sys.executable, script, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return dict(json.loads(done.stdout.splitlines()[-1]))

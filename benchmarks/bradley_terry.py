@@ -1,8 +1,11 @@
-"""Bradley–Terry maximum likelihood against choix: 1,000 items and a million comparisons, to one certificate.
+"""Bradley–Terry maximum likelihood against choix.
 
-Every method runs in this process on one BLAS thread. Its certificate, the sup-norm of the gradient in comparisons, is recomputed from its
-rewards by one function that belongs to none of them; each method gets the loosest tolerance with which it meets the target, and then its
-default. CPU seconds, best of the repeats.
+1,000 items and a million comparisons, to one certificate.
+
+Every method runs in this process on one BLAS thread. Its certificate, the sup-norm of the gradient
+in comparisons, is recomputed from its rewards by one function that belongs to none of them; each
+method gets the loosest tolerance with which it meets the target, and then its default. CPU seconds,
+best of the repeats.
 
     python benchmarks/bradley_terry.py [--json]
 """
@@ -22,13 +25,16 @@ import numpy as np
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from prefsim.solvers.bradley_terry import count_matrix, fit_bradley_terry
+from prefsim.solvers.likelihood.bradley_terry import count_matrix, fit_bradley_terry
 
 TOLERANCES = [10.0**-k for k in range(0, 15)]
 
 
 def comparisons(n_items: int, n_comparisons: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw uniform pairs of different items with standard normal rewards, and their labels; return chosen and rejected."""
+    """Draw uniform pairs of different items with standard normal rewards, and their labels.
+
+    Return chosen and rejected.
+    """
     rng = np.random.default_rng(seed)
     reward = rng.standard_normal(n_items)
     first = rng.integers(n_items, size=n_comparisons)
@@ -58,19 +64,43 @@ def loosest(fit: Callable[[float], np.ndarray], counts: np.ndarray, target: floa
     return next((tol for tol in TOLERANCES if certificate(counts, fit(tol)) <= target), None)
 
 
-def run(n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: int, slow: bool) -> dict[str, Any]:
+def run(
+    n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: int, slow: bool
+) -> dict[str, Any]:
     """Time every method; the count matrix costs each that needs it the same."""
     import choix
 
     chosen, rejected = comparisons(n_items, n_comparisons, seed)
     counting, counts = cpu_seconds(lambda: count_matrix(chosen, rejected, n_items), repeats)
-    listing, pairs = cpu_seconds(lambda: list(zip(chosen.tolist(), rejected.tolist(), strict=True)), 1)
+    listing, pairs = cpu_seconds(
+        lambda: list(zip(chosen.tolist(), rejected.tolist(), strict=True)), 1
+    )
     methods: list[tuple[str, float, Callable[[float], np.ndarray], float, int]] = [
-        ("prefsim fit_bradley_terry", counting, lambda tol: fit_bradley_terry(counts, tol=tol).reward, 1e-12, repeats),
-        ("choix ilsr_pairwise_dense", counting, lambda tol: choix.ilsr_pairwise_dense(counts, tol=tol), 1e-8, repeats),
+        (
+            "prefsim fit_bradley_terry",
+            counting,
+            lambda tol: fit_bradley_terry(counts, tol=tol).reward,
+            1e-12,
+            repeats,
+        ),
+        (
+            "choix ilsr_pairwise_dense",
+            counting,
+            lambda tol: choix.ilsr_pairwise_dense(counts, tol=tol),
+            1e-8,
+            repeats,
+        ),
     ]
     if slow:
-        methods.append(("choix ilsr_pairwise (list of pairs)", listing, lambda tol: choix.ilsr_pairwise(n_items, pairs, tol=tol), 1e-8, 1))
+        methods.append(
+            (
+                "choix ilsr_pairwise (list of pairs)",
+                listing,
+                lambda tol: choix.ilsr_pairwise(n_items, pairs, tol=tol),
+                1e-8,
+                1,
+            )
+        )
     rows: list[dict[str, Any]] = []
     for name, building, fit, default, times in methods:
         matched = loosest(fit, counts, target)
@@ -85,7 +115,9 @@ def run(n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: 
                     "tolerance": setting,
                     "tol": tol,
                     "grad_norm": certificate(counts, reward),
-                    "negative_log_likelihood": float(-np.sum(counts * np.log(expit(reward[:, None] - reward[None, :])))),
+                    "negative_log_likelihood": float(
+                        -np.sum(counts * np.log(expit(reward[:, None] - reward[None, :])))
+                    ),
                     "cpu_s": seconds,
                     "cpu_s_from_pairs": seconds + building,
                 }
@@ -94,7 +126,9 @@ def run(n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: 
     for row in rows:
         if row["tol"] is not None:
             row["ratio"] = row["cpu_s"] / ours[row["tolerance"]]["cpu_s"]
-            row["ratio_from_pairs"] = row["cpu_s_from_pairs"] / ours[row["tolerance"]]["cpu_s_from_pairs"]
+            row["ratio_from_pairs"] = (
+                row["cpu_s_from_pairs"] / ours[row["tolerance"]]["cpu_s_from_pairs"]
+            )
     return {
         "items": n_items,
         "comparisons": n_comparisons,
@@ -113,11 +147,12 @@ def run(n_items: int, n_comparisons: int, *, target: float, repeats: int, seed: 
 def table(result: dict[str, Any]) -> str:
     """Return the rows as text; ratios are CPU time over prefsim's."""
     head = (
-        f"Bradley–Terry MLE, {result['items']:,} items, {result['comparisons']:,} comparisons (seed {result['seed']}), one BLAS thread, "
-        f"best of {result['repeats']}\n"
-        f"count matrix {result['count_matrix_cpu_s'] * 1e3:.1f} ms; target: largest gradient <= {result['target']:g} comparisons\n\n"
-        f"{'method':36} {'tolerance':>14} {'CPU ms':>9} {'+ building':>11} {'max |gradient|':>15} {'-log L':>14} "
-        f"{'ratio':>7} {'+ building':>11}\n"
+        f"Bradley–Terry MLE, {result['items']:,} items, {result['comparisons']:,} comparisons (seed"
+        f" {result['seed']}), one BLAS thread, best of {result['repeats']}\ncount matrix"
+        f" {result['count_matrix_cpu_s'] * 1e3:.1f} ms; target: largest gradient <="
+        f" {result['target']:g} comparisons\n\n{'method':36} {'tolerance':>14} {'CPU ms':>9}"
+        f" {'+ building':>11} {'max |gradient|':>15} {'-log L':>14} {'ratio':>7}"
+        f" {'+ building':>11}\n"
     )
     lines = []
     for row in result["rows"]:
@@ -125,8 +160,10 @@ def table(result: dict[str, Any]) -> str:
             lines.append(f"{row['method']:36} {row['tolerance']:>14}  does not meet it")
             continue
         lines.append(
-            f"{row['method']:36} {row['tolerance']:>14} {row['cpu_s'] * 1e3:9.1f} {row['cpu_s_from_pairs'] * 1e3:11.1f} "
-            f"{row['grad_norm']:15.1e} {row['negative_log_likelihood']:14.3f} {row['ratio']:7.1f} {row['ratio_from_pairs']:11.1f}"
+            f"{row['method']:36} {row['tolerance']:>14} {row['cpu_s'] * 1e3:9.1f}"
+            f" {row['cpu_s_from_pairs'] * 1e3:11.1f} {row['grad_norm']:15.1e}"
+            f" {row['negative_log_likelihood']:14.3f} {row['ratio']:7.1f}"
+            f" {row['ratio_from_pairs']:11.1f}"
         )
     return head + "\n".join(lines)
 
@@ -136,10 +173,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--comparisons", type=int, default=10**6)
-    parser.add_argument("--target", type=float, default=1e-6, help="largest gradient allowed, in comparisons")
+    parser.add_argument(
+        "--target", type=float, default=1e-6, help="largest gradient allowed, in comparisons"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--skip-slow", action="store_true", help="leave out choix on lists of pairs (half a minute)")
+    parser.add_argument(
+        "--skip-slow", action="store_true", help="leave out choix on lists of pairs (half a minute)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with threadpool_limits(limits=1):

@@ -1,14 +1,19 @@
-"""Language models against peers: the head (log-probabilities and their gradients), and whole training steps.
+"""Language models against peers.
 
-Every case runs in a process of its own on the same numbers. CPU seconds (the median after a warm-up) are those of the whole process; memory
-is the peak of the resident set above what it was after the imports, inputs included. The head's loss and gradients are compared with plain
-torch in float64, the losses of training with TRL's. A peer that is not installed is left out and named; `pip install liger-kernel` (which
-needs triton) brings Liger's head.
+The head (log-probabilities and their gradients), and whole training steps.
 
-    python benchmarks/lm.py [--part head] [--part steps] [--threads 1 2] [--models small medium] [--gpu] [--json]
+Every case runs in a process of its own on the same numbers. CPU seconds (the median after a
+warm-up) are those of the whole process; memory is the peak of the resident set above what it was
+after the imports, inputs included. The head's loss and gradients are compared with plain torch in
+float64, the losses of training with TRL's. A peer that is not installed is left out and named; `pip
+install liger-kernel` (which needs triton) brings Liger's head.
 
-`--gpu` trains Llama shapes of 1, 3 and 8 billion parameters with random weights in bfloat16 on a CUDA device: tokens a second, peak memory,
-and the rate of useful operations over that of a large product measured in the same process.
+    python benchmarks/lm.py [--part head] [--part steps] [--threads 1 2] [--models small medium]
+    [--gpu] [--json]
+
+`--gpu` trains Llama shapes of 1, 3 and 8 billion parameters with random weights in bfloat16 on a
+CUDA device: tokens a second, peak memory, and the rate of useful operations over that of a large
+product measured in the same process.
 """
 
 from __future__ import annotations
@@ -32,7 +37,10 @@ SIZES = {"pairs": 4, "tokens": 512, "prompt": 64, "hidden": 512, "vocabulary": 3
 
 
 class Problem(NamedTuple):
-    """Hidden states of policy and reference, both heads, tokens and what is scored; chosen first, then rejected."""
+    """Hidden states of policy and reference, both heads, tokens and what is scored.
+
+    Chosen first, then rejected.
+    """
 
     hidden: Any
     weight: Any
@@ -49,7 +57,9 @@ def make_problem(dtype: Any) -> Problem:
     rows, d = 2 * SIZES["pairs"], SIZES["hidden"]
     shape = (rows, SIZES["tokens"], d)
     hidden, ref_hidden = (torch.randn(shape, generator=generator) for _ in range(2))
-    weight, ref_weight = (torch.randn(SIZES["vocabulary"], d, generator=generator).mul_(d**-0.5) for _ in range(2))
+    weight, ref_weight = (
+        torch.randn(SIZES["vocabulary"], d, generator=generator).mul_(d**-0.5) for _ in range(2)
+    )
     labels = torch.randint(0, SIZES["vocabulary"], shape[:2], generator=generator)
     mask = torch.ones(shape[:2], dtype=torch.bool)
     mask[:, : SIZES["prompt"]] = False
@@ -84,8 +94,12 @@ def by_prefsim() -> Callable[[Problem], Any]:
 
     def loss(problem: Problem) -> Any:
         with torch.no_grad():
-            ref = sequence_logprobs(problem.ref_hidden, problem.ref_weight, problem.labels, problem.mask).chunk(2)
-        ours = sequence_logprobs(problem.hidden, problem.weight, problem.labels, problem.mask).chunk(2)
+            ref = sequence_logprobs(
+                problem.ref_hidden, problem.ref_weight, problem.labels, problem.mask
+            ).chunk(2)
+        ours = sequence_logprobs(
+            problem.hidden, problem.weight, problem.labels, problem.mask
+        ).chunk(2)
         return losses.dpo(losses.PairLogps(*ours, *ref), beta=BETA).mean()
 
     return loss
@@ -112,7 +126,9 @@ def by_liger() -> Callable[[Problem], Any]:
     def loss(problem: Problem) -> Any:
         target = torch.where(problem.mask[:, 1:], problem.labels[:, 1:], -100)
         hidden, ref_hidden = problem.hidden[:, :-1], problem.ref_hidden[:, :-1]
-        return fused(problem.weight, hidden, target, ref_input=ref_hidden, ref_weight=problem.ref_weight)[0]
+        return fused(
+            problem.weight, hidden, target, ref_input=ref_hidden, ref_weight=problem.ref_weight
+        )[0]
 
     return loss
 
@@ -123,7 +139,9 @@ def by_trl_unfused() -> Callable[[Problem], Any]:
     def loss(problem: Problem) -> Any:
         def logps(hidden: Any, weight: Any) -> Any:
             logits = hidden @ weight.T
-            return (selective_log_softmax(logits[:, :-1], problem.labels[:, 1:]) * problem.mask[:, 1:]).sum(-1)
+            return (
+                selective_log_softmax(logits[:, :-1], problem.labels[:, 1:]) * problem.mask[:, 1:]
+            ).sum(-1)
 
         return both_heads(logps, problem)
 
@@ -131,7 +149,10 @@ def by_trl_unfused() -> Callable[[Problem], Any]:
 
 
 def by_trl_chunked() -> Callable[[Problem], Any]:
-    """TRL's chunked head as its DPO trainer calls it on a CPU: every position, with the metrics that it logs of the policy."""
+    """TRL's chunked head as its DPO trainer calls it on a CPU.
+
+    Every position, with the metrics that it logs of the policy.
+    """
     from trl.trainer import utils
 
     kernel, tile = utils._ChunkedLogProbFunction, utils._CHUNKED_LOGPROB_CHUNK_SIZE
@@ -140,10 +161,16 @@ def by_trl_chunked() -> Callable[[Problem], Any]:
         labels = problem.labels[:, 1:].reshape(-1)
 
         def logps(hidden: Any, weight: Any) -> Any:
-            outputs = ("log_probs", "entropy", "mean_logits", "is_top1") if hidden.requires_grad else ("log_probs",)
+            outputs = (
+                ("log_probs", "entropy", "mean_logits", "is_top1")
+                if hidden.requires_grad
+                else ("log_probs",)
+            )
             flat = hidden[:, :-1].reshape(-1, hidden.shape[-1])
             found = kernel.apply(flat, weight, None, labels, 1.0, tile, None, 1.0, outputs)[0]
-            return found.view(problem.labels[:, 1:].shape).masked_fill(~problem.mask[:, 1:], 0).sum(-1)
+            return (
+                found.view(problem.labels[:, 1:].shape).masked_fill(~problem.mask[:, 1:], 0).sum(-1)
+            )
 
         return both_heads(logps, problem)
 
@@ -185,26 +212,42 @@ def run_head(name: str, threads: int, repeats: int, folder: Path) -> dict[str, A
         cpu.append(time.process_time() - start[0])
         wall.append(time.perf_counter() - start[1])
     peak = resident_mb("VmHWM") - base
-    gradients = {"hidden": problem.hidden.grad, "weight": problem.weight.grad, "loss": value.detach().double().reshape(1)}
+    gradients = {
+        "hidden": problem.hidden.grad,
+        "weight": problem.weight.grad,
+        "loss": value.detach().double().reshape(1),
+    }
     save_file(gradients, folder / f"{name}-{threads}.safetensors")
     kept = slice(0, None) if exact else slice(1, None)
-    return {"seconds": statistics.median(cpu[kept]), "wall": statistics.median(wall[kept]), "memory": peak}
+    return {
+        "seconds": statistics.median(cpu[kept]),
+        "wall": statistics.median(wall[kept]),
+        "memory": peak,
+    }
 
 
 def errors(folder: Path, name: str, threads: int) -> dict[str, float]:
     """Return the relative error of the loss and the largest error of a gradient over its largest entry, against float64."""
     from safetensors.torch import load_file
 
-    found, exact = (load_file(folder / f"{case}-{t}.safetensors") for case, t in ((name, threads), ("exact", 1)))
+    found, exact = (
+        load_file(folder / f"{case}-{t}.safetensors") for case, t in ((name, threads), ("exact", 1))
+    )
 
     def relative(key: str) -> float:
         return float((found[key].double() - exact[key]).abs().max() / exact[key].abs().max())
 
-    return {"loss error": relative("loss"), "gradient error": max(relative("hidden"), relative("weight"))}
+    return {
+        "loss error": relative("loss"),
+        "gradient error": max(relative("hidden"), relative("weight")),
+    }
 
 
 def heads(threads: list[int], repeats: int, rounds: int) -> list[dict[str, Any]]:
-    """Return one row for each competitor and number of threads; rounds go through all of them in turn, and the median is kept."""
+    """Return one row for each competitor and number of threads.
+
+    Rounds go through all of them in turn, and the median is kept.
+    """
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -217,15 +260,28 @@ def heads(threads: list[int], repeats: int, rounds: int) -> list[dict[str, Any]]
                 for case, (_, package) in HEADS.items():
                     if importlib.util.find_spec(package) is None:
                         continue
-                    options = ["--case", case, "--folder", name, "--threads", str(count), "--repeats", str(repeats)]
+                    options = [
+                        "--case",
+                        case,
+                        "--folder",
+                        name,
+                        "--threads",
+                        str(count),
+                        "--repeats",
+                        str(repeats),
+                    ]
                     found = in_own_process(__file__, options, count)
                     if isinstance(found, str):
                         print(f"{case} failed: {found}", file=sys.stderr)
                         continue
                     runs.setdefault(case, []).append(found)
             for case, results in runs.items():
-                middle = {key: statistics.median(result[key] for result in results) for key in results[0]}
-                rows.append({"head": case, "threads": count, **middle, **errors(folder, case, count)})
+                middle = {
+                    key: statistics.median(result[key] for result in results) for key in results[0]
+                }
+                rows.append(
+                    {"head": case, "threads": count, **middle, **errors(folder, case, count)}
+                )
     for case, (_, package) in HEADS.items():
         if importlib.util.find_spec(package) is None:
             print(f"{case} left out: {package} is not installed", file=sys.stderr)
@@ -235,13 +291,25 @@ def heads(threads: list[int], repeats: int, rounds: int) -> list[dict[str, Any]]
 def show_heads(rows: list[dict[str, Any]]) -> None:
     sizes = ", ".join(f"{name} {size:,}" for name, size in SIZES.items())
     print(f"DPO on given hidden states, forward and backward with both heads, float32: {sizes}")
-    print(f"{'threads':>7} {'head':<14}{'CPU s':>8}{'wall s':>8}{'MB':>7}{'x torch':>9}{'x Liger MB':>11}{'loss':>10}{'gradient':>10}")
+    print(
+        f"{'threads':>7}"
+        f" {'head':<14}{'CPU s':>8}{'wall s':>8}{'MB':>7}{'x torch':>9}{'x Liger MB':>11}{'loss':>10}{'gradient':>10}"
+    )
     for row in rows:
         beside = {other["head"]: other for other in rows if other["threads"] == row["threads"]}
         liger = f"{row['memory'] / beside['Liger']['memory']:.2f}" if "Liger" in beside else "-"
-        ratio = f"{row['seconds'] / beside['plain torch']['seconds']:.2f}" if "plain torch" in beside else "-"
-        numbers = f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>7.0f}{ratio:>9}{liger:>11}"
-        print(f"{row['threads']:>7} {row['head']:<14}{numbers}{row['loss error']:>10.1e}{row['gradient error']:>10.1e}")
+        ratio = (
+            f"{row['seconds'] / beside['plain torch']['seconds']:.2f}"
+            if "plain torch" in beside
+            else "-"
+        )
+        numbers = (
+            f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>7.0f}{ratio:>9}{liger:>11}"
+        )
+        print(
+            f"{row['threads']:>7}"
+            f" {row['head']:<14}{numbers}{row['loss error']:>10.1e}{row['gradient error']:>10.1e}"
+        )
 
 
 class Part(NamedTuple):
@@ -252,11 +320,15 @@ class Part(NamedTuple):
 
 
 def steps_on_cpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    return steps_table(arguments.models or ["small"], arguments.threads, arguments.steps, arguments.rounds, "cpu")
+    return steps_table(
+        arguments.models or ["small"], arguments.threads, arguments.steps, arguments.rounds, "cpu"
+    )
 
 
 PARTS = {
-    "head": Part(lambda arguments: heads(arguments.threads, arguments.repeats, arguments.rounds), show_heads),
+    "head": Part(
+        lambda arguments: heads(arguments.threads, arguments.repeats, arguments.rounds), show_heads
+    ),
     "steps": Part(steps_on_cpu, show_steps),
 }
 
@@ -271,27 +343,64 @@ def on_gpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=sorted(PARTS), action="append", help="what to compare; everything if not given")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--part",
+        choices=sorted(PARTS),
+        action="append",
+        help="what to compare; everything if not given",
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="how often the competitors are gone through in turn; the median is kept")
-    parser.add_argument("--steps", type=int, default=5, help="training steps of a run, the first of them to warm up")
-    parser.add_argument("--models", nargs="+", choices=[*CPU, *GPU], help="what is trained; the small one, or every one with --gpu")
-    parser.add_argument("--gpu", action="store_true", help="train on a CUDA device instead; left out where there is none")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="how often the competitors are gone through in turn; the median is kept",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=5, help="training steps of a run, the first of them to warm up"
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=[*CPU, *GPU],
+        help="what is trained; the small one, or every one with --gpu",
+    )
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="train on a CUDA device instead; left out where there is none",
+    )
     parser.add_argument("--json", action="store_true")
     for name in ("--case", "--step-case", "--setting", "--reference", "--device"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(run_head(arguments.case, arguments.threads[0], arguments.repeats, arguments.folder)))
+        print(
+            json.dumps(
+                run_head(arguments.case, arguments.threads[0], arguments.repeats, arguments.folder)
+            )
+        )
         return
     if arguments.step_case:
-        place = (arguments.setting, arguments.reference, arguments.steps, arguments.threads[0], arguments.device)
+        place = (
+            arguments.setting,
+            arguments.reference,
+            arguments.steps,
+            arguments.threads[0],
+            arguments.device,
+        )
         print(json.dumps(run_steps(arguments.step_case, *place)))
         return
-    parts = {"gpu": Part(on_gpu, show_steps)} if arguments.gpu else {name: PARTS[name] for name in arguments.part or PARTS}
+    parts = (
+        {"gpu": Part(on_gpu, show_steps)}
+        if arguments.gpu
+        else {name: PARTS[name] for name in arguments.part or PARTS}
+    )
     found = {name: part.measure(arguments) for name, part in parts.items()}
     if arguments.json:
         print(json.dumps(found))

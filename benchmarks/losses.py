@@ -1,6 +1,7 @@
 """Evaluate and differentiate every loss on pairs, 10⁶ pairs in float32, against DPO written by hand with torch's fused log-sigmoid.
 
-Run: ``OMP_NUM_THREADS=1 python benchmarks/losses.py [--pairs N] [--json]``. CPU seconds, median of the repeats, one thread.
+Run: ``OMP_NUM_THREADS=1 python benchmarks/losses.py [--pairs N] [--json]``. CPU seconds, median of
+the repeats, one thread.
 """
 
 from __future__ import annotations
@@ -38,9 +39,17 @@ def make_batch(n: int) -> losses.PairLogps:
     generator = torch.Generator().manual_seed(0)
     lengths = [torch.randint(1, 300, (n,), generator=generator).float() for _ in range(2)]
     reference = [-length * (0.2 + 1.8 * torch.rand(n, generator=generator)) for length in lengths]
-    policy = [(part + 5 * torch.randn(n, generator=generator)).clamp(max=-0.01).requires_grad_() for part in reference]
-    scores = (0.6 + 0.3 * torch.rand(n, generator=generator), 0.3 * torch.rand(n, generator=generator))
-    last = [(part.detach() + torch.randn(n, generator=generator)).clamp(max=-0.01) for part in policy]
+    policy = [
+        (part + 5 * torch.randn(n, generator=generator)).clamp(max=-0.01).requires_grad_()
+        for part in reference
+    ]
+    scores = (
+        0.6 + 0.3 * torch.rand(n, generator=generator),
+        0.3 * torch.rand(n, generator=generator),
+    )
+    last = [
+        (part.detach() + torch.randn(n, generator=generator)).clamp(max=-0.01) for part in policy
+    ]
     return losses.PairLogps(*policy, *reference, *lengths, *scores, *last)
 
 
@@ -56,16 +65,23 @@ def main() -> None:
     rows = [{"loss": "dpo by hand", "seconds": base, "ratio": 1.0}]
     for name, loss in sorted(loss_functions().items()):
         if container_of(loss) is losses.PairLogps:
-            # The yardstick is taken again beside each loss, so that a drift of the machine's speed cancels.
+            # The yardstick is taken again beside each loss, so that a drift of the machine's speed
+            # cancels.
             reference = seconds(by_hand, batch, arguments.repeats)
             spent = seconds(loss, batch, arguments.repeats)
             rows.append({"loss": name, "seconds": spent, "ratio": spent / reference})
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{arguments.pairs} pairs, float32, value and gradient, one thread, torch {torch.__version__}")
+    print(
+        f"{arguments.pairs} pairs, float32, value and gradient, one thread, torch"
+        f" {torch.__version__}"
+    )
     for row in rows:
-        print(f"{row['loss']:<16}{row['seconds'] * 1e3:9.1f} ms{row['ratio']:8.2f}x{'' if row['ratio'] <= 3 else '  above 3x'}")
+        print(
+            f"{row['loss']:<16}{row['seconds'] * 1e3:9.1f}"
+            f" ms{row['ratio']:8.2f}x{'' if row['ratio'] <= 3 else '  above 3x'}"
+        )
 
 
 if __name__ == "__main__":

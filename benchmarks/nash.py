@@ -1,7 +1,10 @@
-"""Nash equilibria of preference games: exact and first-order solvers against their peers, and batches against loops.
+"""Nash equilibria of preference games.
 
-Every method runs in this process on one BLAS thread, on the same games. The certificate, the exploitability, is recomputed from each
-policy by one line that belongs to none of them. CPU seconds; compiled peers are warmed up first.
+Exact and first-order solvers against their peers, and batches against loops.
+
+Every method runs in this process on one BLAS thread, on the same games. The certificate, the
+exploitability, is recomputed from each policy by one line that belongs to none of them. CPU
+seconds; compiled peers are warmed up first.
 
     python benchmarks/nash.py [--large] [--loop 1000] [--budget 20] [--json]
 """
@@ -108,8 +111,19 @@ def exact(sizes: dict[int, int]) -> list[dict[str, Any]]:
         for name, peer in solvers.items():
             peer(PreferenceGame.random(5, seed=0).preference)
             runs = [cpu_seconds(functools.partial(peer, game)) for game in games]
-            worst = max(float(exploitability(game, policy)) for game, (_, policy) in zip(games, runs, strict=True))
-            rows.append({"n": n, "games": seeds, "solver": name, "seconds": statistics.median(t for t, _ in runs), "exploitability": worst})
+            worst = max(
+                float(exploitability(game, policy))
+                for game, (_, policy) in zip(games, runs, strict=True)
+            )
+            rows.append(
+                {
+                    "n": n,
+                    "games": seeds,
+                    "solver": name,
+                    "seconds": statistics.median(t for t, _ in runs),
+                    "exploitability": worst,
+                }
+            )
     return rows
 
 
@@ -134,17 +148,34 @@ def by_openspiel_regret_matching(preference: np.ndarray, iterations: int) -> Run
 
 
 def by_openspiel_replicator(preference: np.ndarray, iterations: int) -> Run:
-    from open_spiel.python.algorithms.projected_replicator_dynamics import projected_replicator_dynamics
+    from open_spiel.python.algorithms.projected_replicator_dynamics import (
+        projected_replicator_dynamics,
+    )
 
     payoff = preference - 0.5
-    return np.asarray(projected_replicator_dynamics([payoff, -payoff], prd_iterations=iterations, prd_dt=1.0)[0]), iterations
+    return (
+        np.asarray(
+            projected_replicator_dynamics([payoff, -payoff], prd_iterations=iterations, prd_dt=1.0)[
+                0
+            ]
+        ),
+        iterations,
+    )
 
 
 def by_first_order(method: str, preference: np.ndarray, iterations: int) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = solve_nash(preference, method=method, iterations=iterations, tol=FIRST_ORDER_TARGET, **FIRST_ORDER[method])
-    averaged = result.average_policy is not None and result.average_exploitability < result.exploitability
+        result = solve_nash(
+            preference,
+            method=method,
+            iterations=iterations,
+            tol=FIRST_ORDER_TARGET,
+            **FIRST_ORDER[method],
+        )
+    averaged = (
+        result.average_policy is not None and result.average_exploitability < result.exploitability
+    )
     return np.asarray(result.average_policy if averaged else result.policy), int(result.iterations)
 
 
@@ -164,14 +195,18 @@ def first_order(sizes: dict[int, int], budget: float) -> list[dict[str, Any]]:
     rows = []
     for n, seeds in sizes.items():
         games = [PreferenceGame.random(n, seed=seed).preference for seed in range(seeds)]
-        product = min(cpu_seconds(functools.partial(products, games[0], 100))[0] for _ in range(3)) / 100
+        product = (
+            min(cpu_seconds(functools.partial(products, games[0], 100))[0] for _ in range(3)) / 100
+        )
         for name, solve in solvers.items():
             solve(PreferenceGame.random(5, seed=0).preference, 10)
             ends = []
             for game in games:
                 iterations, spent = 100, 0.0
                 while True:
-                    seconds, (policy, made) = cpu_seconds(functools.partial(solve, game, iterations))
+                    seconds, (policy, made) = cpu_seconds(
+                        functools.partial(solve, game, iterations)
+                    )
                     gap = float(exploitability(game, policy))
                     spent += seconds
                     if gap <= FIRST_ORDER_TARGET or 11 * spent > budget:
@@ -179,7 +214,16 @@ def first_order(sizes: dict[int, int], budget: float) -> list[dict[str, Any]]:
                     iterations *= 10
                 ends.append((seconds, gap, seconds / max(made, 1) / product))
             seconds, gap, cost = (statistics.median(column) for column in zip(*ends, strict=True))
-            rows.append({"n": n, "games": seeds, "solver": name, "seconds": seconds, "exploitability": gap, "products": cost})
+            rows.append(
+                {
+                    "n": n,
+                    "games": seeds,
+                    "solver": name,
+                    "seconds": seconds,
+                    "exploitability": gap,
+                    "products": cost,
+                }
+            )
     return rows
 
 
@@ -191,31 +235,60 @@ def batches(n_games: int, looped: int) -> list[dict[str, Any]]:
     """Return one call for all games against a loop over ``looped`` of them, scaled up."""
     games = PreferenceGame.random(10, seed=0, batch_shape=(n_games,)).preference
     rows = []
-    settings: dict[str, dict[str, Any]] = {"lp": {}, "regularised, tau 0.1": {"tau": 0.1}, "regularised, tau 0.01": {"tau": 0.01}}
+    settings: dict[str, dict[str, Any]] = {
+        "lp": {},
+        "regularised, tau 0.1": {"tau": 0.1},
+        "regularised, tau 0.01": {"tau": 0.01},
+    }
     for name, options in settings.items():
         method = name.split(",")[0]
         solve: Callable[..., Any] = functools.partial(solve_nash, method=method, **options)
         solve(games[:5])
-        together, result = min((cpu_seconds(functools.partial(solve, games)) for _ in range(3)), key=lambda run: run[0])
+        together, result = min(
+            (cpu_seconds(functools.partial(solve, games)) for _ in range(3)), key=lambda run: run[0]
+        )
         alone, _ = cpu_seconds(functools.partial(one_by_one, solve, games[:looped]))
         gap = result.exploitability if method == "lp" else result.regularised_gap
         loop = alone * n_games / looped
         rows.append(
-            {"method": name, "games": n_games, "one call": together, "loop": loop, "ratio": loop / together, "gap": float(gap.max())}
+            {
+                "method": name,
+                "games": n_games,
+                "one call": together,
+                "loop": loop,
+                "ratio": loop / together,
+                "gap": float(gap.max()),
+            }
         )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--large", action="store_true", help="also one game of 1000 responses (minutes)")
-    parser.add_argument("--loop", type=int, default=1000, help="games of the loop that the batch is compared with; scaled to 10,000")
-    parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds for each first-order method and game")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--large", action="store_true", help="also one game of 1000 responses (minutes)"
+    )
+    parser.add_argument(
+        "--loop",
+        type=int,
+        default=1000,
+        help="games of the loop that the batch is compared with; scaled to 10,000",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=20.0,
+        help="CPU seconds for each first-order method and game",
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with threadpool_limits(1):
         solved = exact({100: 5, 300: 3, **({1000: 1} if arguments.large else {})})
-        iterated = first_order({100: 3, 300: 3, **({1000: 1} if arguments.large else {})}, arguments.budget)
+        iterated = first_order(
+            {100: 3, 300: 3, **({1000: 1} if arguments.large else {})}, arguments.budget
+        )
         batched = batches(10_000, arguments.loop)
     if arguments.json:
         print(json.dumps({"exact": solved, "first order": iterated, "batches": batched}))
@@ -225,14 +298,30 @@ def main() -> None:
         ours = next(other["seconds"] for other in solved if other["n"] == row["n"])
         missed = "" if row["exploitability"] <= TARGET else "  misses 1e-9"
         ratio = row["seconds"] / ours
-        print(f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {ratio:>10.2f} {row['exploitability']:>15.1e}{missed}")
-    print(f"\n{'n':>5} {'first-order solver':<28} {'CPU s':>10} {'exploitability':>15} {'products an iteration':>22}")
+        print(
+            f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {ratio:>10.2f}"
+            f" {row['exploitability']:>15.1e}{missed}"
+        )
+    print(
+        f"\n{'n':>5} {'first-order solver':<28} {'CPU s':>10} {'exploitability':>15}"
+        f" {'products an iteration':>22}"
+    )
     for row in iterated:
         missed = "" if row["exploitability"] <= FIRST_ORDER_TARGET else "  misses 1e-6"
-        print(f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g} {row['exploitability']:>15.1e} {row['products']:>22.1f}{missed}")
-    print(f"\n{'method':<24} {'games':>7} {'one call s':>11} {'loop s*':>9} {'ratio':>7} {'largest gap':>12}")
+        print(
+            f"{row['n']:>5} {row['solver']:<28} {row['seconds']:>10.4g}"
+            f" {row['exploitability']:>15.1e} {row['products']:>22.1f}{missed}"
+        )
+    print(
+        f"\n{'method':<24} {'games':>7} {'one call s':>11} {'loop s*':>9} {'ratio':>7}"
+        f" {'largest gap':>12}"
+    )
     for row in batched:
-        print("{method:<24} {games:>7} {one call:>11.3f} {loop:>9.1f} {ratio:>7.0f} {gap:>12.1e}".format(**row))
+        print(
+            "{method:<24} {games:>7} {one call:>11.3f} {loop:>9.1f} {ratio:>7.0f} {gap:>12.1e}".format(
+                **row
+            )
+        )
     print(f"* {arguments.loop} games, scaled")
 
 

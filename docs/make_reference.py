@@ -1,4 +1,7 @@
-"""Write docs/reference/ from the docstrings: one page a package, every public name with its signature and text."""
+"""Write docs/reference/ from the docstrings.
+
+One page a package, every public name with its signature and text.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from pathlib import Path
 import prefsim
 
 FOLDER = Path(__file__).resolve().parent / "reference"
-SKIPPED = {"prefsim.losses.containers"}  # re-exported whole by prefsim.losses
+SKIPPED = {"prefsim.containers"}  # re-exported whole by prefsim.losses
 
 
 def public_modules() -> list[str]:
     """Return the names of all modules without a leading underscore, in order."""
     found = pkgutil.walk_packages(prefsim.__path__, "prefsim.")
-    return sorted(info.name for info in found if not any(part.startswith("_") for part in info.name.split(".")))
+    return sorted(
+        info.name
+        for info in found
+        if not any(part.startswith("_") for part in info.name.split("."))
+    )
 
 
 def entry(name: str, value: object, *, level: int = 3) -> str:
@@ -34,10 +41,14 @@ def entry(name: str, value: object, *, level: int = 3) -> str:
     if inspect.isclass(value):
         for key, member in vars(value).items():
             function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-            if key.startswith("_") or not (inspect.isfunction(function) or isinstance(function, property)):
+            if key.startswith("_") or not (
+                inspect.isfunction(function) or isinstance(function, property)
+            ):
                 continue
             body += (
-                "\n" + entry(key, function, level=level + 1) if inspect.isfunction(function) else property_entry(key, function, level + 1)
+                "\n" + entry(key, function, level=level + 1)
+                if inspect.isfunction(function)
+                else property_entry(key, function, level + 1)
             )
     return body
 
@@ -50,22 +61,37 @@ def property_entry(name: str, value: property, level: int) -> str:
 def pages() -> dict[str, str]:
     """Return the pages by file name."""
     found: dict[str, str] = {}
-    index = ["# Reference", "", "Generated from the docstrings by `python docs/make_reference.py`.", ""]
+    index = [
+        "# Reference",
+        "",
+        "Generated from the docstrings by `python docs/make_reference.py`.",
+        "",
+    ]
     for module_name in public_modules():
         module = importlib.import_module(module_name)
         is_package = hasattr(module, "__path__")
         names = (
             []
             if is_package
-            else [n for n in getattr(module, "__all__", []) if getattr(getattr(module, n), "__module__", module_name) == module_name]
+            else [
+                n
+                for n in getattr(module, "__all__", [])
+                if getattr(getattr(module, n), "__module__", module_name) == module_name
+            ]
         )
         summary = (inspect.getdoc(module) or "").split("\n")[0]
         if not is_package and names and module_name not in SKIPPED:
             page = module_name.removeprefix("prefsim.") + ".md"
             text = [f"# `{module_name}`", "", inspect.getdoc(module) or "", ""]
-            found[page] = "\n".join(text + [entry(name, getattr(module, name)) for name in names]).rstrip() + "\n"
+            found[page] = (
+                "\n".join(text + [entry(name, getattr(module, name)) for name in names]).rstrip()
+                + "\n"
+            )
             index.append(f"- [`{module_name}`]({page}): {summary}")
-            index += [f"  - `{name}`: {(inspect.getdoc(getattr(module, name)) or '').split(chr(10))[0]}" for name in names]
+            index += [
+                f"  - `{name}`: {(inspect.getdoc(getattr(module, name)) or '').split(chr(10))[0]}"
+                for name in names
+            ]
         elif is_package:
             index += ["", f"## `{module_name}`", "", summary, ""]
     found["index.md"] = "\n".join(index).rstrip() + "\n"

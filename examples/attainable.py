@@ -10,15 +10,17 @@ import numpy as np
 from prefsim.analysis.bandit import expected_reward, kl_to_reference
 from prefsim.analysis.frontier import optimal_frontier
 from prefsim.numerics import sigmoid
-from prefsim.solvers.games import mirror_step
-from prefsim.solvers.self_training import best_of_n
+from prefsim.solvers.closed_forms.self_training import best_of_n
+from prefsim.solvers.games.certificates import mirror_step
 from prefsim.worlds import ContextualBandit
 
 __all__ = ["Bounds"]
 
 
 class Bounds(NamedTuple):
-    """The world whose only responses are completions of the reference, all equally likely: what optima and targets are computed in.
+    """The world whose only responses are completions of the reference, all equally likely.
+
+    What optima and targets are computed in.
 
     Attributes
     ----------
@@ -38,12 +40,18 @@ class Bounds(NamedTuple):
 
     @property
     def log_reference(self) -> np.ndarray:
-        """Log-probabilities of the completions: those of the reference are in how often each was drawn."""
+        """Log-probabilities of the completions.
+
+        Those of the reference are in how often each was drawn.
+        """
         return np.full(self.reward.shape, -math.log(self.reward.shape[1]))
 
     def point(self, log_policy: Any) -> tuple[float, float]:
         """Return ``KL`` to the reference and sentiment of a policy on these completions."""
-        kl, reward = kl_to_reference(log_policy, self.log_reference, self.world), expected_reward(log_policy, self.world)
+        kl, reward = (
+            kl_to_reference(log_policy, self.log_reference, self.world),
+            expected_reward(log_policy, self.world),
+        )
         return float(kl), float(reward)
 
     def optimal(self, penalties: np.ndarray) -> np.ndarray:
@@ -61,7 +69,10 @@ class Bounds(NamedTuple):
         return float(kl), float(reward)
 
     def self_play(self, *, tau: float, eta: float, rounds: int) -> tuple[float, float]:
-        """Return KL and sentiment after so many mirror steps of INPO's; one of them with ``eta = tau`` is IPO's minimiser."""
+        """Return KL and sentiment after so many mirror steps of INPO's.
+
+        One of them with ``eta = tau`` is IPO's minimiser.
+        """
         wins = sigmoid(self.sharpness * (self.reward[:, :, None] - self.reward[:, None, :]))
         log_policy = self.log_reference
         for _ in range(rounds):

@@ -1,8 +1,11 @@
-"""How much sentiment a nat of divergence buys: a language model trained from scratch, then DPO, IPO and INPO on judged pairs.
+"""How much sentiment a nat of divergence buys.
 
-A grammar writes reviews, a byte-pair tokenizer and a tiny Llama learn them, and the VADER lexicon says how positive a review is. Each
-method then spends the same number of labelled pairs and of gradient steps at several strengths of its penalty. Run ``make frontier``; the
-results are in ``results/frontier``, and a run that was interrupted goes on where it stopped.
+A language model trained from scratch, then DPO, IPO and INPO on judged pairs.
+
+A grammar writes reviews, a byte-pair tokenizer and a tiny Llama learn them, and the VADER lexicon
+says how positive a review is. Each method then spends the same number of labelled pairs and of
+gradient steps at several strengths of its penalty. Run ``make frontier``; the results are in
+``results/frontier``, and a run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -45,9 +48,11 @@ class Settings:
     count: int = 12_000
     hidden: int = 64
     pretraining_steps: int = 375
-    #: Completions of each prompt that stand for the reference's whole distribution where the upper curves are computed.
+    #: Completions of each prompt that stand for the reference's whole distribution where the upper
+    #: curves are computed.
     atoms: int = 400
-    #: Judged pairs of a run, and gradient steps; a method that plays against itself spends them in so many rounds.
+    #: Judged pairs of a run, and gradient steps; a method that plays against itself spends them in
+    #: so many rounds.
     pairs: int = 2304
     steps: int = 72
     rounds: int = 3
@@ -76,7 +81,10 @@ class Settings:
 
 
 class Run(NamedTuple):
-    """One training: a method, the strength of its penalty and the seed of its pairs, its batches and its evaluation."""
+    """One training.
+
+    A method, the strength of its penalty and the seed of its pairs, its batches and its evaluation.
+    """
 
     method: str
     strength: float
@@ -88,23 +96,30 @@ class Run(NamedTuple):
         return f"{self.method}-{self.strength:g}-{self.seed}"
 
 
-# --- pairs, training and measurement --------------------------------------------------------------------------------------------------
+# --- pairs, training and measurement
+# --------------------------------------------------------------------------------------------------
 
 
 def judge(settings: Settings) -> Any:
     """Return the judge: Bradley and Terry's model on sentiment."""
-    from prefsim.lm.judges import reward_judge
+    from prefsim.lm.online.judges import reward_judge
 
-    return reward_judge(lambda prompts, texts: sentiment(texts), scale=settings.sharpness, batched=True)
+    return reward_judge(
+        lambda prompts, texts: sentiment(texts), scale=settings.sharpness, batched=True
+    )
 
 
 def loss_of(run: Run, settings: Settings) -> tuple[functools.partial[Any], int]:
     """Return the loss of a run and its number of rounds.
 
-    INPO keeps a third of the last iterate in the exponent of the next, so that three rounds forget the start but for 4 %.
+    INPO keeps a third of the last iterate in the exponent of the next, so that three rounds forget
+    the start but for 4 %.
     """
     if run.method == "inpo":
-        return functools.partial(losses.inpo, tau=run.strength, eta=1.5 * run.strength), settings.rounds
+        return (
+            functools.partial(losses.inpo, tau=run.strength, eta=1.5 * run.strength),
+            settings.rounds,
+        )
     if run.method == "ipo":
         return functools.partial(losses.ipo, tau=run.strength), 1
     return functools.partial(losses.dpo, beta=run.strength), 1
@@ -115,12 +130,14 @@ def target(run: Run, bounds: Bounds, settings: Settings) -> tuple[float, float]:
     loss, rounds = loss_of(run, settings)
     if run.method == "dpo":
         return bounds.regularised(run.strength / settings.sharpness)
-    return bounds.self_play(tau=run.strength, eta=loss.keywords.get("eta", run.strength), rounds=rounds)
+    return bounds.self_play(
+        tau=run.strength, eta=loss.keywords.get("eta", run.strength), rounds=rounds
+    )
 
 
 def pairs_of(count: int, settings: Settings) -> Any:
     """Return what draws ``count`` judged pairs of a policy, as many for each prompt."""
-    from prefsim.lm.online import draw_pairs
+    from prefsim.lm.online.rounds import draw_pairs
 
     asked = prompts() * (count // len(prompts()))
     options = {"batch_size": settings.rows, "max_new_tokens": settings.max_new_tokens}
@@ -130,12 +147,17 @@ def pairs_of(count: int, settings: Settings) -> Any:
 @functools.lru_cache(maxsize=4)
 def first_pairs(reference: Any, seed: int, settings: Settings) -> Any:
     """Return the judged pairs of the reference that every run of a seed begins with."""
-    return pairs_of(settings.pairs, settings)(reference, reference, np.random.default_rng([seed, 1]))
+    return pairs_of(settings.pairs, settings)(
+        reference, reference, np.random.default_rng([seed, 1])
+    )
 
 
 def trained(run: Run, reference: Any, settings: Settings) -> Any:
-    """Return the policy that a run ends with. All methods draw their pairs from the policy at hand; the offline ones have one round."""
-    from prefsim.lm.online import trainer
+    """Return the policy that a run ends with.
+
+    All methods draw their pairs from the policy at hand; the offline ones have one round.
+    """
+    from prefsim.lm.online.rounds import trainer
     from prefsim.loops.rounds import play_rounds
 
     loss, rounds = loss_of(run, settings)
@@ -155,14 +177,20 @@ def trained(run: Run, reference: Any, settings: Settings) -> Any:
         schedule="cosine",
         seed=run.seed,
     )
-    *_, last = play_rounds(reference, draw, loss, rounds=rounds, seed=run.seed, reference=reference, train=train)
+    *_, last = play_rounds(
+        reference, draw, loss, rounds=rounds, seed=run.seed, reference=reference, train=train
+    )
     return last.policy
 
 
-def sampled(policy: Any, count: int, seed: Any, settings: Settings) -> tuple[list[list[list[int]]], np.ndarray]:
+def sampled(
+    policy: Any, count: int, seed: Any, settings: Settings
+) -> tuple[list[list[list[int]]], np.ndarray]:
     """Return ``count`` completions of every prompt as token ids, and their sentiment ``(prompts, count)``."""
     each = max(1, settings.rows // count)
-    drawn = policy.sample(prompts(), count, seed, max_new_tokens=settings.max_new_tokens, batch_size=each)
+    drawn = policy.sample(
+        prompts(), count, seed, max_new_tokens=settings.max_new_tokens, batch_size=each
+    )
     return drawn, np.asarray([sentiment([policy.decode(ids) for ids in row]) for row in drawn])
 
 
@@ -171,7 +199,10 @@ def measured(policy: Any, reference: Any, seed: Any, settings: Settings) -> dict
     drawn, reward = sampled(policy, settings.evaluation, seed, settings)
     asked = [prompt for prompt, row in zip(prompts(), drawn, strict=True) for _ in row]
     flat = [ids for row in drawn for ids in row]
-    ours, theirs = (each.log_prob(asked, flat, batch_size=settings.rows).cpu().numpy() for each in (policy, reference))
+    ours, theirs = (
+        each.log_prob(asked, flat, batch_size=settings.rows).cpu().numpy()
+        for each in (policy, reference)
+    )
     ratio = ours - theirs
     root = math.sqrt(len(flat))
     return {
@@ -184,7 +215,8 @@ def measured(policy: Any, reference: Any, seed: Any, settings: Settings) -> dict
     }
 
 
-# --- running, on two cores and again where it stopped ---------------------------------------------------------------------------------
+# --- running, on two cores and again where it stopped
+# ---------------------------------------------------------------------------------
 
 
 def _write(path: Path, value: Any) -> None:
@@ -203,7 +235,12 @@ def _prepare() -> None:
 
 @functools.cache
 def _loaded(folder: Path, settings: Settings) -> Any:
-    return language_model(folder / "reference", count=settings.count, hidden=settings.hidden, steps=settings.pretraining_steps)
+    return language_model(
+        folder / "reference",
+        count=settings.count,
+        hidden=settings.hidden,
+        steps=settings.pretraining_steps,
+    )
 
 
 def do(run: Run | None, settings: Settings, folder: Path) -> None:
@@ -215,7 +252,10 @@ def do(run: Run | None, settings: Settings, folder: Path) -> None:
         return
     start = time.perf_counter()
     found = measured(trained(run, reference, settings), reference, 20_000 + run.seed, settings)
-    _write(folder / "runs" / f"{run.name}.json", {**run._asdict(), **found, "seconds": time.perf_counter() - start})
+    _write(
+        folder / "runs" / f"{run.name}.json",
+        {**run._asdict(), **found, "seconds": time.perf_counter() - start},
+    )
 
 
 def everything(settings: Settings, folder: Path, *, jobs: int = 1) -> None:
@@ -227,13 +267,20 @@ def everything(settings: Settings, folder: Path, *, jobs: int = 1) -> None:
         If the folder holds results of other settings.
     """
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    # Every run stands for itself: seeds and strengths may be added to a folder, all else must be the same.
-    said = {name: value for name, value in asdict(settings).items() if name not in ("seeds", *LABELS)}
+    # Every run stands for itself: seeds and strengths may be added to a folder, all else must be
+    # the same.
+    said = {
+        name: value for name, value in asdict(settings).items() if name not in ("seeds", *LABELS)
+    }
     stored = folder / "settings.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != said:
-        raise ValueError(f"{folder} holds results of other settings: give another folder, or --fresh")
+        raise ValueError(
+            f"{folder} holds results of other settings: give another folder, or --fresh"
+        )
     _write(stored, said)
-    work: list[Run | None] = [run for run in settings.runs() if not (folder / "runs" / f"{run.name}.json").exists()]
+    work: list[Run | None] = [
+        run for run in settings.runs() if not (folder / "runs" / f"{run.name}.json").exists()
+    ]
     if not (folder / "runs" / "reference.json").exists():
         work.insert(0, None)
     with Bars("frontier", len(work) + 1) as bars:
@@ -246,7 +293,9 @@ def everything(settings: Settings, folder: Path, *, jobs: int = 1) -> None:
                 bars.finished("", _line(each, folder))
             return
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_prepare
+        ) as pool:
             futures = {pool.submit(do, each, settings, folder): each for each in work}
             try:
                 for done in concurrent.futures.as_completed(futures):
@@ -265,7 +314,8 @@ def _line(run: Run | None, folder: Path) -> str:
     return f"{run.method} {run.strength:g}, seed {run.seed}: {where}, {found['seconds']:.0f} s"
 
 
-# --- what came out --------------------------------------------------------------------------------------------------------------------
+# --- what came out
+# --------------------------------------------------------------------------------------------------------------------
 
 PENALTIES = np.geomspace(4.0, 0.04, 60)
 BEST_OF = (2, 4, 8, 16, 32)
@@ -274,9 +324,18 @@ COLOURS = {"dpo": "tab:blue", "ipo": "tab:orange", "inpo": "tab:green"}
 
 def collected(settings: Settings, folder: Path) -> dict[str, Any]:
     """Return everything that was measured, with the bounds, and write it as JSON and as CSV."""
-    bounds = Bounds(np.asarray(json.loads((folder / "runs" / "reference.json").read_text(encoding="utf-8"))["rewards"]), settings.sharpness)
+    bounds = Bounds(
+        np.asarray(
+            json.loads((folder / "runs" / "reference.json").read_text(encoding="utf-8"))["rewards"]
+        ),
+        settings.sharpness,
+    )
     optimal = bounds.optimal(PENALTIES)
-    targets = {(run.method, run.strength): target(run, bounds, settings) for run in settings.runs() if run.seed == settings.seeds[0]}
+    targets = {
+        (run.method, run.strength): target(run, bounds, settings)
+        for run in settings.runs()
+        if run.seed == settings.seeds[0]
+    }
     rows = []
     for run in sorted(settings.runs()):
         row = json.loads((folder / "runs" / f"{run.name}.json").read_text(encoding="utf-8"))
@@ -292,21 +351,30 @@ def collected(settings: Settings, folder: Path) -> dict[str, Any]:
         "settings": asdict(settings),
     }
     _write(folder / "frontier.json", found)
-    with atomic_path(folder / "frontier.csv") as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        atomic_path(folder / "frontier.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return found
 
 
-def at_kl(rows: Sequence[dict[str, Any]], settings: Settings, kl: Sequence[float] = (0.4, 0.65, 1.0, 1.5)) -> list[dict[str, Any]]:
+def at_kl(
+    rows: Sequence[dict[str, Any]], settings: Settings, kl: Sequence[float] = (0.4, 0.65, 1.0, 1.5)
+) -> list[dict[str, Any]]:
     """Return the sentiment of each method at the same divergence, interpolated along the frontier of each seed that reaches there."""
     table = []
     for method in LABELS:
         for where in kl:
             values = []
             for seed in settings.seeds:
-                points = sorted((row["kl"], row["reward"]) for row in rows if (row["method"], row["seed"]) == (method, seed))
+                points = sorted(
+                    (row["kl"], row["reward"])
+                    for row in rows
+                    if (row["method"], row["seed"]) == (method, seed)
+                )
                 divergence, reward = np.asarray(points).T
                 if divergence[0] <= where <= divergence[-1]:
                     values.append(float(np.interp(where, divergence, reward)))
@@ -323,15 +391,34 @@ def draw(found: dict[str, Any], settings: Settings) -> Any:
     figure = Figure(figsize=(9.0, 6.2), layout="constrained")
     axis = figure.subplots()
     curve = np.asarray(found["optimal"])
-    axis.plot(*curve.T, color="black", linewidth=1.6, label="the most that any policy can have: reference × exp(sentiment / β), normalised")
+    axis.plot(
+        *curve.T,
+        color="black",
+        linewidth=1.6,
+        label="the most that any policy can have: reference × exp(sentiment / β), normalised",
+    )
     best = np.asarray(list(found["best_of"].values()))
-    axis.plot(*best.T, color="0.45", linestyle=":", marker="x", linewidth=1.0, label="best of n samples of the reference")
+    axis.plot(
+        *best.T,
+        color="0.45",
+        linestyle=":",
+        marker="x",
+        linewidth=1.0,
+        label="best of n samples of the reference",
+    )
     for n, place in zip(found["best_of"], best, strict=True):
-        axis.annotate(f"n = {n}", place, xytext=(7, -9), textcoords="offset points", color="0.35", fontsize=8)
+        axis.annotate(
+            f"n = {n}", place, xytext=(7, -9), textcoords="offset points", color="0.35", fontsize=8
+        )
     for method, label in LABELS.items():
         strengths = sorted(getattr(settings, method), reverse=True)
-        cells = [[row for row in found["runs"] if (row["method"], row["strength"]) == (method, strength)] for strength in strengths]
-        kl, reward = (np.asarray([[row[name] for row in cell] for cell in cells]) for name in ("kl", "reward"))
+        cells = [
+            [row for row in found["runs"] if (row["method"], row["strength"]) == (method, strength)]
+            for strength in strengths
+        ]
+        kl, reward = (
+            np.asarray([[row[name] for row in cell] for cell in cells]) for name in ("kl", "reward")
+        )
         named = label.format(", ".join(f"{strength:g}" for strength in strengths), settings.rounds)
         axis.scatter(kl, reward, s=10, color=COLOURS[method], alpha=0.45, linewidth=0)
         axis.errorbar(
@@ -347,7 +434,15 @@ def draw(found: dict[str, Any], settings: Settings) -> Any:
             elinewidth=0.8,
             label=named,
         )
-    axis.plot(0, found["reference_reward"], marker="*", markersize=14, color="black", linestyle="none", label="reference model")
+    axis.plot(
+        0,
+        found["reference_reward"],
+        marker="*",
+        markersize=14,
+        color="black",
+        linestyle="none",
+        label="reference model",
+    )
     furthest = max(row["kl"] for row in found["runs"])
     axis.set_xlim(-0.04 * furthest, max(1.08 * furthest, 1.0))
     axis.set_ylim(min(-0.05, found["reference_reward"] - 0.05), 1.0)
@@ -355,8 +450,14 @@ def draw(found: dict[str, Any], settings: Settings) -> Any:
     axis.set_ylabel("sentiment of fresh reviews (mean VADER compound, −1 to 1)")
     axis.grid(alpha=0.25)
     axis.legend(loc="lower right", frameon=False, fontsize=8.5)
-    figure.suptitle("What a nat of divergence buys: three methods, the same number of labels and of gradient steps")
-    note = f"{settings.pairs:,} labelled pairs and {settings.steps} steps a run; dots: {len(settings.seeds)} seeds, bars: their range"
+    figure.suptitle(
+        "What a nat of divergence buys: three methods, the same number of labels and of gradient"
+        " steps"
+    )
+    note = (
+        f"{settings.pairs:,} labelled pairs and {settings.steps} steps a run; dots:"
+        f" {len(settings.seeds)} seeds, bars: their range"
+    )
     axis.set_title(note, fontsize=9)
     return figure
 
@@ -369,8 +470,12 @@ def _range(values: np.ndarray) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trace the frontier; the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/frontier"), help="folder of the results")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/frontier"), help="folder of the results"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each"
+    )
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     given = parser.parse_args(arguments)
     settings, start = Settings(), time.perf_counter()

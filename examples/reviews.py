@@ -12,22 +12,84 @@ import numpy as np
 from prefsim.losses import UnpairedLogps
 from prefsim.solvers import fit
 
-FILMS = ("The Silent Harbor", "Paper Moon Road", "Winter Letters", "The Last Orchard", "Night Train North", "A Week in June")
-PRODUCTS = ("the blue kettle", "the travel pillow", "the desk lamp", "the garden chair", "the hand mixer", "the rain jacket")
+FILMS = (
+    "The Silent Harbor",
+    "Paper Moon Road",
+    "Winter Letters",
+    "The Last Orchard",
+    "Night Train North",
+    "A Week in June",
+)
+PRODUCTS = (
+    "the blue kettle",
+    "the travel pillow",
+    "the desk lamp",
+    "the garden chair",
+    "the hand mixer",
+    "the rain jacket",
+)
 PARTS = {
     "Film": ["plot", "acting", "music", "ending", "dialogue", "cast", "camera", "script"],
     "Product": ["handle", "colour", "design", "lid", "switch", "packaging", "size", "material"],
 }
 QUALITIES = {
-    1: ["great", "good", "lovely", "brilliant", "charming", "funny", "clever", "pleasant", "perfect", "fresh", "wonderful", "fine"],
-    0: ["long", "short", "quiet", "ordinary", "plain", "typical", "slow", "simple", "familiar", "modern", "narrow", "recent"],
-    -1: ["bad", "dull", "awful", "poor", "weak", "boring", "annoying", "ugly", "terrible", "stupid", "messy", "disappointing"],
+    1: [
+        "great",
+        "good",
+        "lovely",
+        "brilliant",
+        "charming",
+        "funny",
+        "clever",
+        "pleasant",
+        "perfect",
+        "fresh",
+        "wonderful",
+        "fine",
+    ],
+    0: [
+        "long",
+        "short",
+        "quiet",
+        "ordinary",
+        "plain",
+        "typical",
+        "slow",
+        "simple",
+        "familiar",
+        "modern",
+        "narrow",
+        "recent",
+    ],
+    -1: [
+        "bad",
+        "dull",
+        "awful",
+        "poor",
+        "weak",
+        "boring",
+        "annoying",
+        "ugly",
+        "terrible",
+        "stupid",
+        "messy",
+        "disappointing",
+    ],
 }
-VERBS = {1: ["loved", "liked", "enjoyed"], 0: ["noticed", "expected", "described"], -1: ["hated", "disliked", "regretted"]}
+VERBS = {
+    1: ["loved", "liked", "enjoyed"],
+    0: ["noticed", "expected", "described"],
+    -1: ["hated", "disliked", "regretted"],
+}
 DEGREES = ("", "", "", " very", " really", " rather", " not", " never")
 CLOSINGS = {
     1: ("I recommend it.", "It is worth the money.", "A happy surprise!"),
-    0: ("It took a while.", "My sister has one opinion, I have another.", "That is all there is to say.", "We talked about it on Monday."),
+    0: (
+        "It took a while.",
+        "My sister has one opinion, I have another.",
+        "That is all there is to say.",
+        "We talked about it on Monday.",
+    ),
     -1: ("A waste of time.", "I want my money back, what a failure.", "A sad mistake!"),
 }
 SPECIAL = ("<pad>", "<s>", "</s>")
@@ -35,7 +97,11 @@ SPECIAL = ("<pad>", "<s>", "</s>")
 
 def prompts() -> list[str]:
     """Return the prompts: one a film or product."""
-    return [f"{kind}: {name}\nReview:" for kind, names in (("Film", FILMS), ("Product", PRODUCTS)) for name in names]
+    return [
+        f"{kind}: {name}\nReview:"
+        for kind, names in (("Film", FILMS), ("Product", PRODUCTS))
+        for name in names
+    ]
 
 
 def review(prompt: str, rng: np.random.Generator) -> str:
@@ -56,7 +122,11 @@ def review(prompt: str, rng: np.random.Generator) -> str:
         elif form == 1:
             sentences.append(pick(CLOSINGS[tone]))
         else:
-            joint = f" and the {pick(PARTS[kind])} {pick(QUALITIES[pick((tone, 0))])}" if form == 2 and rng.random() < 0.4 else ""
+            joint = (
+                f" and the {pick(PARTS[kind])} {pick(QUALITIES[pick((tone, 0))])}"
+                if form == 2 and rng.random() < 0.4
+                else ""
+            )
             sentences.append(f"The {part} was{degree} {pick(QUALITIES[tone])}{joint}.")
     return " " + " ".join(sentences)
 
@@ -73,7 +143,9 @@ def _lexicon() -> Any:
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ModuleNotFoundError as error:
-        raise SystemExit("the frontier needs the VADER lexicon: pip install vaderSentiment") from error
+        raise SystemExit(
+            "the frontier needs the VADER lexicon: pip install vaderSentiment"
+        ) from error
     return SentimentIntensityAnalyzer()
 
 
@@ -88,9 +160,15 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
-    trained._tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    trained.train_from_iterator(
+        texts, vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
+    )
+    trained._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def cross_entropy(logps: UnpairedLogps) -> Any:
@@ -127,7 +205,9 @@ def language_model(
     if folder is not None and (folder / "model").is_dir():
         return CausalLM.load(folder / "model", dtype="float32")
     asked, written = reviews(count, seed=0)
-    tokenizer = make_tokenizer([prompt + text for prompt, text in zip(asked, written, strict=True)], vocabulary)
+    tokenizer = make_tokenizer(
+        [prompt + text for prompt, text in zip(asked, written, strict=True)], vocabulary
+    )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -141,7 +221,15 @@ def language_model(
         eos_token_id=2,
     )
     data: Any = Completions(asked, written, np.ones(count, dtype=bool))
-    options: dict[str, Any] = {"steps": steps, "batch_size": 64, "learning_rate": 4e-3, "schedule": "cosine", "in_place": True}
+    options: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": 64,
+        "learning_rate": 4e-3,
+        "schedule": "cosine",
+        "in_place": True,
+    }
     if folder is not None:
         options |= {"out": folder, "save_every": 100, "resume": True}
-    return fit(CausalLM.from_config(config, tokenizer, seed=0), cross_entropy, data, **options).policy
+    return fit(
+        CausalLM.from_config(config, tokenizer, seed=0), cross_entropy, data, **options
+    ).policy

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # A tour of prefsim
 #
-# From a three-armed bandit to real people's preferences: a population fit and its certificate, a claim and its counterexample, a game and its
-# equilibrium, an environment from gymnasium, and human comparisons where they are at hand.
+# From a three-armed bandit to real people's preferences: a population fit and its certificate, a
+# claim and its counterexample, a game and its equilibrium, an environment from gymnasium, and human
+# comparisons where they are at hand.
 
 # %%
 import functools
@@ -34,8 +35,9 @@ from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, synthet
 # %% [markdown]
 # ## A three-armed bandit
 #
-# One prompt, three responses with rewards 1, 0.2 and 0. A Bradley–Terry rater compares them. The *population* holds every pair with its probability, so
-# that the DPO objective is a finite sum and its minimiser must be the optimum of the KL-regularised reward — to rounding.
+# One prompt, three responses with rewards 1, 0.2 and 0. A Bradley–Terry rater compares them. The
+# *population* holds every pair with its probability, so that the DPO objective is a finite sum and
+# its minimiser must be the optimum of the KL-regularised reward — to rounding.
 
 # %%
 reward = np.array([[1.0, 0.2, 0.0]])
@@ -46,14 +48,22 @@ data = Comparisons.population(world, reference)
 
 result = fit(reference, functools.partial(losses.dpo, beta=0.5), data, reference=reference)
 best = optimal_policy(reward, ref, beta=0.5)
-print("DPO on the population:", result.policy.probs.round(6), " gradient:", f"{result.grad_norm:.1e}")
-print("closed form:          ", best.round(6), " largest difference:", f"{np.abs(result.policy.probs - best).max():.1e}")
+print(
+    "DPO on the population:", result.policy.probs.round(6), " gradient:", f"{result.grad_norm:.1e}"
+)
+print(
+    "closed form:          ",
+    best.round(6),
+    " largest difference:",
+    f"{np.abs(result.policy.probs - best).max():.1e}",
+)
 
 # %% [markdown]
 # ## A claim and its counterexample
 #
-# Flip one label in five. *Robust* DPO with the right flip rate still finds the same policy (claim R3 of `rdpo`); plain and conservative DPO end too close to the
-# reference. Told a wrong rate, robust DPO errs as well: the assumption matters.
+# Flip one label in five. *Robust* DPO with the right flip rate still finds the same policy (claim
+# R3 of `rdpo`); plain and conservative DPO end too close to the reference. Told a wrong rate,
+# robust DPO errs as well: the assumption matters.
 
 # %%
 rates = np.linspace(0, 0.4, 9)
@@ -67,25 +77,35 @@ def gap(loss, rate):
 
 curves = {
     "dpo": [gap(functools.partial(losses.dpo, beta=0.5), e) for e in rates],
-    "conservative dpo": [gap(functools.partial(losses.dpo, beta=0.5, label_smoothing=e), e) for e in rates],
-    "rdpo, true rate": [gap(functools.partial(losses.rdpo, beta=0.5, flip_rate=e), e) for e in rates],
-    "rdpo, told 0.1": [gap(functools.partial(losses.rdpo, beta=0.5, flip_rate=0.1), e) for e in rates],
+    "conservative dpo": [
+        gap(functools.partial(losses.dpo, beta=0.5, label_smoothing=e), e) for e in rates
+    ],
+    "rdpo, true rate": [
+        gap(functools.partial(losses.rdpo, beta=0.5, flip_rate=e), e) for e in rates
+    ],
+    "rdpo, told 0.1": [
+        gap(functools.partial(losses.rdpo, beta=0.5, flip_rate=0.1), e) for e in rates
+    ],
 }
 fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for name, values in curves.items():
     ax.plot(rates, values, "o-", ms=4, label=name)
-ax.set(xlabel="share of flipped labels", ylabel="max |π − π*|", title="Only the right flip rate removes the bias")
+ax.set(
+    xlabel="share of flipped labels",
+    ylabel="max |π − π*|",
+    title="Only the right flip rate removes the bias",
+)
 ax.legend()
 plt.show()
 print("worst error of rdpo with the true rate:", f"{max(curves['rdpo, true rate']):.1e}")
 
-# %% [markdown]
-# Every paper's claims are checked like this on random instances — and where a claim names an assumption, the harness must find a violation without it:
-# `prefsim check rdpo`.
+# %% [markdown] Every paper's claims are checked like this on random instances — and where a claim
+# names an assumption, the harness must find a violation without it: `prefsim check rdpo`.
 #
 # ## A game and its certificate
 #
-# Preferences need not come from a reward. Around a cycle no response is best, but there is a Nash equilibrium, and its exploitability is the certificate.
+# Preferences need not come from a reward. Around a cycle no response is best, but there is a Nash
+# equilibrium, and its exploitability is the certificate.
 
 # %%
 election = PreferenceGame.from_preflib(synthetic_ballots())
@@ -116,8 +136,9 @@ print("Bellman residual:", f"{plan.residual:.1e}")
 # %% [markdown]
 # ## Real people
 #
-# In 1,793 comparisons of short trajectories in a delivery task, do people judge by the reward they saw, or by how far a trajectory is from optimal (its *regret*)? The
-# arrays are found through `PREFSIM_DATA`; without them this part says so and ends.
+# In 1,793 comparisons of short trajectories in a delivery task, do people judge by the reward they
+# saw, or by how far a trajectory is from optimal (its *regret*)? The arrays are found through
+# `PREFSIM_DATA`; without them this part says so and ends.
 
 # %%
 folder = Path(os.environ.get("PREFSIM_DATA", "")) / "delivery"
@@ -132,7 +153,10 @@ if (folder / "privileged_control_X.npy").exists():
         margin = beta * score
         return np.mean(y * np.logaddexp(0, -margin) + (1 - y) * np.logaddexp(0, margin))
 
-    fitted = {name: minimize_scalar(cross_entropy, bounds=(0, 5), method="bounded", args=(s,)) for name, s in scores.items()}
+    fitted = {
+        name: minimize_scalar(cross_entropy, bounds=(0, 5), method="bounded", args=(s,))
+        for name, s in scores.items()
+    }
     fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
     ax.bar(list(fitted), [f.fun for f in fitted.values()], color=["tab:gray", "tab:green"])
     ax.axhline(np.log(2), color="k", ls=":", label="chance, log 2")
@@ -141,7 +165,10 @@ if (folder / "privileged_control_X.npy").exists():
     plt.show()
     print({name: round(float(f.fun), 4) for name, f in fitted.items()})
 else:
-    print("no human data here: set PREFSIM_DATA to a folder with delivery/privileged_control_*.npy (see the README)")
+    print(
+        "no human data here: set PREFSIM_DATA to a folder with delivery/privileged_control_*.npy"
+        " (see the README)"
+    )
 
 # %% [markdown]
 # ## The same loss on tensors
@@ -155,4 +182,7 @@ chosen = torch.tensor([-12.5], requires_grad=True)
 pair = losses.PairLogps(chosen, torch.tensor([-14.0]), torch.tensor([-13.0]), torch.tensor([-13.5]))
 losses.dpo(pair, beta=0.1).sum().backward()
 print("gradient with respect to the chosen log-probability:", chosen.grad.item())
-print("the objective at the reference is log 2:", float(objective(reference, losses.dpo, data, reference=reference)))
+print(
+    "the objective at the reference is log 2:",
+    float(objective(reference, losses.dpo, data, reference=reference)),
+)

@@ -30,8 +30,12 @@ TABULAR = np.eye(3)
 
 def pair(p_w: Any, p_l: Any, ref_w: Any = 1.0, ref_l: Any = 1.0) -> losses.PairLogps:
     """Return one-token pairs with these probabilities, each ``(n,)``."""
-    chosen, rejected, ref_chosen, ref_rejected = np.broadcast_arrays(*(np.log(np.atleast_1d(p)) for p in (p_w, p_l, ref_w, ref_l)))
-    return losses.PairLogps(chosen, rejected, ref_chosen, ref_rejected, np.ones(chosen.shape), np.ones(chosen.shape))
+    chosen, rejected, ref_chosen, ref_rejected = np.broadcast_arrays(
+        *(np.log(np.atleast_1d(p)) for p in (p_w, p_l, ref_w, ref_l))
+    )
+    return losses.PairLogps(
+        chosen, rejected, ref_chosen, ref_rejected, np.ones(chosen.shape), np.ones(chosen.shape)
+    )
 
 
 def from_odds(f_w: np.ndarray, f_l: np.ndarray) -> losses.PairLogps:
@@ -46,7 +50,10 @@ def prob_gradients(loss: Loss, logps: losses.PairLogps) -> tuple[np.ndarray, np.
 
     moved = losses.PairLogps(*(None if x is None else torch.tensor(x) for x in logps))
     n_w, n_l = torch.tensor(logps.chosen_length), torch.tensor(logps.rejected_length)
-    p_w, p_l = torch.exp(moved.chosen / n_w).requires_grad_(), torch.exp(moved.rejected / n_l).requires_grad_()
+    p_w, p_l = (
+        torch.exp(moved.chosen / n_w).requires_grad_(),
+        torch.exp(moved.rejected / n_l).requires_grad_(),
+    )
     total = loss(moved._replace(chosen=n_w * torch.log(p_w), rejected=n_l * torch.log(p_l))).sum()
     on_w, on_l = torch.autograd.grad(total, (p_w, p_l))
     return to_numpy(on_w), to_numpy(on_l)
@@ -56,7 +63,13 @@ def trajectory(features: np.ndarray, method: str, steps: int) -> np.ndarray:
     """Return π of (chosen, rejected, other) along gradient descent with step 0.1 from the uniform policy, ``(steps + 1, 3)``."""
     policy = LogLinearPolicy.from_features(features[None])
     _, path = gradient_descent(
-        policy, METHODS[method], ONE_PAIR, reference=policy, step=0.1, iterations=steps, record=lambda p: to_numpy(p.probs[0])
+        policy,
+        METHODS[method],
+        ONE_PAIR,
+        reference=policy,
+        step=0.1,
+        iterations=steps,
+        record=lambda p: to_numpy(p.probs[0]),
     )
     return np.asarray(path)
 

@@ -17,7 +17,12 @@ from prefsim.data import ScoredPairs
 from prefsim.numerics import log_softmax
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, gibbs_log_policy
-from prefsim.solvers.policy_gradient import contrastive_gradient, off_policy_limit, regularised_reward, score_gradient
+from prefsim.solvers.optimisers.policy_gradient import (
+    contrastive_gradient,
+    off_policy_limit,
+    regularised_reward,
+    score_gradient,
+)
 from prefsim.testing import tables
 from prefsim.worlds import ContextualBandit
 
@@ -119,16 +124,21 @@ STRENGTHS = {
 }
 
 
-def fronts(worlds: int, seed: int, *, progress: Callable[[Iterable[Any], str], Iterable[Any]]) -> tuple[dict[str, Front], np.ndarray]:
+def fronts(
+    worlds: int, seed: int, *, progress: Callable[[Iterable[Any], str], Iterable[Any]]
+) -> tuple[dict[str, Front], np.ndarray]:
     """Return where each method ends on 20-armed bandits with pairs from the reference, exactly, and the mean frontier (KL, E R).
 
-    Rewards are standard normal from a least of zero, the reference is a softmax of standard normal logits; IPO sees which
-    of the two rewards is higher.
+    Rewards are standard normal from a least of zero, the reference is a softmax of standard normal
+    logits; IPO sees which of the two rewards is higher.
     """
     rng = np.random.default_rng(seed)
     reward = rng.standard_normal((worlds, 1, 20))
     reward -= reward.min(axis=-1, keepdims=True)
-    world, reference = ContextualBandit(reward=reward), TabularPolicy.from_logits(rng.standard_normal((worlds, 1, 20)))
+    world, reference = (
+        ContextualBandit(reward=reward),
+        TabularPolicy.from_logits(rng.standard_normal((worlds, 1, 20))),
+    )
     log_ref = to_numpy(reference.log_probs)
     scored = ScoredPairs.population(world, reference)
     ranked = scored.relabelled(0.5 + 0.5 * np.sign(scored.chosen_score - scored.rejected_score))
@@ -139,9 +149,13 @@ def fronts(worlds: int, seed: int, *, progress: Callable[[Iterable[Any], str], I
 
     def ends(name: str, beta: float) -> np.ndarray:
         if name == "CoPG":
-            found = fit(reference, functools.partial(losses.copg, beta=beta), scored, reference=reference)
+            found = fit(
+                reference, functools.partial(losses.copg, beta=beta), scored, reference=reference
+            )
         elif name == "IPO":
-            found = fit(reference, functools.partial(losses.ipo, tau=beta), ranked, reference=reference)
+            found = fit(
+                reference, functools.partial(losses.ipo, tau=beta), ranked, reference=reference
+            )
         else:
             baseline = np.sum(np.exp(log_ref) * reward, axis=-1) if name == "PG, b = E_μ R" else 0.0
             return off_policy_limit(reward, log_ref, log_ref, beta=beta, baseline=baseline)
@@ -151,14 +165,29 @@ def fronts(worlds: int, seed: int, *, progress: Callable[[Iterable[Any], str], I
     for name, betas in STRENGTHS.items():
         policies = np.stack([ends(name, float(beta)) for beta in progress(betas, name)])
         kl, value = kl_to_reference(policies, log_ref, world), expected_reward(policies, world)
-        # The frontier is drawn through exact optima: its tangent at λ bounds what any policy of that KL can earn.
-        best = np.stack([_best(f.penalty, f.reward, f.reverse_kl, kl[:, k]) for k, f in enumerate(frontiers)], axis=1)
+        # The frontier is drawn through exact optima: its tangent at λ bounds what any policy of
+        # that KL can earn.
+        best = np.stack(
+            [_best(f.penalty, f.reward, f.reverse_kl, kl[:, k]) for k, f in enumerate(frontiers)],
+            axis=1,
+        )
         if name == "CoPG":
-            best = np.stack([[_optimum_at(beta, reward[k, 0], log_ref[k, 0]) for k in range(worlds)] for beta in betas])
+            best = np.stack(
+                [
+                    [_optimum_at(beta, reward[k, 0], log_ref[k, 0]) for k in range(worlds)]
+                    for beta in betas
+                ]
+            )
         top = [_best(f.penalty, f.reward, f.reverse_kl, np.ones(1))[0] for f in frontiers]
         # A method that no penalty brings to one nat is judged by its last point.
         missing = [np.interp(1.0, kl[:, k], best[:, k] - value[:, k]) for k in range(worlds)]
-        found[name] = Front(betas, kl, value, best, np.asarray(missing) + np.where(kl[-1] < 1, np.asarray(top) - best[-1], 0.0))
+        found[name] = Front(
+            betas,
+            kl,
+            value,
+            best,
+            np.asarray(missing) + np.where(kl[-1] < 1, np.asarray(top) - best[-1], 0.0),
+        )
     return found, np.mean([(f.reverse_kl, f.reward) for f in frontiers], axis=0)
 
 
@@ -176,28 +205,49 @@ def draw(paths: dict[str, Path], fronts: dict[str, Front], frontier: np.ndarray)
 
     figure = Figure(figsize=(13, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    styles = {"CoPG": "C0-", "b = E_μ R_β": "C2--", "b = V^π": "C4:", "no baseline": "C3-", "b = E_μ R": "C1-"}
+    styles = {
+        "CoPG": "C0-",
+        "b = E_μ R_β": "C2--",
+        "b = V^π": "C4:",
+        "no baseline": "C3-",
+        "b = E_μ R": "C1-",
+    }
     for name, path in paths.items():
         left.loglog(
-            path.step, np.maximum(path.distance, 1e-16), styles[name], lw=2, label=name if name == "CoPG" else f"policy gradient, {name}"
+            path.step,
+            np.maximum(path.distance, 1e-16),
+            styles[name],
+            lw=2,
+            label=name if name == "CoPG" else f"policy gradient, {name}",
         )
     left.set(
         xlabel="gradient steps (size 0.05)",
         ylabel="total variation distance to the optimum π*",
-        title="Three arms, samples from a poor behaviour policy:\nonly the right baseline leads to π*",
+        title=(
+            "Three arms, samples from a poor behaviour policy:\nonly the right baseline leads to π*"
+        ),
         ylim=(1e-9, 1),
     )
     left.legend(frameon=False, loc="lower left")
     right.plot(*frontier, "k-", lw=0.8, label="largest reward at each KL")
-    for name, colour in (("CoPG", "C0"), ("IPO", "C5"), ("PG, b = E_μ R", "C1"), ("PG, no baseline", "C3")):
+    for name, colour in (
+        ("CoPG", "C0"),
+        ("IPO", "C5"),
+        ("PG, b = E_μ R", "C1"),
+        ("PG, no baseline", "C3"),
+    ):
         front = fronts[name]
         line = "o" if name == "CoPG" else "o-"
-        right.plot(front.kl.mean(axis=1), front.reward.mean(axis=1), colour + line, ms=4, label=name)
+        right.plot(
+            front.kl.mean(axis=1), front.reward.mean(axis=1), colour + line, ms=4, label=name
+        )
     right.set(
         xlabel="KL(π‖π_ref) (nats)",
         ylabel="expected reward",
-        title=f"20 arms, pairs from π_ref, exact limits, mean of {fronts['CoPG'].kl.shape[1]} bandits:\n"
-        "no penalty takes the plain gradients further than this",
+        title=(
+            f"20 arms, pairs from π_ref, exact limits, mean of {fronts['CoPG'].kl.shape[1]}"
+            " bandits:\nno penalty takes the plain gradients further than this"
+        ),
         xlim=(0, 2.6),
     )
     right.legend(frameon=False, loc="lower right")

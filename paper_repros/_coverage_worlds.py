@@ -14,7 +14,7 @@ from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.policies import InMemoryPolicy, LogLinearPolicy, TabularPolicy
 from prefsim.solvers import gibbs_log_policy, gradient_descent
-from prefsim.solvers.penalties import kl_penalty
+from prefsim.solvers.optimisers.penalties import kl_penalty
 from prefsim.worlds import ContextualBandit
 
 LEVELS = (0.0, 1e-4, 1e-3, 1e-2)
@@ -47,8 +47,12 @@ class Unseen(NamedTuple):
 
     def gap(self, log_policy: np.ndarray) -> np.ndarray:
         """Return J* − J of policies ``(..., 1, 3)``."""
-        value = functools.partial(regularised_value, log_reference=self.log_reference, world=self.world, beta=self.beta)
-        return value(gibbs_log_policy(REWARD, self.log_reference, beta=self.beta)[0]) - value(log_policy)
+        value = functools.partial(
+            regularised_value, log_reference=self.log_reference, world=self.world, beta=self.beta
+        )
+        return value(gibbs_log_policy(REWARD, self.log_reference, beta=self.beta)[0]) - value(
+            log_policy
+        )
 
     def policy(self, mass: Any) -> TabularPolicy:
         """Put ``mass`` on the third response and divide the rest as the optimum does."""
@@ -105,7 +109,12 @@ def hybrid_paths(case: Unseen, *, step: float, iterations: int) -> Paths:
     )
     table = np.stack(path)
     steps = np.arange(len(path)) * (iterations // 100)
-    return Paths(steps, np.exp(table[..., 0, 2]), case.gap(table), kl_to_reference(table, case.log_reference, case.world))
+    return Paths(
+        steps,
+        np.exp(table[..., 0, 2]),
+        case.gap(table),
+        kl_to_reference(table, case.log_reference, case.world),
+    )
 
 
 class Extrapolation(NamedTuple):
@@ -129,13 +138,19 @@ class Extrapolation(NamedTuple):
     @property
     def data(self) -> Comparisons:
         """Pairs of all other responses, uniformly."""
-        shown = np.where(np.arange(len(self.features)) == self.best, 0.0, 1.0 / (len(self.features) - 1))
+        shown = np.where(
+            np.arange(len(self.features)) == self.best, 0.0, 1.0 / (len(self.features) - 1)
+        )
         return Comparisons.population(self.world, TabularPolicy.from_probs(shown[None]))
 
     @property
     def start(self) -> InMemoryPolicy:
         """The uniform reference, log-linear or tabular."""
-        return TabularPolicy.uniform(1, len(self.features)) if self.tabular else LogLinearPolicy.from_features(self.features[None])
+        return (
+            TabularPolicy.uniform(1, len(self.features))
+            if self.tabular
+            else LogLinearPolicy.from_features(self.features[None])
+        )
 
     def optimum(self) -> np.ndarray:
         """Return ``log π*``, ``(1, Y)``."""
@@ -143,7 +158,8 @@ class Extrapolation(NamedTuple):
         return gibbs_log_policy((self.features @ self.weights)[None], uniform, beta=self.beta)[0]
 
 
-# The instance of the extrapolation experiment: default_rng(1) draws eight feature vectors in three dimensions, then θ*/2.
+# The instance of the extrapolation experiment: default_rng(1) draws eight feature vectors in three
+# dimensions, then θ*/2.
 _rng = np.random.default_rng(1)
 LINEAR = Extrapolation(_rng.standard_normal((8, 3)), 2.0 * _rng.standard_normal(3), beta=1.0)
 
@@ -156,7 +172,11 @@ def extrapolation_path(case: Extrapolation, *, iterations: int) -> tuple[np.ndar
     def record(policy: Any) -> tuple[float, ...]:
         log_policy = to_numpy(policy.log_probs)[0]
         first, second = log_policy[data.chosen], log_policy[data.rejected]
-        return log_policy[case.best], chosen @ first + rejected @ second, chosen @ second + rejected @ first
+        return (
+            log_policy[case.best],
+            chosen @ first + rejected @ second,
+            chosen @ second + rejected @ first,
+        )
 
     _, path = gradient_descent(
         case.start,

@@ -64,9 +64,19 @@ def corner_grid(seed: int, side: int = 4) -> TabularMDP:
     return TabularMDP.grid_world(reward, terminal=corner, discount=DISCOUNT)
 
 
-def cpl_policies(data: Segments, states: int, actions: int, *, lambda_: float = 1.0, alpha: float = ALPHA, **options: Any) -> np.ndarray:
+def cpl_policies(
+    data: Segments,
+    states: int,
+    actions: int,
+    *,
+    lambda_: float = 1.0,
+    alpha: float = ALPHA,
+    **options: Any,
+) -> np.ndarray:
     """Return the policies ``(*batch, S, A)`` that the loss teaches, from the uniform one."""
-    loss = functools.partial(cpl, alpha=alpha, lambda_=lambda_, discount=options.pop("discount", DISCOUNT))
+    loss = functools.partial(
+        cpl, alpha=alpha, lambda_=lambda_, discount=options.pop("discount", DISCOUNT)
+    )
     return to_numpy(fit(TabularPolicy.uniform(states, actions), loss, data, **options).policy.probs)
 
 
@@ -78,7 +88,14 @@ def learning_curves(run: Run) -> dict[int, dict[str, np.ndarray]]:
     for n in run.progress((50, 800, 3200) if run.quick else (50, 200, 800, 3200), "comparisons"):
         data = Segments.stack(
             [
-                Segments.sample(mdp, n, LENGTH, seed=1000 + run.seed + i, scores=expert.advantage, discount=DISCOUNT)
+                Segments.sample(
+                    mdp,
+                    n,
+                    LENGTH,
+                    seed=1000 + run.seed + i,
+                    scores=expert.advantage,
+                    discount=DISCOUNT,
+                )
                 for i, (mdp, expert) in enumerate(zip(grids, experts, strict=True))
             ]
         )
@@ -86,11 +103,18 @@ def learning_curves(run: Run) -> dict[int, dict[str, np.ndarray]]:
         logistic = functools.partial(cpl, alpha=1.0, lambda_=1.0, discount=DISCOUNT)
         rewards = fit(RewardTable(np.zeros((16, 4))), logistic, data, penalty=ridge).policy.table
         planned = [
-            soft_value_iteration(mdp.with_reward(np.where(mdp.terminal[:, None], 0.0, table)), temperature=ALPHA).policy
+            soft_value_iteration(
+                mdp.with_reward(np.where(mdp.terminal[:, None], 0.0, table)), temperature=ALPHA
+            ).policy
             for mdp, table in zip(grids, rewards, strict=True)
         ]
         found[n] = {
-            name: np.array([float(scaled_return(mdp, p, temperature=ALPHA)) for mdp, p in zip(grids, policies, strict=True)])
+            name: np.array(
+                [
+                    float(scaled_return(mdp, p, temperature=ALPHA))
+                    for mdp, p in zip(grids, policies, strict=True)
+                ]
+            )
             for name, policies in (("CPL", contrastive), ("partial return", planned))
         }
     return found
@@ -104,7 +128,10 @@ def error_by_lambda(seed: int) -> dict[float, float]:
     mdp = TabularMDP.random(4, 3, discount=0.9, seed=seed, deterministic=True)
     expert = soft_value_iteration(mdp, temperature=ALPHA)
     data = Segments.population(mdp, 2, scores=expert.advantage, discount=0.9)
-    return {x: float(np.abs(cpl_policies(data, 4, 3, lambda_=x, discount=0.9) - expert.policy).max()) for x in LAMBDAS}
+    return {
+        x: float(np.abs(cpl_policies(data, 4, 3, lambda_=x, discount=0.9) - expert.policy).max())
+        for x in LAMBDAS
+    }
 
 
 def mass_by_lambda(run: Run) -> dict[float, float]:
@@ -115,7 +142,15 @@ def mass_by_lambda(run: Run) -> dict[float, float]:
     shown = np.zeros((states, 4), dtype=bool)
     np.put_along_axis(shown, order[:, :2], True, axis=1)
     behaviour, size = TabularPolicy.from_probs(shown / 2.0), 400 if run.quick else 4000
-    data = Segments.sample(mdp, size, LENGTH, seed=run.seed, scores=expert.advantage, discount=DISCOUNT, policy=behaviour)
+    data = Segments.sample(
+        mdp,
+        size,
+        LENGTH,
+        seed=run.seed,
+        scores=expert.advantage,
+        discount=DISCOUNT,
+        policy=behaviour,
+    )
     found = {}
     for bias in run.progress(LAMBDAS[::2] if run.quick else LAMBDAS, "biases"):
         policy = cpl_policies(data, states, 4, lambda_=bias, penalty=ridge)
@@ -133,10 +168,16 @@ def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
     for name, (unit, sizes) in ENVIRONMENTS.items():
         mdp = TabularMDP.from_gymnasium(name, discount=0.97)
         mdp = mdp.with_reward(unit * mdp.reward)
-        expert, plan, start = soft_value_iteration(mdp, temperature=1.0), policy_iteration(mdp), visited_states(mdp)
+        expert, plan, start = (
+            soft_value_iteration(mdp, temperature=1.0),
+            policy_iteration(mdp),
+            visited_states(mdp),
+        )
         found[name] = {}
         for n in run.progress(sizes[-1:] if run.quick else sizes, name):
-            data = Segments.from_gymnasium(name, n, LENGTH, seed=run.seed, scores=expert.advantage, discount=0.97, start=start)
+            data = Segments.from_gymnasium(
+                name, n, LENGTH, seed=run.seed, scores=expert.advantage, discount=0.97, start=start
+            )
             light = functools.partial(ridge, weight=1e-3)
             policy = cpl_policies(data, mdp.n_states, 4, alpha=1.0, discount=0.97, penalty=light)
             found[name][n] = {
@@ -147,7 +188,8 @@ def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
     return found
 
 
-# --- figure ------------------------------------------------------------------------------------------------------------------------------
+# --- figure
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def draw(
@@ -163,10 +205,14 @@ def draw(
     axes = list(figure.subplots(2, 2).reshape(-1))
     _draw_curves(axes[0], curves)
     axes[1].plot(list(errors), list(errors.values()), "-o", color="tab:blue", clip_on=False)
-    axes[1].set(xlabel="bias λ", ylabel="largest error of a probability", ylim=(0, None), xticks=LAMBDAS)
+    axes[1].set(
+        xlabel="bias λ", ylabel="largest error of a probability", ylim=(0, None), xticks=LAMBDAS
+    )
     axes[1].set_title("Exact population: only λ = 1 recovers the expert")
     axes[2].plot(list(masses), list(masses.values()), "-o", color="tab:blue", clip_on=False)
-    axes[2].set(xlabel="bias λ", ylabel="mean probability of unseen actions", ylim=(0, None), xticks=LAMBDAS)
+    axes[2].set(
+        xlabel="bias λ", ylabel="mean probability of unseen actions", ylim=(0, None), xticks=LAMBDAS
+    )
     axes[2].set_title("Data show half of the actions: λ < 1 stays with them")
     _draw_toys(axes[3], toys)
     figure.suptitle("Contrastive preference learning: a policy straight from compared segments")
@@ -177,12 +223,28 @@ def _draw_curves(axes: Axes, curves: dict[int, dict[str, np.ndarray]]) -> None:
     for name, colour in (("CPL", "tab:blue"), ("partial return", "tab:orange")):
         means = [values[name].mean() for values in curves.values()]
         for i in range(len(next(iter(curves.values()))[name])):
-            axes.plot(list(curves), [values[name][i] for values in curves.values()], color=colour, alpha=0.25, linewidth=1)
-        axes.plot(list(curves), means, "-o", color=colour, label=name if name == "CPL" else f"{name} + soft planning")
+            axes.plot(
+                list(curves),
+                [values[name][i] for values in curves.values()],
+                color=colour,
+                alpha=0.25,
+                linewidth=1,
+            )
+        axes.plot(
+            list(curves),
+            means,
+            "-o",
+            color=colour,
+            label=name if name == "CPL" else f"{name} + soft planning",
+        )
     axes.axhline(1.0, color="grey", linestyle="--", linewidth=1)
     axes.axhline(0.0, color="grey", linestyle=":", linewidth=1)
-    axes.annotate("expert", (min(curves), 1.0), textcoords="offset points", xytext=(0, 4), fontsize=8)
-    axes.annotate("uniform", (min(curves), 0.0), textcoords="offset points", xytext=(0, 4), fontsize=8)
+    axes.annotate(
+        "expert", (min(curves), 1.0), textcoords="offset points", xytext=(0, 4), fontsize=8
+    )
+    axes.annotate(
+        "uniform", (min(curves), 0.0), textcoords="offset points", xytext=(0, 4), fontsize=8
+    )
     axes.set(xscale="log", yscale="symlog", xlabel="comparisons", ylabel="scaled soft return")
     axes.set_yticks([-10, -5, -2, -1, 0, 1], ["−10", "−5", "−2", "−1", "0", "1"])
     axes.set_xticks(list(curves), [f"{n:,}" for n in curves])
@@ -192,9 +254,15 @@ def _draw_curves(axes: Axes, curves: dict[int, dict[str, np.ndarray]]) -> None:
 
 
 def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None:
-    bars = [(f"{name.split('-')[0]}\n{n:,}", values) for name, sizes in toys.items() for n, values in sizes.items()]
+    bars = [
+        (f"{name.split('-')[0]}\n{n:,}", values)
+        for name, sizes in toys.items()
+        for n, values in sizes.items()
+    ]
     places = np.arange(len(bars))
-    reached = [1 - (values["optimum"] - values["mode"]) / abs(values["optimum"]) for _, values in bars]
+    reached = [
+        1 - (values["optimum"] - values["mode"]) / abs(values["optimum"]) for _, values in bars
+    ]
     for shift, heights, label in (
         (-0.2, [v["soft"] for _, v in bars], "learned policy, soft return\n(uniform 0, expert 1)"),
         (0.2, reached, "its most probable actions,\n1 − share of the optimal return lost"),
@@ -204,6 +272,10 @@ def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None
     axes.axhline(1.0, color="grey", linestyle="--", linewidth=1)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xticks(places, [name for name, _ in bars])
-    axes.set(ylim=(min(0.0, *reached) - 0.1, 1.45), xlabel="environment and comparisons recorded in it", ylabel="1 is optimal")
+    axes.set(
+        ylim=(min(0.0, *reached) - 0.1, 1.45),
+        xlabel="environment and comparisons recorded in it",
+        ylabel="1 is optimal",
+    )
     axes.set_title("gymnasium: segments recorded in the environments")
     axes.legend(loc="upper center", ncols=2, fontsize=8)

@@ -41,7 +41,8 @@ def below_instance(case: Sets) -> Verdict:
     compared = case.logps if case.other is None else case.logps._replace(samples=case.other)
     instance = losses.d2o(compared, beta=case.beta, alpha=case.alpha, level="instance")
     return Verdict(
-        max(0.0, float(((distribution - instance) / (1 + instance)).max())), f"{distribution.mean():.6g} <= {instance.mean():.6g}"
+        max(0.0, float(((distribution - instance) / (1 + instance)).max())),
+        f"{distribution.mean():.6g} <= {instance.mean():.6g}",
     )
 
 
@@ -52,7 +53,11 @@ def special_cases(case: Sets) -> Verdict:
     dpo = losses.dpo(pair, beta=case.beta)
     silent = losses.d2o(case.logps._replace(samples=ref_samples), beta=case.beta, alpha=case.beta)
     npo = case.beta / 2 * losses.npo(pair, beta=case.beta)
-    return Verdict(float(max((np.abs(found - dpo) / (1 + dpo)).max(), (np.abs(silent - npo) / (1 + npo)).max())))
+    return Verdict(
+        float(
+            max((np.abs(found - dpo) / (1 + dpo)).max(), (np.abs(silent - npo) / (1 + npo)).max())
+        )
+    )
 
 
 class Unlearn(NamedTuple):
@@ -88,11 +93,15 @@ def optimum(case: Unlearn) -> Verdict:
     probs, rho = solve(case), case.rho
     q = (case.beta * rho - case.alpha) / (case.beta - case.alpha)
     rest = np.exp(log_softmax(case.log_ref[1:]))
-    error = max(abs(float(probs[0]) - q), float(np.abs(probs[1:] / probs[1:].sum() - rest).max()), q - rho)
+    error = max(
+        abs(float(probs[0]) - q), float(np.abs(probs[1:] / probs[1:].sum() - rest).max()), q - rho
+    )
     return Verdict(error, f"π_ref(y_l) {rho:.5f}, q* {q:.6f}, fitted {probs[0]:.6f}")
 
 
-def unlearns(low: float, high: float, counts: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Unlearn]:
+def unlearns(
+    low: float, high: float, counts: st.SearchStrategy[Any] | None = None
+) -> st.SearchStrategy[Unlearn]:
     return st.builds(
         Unlearn,
         tables((5,), low=-1.5, high=1.5).map(log_softmax),
@@ -102,7 +111,8 @@ def unlearns(low: float, high: float, counts: st.SearchStrategy[Any] | None = No
     )
 
 
-# Each response at least three times: the share of y_l stays above the least α/β, and the minimiser stays finite.
+# Each response at least three times: the share of y_l stays above the least α/β, and the minimiser
+# stays finite.
 COUNTS = st.lists(st.integers(3, 6), min_size=5, max_size=5).map(np.asarray)
 
 
@@ -128,7 +138,11 @@ def divergent(instance: tuple[Unlearn, np.ndarray]) -> Verdict:
     error = max(0.0, float(np.diff(kept).max()), float((kept - moved).max()))
     if case.share > 1:
         error = max(error, float(kept[-1]))
-    return Verdict(error, "loss at log π(y_l) of " + ", ".join(f"{x:.3g}: {y:.3g}" for x, y in zip(log_q, kept, strict=True)))
+    return Verdict(
+        error,
+        "loss at log π(y_l) of "
+        + ", ".join(f"{x:.3g}: {y:.3g}" for x, y in zip(log_q, kept, strict=True)),
+    )
 
 
 class Laws(NamedTuple):
@@ -165,7 +179,10 @@ def online(case: Laws) -> Verdict:
     (gradient,) = torch.autograd.grad(anchor_log_ratio(logps).sum(), logits)
     drift = float(np.abs(to_numpy(gradient)).max())
     gap = abs(value - anchor(case, case.reference) - jeffrey)
-    return Verdict(max(abs(value - reverse), drift, gap), f"value {value:.5g}, KL(π‖π_ref) {reverse:.5g}, mean gradient {drift:.3g}")
+    return Verdict(
+        max(abs(value - reverse), drift, gap),
+        f"value {value:.5g}, KL(π‖π_ref) {reverse:.5g}, mean gradient {drift:.3g}",
+    )
 
 
 def laws(sampler: bool = False) -> st.SearchStrategy[Laws]:
@@ -179,9 +196,15 @@ LEVELS = np.log([0.1, 0.01])
 def least_disturbed(instance: tuple[int, int, int, int]) -> Verdict:
     seed, n, d, levels = instance
     case, asked = paths.draw(seed, n, d), LEVELS[:levels]
-    found = {m: paths.disturbances(case, *paths.flow(case, m, asked[-1]), asked) for m in ("D²O", "GA", "NPO")}
+    found = {
+        m: paths.disturbances(case, *paths.flow(case, m, asked[-1]), asked)
+        for m in ("D²O", "GA", "NPO")
+    }
     shown = "; ".join(f"{m} " + ", ".join(f"{x:.4f}" for x in kl) for m, kl in found.items())
-    return Verdict(float(max(0.0, *(found["D²O"] - np.minimum(found["GA"], found["NPO"])))), f"KL(rest) at 0.1ρ, 0.01ρ: {shown}")
+    return Verdict(
+        float(max(0.0, *(found["D²O"] - np.minimum(found["GA"], found["NPO"])))),
+        f"KL(rest) at 0.1ρ, 0.01ρ: {shown}",
+    )
 
 
 def straight(case: paths.Unlearning) -> Verdict:
@@ -189,7 +212,10 @@ def straight(case: paths.Unlearning) -> Verdict:
     step = path(last) - case.start
     direction = paths.line(case)(1.0) - case.start
     parallel = step - (step @ direction) / (direction @ direction) * direction
-    return Verdict(float(np.linalg.norm(parallel) / np.linalg.norm(step)), f"|θ − θ_0| = {np.linalg.norm(step):.4f}")
+    return Verdict(
+        float(np.linalg.norm(parallel) / np.linalg.norm(step)),
+        f"|θ − θ_0| = {np.linalg.norm(step):.4f}",
+    )
 
 
 def expected_losses(case: Unlearn, log_policy: np.ndarray, most: int) -> tuple[np.ndarray, float]:
@@ -197,7 +223,9 @@ def expected_losses(case: Unlearn, log_policy: np.ndarray, most: int) -> tuple[n
     y, found = case.log_ref.size, []
     for k in range(1, most + 1):
         drawn = np.indices((y,) * k).reshape(k, -1).T
-        rejected, ref_rejected = (np.full(drawn.shape[0], law[0]) for law in (log_policy, case.log_ref))
+        rejected, ref_rejected = (
+            np.full(drawn.shape[0], law[0]) for law in (log_policy, case.log_ref)
+        )
         logps = losses.AnchoredLogps(rejected, ref_rejected, log_policy[drawn], case.log_ref[drawn])
         chance = np.exp(case.log_ref[drawn].sum(axis=-1))
         found.append(float(chance @ losses.d2o(logps, beta=case.beta, alpha=case.alpha)))
@@ -208,4 +236,6 @@ def monotone_in_k(instance: tuple[Unlearn, np.ndarray, int]) -> Verdict:
     case, log_policy, most = instance
     found, exact = expected_losses(case, log_policy, most)
     chain = np.append(found, exact)
-    return Verdict(max(0.0, float(np.diff(chain).max())), "E L " + ", ".join(f"{x:.5f}" for x in chain))
+    return Verdict(
+        max(0.0, float(np.diff(chain).max())), "E L " + ", ".join(f"{x:.5f}" for x in chain)
+    )

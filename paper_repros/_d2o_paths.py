@@ -48,11 +48,15 @@ def log_ratio(case: Unlearning, theta: np.ndarray) -> float:
 def disturbance(case: Unlearning, theta: np.ndarray) -> float:
     """Return the KL divergence of the reference from the policy on the other responses, both renormalised, in nats."""
     rest = np.arange(case.log_ref.size) != case.rejected
-    before, after = (log_softmax(log_probs[rest]) for log_probs in (case.log_ref, case.features @ theta))
+    before, after = (
+        log_softmax(log_probs[rest]) for log_probs in (case.log_ref, case.features @ theta)
+    )
     return float(np.exp(before) @ (before - after))
 
 
-def velocity(case: Unlearning, method: str, theta: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
+def velocity(
+    case: Unlearning, method: str, theta: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
     """Return minus the gradient of GA, NPO or D²O in θ; ``shares`` are the weights of D²O's samples (those of π_ref unless given)."""
     log_probs = log_softmax(case.features @ theta)
     mean = np.exp(log_probs) @ case.features
@@ -94,7 +98,9 @@ def line(case: Unlearning, shares: np.ndarray | None = None) -> Path:
     return lambda time: case.start + time * direction
 
 
-def disturbances(case: Unlearning, path: Path, last: float | None, levels: np.ndarray) -> np.ndarray:
+def disturbances(
+    case: Unlearning, path: Path, last: float | None, levels: np.ndarray
+) -> np.ndarray:
     """Return the disturbance at each level of log π(y_l)/π_ref(y_l) < 0 of a path that ends at ``last`` (None: never); NaN if not met."""
 
     def above(time: float, level: float) -> float:
@@ -106,7 +112,11 @@ def disturbances(case: Unlearning, path: Path, last: float | None, levels: np.nd
         # A path that was stopped at the lowest level meets it up to rounding.
         end = next((t for t in ends if above(t, level) <= 1e-7), None)
         if end is not None:
-            time = end if above(end, level) >= 0 else brentq(above, 0.0, end, args=(level,), xtol=1e-13)
+            time = (
+                end
+                if above(end, level) >= 0
+                else brentq(above, 0.0, end, args=(level,), xtol=1e-13)
+            )
             found[k] = disturbance(case, path(time))
     return found
 

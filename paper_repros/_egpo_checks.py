@@ -21,10 +21,10 @@ from prefsim.numerics import categorical_kl, softmax
 from prefsim.papers import Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import gradient_descent, objective, solve_nash
-from prefsim.solvers.games import duality_gap, payoff, regularised_gap
-from prefsim.solvers.nash import StepSizeWarning
-from prefsim.solvers.nash_policy_gradient import nash_md_pg_gradient
-from prefsim.solvers.nash_updates import UPDATES
+from prefsim.solvers.games.certificates import duality_gap, payoff, regularised_gap
+from prefsim.solvers.games.nash import StepSizeWarning
+from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
+from prefsim.solvers.games.updates import UPDATES
 from prefsim.testing.games import games_with_reference, preference_games, references
 from prefsim.worlds import ContextualBandit, PreferenceGame
 
@@ -46,7 +46,9 @@ class Play(NamedTuple):
 
     def equilibrium(self) -> np.ndarray:
         """Return π*_β."""
-        return solve_nash(self.preference, method="regularised", reference=self.reference, tau=self.beta).policy
+        return solve_nash(
+            self.preference, method="regularised", reference=self.reference, tau=self.beta
+        ).policy
 
 
 def plays(
@@ -60,9 +62,20 @@ def plays(
         game, reference = pair
         penalty = st.floats(math.log(beta[0]), math.log(beta[1])).map(math.exp)
         drawn = references(game.n_responses)
-        return st.builds(Play, st.just(game.preference), st.just(reference), drawn, drawn, penalty, st.floats(0.01, 1.0), st.just(variant))
+        return st.builds(
+            Play,
+            st.just(game.preference),
+            st.just(reference),
+            drawn,
+            drawn,
+            penalty,
+            st.floats(0.01, 1.0),
+            st.just(variant),
+        )
 
-    return games_with_reference(preference_games(min_n=2, max_n=6) if games is None else games, spread=spread).flatmap(build)
+    return games_with_reference(
+        preference_games(min_n=2, max_n=6) if games is None else games, spread=spread
+    ).flatmap(build)
 
 
 def as_policy(probs: np.ndarray) -> TabularPolicy:
@@ -83,7 +96,9 @@ def against_each_other(play: Play, policy: np.ndarray) -> Comparisons:
     return Comparisons(*columns, chosen_score=pairs.prob, rejected_score=np.full(len(pairs), 0.5))
 
 
-def value_and_gradient(play: Play, policy: np.ndarray, data: Comparisons) -> tuple[float, np.ndarray]:
+def value_and_gradient(
+    play: Play, policy: np.ndarray, data: Comparisons
+) -> tuple[float, np.ndarray]:
     """Return online IPO's loss and its gradient in the logits, by automatic differentiation."""
     import torch
 
@@ -101,8 +116,12 @@ def check_contraction(play: Play) -> Verdict:
     step = play.share * update.largest_step(play.beta)
     log_target, log_policy, worst = np.log(play.equilibrium()), np.log(play.policy), -math.inf
     for _ in range(60):
-        (following,) = rule.apply((log_policy,), play.preference, np.log(play.reference), step=step, tau=play.beta)
-        excess = categorical_kl(log_target, following) - (1 - step * play.beta) * categorical_kl(log_target, log_policy)
+        (following,) = rule.apply(
+            (log_policy,), play.preference, np.log(play.reference), step=step, tau=play.beta
+        )
+        excess = categorical_kl(log_target, following) - (1 - step * play.beta) * categorical_kl(
+            log_target, log_policy
+        )
         log_policy, worst = following, max(worst, float(excess))
     return Verdict(max(0.0, worst), f"largest excess {worst:.3g}")
 
@@ -115,11 +134,21 @@ def check_gradient_steps(play: Play) -> Verdict:
     ratio = np.log(play.policy / play.reference) - payoff(play.preference, play.policy) / play.beta
     error = float(np.abs(gradient - 4 / n * (ratio - ratio.mean())).max()) * min(play.beta, 1.0)
     step = play.share * UPDATES["egpo"].largest_step(play.beta)
-    options: dict[str, Any] = {"reference": as_policy(play.reference), "step": n * play.beta * step / 4, "iterations": 1}
+    options: dict[str, Any] = {
+        "reference": as_policy(play.reference),
+        "step": n * play.beta * step / 4,
+        "iterations": 1,
+    }
     loss, policy = functools.partial(losses.online_ipo, tau=play.beta), as_policy(play.policy)
-    half = gradient_descent(policy, loss, against(play, play.policy, uniform), **options)[0].policy.probs[0]
-    found = gradient_descent(policy, loss, against(play, half, uniform), **options)[0].policy.probs[0]
-    (expected,) = UPDATES["egpo"].apply((np.log(play.policy),), play.preference, np.log(play.reference), step=step, tau=play.beta)
+    half = gradient_descent(policy, loss, against(play, play.policy, uniform), **options)[
+        0
+    ].policy.probs[0]
+    found = gradient_descent(policy, loss, against(play, half, uniform), **options)[0].policy.probs[
+        0
+    ]
+    (expected,) = UPDATES["egpo"].apply(
+        (np.log(play.policy),), play.preference, np.log(play.reference), step=step, tau=play.beta
+    )
     return Verdict(max(error, float(np.abs(found - np.exp(expected)).max())))
 
 
@@ -135,16 +164,26 @@ def check_same_field(play: Play) -> Verdict:
     _, gradient = value_and_gradient(play, play.policy, against_each_other(play, play.policy))
     if play.variant == "sampler":
         _, gradient = value_and_gradient(play, play.policy, against_each_other(play, play.sampler))
-    ascent = nash_md_pg_gradient(play.preference, np.log(play.policy), np.log(play.reference), tau=play.beta, mixture=0.0)
+    ascent = nash_md_pg_gradient(
+        play.preference, np.log(play.policy), np.log(play.reference), tau=play.beta, mixture=0.0
+    )
     return Verdict(float(np.abs(gradient + 4 / play.beta * ascent).max()) * min(play.beta, 1.0))
 
 
 def check_bias(play: Play) -> Verdict:
     """At the given policy, and at the equilibrium of the penalty that an accuracy ε (the share) asks for."""
-    farthest = math.log(len(play.reference)) if play.variant == "uniform" else math.log(1 / play.reference.min())
+    farthest = (
+        math.log(len(play.reference))
+        if play.variant == "uniform"
+        else math.log(1 / play.reference.min())
+    )
     accuracy = play.share
     worst = -math.inf
-    for policy, beta in ((play.policy, play.beta), (None, play.beta), (None, accuracy / (4 * farthest))):
+    for policy, beta in (
+        (play.policy, play.beta),
+        (None, play.beta),
+        (None, accuracy / (4 * farthest)),
+    ):
         here = play._replace(beta=beta).equilibrium() if policy is None else policy
         gap = float(regularised_gap(play.preference, here, reference=play.reference, tau=beta))
         bias = 2 * beta * (farthest - float(categorical_kl(np.log(here), np.log(play.reference))))
@@ -180,10 +219,21 @@ def check_cycle(case: Cycle) -> Verdict:
     for method in ("egpo", "inpo"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", StepSizeWarning)
-            run = solve_nash(games, method=method, reference=reference, tau=0.01, step=case.step, iterations=5000, tol=0.0)
+            run = solve_nash(
+                games,
+                method=method,
+                reference=reference,
+                tau=0.01,
+                step=case.step,
+                iterations=5000,
+                tol=0.0,
+            )
         gaps[method] = to_numpy(run.regularised_gap)
     known = int(unstable(games, reference, beta=0.01, step=case.step).sum())
-    detail = f"gap of EGPO {gaps['egpo'].max():.1e}; of mirror descent above 1e-2 on {(gaps['inpo'] > 1e-2).sum()} games, {known} unstable"
+    detail = (
+        f"gap of EGPO {gaps['egpo'].max():.1e}; of mirror descent above 1e-2 on"
+        f" {(gaps['inpo'] > 1e-2).sum()} games, {known} unstable"
+    )
     return Verdict(float(max(0.0, gaps["egpo"].max() - 1e-12, 1e-2 - gaps["inpo"].max())), detail)
 
 
@@ -214,7 +264,9 @@ def sampled_distances(
     """Play EGPO with gradients from so many triples, and return KL(π*‖π_t) in nats after each round, ``(rounds, seeds)``."""
     n = len(reference)
     world = ContextualBandit(preference=(preference if judge is None else judge)[None])
-    log_target = np.log(solve_nash(preference, method="regularised", reference=reference, tau=beta).policy)
+    log_target = np.log(
+        solve_nash(preference, method="regularised", reference=reference, tau=beta).policy
+    )
     start = TabularPolicy.from_probs(np.broadcast_to(reference, (seeds, 1, n)))
 
     def draw(policy: Any, opponent: Any, rng: np.random.Generator) -> Comparisons:
@@ -230,14 +282,26 @@ def sampled_distances(
         extragradient=True,
         train=descent(step=n * beta * step / 4, iterations=1),
     )
-    return np.stack([categorical_kl(log_target, round_.policy.log_probs[:, 0]) for round_ in played])
+    return np.stack(
+        [categorical_kl(log_target, round_.policy.log_probs[:, 0]) for round_ in played]
+    )
 
 
 def check_noise(case: Noise) -> Verdict:
     lean = case.lean * np.array([[0.0, 1.0, 1.0], [-1.0, 0.0, 1.0], [-1.0, -1.0, 0.0]])
-    options: dict[str, Any] = {"beta": 0.3, "step": 0.5, "rounds": 60, "seeds": 30, "seed": case.seed, "judge": GOLDEN + lean}
-    late = [sampled_distances(GOLDEN, REFERENCE, triples=m, **options)[30:].mean() for m in case.sizes]
+    options: dict[str, Any] = {
+        "beta": 0.3,
+        "step": 0.5,
+        "rounds": 60,
+        "seeds": 30,
+        "seed": case.seed,
+        "judge": GOLDEN + lean,
+    }
+    late = [
+        sampled_distances(GOLDEN, REFERENCE, triples=m, **options)[30:].mean() for m in case.sizes
+    ]
     slope = float(np.polyfit(np.log(case.sizes), np.log(late), 1)[0])
     return Verdict(
-        max(0.0, abs(slope + 1) - 0.25), f"distances {', '.join(f'{d:.1e}' for d in late)} nats, slope {slope:.2f} (band −1 ± 0.25)"
+        max(0.0, abs(slope + 1) - 0.25),
+        f"distances {', '.join(f'{d:.1e}' for d in late)} nats, slope {slope:.2f} (band −1 ± 0.25)",
     )

@@ -10,8 +10,13 @@ import numpy as np
 
 from prefsim.backend import to_numpy
 from prefsim.solvers import solve_nash
-from prefsim.solvers.games import geometric_mixture, mirror_step, payoff, regularised_gap
-from prefsim.solvers.nash import StepSizeWarning
+from prefsim.solvers.games.certificates import (
+    geometric_mixture,
+    mirror_step,
+    payoff,
+    regularised_gap,
+)
+from prefsim.solvers.games.nash import StepSizeWarning
 
 # A gradient step lr of a loss with uniform pairs among n responses is a mirror step η = 4 lr/(nβ).
 ALGORITHMS: dict[str, tuple[str, Callable[[int, float, float], dict[str, float]]]] = {
@@ -33,15 +38,41 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting(0.1, 1000, 0.1, dict(zip(ALGORITHMS, ("0 [1e-16]", "0 [1e-16]", "5e-7 [7e-6]", "2e-5 [7e-5]", "2e-2 [0.10]"), strict=True))),
     Setting(
-        0.01, 5000, 0.02, dict(zip(ALGORITHMS, ("2e-17 [6e-17]", "1e-12 [0.41]", "1e-4 [0.73]", "2e-5 [0.52]", "0.31 [0.65]"), strict=True))
+        0.1,
+        1000,
+        0.1,
+        dict(
+            zip(
+                ALGORITHMS,
+                ("0 [1e-16]", "0 [1e-16]", "5e-7 [7e-6]", "2e-5 [7e-5]", "2e-2 [0.10]"),
+                strict=True,
+            )
+        ),
+    ),
+    Setting(
+        0.01,
+        5000,
+        0.02,
+        dict(
+            zip(
+                ALGORITHMS,
+                ("2e-17 [6e-17]", "1e-12 [0.41]", "1e-4 [0.73]", "2e-5 [0.52]", "0.31 [0.65]"),
+                strict=True,
+            )
+        ),
     ),
     Setting(
         0.001,
         100_000,
         2e-4,
-        dict(zip(ALGORITHMS, ("1e-8 [8e-8]", "8e-3 [0.77]", "0.17 [0.93]", "8e-3 [0.77]", "0.31 [0.74]"), strict=True)),
+        dict(
+            zip(
+                ALGORITHMS,
+                ("1e-8 [8e-8]", "8e-3 [0.77]", "0.17 [0.93]", "8e-3 [0.77]", "0.31 [0.74]"),
+                strict=True,
+            )
+        ),
     ),
 )
 
@@ -85,13 +116,24 @@ def _half_mixture(games: np.ndarray, reference: np.ndarray, setting: Setting, ev
     step = 4 * setting.rate / (n * setting.beta)
     for t in range(setting.iterations + 1):
         if t % every == 0:
-            curve.append((t, regularised_gap(games, np.exp(log_policy), reference=reference, tau=setting.beta)))
+            curve.append(
+                (
+                    t,
+                    regularised_gap(
+                        games, np.exp(log_policy), reference=reference, tau=setting.beta
+                    ),
+                )
+            )
         opponent = geometric_mixture(log_policy, log_reference, weight=step * setting.beta / 2)
-        log_policy = mirror_step(log_policy, log_reference, payoff(games, np.exp(opponent)), step=step, tau=setting.beta)
+        log_policy = mirror_step(
+            log_policy, log_reference, payoff(games, np.exp(opponent)), step=step, tau=setting.beta
+        )
     return Curve(np.array([t for t, _ in curve]), np.array([gap for _, gap in curve]))
 
 
-def draw_figure(curves: dict[float, dict[str, Curve]], sampled: dict[int, np.ndarray], slope: float) -> Any:
+def draw_figure(
+    curves: dict[float, dict[str, Curve]], sampled: dict[int, np.ndarray], slope: float
+) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.3 * (len(curves) + 1), 4.6), layout="constrained")
@@ -101,20 +143,40 @@ def draw_figure(curves: dict[float, dict[str, Curve]], sampled: dict[int, np.nda
             shown = np.maximum(curve.gap, 1e-18)
             axes.plot(curve.iteration, np.median(shown, axis=1), color=f"C{i}", label=name)
             axes.plot(curve.iteration, shown.max(axis=1), ":", color=f"C{i}", lw=1)
-        axes.set(yscale="log", xlabel="number of updates", ylabel="regularised duality gap", ylim=(1e-19, 3))
+        axes.set(
+            yscale="log",
+            xlabel="number of updates",
+            ylabel="regularised duality gap",
+            ylim=(1e-19, 3),
+        )
         axes.set_title(f"exact gradients, β = {beta:g}")
     exact[0].plot([], [], "k-", label="median of 10 games")
     exact[0].plot([], [], "k:", lw=1, label="largest")
     for i, (triples, distance) in enumerate(sampled.items()):
         mean = distance.mean(axis=1)
-        right.plot(np.arange(1, len(mean) + 1), mean, color=f"C{i}", label=f"m = {triples} triples a gradient")
-        right.fill_between(np.arange(1, len(mean) + 1), *np.quantile(distance, (0.1, 0.9), axis=1), color=f"C{i}", alpha=0.2)
-    right.fill_between([], [], color="grey", alpha=0.3, label=f"10 to 90 % of {distance.shape[1]} seeds")
+        right.plot(
+            np.arange(1, len(mean) + 1),
+            mean,
+            color=f"C{i}",
+            label=f"m = {triples} triples a gradient",
+        )
+        right.fill_between(
+            np.arange(1, len(mean) + 1),
+            *np.quantile(distance, (0.1, 0.9), axis=1),
+            color=f"C{i}",
+            alpha=0.2,
+        )
+    right.fill_between(
+        [], [], color="grey", alpha=0.3, label=f"10 to 90 % of {distance.shape[1]} seeds"
+    )
     right.set(yscale="log", xlabel="number of updates", ylabel="distance KL(π*‖π) (nats)")
     right.set_title(f"EGPO sampled, β = 0.1, slope {slope:.2f}")
     for axes in (exact[0], right):
         axes.legend(fontsize=8)
     for axes in (*exact, right):
         axes.grid(alpha=0.3)
-    figure.suptitle("EGPO alone converges on every game, whatever the penalty; on m sampled triples, to a distance of order 1/m")
+    figure.suptitle(
+        "EGPO alone converges on every game, whatever the penalty; on m sampled triples, to a"
+        " distance of order 1/m"
+    )
     return figure

@@ -37,7 +37,9 @@ class LinearTask(NamedTuple):
         """Return the bandit whose rater's labels are flipped at this rate."""
         reward = self.beta * (self.features @ self.weights)
         reward = reward + self.offset * np.cos(np.arange(reward.size)).reshape(reward.shape)
-        return ContextualBandit(reward=reward, preference=flip_labels(bradley_terry_matrix(reward), flip_rate))
+        return ContextualBandit(
+            reward=reward, preference=flip_labels(bradley_terry_matrix(reward), flip_rate)
+        )
 
     def population(self, flip_rate: float = 0.0) -> Comparisons:
         """Return all comparisons of different responses, with the labels flipped at this rate."""
@@ -45,12 +47,20 @@ class LinearTask(NamedTuple):
 
     def samples(self, n: int, repeats: int, seed: int) -> Comparisons:
         """Draw data sets of n comparisons with flipped labels."""
-        return replicated_comparisons(self.world(self.flip_rate), n, repeats, seed=seed, policy=self.sampling)
+        return replicated_comparisons(
+            self.world(self.flip_rate), n, repeats, seed=seed, policy=self.sampling
+        )
 
     def loss(self, name: str) -> functools.partial[Any]:
         """Return the loss of this name, told the true rate."""
-        options: dict[str, Any] = {"DPO": {}, "cDPO": {"label_smoothing": self.flip_rate}, "rDPO": {"flip_rate": self.flip_rate}}[name]
-        return functools.partial(losses.rdpo if name == "rDPO" else losses.dpo, beta=self.beta, **options)
+        options: dict[str, Any] = {
+            "DPO": {},
+            "cDPO": {"label_smoothing": self.flip_rate},
+            "rDPO": {"flip_rate": self.flip_rate},
+        }[name]
+        return functools.partial(
+            losses.rdpo if name == "rDPO" else losses.dpo, beta=self.beta, **options
+        )
 
     def fit(self, name: str, data: Comparisons, **options: Any) -> LogLinearPolicy:
         """Fit the log-linear policy to the data."""
@@ -64,10 +74,20 @@ class LinearTask(NamedTuple):
 
 
 def linear_task(
-    seed: int, flip_rate: float, beta: float = 0.5, *, offset: float = 0.0, covered: bool = True, scale: float = 1.0, contexts: int = 5
+    seed: int,
+    flip_rate: float,
+    beta: float = 0.5,
+    *,
+    offset: float = 0.0,
+    covered: bool = True,
+    scale: float = 1.0,
+    contexts: int = 5,
 ) -> LinearTask:
     rng = np.random.default_rng(seed)
-    features, weights = rng.standard_normal((contexts, 4, 3)) / math.sqrt(3), scale * rng.standard_normal(3) / beta
+    features, weights = (
+        rng.standard_normal((contexts, 4, 3)) / math.sqrt(3),
+        scale * rng.standard_normal(3) / beta,
+    )
     sampling = TabularPolicy.uniform(contexts, 4)
     if not covered:
         # Only the last response says anything about the last weight, and it is never compared.
@@ -82,10 +102,14 @@ STYLE = {"DPO": ("C0", "o"), "cDPO": ("C1", "s"), "rDPO": ("C2", "D")}
 
 def flip_study(seed: int) -> LinearTask:
     features = np.random.default_rng(seed).standard_normal((10, 5, 4)) / 2
-    return LinearTask(features, 4 * np.asarray([1.5, -1.0, 0.5, 2.0]), 0.5, 0.0, TabularPolicy.uniform(10, 5))
+    return LinearTask(
+        features, 4 * np.asarray([1.5, -1.0, 0.5, 2.0]), 0.5, 0.0, TabularPolicy.uniform(10, 5)
+    )
 
 
-def _gaps(task: LinearTask, names: tuple[str, ...], n: int, repeats: int, seed: int) -> dict[str, np.ndarray]:
+def _gaps(
+    task: LinearTask, names: tuple[str, ...], n: int, repeats: int, seed: int
+) -> dict[str, np.ndarray]:
     """Return the reward lost against π*, ``(repeats,)``, of every loss on the same data sets."""
     data = task.samples(n, repeats, seed)
 
@@ -93,7 +117,10 @@ def _gaps(task: LinearTask, names: tuple[str, ...], n: int, repeats: int, seed: 
         return 0.5e-3 * task.beta**2 * (policy.parameters**2).sum(-1)
 
     fitted = {name: task.fit(name, data, penalty=ridge).log_probs for name in names}
-    return {name: to_numpy(suboptimality(table, task.world(), comparator=task.optimum.log_probs)) for name, table in fitted.items()}
+    return {
+        name: to_numpy(suboptimality(table, task.world(), comparator=task.optimum.log_probs))
+        for name, table in fitted.items()
+    }
 
 
 def flip_experiment(run: Run) -> Reproduction:
@@ -101,14 +128,20 @@ def flip_experiment(run: Run) -> Reproduction:
 
     study, repeats = flip_study(run.seed), 30 if run.quick else 300
     by_rate = {
-        rate: _gaps(study._replace(flip_rate=rate), NAMES, 2000, repeats, run.seed + 1000) for rate in run.progress(RATES, "flip rates")
+        rate: _gaps(study._replace(flip_rate=rate), NAMES, 2000, repeats, run.seed + 1000)
+        for rate in run.progress(RATES, "flip rates")
     }
     by_size = {
         n: _gaps(study._replace(flip_rate=0.4), ("DPO", "rDPO"), n, repeats, run.seed + 1000)
         for n in run.progress((500, 2000, 8000), "data sizes at flip rate 0.4")
     }
-    mean = {rate: {name: float(gap.mean()) for name, gap in gaps.items()} for rate, gaps in by_rate.items()}
-    sized = {name: [float(gaps[name].mean()) for gaps in by_size.values()] for name in ("DPO", "rDPO")}
+    mean = {
+        rate: {name: float(gap.mean()) for name, gap in gaps.items()}
+        for rate, gaps in by_rate.items()
+    }
+    sized = {
+        name: [float(gaps[name].mean()) for gaps in by_size.values()] for name in ("DPO", "rDPO")
+    }
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -121,17 +154,32 @@ def flip_experiment(run: Run) -> Reproduction:
             colour, marker = STYLE[name]
             rows = np.asarray([gaps[x][name] for x in at])
             error = 1.96 * rows.std(axis=1) / math.sqrt(repeats)
-            axes.errorbar(at, rows.mean(axis=1), yerr=error, color=colour, marker=marker, capsize=3, label=name)
+            axes.errorbar(
+                at,
+                rows.mean(axis=1),
+                yerr=error,
+                color=colour,
+                marker=marker,
+                capsize=3,
+                label=name,
+            )
         axes.set_yscale("log")
         axes.grid(alpha=0.3, which="both")
         axes.set_ylabel("reward lost against π*  (units of reward)")
     left.set(xlabel="flip rate ε of the labels", title="n = 2000 comparisons", xticks=RATES)
-    right.set(xlabel="comparisons n", title="flip rate ε = 0.4", xscale="log", xticks=list(by_size), xticklabels=[str(n) for n in by_size])
+    right.set(
+        xlabel="comparisons n",
+        title="flip rate ε = 0.4",
+        xscale="log",
+        xticks=list(by_size),
+        xticklabels=[str(n) for n in by_size],
+    )
     right.minorticks_off()
     left.legend(title="loss")
     right.legend(title="loss")
     figure.suptitle(
-        f"Correcting the loss for flipped labels keeps the reward; smoothing loses it  (mean, 95 % interval, {repeats} data sets)"
+        "Correcting the loss for flipped labels keeps the reward; smoothing loses it  (mean, 95 %"
+        f" interval, {repeats} data sets)"
     )
 
     noisy = [mean[rate] for rate in RATES if rate > 0]
@@ -141,10 +189,25 @@ def flip_experiment(run: Run) -> Reproduction:
     falls = bool(np.all(np.diff(sized["rDPO"]) < 0))
     steady = max(sized["DPO"]) / min(sized["DPO"]) - 1
     criteria = (
-        Criterion("rDPO keeps its reward", "gap < 0.2 × gap of DPO for ε ≥ 0.1", f"largest ratio {kept:.3f}", kept < 0.2),
-        Criterion("smoothing loses more", "gap of DPO < gap of cDPO for ε ≥ 0.1", f"smallest ratio cDPO/DPO {worse:.2f}", worse > 1),
+        Criterion(
+            "rDPO keeps its reward",
+            "gap < 0.2 × gap of DPO for ε ≥ 0.1",
+            f"largest ratio {kept:.3f}",
+            kept < 0.2,
+        ),
+        Criterion(
+            "smoothing loses more",
+            "gap of DPO < gap of cDPO for ε ≥ 0.1",
+            f"smallest ratio cDPO/DPO {worse:.2f}",
+            worse > 1,
+        ),
         Criterion("no flips, no difference", "equal at ε = 0 to 1e-10", at_zero, at_zero <= 1e-10),
-        Criterion("more data help rDPO", "gap falls with n at ε = 0.4", " → ".join(f"{gap:.4f}" for gap in sized["rDPO"]), falls),
+        Criterion(
+            "more data help rDPO",
+            "gap falls with n at ε = 0.4",
+            " → ".join(f"{gap:.4f}" for gap in sized["rDPO"]),
+            falls,
+        ),
         Criterion(
             "more data do not help DPO",
             "gap stays at ε = 0.4 (within 10 %; near 2.1)",
@@ -152,6 +215,11 @@ def flip_experiment(run: Run) -> Reproduction:
             steady < 0.1,
         ),
     )
-    table: list[dict[str, str | float | int]] = [{"flip rate": rate, "n": 2000, **mean[rate]} for rate in RATES]
-    table += [{"flip rate": 0.4, "n": n, **{name: float(gap.mean()) for name, gap in by_size[n].items()}} for n in (500, 8000)]
+    table: list[dict[str, str | float | int]] = [
+        {"flip rate": rate, "n": 2000, **mean[rate]} for rate in RATES
+    ]
+    table += [
+        {"flip rate": 0.4, "n": n, **{name: float(gap.mean()) for name, gap in by_size[n].items()}}
+        for n in (500, 8000)
+    ]
     return Reproduction(figure, table, criteria)

@@ -15,9 +15,16 @@ from prefsim.numerics import logsumexp, sigmoid, softplus
 from prefsim.papers import Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.raters import embedding_preference, pairwise_preference, score_matrix
-from prefsim.solvers import decompose_skew, fit, fit_bradley_terry, fit_preference_embedding, gpo_update, solve_nash
-from prefsim.solvers.games import payoff
-from prefsim.solvers.preference_embedding import embedding_lower_bound, embedding_objective
+from prefsim.solvers import (
+    decompose_skew,
+    fit,
+    fit_bradley_terry,
+    fit_preference_embedding,
+    gpo_update,
+    solve_nash,
+)
+from prefsim.solvers.games.certificates import payoff
+from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
 from prefsim.worlds import ContextualBandit
 
 LEAST_DIFFERENCE = 1e-3
@@ -34,7 +41,10 @@ def check_representation(case: tuple[np.ndarray, int]) -> Verdict:
     vectors = decompose_skew(scores, dim=dim).embedding
     form = np.kron(np.eye(dim // 2), [[0.0, -1.0], [1.0, 0.0]])
     away = np.max(np.abs(vectors @ form.T @ vectors.T - scores)) / max(1.0, np.max(np.abs(scores)))
-    return Verdict(float(max(away, rank > 2 * (len(scores) // 2))), f"{len(scores)} responses, rank {rank}, {dim} numbers")
+    return Verdict(
+        float(max(away, rank > 2 * (len(scores) // 2))),
+        f"{len(scores)} responses, rank {rank}, {dim} numbers",
+    )
 
 
 class Classifier(NamedTuple):
@@ -47,7 +57,9 @@ class Classifier(NamedTuple):
 
 def check_antisymmetry(case: Classifier) -> Verdict:
     scales = case.scale * np.arange(1, case.vectors.shape[1] // 2 + 1)
-    scores = score_matrix(case.vectors, scales=scales) + case.symmetric * case.vectors @ case.vectors.T
+    scores = (
+        score_matrix(case.vectors, scales=scales) + case.symmetric * case.vectors @ case.vectors.T
+    )
     chance = sigmoid(scores)
     errors = np.abs(scores + scores.T), np.abs(chance + chance.T - 1), np.abs(np.diag(chance) - 0.5)
     return Verdict(max(float(error.max()) for error in errors))
@@ -56,7 +68,14 @@ def check_antisymmetry(case: Classifier) -> Verdict:
 def check_rewards(vectors: np.ndarray) -> Verdict:
     reward = vectors[:, 0]
     differences = np.max(np.abs(score_matrix(vectors) - np.subtract.outer(reward, reward)))
-    return Verdict(float(max(differences, np.max(np.abs(embedding_preference(vectors) - pairwise_preference(reward))))))
+    return Verdict(
+        float(
+            max(
+                differences,
+                np.max(np.abs(embedding_preference(vectors) - pairwise_preference(reward))),
+            )
+        )
+    )
 
 
 def check_cycle(weights: np.ndarray) -> Verdict:
@@ -67,7 +86,10 @@ def check_cycle(weights: np.ndarray) -> Verdict:
     orders = best_order_by_enumeration(cycle(n))
     angle = 2 * np.pi * np.arange(n) / n
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    losses_ = [float(np.mean(softplus(-score_matrix(size * circle)[wins > 0]))) for size in (1.0, 2.0, 4.0, 8.0)]
+    losses_ = [
+        float(np.mean(softplus(-score_matrix(size * circle)[wins > 0])))
+        for size in (1.0, 2.0, 4.0, 8.0)
+    ]
     fitted = fit_preference_embedding(wins, dim=2, ridge=1e-3 * wins.sum(), starts=1).embedding
     errors = (
         abs(chance - np.log(2)),
@@ -78,14 +100,18 @@ def check_cycle(weights: np.ndarray) -> Verdict:
         1 - accuracy(score_matrix(fitted), wins),
     )
     return Verdict(
-        float(max(errors)), f"Bradley–Terry {chance:.7f} nats, best order {orders:.3f}, circles {losses_[0]:.3g} to {losses_[-1]:.3g}"
+        float(max(errors)),
+        f"Bradley–Terry {chance:.7f} nats, best order {orders:.3f}, circles {losses_[0]:.3g} to"
+        f" {losses_[-1]:.3g}",
     )
 
 
 def check_circle(case: tuple[np.ndarray, float]) -> Verdict:
     angle, radius = case
     vectors = radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    return Verdict(float(np.max(np.abs(score_matrix(vectors) - np.sin(angle[None, :] - angle[:, None])))))
+    return Verdict(
+        float(np.max(np.abs(score_matrix(vectors) - np.sin(angle[None, :] - angle[:, None]))))
+    )
 
 
 class Basis(NamedTuple):
@@ -98,15 +124,25 @@ class Basis(NamedTuple):
 
 
 def check_basis(case: Basis) -> Verdict:
-    first, second = (np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in case.turns)
-    change = np.sqrt(case.determinant) * first @ np.diag([np.exp(case.stretch), np.exp(-case.stretch)]) @ second
+    first, second = (
+        np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in case.turns
+    )
+    change = (
+        np.sqrt(case.determinant)
+        * first
+        @ np.diag([np.exp(case.stretch), np.exp(-case.stretch)])
+        @ second
+    )
     moved = case.vectors @ np.kron(np.eye(case.vectors.shape[1] // 2), change).T
     scores = score_matrix(case.vectors)
-    return Verdict(float(np.max(np.abs(score_matrix(moved) - scores)) / max(1.0, np.max(np.abs(scores)))))
+    return Verdict(
+        float(np.max(np.abs(score_matrix(moved) - scores)) / max(1.0, np.max(np.abs(scores))))
+    )
 
 
 def check_equilibria(levels: np.ndarray) -> Verdict:
-    # Rock beats scissors by a, scissors paper by b, paper rock by c: whoever beats the loser of a duel is played in proportion to it.
+    # Rock beats scissors by a, scissors paper by b, paper rock by c: whoever beats the loser of a
+    # duel is played in proportion to it.
     policies, error = [], 0.0
     for a, b, c in (levels, sigmoid(levels) - 0.5):
         scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
@@ -114,7 +150,9 @@ def check_equilibria(levels: np.ndarray) -> Verdict:
         error = max(error, float(np.max(np.abs(found - np.array([b, c, a]) / (a + b + c)))))
         policies.append(found)
     difference = float(np.max(np.abs(policies[0] - policies[1])))
-    return Verdict(max(error, LEAST_DIFFERENCE - difference), f"the equilibria differ by {difference:.3g}")
+    return Verdict(
+        max(error, LEAST_DIFFERENCE - difference), f"the equilibria differ by {difference:.3g}"
+    )
 
 
 class Step(NamedTuple):
@@ -143,7 +181,9 @@ def check_improvement(case: Step) -> Verdict:
     for _ in range(case.steps):
         log_policy = gpo_update(log_policy, case.scores, beta=case.beta)
     ahead = float(np.exp(log_policy) @ case.scores @ case.policy)
-    return Verdict(max(0.0, -ahead), f"score against the policy of {case.steps} steps ago {ahead:.3g}")
+    return Verdict(
+        max(0.0, -ahead), f"score against the policy of {case.steps} steps ago {ahead:.3g}"
+    )
 
 
 def check_regression(case: Step) -> Verdict:
@@ -155,21 +195,43 @@ def check_regression(case: Step) -> Verdict:
         old = np.log(case.policy)
         columns = {"chosen_score": score[pairs.chosen], "rejected_score": score[pairs.rejected]}
         columns |= {"old_chosen": old[pairs.chosen], "old_rejected": old[pairs.rejected]}
-        return Comparisons(pairs.prompt, pairs.chosen, pairs.rejected, pairs.prob, pairs.weight, **columns)
+        return Comparisons(
+            pairs.prompt, pairs.chosen, pairs.rejected, pairs.prob, pairs.weight, **columns
+        )
 
-    # SPPO regresses on win probabilities less one half; those of the game ½ + S/2M with β/2M for β are the scores over β.
+    # SPPO regresses on win probabilities less one half; those of the game ½ + S/2M with β/2M for β
+    # are the scores over β.
     target = payoffs - (case.beta * case.log_partition if case.exact else 0.0)
     unit = 2 * max(1.0, float(np.max(np.abs(target))))
-    pointwise = fit(reference, functools.partial(losses.sppo, beta=case.beta / unit), on(0.5 + target / unit), reference=reference)
-    paired = fit(reference, functools.partial(losses.mirror_descent, step=1 / case.beta, tau=0.0), on(payoffs), reference=reference)
+    pointwise = fit(
+        reference,
+        functools.partial(losses.sppo, beta=case.beta / unit),
+        on(0.5 + target / unit),
+        reference=reference,
+    )
+    paired = fit(
+        reference,
+        functools.partial(losses.mirror_descent, step=1 / case.beta, tau=0.0),
+        on(payoffs),
+        reference=reference,
+    )
     expected = np.exp(gpo_update(np.log(case.policy), case.scores, beta=case.beta))
-    away = [float(np.max(np.abs(to_numpy(result.policy.probs)[0] - expected))) for result in (pointwise, paired)]
-    return Verdict(max(*away, float(pointwise.value), float(paired.value)), f"off by {away[0]:.2e} and {away[1]:.2e} in pairs")
+    away = [
+        float(np.max(np.abs(to_numpy(result.policy.probs)[0] - expected)))
+        for result in (pointwise, paired)
+    ]
+    return Verdict(
+        max(*away, float(pointwise.value), float(paired.value)),
+        f"off by {away[0]:.2e} and {away[1]:.2e} in pairs",
+    )
 
 
 def check_partition(case: Step) -> Verdict:
     bound = np.ptp(case.payoffs) ** 2 / (8 * case.beta**2)
-    return Verdict(max(0.0, -case.log_partition, case.log_partition - bound), f"log Z {case.log_partition:.3g}, bound {bound:.3g}")
+    return Verdict(
+        max(0.0, -case.log_partition, case.log_partition - bound),
+        f"log Z {case.log_partition:.3g}, bound {bound:.3g}",
+    )
 
 
 class Rival(NamedTuple):
@@ -189,7 +251,10 @@ def check_truncation(case: Rival) -> Verdict:
     rival = decompose_skew(case.scores, dim=2 * (case.planes + case.extra)).embedding
     rival = rival + case.size * np.random.default_rng(case.seed).standard_normal(rival.shape)
     other = np.linalg.norm(case.scores - score_matrix(rival))
-    return Verdict(float(max(abs(error - formula), error - other, 0.0)), f"left out {error:.4g}, by the rival {other:.4g}")
+    return Verdict(
+        float(max(abs(error - formula), error - other, 0.0)),
+        f"left out {error:.4g}, by the rival {other:.4g}",
+    )
 
 
 class Bound(NamedTuple):
@@ -209,4 +274,7 @@ def check_bound(case: Bound) -> Verdict:
     reached = embedding_objective(case.vectors, wins, ridge=case.ridge)
     bound = embedding_lower_bound(guess, wins, ridge=case.claimed * case.ridge)
     own = embedding_lower_bound(score_matrix(case.vectors), wins, ridge=case.claimed * case.ridge)
-    return Verdict(float(max(bound - reached, own - reached, 0.0)), f"objective {reached:.4g}, bounds {bound:.4g} and {own:.4g}")
+    return Verdict(
+        float(max(bound - reached, own - reached, 0.0)),
+        f"objective {reached:.4g}, bounds {bound:.4g} and {own:.4g}",
+    )

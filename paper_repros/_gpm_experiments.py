@@ -11,7 +11,14 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.numerics import sigmoid
 from prefsim.raters import reward_embedding, score_matrix
-from prefsim.solvers import decompose_skew, exploitability, fit_bradley_terry, fit_preference_embedding, preference_scores, solve_nash
+from prefsim.solvers import (
+    decompose_skew,
+    exploitability,
+    fit_bradley_terry,
+    fit_preference_embedding,
+    preference_scores,
+    solve_nash,
+)
 from prefsim.worlds.game import PreferenceGame
 
 DIMS = (2, 4, 6)
@@ -57,7 +64,9 @@ def best_order(wins: np.ndarray) -> float:
         for place, winners in zip(places, beaten_by, strict=True):
             inside = np.flatnonzero(layer & place)
             before = layer[inside] ^ place
-            value[inside] = np.maximum(value[inside], best[before] + np.bitwise_count(before & winners))
+            value[inside] = np.maximum(
+                value[inside], best[before] + np.bitwise_count(before & winners)
+            )
         best[layer] = value
     return float(best[-1] / wins.sum())
 
@@ -65,14 +74,16 @@ def best_order(wins: np.ndarray) -> float:
 def best_order_by_enumeration(wins: np.ndarray) -> float:
     """Return the same by trying every order."""
     orders = (np.argsort(order) for order in itertools.permutations(range(len(wins))))
-    return float(max(accuracy(np.subtract.outer(-rank, -rank).astype(float), wins) for rank in orders))
+    return float(
+        max(accuracy(np.subtract.outer(-rank, -rank).astype(float), wins) for rank in orders)
+    )
 
 
 class Fits(NamedTuple):
     """Every model on a group of instances: accuracy, loss of a label in nats and probability of a label, ``(models, instances)`` each.
 
-    ``order`` is the best accuracy of any strict order, ``(instances,)``; ``gap`` bounds how far the fits of the model with the most
-    numbers are from the global minimum, in nats a label.
+    ``order`` is the best accuracy of any strict order, ``(instances,)``; ``gap`` bounds how far the
+    fits of the model with the most numbers are from the global minimum, in nats a label.
     """
 
     group: str
@@ -94,7 +105,9 @@ def fit_models(group: str, wins: np.ndarray, starts: int) -> Fits:
     scores = np.stack([score_matrix(embedding) for embedding in embeddings])
     chance = sigmoid(scores)
     loss = np.where(wins > 0, np.logaddexp(0.0, -scores), 0.0).sum(axis=(-2, -1)) / labels
-    orders = [best_order(table) if len(table) > 5 else best_order_by_enumeration(table) for table in wins]
+    orders = [
+        best_order(table) if len(table) > 5 else best_order_by_enumeration(table) for table in wins
+    ]
     mean = (wins * chance).sum(axis=(-2, -1)) / labels
     return Fits(group, accuracy(scores, wins), loss, mean, np.array(orders), gap)
 
@@ -132,7 +145,9 @@ def play_cycle(steps: int, step: float, seed: int) -> Play:
         )
         assert run.history is not None
         curves.append(run.history)
-    average, last = (exploitability(chance, to_numpy(p)) for p in (curves[0].average_policy, curves[0].policy))
+    average, last = (
+        exploitability(chance, to_numpy(p)) for p in (curves[0].average_policy, curves[0].policy)
+    )
     rewarded = exploitability(chance, to_numpy(curves[1].policy))
     best_arm = exploitability(chance, np.eye(3)[reward.argmax()])
     return Play(curves[0].iteration, average, last, rewarded, float(best_arm))
@@ -170,7 +185,14 @@ def elect(path: Path) -> Election:
     missed = np.sum((scores - np.subtract.outer(mean, mean)) ** 2) / np.sum(scores**2)
     assert game.ballots is not None
     plane = strengths[0] ** 2 / np.sum(strengths**2)
-    return Election(game.ballots.title, strengths, int(found.rank), float(found.residual), float(1 - missed), float(plane))
+    return Election(
+        game.ballots.title,
+        strengths,
+        int(found.rank),
+        float(found.residual),
+        float(1 - missed),
+        float(plane),
+    )
 
 
 def draw(fits: list[Fits], play: Play) -> Any:
@@ -181,13 +203,21 @@ def draw(fits: list[Fits], play: Play) -> Any:
     place = np.arange(len(fits))
     for m, name in enumerate(MODELS):
         shift = 0.2 * (m - 1.5)
-        left.bar(place + shift, [f.accuracy[m].mean() for f in fits], 0.18, color=f"C{m}", label=name)
+        left.bar(
+            place + shift, [f.accuracy[m].mean() for f in fits], 0.18, color=f"C{m}", label=name
+        )
         for x, f in zip(place + shift, fits, strict=True):
             middle.plot(np.full(f.order.size, x), f.loss[m], "o", color=f"C{m}", ms=7, alpha=0.7)
             if f.order.size > 1:
                 left.plot(np.full(f.order.size, x), f.accuracy[m], "k.", ms=3)
     for x, f in zip(place, fits, strict=True):
-        left.plot([x - 0.4, x + 0.4], [f.order.mean()] * 2, "k--", lw=1, label=None if x else "best strict order (mean)")
+        left.plot(
+            [x - 0.4, x + 0.4],
+            [f.order.mean()] * 2,
+            "k--",
+            lw=1,
+            label=None if x else "best strict order (mean)",
+        )
     middle.axhline(np.log(2), color="k", ls=":", lw=1, label="a coin: log 2")
     left.set(ylim=(0, 1.38), ylabel="labels ranked right (share)", yticks=np.linspace(0, 1, 6))
     left.set_title("accuracy on cyclic labels; dots: instances")
@@ -199,13 +229,16 @@ def draw(fits: list[Fits], play: Play) -> Any:
         axes.set_xticks(place, [f.group for f in fits])
     right.plot(play.steps, play.rewarded, "C0", label="trained on the Bradley–Terry reward")
     right.plot(play.steps, play.last, color="0.5", lw=0.8, label="GPO on the scores, last policy")
-    right.plot(play.steps[1:], play.average[1:], "C4", lw=2, label="GPO on the scores, average policy")
+    right.plot(
+        play.steps[1:], play.average[1:], "C4", lw=2, label="GPO on the scores, average policy"
+    )
     right.set(yscale="log", xlabel="step", ylabel="exploitability (probability)", ylim=(4e-4, 0.7))
     right.set_title("rock, paper, scissors with scores ±2")
     right.legend(fontsize=8, loc="lower right")
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
     figure.suptitle(
-        "Two numbers for each response hold a cycle that no reward can; against such scores self-play finds the mixed equilibrium"
+        "Two numbers for each response hold a cycle that no reward can; against such scores"
+        " self-play finds the mixed equilibrium"
     )
     return figure

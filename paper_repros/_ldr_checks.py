@@ -9,14 +9,22 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
-from prefsim.losses.classification import label_margins, ldr_kl, ldr_weights, linear_symmetric, softplus_normalised, with_margin
-from prefsim.losses.containers import ClassLogits
+from prefsim.losses.classification import (
+    label_margins,
+    ldr_kl,
+    ldr_weights,
+    linear_symmetric,
+    softplus_normalised,
+    with_margin,
+)
 from prefsim.losses.dro import kl_dro, kl_dro_dual
 from prefsim.papers import Verdict
 
-# --- one input with conditional law q: every score free, so that minimisers are exact -------------------------------------------------
+# --- one input with conditional law q: every score free, so that minimisers are exact
+# -------------------------------------------------
 
 
 def every_label(scores: np.ndarray, margin: float) -> ClassLogits:
@@ -44,7 +52,10 @@ class Task(NamedTuple):
         """Return the expected loss and its gradient, the expected weights minus the law."""
         classes = every_label(scores, self.margin)
         if self.alpha is None:
-            values, weights = ldr_kl(classes, lambda_=self.lambda_), ldr_weights(classes, lambda_=self.lambda_)
+            values, weights = (
+                ldr_kl(classes, lambda_=self.lambda_),
+                ldr_weights(classes, lambda_=self.lambda_),
+            )
         else:
             v = label_margins(classes)
             worst = adaptive_kl_dro(v, lambda_0=self.lambda_, alpha=self.alpha)
@@ -58,7 +69,9 @@ def minimiser(task: Task) -> tuple[np.ndarray, float]:
 
     flat = np.zeros(task.law.size)
     start = np.linspace(0.0, -0.2, task.law.size)[::-1]  # in the wrong order
-    found = minimize(task.risk, start, jac=True, method="BFGS", options={"gtol": 1e-11, "maxiter": 500})
+    found = minimize(
+        task.risk, start, jac=True, method="BFGS", options={"gtol": 1e-11, "maxiter": 500}
+    )
     level = task.risk(flat)[0]
     best, value = (flat, level) if level <= found.fun + 1e-12 else (found.x, found.fun)
     return best - best.mean(), value
@@ -73,13 +86,22 @@ def check_closed_minimiser(task: Task) -> Verdict:
     found, value = minimiser(task)
     stated = task.lambda_ * (np.log(task.law) - np.log(task.law).mean())
     entropy = -float(task.law @ np.log(task.law))
-    gap, short = float(np.abs(found - stated).max()), abs(value - task.lambda_ * (entropy - math.log(task.law.size)))
-    return Verdict(max(gap, short * 1e5, lost_order(found)), f"argmin off by {gap:.1e}, minimum by {short:.1e}")
+    gap, short = (
+        float(np.abs(found - stated).max()),
+        abs(value - task.lambda_ * (entropy - math.log(task.law.size))),
+    )
+    return Verdict(
+        max(gap, short * 1e5, lost_order(found)), f"argmin off by {gap:.1e}, minimum by {short:.1e}"
+    )
 
 
 def check_order(task: Task) -> Verdict:
     found, value = minimiser(task)
-    return Verdict(lost_order(found), f"smallest gap {np.min(found[:-1] - found[1:]):.2e} at scores {np.round(found, 4)}, risk {value:.6g}")
+    return Verdict(
+        lost_order(found),
+        f"smallest gap {np.min(found[:-1] - found[1:]):.2e} at scores {np.round(found, 4)}, risk"
+        f" {value:.6g}",
+    )
 
 
 def best_svm_risk(law: np.ndarray, margin: float) -> float:
@@ -102,10 +124,14 @@ def check_svm_inconsistent(task: Task) -> Verdict:
     flat = task.risk(np.zeros(task.law.size))[0]
     leading = task.risk(np.eye(task.law.size)[0])[0]
     least = best_svm_risk(task.law, task.margin)
-    return Verdict(abs(flat - least) + max(0.0, flat - leading), f"equal scores {flat:.4g}, best {least:.4g}, e₁ {leading:.4g}")
+    return Verdict(
+        abs(flat - least) + max(0.0, flat - leading),
+        f"equal scores {flat:.4g}, best {least:.4g}, e₁ {leading:.4g}",
+    )
 
 
-# --- the worst case itself -----------------------------------------------------------------------------------------------------------
+# --- the worst case itself
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Scored(NamedTuple):
@@ -130,12 +156,17 @@ def check_dual(example: Scored) -> Verdict:
     v, size = label_margins(example.classes), example.scores.size
     p = cp.Variable(size)
     worst = cp.Problem(
-        cp.Maximize(p @ v + example.lambda_ * (cp.sum(cp.entr(p)) - math.log(size))), [cp.sum(p) == 1, p >= 0]
+        cp.Maximize(p @ v + example.lambda_ * (cp.sum(cp.entr(p)) - math.log(size))),
+        [cp.sum(p) == 1, p >= 0],
     )  # −KL(p‖1/K) = H(p) − log K
     worst.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
-    value, weights = float(ldr_kl(example.classes, lambda_=example.lambda_)), ldr_weights(example.classes, lambda_=example.lambda_)
+    value, weights = (
+        float(ldr_kl(example.classes, lambda_=example.lambda_)),
+        ldr_weights(example.classes, lambda_=example.lambda_),
+    )
     gap, off = abs(float(worst.value) - value), float(np.abs(p.value - weights).max())
-    # The objective is flat at its maximum, so the solver knows p to about the root of what it knows of the value.
+    # The objective is flat at its maximum, so the solver knows p to about the root of what it knows
+    # of the value.
     return Verdict(max(gap, 1e-3 * off), f"value off by {gap:.1e}, weights by {off:.1e}")
 
 
@@ -145,14 +176,19 @@ LADDER = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 60), [math.inf]])
 def check_monotone(example: Scored) -> Verdict:
     def ladder(shift: float) -> np.ndarray:
         scores = example.scores + shift
-        classes = example.classes._replace(logits=softplus_normalised(scores) if example.normalised else scores)
+        classes = example.classes._replace(
+            logits=softplus_normalised(scores) if example.normalised else scores
+        )
         return np.asarray([float(ldr_kl(classes, lambda_=step)) for step in LADDER])
 
     values, v = ladder(0.0), label_margins(example.classes)
     rise = float(np.max(np.diff(values)))
     ends = 0.0 if example.normalised else max(abs(values[0] - v.max()), abs(values[-1] - v.mean()))
     moved = float(np.abs(ladder(example.shift) - values).max())
-    return Verdict(max(0.0, rise, ends, moved) / (1 + np.abs(v).max() + abs(example.shift)), f"rise {rise:.1e}, shift changes {moved:.1e}")
+    return Verdict(
+        max(0.0, rise, ends, moved) / (1 + np.abs(v).max() + abs(example.shift)),
+        f"rise {rise:.1e}, shift changes {moved:.1e}",
+    )
 
 
 class Noise(NamedTuple):
@@ -172,9 +208,13 @@ def noises(lambdas: st.SearchStrategy[float], *, uniform: bool) -> st.SearchStra
         away = np.ones((size, size)) if uniform else np.tri(size) + 0.1
         away = away * (1 - np.eye(size))
         matrix = (1 - rate) * np.eye(size) + rate * away / away.sum(-1, keepdims=True)
-        return Noise(scale * np.cos(np.arange(size) * (1 + scale)), law, rate, matrix, margin, lambda_)
+        return Noise(
+            scale * np.cos(np.arange(size) * (1 + scale)), law, rate, matrix, margin, lambda_
+        )
 
-    return st.builds(build, laws(), st.floats(0.5, 5.0), st.floats(0.05, 0.6), st.floats(0.0, 2.0), lambdas)
+    return st.builds(
+        build, laws(), st.floats(0.5, 5.0), st.floats(0.05, 0.6), st.floats(0.0, 2.0), lambdas
+    )
 
 
 def check_symmetric(noise: Noise) -> Verdict:
@@ -183,7 +223,10 @@ def check_symmetric(noise: Noise) -> Verdict:
     symmetry = abs(float(values.sum()) - (size - 1) * noise.margin)
     noisy, clean = float(noise.law @ noise.matrix @ values), float(noise.law @ values)
     stated = (1 - noise.rate * size / (size - 1)) * clean + noise.rate * noise.margin
-    return Verdict(max(symmetry, abs(noisy - stated)), f"sum off by {symmetry:.1e}, noisy risk by {abs(noisy - stated):.1e}")
+    return Verdict(
+        max(symmetry, abs(noisy - stated)),
+        f"sum off by {symmetry:.1e}, noisy risk by {abs(noisy - stated):.1e}",
+    )
 
 
 class Bounded(NamedTuple):
@@ -199,7 +242,12 @@ class Bounded(NamedTuple):
 
         zero = every_label(np.zeros(self.law.size), 0.0)
         unit = np.eye(self.law.size)
-        slope = np.asarray([self.law @ (linear_symmetric(every_label(e, 0.0)) - linear_symmetric(zero)) for e in unit])
+        slope = np.asarray(
+            [
+                self.law @ (linear_symmetric(every_label(e, 0.0)) - linear_symmetric(zero))
+                for e in unit
+            ]
+        )
         if self.shape == "simplex":
             return linprog(slope, A_ub=np.ones((1, self.law.size)), b_ub=[self.bound]).x
         scores = np.zeros(self.law.size)
@@ -212,7 +260,9 @@ class Bounded(NamedTuple):
 def check_tied(case: Bounded) -> Verdict:
     found = case.minimiser()
     corner = np.max(np.abs(found - case.bound * np.eye(case.law.size)[0])) / case.bound
-    return Verdict(float(corner), f"scores {np.round(found, 4)}: the order of all but the first is lost")
+    return Verdict(
+        float(corner), f"scores {np.round(found, 4)}: the order of all but the first is lost"
+    )
 
 
 def check_kept(case: Bounded) -> Verdict:
@@ -248,12 +298,20 @@ def check_order_blind(case: Blind) -> Verdict:
     sums = [float(case.loss(every_label(scores, 0.0)).sum()) for scores in (first, rest)]
     rays = [400 * case.law, *(100 * np.roll(rest, k) for k in range(size))]
     least = min(risk(ray) for ray in rays)
-    spread = max(abs(risk(first + rest) - risk(first)), abs(risk(first + rest[[0, *range(size - 1, 0, -1)]]) - risk(first)))
+    spread = max(
+        abs(risk(first + rest) - risk(first)),
+        abs(risk(first + rest[[0, *range(size - 1, 0, -1)]]) - risk(first)),
+    )
     error = max(abs(sums[0] - sums[1]), spread, max(0.0, risk(first) - least))
-    return Verdict(error, f"risk {risk(first):.6g} whatever the order of the rest (spread {spread:.1e}); least found {least:.6g}")
+    return Verdict(
+        error,
+        f"risk {risk(first):.6g} whatever the order of the rest (spread {spread:.1e}); least found"
+        f" {least:.6g}",
+    )
 
 
-# --- the adaptive temperature --------------------------------------------------------------------------------------------------------
+# --- the adaptive temperature
+# --------------------------------------------------------------------------------------------------------
 
 
 class Peaked(NamedTuple):
@@ -271,14 +329,22 @@ SCALES = np.concatenate([[0.0], np.geomspace(0.1, 30.0, 12)])
 def check_adaptive(case: Peaked) -> Verdict:
     alpha = case.ratio * math.log(case.scores.size)
     classes = ClassLogits(SCALES[:, None] * case.scores, np.zeros(SCALES.size, int))
-    found = np.asarray(aldr_lambda(classes, lambda_0=case.lambda_0, alpha=alpha, variant=case.variant))
+    found = np.asarray(
+        aldr_lambda(classes, lambda_0=case.lambda_0, alpha=alpha, variant=case.variant)
+    )
     divergence = kl_dro_dual(label_margins(classes), lambda_=found).divergence
     stationary = float(np.abs(found / case.lambda_0 - (1 - divergence / alpha)).max())
     rise = float(np.max(np.diff(found))) / case.lambda_0
     # λ₀ at equal scores, and strictly less elsewhere
-    equal = abs(found[0] / case.lambda_0 - 1) + float(np.any(found[divergence > 1e-9] >= case.lambda_0))
+    equal = abs(found[0] / case.lambda_0 - 1) + float(
+        np.any(found[divergence > 1e-9] >= case.lambda_0)
+    )
     error = max(stationary, rise, equal, 0.0)
-    return Verdict(error, f"stationary to {stationary:.1e}; λ*/λ₀ from {found[0] / case.lambda_0:.3f} to {found[-1] / case.lambda_0:.3f}")
+    return Verdict(
+        error,
+        f"stationary to {stationary:.1e}; λ*/λ₀ from {found[0] / case.lambda_0:.3f} to"
+        f" {found[-1] / case.lambda_0:.3f}",
+    )
 
 
 def check_not_concave(case: Peaked) -> Verdict:
@@ -294,7 +360,9 @@ def check_not_concave(case: Peaked) -> Verdict:
     worst = adaptive_kl_dro(v, lambda_0=case.lambda_0, alpha=alpha)
     above = float(worst.value) - height(plain)
     return Verdict(
-        max(0.0, 1e-3 - above), f"λ = {plain:.4f} gives {height(plain):.5f}, λ* = {float(worst.lambda_):.4f} {float(worst.value):.5f}"
+        max(0.0, 1e-3 - above),
+        f"λ = {plain:.4f} gives {height(plain):.5f}, λ* = {float(worst.lambda_):.4f}"
+        f" {float(worst.value):.5f}",
     )
 
 

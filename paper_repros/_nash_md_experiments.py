@@ -34,12 +34,24 @@ class Curve(NamedTuple):
         return self.distance.mean(axis=1)
 
 
-def play_games(method: str, games: np.ndarray, tau: float, horizon: int, step: float | None = None) -> Curve:
+def play_games(
+    method: str, games: np.ndarray, tau: float, horizon: int, step: float | None = None
+) -> Curve:
     target = to_numpy(solve_nash(games, method="regularised", tau=tau).policy)
     penalty = 0.0 if method == "mwu" else tau
-    run = solve_nash(games, method=method, tau=penalty, step=step, iterations=horizon, tol=0.0, record=max(1, horizon // 500))
+    run = solve_nash(
+        games,
+        method=method,
+        tau=penalty,
+        step=step,
+        iterations=horizon,
+        tol=0.0,
+        record=max(1, horizon // 500),
+    )
     assert run.history is not None
-    return Curve(run.history.iteration, categorical_kl(np.log(target), np.log(to_numpy(run.history.policy))))
+    return Curve(
+        run.history.iteration, categorical_kl(np.log(target), np.log(to_numpy(run.history.policy)))
+    )
 
 
 class Convergence(NamedTuple):
@@ -83,13 +95,21 @@ class Election(NamedTuple):
     @property
     def sensible(self) -> bool:
         """Whether the equilibrium is the Condorcet winner or, where there is none, mixes responses."""
-        return bool((self.equilibrium > 0).sum() > 1 if self.winner < 0 else self.equilibrium[self.winner] > 1 - 1e-9)
+        return bool(
+            (self.equilibrium > 0).sum() > 1
+            if self.winner < 0
+            else self.equilibrium[self.winner] > 1 - 1e-9
+        )
 
     def row(self) -> dict[str, str | float | int]:
         """Return what the table says of the election."""
         ballots = self.game.ballots
         assert ballots is not None
-        shares = [f"{label} {share:.3f}" for label, share in zip(ballots.labels, self.equilibrium, strict=True) if share > 0]
+        shares = [
+            f"{label} {share:.3f}"
+            for label, share in zip(ballots.labels, self.equilibrium, strict=True)
+            if share > 0
+        ]
         return {
             "ballots": ballots.title,
             "voters": ballots.n_voters,
@@ -106,37 +126,75 @@ def elect(path: Path) -> Election:
     played = solve_nash(game, method="nash_md", tau=0.1, iterations=2000, tol=0.0)
     target = to_numpy(solve_nash(game, method="regularised", tau=0.1).policy)
     return Election(
-        game, to_numpy(exact.policy), float(exact.exploitability), float(categorical_kl(np.log(target), np.log(to_numpy(played.policy))))
+        game,
+        to_numpy(exact.policy),
+        float(exact.exploitability),
+        float(categorical_kl(np.log(target), np.log(to_numpy(played.policy)))),
     )
 
 
-def draw(converged: dict[float, Convergence], others: dict[str, Curve], exploited: np.ndarray, wins: np.ndarray) -> Any:
+def draw(
+    converged: dict[float, Convergence],
+    others: dict[str, Curve],
+    exploited: np.ndarray,
+    wins: np.ndarray,
+) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     shown = converged[0.1]
-    for name, curve in {WEIGHTS: others[WEIGHTS], DESCENT: others[DESCENT], NASH_MD: shown.curve}.items():
+    for name, curve in {
+        WEIGHTS: others[WEIGHTS],
+        DESCENT: others[DESCENT],
+        NASH_MD: shown.curve,
+    }.items():
         left.plot(curve.iteration[1:], curve.mean[1:], label=name)
     left.plot(shown.curve.iteration[1:], shown.bound[1:], "k--", lw=1, label="bound for Nash-MD")
-    left.set(xscale="log", yscale="log", xlabel="iteration t", ylabel="distance KL(π*‖π$_t$)  (nats)", ylim=(1e-14, 30))
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="iteration t",
+        ylabel="distance KL(π*‖π$_t$)  (nats)",
+        ylim=(1e-14, 30),
+    )
     left.set_title("last iterates, τ = 0.1, mean of 10 games")
     for marker, (tau, c) in zip("osD", converged.items(), strict=True):
-        middle.plot(list(c.last), list(c.last.values()), marker=marker, label=f"τ = {tau:g}, slope {c.slope:.2f}")
+        middle.plot(
+            list(c.last),
+            list(c.last.values()),
+            marker=marker,
+            label=f"τ = {tau:g}, slope {c.slope:.2f}",
+        )
     middle.set(
-        xscale="log", yscale="log", xlabel="horizon T, with η = log T / (τT)", ylabel="distance of the last iterate KL(π*‖π$_T$)  (nats)"
+        xscale="log",
+        yscale="log",
+        xlabel="horizon T, with η = log T / (τT)",
+        ylabel="distance of the last iterate KL(π*‖π$_T$)  (nats)",
     )
     middle.set_title("faster than the 1/T of the theorem")
     right.plot(
-        MIXTURES, exploited, color="C0", alpha=0.15, lw=1, label=["exploitability, each of 20 games", *[None] * (exploited.shape[1] - 1)]
+        MIXTURES,
+        exploited,
+        color="C0",
+        alpha=0.15,
+        lw=1,
+        label=["exploitability, each of 20 games", *[None] * (exploited.shape[1] - 1)],
     )
     right.plot(MIXTURES, exploited.mean(axis=1), "C0o-", label="exploitability, mean")
     right.plot(MIXTURES, wins[:, 0], "C3s--", label="wins against self-play (κ = 0)")
     right.axhline(0.5, color="grey", lw=0.8)
-    right.set(xlabel="mixture κ of the opponent (0: self, 1: reference)", ylabel="probability", ylim=(0, 0.62))
+    right.set(
+        xlabel="mixture κ of the opponent (0: self, 1: reference)",
+        ylabel="probability",
+        ylim=(0, 0.62),
+    )
     right.set_title("stationary points of Nash-MD-PG")
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.suptitle("Nash-MD reaches the regularised equilibrium; the more its opponent is the reference, the more it can be exploited")
+    figure.suptitle(
+        "Nash-MD reaches the regularised equilibrium; the more its opponent is the reference, the"
+        " more it can be exploited"
+    )
     return figure

@@ -11,9 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, current_backend, random_generator
+from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda, aldr_state, aldr_update
-from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_kl, linear_symmetric, mae, softplus_normalised, with_margin
-from prefsim.losses.containers import ClassLogits
+from prefsim.losses.classification import (
+    crammer_singer,
+    cross_entropy,
+    ldr_kl,
+    linear_symmetric,
+    mae,
+    softplus_normalised,
+    with_margin,
+)
 from prefsim.numerics import to_numpy
 from prefsim.papers import Run
 
@@ -53,14 +61,24 @@ def _stacked(sets: Iterable[tuple[np.ndarray, ...]]) -> Problem:
     return Problem(*(np.stack(part) for part in zip(*sets, strict=True)))
 
 
-def gaussian_mixture(rates: Sequence[float], seeds: range, *, n_classes: int = 4, n: int = 400, n_test: int = 4000) -> Problem:
+def gaussian_mixture(
+    rates: Sequence[float], seeds: range, *, n_classes: int = 4, n: int = 400, n_test: int = 4000
+) -> Problem:
     """Return a data set for every rate and every seed (in that order) of unit Gaussians around ``SEPARATION`` times the axes."""
 
     def draw(rate: float, seed: int) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, n_classes, n + n_test)
-        points = SEPARATION * np.eye(n_classes)[labels] + rng.standard_normal((n + n_test, n_classes))
-        return points[:n], labels[:n], flip_uniformly(labels[:n], rate, n_classes, seed=rng), points[n:], labels[n:]
+        points = SEPARATION * np.eye(n_classes)[labels] + rng.standard_normal(
+            (n + n_test, n_classes)
+        )
+        return (
+            points[:n],
+            labels[:n],
+            flip_uniformly(labels[:n], rate, n_classes, seed=rng),
+            points[n:],
+            labels[n:],
+        )
 
     return _stacked(draw(rate, seed) for rate in rates for seed in seeds)
 
@@ -77,7 +95,13 @@ def handwritten_digits(rates: Sequence[float], seeds: range, *, n: int) -> Probl
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(target))
         points, labels = images[order] / 16.0, target[order]
-        return points[:n], labels[:n], flip_uniformly(labels[:n], rate, 10, seed=rng), points[n:], labels[n:]
+        return (
+            points[:n],
+            labels[:n],
+            flip_uniformly(labels[:n], rate, 10, seed=rng),
+            points[n:],
+            labels[n:],
+        )
 
     return _stacked(draw(rate, seed) for rate in rates for seed in seeds)
 
@@ -118,7 +142,11 @@ def _initial(sizes: tuple[int, ...], sets: int, seed: Seed) -> list[np.ndarray]:
     """Weights and biases uniform within 1/√fan-in, as torch's own linear layers start."""
     rng = random_generator(seed)
     layers = itertools.pairwise(sizes)
-    return [rng.uniform(-1, 1, (sets, rows, fan_out)) / math.sqrt(fan_in) for fan_in, fan_out in layers for rows in (fan_in, 1)]
+    return [
+        rng.uniform(-1, 1, (sets, rows, fan_out)) / math.sqrt(fan_in)
+        for fan_in, fan_out in layers
+        for rows in (fan_in, 1)
+    ]
 
 
 def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
@@ -127,11 +155,19 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
 
     backend = current_backend()
     on_torch = backend.name == "torch"
-    dtype, device = (getattr(torch, backend.dtype), backend.device) if on_torch else (torch.float32, "cpu")
-    inputs, test = (torch.as_tensor(x, dtype=dtype, device=device) for x in (problem.inputs, problem.test_inputs))
+    dtype, device = (
+        (getattr(torch, backend.dtype), backend.device) if on_torch else (torch.float32, "cpu")
+    )
+    inputs, test = (
+        torch.as_tensor(x, dtype=dtype, device=device)
+        for x in (problem.inputs, problem.test_inputs)
+    )
     observed = torch.as_tensor(problem.observed, device=device)
     sizes = (inputs.shape[-1], HIDDEN, problem.n_classes)
-    weights = [torch.as_tensor(x, dtype=dtype, device=device).requires_grad_() for x in _initial(sizes, inputs.shape[0], seed)]
+    weights = [
+        torch.as_tensor(x, dtype=dtype, device=device).requires_grad_()
+        for x in _initial(sizes, inputs.shape[0], seed)
+    ]
     optimiser = torch.optim.Adam(weights, lr=RATE)
 
     def classes(points: Array, label: Array) -> ClassLogits:
@@ -151,11 +187,14 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
             batch = ClassLogits(batch.logits.flatten(0, 1), batch.label.flatten())
             state, value = aldr_update(state, ids, batch, lambda_0=lambda_0)
         optimiser.zero_grad()
-        # The sum over data sets of each one's mean: the networks do not touch each other, nor do their Adam steps.
+        # The sum over data sets of each one's mean: the networks do not touch each other, nor do
+        # their Adam steps.
         (value.sum() / observed.shape[-1]).backward()
         optimiser.step()
     with torch.no_grad():
-        accuracy = np.mean(to_numpy(classes(test, observed).logits).argmax(-1) == problem.test_labels, axis=-1)
+        accuracy = np.mean(
+            to_numpy(classes(test, observed).logits).argmax(-1) == problem.test_labels, axis=-1
+        )
         if state is None:
             return Trained(accuracy)
         exact = aldr_lambda(classes(inputs, observed), lambda_0=lambda_0)
@@ -178,15 +217,28 @@ class Study(NamedTuple):
         """Return the test accuracy of every seed."""
         return self.by_rate(self.trained[rule].accuracy)[self.rates.index(rate)]
 
-    def lambdas(self, rule: str, rate: float, *, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def lambdas(
+        self, rule: str, rate: float, *, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean temperature of flipped and of clean examples, ``(seeds,)`` each."""
         found = self.trained[rule].exact_lambda if exact else self.trained[rule].lambda_
         assert found is not None
-        value, flipped = (self.by_rate(part)[self.rates.index(rate)] for part in (found, self.problem.flipped))
-        return np.sum(value * flipped, -1) / np.sum(flipped, -1), np.sum(value * ~flipped, -1) / np.sum(~flipped, -1)
+        value, flipped = (
+            self.by_rate(part)[self.rates.index(rate)] for part in (found, self.problem.flipped)
+        )
+        return np.sum(value * flipped, -1) / np.sum(flipped, -1), np.sum(
+            value * ~flipped, -1
+        ) / np.sum(~flipped, -1)
 
 
-def train_all(name: str, rates: tuple[float, ...], problem: Problem, rules: list[str], steps: int, run: Run) -> Study:
+def train_all(
+    name: str, rates: tuple[float, ...], problem: Problem, rules: list[str], steps: int, run: Run
+) -> Study:
     """Train one network for every rule and every data set."""
     loop = run.progress(rules, f"losses on {name}")
-    return Study(name, rates, problem, {rule: train(RULES[rule], problem, steps=steps, seed=run.seed) for rule in loop})
+    return Study(
+        name,
+        rates,
+        problem,
+        {rule: train(RULES[rule], problem, steps=steps, seed=run.seed) for rule in loop},
+    )

@@ -25,7 +25,9 @@ from prefsim.testing import betas, tables
 
 def pairs(margin: Any, prob: Any) -> losses.PairLogps:
     """Return pairs with these log-ratio margins and judged probabilities."""
-    h, p = np.broadcast_arrays(np.atleast_1d(np.asarray(margin, dtype=np.float64)), np.asarray(prob, dtype=np.float64))
+    h, p = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(margin, dtype=np.float64)), np.asarray(prob, dtype=np.float64)
+    )
     zero = np.zeros_like(h)
     return losses.PairLogps(0.5 * h, -0.5 * h, zero, zero, chosen_score=p, rejected_score=1 - p)
 
@@ -36,7 +38,10 @@ def slope(margin: Any, prob: Any, beta: float) -> np.ndarray:
 
     given = pairs(margin, prob)
     chosen = torch.tensor(np.array(given.chosen), requires_grad=True)
-    others = {name: torch.tensor(np.array(getattr(given, name))) for name in ("rejected", "ref_chosen", "ref_rejected", "chosen_score")}
+    others = {
+        name: torch.tensor(np.array(getattr(given, name)))
+        for name in ("rejected", "ref_chosen", "ref_rejected", "chosen_score")
+    }
     moved = losses.PairLogps(chosen, **others)
     (found,) = torch.autograd.grad(losses.spce(moved, beta=beta).sum(), chosen)
     return to_numpy(found)
@@ -48,9 +53,14 @@ def pair_minimiser(instance: tuple[float, float]) -> Verdict:
     error = float(np.abs(slope([-3.0, 0.5, 7.0], p, beta) - formula).max())
     ends = slope([-40 / beta, 40 / beta], p, beta)
     if not ends[0] < 0 < ends[1]:
-        return Verdict(1.0, f"no minimiser at p = {p}: slopes {ends[0]:.3g} and {ends[1]:.3g} at βh = ∓40")
+        return Verdict(
+            1.0, f"no minimiser at p = {p}: slopes {ends[0]:.3g} and {ends[1]:.3g} at βh = ∓40"
+        )
     found = beta * brentq(lambda h: float(slope(h, p, beta)[0]), -40 / beta, 40 / beta, xtol=1e-13)
-    return Verdict(max(error, abs(found - np.log(p / (1 - p)))), f"βh* = {found:.9f}, logit p = {np.log(p / (1 - p)):.9f}")
+    return Verdict(
+        max(error, abs(found - np.log(p / (1 - p)))),
+        f"βh* = {found:.9f}, logit p = {np.log(p / (1 - p)):.9f}",
+    )
 
 
 def decomposition(instance: tuple[np.ndarray, np.ndarray, float, float]) -> Verdict:
@@ -88,7 +98,9 @@ class Judged(NamedTuple):
 
 def preferences(case: Judged) -> np.ndarray:
     """Return the judge's preferences ``(5, 5)``; ``cycle`` adds log-odds to each response against the next, which no reward explains."""
-    table = judged_preference(case.reward, temperature=case.temperature, position_bias=case.bias, average=case.average)
+    table = judged_preference(
+        case.reward, temperature=case.temperature, position_bias=case.bias, average=case.average
+    )
     ahead = np.roll(np.eye(5), 1, axis=1)
     odds = np.log(table) - np.log1p(-table) + case.cycle * (ahead - ahead.T)
     return expit(odds)
@@ -98,24 +110,45 @@ def population(case: Judged) -> Verdict:
     found = ranked_pairs(preferences(case), pairing=case.pairing)
     weight = case.weight[: found.first.size] / case.weight[: found.first.size].sum()
     data = Comparisons(
-        np.zeros_like(found.first), found.first, found.second, weight=weight, chosen_score=found.prob, rejected_score=1 - found.prob
+        np.zeros_like(found.first),
+        found.first,
+        found.second,
+        weight=weight,
+        chosen_score=found.prob,
+        rejected_score=1 - found.prob,
     )
     reference = TabularPolicy.from_logits(case.log_ref[None])
-    policy = fit(reference, functools.partial(losses.spce, beta=case.beta), data, reference=reference).policy
+    policy = fit(
+        reference, functools.partial(losses.spce, beta=case.beta), data, reference=reference
+    ).policy
     # The same objective with the soft labels as weights of pairs and reversed pairs.
     doubled = Comparisons(data.prompt, data.chosen, data.rejected, found.prob, weight)
-    twin = fit(reference, functools.partial(losses.dpo, beta=case.beta), doubled, reference=reference).policy
+    twin = fit(
+        reference, functools.partial(losses.dpo, beta=case.beta), doubled, reference=reference
+    ).policy
     target, _ = gibbs_log_policy(case.temperature * case.reward, case.log_ref, beta=case.beta)
     error = max(float(np.abs(p.probs[0] - np.exp(target)).max()) for p in (policy, twin))
-    return Verdict(error, f"{case.pairing}: KL {float(categorical_kl(target, policy.log_probs[0])):.3g}")
+    return Verdict(
+        error, f"{case.pairing}: KL {float(categorical_kl(target, policy.log_probs[0])):.3g}"
+    )
 
 
 def judged_worlds(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Judged]:
-    reward, log_ref = tables((5,), low=-1.5, high=1.5), tables((5,), low=-1.0, high=1.0).map(log_softmax)
+    reward, log_ref = (
+        tables((5,), low=-1.5, high=1.5),
+        tables((5,), low=-1.0, high=1.0).map(log_softmax),
+    )
     parts: dict[str, st.SearchStrategy[Any]] = {
         "temperature": st.just(1.0), "bias": st.just(0.0), "average": st.just("logit"), "pairing": st.just("all"), "cycle": st.just(0.0)
     }  # fmt: skip
-    return st.builds(Judged, reward, log_ref, tables((10,), low=0.2, high=1.0), betas(0.3, 2.0), **(parts | fixed))
+    return st.builds(
+        Judged,
+        reward,
+        log_ref,
+        tables((10,), low=0.2, high=1.0),
+        betas(0.3, 2.0),
+        **(parts | fixed),
+    )
 
 
 def label_noise(instance: tuple[float, float, float, bool]) -> Verdict:
@@ -132,8 +165,15 @@ def overfitting(instance: tuple[tuple[int, ...], float]) -> Verdict:
     seeds, temperature = instance
     path = training.train(seeds, 20_000, temperature=temperature)
     early, late = (path.kl[path.steps == t][0] for t in (1000, 20_000))
-    short = (max(early[0].max(), late[0].max()) - 1e-3, 0.1 - late[1].min(), 2 - (late[2] / early[2]).min())
-    shown = (f"{name} {values.round(3).tolist()}" for name, values in zip(training.LABELS, late, strict=True))
+    short = (
+        max(early[0].max(), late[0].max()) - 1e-3,
+        0.1 - late[1].min(),
+        2 - (late[2] / early[2]).min(),
+    )
+    shown = (
+        f"{name} {values.round(3).tolist()}"
+        for name, values in zip(training.LABELS, late, strict=True)
+    )
     return Verdict(float(max(0.0, *short)), "KL after 20000 steps: " + ", ".join(shown))
 
 
@@ -146,10 +186,16 @@ def debiased(instance: tuple[float, float, str]) -> Verdict:
 def drawn_to_half(instance: tuple[float, float]) -> Verdict:
     gap, bias = instance
     found = float(both_orders(np.asarray(gap + bias), np.asarray(bias - gap), average="prob"))
-    return Verdict(max(0.0, abs(found - 0.5) - abs(expit(gap) - 0.5), -(found - 0.5) * gap), f"{found:.5f} for {expit(gap):.5f}")
+    return Verdict(
+        max(0.0, abs(found - 0.5) - abs(expit(gap) - 0.5), -(found - 0.5) * gap),
+        f"{found:.5f} for {expit(gap):.5f}",
+    )
 
 
 def swapped(instance: tuple[np.ndarray, np.ndarray, float, bool]) -> Verdict:
     h, p, beta, keep = instance
-    value, other = losses.spce(pairs(h, p), beta=beta), losses.spce(pairs(-h, p if keep else 1 - p), beta=beta)
+    value, other = (
+        losses.spce(pairs(h, p), beta=beta),
+        losses.spce(pairs(-h, p if keep else 1 - p), beta=beta),
+    )
     return Verdict(float((np.abs(value - other) / (1 + value)).max()))

@@ -11,10 +11,16 @@ from prefsim import losses
 from prefsim.analysis.bandit import expected_reward, kl_to_reference
 from prefsim.backend import to_numpy
 from prefsim.policies import LogLinearPolicy, TabularPolicy
-from prefsim.solvers.policy_gradient import regularised_reward
+from prefsim.solvers.optimisers.policy_gradient import regularised_reward
 from prefsim.worlds import ContextualBandit
 
-METHODS = ("P3O (V2, joint)", "P3O (V1, separate)", "PPO, value baseline", "PPO, no baseline", "online DPO")
+METHODS = (
+    "P3O (V2, joint)",
+    "P3O (V1, separate)",
+    "PPO, value baseline",
+    "PPO, no baseline",
+    "online DPO",
+)
 BETA = 0.05
 SCALES = (0.0, 10.0)
 
@@ -37,7 +43,9 @@ def ppo_clip(logp: Any, old: Any, advantage: Any, *, epsilon: float = 0.2) -> An
     import torch
 
     ratio = torch.exp(logp - old)
-    return -torch.minimum(ratio * advantage, torch.clamp(ratio, 1 - epsilon, 1 + epsilon) * advantage)
+    return -torch.minimum(
+        ratio * advantage, torch.clamp(ratio, 1 - epsilon, 1 + epsilon) * advantage
+    )
 
 
 def method_loss(method: str, logp: Any, seen: Rollout) -> Any:
@@ -52,7 +60,9 @@ def method_loss(method: str, logp: Any, seen: Rollout) -> Any:
         return losses.PairLogps(*own, *reference, None, None, *score, *old)
 
     if method.startswith("P3O"):
-        return losses.p3o(pairs(), beta=BETA, clip="joint" if "joint" in method else "separate").sum(dim=-1)
+        return losses.p3o(
+            pairs(), beta=BETA, clip="joint" if "joint" in method else "separate"
+        ).sum(dim=-1)
     if method == "online DPO":
         first = seen.first_wins[..., None]
         return losses.dpo(pairs(torch.cat([~first, first], dim=-1).long()), beta=0.3).sum(dim=-1)
@@ -82,7 +92,8 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train one softmax of shared features for every seed and both scales of the prompts' constants, as one batch.
 
-    Each rollout draws two responses to every prompt with uniform numbers that depend on the seed alone; Adam with decay (0.9, 0.95).
+    Each rollout draws two responses to every prompt with uniform numbers that depend on the seed
+    alone; Adam with decay (0.9, 0.95).
     """
     import torch
 
@@ -106,7 +117,12 @@ def train(
     def record() -> torch.Tensor:
         with torch.no_grad():
             table = start.with_parameters(theta).log_probs
-            path.append((to_numpy(kl_to_reference(table, log_ref, world)), to_numpy(expected_reward(table, world))))
+            path.append(
+                (
+                    to_numpy(kl_to_reference(table, log_ref, world)),
+                    to_numpy(expected_reward(table, world)),
+                )
+            )
         return table
 
     table = record()
@@ -117,8 +133,12 @@ def train(
             drawn = (uniform[..., :2, None] >= edges).sum(dim=-1)
             regularised = regularised_reward(seen_reward, table, log_ref, beta=BETA)
             if method == "PPO, value baseline":
-                regularised = regularised - (torch.exp(table) * regularised).sum(dim=-1, keepdim=True)
-            old, reference, score, advantage = (torch.gather(x, -1, drawn) for x in (table, log_ref, seen_reward, regularised))
+                regularised = regularised - (torch.exp(table) * regularised).sum(
+                    dim=-1, keepdim=True
+                )
+            old, reference, score, advantage = (
+                torch.gather(x, -1, drawn) for x in (table, log_ref, seen_reward, regularised)
+            )
             gap = torch.gather(true, -1, drawn) @ torch.tensor([1.0, -1.0], dtype=torch.float64)
             seen = Rollout(old, reference, score, advantage, uniform[..., 2] < torch.sigmoid(gap))
         for _ in range(epochs):
@@ -139,14 +159,28 @@ def draw(trained: dict[str, Trained]) -> Any:
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     grid = np.linspace(0.02, 1.5, 60)
     styles = ("C0-", "C2--", "C1-.", "C3-", "C4:")
-    for axis, k, title in zip(axes, (0, 1), ("rewards as they are", "a constant N(0, 10²) added to all rewards of a prompt"), strict=True):
+    for axis, k, title in zip(
+        axes,
+        (0, 1),
+        ("rewards as they are", "a constant N(0, 10²) added to all rewards of a prompt"),
+        strict=True,
+    ):
         for (name, found), style in zip(trained.items(), styles, strict=True):
             curve = np.asarray([found.at(kl)[k] for kl in grid])
             # The mean is drawn as far as every seed reaches.
-            axis.plot(grid, np.where(np.isnan(curve).any(axis=1), np.nan, np.nan_to_num(curve).mean(axis=1)), style, lw=2, label=name)
+            axis.plot(
+                grid,
+                np.where(np.isnan(curve).any(axis=1), np.nan, np.nan_to_num(curve).mean(axis=1)),
+                style,
+                lw=2,
+                label=name,
+            )
         axis.axvline(1.0, color="0.8", zorder=0)
         axis.set(xlabel="KL(π‖π_ref) during training (nats)", title=title)
     axes[0].set(ylabel=f"true expected reward, mean of {trained[METHODS[0]].kl.shape[-1]} seeds")
     axes[0].legend(frameon=False, loc="lower right")
-    figure.suptitle("Pairs make the policy gradient blind to what is added to a prompt's rewards; PPO needs a baseline for that")
+    figure.suptitle(
+        "Pairs make the policy gradient blind to what is added to a prompt's rewards; PPO needs a"
+        " baseline for that"
+    )
     return figure

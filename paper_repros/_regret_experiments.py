@@ -13,9 +13,9 @@ from prefsim.analysis.returns import mean_return, scaled_return
 from prefsim.data import Segments
 from prefsim.data.delivery import HumanComparisons, has_delivery, read_delivery
 from prefsim.papers import Run
-from prefsim.solvers.feature_planning import FeatureProcess
+from prefsim.solvers.likelihood.reward_learning import fit_partial_return_reward, fit_regret_reward
 from prefsim.solvers.planning import occupancy, policy_iteration, value_iteration
-from prefsim.solvers.reward_learning import fit_partial_return_reward, fit_regret_reward
+from prefsim.solvers.planning.features import FeatureProcess
 from prefsim.worlds import TabularMDP
 from prefsim.worlds.delivery import DeliveryTask, delivery_task, random_delivery_task
 
@@ -38,7 +38,8 @@ def share_near_optimal(returns: np.ndarray) -> float:
     return float((returns > 0.9).mean())
 
 
-# --- the delivery task -------------------------------------------------------------------------------------------------------------------
+# --- the delivery task
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def human(folder: Path | None, condition: str = "Privileged-Control") -> HumanComparisons | None:
@@ -63,25 +64,42 @@ def margins(task: DeliveryTask, segments: Segments) -> tuple[np.ndarray, np.ndar
     return total[:, 0] - total[:, 1], gained[:, 0] - gained[:, 1]
 
 
-def learn_from_parts(segments: Segments, parts: int, *, restarts: int, iterations: int, seed: int) -> dict[str, np.ndarray]:
+def learn_from_parts(
+    segments: Segments, parts: int, *, restarts: int, iterations: int, seed: int
+) -> dict[str, np.ndarray]:
     """Return the scaled returns ``(parts,)`` of what each model learns from disjoint parts of the labels."""
     task = delivery_task(discount=0.999)
     size = len(segments) // parts
-    data = segments.take(np.random.default_rng(seed).permutation(len(segments))[: parts * size].reshape(parts, size))
+    data = segments.take(
+        np.random.default_rng(seed).permutation(len(segments))[: parts * size].reshape(parts, size)
+    )
     process = FeatureProcess(task.mdp, task.features)
     fits = {
         "partial return": fit_partial_return_reward(data, task.features, **CONVERGED),
         EARLY: fit_partial_return_reward(data, task.features, learning_rate=0.1, iterations=1500),
-        "regret": fit_regret_reward(data, task.mdp, task.features, restarts=restarts, iterations=iterations, seed=seed),
+        "regret": fit_regret_reward(
+            data, task.mdp, task.features, restarts=restarts, iterations=iterations, seed=seed
+        ),
     }
-    return {model: scaled_return(task.mdp, process.greedy_policy(fit.weights), floor=-1.0) for model, fit in fits.items()}
+    return {
+        model: scaled_return(task.mdp, process.greedy_policy(fit.weights), floor=-1.0)
+        for model, fit in fits.items()
+    }
 
 
 def human_curve(run: Run, segments: Segments) -> Curve:
     """Return scaled returns by the number of human labels that each part holds."""
-    options: dict[str, Any] = {"restarts": 3 if run.quick else 5, "iterations": 300, "seed": 100 + run.seed}
-    counts = run.progress((20, 5, 1) if run.quick else (20, 10, 5, 2, 1), "parts of the human labels")
-    return {len(segments) // parts: learn_from_parts(segments, parts, **options) for parts in counts}
+    options: dict[str, Any] = {
+        "restarts": 3 if run.quick else 5,
+        "iterations": 300,
+        "seed": 100 + run.seed,
+    }
+    counts = run.progress(
+        (20, 5, 1) if run.quick else (20, 10, 5, 2, 1), "parts of the human labels"
+    )
+    return {
+        len(segments) // parts: learn_from_parts(segments, parts, **options) for parts in counts
+    }
 
 
 class Boards(NamedTuple):
@@ -103,14 +121,27 @@ def learn_on_boards(seeds: Iterable[int], source: str, n: int, *, restarts: int 
     )
     scores = policy_iteration(batch).advantage if source == "regret" else batch.reward
     features = np.stack([task.features for task in boards])
-    data = Segments.stack([Segments.sample(task.mdp, n, 3, seed=10_000 + i, scores=scores[i]) for i, task in enumerate(boards)])
+    data = Segments.stack(
+        [
+            Segments.sample(task.mdp, n, 3, seed=10_000 + i, scores=scores[i])
+            for i, task in enumerate(boards)
+        ]
+    )
     fits = {
         "partial return": fit_partial_return_reward(data, features, **CONVERGED),
         "regret": fit_regret_reward(data, batch, features, restarts=restarts),
     }
-    policies = {model: FeatureProcess(batch, features).greedy_policy(fit.weights) for model, fit in fits.items()}
+    policies = {
+        model: FeatureProcess(batch, features).greedy_policy(fit.weights)
+        for model, fit in fits.items()
+    }
     returns = {
-        model: np.array([float(scaled_return(task.mdp, policy, floor=-1.0)) for task, policy in zip(boards, table, strict=True)])
+        model: np.array(
+            [
+                float(scaled_return(task.mdp, policy, floor=-1.0))
+                for task, policy in zip(boards, table, strict=True)
+            ]
+        )
         for model, table in policies.items()
     }
     return Boards(returns, {model: float(fit.value.mean()) for model, fit in fits.items()})
@@ -121,12 +152,15 @@ def simulated(run: Run) -> dict[str, dict[int, Boards]]:
     found: dict[str, dict[int, Boards]] = {source: {} for source in ("regret", "partial return")}
     sizes = (3, 30, 300) if run.quick else (3, 10, 30, 100, 300, 1000, 3000)
     seeds = range(1000 * run.seed, 1000 * run.seed + (12 if run.quick else 30))
-    for source, n in run.progress([(source, n) for source in found for n in sizes], "simulated raters"):
+    for source, n in run.progress(
+        [(source, n) for source in found for n in sizes], "simulated raters"
+    ):
         found[source][n] = learn_on_boards(seeds, source, n, restarts=1 if run.quick else 2)
     return found
 
 
-# --- gymnasium ---------------------------------------------------------------------------------------------------------------------------
+# --- gymnasium
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 class Toy(NamedTuple):
@@ -144,8 +178,12 @@ def _frozen_lake() -> Toy:
 
     mdp = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.97, is_slippery=True)
     tile = gymnasium.make("FrozenLake-v1").unwrapped.desc.astype(str).reshape(-1)  # type: ignore[attr-defined]
-    entered = np.stack([tile == "G", tile == "H", (tile == "F") | (tile == "S")], axis=-1).astype(float)
-    return Toy(mdp, mdp.transitions @ entered, np.broadcast_to(entered, (*mdp.transitions.shape, 3)), 50.0)
+    entered = np.stack([tile == "G", tile == "H", (tile == "F") | (tile == "S")], axis=-1).astype(
+        float
+    )
+    return Toy(
+        mdp, mdp.transitions @ entered, np.broadcast_to(entered, (*mdp.transitions.shape, 3)), 50.0
+    )
 
 
 def _cliff_walking() -> Toy:
@@ -161,7 +199,10 @@ def _cliff_walking() -> Toy:
 
 def visited_states(mdp: TabularMDP) -> np.ndarray:
     """Return the uniform distribution over the states that can be met and that do not end the episode."""
-    met = occupancy(mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)).sum(axis=-1) > 1e-9
+    met = (
+        occupancy(mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)).sum(axis=-1)
+        > 1e-9
+    )
     return met / met.sum()
 
 
@@ -169,20 +210,34 @@ def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
     """Return the true return of what both models learn from segments recorded in the environments, and the exact optimum."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for name, toy in {"FrozenLake-v1": _frozen_lake(), "CliffWalking-v1": _cliff_walking()}.items():
-        plan, process, start = policy_iteration(toy.mdp), FeatureProcess(toy.mdp, toy.features), visited_states(toy.mdp)
+        plan, process, start = (
+            policy_iteration(toy.mdp),
+            FeatureProcess(toy.mdp, toy.features),
+            visited_states(toy.mdp),
+        )
         found[name] = {}
         for n in run.progress((30, 300) if run.quick else (30, 100, 300, 1000, 3000), name):
-            data = Segments.from_gymnasium(name, n, 3, seed=run.seed, scores=toy.beta * plan.advantage, start=start)
+            data = Segments.from_gymnasium(
+                name, n, 3, seed=run.seed, scores=toy.beta * plan.advantage, start=start
+            )
             weights = {
                 "partial return": fit_partial_return_reward(data, toy.seen, **CONVERGED).weights,
-                "regret": fit_regret_reward(data, toy.mdp, toy.features, iterations=150, seed=run.seed).weights,
+                "regret": (
+                    fit_regret_reward(
+                        data, toy.mdp, toy.features, iterations=150, seed=run.seed
+                    ).weights
+                ),
             }
-            found[name][n] = {model: float(mean_return(toy.mdp, process.greedy_policy(w))) for model, w in weights.items()}
+            found[name][n] = {
+                model: float(mean_return(toy.mdp, process.greedy_policy(w)))
+                for model, w in weights.items()
+            }
             found[name][n]["optimum"] = float(plan.value @ toy.mdp.start_probs)
     return found
 
 
-# --- figure ------------------------------------------------------------------------------------------------------------------------------
+# --- figure
+# ------------------------------------------------------------------------------------------------------------------------------
 
 COLOURS = {"partial return": "tab:orange", EARLY: "tab:red", "regret": "tab:blue"}
 
@@ -215,17 +270,32 @@ def _sizes_axis(axes: Axes, sizes: list[int], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def _draw_losses(axes: Axes, losses: dict[str, tuple[float, float]], told: dict[str, tuple[float, float]]) -> None:
+def _draw_losses(
+    axes: Axes, losses: dict[str, tuple[float, float]], told: dict[str, tuple[float, float]]
+) -> None:
     places = np.arange(len(losses))
     for i, model in enumerate(MODELS):
-        bars = axes.bar(places + 0.4 * i - 0.2, [pair[i] for pair in losses.values()], 0.36, color=COLOURS[model], label=f"{model} model")
+        bars = axes.bar(
+            places + 0.4 * i - 0.2,
+            [pair[i] for pair in losses.values()],
+            0.36,
+            color=COLOURS[model],
+            label=f"{model} model",
+        )
         axes.bar_label(bars, fmt="%.4f", label_type="center", color="white")
         axes.scatter(
-            places + 0.4 * i - 0.2, [told[c][i] for c in losses], marker="D", color="black", zorder=3, label="paper" if i else None
+            places + 0.4 * i - 0.2,
+            [told[c][i] for c in losses],
+            marker="D",
+            color="black",
+            zorder=3,
+            label="paper" if i else None,
         )
     axes.axhline(math.log(2), color="grey", linestyle="--", label="uninformed (log 2)")
     axes.set_xticks(places, list(losses))
-    axes.set(xlim=(-0.6, len(losses) - 0.4), ylim=(0.4, 0.8), ylabel="held-out cross-entropy (nats)")
+    axes.set(
+        xlim=(-0.6, len(losses) - 0.4), ylim=(0.4, 0.8), ylabel="held-out cross-entropy (nats)"
+    )
     axes.set_title("Labels by people: prediction, one scale fitted")
     axes.legend(fontsize=8, loc="upper right", ncols=2)
 
@@ -240,7 +310,15 @@ def _draw_shares(axes: Axes, raters: dict[str, Curve], title: str) -> None:
             by = f", labels by {source}" if len(raters) > 1 else ""
             shares = [100 * share_near_optimal(curve[n][model]) for n in sizes]
             name = f"{model}{by}" if model == EARLY else f"{model} model{by}"
-            axes.plot(sizes, shares, "-o" if main else "--s", color=COLOURS[model], label=name, alpha=1.0 if main else 0.6, clip_on=False)
+            axes.plot(
+                sizes,
+                shares,
+                "-o" if main else "--s",
+                color=COLOURS[model],
+                label=name,
+                alpha=1.0 if main else 0.6,
+                clip_on=False,
+            )
     _sizes_axis(axes, sorted(next(iter(raters.values()))), "comparisons to learn from")
     axes.set(ylabel="policies with scaled return > 0.9 (%)", ylim=(0, 105))
     axes.set_title(title)
@@ -250,8 +328,18 @@ def _draw_shares(axes: Axes, raters: dict[str, Curve], title: str) -> None:
 def _draw_toys(axes: Axes, toys: dict[str, dict[int, dict[str, float]]]) -> None:
     for style, (name, sizes) in zip(("-o", "--s"), toys.items(), strict=True):
         for model in MODELS:
-            gap = [100 * max(values["optimum"] - values[model], 0.0) / abs(values["optimum"]) for values in sizes.values()]
-            axes.plot(list(sizes), gap, style, color=COLOURS[model], label=f"{model} model, {name.split('-')[0]}", clip_on=False)
+            gap = [
+                100 * max(values["optimum"] - values[model], 0.0) / abs(values["optimum"])
+                for values in sizes.values()
+            ]
+            axes.plot(
+                list(sizes),
+                gap,
+                style,
+                color=COLOURS[model],
+                label=f"{model} model, {name.split('-')[0]}",
+                clip_on=False,
+            )
     _sizes_axis(axes, sorted(next(iter(toys.values()))), "comparisons recorded in the environment")
     axes.set(ylabel="return lost against the optimum (%)", ylim=(0, None))
     axes.set_title("gymnasium, simulated rater by regret: distance to the optimum")

@@ -14,8 +14,8 @@ from prefsim.data import Comparisons
 from prefsim.numerics import log_softmax, sigmoid
 from prefsim.policies import LogLinearPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.solvers import fit, gibbs_log_policy, gradient_descent, optimal_policy
-from prefsim.solvers.newton import minimise
-from prefsim.solvers.rejection import rejection_sample
+from prefsim.solvers.closed_forms.rejection import rejection_sample
+from prefsim.solvers.optimisers.newton import minimise
 from prefsim.worlds import ContextualBandit, TokenTree
 
 
@@ -28,7 +28,9 @@ LOSSES = {"sigmoid-norm": losses.dpo, "hinge-norm": losses.hinge, "hinge (SLiC)"
 SOURCES = ("direct", "sft-sample-rank", "rso-sample-rank")
 
 
-def misspecified(seed: int, *, instances: int = 300, n: int = 20, d: int = 3, beta: float = 0.5) -> np.ndarray:
+def misspecified(
+    seed: int, *, instances: int = 300, n: int = 20, d: int = 3, beta: float = 0.5
+) -> np.ndarray:
     """Return E r of the log-linear policies fitted to all pairs from the uniform π_sft and from π_r, ``(2, instances)``.
 
     Rewards and features are independent standard normal, so that the class does not contain π_r.
@@ -47,9 +49,15 @@ def misspecified(seed: int, *, instances: int = 300, n: int = 20, d: int = 3, be
         weight = weight / weight.sum(dim=-1, keepdim=True)
 
         def loss(theta: Any, weight: Any = weight) -> Any:
-            return (weight * losses.soft_logistic(beta * (gap @ theta[..., None])[..., 0], prob)).sum(dim=-1)
+            return (
+                weight * losses.soft_logistic(beta * (gap @ theta[..., None])[..., 0], prob)
+            ).sum(dim=-1)
 
-        theta = to_numpy(minimise(loss, torch.zeros(instances, d, dtype=torch.float64), tol=1e-9, max_iterations=100).parameters)
+        theta = to_numpy(
+            minimise(
+                loss, torch.zeros(instances, d, dtype=torch.float64), tol=1e-9, max_iterations=100
+            ).parameters
+        )
         policy = np.exp(log_softmax(uniform + (features @ theta[..., None])[..., 0]))
         found.append((policy * reward).sum(axis=-1))
     return np.asarray(found)
@@ -58,14 +66,26 @@ def misspecified(seed: int, *, instances: int = 300, n: int = 20, d: int = 3, be
 def asymptotic_gaps(seed: int, *, n: int = 20, d: int = 3, beta: float = 0.5) -> np.ndarray:
     """Return lim n·E[J(π_r) − J(π̂)] of a well-specified log-linear class: pairs from π_sft, from π_r, and half of each, ``(3,)``."""
     rng = np.random.default_rng(seed)
-    features, reference = rng.standard_normal((1, n, d)), TabularPolicy.from_logits(rng.standard_normal((1, n)))
+    features, reference = (
+        rng.standard_normal((1, n, d)),
+        TabularPolicy.from_logits(rng.standard_normal((1, n))),
+    )
     world = ContextualBandit(reward=features @ rng.standard_normal(d))
-    target = TabularPolicy.from_logits(gibbs_log_policy(world.reward, reference.log_probs, beta=beta)[0])
+    target = TabularPolicy.from_logits(
+        gibbs_log_policy(world.reward, reference.log_probs, beta=beta)[0]
+    )
     pairs = [Comparisons.population(world, law, distinct=True) for law in (reference, target)]
     first = pairs[0]
-    mixture = Comparisons(first.prompt, first.chosen, first.rejected, first.prob, (first.weight + pairs[1].weight) / 2)
+    mixture = Comparisons(
+        first.prompt, first.chosen, first.rejected, first.prob, (first.weight + pairs[1].weight) / 2
+    )
     curvature = beta * policy_covariance(target.log_probs, features)
-    return np.asarray([np.trace(curvature @ estimate_covariance(data, features, beta=beta)) / 2 for data in (*pairs, mixture)])
+    return np.asarray(
+        [
+            np.trace(curvature @ estimate_covariance(data, features, beta=beta)) / 2
+            for data in (*pairs, mixture)
+        ]
+    )
 
 
 class Outcome(NamedTuple):
@@ -93,8 +113,8 @@ def pipeline(
 ) -> tuple[dict[tuple[str, str], Outcome], np.ndarray]:  # fmt: skip
     """Train a Markov policy over all token sequences with each source of pairs and each loss; also E r of π_sft, ``(seeds,)``.
 
-    The reward is a random sum over trigrams. A ranker of bigrams and positions is fitted to human pairs from π_sft and a poor policy, and
-    labels the sampled pairs by its winner.
+    The reward is a random sum over trigrams. A ranker of bigrams and positions is fitted to human
+    pairs from π_sft and a poor policy, and labels the sampled pairs by its winner.
     """
     rngs = [np.random.default_rng(seed) for seed in seeds]
     tree = TokenTree(vocabulary, length)
@@ -107,9 +127,16 @@ def pipeline(
     human = np.stack([
         np.stack([_draw(rng, sft, (pairs,)), _draw(rng, bad, (pairs,))]) for rng, bad in zip(rngs, poor, strict=True)
     ])  # fmt: skip
-    wins = np.stack([rng.random(pairs) < sigmoid(r[a] - r[b]) for rng, r, (a, b) in zip(rngs, reward, human, strict=True)])
+    wins = np.stack(
+        [
+            rng.random(pairs) < sigmoid(r[a] - r[b])
+            for rng, r, (a, b) in zip(rngs, reward, human, strict=True)
+        ]
+    )
     prompt = np.zeros_like(human[:, 0])
-    direct = Comparisons(prompt, np.where(wins, human[:, 0], human[:, 1]), np.where(wins, human[:, 1], human[:, 0]))
+    direct = Comparisons(
+        prompt, np.where(wins, human[:, 0], human[:, 1]), np.where(wins, human[:, 1], human[:, 0])
+    )
     base = TabularPolicy.from_probs(sft[None])
     reader = LogLinearPolicy.from_features(ngrams(tree, positions=True)[None], base=base)
     ranker = fit(
@@ -130,17 +157,30 @@ def pipeline(
     kept = rejection_sample(scores, samples, beta=beta, seed=seeds[0])
     # Accepted in the order of their rewards, roughly: pairs are drawn at random among them.
     kept = rngs[0].permuted(kept, axis=-1)
-    data = dict(zip(SOURCES, (direct, ranked(pool[..., :samples]), ranked(np.take_along_axis(pool, kept, axis=-1))), strict=True))
+    data = dict(
+        zip(
+            SOURCES,
+            (direct, ranked(pool[..., :samples]), ranked(np.take_along_axis(pool, kept, axis=-1))),
+            strict=True,
+        )
+    )
     start = LogLinearPolicy.from_features(ngrams(tree, positions=False)[None], base=base)
     found = {}
     for source, comparisons in data.items():
         for name, loss in LOSSES.items():
             trained, _ = gradient_descent(
-                start, functools.partial(loss, beta=gamma), comparisons, reference=start, step=2.0, iterations=iterations
+                start,
+                functools.partial(loss, beta=gamma),
+                comparisons,
+                reference=start,
+                step=2.0,
+                iterations=iterations,
             )
             policy = to_numpy(trained.policy.probs)[..., 0, :]
             value = (policy * reward).sum(axis=-1)
-            found[source, name] = Outcome(value, (policy * proxy).sum(axis=-1) - (value - reward @ sft))
+            found[source, name] = Outcome(
+                value, (policy * proxy).sum(axis=-1) - (value - reward @ sft)
+            )
     return found, reward @ sft
 
 
@@ -149,8 +189,15 @@ def tree_identity(seed: int, *, beta: float = 0.5) -> dict[str, float]:
     tree = TokenTree.random(3, 3, seed=seed)
     world, sft = tree.to_bandit(), TokenTreePolicy.random(tree, seed=seed + 1, scale=0.5)
     reward = to_numpy(world.reward)
-    target, poor = optimal_policy(reward, sft.probs, beta=beta), optimal_policy(-reward, sft.probs, beta=1.0)
-    laws = {"direct": (sft.probs + poor) / 2, "sft-sample-rank": sft.probs, "rso-sample-rank": target}
+    target, poor = (
+        optimal_policy(reward, sft.probs, beta=beta),
+        optimal_policy(-reward, sft.probs, beta=1.0),
+    )
+    laws = {
+        "direct": (sft.probs + poor) / 2,
+        "sft-sample-rank": sft.probs,
+        "rso-sample-rank": target,
+    }
     found = {}
     for name, law in laws.items():
         data = Comparisons.population(world, TabularPolicy.from_probs(law), distinct=True)

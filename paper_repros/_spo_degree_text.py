@@ -22,7 +22,8 @@ RIDGE = 1e-4
 def sentences(n: int, *, seed: Seed, shared: bool = False) -> np.ndarray:
     """Return ``(n, 32)`` tokens: 8 phrases of 1 to 3 content tokens, each followed by one stop token (the ids below 10).
 
-    With ``shared`` every id is drawn for every place, so that being a stop word is not written in the token.
+    With ``shared`` every id is drawn for every place, so that being a stop word is not written in
+    the token.
     """
     rng = random_generator(seed)
     length = rng.integers(1, 4, (n, PHRASES, 1))
@@ -38,7 +39,9 @@ def counts(tokens: np.ndarray) -> np.ndarray:
     return (tokens[..., None] == np.arange(VOCABULARY)).sum(axis=-2)
 
 
-def by_definition(tokens: Sequence[Any], stop: Collection[Any]) -> tuple[list[Fraction], list[list[int]]]:
+def by_definition(
+    tokens: Sequence[Any], stop: Collection[Any]
+) -> tuple[list[Fraction], list[list[int]]]:
     """Return the score of the phrase at each position (0 elsewhere) and the phrases' positions in order of removal, word by word."""
     phrases: list[list[int]] = []
     for position, token in enumerate(tokens):
@@ -54,7 +57,10 @@ def by_definition(tokens: Sequence[Any], stop: Collection[Any]) -> tuple[list[Fr
         for position in phrase:
             frequency[tokens[position]] += 1
             degree[tokens[position]] += len(phrase)
-    totals = [sum((Fraction(degree[tokens[i]], frequency[tokens[i]]) for i in phrase), Fraction(0)) for phrase in phrases]
+    totals = [
+        sum((Fraction(degree[tokens[i]], frequency[tokens[i]]) for i in phrase), Fraction(0))
+        for phrase in phrases
+    ]
     scores = [Fraction(0)] * len(tokens)
     for phrase, total in zip(phrases, totals, strict=True):
         for position in phrase:
@@ -82,12 +88,17 @@ def fit_head(features: np.ndarray, degree: np.ndarray) -> Head:
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w = torch.tensor(flat.reshape(shape), requires_grad=True)
-        value = losses.preference_degree(losses.DegreeLogits(x @ w[:-1] + w[-1], k)).mean() + RIDGE * (w[:-1] ** 2).sum()
+        value = (
+            losses.preference_degree(losses.DegreeLogits(x @ w[:-1] + w[-1], k)).mean()
+            + RIDGE * (w[:-1] ** 2).sum()
+        )
         value.backward()
         assert w.grad is not None
         return float(value.detach()), w.grad.numpy().ravel()
 
-    found = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    found = minimize(
+        objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500}
+    )
     return Head(found.x.reshape(shape))
 
 
@@ -104,10 +115,17 @@ def evaluate(head: Head, features: np.ndarray, degree: np.ndarray) -> Scores:
     """Score a head on features ``(n, V, d)``."""
     logits = head.logits(features)
     predicted = logits.argmax(axis=-1)
-    confusion = np.bincount((degree * (LEVELS + 1) + predicted).ravel(), minlength=(LEVELS + 1) ** 2).reshape(LEVELS + 1, -1)
+    confusion = np.bincount(
+        (degree * (LEVELS + 1) + predicted).ravel(), minlength=(LEVELS + 1) ** 2
+    ).reshape(LEVELS + 1, -1)
     loss = float(losses.preference_degree(losses.DegreeLogits(logits, degree)).mean())
     near = float((np.abs(predicted - degree) <= 1).mean())
-    return Scores(float((predicted == degree).mean()), loss, near, confusion / confusion.sum(axis=1, keepdims=True))
+    return Scores(
+        float((predicted == degree).mean()),
+        loss,
+        near,
+        confusion / confusion.sum(axis=1, keepdims=True),
+    )
 
 
 def held_out(features: np.ndarray, degree: np.ndarray) -> Scores:
@@ -119,12 +137,19 @@ def held_out(features: np.ndarray, degree: np.ndarray) -> Scores:
 def bag_of_words(seed: int, *, shared: bool = False) -> Scores:
     """Score a head on word counts, for 600 sentences and their graded versions.
 
-    With ``shared`` ids the function words of a sentence are known to the degrading alone, which keeps the last token of every phrase.
+    With ``shared`` ids the function words of a sentence are known to the degrading alone, which
+    keeps the last token of every phrase.
     """
     text = sentences(600, seed=seed, shared=shared)
     if shared:
-        marked = np.where(sentences(600, seed=seed) >= STOPS, 1, 0)  # the same layout, since the draws come in the same order
-        removed = degrade(np.where(text < 0, -1, text + VOCABULARY * marked), stop=range(VOCABULARY), levels=LEVELS)
+        marked = np.where(
+            sentences(600, seed=seed) >= STOPS, 1, 0
+        )  # the same layout, since the draws come in the same order
+        removed = degrade(
+            np.where(text < 0, -1, text + VOCABULARY * marked),
+            stop=range(VOCABULARY),
+            levels=LEVELS,
+        )
     else:
         removed = degrade(text, stop=range(STOPS), levels=LEVELS)
     return held_out(counts(kept_tokens(text, removed.keep)) / 10, removed.degree)
@@ -177,7 +202,13 @@ def tree_degrees(policy: TokenTreePolicy, *, stop: Collection[int], levels: int)
     removed = degrade(tree.sequences, stop=stops, levels=levels)
     texts = kept_tokens(tree.sequences, removed.keep)
     _, version = np.unique(texts.reshape(-1, texts.shape[-1]), axis=0, return_inverse=True)
-    return TreeDegrees(tree.sequences, removed.keep, removed.degree, version.reshape(removed.degree.shape), policy.probs[0])
+    return TreeDegrees(
+        tree.sequences,
+        removed.keep,
+        removed.degree,
+        version.reshape(removed.degree.shape),
+        policy.probs[0],
+    )
 
 
 def expected_loss(degrees: TreeDegrees, logits: np.ndarray) -> float:
@@ -192,9 +223,13 @@ def posterior(degrees: TreeDegrees, group: np.ndarray) -> tuple[np.ndarray, floa
     classes = degrees.degree.shape[1]
     present = degrees.degree >= 0
     law = np.where(degrees.phrases > 0, degrees.law, 0.0)
-    weight = (present * law[:, None] / np.maximum(present.sum(axis=1, keepdims=True), 1)) / law.sum()
+    weight = (
+        present * law[:, None] / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    ) / law.sum()
     cells = group[present] * classes + degrees.degree[present]
-    mass = np.bincount(cells, weights=weight[present], minlength=(group.max() + 1) * classes).reshape(-1, classes)
+    mass = np.bincount(
+        cells, weights=weight[present], minlength=(group.max() + 1) * classes
+    ).reshape(-1, classes)
     total = mass.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         table = np.where(total > 0, np.log(mass / total), -np.log(classes))

@@ -96,7 +96,8 @@ class Trained(NamedTuple):
     pair_accuracy
         Share of whole held-out pairs whose implicit margin has the sign of the true reward gap.
     rank_correlation
-        Spearman's, of implicit margin and true gap, over two versions of one held-out sentence that differ in degree.
+        Spearman's, of implicit margin and true gap, over two versions of one held-out sentence that
+        differ in degree.
     """
 
     gammas: tuple[float, ...]
@@ -105,7 +106,9 @@ class Trained(NamedTuple):
     rank_correlation: np.ndarray
 
 
-def study(seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int, tests: int = 150) -> Trained:
+def study(
+    seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int, tests: int = 150
+) -> Trained:
     """Train one policy for each weight on the same pairs, from one reference, all in one batch."""
     import torch
 
@@ -145,7 +148,11 @@ def study(seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int, tests
                 rejected_degree=degree[rejected],
             )
             align = functools.partial(losses.dpo, beta=BETA)
-            values.append(losses.spo_degree(data, align=align, gamma_chosen=gamma, gamma_rejected=gamma).mean())
+            values.append(
+                losses.spo_degree(
+                    data, align=align, gamma_chosen=gamma, gamma_rejected=gamma
+                ).mean()
+            )
         return torch.stack(values)
 
     model = _descend(start, objective, steps)
@@ -153,9 +160,13 @@ def study(seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int, tests
         margin = to_numpy(sequence_logp(model, text) - ref)
         states = to_numpy(last_state(model, versions))
         graded = versions[test].reshape(-1, versions.shape[-1])
-        gain = to_numpy(sequence_logp(model, graded) - sequence_logp(reference, graded)).reshape(len(gammas), tests, -1)
+        gain = to_numpy(sequence_logp(model, graded) - sequence_logp(reference, graded)).reshape(
+            len(gammas), tests, -1
+        )
     left, right = np.split(rng.permutation(test), 2)
-    right_sign = np.sign(margin[:, left] - margin[:, right]) == np.sign(reward[left] - reward[right])
+    right_sign = np.sign(margin[:, left] - margin[:, right]) == np.sign(
+        reward[left] - reward[right]
+    )
     low, high = np.triu_indices(LEVELS + 1, 1)
     gap = worth[versions[test]].sum(axis=-1)
     true_gap = (gap[:, low] - gap[:, high]).ravel()

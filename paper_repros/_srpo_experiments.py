@@ -14,7 +14,7 @@ from prefsim.data.replicates import replicated_comparisons
 from prefsim.numerics import softmax
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, revision_chain, solve_self_improvement
-from prefsim.solvers.games import expected_preference
+from prefsim.solvers.games.certificates import expected_preference
 from prefsim.worlds import ContextualBandit, PreferenceGame
 
 Array = np.ndarray
@@ -38,15 +38,26 @@ def in_one_context(policy: Array) -> TabularPolicy:
 
 def pairs_of(preference: Array, sampler: Array) -> Comparisons:
     """Return every pair of two independent draws of ``sampler`` ``(..., n)``, with its preference."""
-    return Comparisons.population(ContextualBandit(preference=preference[..., None, :, :]), in_one_context(sampler))
+    return Comparisons.population(
+        ContextualBandit(preference=preference[..., None, :, :]), in_one_context(sampler)
+    )
 
 
-def fit_srpo(pairs: Comparisons, reference: Array, *, beta: float, start: Array | None = None, alpha: float = 0.5) -> tuple[Array, Array]:
+def fit_srpo(
+    pairs: Comparisons,
+    reference: Array,
+    *,
+    beta: float,
+    start: Array | None = None,
+    alpha: float = 0.5,
+) -> tuple[Array, Array]:
     """Return generator ``(..., n)`` and improver ``(..., n, n)`` that minimise the offline loss; from the reference or ``start``."""
     data = Revisions(pairs, n_contexts=1, n_responses=reference.shape[-1])
     behind = data.joint_policy(reference[..., None, :])
     first = behind if start is None else data.joint_policy(start[..., None, :])
-    found = fit(first, functools.partial(losses.srpo, beta=beta, alpha=alpha), data, reference=behind)
+    found = fit(
+        first, functools.partial(losses.srpo, beta=beta, alpha=alpha), data, reference=behind
+    )
     generator, improver = data.split(found.policy)
     return to_numpy(generator)[..., 0, :], to_numpy(improver)[..., 0, :, :]
 
@@ -54,7 +65,9 @@ def fit_srpo(pairs: Comparisons, reference: Array, *, beta: float, start: Array 
 def fit_ipo(pairs: Comparisons, reference: Array, *, beta: float) -> Array:
     """Return the policies ``(..., n)`` that minimise IPO's loss."""
     policy = in_one_context(reference)
-    return to_numpy(fit(policy, functools.partial(losses.ipo, tau=beta), pairs, reference=policy).policy.probs)[..., 0, :]
+    return to_numpy(
+        fit(policy, functools.partial(losses.ipo, tau=beta), pairs, reference=policy).policy.probs
+    )[..., 0, :]
 
 
 class Robustness(NamedTuple):
@@ -74,7 +87,9 @@ def compare_data(n_games: int, rng: np.random.Generator) -> Robustness:
     behind = np.broadcast_to(reference, samplers.shape)
     srpo, ipo = fit_srpo(pairs, behind, beta=BETA)[0], fit_ipo(pairs, behind, beta=BETA)
     exact = solve_self_improvement(games, reference, beta=BETA).generator
-    return Robustness(total_variation(*ipo), total_variation(*srpo), total_variation(srpo, exact).max(axis=0))
+    return Robustness(
+        total_variation(*ipo), total_variation(*srpo), total_variation(srpo, exact).max(axis=0)
+    )
 
 
 class Samples(NamedTuple):
@@ -92,7 +107,9 @@ class Samples(NamedTuple):
 SAMPLERS = {"A": np.array([0.6, 0.2, 0.2]), "B": np.array([0.2, 0.2, 0.6])}
 
 
-def learn_from_samples(sizes: tuple[int, ...], replicates: int, rng: np.random.Generator) -> Samples:
+def learn_from_samples(
+    sizes: tuple[int, ...], replicates: int, rng: np.random.Generator
+) -> Samples:
     """Fit both losses to labelled comparisons of the golden game; IPO is measured against its own solution under sampler A."""
     world = ContextualBandit(preference=GOLDEN[None])
     exact = solve_self_improvement(GOLDEN, GOLDEN_REFERENCE, beta=BETA).generator
@@ -102,10 +119,16 @@ def learn_from_samples(sizes: tuple[int, ...], replicates: int, rng: np.random.G
     ipo: dict[str, list[float]] = {name: [] for name in SAMPLERS}
     for name, sampler in SAMPLERS.items():
         for size in sizes:
-            pairs = replicated_comparisons(world, size, replicates, seed=rng, policy=in_one_context(sampler))
-            srpo[name].append(total_variation(fit_srpo(pairs, reference, beta=BETA)[0], exact).mean())
+            pairs = replicated_comparisons(
+                world, size, replicates, seed=rng, policy=in_one_context(sampler)
+            )
+            srpo[name].append(
+                total_variation(fit_srpo(pairs, reference, beta=BETA)[0], exact).mean()
+            )
             ipo[name].append(total_variation(fit_ipo(pairs, reference, beta=BETA), goal).mean())
-    return Samples(sizes, {k: np.array(v) for k, v in srpo.items()}, {k: np.array(v) for k, v in ipo.items()})
+    return Samples(
+        sizes, {k: np.array(v) for k, v in srpo.items()}, {k: np.array(v) for k, v in ipo.items()}
+    )
 
 
 class Chain(NamedTuple):
@@ -124,7 +147,11 @@ def revise(preference: Array, reference: Array, *, beta: float) -> Chain:
         return expected_preference(preference, chain, np.broadcast_to(reference, chain.shape))
 
     ipo = fit_ipo(pairs_of(preference, reference), reference, beta=beta)
-    return Chain(wins(reference), wins(solution.generator), float(expected_preference(preference, ipo, reference)))
+    return Chain(
+        wins(reference),
+        wins(solution.generator),
+        float(expected_preference(preference, ipo, reference)),
+    )
 
 
 def transitive_world() -> tuple[Array, Array]:
@@ -142,13 +169,24 @@ def draw(robustness: Robustness, samples: Samples, transitive: Chain, cyclic: Ch
     rank = np.arange(1, order.size + 1)
     top_left.plot(rank, robustness.ipo[order], "C3s", label="IPO")
     top_left.plot(rank, np.maximum(robustness.srpo[order], 1e-17), "C0o", label="SRPO (generator)")
-    top_left.set(yscale="log", ylim=(3e-18, 1), xlabel="game, ordered by IPO's distance", ylabel="total variation between two solutions")
+    top_left.set(
+        yscale="log",
+        ylim=(3e-18, 1),
+        xlabel="game, ordered by IPO's distance",
+        ylabel="total variation between two solutions",
+    )
     top_left.set_xticks(rank)
     top_left.set_title("trained on all pairs from two different samplers")
     top_left.legend(loc="center right")
 
     for (name, line), colour in zip(samples.srpo.items(), ("C0", "C9"), strict=True):
-        top_right.plot(samples.sizes, line, "o-", color=colour, label=f"SRPO, sampler {name}: slope {samples.slope(name):.2f}")
+        top_right.plot(
+            samples.sizes,
+            line,
+            "o-",
+            color=colour,
+            label=f"SRPO, sampler {name}: slope {samples.slope(name):.2f}",
+        )
     for (name, line), colour in zip(samples.ipo.items(), ("C1", "C3"), strict=True):
         top_right.plot(samples.sizes, line, "s--", color=colour, label=f"IPO, sampler {name}")
     top_right.set(xscale="log", yscale="log", xlabel="labelled comparisons", ylim=(4e-4, 0.5))
@@ -161,11 +199,17 @@ def draw(robustness: Robustness, samples: Samples, transitive: Chain, cyclic: Ch
         (low_left, transitive, "transitive (Bradley–Terry) preferences: one revision is enough"),
         (low_right, cyclic, "cyclic preferences: each revision chases the last draft"),
     ):
-        axes.plot(rounds, chain.from_reference, "C0o-", label="revisions of drafts of the reference")
-        axes.plot(rounds, chain.from_generator, "C2^-", label="revisions of drafts of SRPO's generator")
+        axes.plot(
+            rounds, chain.from_reference, "C0o-", label="revisions of drafts of the reference"
+        )
+        axes.plot(
+            rounds, chain.from_generator, "C2^-", label="revisions of drafts of SRPO's generator"
+        )
         axes.axhline(chain.ipo, color="C3", ls="--", label="IPO, no revision")
         axes.axhline(0.5, color="grey", lw=0.8)
-        axes.set(xlabel="number of revisions", ylabel="win rate against the reference", xticks=rounds)
+        axes.set(
+            xlabel="number of revisions", ylabel="win rate against the reference", xticks=rounds
+        )
         axes.set_title(title)
         axes.legend(fontsize=8, loc="center right" if chain is transitive else "upper right")
     low_right.set_ylim(top=0.56)

@@ -1,6 +1,7 @@
 """ASFT: Aligned Supervised Fine-Tuning through Absolute Likelihood (arXiv:2409.10571).
 
-The chosen response is classified by its own log-odds, not against the rejected one; what that does to DPO's falling likelihoods.
+The chosen response is classified by its own log-odds, not against the rejected one; what that does
+to DPO's falling likelihoods.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ PAPER = Paper(
     arxiv="2409.10571",
     year=2024,
     family="direct",
-    summary="Classify each response by its own log-odds, not by a margin, so that the chosen one is always pulled harder.",
+    summary=(
+        "Classify each response by its own log-odds, not by a margin, so that the chosen one is"
+        " always pulled harder."
+    ),
     implements=("prefsim.losses.asft", "prefsim.losses.orpo"),
 )
 
@@ -59,8 +63,13 @@ def absolute_likelihood(instance: tuple[float, float, float, float, float]) -> V
     found = losses.asft(pair(p_w, p_l), lambda_=weight, beta=beta, sft_weight=sft_weight)[0]
     expected = -(sft_weight + weight) * np.log(p_w) - weight * np.log1p(-p_l)
     # The logistic form of the definition, with the log-odds themselves.
-    defined = -sft_weight * np.log(p_w) + weight * (np.logaddexp(0, -beta * logit(p_w)) + np.logaddexp(0, beta * logit(p_l)))
-    return Verdict(_relative([found, defined], expected), f"loss {found}, definition {defined}, closed form {expected}")
+    defined = -sft_weight * np.log(p_w) + weight * (
+        np.logaddexp(0, -beta * logit(p_w)) + np.logaddexp(0, beta * logit(p_l))
+    )
+    return Verdict(
+        _relative([found, defined], expected),
+        f"loss {found}, definition {defined}, closed form {expected}",
+    )
 
 
 def above_orpo(odds: np.ndarray) -> Verdict:
@@ -69,7 +78,9 @@ def above_orpo(odds: np.ndarray) -> Verdict:
     odds_ratio_term = losses.orpo(logps, lambda_=1.0) + logps.chosen
     gap = float((ALIGNMENT(logps) - odds_ratio_term)[0])
     formula = np.log1p((np.exp(-f_w) + np.exp(f_l)) / (1 + np.exp(f_l - f_w)))
-    return Verdict(max(abs(gap - formula), 0.0 if gap > 0 else 1.0), f"gap {gap:.6g}, formula {formula:.6g}")
+    return Verdict(
+        max(abs(gap - formula), 0.0 if gap > 0 else 1.0), f"gap {gap:.6g}, formula {formula:.6g}"
+    )
 
 
 def gradients(instance: tuple[np.ndarray, float, float, float]) -> Verdict:
@@ -79,10 +90,20 @@ def gradients(instance: tuple[np.ndarray, float, float, float]) -> Verdict:
     push = weight * expit(logit(p_l) - logit(p_w))
     rows = (
         (functools.partial(losses.dpo, beta=beta), -pull / p_w, pull / p_l),
-        (functools.partial(losses.asft, lambda_=weight, sft_weight=sft_weight), -(sft_weight + weight) / p_w, weight / (1 - p_l)),
-        (functools.partial(losses.orpo, lambda_=weight), -1 / p_w - push / (p_w * (1 - p_w)), push / (p_l * (1 - p_l))),
+        (
+            functools.partial(losses.asft, lambda_=weight, sft_weight=sft_weight),
+            -(sft_weight + weight) / p_w,
+            weight / (1 - p_l),
+        ),
+        (
+            functools.partial(losses.orpo, lambda_=weight),
+            -1 / p_w - push / (p_w * (1 - p_w)),
+            push / (p_l * (1 - p_l)),
+        ),
     )
-    return Verdict(max(_relative(np.ravel(prob_gradients(loss, logps)), formula) for loss, *formula in rows))
+    return Verdict(
+        max(_relative(np.ravel(prob_gradients(loss, logps)), formula) for loss, *formula in rows)
+    )
 
 
 def gradient_ratio(logps: losses.PairLogps) -> Verdict:
@@ -90,9 +111,16 @@ def gradient_ratio(logps: losses.PairLogps) -> Verdict:
     length = np.asarray(logps.chosen_length)
     p_w, p_l = np.exp(logps.chosen / length)[0], np.exp(logps.rejected / length)[0]
     above_one = max(0.0, down / up - 1)
-    dpo = prob_gradients(functools.partial(losses.dpo, beta=0.1), logps._replace(chosen_length=np.ones(1), rejected_length=np.ones(1)))
+    dpo = prob_gradients(
+        functools.partial(losses.dpo, beta=0.1),
+        logps._replace(chosen_length=np.ones(1), rejected_length=np.ones(1)),
+    )
     dpo_ratio, whole = np.abs(dpo[1] / dpo[0])[0], np.exp(logps.chosen - logps.rejected)[0]
-    wrong = max(_relative(down / up, p_w / (1 - p_l)), _relative(dpo_ratio, whole), float((dpo_ratio > 1 + 1e-9) != (whole > 1 + 1e-9)))
+    wrong = max(
+        _relative(down / up, p_w / (1 - p_l)),
+        _relative(dpo_ratio, whole),
+        float((dpo_ratio > 1 + 1e-9) != (whole > 1 + 1e-9)),
+    )
     return Verdict(max(above_one, wrong), f"ASFT ratio {down / up:.4g}, DPO ratio {dpo_ratio:.4g}")
 
 
@@ -111,7 +139,9 @@ def shared_features(features: np.ndarray) -> Verdict:
     paths = {method: trajectory(features, method, 60)[:, 0] for method in (DPO, ORPO, ASFT)}
     rises = max(0.0, float(paths[DPO][-1] - paths[DPO][0]))
     falls = max(float(paths[m][0] - paths[m].min()) for m in (ORPO, ASFT))
-    return Verdict(max(rises, falls), ", ".join(f"{m}: {p[0]:.4f} to {p[-1]:.4f}" for m, p in paths.items()))
+    return Verdict(
+        max(rises, falls), ", ".join(f"{m}: {p[0]:.4f} to {p[-1]:.4f}" for m, p in paths.items())
+    )
 
 
 class Frequencies(NamedTuple):
@@ -126,7 +156,8 @@ class Frequencies(NamedTuple):
 def kkt_policy(case: Frequencies) -> tuple[np.ndarray, float]:
     """Return the minimiser of −(c + λ) Σ c log π − λ Σ d log(1 − π) and its multiplier, from the KKT equations alone.
 
-    At a multiplier ν each π solves νπ² − (c' + λd + ν)π + c' = 0, and falls in ν; one root find makes them sum to one.
+    At a multiplier ν each π solves νπ² − (c' + λd + ν)π + c' = 0, and falls in ν; one root find
+    makes them sum to one.
     """
     pull, push = (case.sft_weight + case.lambda_) * case.chosen, case.lambda_ * case.rejected
 
@@ -141,17 +172,27 @@ def kkt_policy(case: Frequencies) -> tuple[np.ndarray, float]:
 def kkt(case: Frequencies) -> Verdict:
     size = case.chosen.size
     first, second = np.indices((size, size)).reshape(2, -1)
-    data = Comparisons(np.zeros(size**2, int), first, second, weight=np.outer(case.chosen, case.rejected).ravel())
+    data = Comparisons(
+        np.zeros(size**2, int), first, second, weight=np.outer(case.chosen, case.rejected).ravel()
+    )
     loss = functools.partial(losses.asft, lambda_=case.lambda_, sft_weight=case.sft_weight)
     fitted = fit(TabularPolicy.uniform(1, size), loss, data).policy.probs[0]
     expected, multiplier = kkt_policy(case)
-    return Verdict(float(np.abs(fitted - expected).max()), f"fitted {fitted}, KKT {expected}, multiplier {multiplier}")
+    return Verdict(
+        float(np.abs(fitted - expected).max()),
+        f"fitted {fitted}, KKT {expected}, multiplier {multiplier}",
+    )
 
 
 def _frequencies() -> st.SearchStrategy[Frequencies]:
-    rows = st.integers(3, 6).flatmap(lambda n: st.tuples(tables((n,), low=0.1, high=1.0), tables((n,), low=0.1, high=1.0)))
+    rows = st.integers(3, 6).flatmap(
+        lambda n: st.tuples(tables((n,), low=0.1, high=1.0), tables((n,), low=0.1, high=1.0))
+    )
     return st.builds(
-        lambda r, w, c: Frequencies(r[0] / r[0].sum(), r[1] / r[1].sum(), w, c), rows, st.floats(0.02, 1.0), st.floats(0.5, 2.0)
+        lambda r, w, c: Frequencies(r[0] / r[0].sum(), r[1] / r[1].sum(), w, c),
+        rows,
+        st.floats(0.02, 1.0),
+        st.floats(0.5, 2.0),
     )
 
 
@@ -161,7 +202,9 @@ def limits(instance: tuple[np.ndarray, float]) -> Verdict:
     logps = from_odds(f_w, f_l)
     sft = _relative(losses.asft(logps, lambda_=0.0), losses.sft(logps))
     classifier = weight * losses.bco_pair(logps._replace(chosen=f_w, rejected=f_l), beta=1.0)
-    return Verdict(max(sft, _relative(losses.asft(logps, lambda_=weight, sft_weight=0.0), classifier)))
+    return Verdict(
+        max(sft, _relative(losses.asft(logps, lambda_=weight, sft_weight=0.0), classifier))
+    )
 
 
 def prompt_constant(instance: tuple[str, float, float, float]) -> Verdict:
@@ -172,7 +215,9 @@ def prompt_constant(instance: tuple[str, float, float, float]) -> Verdict:
 
 
 def _moved(names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, float, float, float]]:
-    return st.tuples(st.sampled_from(names), st.floats(0.01, 0.5), st.floats(0.01, 0.5), st.floats(0.1, 0.9))
+    return st.tuples(
+        st.sampled_from(names), st.floats(0.01, 0.5), st.floats(0.01, 0.5), st.floats(0.1, 0.9)
+    )
 
 
 _one_feature = st.floats(0.2, 0.9).map(lambda gap: np.asarray([[1.0], [1.0 + gap], [-1.0]]))
@@ -226,34 +271,72 @@ def reproduce(run: Run) -> Reproduction:
     long, short = (200, 200) if run.quick else (2000, 500)
     wanted = [(space, m) for space in ("shared", "table") for m in METHODS]
     paths = {
-        (space, m): trajectory(SHARED if space == "shared" else TABULAR, m, long if m == DPO else short)
+        (space, m): trajectory(
+            SHARED if space == "shared" else TABULAR, m, long if m == DPO else short
+        )
         for space, m in run.progress(wanted, "trajectories")
     }
     criteria = []
     for m, step, expected in ENDS:
-        value, when = float(paths["shared", m][step, 0]), f"after {step} steps" if step > 0 else "at the end"
+        value, when = (
+            float(paths["shared", m][step, 0]),
+            f"after {step} steps" if step > 0 else "at the end",
+        )
         criteria.append(
-            Criterion(f"shared feature, {m}: π(w) {when}", f"{expected} ± 1e-4", round(value, 5), abs(value - expected) <= 1e-4)
+            Criterion(
+                f"shared feature, {m}: π(w) {when}",
+                f"{expected} ± 1e-4",
+                round(value, 5),
+                abs(value - expected) <= 1e-4,
+            )
         )
     if not run.quick:
         ends = paths["shared", DPO][-1, :2]
         near = bool(np.allclose(ends, [8.3e-5, 8e-6], rtol=0.02))
-        criteria.append(Criterion("shared feature, DPO, 2000 steps: π(w), π(l)", "8.3e-5, 8e-6", f"{ends[0]:.2e}, {ends[1]:.2e}", near))
+        criteria.append(
+            Criterion(
+                "shared feature, DPO, 2000 steps: π(w), π(l)",
+                "8.3e-5, 8e-6",
+                f"{ends[0]:.2e}, {ends[1]:.2e}",
+                near,
+            )
+        )
     for m in METHODS:
         chosen = paths["shared", m][:, 0]
         ok = bool(chosen[-1] < chosen[0]) if m == DPO else bool(chosen.min() >= chosen[0])
         said = "falls below its start" if m == DPO else "never below its start"
-        criteria.append(Criterion(f"shared feature, {m}: π(w)", said, f"least {chosen.min():.4f}, start {chosen[0]:.4f}", ok))
+        criteria.append(
+            Criterion(
+                f"shared feature, {m}: π(w)",
+                said,
+                f"least {chosen.min():.4f}, start {chosen[0]:.4f}",
+                ok,
+            )
+        )
     rises = float(paths["table", DPO][-1, 0] - paths["table", DPO][0, 0])
     criteria.append(Criterion("table, DPO: π(w)", "rises", f"{rises:+.4f}", rises > 0))
     fields = {"DPO": ratio_field(METHODS[DPO]), "ASFT alignment": ratio_field(ALIGNMENT)}
     p_l, p_w = np.meshgrid(fields["DPO"][0], fields["DPO"][0], indexing="ij")
-    for name, excess, said in (("DPO", p_w - p_l, "p_w > p_l"), ("ASFT alignment", p_w + p_l - 1, "p_w + p_l > 1")):
+    for name, excess, said in (
+        ("DPO", p_w - p_l, "p_w > p_l"),
+        ("ASFT alignment", p_w + p_l - 1, "p_w + p_l > 1"),
+    ):
         off = np.abs(excess) > 1e-9
         right = bool(((fields[name][1] > 1) == (excess > 0))[off].all())
-        criteria.append(Criterion(f"{name}: gradient ratio > 1", f"exactly where {said}", f"{off.sum()} points", right))
+        criteria.append(
+            Criterion(
+                f"{name}: gradient ratio > 1", f"exactly where {said}", f"{off.sum()} points", right
+            )
+        )
     table: list[dict[str, str | float | int]] = [
-        {"policy": space, "method": m, "steps": len(path) - 1, "π(w)": round(w, 6), "π(l)": round(lose, 6), "π(other)": round(o, 6)}
+        {
+            "policy": space,
+            "method": m,
+            "steps": len(path) - 1,
+            "π(w)": round(w, 6),
+            "π(l)": round(lose, 6),
+            "π(other)": round(o, 6),
+        }
         for (space, m), path in paths.items()
         for w, lose, o in [map(float, path[-1])]
     ]
@@ -262,17 +345,34 @@ def reproduce(run: Run) -> Reproduction:
     titles = {"shared": "shared feature", "table": "one logit per response"}
     for row, space in enumerate(titles):
         for axis, m in zip(axes[row], (DPO, ORPO, ASFT), strict=False):
-            for y, (label, colour) in enumerate({"chosen": "tab:green", "rejected": "tab:red", "other": "0.5"}.items()):
+            for y, (label, colour) in enumerate(
+                {"chosen": "tab:green", "rejected": "tab:red", "other": "0.5"}.items()
+            ):
                 axis.plot(np.log(paths[space, m][: short + 1, y]), color=colour, label=label, lw=2)
             axis.axhline(np.log(1 / 3), color="0.7", ls=":", lw=1)
-            axis.set(title=f"{m} ({titles[space]})", xlabel="gradient steps of 0.1", ylabel="log π, nats", ylim=(-6.5, 0.1))
+            axis.set(
+                title=f"{m} ({titles[space]})",
+                xlabel="gradient steps of 0.1",
+                ylabel="log π, nats",
+                ylim=(-6.5, 0.1),
+            )
     axes[0, 0].legend(frameon=False, title="response")
     levels = np.log10([0.1, 0.2, 0.5, 1, 2, 5, 10])
     for axis, (name, (grid, values)) in zip(axes[:, 3], fields.items(), strict=True):
-        shown = axis.contourf(grid, grid, np.log10(values), levels=levels, cmap="RdBu_r", extend="both")
+        shown = axis.contourf(
+            grid, grid, np.log10(values), levels=levels, cmap="RdBu_r", extend="both"
+        )
         axis.contour(grid, grid, np.log10(values), levels=[0.0], colors="k", linewidths=2)
-        axis.set(title=f"{name}: push / pull (black: equal)", xlabel="p(chosen)", ylabel="p(rejected)", aspect="equal")
+        axis.set(
+            title=f"{name}: push / pull (black: equal)",
+            xlabel="p(chosen)",
+            ylabel="p(rejected)",
+            aspect="equal",
+        )
         bar = figure.colorbar(shown, ax=axis, label="|∂L/∂p_l| / |∂L/∂p_w|")
         bar.set_ticks(list(levels), labels=["0.1", "0.2", "0.5", "1", "2", "5", "10"])
-    figure.suptitle("With a shared feature DPO loses both responses; ASFT and ORPO keep the chosen one and lift the rejected one with it")
+    figure.suptitle(
+        "With a shared feature DPO loses both responses; ASFT and ORPO keep the chosen one and lift"
+        " the rejected one with it"
+    )
     return Reproduction(figure, table, tuple(criteria))

@@ -1,6 +1,7 @@
 """CoPG: Contrastive Policy Gradient (arXiv:2406.19185).
 
-The policy gradient of a pair, each response with the other's regularised reward as baseline, is a regression: off policy, no weights.
+The policy gradient of a pair, each response with the other's regularised reward as baseline, is a
+regression: off policy, no weights.
 """
 
 from __future__ import annotations
@@ -21,19 +22,32 @@ from prefsim.numerics import log_softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, gibbs_log_policy, objective
-from prefsim.solvers.policy_gradient import contrastive_gradient, off_policy_limit, regularised_reward
+from prefsim.solvers.optimisers.policy_gradient import (
+    contrastive_gradient,
+    off_policy_limit,
+    regularised_reward,
+)
 from prefsim.testing import betas, pair_logps, tables
 from prefsim.worlds import ContextualBandit
 
 PAPER = Paper(
     slug="copg",
-    title="Contrastive Policy Gradient: Aligning LLMs on sequence-level scores in a supervised-friendly fashion",
+    title=(
+        "Contrastive Policy Gradient: Aligning LLMs on sequence-level scores in a"
+        " supervised-friendly fashion"
+    ),
     arxiv="2406.19185",
     year=2024,
     family="nash",
-    summary="A pairwise loss whose gradient is a policy gradient with the right baseline: whatever drew the pairs, its only optimum is the "
-    "regularised one.",
-    implements=("prefsim.losses.copg", "prefsim.losses.copg_group", "prefsim.solvers.policy_gradient.contrastive_gradient"),
+    summary=(
+        "A pairwise loss whose gradient is a policy gradient with the right baseline: whatever drew"
+        " the pairs, its only optimum is the regularised one."
+    ),
+    implements=(
+        "prefsim.losses.copg",
+        "prefsim.losses.copg_group",
+        "prefsim.solvers.optimisers.policy_gradient.contrastive_gradient",
+    ),
 )
 
 
@@ -75,7 +89,16 @@ class Case(NamedTuple):
 
 def cases(kept: bool = True) -> st.SearchStrategy[Case]:
     laws = tables((2, 4), low=-1.5, high=1.5).map(log_softmax)
-    return st.builds(Case, tables((2, 4), low=-2.0, high=2.0), laws, laws, laws, laws, betas(0.2, 2.0), st.just(kept))
+    return st.builds(
+        Case,
+        tables((2, 4), low=-2.0, high=2.0),
+        laws,
+        laws,
+        laws,
+        laws,
+        betas(0.2, 2.0),
+        st.just(kept),
+    )
 
 
 def logit_gradient(log_policy: np.ndarray, value: Any) -> np.ndarray:
@@ -101,13 +124,25 @@ def pair_gradient(logps: losses.PairLogps, loss: Any) -> np.ndarray:
     import torch
 
     parts = [torch.tensor(np.array(x), requires_grad=True) for x in (logps.chosen, logps.rejected)]
-    fixed = {name: torch.tensor(x) for name, x in logps._asdict().items() if x is not None and name not in ("chosen", "rejected")}
-    return np.stack([to_numpy(g) for g in torch.autograd.grad(loss(losses.PairLogps(*parts, **fixed)).sum(), parts)])
+    fixed = {
+        name: torch.tensor(x)
+        for name, x in logps._asdict().items()
+        if x is not None and name not in ("chosen", "rejected")
+    }
+    return np.stack(
+        [
+            to_numpy(g)
+            for g in torch.autograd.grad(loss(losses.PairLogps(*parts, **fixed)).sum(), parts)
+        ]
+    )
 
 
 def advantage_gap(logps: losses.PairLogps, beta: float) -> Any:
     """Return R_β(y) − R_β(y'), written out."""
-    rewards = [score - beta * (logp - ref) for logp, ref, score in zip(logps[:2], logps[2:4], logps[6:8], strict=True)]
+    rewards = [
+        score - beta * (logp - ref)
+        for logp, ref, score in zip(logps[:2], logps[2:4], logps[6:8], strict=True)
+    ]
     return rewards[0] - rewards[1]
 
 
@@ -119,8 +154,15 @@ def attached(logps: losses.PairLogps, *, beta: float) -> Any:
 
 def same_gradient(instance: tuple[losses.PairLogps, float, bool]) -> Verdict:
     logps, beta, detached = instance
-    contrast = functools.partial(losses.copg, beta=beta, form="gradient") if detached else functools.partial(attached, beta=beta)
-    square, found = pair_gradient(logps, functools.partial(losses.copg, beta=beta)), pair_gradient(logps, contrast)
+    contrast = (
+        functools.partial(losses.copg, beta=beta, form="gradient")
+        if detached
+        else functools.partial(attached, beta=beta)
+    )
+    square, found = (
+        pair_gradient(logps, functools.partial(losses.copg, beta=beta)),
+        pair_gradient(logps, contrast),
+    )
     gap = advantage_gap(logps, beta)
     expected = np.stack([-gap, gap])
     return Verdict(max(largest(square - expected), largest(found - expected)) / (1 + largest(gap)))
@@ -133,28 +175,42 @@ def zero_at_optimum(case: Case) -> Verdict:
 
 def unique_optimum(case: Case) -> Verdict:
     if not case.kept:
-        case = case._replace(log_first=without_last(case.log_first), log_second=without_last(case.log_second))
+        case = case._replace(
+            log_first=without_last(case.log_first), log_second=without_last(case.log_second)
+        )
     start = TabularPolicy(case.log_policy)
     found = fit(start, case.loss(), case.pairs(), reference=case.reference)
     far = largest(to_numpy(found.policy.probs) - np.exp(case.optimum))
     # How far a policy is from the optimum, as the pairs see it, is the whole of the loss.
     log_ratio = case.log_policy - case.optimum
-    spread = (log_ratio[:, :, None] - log_ratio[:, None, :]) ** 2 * np.exp(case.log_first[:, :, None] + case.log_second[:, None, :])
+    spread = (log_ratio[:, :, None] - log_ratio[:, None, :]) ** 2 * np.exp(
+        case.log_first[:, :, None] + case.log_second[:, None, :]
+    )
     value = float(objective(start, case.loss(), case.pairs(), reference=case.reference))
-    return Verdict(max(far, abs(value - case.beta / 2 * spread.sum(axis=(1, 2)).mean()) / (1 + value)))
+    return Verdict(
+        max(far, abs(value - case.beta / 2 * spread.sum(axis=(1, 2)).mean()) / (1 + value))
+    )
 
 
 def without_last(log_law: np.ndarray) -> np.ndarray:
-    return np.concatenate([log_softmax(log_law[:, :-1]), np.full((log_law.shape[0], 1), -np.inf)], axis=1)
+    return np.concatenate(
+        [log_softmax(log_law[:, :-1]), np.full((log_law.shape[0], 1), -np.inf)], axis=1
+    )
 
 
 def on_policy(case: Case) -> Verdict:
     if case.kept:
         case = case._replace(log_first=case.log_policy, log_second=case.log_policy)
     data, world = case.pairs(), case.world
-    descent = logit_gradient(case.log_policy, lambda p: objective(p, case.loss("gradient"), data, reference=case.reference))
+    descent = logit_gradient(
+        case.log_policy,
+        lambda p: objective(p, case.loss("gradient"), data, reference=case.reference),
+    )
     exact = logit_gradient(
-        case.log_policy, lambda p: regularised_value(p.log_probs, p.log_probs.new_tensor(case.log_reference), world, beta=case.beta)
+        case.log_policy,
+        lambda p: regularised_value(
+            p.log_probs, p.log_probs.new_tensor(case.log_reference), world, beta=case.beta
+        ),
     )
     advantage = regularised_reward(case.reward, case.log_policy, case.log_reference, beta=case.beta)
     enumerated = contrastive_gradient(advantage, case.log_first, case.log_second) / 2
@@ -185,16 +241,24 @@ def group_is_leave_one_out(instance: tuple[np.ndarray, float]) -> Verdict:
     }
     two = pairs_of(group, torch.tensor([0]), torch.tensor([1]))
     values |= {"first two": losses.copg(two, beta=beta), "p3o": 2 * losses.p3o(two, beta=beta)}
-    found = {name: to_numpy(torch.autograd.grad(value.sum(), moved, retain_graph=True)[0]) for name, value in values.items()}
+    found = {
+        name: to_numpy(torch.autograd.grad(value.sum(), moved, retain_graph=True)[0])
+        for name, value in values.items()
+    }
     size = 1 + largest(found["sum"])
     ends = [largest(found[name] - found["sum"]) / size for name in ("group", "square", "rloo")]
-    same = largest(to_numpy(values["square"] - losses.copg(pairs, beta=beta).mean(dim=-1))) / (1 + largest(to_numpy(values["square"])))
+    same = largest(to_numpy(values["square"] - losses.copg(pairs, beta=beta).mean(dim=-1))) / (
+        1 + largest(to_numpy(values["square"]))
+    )
     return Verdict(max(*ends, same, largest(found["first two"] - found["p3o"]) / size))
 
 
 def contains_ipo(instance: tuple[losses.PairLogps, float, float]) -> Verdict:
     logps, beta, score = instance
-    labelled = logps._replace(chosen_score=np.full_like(logps.chosen, score), rejected_score=np.full_like(logps.chosen, -score))
+    labelled = logps._replace(
+        chosen_score=np.full_like(logps.chosen, score),
+        rejected_score=np.full_like(logps.chosen, -score),
+    )
     ipo = beta / 2 * losses.ipo(logps, tau=beta)
     return Verdict(largest((losses.copg(labelled, beta=beta) - ipo) / (1 + ipo)))
 
@@ -206,10 +270,18 @@ def baselines(case: experiments.Toy) -> Verdict:
     wrong = min(far[name] for name in experiments.WRONG)
     formula = 0.0
     if not case.on_policy:
-        for name, b in (("no baseline", 0.0), ("b = E_μ R", case.reward @ np.exp(case.log_behaviour))):
-            point = off_policy_limit(case.reward, case.log_behaviour, case.log_reference, beta=case.beta, baseline=b)
+        for name, b in (
+            ("no baseline", 0.0),
+            ("b = E_μ R", case.reward @ np.exp(case.log_behaviour)),
+        ):
+            point = off_policy_limit(
+                case.reward, case.log_behaviour, case.log_reference, beta=case.beta, baseline=b
+            )
             formula = max(formula, largest(np.exp(point) - limits[name]))
-    return Verdict(max(right, formula, 0.15 - wrong), ", ".join(f"{name}: TV {x:.2g}" for name, x in far.items()))
+    return Verdict(
+        max(right, formula, 0.15 - wrong),
+        ", ".join(f"{name}: TV {x:.2g}" for name, x in far.items()),
+    )
 
 
 class Shift(NamedTuple):
@@ -232,7 +304,9 @@ def shifts(same_prompt: bool) -> st.SearchStrategy[Shift]:
 def blind_to_prompts(case: Shift) -> Verdict:
     logps, beta = case.logps, case.beta
     other = case.shift if case.same_prompt else 0 * case.shift
-    moved = logps._replace(chosen_score=logps.chosen_score + case.shift, rejected_score=logps.rejected_score + other)
+    moved = logps._replace(
+        chosen_score=logps.chosen_score + case.shift, rejected_score=logps.rejected_score + other
+    )
     error = 0.0
     for form in ("square", "gradient"):
         loss = functools.partial(losses.copg, beta=beta, form=form)
@@ -246,7 +320,9 @@ def blind_to_prompts(case: Shift) -> Verdict:
 
 
 _scored = pair_logps(max_size=4, lowest=-20.0).flatmap(scored)
-_groups = st.integers(2, 6).flatmap(lambda k: st.tuples(*(tables((2, k), low=-4.0, high=0.0) for _ in range(3))))
+_groups = st.integers(2, 6).flatmap(
+    lambda k: st.tuples(*(tables((2, k), low=-4.0, high=0.0) for _ in range(3)))
+)
 
 CLAIMS = (
     Claim("C1", "identity", "The contrastive form and the regression have one gradient: ∓(R_β(y) − R_β(y')) in the log-probabilities.",
@@ -269,7 +345,11 @@ CLAIMS = (
           "derivation", shifts(True), blind_to_prompts, 1e-12, breaks=shifts(False)),
 )  # fmt: skip
 
-PAGE = {"CoPG": (0.6652, 0.2447, 0.0900), "no baseline": (0.3684, 0.3590, 0.2727), "b = E_μ R": (0.4397, 0.3557, 0.2046)}
+PAGE = {
+    "CoPG": (0.6652, 0.2447, 0.0900),
+    "no baseline": (0.3684, 0.3590, 0.2727),
+    "b = E_μ R": (0.4397, 0.3557, 0.2046),
+}
 PAGE |= dict.fromkeys(("b = E_μ R_β", "b = V^π"), PAGE["CoPG"])
 
 
@@ -285,11 +365,20 @@ def reproduce(run: Run) -> Reproduction:
         wanted = "at π*: TV < 1e-6" if name in experiments.RIGHT else "not at π*: TV > 0.2"
         passed = (far < 1e-6 if name in experiments.RIGHT else far > 0.2) and off < 6e-5
         shown = f"TV {far:.2g}; ends at ({', '.join(f'{p:.4f}' for p in end)})"
-        criteria.append(Criterion(f"{name}, {steps} steps", f"{wanted}; ends at {PAGE[name]}", shown, passed))
+        criteria.append(
+            Criterion(f"{name}, {steps} steps", f"{wanted}; ends at {PAGE[name]}", shown, passed)
+        )
     fronts, frontier = experiments.fronts(6 if run.quick else 50, run.seed, progress=run.progress)
     short = {name: abs(float(front.shortfall.mean())) for name, front in fronts.items()}
     worst = largest(fronts["CoPG"].reward - fronts["CoPG"].best)
-    criteria.append(Criterion("CoPG on the reward–KL frontier", "every β ends on the frontier", f"within {worst:.1e}", worst < 1e-9))
+    criteria.append(
+        Criterion(
+            "CoPG on the reward–KL frontier",
+            "every β ends on the frontier",
+            f"within {worst:.1e}",
+            worst < 1e-9,
+        )
+    )
     criteria.append(
         Criterion(
             "reward missing at a KL of at most 1 nat",
@@ -299,12 +388,18 @@ def reproduce(run: Run) -> Reproduction:
         )
     )
     table: list[dict[str, str | float | int]] = [
-        {"method": name, "TV to π*": float(np.abs(end - target).sum() / 2), **{f"π({k + 1})": float(p) for k, p in enumerate(end)}}
+        {
+            "method": name,
+            "TV to π*": float(np.abs(end - target).sum() / 2),
+            **{f"π({k + 1})": float(p) for k, p in enumerate(end)},
+        }
         for name, end in ends.items()
     ]
     table += [
         {"method": name, "β": float(beta), "KL (nats)": float(kl), "E R": float(reward)}
         for name, front in fronts.items()
-        for beta, kl, reward in zip(front.beta, front.kl.mean(axis=1), front.reward.mean(axis=1), strict=True)
+        for beta, kl, reward in zip(
+            front.beta, front.kl.mean(axis=1), front.reward.mean(axis=1), strict=True
+        )
     ]
     return Reproduction(experiments.draw(paths, fronts, frontier), table, tuple(criteria))

@@ -19,7 +19,13 @@ from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.raters.regret import partial_return_preference, segment_return
 from prefsim.solvers.planning import policy_iteration, soft_value_iteration
 from prefsim.testing.bandits import tables
-from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps
+from prefsim.testing.segments import (
+    SegmentProcess,
+    potentials,
+    segment_pairs,
+    segment_processes,
+    token_pair_logps,
+)
 
 PAPER = Paper(
     slug="cpl",
@@ -27,8 +33,11 @@ PAPER = Paper(
     arxiv="2310.13639",
     year=2023,
     family="mdp",
-    summary="If people judge segments by regret and act like a maximum-entropy expert, advantages are log-probabilities of the policy: a "
-    "contrastive loss on whole segments learns the policy in any decision process, and DPO is its one-step case.",
+    summary=(
+        "If people judge segments by regret and act like a maximum-entropy expert, advantages are"
+        " log-probabilities of the policy: a contrastive loss on whole segments learns the policy"
+        " in any decision process, and DPO is its one-step case."
+    ),
     implements=(
         "prefsim.losses.segments.cpl",
         "prefsim.losses.segments.cpl_ranked",
@@ -40,7 +49,8 @@ PAPER = Paper(
 )
 
 
-# --- the maximum-entropy expert ----------------------------------------------------------------------------------------------------------
+# --- the maximum-entropy expert
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Expert(NamedTuple):
@@ -82,8 +92,15 @@ def _check_bijection(case: Policied) -> Verdict:
     mdp = case.process.mdp
     alive = ~np.asarray(mdp.terminal)
     log_policy = log_softmax(case.logits)
-    found = soft_value_iteration(mdp.with_reward(np.where(alive[:, None], case.alpha * log_policy, 0.0)), temperature=case.alpha)
-    return Verdict(float(max(np.abs(found.value).max(), np.abs(found.policy - np.exp(log_policy))[alive].max())))
+    found = soft_value_iteration(
+        mdp.with_reward(np.where(alive[:, None], case.alpha * log_policy, 0.0)),
+        temperature=case.alpha,
+    )
+    return Verdict(
+        float(
+            max(np.abs(found.value).max(), np.abs(found.policy - np.exp(log_policy))[alive].max())
+        )
+    )
 
 
 class Shaped(NamedTuple):
@@ -107,13 +124,23 @@ def _check_shaping(case: Shaped) -> Verdict:
     for mdp in (process.mdp, process.mdp.shaped(potential)):
         expert = soft_value_iteration(mdp, temperature=alpha)
         table = np.asarray(expert.advantage if sums == "advantages" else mdp.reward)
-        score = segment_return(table[found.states[:, :-1], found.actions], found.mask, discount=mdp.discount)
+        score = segment_return(
+            table[found.states[:, :-1], found.actions], found.mask, discount=mdp.discount
+        )
         preferences.append(partial_return_preference(score[:, None], score))
         policies.append(expert.policy)
-    return Verdict(float(max(np.abs(preferences[1] - preferences[0]).max(), np.abs(policies[1] - policies[0]).max())))
+    return Verdict(
+        float(
+            max(
+                np.abs(preferences[1] - preferences[0]).max(),
+                np.abs(policies[1] - policies[0]).max(),
+            )
+        )
+    )
 
 
-# --- what the loss recovers --------------------------------------------------------------------------------------------------------------
+# --- what the loss recovers
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Fitted(NamedTuple):
@@ -126,7 +153,17 @@ class Fitted(NamedTuple):
 
 @st.composite
 def _fitted(draw: st.DrawFn, lambda_: float = 1.0, off_by: float = 0.0) -> Fitted:
-    process = draw(segment_processes(min_states=2, max_states=3, min_actions=2, max_actions=2, max_length=2, deterministic=True, scale=1.0))
+    process = draw(
+        segment_processes(
+            min_states=2,
+            max_states=3,
+            min_actions=2,
+            max_actions=2,
+            max_length=2,
+            deterministic=True,
+            scale=1.0,
+        )
+    )
     return Fitted(Expert(process, draw(st.floats(0.5, 1.5))), lambda_, off_by)
 
 
@@ -135,9 +172,15 @@ def _check_consistency(case: Fitted) -> Verdict:
     expert = soft_value_iteration(mdp, temperature=alpha)
     data = Segments.population(mdp, length, scores=expert.advantage, discount=mdp.discount)
     assumed = abs(mdp.discount - case.discount_off_by)
-    found = experiments.cpl_policies(data, *mdp.reward.shape, lambda_=case.lambda_, alpha=alpha, discount=assumed)
+    found = experiments.cpl_policies(
+        data, *mdp.reward.shape, lambda_=case.lambda_, alpha=alpha, discount=assumed
+    )
     error = float(np.abs(found - expert.policy)[~np.asarray(mdp.terminal)].max())
-    return Verdict(error, f"λ = {case.lambda_}, γ = {assumed:.3g} for {mdp.discount:.3g}, {len(data)} pairs of {length} steps")
+    return Verdict(
+        error,
+        f"λ = {case.lambda_}, γ = {assumed:.3g} for {mdp.discount:.3g}, {len(data)} pairs of"
+        f" {length} steps",
+    )
 
 
 class OneStep(NamedTuple):
@@ -154,15 +197,20 @@ def _one_step(lambda_: st.SearchStrategy[float]) -> st.SearchStrategy[OneStep]:
 
 def _check_dpo(case: OneStep) -> Verdict:
     error = 0.0
-    free = case.logps._replace(ref_chosen=np.zeros_like(case.logps.chosen), ref_rejected=np.zeros_like(case.logps.rejected))
+    free = case.logps._replace(
+        ref_chosen=np.zeros_like(case.logps.chosen), ref_rejected=np.zeros_like(case.logps.rejected)
+    )
     for logps in (case.logps, free):
         pairs = PairLogps(*(part[:, 0] for part in logps[:4]))
-        difference = cpl(logps, alpha=case.alpha, lambda_=case.lambda_) - losses.dpo(pairs, beta=case.alpha)
+        difference = cpl(logps, alpha=case.alpha, lambda_=case.lambda_) - losses.dpo(
+            pairs, beta=case.alpha
+        )
         error = max(error, float(np.abs(difference).max()))
     return Verdict(error)
 
 
-# --- shape of the loss -------------------------------------------------------------------------------------------------------------------
+# --- shape of the loss
+# -------------------------------------------------------------------------------------------------------------------
 
 
 class Two(NamedTuple):
@@ -175,20 +223,36 @@ class Two(NamedTuple):
 
 
 def _two(logits: bool) -> st.SearchStrategy[Two]:
-    return st.builds(Two, tables((2, 3, 2), low=-5, high=0 if not logits else 5), segment_pairs(), st.floats(0.1, 1.0), st.just(logits))
+    return st.builds(
+        Two,
+        tables((2, 3, 2), low=-5, high=0 if not logits else 5),
+        segment_pairs(),
+        st.floats(0.1, 1.0),
+        st.just(logits),
+    )
 
 
-def _loss(table: np.ndarray, segments: Segments, *, alpha: float, lambda_: float, discount: float = 0.9) -> float:
+def _loss(
+    table: np.ndarray, segments: Segments, *, alpha: float, lambda_: float, discount: float = 0.9
+) -> float:
     """Return the objective of a table of anything in the place of log-probabilities."""
     score = alpha * segments.returns(table, discount=discount)
     first, second = score[:, 0], score[:, 1]
     both = segments.prob * segment_contrast(first, second, lambda_=lambda_)
-    return float(segments.weight @ (both + (1 - segments.prob) * segment_contrast(second, first, lambda_=lambda_)))
+    return float(
+        segments.weight
+        @ (both + (1 - segments.prob) * segment_contrast(second, first, lambda_=lambda_))
+    )
 
 
 def _check_convexity(case: Two) -> Verdict:
     def value(table: np.ndarray) -> float:
-        return _loss(log_softmax(table) if case.logits else table, case.segments, alpha=1.0, lambda_=case.lambda_)
+        return _loss(
+            log_softmax(table) if case.logits else table,
+            case.segments,
+            alpha=1.0,
+            lambda_=case.lambda_,
+        )
 
     first, second = case.tables
     return Verdict(max(0.0, value(0.5 * (first + second)) - 0.5 * (value(first) + value(second))))
@@ -204,12 +268,19 @@ class Direction(NamedTuple):
 
 def _check_flat(case: Direction) -> Verdict:
     start, direction = case.tables
-    seen = np.einsum("nktd,t->nkd", case.segments.step_features(np.eye(6).reshape(3, 2, 6)), 0.9 ** np.arange(case.segments.length))
+    seen = np.einsum(
+        "nktd,t->nkd",
+        case.segments.step_features(np.eye(6).reshape(3, 2, 6)),
+        0.9 ** np.arange(case.segments.length),
+    )
     compared = seen[:, 0] - seen[:, 1]
     flat = direction.reshape(-1)
     if case.projected:
         flat = flat - np.linalg.pinv(compared, rcond=1e-10) @ (compared @ flat)
-    values = [_loss(table, case.segments, alpha=1.0, lambda_=1.0) for table in (start, start + flat.reshape(3, 2))]
+    values = [
+        _loss(table, case.segments, alpha=1.0, lambda_=1.0)
+        for table in (start, start + flat.reshape(3, 2))
+    ]
     return Verdict(abs(values[1] - values[0]), f"moved by {np.abs(flat).max():.3g}")
 
 
@@ -231,13 +302,20 @@ def _check_conservatism(case: Raised) -> Verdict:
 
     def value(c: float) -> np.ndarray:
         lift = np.where(np.arange(logps.chosen.shape[-1]) == 0, c / alpha, 0.0)
-        return cpl(logps._replace(chosen=logps.chosen + lift, rejected=logps.rejected + lift), alpha=alpha, lambda_=lambda_)
+        return cpl(
+            logps._replace(chosen=logps.chosen + lift, rejected=logps.rejected + lift),
+            alpha=alpha,
+            lambda_=lambda_,
+        )
 
     step = 1e-4
     slope = (value(constant + step) - value(constant - step)) / (2 * step)
     chosen, rejected = segment_scores(logps, alpha=alpha)
     told = -(1 - lambda_) * sigmoid(lambda_ * rejected - chosen + (lambda_ - 1) * constant)
-    return Verdict(float(np.abs(slope - told).max()) + float((told >= 0).sum()), f"steepest {told.min():.3g}, least {told.max():.3g}")
+    return Verdict(
+        float(np.abs(slope - told).max()) + float((told >= 0).sum()),
+        f"steepest {told.min():.3g}, least {told.max():.3g}",
+    )
 
 
 def _check_gradient(case: Raised) -> Verdict:
@@ -248,9 +326,15 @@ def _check_gradient(case: Raised) -> Verdict:
     parts = (moved.chosen.requires_grad_(), moved.rejected.requires_grad_())
     found = torch.autograd.grad(cpl(moved, alpha=alpha, lambda_=lambda_, discount=0.9).sum(), parts)
     chosen, rejected = segment_scores(logps, alpha=alpha, discount=0.9)
-    common = sigmoid(lambda_ * rejected - chosen)[:, None] * alpha * 0.9 ** np.arange(logps.chosen.shape[-1])
+    common = (
+        sigmoid(lambda_ * rejected - chosen)[:, None]
+        * alpha
+        * 0.9 ** np.arange(logps.chosen.shape[-1])
+    )
     told = -common * logps.chosen_mask, lambda_ * common * logps.rejected_mask
-    return Verdict(max(float(np.abs(to_numpy(a) - b).max()) for a, b in zip(found, told, strict=True)))
+    return Verdict(
+        max(float(np.abs(to_numpy(a) - b).max()) for a, b in zip(found, told, strict=True))
+    )
 
 
 BELOW_ONE = st.floats(0.1, 0.9)
@@ -298,7 +382,8 @@ CLAIMS = (
     Claim(
         "dpo",
         "equivalence",
-        "On one-step segments from one state the loss is DPO with β = α, and without a reference DPO without one.",
+        "On one-step segments from one state the loss is DPO with β = α, and without a reference"
+        " DPO without one.",
         "section 3.2",
         _one_step(st.just(1.0)),
         _check_dpo,
@@ -323,12 +408,15 @@ CLAIMS = (
         st.builds(Direction, tables((2, 3, 2), low=-3, high=0), segment_pairs(), st.just(True)),
         _check_flat,
         1e-11,
-        breaks=st.builds(Direction, tables((2, 3, 2), low=-3, high=0), segment_pairs(), st.just(False)),
+        breaks=st.builds(
+            Direction, tables((2, 3, 2), low=-3, high=0), segment_pairs(), st.just(False)
+        ),
     ),
     Claim(
         "conservatism",
         "monotone",
-        "Raising both scores by c changes the loss at the rate −(1−λ) σ(λv₋ − v₊ + (λ−1)c), which is negative for λ < 1.",
+        "Raising both scores by c changes the loss at the rate −(1−λ) σ(λv₋ − v₊ + (λ−1)c), which"
+        " is negative for λ < 1.",
         "proposition 2",
         _raised(BELOW_ONE),
         _check_conservatism,
@@ -347,7 +435,8 @@ CLAIMS = (
 )
 
 
-# --- reproduction ------------------------------------------------------------------------------------------------------------------------
+# --- reproduction
+# ------------------------------------------------------------------------------------------------------------------------
 
 PAGE_CURVES = {50: (-3.20, -4.86), 200: (-0.47, -3.51), 800: (0.753, 0.175), 3200: (0.932, 0.659)}
 
@@ -356,39 +445,102 @@ def reproduce(run: Run) -> Reproduction:
     table: list[dict[str, str | float | int]] = []
     criteria: list[Criterion] = []
     curves = experiments.learning_curves(run)
-    means = {n: (float(found["CPL"].mean()), float(found["partial return"].mean())) for n, found in curves.items()}
+    means = {
+        n: (float(found["CPL"].mean()), float(found["partial return"].mean()))
+        for n, found in curves.items()
+    }
     for n, pair in means.items():
         for method, value in zip(("CPL", "partial return"), pair, strict=True):
-            table.append({"part": "4 x 4 grids", "method": method, "x": n, "measure": "scaled soft return", "value": value})
+            table.append(
+                {
+                    "part": "4 x 4 grids",
+                    "method": method,
+                    "x": n,
+                    "measure": "scaled soft return",
+                    "value": value,
+                }
+            )
     seeds = len(next(iter(curves.values()))["CPL"])
     told = ", ".join(f"{n}: {a:g} / {b:g}" for n, (a, b) in PAGE_CURVES.items() if n in means)
     text = ", ".join(f"{n}: {a:.3g} / {b:.3g}" for n, (a, b) in means.items())
-    criteria.append(Criterion(f"CPL above partial return at every size ({seeds} seeds)", told, text, all(a > b for a, b in means.values())))
-    least = 0.85 if run.quick else 0.9  # two seeds scatter more than five
-    criteria.append(Criterion(f"CPL at 3200 comparisons (> {least} here)", "> 0.9", f"{means[3200][0]:.3f}", means[3200][0] > least))
-    errors = experiments.error_by_lambda(run.seed)
-    text = ", ".join(f"λ = {x:g}: {error:.2g}" for x, error in errors.items())
-    falling = all(a > b for a, b in zip(list(errors.values())[:-1], list(errors.values())[1:], strict=True))
     criteria.append(
         Criterion(
-            "population optimum: error 0 at λ = 1, growing as λ falls", "6e-11 at 1, 0.22 at 0.5", text, falling and errors[1.0] < 1e-6
+            f"CPL above partial return at every size ({seeds} seeds)",
+            told,
+            text,
+            all(a > b for a, b in means.values()),
+        )
+    )
+    least = 0.85 if run.quick else 0.9  # two seeds scatter more than five
+    criteria.append(
+        Criterion(
+            f"CPL at 3200 comparisons (> {least} here)",
+            "> 0.9",
+            f"{means[3200][0]:.3f}",
+            means[3200][0] > least,
+        )
+    )
+    errors = experiments.error_by_lambda(run.seed)
+    text = ", ".join(f"λ = {x:g}: {error:.2g}" for x, error in errors.items())
+    falling = all(
+        a > b for a, b in zip(list(errors.values())[:-1], list(errors.values())[1:], strict=True)
+    )
+    criteria.append(
+        Criterion(
+            "population optimum: error 0 at λ = 1, growing as λ falls",
+            "6e-11 at 1, 0.22 at 0.5",
+            text,
+            falling and errors[1.0] < 1e-6,
         )
     )
     masses = experiments.mass_by_lambda(run)
     text = ", ".join(f"λ = {x:g}: {mass:.3f}" for x, mass in masses.items())
-    falling = all(a < b for a, b in zip(list(masses.values())[:-1], list(masses.values())[1:], strict=True))
-    criteria.append(Criterion("half of the actions in the data: mass outside falls with λ", "falls with λ", text, falling))
-    for part, measure, found in (("population", "largest error", errors), ("half coverage", "mass outside the data", masses)):
-        table += [{"part": part, "method": "CPL", "x": x, "measure": measure, "value": value} for x, value in found.items()]
+    falling = all(
+        a < b for a, b in zip(list(masses.values())[:-1], list(masses.values())[1:], strict=True)
+    )
+    criteria.append(
+        Criterion(
+            "half of the actions in the data: mass outside falls with λ",
+            "falls with λ",
+            text,
+            falling,
+        )
+    )
+    for part, measure, found in (
+        ("population", "largest error", errors),
+        ("half coverage", "mass outside the data", masses),
+    ):
+        table += [
+            {"part": part, "method": "CPL", "x": x, "measure": measure, "value": value}
+            for x, value in found.items()
+        ]
     toys = experiments.gymnasium_curves(run)
     for name, sizes in toys.items():
         for n, values in sizes.items():
-            for measure, key in (("scaled soft return", "soft"), ("return of the most probable actions", "mode")):
-                table.append({"part": name, "method": "CPL", "x": n, "measure": measure, "value": values[key]})
+            for measure, key in (
+                ("scaled soft return", "soft"),
+                ("return of the most probable actions", "mode"),
+            ):
+                table.append(
+                    {
+                        "part": name,
+                        "method": "CPL",
+                        "x": n,
+                        "measure": measure,
+                        "value": values[key],
+                    }
+                )
         last = sizes[max(sizes)]
-        close = last["soft"] > 0.95 and last["optimum"] - last["mode"] <= 0.02 * abs(last["optimum"])
+        close = last["soft"] > 0.95 and last["optimum"] - last["mode"] <= 0.02 * abs(
+            last["optimum"]
+        )
         text = f"return {last['mode']:.6f}, soft return {last['soft']:.3f}"
         criteria.append(
-            Criterion(f"{name}: policy from {max(sizes)} recorded comparisons", f"exact optimum {last['optimum']:.6f}", text, close)
+            Criterion(
+                f"{name}: policy from {max(sizes)} recorded comparisons",
+                f"exact optimum {last['optimum']:.6f}",
+                text,
+                close,
+            )
         )
     return Reproduction(experiments.draw(curves, errors, masses, toys), table, tuple(criteria))

@@ -1,6 +1,7 @@
 """Negating Negatives: Alignment without Human Positive Samples via Distributional Dispreference Optimization (arXiv:2403.03419).
 
-Rejected responses alone, held against the distribution of the model's own samples: the anchor keeps the rest of the policy in place.
+Rejected responses alone, held against the distribution of the model's own samples: the anchor keeps
+the rest of the policy in place.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from prefsim.testing import betas, tables
 
 PAPER = Paper(
     slug="d2o",
-    title="Negating Negatives: Alignment without Human Positive Samples via Distributional Dispreference Optimization",
+    title=(
+        "Negating Negatives: Alignment without Human Positive Samples via Distributional"
+        " Dispreference Optimization"
+    ),
     arxiv="2403.03419",
     year=2024,
     family="direct",
-    summary="Rejected responses go down against the mean log-ratio of the model's own samples, which anchors the policy to its reference.",
+    summary=(
+        "Rejected responses go down against the mean log-ratio of the model's own samples, which"
+        " anchors the policy to its reference."
+    ),
     implements=("prefsim.losses.d2o", "prefsim.data.Negatives"),
 )
 
@@ -75,7 +82,14 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
-COLOURS = {"GA": "tab:red", "NPO": "black", "D²O, exact": "tab:blue", "K = 1": "#c9b8e0", "K = 4": "#f5b461", "K = 16": "#7cc58a"}
+COLOURS = {
+    "GA": "tab:red",
+    "NPO": "black",
+    "D²O, exact": "tab:blue",
+    "K = 1": "#c9b8e0",
+    "K = 4": "#f5b461",
+    "K = 16": "#7cc58a",
+}
 LABELS = {"GA": "gradient ascent (GA)"}
 SAMPLES = (1, 4, 16)
 
@@ -92,16 +106,29 @@ def reproduce(run: Run) -> Reproduction:
     at, apart, spread = [], [], []
     for axis, seed in zip(axes, run.progress(range(run.seed, run.seed + 4), "worlds"), strict=True):
         case, rng = paths.draw(seed), np.random.default_rng((run.seed, seed))
-        curves = {m: paths.disturbances(case, *paths.flow(case, m, levels[-1]), levels)[None] for m in ("GA", "NPO")}
+        curves = {
+            m: paths.disturbances(case, *paths.flow(case, m, levels[-1]), levels)[None]
+            for m in ("GA", "NPO")
+        }
         curves["D²O, exact"] = paths.disturbances(case, paths.line(case), None, levels)[None]
         for k in SAMPLES:
-            lines = [paths.line(case, shares) for shares in paths.sampled_shares(case, k, repeats, rng)]
-            curves[f"K = {k}"] = np.stack([paths.disturbances(case, path, None, levels) for path in lines])
+            lines = [
+                paths.line(case, shares) for shares in paths.sampled_shares(case, k, repeats, rng)
+            ]
+            curves[f"K = {k}"] = np.stack(
+                [paths.disturbances(case, path, None, levels) for path in lines]
+            )
         for name, kl in curves.items():
             drawn = np.insert(kl[:5], 0, 0.0, axis=1)
             several = len(drawn) > 1
-            style = {"lw": 0.9} if several else {"lw": 2.4, "zorder": 3, "ls": "--" if name == "NPO" else "-"}
-            label = [f"D²O, {name}" if several else LABELS.get(name, name)] + [None] * (len(drawn) - 1)
+            style = (
+                {"lw": 0.9}
+                if several
+                else {"lw": 2.4, "zorder": 3, "ls": "--" if name == "NPO" else "-"}
+            )
+            label = [f"D²O, {name}" if several else LABELS.get(name, name)] + [None] * (
+                len(drawn) - 1
+            )
             axis.plot(np.append(0.0, levels), drawn.T, color=COLOURS[name], label=label, **style)
             marks = [kl[:, np.abs(levels - level).argmin()] for level in checks.LEVELS]
             table.append({
@@ -109,24 +136,54 @@ def reproduce(run: Run) -> Reproduction:
                 "KL(rest) at 0.1ρ": round(float(np.nanmedian(marks[0])), 4), "KL(rest) at 0.01ρ": round(float(np.nanmedian(marks[1])), 4),
             })  # fmt: skip
         axis.invert_xaxis()
-        axis.set(xlabel="log π(y_l)/π_ref(y_l), nats", title=f"world {seed}", ylim=(0, 1.6 * float(curves["GA"].max())))
-        at.append([[float(curves[m][0, np.abs(levels - level).argmin()]) for m in ("D²O, exact", "GA", "NPO")] for level in checks.LEVELS])
+        axis.set(
+            xlabel="log π(y_l)/π_ref(y_l), nats",
+            title=f"world {seed}",
+            ylim=(0, 1.6 * float(curves["GA"].max())),
+        )
+        at.append(
+            [
+                [
+                    float(curves[m][0, np.abs(levels - level).argmin()])
+                    for m in ("D²O, exact", "GA", "NPO")
+                ]
+                for level in checks.LEVELS
+            ]
+        )
         apart.append(float(np.abs(curves["NPO"] / curves["GA"] - 1).max()))
         middle = paths.line(case)(0.5)
-        variance = [paths.sample_gradients(case, middle, paths.sampled_shares(case, k, sets_drawn, rng)).var(axis=0).sum() for k in (4, 16)]
+        variance = [
+            paths.sample_gradients(case, middle, paths.sampled_shares(case, k, sets_drawn, rng))
+            .var(axis=0)
+            .sum()
+            for k in (4, 16)
+        ]
         spread.append(float(variance[0] / variance[1]))
     found = np.asarray(at)
     for i, name in enumerate(("0.1ρ", "0.01ρ")):
         shown = ", ".join(f"{d:.3f} < {min(g, n):.3f}" for d, g, n in found[:, i])
         below = bool((found[:, i, 0] < found[:, i, 1:].min(axis=-1)).all())
-        criteria.append(Criterion(f"KL(rest) at {name}: D²O (exact) below GA and NPO", "4 of 4 worlds", shown, below))
-    criteria.append(Criterion("GA and NPO: one curve", "within 2 %", f"within {max(apart):.2g}", max(apart) < 0.02))
+        criteria.append(
+            Criterion(
+                f"KL(rest) at {name}: D²O (exact) below GA and NPO", "4 of 4 worlds", shown, below
+            )
+        )
+    criteria.append(
+        Criterion(
+            "GA and NPO: one curve", "within 2 %", f"within {max(apart):.2g}", max(apart) < 0.02
+        )
+    )
     shown = ", ".join(f"{x:.2f}" for x in spread)
     fair = all(abs(x - 4) <= 1 for x in spread)
-    criteria.append(Criterion("variance of the K-sample gradient, K = 4 over K = 16", "4 ± 1 (∝ 1/K)", shown, fair))
+    criteria.append(
+        Criterion(
+            "variance of the K-sample gradient, K = 4 over K = 16", "4 ± 1 (∝ 1/K)", shown, fair
+        )
+    )
     axes[0].set_ylabel("KL(π_ref‖π) on the other responses, nats")
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(
-        "Unlearning one of 20 responses: D²O with its exact anchor disturbs the others less than GA and NPO; with few samples it need not"
+        "Unlearning one of 20 responses: D²O with its exact anchor disturbs the others less than GA"
+        " and NPO; with few samples it need not"
     )
     return Reproduction(figure, table, tuple(criteria))

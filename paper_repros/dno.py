@@ -16,23 +16,34 @@ from prefsim.data import Comparisons
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, solve_nash
-from prefsim.solvers.games import expected_preference, exploitability, mirror_step, payoff
-from prefsim.solvers.self_training import iterative_dpo_step
+from prefsim.solvers.closed_forms.self_training import iterative_dpo_step
+from prefsim.solvers.games.certificates import (
+    expected_preference,
+    exploitability,
+    mirror_step,
+    payoff,
+)
 from prefsim.testing.games import cyclic_games, preference_games, references
 from prefsim.worlds import ContextualBandit, PreferenceGame
 
 PAPER = Paper(
     slug="dno",
-    title="Direct Nash Optimization: Teaching Language Models to Self-Improve with General Preferences",
+    title=(
+        "Direct Nash Optimization: Teaching Language Models to Self-Improve with General"
+        " Preferences"
+    ),
     arxiv="2404.03715",
     year=2024,
     family="nash",
-    summary="The reward of a response is its win rate against the current policy; the next policy, tilted by exp(reward/η), is learned by "
-    "regression with soft labels on pairs. In practice iterated DPO on own samples and a teacher's answer, filtered by score and margin.",
+    summary=(
+        "The reward of a response is its win rate against the current policy; the next policy,"
+        " tilted by exp(reward/η), is learned by regression with soft labels on pairs. In practice"
+        " iterated DPO on own samples and a teacher's answer, filtered by score and margin."
+    ),
     implements=(
         "prefsim.losses.dno",
         "prefsim.solvers.solve_nash",
-        "prefsim.solvers.self_training.iterative_dpo_step",
+        "prefsim.solvers.closed_forms.self_training.iterative_dpo_step",
         "prefsim.data.filtered_pairs.filtered_pairs",
         "prefsim.loops.self_play",
     ),
@@ -52,13 +63,19 @@ class Step(NamedTuple):
 
     def exact(self) -> np.ndarray:
         """Return the next policy by its formula."""
-        return np.exp(mirror_step(np.log(self.last), None, payoff(self.preference, self.last), step=1 / self.eta))
+        return np.exp(
+            mirror_step(
+                np.log(self.last), None, payoff(self.preference, self.last), step=1 / self.eta
+            )
+        )
 
 
 def _steps(games: st.SearchStrategy[PreferenceGame] | None = None) -> st.SearchStrategy[Step]:
     def build(game: PreferenceGame) -> st.SearchStrategy[Step]:
         table = to_numpy(game.preference)
-        return st.builds(Step, st.just(table), references(game.n_responses, spread=1.0), st.floats(0.2, 5.0))
+        return st.builds(
+            Step, st.just(table), references(game.n_responses, spread=1.0), st.floats(0.2, 5.0)
+        )
 
     return (preference_games(min_n=2, max_n=6) if games is None else games).flatmap(build)
 
@@ -74,7 +91,9 @@ class Sampling(NamedTuple):
 def _samplings(draw: st.DrawFn, connected: bool = True) -> Sampling:
     step = draw(_steps(None if connected else preference_games(min_n=3, max_n=6)))
     n = len(step.last)
-    pairs = np.asarray(draw(st.lists(st.floats(0.05, 1.0), min_size=n * n, max_size=n * n))).reshape(n, n)
+    pairs = np.asarray(
+        draw(st.lists(st.floats(0.05, 1.0), min_size=n * n, max_size=n * n))
+    ).reshape(n, n)
     if not connected:
         cut = draw(st.integers(1, n - 1))
         pairs[:cut, cut:] = pairs[cut:, :cut] = 0.0
@@ -92,16 +111,25 @@ def _check_stationary(case: Sampling) -> Verdict:
     def value(logits: Any) -> Any:
         logs = torch.log_softmax(logits, 0)
         pair = losses.PairLogps(
-            logs[first], logs[second], log_last[first], log_last[second], chosen_score=scores[first], rejected_score=scores[second]
+            logs[first],
+            logs[second],
+            log_last[first],
+            log_last[second],
+            chosen_score=scores[first],
+            rejected_score=scores[second],
         )
         return (weight * losses.dno(pair, eta=step.eta)).sum()
 
     logits = torch.tensor(np.log(step.exact()), requires_grad=True)
     (slope,) = torch.autograd.grad(value(logits), logits)
     curvature = torch.linalg.eigvalsh(torch.autograd.functional.hessian(value, logits.detach()))
-    # One flat direction is the free constant of the logits; another would leave the minimiser undetermined.
+    # One flat direction is the free constant of the logits; another would leave the minimiser
+    # undetermined.
     lone = float(curvature[1]) > 1e-10
-    return Verdict(float(slope.abs().max()) if lone else math.inf, f"second smallest curvature {float(curvature[1]):.2e}")
+    return Verdict(
+        float(slope.abs().max()) if lone else math.inf,
+        f"second smallest curvature {float(curvature[1]):.2e}",
+    )
 
 
 LEAST_DIFFERENCE = 1e-6
@@ -109,9 +137,15 @@ LEAST_DIFFERENCE = 1e-6
 
 def minimisers(step: Step) -> tuple[np.ndarray, np.ndarray]:
     """Return the policies that minimise the DNO loss and the DPO loss with true preferences, on pairs of the last policy."""
-    world, policy = ContextualBandit(preference=step.preference[None]), TabularPolicy.from_probs(step.last[None])
+    world, policy = (
+        ContextualBandit(preference=step.preference[None]),
+        TabularPolicy.from_probs(step.last[None]),
+    )
     data = Comparisons.self_play(world, policy)
-    found = (functools.partial(losses.dno, eta=step.eta), functools.partial(losses.dpo, beta=step.eta))
+    found = (
+        functools.partial(losses.dno, eta=step.eta),
+        functools.partial(losses.dpo, beta=step.eta),
+    )
     first, second = (fit(policy, loss, data, reference=policy).policy.probs[0] for loss in found)
     return first, second
 
@@ -121,7 +155,9 @@ def _check_labels(step: Step) -> Verdict:
     rival = np.exp(iterative_dpo_step(step.preference, np.log(step.last), beta=step.eta))
     errors = np.abs(dno - step.exact()).max(), np.abs(dpo - rival).max()
     apart = float(np.abs(dno - dpo).max())
-    return Verdict(max(0.0, LEAST_DIFFERENCE - apart, *map(float, errors)), f"minimisers differ by {apart:.4f}")
+    return Verdict(
+        max(0.0, LEAST_DIFFERENCE - apart, *map(float, errors)), f"minimisers differ by {apart:.4f}"
+    )
 
 
 class Race(NamedTuple):
@@ -133,10 +169,20 @@ class Race(NamedTuple):
 
 def _check_monotone(case: Race) -> Verdict:
     step = case.step
-    run = solve_nash(step.preference, method="dno", initial=step.last, step=1 / step.eta, iterations=12, tol=0.0, record=1)
+    run = solve_nash(
+        step.preference,
+        method="dno",
+        initial=step.last,
+        step=1 / step.eta,
+        iterations=12,
+        tol=0.0,
+        record=1,
+    )
     assert run.history is not None
     played = to_numpy(run.history.policy)
-    wins = expected_preference(step.preference, played[1:], played[:-1] if case.opponent == "last" else played[0])
+    wins = expected_preference(
+        step.preference, played[1:], played[:-1] if case.opponent == "last" else played[0]
+    )
     return Verdict(max(0.0, float(0.5 - wins.min())), f"least win rate {wins.min():.6f}")
 
 
@@ -153,8 +199,19 @@ def _check_average(case: Average) -> Verdict:
     n = len(case.step.last)
     start = np.full(n, 1 / n) if case.tuned else case.step.last
     eta = math.sqrt(case.horizon / (8 * math.log(n))) if case.tuned else case.step.eta
-    run = solve_nash(case.step.preference, method="dno", initial=start, step=1 / eta, iterations=case.horizon, tol=0.0)
-    bound = math.sqrt(math.log(n) / (2 * case.horizon)) if case.tuned else eta * math.log(1 / start.min()) / case.horizon + 1 / (8 * eta)
+    run = solve_nash(
+        case.step.preference,
+        method="dno",
+        initial=start,
+        step=1 / eta,
+        iterations=case.horizon,
+        tol=0.0,
+    )
+    bound = (
+        math.sqrt(math.log(n) / (2 * case.horizon))
+        if case.tuned
+        else eta * math.log(1 / start.min()) / case.horizon + 1 / (8 * eta)
+    )
     found = float(run.exploitability if case.policy == "last" else run.average_exploitability)  # type: ignore[arg-type]
     return Verdict(max(0.0, found - bound), f"exploitability {found:.4f}, bound {bound:.4f}")
 
@@ -170,7 +227,9 @@ class Sampled(NamedTuple):
 
 
 def _check_sampled(case: Sampled) -> Verdict:
-    found = experiments.regress(GOLDEN, LAST, eta=0.5, sizes=SIZES, runs=100, seed=case.seed, flips=case.flips)
+    found = experiments.regress(
+        GOLDEN, LAST, eta=0.5, sizes=SIZES, runs=100, seed=case.seed, flips=case.flips
+    )
     detail = "N·error " + ", ".join(f"{x:.2f}" for x in found.scaled) + f"; limit {found.limit:.3f}"
     return Verdict(float(np.abs(found.scaled / found.limit - 1).max()), detail)
 
@@ -190,12 +249,17 @@ def _check_cycle(case: Cycle) -> Verdict:
             leaders.add(int(np.argmax(logs)))
             late.append(float(exploitability(case.preference, np.exp(logs))))
     missing = case.preference.shape[-1] - len(leaders)
-    return Verdict(max(0.0, case.least - max(late), float(missing)), f"leaders {sorted(leaders)}, exploitability up to {max(late):.3f}")
+    return Verdict(
+        max(0.0, case.least - max(late), float(missing)),
+        f"leaders {sorted(leaders)}, exploitability up to {max(late):.3f}",
+    )
 
 
 @st.composite
 def _near_golden(draw: st.DrawFn) -> Cycle:
-    upper = np.triu(np.asarray(draw(st.lists(st.floats(-0.02, 0.02), min_size=9, max_size=9))).reshape(3, 3), 1)
+    upper = np.triu(
+        np.asarray(draw(st.lists(st.floats(-0.02, 0.02), min_size=9, max_size=9))).reshape(3, 3), 1
+    )
     return Cycle(GOLDEN + upper - upper.T, 0.35)
 
 
@@ -213,21 +277,44 @@ def _check_shift(case: Shift) -> Verdict:
         chosen, rejected, ref_chosen, ref_rejected, win, other = (
             np.asarray([x]) for x in (*case.logs[:2][order], *reference[order], *wins[order])
         )
-        return losses.dno(losses.PairLogps(chosen, rejected, ref_chosen, ref_rejected, None, None, win, other), eta=0.5)
+        return losses.dno(
+            losses.PairLogps(chosen, rejected, ref_chosen, ref_rejected, None, None, win, other),
+            eta=0.5,
+        )
 
-    wins, reference, plain, back = np.asarray(case.wins), np.asarray(case.logs[2:]), slice(None), slice(None, None, -1)
+    wins, reference, plain, back = (
+        np.asarray(case.wins),
+        np.asarray(case.logs[2:]),
+        slice(None),
+        slice(None, None, -1),
+    )
     first = value(plain, wins, reference)
-    others = value(plain, wins + case.moved, reference), value(plain, wins, reference + case.reference), value(back, wins, reference)
+    others = (
+        value(plain, wins + case.moved, reference),
+        value(plain, wins, reference + case.reference),
+        value(back, wins, reference),
+    )
     return Verdict(float(max(np.abs(first - other).max() for other in others)))
 
 
 def _shifts(common: bool) -> st.SearchStrategy[Shift]:
-    win, log, small, large = st.floats(0.35, 0.65), st.floats(-4, 0), st.floats(-0.3, 0.3), st.floats(-3, 3)
-    moves = (small.map(lambda x: (x, x)), large.map(lambda x: (x, x))) if common else (st.tuples(small, small), st.tuples(large, large))
+    win, log, small, large = (
+        st.floats(0.35, 0.65),
+        st.floats(-4, 0),
+        st.floats(-0.3, 0.3),
+        st.floats(-3, 3),
+    )
+    moves = (
+        (small.map(lambda x: (x, x)), large.map(lambda x: (x, x)))
+        if common
+        else (st.tuples(small, small), st.tuples(large, large))
+    )
     return st.builds(Shift, st.tuples(log, log, log, log), st.tuples(win, win), *moves)
 
 
-_CYCLIC = cyclic_games(max_n=5, least=0.1).map(lambda game: PreferenceGame(0.5 + 0.9 * (to_numpy(game.preference) - 0.5)))
+_CYCLIC = cyclic_games(max_n=5, least=0.1).map(
+    lambda game: PreferenceGame(0.5 + 0.9 * (to_numpy(game.preference) - 0.5))
+)
 _TIED = st.integers(2, 5).map(lambda n: PreferenceGame(np.full((n, n), 0.5)))
 _HORIZONS = st.sampled_from([10, 100, 300])
 
@@ -275,23 +362,33 @@ def reproduce(run: Run) -> Reproduction:
     """Exact steps beside two rivals, regression on samples, and small networks with a teacher."""
     horizon = 300
     golden = experiments.play(GOLDEN, REFERENCE, horizon)
-    games = to_numpy(PreferenceGame.random(10, seed=run.seed, batch_shape=(4 if run.quick else 20,)).preference)
+    games = to_numpy(
+        PreferenceGame.random(10, seed=run.seed, batch_shape=(4 if run.quick else 20,)).preference
+    )
     others = experiments.play(games, np.full(10, 0.1), horizon)
     tuned = math.sqrt(horizon / (8 * math.log(3)))
     bounds = [eta * math.log(5) / horizon + 1 / (8 * eta) for eta in (experiments.ETA, tuned)]
-    run_tuned = solve_nash(GOLDEN, method="dno", initial=REFERENCE, step=1 / tuned, iterations=horizon, tol=0.0)
+    run_tuned = solve_nash(
+        GOLDEN, method="dno", initial=REFERENCE, step=1 / tuned, iterations=horizon, tol=0.0
+    )
     averages = [float(golden[experiments.DNO].average[-1]), float(run_tuned.average_exploitability)]  # type: ignore[arg-type]
     sizes = SIZES if run.quick else (250, 500, 1000, 2000, 4000, 8000, 16000)
-    errors = experiments.regress(GOLDEN, LAST, eta=0.5, sizes=sizes, runs=100 if run.quick else 1000, seed=run.seed)
+    errors = experiments.regress(
+        GOLDEN, LAST, eta=0.5, sizes=sizes, runs=100 if run.quick else 1000, seed=run.seed
+    )
     networks = 10 if run.quick else 30
     taught = {
-        name: experiments.teach(networks, iterations=40, seed=run.seed, step=step, use_teacher=teacher)
+        name: experiments.teach(
+            networks, iterations=40, seed=run.seed, step=step, use_teacher=teacher
+        )
         for name, step, teacher in run.progress(experiments.TEACHING, "networks")
     }
     dpo, gentle = golden[experiments.DPO], taught[experiments.TEACHING[0][0]]
     better = gentle.against_teacher[-1] > gentle.against_teacher[0]
     monotone = {name: t.monotone for name, t in taught.items()}
-    ranking = [t.average[-1].mean() for t in others.values()] + [t.exploited[-1].mean() for t in others.values()]
+    ranking = [t.average[-1].mean() for t in others.values()] + [
+        t.exploited[-1].mean() for t in others.values()
+    ]
     leaders = np.argmax(dpo.policy, axis=-1)
     tolerance = 0.35 if run.quick else 0.15
     criteria = (
@@ -304,20 +401,29 @@ def reproduce(run: Run) -> Reproduction:
         Criterion(
             "iterative DPO, golden game, exploitability of the last policy",
             "at t = 1, 5, 20 0.075, 0.252, 0.378; at least 0.3 at t = 100",
-            "at t = 1, 5, 20, 100, 300 " + ", ".join(f"{dpo.exploited[t]:.3f}" for t in (1, 5, 20, 100, 300)),
-            bool(np.allclose(dpo.exploited[[1, 5, 20]], [0.075, 0.252, 0.378], atol=6e-4) and dpo.exploited[100] >= 0.3),
+            "at t = 1, 5, 20, 100, 300 "
+            + ", ".join(f"{dpo.exploited[t]:.3f}" for t in (1, 5, 20, 100, 300)),
+            bool(
+                np.allclose(dpo.exploited[[1, 5, 20]], [0.075, 0.252, 0.378], atol=6e-4)
+                and dpo.exploited[100] >= 0.3
+            ),
         ),
         Criterion(
             "iterative DPO does not settle",
-            "not the collapse to one response that an inexact optimiser shows, but a cycle (derived)",
-            f"the likeliest response changes {int((np.diff(leaders) != 0).sum())} times in {horizon} steps; exploitability up to "
-            f"{dpo.exploited[100:].max():.3f} after t = 100",
+            "not the collapse to one response that an inexact optimiser shows, but a cycle"
+            " (derived)",
+            f"the likeliest response changes {int((np.diff(leaders) != 0).sum())} times in"
+            f" {horizon} steps; exploitability up to {dpo.exploited[100:].max():.3f} after t = 100",
             len(set(leaders[100:].tolist())) == 3 and bool(dpo.exploited[100:].max() > 0.35),
         ),
         Criterion(
             "random games, n = 10, T = 300",
-            "DNO's average policy is the least exploitable of all (its last one is not: it circles, too)",
-            "; ".join(f"{name} {t.average[-1].mean():.3f} (last {t.exploited[-1].mean():.3f})" for name, t in others.items()),
+            "DNO's average policy is the least exploitable of all (its last one is not: it circles,"
+            " too)",
+            "; ".join(
+                f"{name} {t.average[-1].mean():.3f} (last {t.exploited[-1].mean():.3f})"
+                for name, t in others.items()
+            ),
             bool(ranking[0] < min(ranking[1:])),
         ),
         Criterion(
@@ -329,13 +435,14 @@ def reproduce(run: Run) -> Reproduction:
         Criterion(
             "DNO-Prct, small networks: wins against the teacher",
             "more after 3 iterations than before in 9 of 10 networks",
-            f"in {int(better.sum())} of {networks}, from {gentle.against_teacher[0].mean():.3f} to {gentle.against_teacher[-1].mean():.3f}",
+            f"in {int(better.sum())} of {networks}, from {gentle.against_teacher[0].mean():.3f} to"
+            f" {gentle.against_teacher[-1].mean():.3f}",
             bool(better.mean() >= 0.9),
         ),
         Criterion(
             "DNO-Prct improves monotonically",
-            "each of 3 iterations beats the last and wins more against the teacher, in 9 of 10 networks "
-            "(gentle steps: the claim is of exact ones)",
+            "each of 3 iterations beats the last and wins more against the teacher, in 9 of 10"
+            " networks (gentle steps: the claim is of exact ones)",
             ", ".join(f"{int(m.sum())} of {networks} ({name})" for name, m in monotone.items()),
             bool(monotone[experiments.TEACHING[0][0]].mean() >= 0.9),
         ),
@@ -349,7 +456,10 @@ def reproduce(run: Run) -> Reproduction:
         for name, trace in traces.items()
         for t in (1, 5, 20, 100, 300)
     ]  # fmt: skip
-    table += [{"pairs N": n, "N·error": float(x), "limit": errors.limit} for n, x in zip(sizes, errors.scaled, strict=True)]
+    table += [
+        {"pairs N": n, "N·error": float(x), "limit": errors.limit}
+        for n, x in zip(sizes, errors.scaled, strict=True)
+    ]
     table += [
         {
             "networks": name,

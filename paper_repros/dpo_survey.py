@@ -31,8 +31,15 @@ PAPER = Paper(
     arxiv="2503.11701",
     year=2025,
     family="direct",
-    summary="One table of direct-alignment losses, sorted by the part of DPO that each changes: data, framework, constraint or property.",
-    implements=("prefsim.losses.soft", "prefsim.losses.catalogue.catalogue", "prefsim.losses.taxonomy.by_part"),
+    summary=(
+        "One table of direct-alignment losses, sorted by the part of DPO that each changes: data,"
+        " framework, constraint or property."
+    ),
+    implements=(
+        "prefsim.losses.soft",
+        "prefsim.losses.catalogue.catalogue",
+        "prefsim.losses.taxonomy.by_part",
+    ),
 )
 
 
@@ -63,7 +70,10 @@ def linear_parts(instance: tuple[np.ndarray, float, float]) -> Verdict:
     plain = losses.dpo(pairs, beta=beta)
     conservative = losses.dpo(pairs, beta=beta, label_smoothing=rate)
     robust = losses.rdpo(pairs, beta=beta, flip_rate=rate)
-    identity = max(np.abs(conservative - plain - rate * beta * h).max(), np.abs(robust - plain + rate / (1 - 2 * rate) * beta * h).max())
+    identity = max(
+        np.abs(conservative - plain - rate * beta * h).max(),
+        np.abs(robust - plain + rate / (1 - 2 * rate) * beta * h).max(),
+    )
     at_minimum = _pairs((logit(1 - rate) + np.asarray([-1e-3, 0.0, 1e-3])) / beta)
     left, best, right = losses.dpo(at_minimum, beta=beta, label_smoothing=rate)
     far = float(losses.rdpo(_pairs(np.asarray([1e4 / beta])), beta=beta, flip_rate=rate)[0])
@@ -71,7 +81,18 @@ def linear_parts(instance: tuple[np.ndarray, float, float]) -> Verdict:
     return Verdict(identity + failures, f"rdpo at βh = 1e4: {far:.4g}")
 
 
-MARGIN_ROWS = ("dpo", "rdpo", "soft", "ipo", "hinge", "f_dpo", "rdpo_length", "odpo", "discopop", "exo_pair")
+MARGIN_ROWS = (
+    "dpo",
+    "rdpo",
+    "soft",
+    "ipo",
+    "hinge",
+    "f_dpo",
+    "rdpo_length",
+    "odpo",
+    "discopop",
+    "exo_pair",
+)
 OTHER_ROWS = (
     "apo_zero",
     "apo_down",
@@ -111,7 +132,9 @@ def two_candidates(instance: tuple[np.ndarray, float]) -> Verdict:
     orders = np.asarray(list(itertools.permutations(range(len(h)))), dtype=float)
     everything = losses.ListLogps(np.broadcast_to(h, orders.shape), np.zeros_like(orders), orders)
     total = float(np.exp(-losses.pl_dpo(everything, beta=beta)).sum())
-    return Verdict(max(abs(dpo - ranked), abs(dpo - hard), abs(total - 1)), f"sum over rankings {total}")
+    return Verdict(
+        max(abs(dpo - ranked), abs(dpo - hard), abs(total - 1)), f"sum over rankings {total}"
+    )
 
 
 def binary_bound(instance: tuple[np.ndarray, np.ndarray]) -> Verdict:
@@ -122,7 +145,9 @@ def binary_bound(instance: tuple[np.ndarray, np.ndarray]) -> Verdict:
     gap = losses.bco_pair(pair, beta=1.0) - losses.dpo(pair, beta=1.0)
     formula = np.log1p((np.exp(-chosen) + np.exp(rejected)) / (1 + np.exp(rejected - chosen)))
     ones = np.ones_like(chosen)
-    below = losses.PairLogps(-np.abs(chosen) - 0.01, -np.abs(rejected) - 0.01, zero, zero, ones, ones)
+    below = losses.PairLogps(
+        -np.abs(chosen) - 0.01, -np.abs(rejected) - 0.01, zero, zero, ones, ones
+    )
     alignment = losses.asft(below, lambda_=1.0) - losses.orpo(below, lambda_=1.0)
     return Verdict(float(max(np.abs(gap - formula).max(), -alignment.min())))
 
@@ -137,12 +162,19 @@ def not_monotone(tau: float) -> Verdict:
 
     grid = np.linspace(-6 * tau, 6 * tau, 241)
     signs = np.sign([slope(z) for z in grid])
-    turns = [brentq(slope, a, b) for a, b, i, j in zip(grid[:-1], grid[1:], signs[:-1], signs[1:], strict=True) if i * j < 0]
+    turns = [
+        brentq(slope, a, b)
+        for a, b, i, j in zip(grid[:-1], grid[1:], signs[:-1], signs[1:], strict=True)
+        if i * j < 0
+    ]
     if len(turns) != 2:
         return Verdict(1.0, f"{len(turns)} stationary points")
     values = losses.discopop(_pairs(np.asarray(turns)), beta=1.0, tau=tau)
     expected = np.asarray([[-2.3714 * tau, 1.44012 * tau], [0.785924, 0.878290]])
-    return Verdict(float(np.abs(np.asarray([turns, values]) - expected).max()), f"turns {turns}, values {values}")
+    return Verdict(
+        float(np.abs(np.asarray([turns, values]) - expected).max()),
+        f"turns {turns}, values {values}",
+    )
 
 
 def staged(instance: tuple[ContextualBandit, TabularPolicy, int]) -> Verdict:
@@ -160,7 +192,9 @@ def robustified(h: np.ndarray) -> Verdict:
     """Z8: Dr.DPO tends to the mean loss as β′ grows and to the least loss as β′ vanishes, and lies between."""
     pairs = _pairs(h)
     plain = losses.dpo(pairs, beta=1.0)
-    wide, narrow, middle = (float(losses.drdpo(pairs, beta=1.0, beta_prime=b)[0]) for b in (1e6, 1e-6, 1.0))
+    wide, narrow, middle = (
+        float(losses.drdpo(pairs, beta=1.0, beta_prime=b)[0]) for b in (1e6, 1e-6, 1.0)
+    )
     outside = max(0.0, plain.min() - middle, middle - plain.mean())
     return Verdict(max(abs(wide - plain.mean()) * 1e-2, abs(narrow - plain.min()), outside))
 
@@ -195,7 +229,9 @@ def point_minimiser(instance: tuple[str, float]) -> Verdict:
     zero = torch.zeros(1, dtype=torch.float64)
     loss = getattr(losses, name)
     first, second = point[:1], point[1:]
-    risk = p * loss(losses.PairLogps(first, second, zero, zero)) + (1 - p) * loss(losses.PairLogps(second, first, zero, zero))
+    risk = p * loss(losses.PairLogps(first, second, zero, zero)) + (1 - p) * loss(
+        losses.PairLogps(second, first, zero, zero)
+    )
     (gradient,) = torch.autograd.grad(risk.sum(), point)
     return Verdict(float(gradient.abs().max()), f"{name} at p = {p}")
 
@@ -216,12 +252,15 @@ CLAIMS = (
     Claim(
         "Z2",
         "identity",
-        "cdpo = dpo + εβh with a finite minimum at βh = logit(1 − ε); rdpo = dpo − εβh/(1 − 2ε), unbounded below",
+        "cdpo = dpo + εβh with a finite minimum at βh = logit(1 − ε); rdpo = dpo − εβh/(1 − 2ε),"
+        " unbounded below",
         "derivation",
         st.tuples(testing.margins(20.0), testing.betas(0.05, 2), _rates),
         linear_parts,
         1e-9,
-        breaks=st.tuples(testing.margins(1.0), st.just(1.0), st.just(0.0)).map(lambda x: (x[0], x[1], 1e-300)),
+        breaks=st.tuples(testing.margins(1.0), st.just(1.0), st.just(0.0)).map(
+            lambda x: (x[0], x[1], 1e-300)
+        ),
     ),
     Claim(
         "Z3",
@@ -236,7 +275,8 @@ CLAIMS = (
     Claim(
         "Z4",
         "identity",
-        "with two candidates PL-DPO = InfoNCA with hard targets = DPO; exp(−PL) sums to one over rankings",
+        "with two candidates PL-DPO = InfoNCA with hard targets = DPO; exp(−PL) sums to one over"
+        " rankings",
         "derivation",
         st.tuples(testing.margins(5.0, size=4), testing.betas(0.05, 2)),
         two_candidates,
@@ -273,7 +313,13 @@ CLAIMS = (
         examples=12,
     ),
     Claim(
-        "Z8", "limit", "Dr.DPO lies between the least and the mean loss, its limits", "derivation", testing.margins(5.0), robustified, 1e-4
+        "Z8",
+        "limit",
+        "Dr.DPO lies between the least and the mean loss, its limits",
+        "derivation",
+        testing.margins(5.0),
+        robustified,
+        1e-4,
     ),
     Claim(
         "Z9a",
@@ -288,7 +334,8 @@ CLAIMS = (
     Claim(
         "Z9b",
         "minimiser",
-        "with both orders present, nca_pair, bco_pair and sppo_hard are stationary at the table's log-ratios",
+        "with both orders present, nca_pair, bco_pair and sppo_hard are stationary at the table's"
+        " log-ratios",
         "derivation",
         st.tuples(st.sampled_from(["nca_pair", "bco_pair", "sppo_hard"]), st.floats(0.02, 0.98)),
         point_minimiser,
@@ -297,7 +344,13 @@ CLAIMS = (
 )
 
 LIST_LOSSES = ("infonca", "nca", "exo_rw", "pl_dpo")
-HARD_LABELS = ("drdpo", "aot", "aot_unpaired", "bco", "beta_dpo")  # they couple a batch, and need its rows to weigh alike
+HARD_LABELS = (
+    "drdpo",
+    "aot",
+    "aot_unpaired",
+    "bco",
+    "beta_dpo",
+)  # they couple a batch, and need its rows to weigh alike
 
 
 WORLDS = 2
@@ -305,10 +358,13 @@ POINTWISE_BELOW = ("dpo(flipped)", "ipo", "nca_pair", "bco_pair", "sppo_hard")
 BY_KL = ("ipo", "sppo_hard", "nca_pair", "bco_pair", "dpo")
 
 
-def _minimiser(loss: Any, data: Any, reference: TabularPolicy, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _minimiser(
+    loss: Any, data: Any, reference: TabularPolicy, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return log-policies ``(worlds, 1, Y)`` and whether each gradient vanished."""
     with warnings.catch_warnings():
-        # A kinked or bang-bang loss has no smooth minimum: the figure marks it, and the table says so.
+        # A kinked or bang-bang loss has no smooth minimum: the figure marks it, and the table says
+        # so.
         warnings.simplefilter("ignore", ConvergenceWarning)
         result = fit(reference, loss, data, reference=reference, max_iterations=steps)
     return np.asarray(result.policy.log_probs), np.asarray(result.grad_norm) <= 1e-10
@@ -324,27 +380,41 @@ def _takes_bare_pairs(loss: Any) -> bool:
     return True
 
 
-def _settings(data: Comparisons, flipped: Comparisons, lists: list[Rankings], beta: float, flip: float) -> dict[str, tuple[Any, list[Any]]]:
+def _settings(
+    data: Comparisons, flipped: Comparisons, lists: list[Rankings], beta: float, flip: float
+) -> dict[str, tuple[Any, list[Any]]]:
     """Return, by label, the configured loss and the data sets it is fitted to (one for all worlds, or one for each)."""
     names = [
-        n for n, f in loss_functions().items() if container_of(f) is losses.PairLogps and n not in HARD_LABELS and _takes_bare_pairs(f)
+        n
+        for n, f in loss_functions().items()
+        if container_of(f) is losses.PairLogps and n not in HARD_LABELS and _takes_bare_pairs(f)
     ]
     found: dict[str, tuple[Any, list[Any]]] = {}
     for name in (*names, *LIST_LOSSES):
         function = getattr(losses, name)
-        options = {key: 0.5 for key in ("beta", "tau") if key in inspect.signature(function).parameters}
-        found[name] = (functools.partial(function, **options), lists if name in LIST_LOSSES else [data])
+        options = {
+            key: 0.5 for key in ("beta", "tau") if key in inspect.signature(function).parameters
+        }
+        found[name] = (
+            functools.partial(function, **options),
+            lists if name in LIST_LOSSES else [data],
+        )
     found["rdpo"] = (functools.partial(losses.rdpo, beta=beta, flip_rate=flip), [flipped])
     found["dpo(flipped)"] = (functools.partial(losses.dpo, beta=beta), [flipped])
     for divergence in ("forward_kl", "jensen_shannon", "alpha"):
-        found[f"f_dpo({divergence})"] = (functools.partial(losses.f_dpo, beta=beta, divergence=divergence), [data])
+        found[f"f_dpo({divergence})"] = (
+            functools.partial(losses.f_dpo, beta=beta, divergence=divergence),
+            [data],
+        )
     return found
 
 
 def reproduce(run: Run) -> Reproduction:
     """Place every loss on one reward–KL plane."""
     beta, flip = 0.5, 0.2
-    rewards = np.stack([np.random.default_rng(seed).standard_normal((1, 8)) for seed in range(WORLDS)])
+    rewards = np.stack(
+        [np.random.default_rng(seed).standard_normal((1, 8)) for seed in range(WORLDS)]
+    )
     world, reference = ContextualBandit(reward=rewards), TabularPolicy.uniform(1, 8)
     data = Comparisons.population(world, reference, distinct=True)
     lists = [Rankings.population(ContextualBandit(reward=r)) for r in rewards]
@@ -353,40 +423,78 @@ def reproduce(run: Run) -> Reproduction:
     found = {}
     for label in run.progress(list(settings), "losses"):
         loss, sources = settings[label]
-        parts = [_minimiser(loss, source, reference, 100 if run.quick else 400) for source in sources]
+        parts = [
+            _minimiser(loss, source, reference, 100 if run.quick else 400) for source in sources
+        ]
         log_policy = parts[0][0] if len(parts) == 1 else np.stack([part[0] for part in parts])
         smooth = np.broadcast_to(np.stack([part[1] for part in parts]).squeeze(), (WORLDS,))
-        place = (np.asarray(kl_to_reference(log_policy, reference.log_probs, world)), np.asarray(expected_reward(log_policy, world)))
+        place = (
+            np.asarray(kl_to_reference(log_policy, reference.log_probs, world)),
+            np.asarray(expected_reward(log_policy, world)),
+        )
         found[label] = (*place, np.exp(log_policy)[:, 0], smooth)
     table: list[dict[str, Any]] = []
     criteria: list[Criterion] = []
-    star_kl, star_reward = np.sum(best * np.log(8 * best), axis=(1, 2)), np.sum(best * rewards, axis=(1, 2))
+    star_kl, star_reward = (
+        np.sum(best * np.log(8 * best), axis=(1, 2)),
+        np.sum(best * rewards, axis=(1, 2)),
+    )
     for seed in range(WORLDS):
         for label, (kl, reward, _, smooth) in found.items():
             part = TAXONOMY[label.split("(")[0]].part
-            row = {"loss": label, "part": part, "KL": float(kl[seed]), "reward": float(reward[seed]), "smooth minimum": str(smooth[seed])}
+            row = {
+                "loss": label,
+                "part": part,
+                "KL": float(kl[seed]),
+                "reward": float(reward[seed]),
+                "smooth minimum": str(smooth[seed]),
+            }
             table.append({"world": seed, **row})
-        reach = max(float(np.abs(found[name][2][seed] - best[seed, 0]).max()) for name in ("dpo", "rdpo", "infonca"))
-        lower = all(found[n][0][seed] < star_kl[seed] and found[n][1][seed] < star_reward[seed] for n in POINTWISE_BELOW)
+        reach = max(
+            float(np.abs(found[name][2][seed] - best[seed, 0]).max())
+            for name in ("dpo", "rdpo", "infonca")
+        )
+        lower = all(
+            found[n][0][seed] < star_kl[seed] and found[n][1][seed] < star_reward[seed]
+            for n in POINTWISE_BELOW
+        )
         losing = np.asarray(world.preference)[seed, 0].mean(axis=1) < 0.5
-        mass, top = float(found["apo_zero"][2][seed][losing].max()), float(found["apo_zero"][2][seed].max())
+        mass, top = (
+            float(found["apo_zero"][2][seed][losing].max()),
+            float(found["apo_zero"][2][seed].max()),
+        )
         order = [float(found[n][0][seed]) for n in BY_KL]
         for name, expected, measured, passed in (
             ("dpo, rdpo (on flipped labels) and infonca reach π*", "≤ 1e-6", reach, reach <= 1e-6),
-            ("flipped dpo, ipo, nca, bco, sppo end with less KL and less reward than π*", "all five", str(lower), lower),
+            (
+                "flipped dpo, ipo, nca, bco, sppo end with less KL and less reward than π*",
+                "all five",
+                str(lower),
+                lower,
+            ),
             (
                 "apo_zero drops what wins less than half, without collapse",
                 "mass < 1e-10",
                 f"mass {mass:.1e}, π_max {top:.2f}",
                 mass < 1e-10 and top < 0.9,
             ),
-            ("KL in the order " + " < ".join(BY_KL), "increasing", " < ".join(f"{x:.3f}" for x in order), bool((np.diff(order) > 0).all())),
+            (
+                "KL in the order " + " < ".join(BY_KL),
+                "increasing",
+                " < ".join(f"{x:.3f}" for x in order),
+                bool((np.diff(order) > 0).all()),
+            ),
         ):
             criteria.append(Criterion(f"world {seed}: {name}", expected, measured, passed))
-    return Reproduction(_draw(found, (float(star_kl[0]), float(star_reward[0])), rewards[0, 0]), table, tuple(criteria))
+    return Reproduction(
+        _draw(found, (float(star_kl[0]), float(star_reward[0])), rewards[0, 0]),
+        table,
+        tuple(criteria),
+    )
 
 
-# Where a label goes, in points from its marker; the rest alternate between above left and below right.
+# Where a label goes, in points from its marker; the rest alternate between above left and below
+# right.
 LABEL_SHIFTS = {
     "dpo": (60, -45),
     "apo_down": (-4, -120),
@@ -405,16 +513,38 @@ def _draw(found: dict[str, Any], star: tuple[float, float], reward: np.ndarray) 
     axes = figure.subplots()
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     rows = np.broadcast_to(reward, (200, 8))
-    curve = np.stack([optimal_policy(reward, np.full(8, 0.125), beta=float(b)) for b in np.geomspace(0.02, 100, 200)])
+    curve = np.stack(
+        [
+            optimal_policy(reward, np.full(8, 0.125), beta=float(b))
+            for b in np.geomspace(0.02, 100, 200)
+        ]
+    )
     kl = np.sum(curve * np.log(np.maximum(8 * curve, 1e-300)), axis=1)
-    axes.plot(kl, (curve * rows).sum(axis=1), color="0.6", lw=1.5, label="best reward at each KL: π_ref exp(r/β), all β")
+    axes.plot(
+        kl,
+        (curve * rows).sum(axis=1),
+        color="0.6",
+        lw=1.5,
+        label="best reward at each KL: π_ref exp(r/β), all β",
+    )
     colours = dict(zip(PARTS, ("tab:blue", "tab:purple", "tab:green", "tab:orange"), strict=True))
     groups: list[tuple[float, float, str, list[str]]] = []
-    for name, (x, y, _, smooth) in sorted(found.items(), key=lambda item: (round(item[1][0][0], 3), item[0])):
+    for name, (x, y, _, smooth) in sorted(
+        found.items(), key=lambda item: (round(item[1][0][0], 3), item[0])
+    ):
         label = name if smooth[0] else f"{name}*"
-        near = next((g for g in groups if abs(np.sqrt(g[0]) - np.sqrt(max(x[0], 0))) < 0.006 and abs(g[1] - y[0]) < 0.006), None)
+        near = next(
+            (
+                g
+                for g in groups
+                if abs(np.sqrt(g[0]) - np.sqrt(max(x[0], 0))) < 0.006 and abs(g[1] - y[0]) < 0.006
+            ),
+            None,
+        )
         if near is None:
-            groups.append((max(float(x[0]), 0.0), float(y[0]), TAXONOMY[name.split("(")[0]].part, [label]))
+            groups.append(
+                (max(float(x[0]), 0.0), float(y[0]), TAXONOMY[name.split("(")[0]].part, [label])
+            )
         else:
             near[3].append(label)
     for i, (x, y, part, names) in enumerate(groups):
@@ -437,8 +567,10 @@ def _draw(found: dict[str, Any], star: tuple[float, float], reward: np.ndarray) 
         xlabel="KL(π‖π_ref) in nats (square-root axis)",
         ylabel="expected reward",
         xlim=(0, 2.3),
-        title="Same comparisons, same β: where each loss stops\n"
-        "(exact minimisers on one 8-action bandit; * = kinked or unbounded, shown where the solver stopped)",
+        title=(
+            "Same comparisons, same β: where each loss stops\n(exact minimisers on one 8-action"
+            " bandit; * = kinked or unbounded, shown where the solver stopped)"
+        ),
     )
     axes.margins(y=0.1)
     axes.legend(loc="lower right", fontsize=9)

@@ -30,14 +30,20 @@ from prefsim.testing.games import cyclic_games
 
 PAPER = Paper(
     slug="egpo",
-    title="Extragradient Preference Optimization (EGPO): Beyond Last-Iterate Convergence for Nash Learning from Human Feedback",
+    title=(
+        "Extragradient Preference Optimization (EGPO): Beyond Last-Iterate Convergence for Nash"
+        " Learning from Human Feedback"
+    ),
     arxiv="2503.08942",
     year=2025,
     family="nash",
-    summary="The regularised preference game is strongly monotone, so that the extragradient method converges linearly in its last iterate "
-    "where plain gradient play may cycle. Each half step is one gradient step of an online IPO loss: no inner problem has to be solved.",
+    summary=(
+        "The regularised preference game is strongly monotone, so that the extragradient method"
+        " converges linearly in its last iterate where plain gradient play may cycle. Each half"
+        " step is one gradient step of an online IPO loss: no inner problem has to be solved."
+    ),
     implements=(
-        "prefsim.solvers.nash_updates.egpo_update",
+        "prefsim.solvers.games.updates.egpo_update",
         "prefsim.losses.nash.online_ipo",
         "prefsim.data.drawn.judged_triples",
         "prefsim.loops.rounds.play_rounds",
@@ -58,8 +64,9 @@ CLAIMS = (
     Claim(
         "C2",
         "identity",
-        "With uniform pairs the gradient of online IPO is (4/n)(q − mean q), q = log(π/μ) − Pπ'/β, and two gradient steps of size nβη/4, "
-        "the second from π_t against the first, are one step of EGPO",
+        "With uniform pairs the gradient of online IPO is (4/n)(q − mean q), q = log(π/μ) − Pπ'/β,"
+        " and two gradient steps of size nβη/4, the second from π_t against the first, are one step"
+        " of EGPO",
         "gradient form of the update",
         plays(),
         check_gradient_steps,
@@ -69,8 +76,9 @@ CLAIMS = (
     Claim(
         "C3",
         "identity",
-        "At π*_β online IPO against the policy itself is zero, with its gradient, whatever full-support sampler draws pairs; with pairs "
-        "that play against each other the gradient is zero, too, but not the value",
+        "At π*_β online IPO against the policy itself is zero, with its gradient, whatever"
+        " full-support sampler draws pairs; with pairs that play against each other the gradient is"
+        " zero, too, but not the value",
         "fixed point of the losses",
         plays(beta=(0.1, 2.0)),
         check_equilibrium,
@@ -80,8 +88,8 @@ CLAIMS = (
     Claim(
         "C4",
         "identity",
-        "The gradient of online IPO with pairs from the policy, each response the opponent of the other, is −4/β times the policy gradient "
-        "of self-play",
+        "The gradient of online IPO with pairs from the policy, each response the opponent of the"
+        " other, is −4/β times the policy gradient of self-play",
         "derived",
         plays(),
         check_same_field,
@@ -91,8 +99,8 @@ CLAIMS = (
     Claim(
         "C5",
         "inequality",
-        "The duality gap of the game without penalty is at most that with it plus 2β(log 1/μ_min − KL(π‖μ)): β = ε/(4 log 1/μ_min) and a "
-        "gap of ε/2 give ε",
+        "The duality gap of the game without penalty is at most that with it plus 2β(log 1/μ_min −"
+        " KL(π‖μ)): β = ε/(4 log 1/μ_min) and a gap of ε/2 give ε",
         "reduction to the original game",
         plays(),
         check_bias,
@@ -102,8 +110,8 @@ CLAIMS = (
     Claim(
         "C6",
         "counterexample",
-        "With β = 0.01 and the authors' step η = 0.8, mirror descent (online IPO 1) has a gap above 1e-2 after 5000 steps on one of ten "
-        "random games, EGPO at most 1e-12 on all",
+        "With β = 0.01 and the authors' step η = 0.8, mirror descent (online IPO 1) has a gap above"
+        " 1e-2 after 5000 steps on one of ten random games, EGPO at most 1e-12 on all",
         "simulation of the authors",
         st.builds(Cycle, st.integers(0, 20), st.just(0.8)),
         check_cycle,
@@ -114,7 +122,8 @@ CLAIMS = (
     Claim(
         "C7",
         "rate",
-        "With gradients from m sampled triples the last iterate settles at a distance KL(π*‖π_t) of order 1/m: the fitted slope is −1",
+        "With gradients from m sampled triples the last iterate settles at a distance KL(π*‖π_t) of"
+        " order 1/m: the fitted slope is −1",
         "noise theorem; constants unknown",
         st.builds(Noise, st.integers(0, 99), st.just((16, 64, 256)), st.just(0.0)),
         check_noise,
@@ -134,25 +143,41 @@ def reproduce(run: Run) -> Reproduction:
     curves: dict[float, dict[str, Curve]] = {}
     for setting in run.progress(settings, "penalties"):
         curves[setting.beta] = {name: play(name, games, reference, setting) for name in ALGORITHMS}
-    options: dict[str, Any] = {"beta": 0.1, "step": 0.4, "rounds": 120 if run.quick else 400, "seeds": SEEDS, "seed": run.seed}
+    options: dict[str, Any] = {
+        "beta": 0.1,
+        "step": 0.4,
+        "rounds": 120 if run.quick else 400,
+        "seeds": SEEDS,
+        "seed": run.seed,
+    }
     game = (GOLDEN, REFERENCE) if run.quick else (games[0], reference[0])
-    sampled = {m: sampled_distances(*game, triples=m, **options) for m in run.progress(TRIPLES, "sampled play")}
+    sampled = {
+        m: sampled_distances(*game, triples=m, **options)
+        for m in run.progress(TRIPLES, "sampled play")
+    }
     # Once the start is forgotten.
     late = np.array([distance[2 * len(distance) // 3 :].mean() for distance in sampled.values()])
     slope = float(np.polyfit(np.log(TRIPLES), np.log(late), 1)[0])
 
-    ends = {beta: {name: curve.gap[-1] for name, curve in by_name.items()} for beta, by_name in curves.items()}
+    ends = {
+        beta: {name: curve.gap[-1] for name, curve in by_name.items()}
+        for beta, by_name in curves.items()
+    }
     criteria = [
         Criterion(
             f"EGPO, β = {setting.beta:g}",
-            f"worst game at most {1e-6 if setting.beta < 0.01 else 1e-12:.0e}; found before {setting.found['EGPO']}",
+            f"worst game at most {1e-6 if setting.beta < 0.01 else 1e-12:.0e}; found before"
+            f" {setting.found['EGPO']}",
             curves[setting.beta]["EGPO"].text(),
             bool(ends[setting.beta]["EGPO"].max() <= (1e-6 if setting.beta < 0.01 else 1e-12)),
         )
         for setting in settings
     ]
     stuck = {name: float(gap.max()) for name, gap in ends[0.01].items() if name != "EGPO"}
-    failed, turning = ends[0.01]["online IPO 1"] > 1e-2, unstable(games, reference, beta=0.01, step=0.8)
+    failed, turning = (
+        ends[0.01]["online IPO 1"] > 1e-2,
+        unstable(games, reference, beta=0.01, step=0.8),
+    )
     criteria += [
         Criterion(
             "the other algorithms, β = 0.01",
@@ -162,21 +187,28 @@ def reproduce(run: Run) -> Reproduction:
         ),
         Criterion(
             "where mirror descent fails",
-            "above 1e-2 on all games with η > 2β/(β² + ω²), where the equilibrium is unstable; β = 0.01, η = 0.8",
-            f"{failed.sum()} of 10 games above 1e-2, {(failed & turning).sum()} of them unstable, {turning.sum()} unstable in all",
+            "above 1e-2 on all games with η > 2β/(β² + ω²), where the equilibrium is unstable; β ="
+            " 0.01, η = 0.8",
+            f"{failed.sum()} of 10 games above 1e-2, {(failed & turning).sum()} of them unstable,"
+            f" {turning.sum()} unstable in all",
             bool(turning.any() and failed[turning].all()),
         ),
         Criterion(
             f"EGPO from sampled triples, {SEEDS} seeds",
-            "settles at a distance of the order of the gradient's variance: slope in the number of triples within −1 ± 0.25",
-            f"{', '.join(f'{d:.1e} nats with {m}' for m, d in zip(TRIPLES, late, strict=True))}; slope {slope:.2f}",
+            "settles at a distance of the order of the gradient's variance: slope in the number of"
+            " triples within −1 ± 0.25",
+            f"{', '.join(f'{d:.1e} nats with {m}' for m, d in zip(TRIPLES, late, strict=True))};"
+            f" slope {slope:.2f}",
             abs(slope + 1) <= 0.25,
         ),
     ]
     table: list[dict[str, str | float | int]] = [
         {
             "algorithm": name,
-            **{f"gap, median [largest], β = {s.beta:g}": curves[s.beta][name].text() for s in settings},
+            **{
+                f"gap, median [largest], β = {s.beta:g}": curves[s.beta][name].text()
+                for s in settings
+            },
             **{f"found before, β = {s.beta:g}": s.found[name] for s in settings},
         }
         for name in ALGORITHMS

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros import _gpm_checks as checks
-from paper_repros._gpm_experiments import DIMS, MODELS, cycle, draw, elect, fit_models, mixture, play_cycle
+from paper_repros._gpm_experiments import (
+    DIMS,
+    MODELS,
+    cycle,
+    draw,
+    elect,
+    fit_models,
+    mixture,
+    play_cycle,
+)
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run
 from prefsim.raters import reward_embedding
 from prefsim.testing import tables
@@ -15,12 +24,17 @@ from prefsim.worlds.ballots import synthetic_ballots
 
 PAPER = Paper(
     slug="gpm",
-    title="General Preference Modeling with Preference Representations for Aligning Language Models",
+    title=(
+        "General Preference Modeling with Preference Representations for Aligning Language Models"
+    ),
     arxiv="2410.02197",
     year=2024,
     family="nash",
-    summary="Each response gets a vector, and a fixed skew form of two vectors is the log-odds of the preference: antisymmetric by "
-    "construction, it holds every preference matrix, cycles included. GPO is multiplicative weights on these scores.",
+    summary=(
+        "Each response gets a vector, and a fixed skew form of two vectors is the log-odds of the"
+        " preference: antisymmetric by construction, it holds every preference matrix, cycles"
+        " included. GPO is multiplicative weights on these scores."
+    ),
     implements=(
         "prefsim.raters.skew_score",
         "prefsim.raters.score_matrix",
@@ -35,11 +49,17 @@ PAPER = Paper(
 
 
 def _scores(low: int = 2, high: int = 8, limit: float = 4.0) -> st.SearchStrategy[np.ndarray]:
-    return st.integers(low, high).flatmap(lambda n: tables((n, n), low=-limit, high=limit)).map(checks.skew)
+    return (
+        st.integers(low, high)
+        .flatmap(lambda n: tables((n, n), low=-limit, high=limit))
+        .map(checks.skew)
+    )
 
 
 def _embeddings(planes: int = 3) -> st.SearchStrategy[np.ndarray]:
-    shape = st.tuples(st.integers(1, 6), st.integers(1, planes)).map(lambda pair: (pair[0], 2 * pair[1]))
+    shape = st.tuples(st.integers(1, 6), st.integers(1, planes)).map(
+        lambda pair: (pair[0], 2 * pair[1])
+    )
     return shape.flatmap(lambda shape: tables(shape, low=-3.0, high=3.0))
 
 
@@ -53,7 +73,14 @@ def _steps(
 ) -> st.SearchStrategy[checks.Step]:
     def build(table: np.ndarray) -> st.SearchStrategy[checks.Step]:
         fixed = st.just(exact), st.just(offset)
-        return st.builds(checks.Step, st.just(table), references(len(table)), st.floats(*beta), st.integers(*steps), *fixed)
+        return st.builds(
+            checks.Step,
+            st.just(table),
+            references(len(table)),
+            st.floats(*beta),
+            st.integers(*steps),
+            *fixed,
+        )
 
     return scores.flatmap(build)
 
@@ -65,7 +92,8 @@ CLAIMS = (
     Claim(
         "C1",
         "identity",
-        "Every skew matrix S of scores is reached exactly with rank(S) <= 2⌊n/2⌋ numbers a response",
+        "Every skew matrix S of scores is reached exactly with rank(S) <= 2⌊n/2⌋ numbers a"
+        " response",
         "expressiveness theorem; dimension derived",
         st.tuples(_scores(1), st.just(0)),
         checks.check_representation,
@@ -80,7 +108,9 @@ CLAIMS = (
         st.builds(checks.Classifier, _embeddings(), st.floats(0.0, 2.0), st.just(0.0)),
         checks.check_antisymmetry,
         1e-14,
-        breaks=st.builds(checks.Classifier, _embeddings(), st.floats(0.0, 2.0), st.floats(0.1, 1.0)),
+        breaks=st.builds(
+            checks.Classifier, _embeddings(), st.floats(0.0, 2.0), st.floats(0.1, 1.0)
+        ),
     ),
     Claim(
         "C3",
@@ -95,8 +125,9 @@ CLAIMS = (
     Claim(
         "C4",
         "counterexample",
-        "On a cycle of certain labels every Bradley–Terry fit has all rewards equal and a loss of log 2, and no order ranks more than "
-        "(n − 1)/n right; two numbers a response rank all right with a loss as near to 0 as one likes",
+        "On a cycle of certain labels every Bradley–Terry fit has all rewards equal and a loss of"
+        " log 2, and no order ranks more than (n − 1)/n right; two numbers a response rank all"
+        " right with a loss as near to 0 as one likes",
         "cyclic preferences",
         st.builds(np.full, st.integers(3, 5), st.floats(0.1, 10.0)),
         checks.check_cycle,
@@ -117,18 +148,21 @@ CLAIMS = (
     Claim(
         "C6",
         "invariance",
-        "One change of basis of determinant 1 within each pair of coordinates, the same for all responses, leaves the scores unchanged",
+        "One change of basis of determinant 1 within each pair of coordinates, the same for all"
+        " responses, leaves the scores unchanged",
         "derived",
         st.builds(checks.Basis, _embeddings(), _TURNS, st.floats(-1.0, 1.0), st.just(1.0)),
         checks.check_basis,
         1e-13,
-        breaks=st.builds(checks.Basis, _embeddings(), _TURNS, st.floats(-1.0, 1.0), st.floats(1.5, 3.0)),
+        breaks=st.builds(
+            checks.Basis, _embeddings(), _TURNS, st.floats(-1.0, 1.0), st.floats(1.5, 3.0)
+        ),
     ),
     Claim(
         "C7",
         "counterexample",
-        "A cycle of three with unequal scores (a, b, c) has the equilibrium (b, c, a)/(a+b+c) in the scores, and another one in the "
-        "probabilities, with a replaced by σ(a) − ½ and so on",
+        "A cycle of three with unequal scores (a, b, c) has the equilibrium (b, c, a)/(a+b+c) in"
+        " the scores, and another one in the probabilities, with a replaced by σ(a) − ½ and so on",
         "derived",
         _LEVELS.filter(lambda levels: levels.max() > 1.5 * levels.min()),
         checks.check_equilibria,
@@ -138,7 +172,8 @@ CLAIMS = (
     Claim(
         "C8",
         "monotone",
-        "An exact step of GPO is not worse than the policy that it starts from: s(π_{t+1} ≻ π_t) >= 0 (two and more steps may be)",
+        "An exact step of GPO is not worse than the policy that it starts from: s(π_{t+1} ≻ π_t) >="
+        " 0 (two and more steps may be)",
         "derived",
         _steps(_scores()),
         checks.check_improvement,
@@ -148,8 +183,9 @@ CLAIMS = (
     Claim(
         "C9",
         "minimiser",
-        "GPO's regression of log π/π_t on (s(y ≻ π_t) − β log Z)/β is SPPO's loss on the game ½ + S/2M; its minimum over policies is 0, "
-        "at the exact step, as is that of the regression on differences in pairs, which needs no log Z; with log Z → 0 the first is biased",
+        "GPO's regression of log π/π_t on (s(y ≻ π_t) − β log Z)/β is SPPO's loss on the game ½ +"
+        " S/2M; its minimum over policies is 0, at the exact step, as is that of the regression on"
+        " differences in pairs, which needs no log Z; with log Z → 0 the first is biased",
         "the GPO loss",
         _steps(_scores(2, 5, 2.0), beta=(0.3, 5.0)),
         checks.check_regression,
@@ -170,24 +206,45 @@ CLAIMS = (
     Claim(
         "C11",
         "minimiser",
-        "The decomposition cut to 2k numbers is the best embedding of that size: it leaves out a Frobenius norm of √(2 Σ_{l>k} λ_l²)",
+        "The decomposition cut to 2k numbers is the best embedding of that size: it leaves out a"
+        " Frobenius norm of √(2 Σ_{l>k} λ_l²)",
         "Eckart and Young",
-        st.builds(checks.Rival, _scores(2), st.integers(1, 3), st.just(0), st.integers(0, 999), st.floats(0.0, 1.0)),
+        st.builds(
+            checks.Rival,
+            _scores(2),
+            st.integers(1, 3),
+            st.just(0),
+            st.integers(0, 999),
+            st.floats(0.0, 1.0),
+        ),
         checks.check_truncation,
         1e-11,
-        breaks=st.builds(checks.Rival, _scores(6), st.just(1), st.integers(1, 2), st.integers(0, 999), st.just(0.0)),
+        breaks=st.builds(
+            checks.Rival,
+            _scores(6),
+            st.just(1),
+            st.integers(1, 2),
+            st.integers(0, 999),
+            st.just(0.0),
+        ),
     ),
     Claim(
         "C12",
         "inequality",
-        "The penalised likelihood is convex in the scores, with half their nuclear norm as the penalty: its dual bounds what embeddings "
-        "of any dimension reach",
+        "The penalised likelihood is convex in the scores, with half their nuclear norm as the"
+        " penalty: its dual bounds what embeddings of any dimension reach",
         "derived",
-        st.builds(checks.Bound, _embeddings(), st.integers(0, 999), st.floats(0.0, 3.0), st.just(1.0)),
+        st.builds(
+            checks.Bound, _embeddings(), st.integers(0, 999), st.floats(0.0, 3.0), st.just(1.0)
+        ),
         checks.check_bound,
         1e-10,
         breaks=st.builds(
-            checks.Bound, _embeddings().map(lambda v: 0.1 * v), st.integers(0, 999), st.floats(0.1, 1.0), st.floats(3.0, 10.0)
+            checks.Bound,
+            _embeddings().map(lambda v: 0.1 * v),
+            st.integers(0, 999),
+            st.floats(0.1, 1.0),
+            st.floats(3.0, 10.0),
         ),
     ),
 )
@@ -196,10 +253,18 @@ CLAIMS = (
 def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
     groups = [(f"cycle of {n}", cycle(n)[None]) for n in (3, 4, 5)]
-    groups.append(("mixtures,\n20 items", np.stack([mixture(rng) for _ in range(2 if run.quick else 12)])))
-    fits = [fit_models(name, wins, 2 if run.quick else 6) for name, wins in run.progress(groups, "groups of labels")]
+    groups.append(
+        ("mixtures,\n20 items", np.stack([mixture(rng) for _ in range(2 if run.quick else 12)]))
+    )
+    fits = [
+        fit_models(name, wins, 2 if run.quick else 6)
+        for name, wins in run.progress(groups, "groups of labels")
+    ]
     play = play_cycle(2000, 0.1, run.seed)
-    files = [synthetic_ballots(), *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ())]
+    files = [
+        synthetic_ballots(),
+        *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ()),
+    ]
     elections = [elect(path) for path in files]
 
     pure = fits[:3]
@@ -208,18 +273,34 @@ def reproduce(run: Run) -> Reproduction:
     least = min(float(f.accuracy[1 + DIMS.index(4) :].min()) for f in fits)
     residual = max(election.residual for election in elections)
     criteria = (
-        Criterion("GPM with 4 numbers or more", "accuracy at least 0.99 on every instance", least, least >= 0.99),
+        Criterion(
+            "GPM with 4 numbers or more",
+            "accuracy at least 0.99 on every instance",
+            least,
+            least >= 0.99,
+        ),
         Criterion(
             "Bradley–Terry cannot beat an order",
             "accuracy at most that of the best strict order (2/3 on a cycle of 3)",
             ", ".join(f"{f.accuracy[0].max():.3f} of {f.order.max():.3f}" for f in fits),
             excess <= 1e-12 and abs(pure[0].order[0] - 2 / 3) <= 1e-12,
         ),
-        Criterion("Bradley–Terry on pure cycles", "probability ½ within 1e-6: a random guess", f"off by {coin:.2e}", coin <= 1e-6),
-        Criterion("GPO on the cycle", "e(average) at most 0.02 after 2000 steps of 0.1", float(play.average[-1]), play.average[-1] <= 0.02),
+        Criterion(
+            "Bradley–Terry on pure cycles",
+            "probability ½ within 1e-6: a random guess",
+            f"off by {coin:.2e}",
+            coin <= 1e-6,
+        ),
+        Criterion(
+            "GPO on the cycle",
+            "e(average) at most 0.02 after 2000 steps of 0.1",
+            float(play.average[-1]),
+            play.average[-1] <= 0.02,
+        ),
         Criterion(
             "one arm by a reward",
-            "e = σ(2) − ½ = 0.3807971; the policy trained on the reward goes there (above 0.2 by now)",
+            "e = σ(2) − ½ = 0.3807971; the policy trained on the reward goes there (above 0.2 by"
+            " now)",
             f"{play.best_arm:.7f}, trained {play.rewarded[-1]:.7f}",
             abs(play.best_arm - 0.3807971) <= 1e-7 and play.rewarded[-1] >= 0.2,
         ),
@@ -239,7 +320,11 @@ def reproduce(run: Run) -> Reproduction:
         for m, name in enumerate(MODELS)
     ]
     table += [
-        {"labels": f.group.replace("\n", " "), "model": MODELS[-1], "distance from the global minimum, nats a label, at most": f.gap}
+        {
+            "labels": f.group.replace("\n", " "),
+            "model": MODELS[-1],
+            "distance from the global minimum, nats a label, at most": f.gap,
+        }
         for f in fits
     ]
     table += [election.row() for election in elections]

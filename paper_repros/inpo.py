@@ -42,13 +42,23 @@ from prefsim.testing.games import cyclic_games, references
 
 PAPER = Paper(
     slug="inpo",
-    title="Iterative Nash Policy Optimization: Aligning LLMs with General Preferences via No-Regret Learning",
+    title=(
+        "Iterative Nash Policy Optimization: Aligning LLMs with General Preferences via No-Regret"
+        " Learning"
+    ),
     arxiv="2407.00617",
     year=2024,
     family="nash",
-    summary="Mirror descent on the game of a preference model with a KL penalty. Its step needs win rates against the current policy, but "
-    "the minimiser of a square loss on labelled pairs drawn from that policy is the very same step.",
-    implements=("prefsim.losses.nash.inpo", "prefsim.solvers.nash_updates.mirror_descent_update", "prefsim.data.drawn.labelled_pairs"),
+    summary=(
+        "Mirror descent on the game of a preference model with a KL penalty. Its step needs win"
+        " rates against the current policy, but the minimiser of a square loss on labelled pairs"
+        " drawn from that policy is the very same step."
+    ),
+    implements=(
+        "prefsim.losses.nash.inpo",
+        "prefsim.solvers.games.updates.mirror_descent_update",
+        "prefsim.data.drawn.labelled_pairs",
+    ),
 )
 
 _SHIFT = st.tuples(*[st.floats(0.05, 0.2)] * 2, st.just(0.0))
@@ -57,7 +67,8 @@ CLAIMS = (
     Claim(
         "C1",
         "minimiser",
-        "The gradient of the binary loss on pairs drawn from π_t vanishes at the mirror step π ∝ exp(P(y ≻ π_t)/η) μ^(τ/η) π_t^(1−τ/η)",
+        "The gradient of the binary loss on pairs drawn from π_t vanishes at the mirror step π ∝"
+        " exp(P(y ≻ π_t)/η) μ^(τ/η) π_t^(1−τ/η)",
         "loss and mirror step; label form",
         plays(),
         check_minimiser,
@@ -67,7 +78,8 @@ CLAIMS = (
     Claim(
         "C2",
         "identity",
-        "The binary loss less the soft one is E[1/(4η²) − ((P − ½)/η)²], whatever the policy (error relative to the loss)",
+        "The binary loss less the soft one is E[1/(4η²) − ((P − ½)/η)²], whatever the policy (error"
+        " relative to the loss)",
         "equivalence of the losses; constant derived",
         plays(),
         check_constant,
@@ -77,8 +89,8 @@ CLAIMS = (
     Claim(
         "C3",
         "equivalence",
-        "The step is that of mirror descent with step 1/η, a gradient step lr = nτ/(4η) of online IPO on uniform pairs, and magnetic "
-        "mirror descent with step 1/(η − τ)",
+        "The step is that of mirror descent with step 1/η, a gradient step lr = nτ/(4η) of online"
+        " IPO on uniform pairs, and magnetic mirror descent with step 1/(η − τ)",
         "mirror step; equivalences derived",
         plays(),
         check_same_step,
@@ -88,7 +100,8 @@ CLAIMS = (
     Claim(
         "C4",
         "inequality",
-        "From the reference on, log π_t/μ has span <= 1/τ and the gradient span <= 2: the paper's boundedness assumption holds by itself",
+        "From the reference on, log π_t/μ has span <= 1/τ and the gradient span <= 2: the paper's"
+        " boundedness assumption holds by itself",
         "assumption of the theorems; derived",
         plays(high=1.0).map(from_reference),
         check_spans,
@@ -108,18 +121,28 @@ CLAIMS = (
     Claim(
         "C6",
         "rate",
-        "With η_t = τ(t + 2)/2 the last iterate has KL(π*‖π_t) <= 2/(τ²(t + 1)); the fitted slope in t is at most −1",
+        "With η_t = τ(t + 2)/2 the last iterate has KL(π*‖π_t) <= 2/(τ²(t + 1)); the fitted slope"
+        " in t is at most −1",
         "last-iterate theorem; constant derived",
-        st.builds(Schedule, st.integers(0, 999), st.sampled_from([0.03, 0.1, 0.3, 1.0]), st.just(400), st.none()),
+        st.builds(
+            Schedule,
+            st.integers(0, 999),
+            st.sampled_from([0.03, 0.1, 0.3, 1.0]),
+            st.just(400),
+            st.none(),
+        ),
         check_schedule,
         1e-9,
-        breaks=st.builds(Schedule, st.integers(0, 999), st.just(0.1), st.just(400), st.floats(5.0, 10.0)),
+        breaks=st.builds(
+            Schedule, st.integers(0, 999), st.just(0.1), st.just(400), st.floats(5.0, 10.0)
+        ),
         examples=6,
     ),
     Claim(
         "C7",
         "rate",
-        "Regret against any π is at most η KL(π‖π₁) + T/(2η); the average policy's gap is at most twice the mean regret, so O(1/√T)",
+        "Regret against any π is at most η KL(π‖π₁) + T/(2η); the average policy's gap is at most"
+        " twice the mean regret, so O(1/√T)",
         "regret theorem; constants derived",
         st.builds(Regret, plays(high=1.0).map(from_reference), st.integers(1, 100)),
         check_regret,
@@ -129,12 +152,23 @@ CLAIMS = (
     Claim(
         "C8",
         "counterexample",
-        "Without the penalty, on a cyclic game, no step brings the iterate closer to the equilibrium, and the last one leaves it",
+        "Without the penalty, on a cyclic game, no step brings the iterate closer to the"
+        " equilibrium, and the last one leaves it",
         "role of the reference; golden game",
-        st.builds(Spiral, cyclic_games(3, least=0.2).map(lambda game: game.preference), st.just(0.0), _SHIFT),
+        st.builds(
+            Spiral,
+            cyclic_games(3, least=0.2).map(lambda game: game.preference),
+            st.just(0.0),
+            _SHIFT,
+        ),
         check_spiral,
         1e-12,
-        breaks=st.builds(Spiral, cyclic_games(3, least=0.2).map(lambda game: game.preference), st.floats(0.1, 0.5), _SHIFT),
+        breaks=st.builds(
+            Spiral,
+            cyclic_games(3, least=0.2).map(lambda game: game.preference),
+            st.floats(0.1, 0.5),
+            _SHIFT,
+        ),
         examples=10,
     ),
 )
@@ -148,15 +182,30 @@ FOUND = {"INPO": ("7.8e-3", "1.6e-6", "below 1e-15"), "no penalty": ("7.8e-3", "
 def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
     games, references_drawn = random_games(20, rng), softmax(rng.standard_normal((20, 10)))
-    golden = {name: exact_gaps(GOLDEN, REFERENCE, penalised=on, **PLAY) for name, on in (("INPO", True), ("no penalty", False))}
-    random = {name: exact_gaps(games, references_drawn, penalised=on, **PLAY) for name, on in (("INPO", True), ("no penalty", False))}
+    golden = {
+        name: exact_gaps(GOLDEN, REFERENCE, penalised=on, **PLAY)
+        for name, on in (("INPO", True), ("no penalty", False))
+    }
+    random = {
+        name: exact_gaps(games, references_drawn, penalised=on, **PLAY)
+        for name, on in (("INPO", True), ("no penalty", False))
+    }
     within = exact_gaps(games, references_drawn, penalised=True, **(PLAY | {"step": LARGEST_STEP}))
-    last = last_iterate_rate(games, references_drawn, tau=0.1, iterations=1000 if run.quick else 5000)
-    average = average_rate(games, references_drawn, tau=0.1, horizons=(100, 300, 1000) if run.quick else (100, 300, 1000, 3000, 10_000))
+    last = last_iterate_rate(
+        games, references_drawn, tau=0.1, iterations=1000 if run.quick else 5000
+    )
+    average = average_rate(
+        games,
+        references_drawn,
+        tau=0.1,
+        horizons=(100, 300, 1000) if run.quick else (100, 300, 1000, 3000, 10_000),
+    )
     settings: dict[str, Any] = {"tau": 0.1, "eta": 2.0, "rounds": 100, "progress": run.progress}
     sampled = {"golden game": sampled_gaps(GOLDEN, REFERENCE, seed=run.seed, **settings)}
     if not run.quick:
-        sampled["a random game of 10 responses"] = sampled_gaps(games[0], references_drawn[0], seed=run.seed, **settings)
+        sampled["a random game of 10 responses"] = sampled_gaps(
+            games[0], references_drawn[0], seed=run.seed, **settings
+        )
     means = {name: gaps.mean(axis=1) for name, gaps in sampled.items()}
 
     found = {name: [float(curve.at(t)) for t in SHOWN] for name, curve in golden.items()}
@@ -165,13 +214,15 @@ def reproduce(run: Run) -> Reproduction:
             "INPO on the golden game",
             "gap " + ", ".join(FOUND["INPO"]) + f" at t = {SHOWN}; at most 1e-10 at the end",
             ", ".join(f"{gap:.1e}" for gap in found["INPO"]),
-            found["INPO"][-1] <= 1e-10 and bool(np.allclose(found["INPO"][:2], [7.8e-3, 1.6e-6], rtol=0.05)),
+            found["INPO"][-1] <= 1e-10
+            and bool(np.allclose(found["INPO"][:2], [7.8e-3, 1.6e-6], rtol=0.05)),
         ),
         Criterion(
             "no penalty on the golden game",
             "gap " + ", ".join(FOUND["no penalty"]) + f" at t = {SHOWN}; above 1e-2 at the end",
             ", ".join(f"{gap:.1e}" for gap in found["no penalty"]),
-            found["no penalty"][-1] > 1e-2 and bool(np.allclose(found["no penalty"], [7.8e-3, 2.2e-2, 2.2e-1], rtol=0.05)),
+            found["no penalty"][-1] > 1e-2
+            and bool(np.allclose(found["no penalty"], [7.8e-3, 2.2e-2, 2.2e-1], rtol=0.05)),
         ),
         Criterion(
             f"INPO on 20 random games, step {LARGEST_STEP:.3f}",
@@ -196,17 +247,27 @@ def reproduce(run: Run) -> Reproduction:
             Criterion(
                 f"sampled play, {name}",
                 f"mean gap of {SEEDS} seeds decreases with the number of pairs {SIZES}",
-                ", ".join(f"{mean:.2e}" for mean in mean_gaps) + f"; slope {slope(SIZES, mean_gaps):.2f}",
+                ", ".join(f"{mean:.2e}" for mean in mean_gaps)
+                + f"; slope {slope(SIZES, mean_gaps):.2f}",
                 bool(np.all(np.diff(mean_gaps) < 0)),
             )
             for name, mean_gaps in means.items()
         ),
     )
     table: list[dict[str, str | float | int]] = [
-        {"golden game": name, **{f"gap at t = {t}": gap for t, gap in zip(SHOWN, gaps, strict=True)}} for name, gaps in found.items()
+        {
+            "golden game": name,
+            **{f"gap at t = {t}": gap for t, gap in zip(SHOWN, gaps, strict=True)},
+        }
+        for name, gaps in found.items()
     ]
     table += [
-        {"sampled play": name, "pairs per round": size, "mean gap": float(gaps.mean()), "largest gap": float(gaps.max())}
+        {
+            "sampled play": name,
+            "pairs per round": size,
+            "mean gap": float(gaps.mean()),
+            "largest gap": float(gaps.max()),
+        }
         for name, by_size in sampled.items()
         for size, gaps in zip(SIZES, by_size, strict=True)
     ]

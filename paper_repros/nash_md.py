@@ -8,15 +8,38 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros._nash_md_experiments import DESCENT, MIXTURES, WEIGHTS, converge, draw, elect, play_games, random_games
+from paper_repros._nash_md_experiments import (
+    DESCENT,
+    MIXTURES,
+    WEIGHTS,
+    converge,
+    draw,
+    elect,
+    play_games,
+    random_games,
+)
 from prefsim.backend import to_numpy
 from prefsim.numerics import categorical_kl, logsumexp, softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.solvers import fit_bradley_terry, solve_nash
-from prefsim.solvers.games import best_response, expected_preference, exploitability, geometric_mixture, payoff, regularised_gap
-from prefsim.solvers.nash_policy_gradient import nash_md_pg_gradient, nash_md_pg_stationary_point
-from prefsim.solvers.nash_updates import UPDATES
-from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
+from prefsim.solvers.games.certificates import (
+    best_response,
+    expected_preference,
+    exploitability,
+    geometric_mixture,
+    payoff,
+    regularised_gap,
+)
+from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient, nash_md_pg_stationary_point
+from prefsim.solvers.games.updates import UPDATES
+from prefsim.testing.games import (
+    cyclic_games,
+    degenerate_games,
+    games_with_reference,
+    preference_games,
+    references,
+    transitive_games,
+)
 from prefsim.worlds.ballots import synthetic_ballots
 from prefsim.worlds.game import PreferenceGame
 
@@ -26,15 +49,18 @@ PAPER = Paper(
     arxiv="2312.00886",
     year=2023,
     family="nash",
-    summary="In place of a reward model, a preference model and the Nash equilibrium of its game, regularised towards a reference. Mirror "
-    "descent against a geometric mixture with the reference converges in its last iterate; Nash-MD-PG is the policy gradient of that idea.",
+    summary=(
+        "In place of a reward model, a preference model and the Nash equilibrium of its game,"
+        " regularised towards a reference. Mirror descent against a geometric mixture with the"
+        " reference converges in its last iterate; Nash-MD-PG is the policy gradient of that idea."
+    ),
     implements=(
         "prefsim.solvers.solve_nash",
-        "prefsim.solvers.nash_updates.nash_md_update",
-        "prefsim.solvers.nash_policy_gradient.nash_md_pg_gradient",
-        "prefsim.solvers.nash_policy_gradient.sampled_policy_gradient",
+        "prefsim.solvers.games.updates.nash_md_update",
+        "prefsim.solvers.games.policy_gradient.nash_md_pg_gradient",
+        "prefsim.solvers.games.policy_gradient.sampled_policy_gradient",
         "prefsim.losses.nash.nash_md_pg",
-        "prefsim.solvers.games.regularised_gap",
+        "prefsim.solvers.games.certificates.regularised_gap",
         "prefsim.worlds.PreferenceGame.from_preflib",
     ),
 )
@@ -58,7 +84,9 @@ class Play(NamedTuple):
     def update(self, log_policy: np.ndarray, **options: float) -> np.ndarray:
         """Return the next log-policy, with another step or penalty if given."""
         found = {"step": self.step, "tau": self.tau, **options}
-        return UPDATES[self.rule].apply((log_policy,), self.preference, np.log(self.reference), **found)[0]
+        return UPDATES[self.rule].apply(
+            (log_policy,), self.preference, np.log(self.reference), **found
+        )[0]
 
 
 def _plays(
@@ -75,9 +103,19 @@ def _plays(
         game, reference = pair
         exponent = st.floats(math.log(tau[0]), math.log(tau[1])).map(math.exp)
         start = references(game.n_responses)
-        return st.builds(Play, st.just(game.preference), st.just(reference), start, exponent, st.floats(low, high), st.just(rule))
+        return st.builds(
+            Play,
+            st.just(game.preference),
+            st.just(reference),
+            start,
+            exponent,
+            st.floats(low, high),
+            st.just(rule),
+        )
 
-    return games_with_reference(preference_games(min_n=2) if games is None else games).flatmap(build)
+    return games_with_reference(preference_games(min_n=2) if games is None else games).flatmap(
+        build
+    )
 
 
 def _equilibrium(preference: np.ndarray, reference: np.ndarray, tau: float) -> np.ndarray:
@@ -114,9 +152,19 @@ def _check_last_iterate(case: Horizon) -> Verdict:
     reference = softmax(np.random.default_rng(case.seed).standard_normal((8, 6)))
     step = math.log(case.horizon) / (case.tau * case.horizon)
     played = min(case.factor * step, 1 / case.tau)
-    run = solve_nash(game, method="nash_md", reference=reference, tau=case.tau, step=played, iterations=case.horizon, tol=0.0)
+    run = solve_nash(
+        game,
+        method="nash_md",
+        reference=reference,
+        tau=case.tau,
+        step=played,
+        iterations=case.horizon,
+        tol=0.0,
+    )
     target = _equilibrium(game.preference, reference, case.tau)
-    bound = (1 - step * case.tau) ** case.horizon * _kl(target, np.log(reference)) + step / (8 * case.tau)
+    bound = (1 - step * case.tau) ** case.horizon * _kl(target, np.log(reference)) + step / (
+        8 * case.tau
+    )
     share = float(np.max(_kl(target, np.log(run.policy)) / bound))
     return Verdict(max(0.0, share - 1.0), f"the last iterate uses {share:.2e} of the bound")
 
@@ -130,7 +178,11 @@ class Descent(NamedTuple):
 
 def _check_mixtures(case: Descent) -> Verdict:
     play, keep = case.play, 1 - case.play.weight
-    options = {"step": play.step * keep, "tau": play.tau / keep} if case.exact else {"step": play.step, "tau": play.tau}
+    options = (
+        {"step": play.step * keep, "tau": play.tau / keep}
+        if case.exact
+        else {"step": play.step, "tau": play.tau}
+    )
     descent = play._replace(rule="mirror_descent")
     log_policy = np.log(play.reference)
     mixture, error = log_policy, 0.0
@@ -164,9 +216,15 @@ def _check_constant_step(case: Limit) -> Verdict:
     for _ in range(steps):
         plain, other = play.update(plain), play.update(other, tau=corrected)
     mixture = np.exp(geometric_mixture(other, np.log(play.reference), weight=play.step * corrected))
-    errors = float(np.max(np.abs(np.exp(plain) - predicted))), float(np.max(np.abs(mixture - target)))
+    errors = (
+        float(np.max(np.abs(np.exp(plain) - predicted))),
+        float(np.max(np.abs(mixture - target))),
+    )
     bias = float(np.max(np.abs(np.exp(plain) - target)))
-    detail = f"limit off its formula by {errors[0]:.2e}, the corrected mixture off the equilibrium by {errors[1]:.2e}; bias {bias:.3g}"
+    detail = (
+        f"limit off its formula by {errors[0]:.2e}, the corrected mixture off the equilibrium by"
+        f" {errors[1]:.2e}; bias {bias:.3g}"
+    )
     return Verdict(max(*errors, LEAST_BIAS - bias), detail)
 
 
@@ -181,11 +239,17 @@ class Ascent(NamedTuple):
 def _check_stationary(case: Ascent) -> Verdict:
     play, kappa = case.play, case.mixture
     if case.formula:
-        point = nash_md_pg_stationary_point(play.preference, play.reference, tau=play.tau, mixture=kappa)
+        point = nash_md_pg_stationary_point(
+            play.preference, play.reference, tau=play.tau, mixture=kappa
+        )
     else:
         point = _equilibrium(play.preference, play.reference, play.tau)
-    gradient = nash_md_pg_gradient(play.preference, np.log(point), np.log(play.reference), tau=play.tau, mixture=kappa)
-    at_zero = nash_md_pg_stationary_point(play.preference, play.reference, tau=play.tau, mixture=0.0)
+    gradient = nash_md_pg_gradient(
+        play.preference, np.log(point), np.log(play.reference), tau=play.tau, mixture=kappa
+    )
+    at_zero = nash_md_pg_stationary_point(
+        play.preference, play.reference, tau=play.tau, mixture=0.0
+    )
     selfplay = np.max(np.abs(at_zero - _equilibrium(play.preference, play.reference, play.tau)))
     return Verdict(float(max(np.max(np.abs(gradient)), selfplay)), f"kappa {kappa:.3g}")
 
@@ -196,16 +260,26 @@ def _check_certificate(play: Play) -> Verdict:
         # Without a penalty a gap of zero would have to single out one policy, too.
         gap = 2 * exploitability(preference, policy)
         distance = np.max(np.abs(policy - solve_nash(preference, method="lp").policy))
-        return Verdict(float(distance) if gap <= 1e-12 else 0.0, f"gap {gap:.2e} at a distance of {distance:.3g} from an equilibrium")
+        return Verdict(
+            float(distance) if gap <= 1e-12 else 0.0,
+            f"gap {gap:.2e} at a distance of {distance:.3g} from an equilibrium",
+        )
     target = _equilibrium(preference, reference, tau)
     gap = regularised_gap(preference, policy, reference=reference, tau=tau)
     soft_maximum = tau * logsumexp(np.log(reference) + payoff(preference, policy) / tau)
     by_maximum = 2 * (soft_maximum + tau * _kl(policy, np.log(reference)) - 0.5)
     response = best_response(preference, policy, reference=reference, tau=tau)
-    by_response = 2 * (expected_preference(preference, response, policy, reference=reference, tau=tau) - 0.5)
+    by_response = 2 * (
+        expected_preference(preference, response, policy, reference=reference, tau=tau) - 0.5
+    )
     ahead = expected_preference(preference, target, policy, reference=reference, tau=tau) - 0.5
     far = _kl(policy, np.log(target))
-    errors = abs(gap - by_maximum), abs(gap - by_response), abs(ahead - tau * far), far - gap / (2 * tau)
+    errors = (
+        abs(gap - by_maximum),
+        abs(gap - by_response),
+        abs(ahead - tau * far),
+        far - gap / (2 * tau),
+    )
     return Verdict(max(0.0, *map(float, errors)))
 
 
@@ -224,7 +298,10 @@ def _check_reward_model(case: Survey) -> Verdict:
     moved = np.ptp(solve_nash(games, method="lp").policy, axis=0).max()
     reference = np.full(len(case.preference), 1 / len(case.preference))
     moved = max(moved, np.ptp(_equilibrium(games, reference, 0.1), axis=0).max())
-    return Verdict(float(moved) if tops[0] != tops[1] else 1.0, f"best rewards {tops}, equilibria differ by {moved:.1e}")
+    return Verdict(
+        float(moved) if tops[0] != tops[1] else 1.0,
+        f"best rewards {tops}, equilibria differ by {moved:.1e}",
+    )
 
 
 def _check_condorcet(game: PreferenceGame) -> Verdict:
@@ -249,7 +326,8 @@ CLAIMS = (
     Claim(
         "C1",
         "inequality",
-        "One step of Nash-MD: KL(π*‖π₊) <= (1 − ητ) KL(π*‖π) + η²/8 for every ητ <= 1 (the paper has 2η²; 1/8 by Hoeffding's lemma)",
+        "One step of Nash-MD: KL(π*‖π₊) <= (1 − ητ) KL(π*‖π) + η²/8 for every ητ <= 1 (the paper"
+        " has 2η²; 1/8 by Hoeffding's lemma)",
         "Theorem 1, one step; constant derived",
         _plays(),
         _check_contraction,
@@ -259,18 +337,28 @@ CLAIMS = (
     Claim(
         "C2",
         "rate",
-        "With η = log T/(τT) the last of T iterates has KL(π*‖π_T) <= (1 − ητ)^T KL(π*‖π₀) + η/(8τ)",
+        "With η = log T/(τT) the last of T iterates has KL(π*‖π_T) <= (1 − ητ)^T KL(π*‖π₀) +"
+        " η/(8τ)",
         "Theorem 1; constant derived",
-        st.builds(Horizon, st.integers(0, 999), st.sampled_from([100, 300, 1000]), st.sampled_from([0.03, 0.1, 0.3, 1.0]), st.just(1.0)),
+        st.builds(
+            Horizon,
+            st.integers(0, 999),
+            st.sampled_from([100, 300, 1000]),
+            st.sampled_from([0.03, 0.1, 0.3, 1.0]),
+            st.just(1.0),
+        ),
         _check_last_iterate,
         1e-9,
-        breaks=st.builds(Horizon, st.integers(0, 999), st.just(1000), st.just(0.03), st.floats(50.0, 140.0)),
+        breaks=st.builds(
+            Horizon, st.integers(0, 999), st.just(1000), st.just(0.03), st.floats(50.0, 140.0)
+        ),
         examples=6,
     ),
     Claim(
         "C3",
         "identity",
-        "Started at the reference, the mixtures of Nash-MD are the iterates of mirror descent with step η(1 − ητ) and penalty τ/(1 − ητ)",
+        "Started at the reference, the mixtures of Nash-MD are the iterates of mirror descent with"
+        " step η(1 − ητ) and penalty τ/(1 − ητ)",
         "derived",
         st.builds(Descent, _plays(high=0.95), st.just(True)),
         _check_mixtures,
@@ -280,22 +368,30 @@ CLAIMS = (
     Claim(
         "C4",
         "counterexample",
-        "With a constant step Nash-MD converges not to π*_τ but to BR_τ(π*_{τ/(1−ητ)}); run with τ/(1+ητ), its mixture converges to π*_τ",
+        "With a constant step Nash-MD converges not to π*_τ but to BR_τ(π*_{τ/(1−ητ)}); run with"
+        " τ/(1+ητ), its mixture converges to π*_τ",
         "derived",
         st.builds(
             Limit,
-            _plays(cyclic_games(least=0.2), tau=(0.5, 2.0), low=0.1, high=0.2).filter(lambda play: np.ptp(play.reference) > 0.1),
+            _plays(cyclic_games(least=0.2), tau=(0.5, 2.0), low=0.1, high=0.2).filter(
+                lambda play: np.ptp(play.reference) > 0.1
+            ),
             st.just(False),
         ),
         _check_constant_step,
         1e-12,
-        breaks=st.builds(Limit, _plays(cyclic_games(least=0.2), tau=(0.5, 2.0), low=1e-9, high=1e-8), st.just(True)),
+        breaks=st.builds(
+            Limit,
+            _plays(cyclic_games(least=0.2), tau=(0.5, 2.0), low=1e-9, high=1e-8),
+            st.just(True),
+        ),
         examples=15,
     ),
     Claim(
         "C5",
         "identity",
-        "The Nash-MD-PG gradient with mixture κ vanishes at BR_τ(π*_{τ/(1−κ)}), for κ = 1 at BR_τ(μ): the equilibrium only for κ = 0",
+        "The Nash-MD-PG gradient with mixture κ vanishes at BR_τ(π*_{τ/(1−κ)}), for κ = 1 at"
+        " BR_τ(μ): the equilibrium only for κ = 0",
         "derived from the gradient",
         st.builds(Ascent, _plays(), st.floats(0.0, 0.99) | st.just(1.0), st.just(True)),
         _check_stationary,
@@ -305,7 +401,8 @@ CLAIMS = (
     Claim(
         "C6",
         "inequality",
-        "The regularised gap of π is 2τ KL(π‖BR_τ(π)); V_τ(π*, π) − ½ = τ KL(π‖π*), no more than half the gap: the equilibrium is unique",
+        "The regularised gap of π is 2τ KL(π‖BR_τ(π)); V_τ(π*, π) − ½ = τ KL(π‖π*), no more than"
+        " half the gap: the equilibrium is unique",
         "existence and uniqueness of the regularised equilibrium",
         _plays(),
         _check_certificate,
@@ -315,18 +412,21 @@ CLAIMS = (
     Claim(
         "C7",
         "counterexample",
-        "The Bradley–Terry reward fitted to intransitive preferences depends on how pairs are sampled, so much that its best response "
-        "changes; the equilibria do not",
+        "The Bradley–Terry reward fitted to intransitive preferences depends on how pairs are"
+        " sampled, so much that its best response changes; the equilibria do not",
         "motivation of preference models",
         _SHIFTS.map(_near_cycle),
         _check_reward_model,
         1e-9,
-        breaks=transitive_games(3, scale=2.0, gap=0.1).map(lambda game: Survey(game.preference, SAMPLING)),
+        breaks=transitive_games(3, scale=2.0, gap=0.1).map(
+            lambda game: Survey(game.preference, SAMPLING)
+        ),
     ),
     Claim(
         "C8",
         "identity",
-        "With Bradley–Terry preferences the equilibrium (τ → 0) is the response with the largest reward",
+        "With Bradley–Terry preferences the equilibrium (τ → 0) is the response with the largest"
+        " reward",
         "relation to reward models",
         transitive_games(gap=0.05),
         _check_condorcet,
@@ -345,23 +445,38 @@ def reproduce(run: Run) -> Reproduction:
     games = random_games(10, rng)
     horizons = (30, 100, 300, 1000) if run.quick else (30, 100, 300, 1000, 3000, 10_000)
     converged = {tau: converge(games, tau, horizons) for tau in run.progress(TAUS, "penalties")}
-    others = {DESCENT: play_games("mirror_descent", games, 0.1, horizons[-1]), WEIGHTS: play_games("mwu", games, 0.1, horizons[-1])}
+    others = {
+        DESCENT: play_games("mirror_descent", games, 0.1, horizons[-1]),
+        WEIGHTS: play_games("mwu", games, 0.1, horizons[-1]),
+    }
 
     rivals = random_games(20, rng)
     references = softmax(rng.standard_normal((20, 10)))
-    points = [to_numpy(nash_md_pg_stationary_point(rivals, references, tau=0.05, mixture=kappa)) for kappa in MIXTURES]
+    points = [
+        to_numpy(nash_md_pg_stationary_point(rivals, references, tau=0.05, mixture=kappa))
+        for kappa in MIXTURES
+    ]
     exploited = np.stack([exploitability(rivals, policy) for policy in points])
     wins = np.array([[expected_preference(rivals, a, b).mean() for b in points] for a in points])
     means = exploited.mean(axis=1)
 
-    files = [synthetic_ballots(), *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ())]
+    files = [
+        synthetic_ballots(),
+        *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ()),
+    ]
     elections = [elect(path) for path in run.progress(files, "ballot files")]
     worst = max(election.exploitability for election in elections)
     last = max(election.distance for election in elections)
-    excess, slopes = max(c.excess for c in converged.values()), {tau: c.slope for tau, c in converged.items()}
+    excess, slopes = (
+        max(c.excess for c in converged.values()),
+        {tau: c.slope for tau, c in converged.items()},
+    )
     criteria = (
         Criterion(
-            "bound of theorem 1", "KL(π*‖π_t) never above (1 − ητ)^t KL(π*‖π₀) + η/(8τ)", f"largest excess {excess:.2e}", excess <= 1e-12
+            "bound of theorem 1",
+            "KL(π*‖π_t) never above (1 − ητ)^t KL(π*‖π₀) + η/(8τ)",
+            f"largest excess {excess:.2e}",
+            excess <= 1e-12,
         ),
         Criterion(
             "last-iterate rate",
@@ -388,10 +503,19 @@ def reproduce(run: Run) -> Reproduction:
             "; ".join(f"{e.row()['ballots']}: {e.row()['equilibrium']}" for e in elections),
             all(election.sensible for election in elections),
         ),
-        Criterion("ballots, Nash-MD", "KL(π*‖π_T) below 1e-4 after 2000 steps, τ = 0.1", last, last <= 1e-4),
+        Criterion(
+            "ballots, Nash-MD",
+            "KL(π*‖π_T) below 1e-4 after 2000 steps, τ = 0.1",
+            last,
+            last <= 1e-4,
+        ),
     )
     table: list[dict[str, str | float | int]] = [
-        {"penalty τ": tau, **{f"KL(π*‖π_T), T = {horizon}": value for horizon, value in c.last.items()}, "slope": c.slope}
+        {
+            "penalty τ": tau,
+            **{f"KL(π*‖π_T), T = {horizon}": value for horizon, value in c.last.items()},
+            "slope": c.slope,
+        }
         for tau, c in converged.items()
     ]
     table += [

@@ -1,6 +1,7 @@
 """Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning (arXiv:2404.05868).
 
-Gradient ascent on forget data diverges linearly; NPO, DPO without the chosen response, damps it to a logarithm.
+Gradient ascent on forget data diverges linearly; NPO, DPO without the chosen response, damps it to
+a logarithm.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ PAPER = Paper(
     arxiv="2404.05868",
     year=2024,
     family="direct",
-    summary="Unlearning as DPO with rejected responses only: bounded below, and divergence from the start grows like log t instead of t.",
+    summary=(
+        "Unlearning as DPO with rejected responses only: bounded below, and divergence from the"
+        " start grows like log t instead of t."
+    ),
     implements=("prefsim.losses.npo", "prefsim.losses.simnpo", "prefsim.losses.gradient_ascent"),
 )
 
@@ -55,7 +59,10 @@ def small_beta(instance: tuple[np.ndarray, float]) -> Verdict:
     excess = float(np.mean(losses.npo(logps, beta=beta))) - 2 / beta * np.log(2) - mean
     bound = beta / 4 * float(np.mean(u**2))
     slopes = np.abs(weight(logps, beta) - 1) - beta * np.abs(u) / 2
-    return Verdict(max(-excess, excess - bound, float(slopes.max()), 0.0), f"excess {excess:.3g}, bound {bound:.3g}")
+    return Verdict(
+        max(-excess, excess - bound, float(slopes.max()), 0.0),
+        f"excess {excess:.3g}, bound {bound:.3g}",
+    )
 
 
 def adaptive_weight(instance: tuple[np.ndarray, float]) -> Verdict:
@@ -83,10 +90,19 @@ def scalar_path(time: float, beta: float) -> float:
 
 def scalar_flow(instance: tuple[float, float]) -> Verdict:
     time, beta = instance
-    path = solve_ivp(lambda t, u: -2 * expit(beta * u), (0.0, time), [0.0], method="LSODA", rtol=1e-10, atol=1e-12)
+    path = solve_ivp(
+        lambda t, u: -2 * expit(beta * u),
+        (0.0, time),
+        [0.0],
+        method="LSODA",
+        rtol=1e-10,
+        atol=1e-12,
+    )
     found, expected = float(path.y[0, -1]), scalar_path(time, beta)
     return Verdict(
-        abs(found - expected), f"ODE {found:.9g}, closed form {expected:.9g}, −log(2βt)/β = {-np.log(2 * beta * time) / beta:.5g}"
+        abs(found - expected),
+        f"ODE {found:.9g}, closed form {expected:.9g}, −log(2βt)/β ="
+        f" {-np.log(2 * beta * time) / beta:.5g}",
     )
 
 
@@ -103,11 +119,14 @@ class Logistic(NamedTuple):
 def distances(case: Logistic, times: tuple[int, ...], method: str, worlds: int = 8) -> np.ndarray:
     """Return ‖θ_t − θ_0‖ in the norm of XᵀX along gradient descent at ``times``, ``(T, worlds)``.
 
-    The labelled logits Xθ·y move by −η/n K w, with K the Gram matrix, so that the path needs only them.
+    The labelled logits Xθ·y move by −η/n K w, with K the Gram matrix, so that the path needs only
+    them.
     """
     rng = np.random.default_rng(case.seed)
     inputs = rng.standard_normal((worlds, case.n, case.d))
-    inputs *= rng.choice([-1.0, 1.0], (worlds, case.n, 1)) / np.linalg.norm(inputs, axis=-1, keepdims=True)
+    inputs *= rng.choice([-1.0, 1.0], (worlds, case.n, 1)) / np.linalg.norm(
+        inputs, axis=-1, keepdims=True
+    )
     gram = inputs @ inputs.swapaxes(-1, -2)
     moved, found = np.zeros((worlds, case.n, 1)), []
     for t in range(times[-1] + 1):
@@ -116,7 +135,9 @@ def distances(case: Logistic, times: tuple[int, ...], method: str, worlds: int =
         wrong = expit(-moved)
         # π/π_ref = 2σ(moved) from θ_0 = 0.
         odds = 1.0 if method == "GA" else (2 - 2 * wrong) ** case.beta
-        moved = moved - case.step / case.n * gram @ (wrong if method == "GA" else 2 * odds / (1 + odds) * wrong)
+        moved = moved - case.step / case.n * gram @ (
+            wrong if method == "GA" else 2 * odds / (1 + odds) * wrong
+        )
     return np.asarray(found)
 
 
@@ -126,7 +147,11 @@ def rates(case: Logistic) -> Verdict:
     slope = float(np.log10(ga[2] / ga[0]))
     first, second = np.diff(npo)
     error = max(abs(slope - 1) - 0.03, abs(second / first - 1) - 0.08, 0.0)
-    return Verdict(float(error), f"GA {ga.round(2)} (slope {slope:.3f}), NPO {npo.round(2)} (per half decade {first:.3f}, {second:.3f})")
+    return Verdict(
+        float(error),
+        f"GA {ga.round(2)} (slope {slope:.3f}), NPO {npo.round(2)} (per half decade {first:.3f},"
+        f" {second:.3f})",
+    )
 
 
 class OnePrompt(NamedTuple):
@@ -154,7 +179,15 @@ def flow(case: OnePrompt, damped: bool) -> np.ndarray:
         return float(log_ratios(theta)[rows].mean() - np.log(0.1))
 
     there.terminal = True  # type: ignore[attr-defined]
-    path = solve_ivp(velocity, (0.0, 1e4), np.zeros(case.features.shape[1]), method="LSODA", events=there, rtol=1e-9, atol=1e-10)
+    path = solve_ivp(
+        velocity,
+        (0.0, 1e4),
+        np.zeros(case.features.shape[1]),
+        method="LSODA",
+        events=there,
+        rtol=1e-9,
+        atol=1e-10,
+    )
     return path.y_events[0][0]
 
 
@@ -166,11 +199,18 @@ def divergence(case: OnePrompt, theta: np.ndarray) -> float:
 def same_path(case: OnePrompt) -> Verdict:
     ends = [flow(case, damped) for damped in (False, True)]
     kl = [divergence(case, theta) for theta in ends]
-    return Verdict(float(np.abs(ends[0] - ends[1]).max()), f"KL at π = π_ref/10: GA {kl[0]:.6f}, NPO {kl[1]:.6f}")
+    return Verdict(
+        float(np.abs(ends[0] - ends[1]).max()),
+        f"KL at π = π_ref/10: GA {kl[0]:.6f}, NPO {kl[1]:.6f}",
+    )
 
 
 def _prompts(rows: int) -> st.SearchStrategy[OnePrompt]:
-    return st.integers(0, 10**6).map(lambda seed: OnePrompt(np.random.default_rng(seed).standard_normal((20, 6)), tuple(range(rows))))
+    return st.integers(0, 10**6).map(
+        lambda seed: OnePrompt(
+            np.random.default_rng(seed).standard_normal((20, 6)), tuple(range(rows))
+        )
+    )
 
 
 def half_of_dpo(instance: tuple[np.ndarray, np.ndarray, float]) -> Verdict:
@@ -216,7 +256,13 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
-COLOURS = dict(zip(world.METHODS, ("tab:red", "tab:blue", "tab:orange", "tab:cyan", "0.5", "tab:green"), strict=True))
+COLOURS = dict(
+    zip(
+        world.METHODS,
+        ("tab:red", "tab:blue", "tab:orange", "tab:cyan", "0.5", "tab:green"),
+        strict=True,
+    )
+)
 
 
 def retain_at(forget_path: np.ndarray, retain_path: np.ndarray, level: float) -> float:
@@ -242,7 +288,9 @@ def reproduce(run: Run) -> Reproduction:
     for alpha, (_, _, retain) in runs.items():
         ratio = retain[-1, :, ga] / retain[-1, :, npo]
         name = f"α = {alpha:g}: final retain distance, GA over NPO (least of {len(seeds)} seeds)"
-        criteria.append(Criterion(name, ">= 5", round(float(ratio.min()), 2), bool((ratio >= 5).all())))
+        criteria.append(
+            Criterion(name, ">= 5", round(float(ratio.min()), 2), bool((ratio >= 5).all()))
+        )
     _, f, r = runs[1.0]
     pairs = [
         (retain_at(f[:, s, npo], r[:, s, npo], level), retain_at(f[:, s, ga], r[:, s, ga], level))
@@ -250,31 +298,63 @@ def reproduce(run: Run) -> Reproduction:
         for level in (0.3, 0.1, float(f[:, s, npo].min()))
     ]
     ratios = np.asarray([low / high for low, high in pairs])
-    # Read off finely, neither curve is below the other throughout: one path, walked at two speeds (claim N6), up to the weights.
-    name = "α = 1: retain distance of NPO over GA's at equal forget distance (0.3, 0.1, NPO's least)"
-    shown = f"{ratios.min():.3f} to {ratios.max():.3f}, below 1 in {(ratios < 1).sum()} of {ratios.size}"
+    # Read off finely, neither curve is below the other throughout: one path, walked at two speeds
+    # (claim N6), up to the weights.
+    name = (
+        "α = 1: retain distance of NPO over GA's at equal forget distance (0.3, 0.1, NPO's least)"
+    )
+    shown = (
+        f"{ratios.min():.3f} to {ratios.max():.3f}, below 1 in {(ratios < 1).sum()} of"
+        f" {ratios.size}"
+    )
     criteria.append(Criterion(name, "at most about 1", shown, bool((ratios <= 1.1).all())))
     for alpha, (_, f, r) in runs.items():
         for k, name in enumerate(names):
             ends = (f[-1, :, k].mean(), r[-1, :, k].mean())
-            table.append({"α": alpha, "method": name, "final forget": round(float(ends[0]), 4), "final retain": round(float(ends[1]), 4)})
+            table.append(
+                {
+                    "α": alpha,
+                    "method": name,
+                    "final forget": round(float(ends[0]), 4),
+                    "final retain": round(float(ends[1]), 4),
+                }
+            )
     figure = Figure(figsize=(14, 7.5), layout="constrained")
     axes = figure.subplots(2, 3)
     for row, (alpha, (steps, f, r)) in zip(axes, runs.items(), strict=True):
         for k, name in enumerate(names):
-            style = {"color": COLOURS[name], "label": name, "lw": 2.2 if name in ("GA", "NPO") else 1.3}
+            style = {
+                "color": COLOURS[name],
+                "label": name,
+                "lw": 2.2 if name in ("GA", "NPO") else 1.3,
+            }
             row[0].plot(steps, f[..., k].mean(axis=1), **style)
             row[1].plot(steps, r[..., k].mean(axis=1), **style)
             row[2].plot(f[..., k].mean(axis=1), r[..., k].mean(axis=1), **style)
             row[2].plot(f[-1, :, k].mean(), r[-1, :, k].mean(), "o", color=COLOURS[name], ms=5)
         kind = "forget and retain inputs apart" if alpha else "forget and retain inputs alike"
-        row[0].set(xlabel="gradient steps", ylabel="forget distance, nats", yscale="log", title=f"Forget: α = {alpha:g}, {kind}")
-        row[1].set(xlabel="gradient steps", ylabel="retain distance, nats", yscale="log", title="Retain: gradient ascent runs away")
+        row[0].set(
+            xlabel="gradient steps",
+            ylabel="forget distance, nats",
+            yscale="log",
+            title=f"Forget: α = {alpha:g}, {kind}",
+        )
+        row[1].set(
+            xlabel="gradient steps",
+            ylabel="retain distance, nats",
+            yscale="log",
+            title="Retain: gradient ascent runs away",
+        )
         row[2].set(
-            xlabel="forget distance, nats", ylabel="retain distance, nats", xscale="log", yscale="log", title="One against the other"
+            xlabel="forget distance, nats",
+            ylabel="retain distance, nats",
+            xscale="log",
+            yscale="log",
+            title="One against the other",
         )
     axes[0, 0].legend(frameon=False, ncols=2)
     figure.suptitle(
-        f"NPO forgets without gradient ascent's collapse (KL to the retrained model, mean of {len(seeds)} seed(s); dot: 2000 steps)"
+        "NPO forgets without gradient ascent's collapse (KL to the retrained model, mean of"
+        f" {len(seeds)} seed(s); dot: 2000 steps)"
     )
     return Reproduction(figure, table, tuple(criteria))

@@ -1,6 +1,7 @@
 """OSP: Online Self-Preferring Language Models (arXiv:2405.14103).
 
-The model judges pairs of its own responses and learns from how strongly it prefers, by a cross-entropy with soft labels.
+The model judges pairs of its own responses and learns from how strongly it prefers, by a
+cross-entropy with soft labels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ PAPER = Paper(
     arxiv="2405.14103",
     year=2024,
     family="selfimprove",
-    summary="A model samples, judges its own pairs and learns from the strengths of its preferences by a cross-entropy with soft labels.",
+    summary=(
+        "A model samples, judges its own pairs and learns from the strengths of its preferences by"
+        " a cross-entropy with soft labels."
+    ),
     implements=(
         "prefsim.losses.spce",
         "prefsim.data.ranked_pairs.ranked_pairs",
@@ -63,7 +67,11 @@ CLAIMS = (
 )  # fmt: skip
 
 COLOURS = {"soft": "tab:blue", "sampled": "tab:orange", "argmax": "tab:red"}
-NAMES = {"soft": "soft: p itself", "sampled": "one label drawn from p", "argmax": "the likelier side as label"}
+NAMES = {
+    "soft": "soft: p itself",
+    "sampled": "one label drawn from p",
+    "argmax": "the likelier side as label",
+}
 TEMPERATURES = (0.5, 1.0, 2.0)
 
 
@@ -75,7 +83,12 @@ def reproduce(run: Run) -> Reproduction:
     path = training.train(seeds, steps)
     at = {t: path.kl[path.steps == t][0] for t in (100, 1000, steps)}
     criteria = [
-        Criterion("soft labels: KL(π*‖π) at step 100, first seed", "< 1e-3", f"{at[100][0, 0]:.2g}", bool(at[100][0, 0] < 1e-3)),
+        Criterion(
+            "soft labels: KL(π*‖π) at step 100, first seed",
+            "< 1e-3",
+            f"{at[100][0, 0]:.2g}",
+            bool(at[100][0, 0] < 1e-3),
+        ),
         Criterion(
             "soft labels: largest KL(π*‖π) at steps 1000 and 20000, three seeds",
             "< 1e-3",
@@ -98,14 +111,22 @@ def reproduce(run: Run) -> Reproduction:
     table: list[dict[str, str | float | int]] = []
     for k, name in enumerate(training.LABELS):
         for s, seed in enumerate(seeds):
-            ends = {f"KL at step {t}": round(abs(float(values[k, s])), 4) for t, values in at.items()}
+            ends = {
+                f"KL at step {t}": round(abs(float(values[k, s])), 4) for t, values in at.items()
+            }
             table.append({"labels": name, "seed": str(seed), **ends})
     # Shorter rounds in quick mode.
     draws, epochs = (12, 12) if run.quick else (16, 30)
     worlds = seeds[:1] if run.quick else [run.seed + s for s in range(5)]
-    loops = {c: training.online(c, worlds, draws=draws, epochs=epochs) for c in run.progress(TEMPERATURES, "judges")}
+    loops = {
+        c: training.online(c, worlds, draws=draws, epochs=epochs)
+        for c in run.progress(TEMPERATURES, "judges")
+    }
     for c, kl in loops.items():
-        ends = {"KL before": round(float(kl[:, 0].mean()), 4), "KL after 10 rounds": round(float(kl[:, -1].mean()), 5)}
+        ends = {
+            "KL before": round(float(kl[:, 0].mean()), 4),
+            "KL after 10 rounds": round(float(kl[:, -1].mean()), 5),
+        }
         table.append({"labels": f"online, c = {c:g}", "seed": f"mean of {len(worlds)}", **ends})
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -122,17 +143,28 @@ def reproduce(run: Run) -> Reproduction:
         title="Soft labels end at the optimum",
     )
     axes[1].set(
-        xscale="log", xlabel="gradient steps", ylabel="expected reward less that of π*", title="Argmax labels chase reward past the optimum"
+        xscale="log",
+        xlabel="gradient steps",
+        ylabel="expected reward less that of π*",
+        title="Argmax labels chase reward past the optimum",
     )
-    for colour, (c, kl) in zip(("tab:green", "tab:purple", "tab:brown"), loops.items(), strict=True):
+    for colour, (c, kl) in zip(
+        ("tab:green", "tab:purple", "tab:brown"), loops.items(), strict=True
+    ):
         axes[2].plot(
-            np.arange(kl.shape[1]), np.maximum(kl.mean(axis=0), 1e-6), "o-", ms=4, color=colour, label=f"judge's temperature c = {c:g}"
+            np.arange(kl.shape[1]),
+            np.maximum(kl.mean(axis=0), 1e-6),
+            "o-",
+            ms=4,
+            color=colour,
+            label=f"judge's temperature c = {c:g}",
         )
     axes[2].set(yscale="log", xlabel="online rounds (N = 4 samples, all pairs)", ylabel="KL(π*_c‖π), nats (cut at 1e-6)",
                 title="Online: each judge has its own optimum π*_c")  # fmt: skip
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     figure.suptitle(
-        f"Learning from judged strengths: 8 responses, 28 pairs judged once, {len(seeds)} seeds (left, middle); the online loop (right)"
+        f"Learning from judged strengths: 8 responses, 28 pairs judged once, {len(seeds)} seeds"
+        " (left, middle); the online loop (right)"
     )
     return Reproduction(figure, table, tuple(criteria))

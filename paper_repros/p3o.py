@@ -1,6 +1,7 @@
 """P3O: Pairwise Proximal Policy Optimization (arXiv:2310.00212).
 
-The policy gradient written with differences of rewards of one prompt, clipped for whole responses: blind to a shift of the reward.
+The policy gradient written with differences of rewards of one prompt, clipped for whole responses:
+blind to a shift of the reward.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros import _p3o_experiments as experiments
-from paper_repros.copg import Case, advantage_gap, cases, largest, logit_gradient, pair_gradient, scored
+from paper_repros.copg import (
+    Case,
+    advantage_gap,
+    cases,
+    largest,
+    logit_gradient,
+    pair_gradient,
+    scored,
+)
 from prefsim import losses
 from prefsim.analysis.bandit import regularised_value
 from prefsim.backend import like, to_numpy
@@ -22,7 +31,12 @@ from prefsim.losses.kl_estimators import rloo_kl
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import objective
-from prefsim.solvers.policy_gradient import pairwise_variance, regularised_reward, score_gradient, score_variance
+from prefsim.solvers.optimisers.policy_gradient import (
+    pairwise_variance,
+    regularised_reward,
+    score_gradient,
+    score_variance,
+)
 from prefsim.testing import betas, pair_logps, tables
 from prefsim.worlds import ContextualBandit
 
@@ -32,8 +46,15 @@ PAPER = Paper(
     arxiv="2310.00212",
     year=2023,
     family="nash",
-    summary="The policy gradient as a difference over pairs, clipped by sequence: exact, and unmoved by rewards shifted prompt by prompt.",
-    implements=("prefsim.losses.p3o", "prefsim.losses.RewardScale", "prefsim.solvers.policy_gradient.pairwise_variance"),
+    summary=(
+        "The policy gradient as a difference over pairs, clipped by sequence: exact, and unmoved by"
+        " rewards shifted prompt by prompt."
+    ),
+    implements=(
+        "prefsim.losses.p3o",
+        "prefsim.losses.RewardScale",
+        "prefsim.solvers.optimisers.policy_gradient.pairwise_variance",
+    ),
 )
 
 UNCLIPPED = {"epsilon": math.inf, "weight_clip": math.inf}
@@ -43,14 +64,19 @@ def exact_gradient(case: Case) -> np.ndarray:
     """Return ∇J in the logits by automatic differentiation of the enumerated value."""
     world = case.world
     return logit_gradient(
-        case.log_policy, lambda p: regularised_value(p.log_probs, like(case.log_reference, p.log_probs), world, beta=case.beta)
+        case.log_policy,
+        lambda p: regularised_value(
+            p.log_probs, like(case.log_reference, p.log_probs), world, beta=case.beta
+        ),
     )
 
 
 def expected_gradient(case: Case, data: Comparisons, **options: Any) -> np.ndarray:
     """Return the gradient of the expected P3O loss over enumerated pairs, in the logits."""
     loss = functools.partial(losses.p3o, beta=case.beta, **options)
-    return logit_gradient(case.log_policy, lambda p: objective(p, loss, data, reference=case.reference))
+    return logit_gradient(
+        case.log_policy, lambda p: objective(p, loss, data, reference=case.reference)
+    )
 
 
 def pairwise_is_exact(case: Case) -> Verdict:
@@ -79,7 +105,9 @@ def ratio_gradient(case: Case) -> np.ndarray:
 def off_policy_is_exact(case: Case) -> Verdict:
     exact = exact_gradient(case)
     found = expected_gradient(case, case.pairs(), **(UNCLIPPED if case.kept else {}))
-    return Verdict(max(largest(found + exact), largest(ratio_gradient(case) - exact)) / (1 + largest(exact)))
+    return Verdict(
+        max(largest(found + exact), largest(ratio_gradient(case) - exact)) / (1 + largest(exact))
+    )
 
 
 class Pairs(NamedTuple):
@@ -98,15 +126,33 @@ class Pairs(NamedTuple):
 
 
 def behaved(
-    clips: tuple[str, ...] = ("joint", "separate"), *, scale_q: bool = False, kept: bool = True, least: float = 1.0
+    clips: tuple[str, ...] = ("joint", "separate"),
+    *,
+    scale_q: bool = False,
+    kept: bool = True,
+    least: float = 1.0,
 ) -> st.SearchStrategy[Pairs]:
     """Pairs whose behaviour policy is within a nat of the current one, so that some are clipped and some are not."""
 
     def build(logps: losses.PairLogps) -> st.SearchStrategy[Pairs]:
         moved = tables(logps.chosen.shape, low=-1.0, high=1.0)
-        old = st.builds(lambda a, b: logps._replace(old_chosen=logps.chosen + a, old_rejected=logps.rejected + b), moved, moved)
+        old = st.builds(
+            lambda a, b: logps._replace(
+                old_chosen=logps.chosen + a, old_rejected=logps.rejected + b
+            ),
+            moved,
+            moved,
+        )
         shift = tables(logps.chosen.shape, low=least, high=50.0)
-        return st.builds(Pairs, old, betas(0.01, 0.5), st.sampled_from(clips), st.just(scale_q), shift, st.just(kept))
+        return st.builds(
+            Pairs,
+            old,
+            betas(0.01, 0.5),
+            st.sampled_from(clips),
+            st.just(scale_q),
+            shift,
+            st.just(kept),
+        )
 
     return pair_logps(max_size=4, lowest=-6.0).flatmap(scored).flatmap(build)
 
@@ -114,9 +160,14 @@ def behaved(
 def blind_to_shift(case: Pairs) -> Verdict:
     logps, loss = case.logps, case.loss()
     other = case.shift if case.kept else 0 * case.shift
-    moved = logps._replace(chosen_score=logps.chosen_score + case.shift, rejected_score=logps.rejected_score + other)
+    moved = logps._replace(
+        chosen_score=logps.chosen_score + case.shift, rejected_score=logps.rejected_score + other
+    )
     value, gradient = loss(logps), pair_gradient(logps, loss)
-    errors = largest(loss(moved) - value) / (1 + largest(value)), largest(pair_gradient(moved, loss) - gradient) / (1 + largest(gradient))
+    errors = (
+        largest(loss(moved) - value) / (1 + largest(value)),
+        largest(pair_gradient(moved, loss) - gradient) / (1 + largest(gradient)),
+    )
     return Verdict(max(errors))
 
 
@@ -134,13 +185,21 @@ def variances(case: Case) -> Verdict:
     for shift in (0.0, 10.0, 100.0):
         a = reward + (shift if case.kept else shift * np.arange(n))
         single = enumerated_variance(a[:, None] * (np.eye(n) - policy), policy)
-        pair = enumerated_variance(0.5 * (a[i] - a[j])[:, None] * (np.eye(n)[i] - np.eye(n)[j]), policy[i] * policy[j])
+        pair = enumerated_variance(
+            0.5 * (a[i] - a[j])[:, None] * (np.eye(n)[i] - np.eye(n)[j]), policy[i] * policy[j]
+        )
         size = 1 + np.abs(a).max() ** 2
-        error = max(error, abs(single - score_variance(a, log_policy)) / size, abs(pair - pairwise_variance(a, log_policy)) / size)
+        error = max(
+            error,
+            abs(single - score_variance(a, log_policy)) / size,
+            abs(pair - pairwise_variance(a, log_policy)) / size,
+        )
         error = max(error, abs(pair - pairwise_variance(reward, log_policy)) / size)
         # The growth is quadratic in the constant, with E‖∇ log π‖² = 1 − Σπ² as its coefficient.
         if case.kept:
-            square = shift**2 * (1 - policy @ policy) + 2 * shift * (policy * reward) @ (1 - 2 * policy + policy @ policy)
+            square = shift**2 * (1 - policy @ policy) + 2 * shift * (policy * reward) @ (
+                1 - 2 * policy + policy @ policy
+            )
             error = max(error, abs(single - score_variance(reward, log_policy) - square) / size)
     return Verdict(error)
 
@@ -154,7 +213,9 @@ def preprocessed(instance: tuple[int, float]) -> Verdict:
         scaled = losses.RewardScale().updated(rewards).scaled(rewards)
         gaps.append(scaled[:, 0] - scaled[:, 1])
     change = largest(gaps[0] - gaps[1])
-    return Verdict(max(0.0, 0.5 - change), f"differences of scaled rewards move by up to {change:.3g}")
+    return Verdict(
+        max(0.0, 0.5 - change), f"differences of scaled rewards move by up to {change:.3g}"
+    )
 
 
 def swapped(case: Pairs) -> Verdict:
@@ -163,7 +224,10 @@ def swapped(case: Pairs) -> Verdict:
     fields: dict[str, Any] = dict(logps._asdict())
     for a in ("chosen", "ref_chosen", "old_chosen", "chosen_score"):
         b = a.replace("chosen", "rejected")
-        fields[a], fields[b] = np.where(first, fields[b], fields[a]), np.where(first, fields[a], fields[b])
+        fields[a], fields[b] = (
+            np.where(first, fields[b], fields[a]),
+            np.where(first, fields[a], fields[b]),
+        )
     value = loss(logps)
     return Verdict(largest(loss(losses.PairLogps(**fields)) - value) / (1 + largest(value)))
 
@@ -178,11 +242,17 @@ def when_clipped(case: Pairs) -> Verdict:
     slope = np.where(q * moved > epsilon * np.abs(q), 0.0, -0.5 * q * weight)
     generic = np.abs(np.abs(moved) - epsilon) > 1e-9
     found = pair_gradient(logps, case.loss())
-    return Verdict(largest(np.where(generic, found - np.stack([slope, -slope]), 0.0)) / (1 + largest(slope)))
+    return Verdict(
+        largest(np.where(generic, found - np.stack([slope, -slope]), 0.0)) / (1 + largest(slope))
+    )
 
 
 def first_step(case: Pairs) -> Verdict:
-    logps = case.logps if not case.kept else case.logps._replace(old_chosen=case.logps.chosen, old_rejected=case.logps.rejected)
+    logps = (
+        case.logps
+        if not case.kept
+        else case.logps._replace(old_chosen=case.logps.chosen, old_rejected=case.logps.rejected)
+    )
     found = pair_gradient(logps, case.loss())
     contrast = pair_gradient(logps, functools.partial(losses.copg, beta=case.beta, form="gradient"))
 
@@ -194,7 +264,10 @@ def first_step(case: Pairs) -> Verdict:
         return case.beta * rloo_kl(own, reference + score / case.beta).mean(dim=-1)
 
     size = 1 + largest(contrast)
-    return Verdict(max(largest(found - contrast / 2), largest(found - pair_gradient(logps, leave_one_out))) / size)
+    return Verdict(
+        max(largest(found - contrast / 2), largest(found - pair_gradient(logps, leave_one_out)))
+        / size
+    )
 
 
 def what_a_shift_moves(case: Case) -> Verdict:
@@ -202,20 +275,44 @@ def what_a_shift_moves(case: Case) -> Verdict:
     world, moved = case.world, ContextualBandit(reward=case.reward + shift)
     policy = TabularPolicy(case.log_policy)
     likelihoods = [
-        float(objective(policy, losses.dpo, Comparisons.population(w, case.reference), reference=case.reference)) for w in (world, moved)
+        float(
+            objective(
+                policy,
+                losses.dpo,
+                Comparisons.population(w, case.reference),
+                reference=case.reference,
+            )
+        )
+        for w in (world, moved)
     ]
-    advantages = [regularised_reward(w.reward, case.log_policy, case.log_reference, beta=case.beta) for w in (world, moved)]
+    advantages = [
+        regularised_reward(w.reward, case.log_policy, case.log_reference, beta=case.beta)
+        for w in (world, moved)
+    ]
     if not case.kept:  # PPO with the exact value of the prompt as its baseline
-        advantages = [a - (np.exp(case.log_policy) * a).sum(axis=-1, keepdims=True) for a in advantages]
+        advantages = [
+            a - (np.exp(case.log_policy) * a).sum(axis=-1, keepdims=True) for a in advantages
+        ]
     expected = [score_gradient(a, case.log_policy) for a in advantages]
     sampled = [score_variance(a, case.log_policy) for a in advantages]
-    errors = [abs(likelihoods[0] - likelihoods[1]), largest(expected[0] - expected[1]), largest(world.preference - moved.preference)]
-    return Verdict(max(*errors, 1.0 - largest(sampled[1] - sampled[0])), f"variance {sampled[0].round(3)} to {sampled[1].round(3)}")
+    errors = [
+        abs(likelihoods[0] - likelihoods[1]),
+        largest(expected[0] - expected[1]),
+        largest(world.preference - moved.preference),
+    ]
+    return Verdict(
+        max(*errors, 1.0 - largest(sampled[1] - sampled[0])),
+        f"variance {sampled[0].round(3)} to {sampled[1].round(3)}",
+    )
 
 
 def clip_decisions(baseline: bool) -> Verdict:
     # Old and new policies that differ by more than ε in every ratio, and a reward of either sign.
-    old, new, reward = np.log([0.25, 0.5, 0.25]), np.log([0.45, 0.35, 0.2]), np.asarray([1.0, -0.5, -1.0])
+    old, new, reward = (
+        np.log([0.25, 0.5, 0.25]),
+        np.log([0.45, 0.35, 0.2]),
+        np.asarray([1.0, -0.5, -1.0]),
+    )
     decisions = []
     for shift in (0.0, 10.0):
         a = reward + shift
@@ -266,20 +363,48 @@ def reproduce(run: Run) -> Reproduction:
     """Train five online methods with and without constants added to the rewards of each prompt."""
     seeds, rollouts = (4, 100) if run.quick else (20, 300)
     trained = {
-        name: experiments.train(name, seeds=seeds, seed=run.seed, rollouts=rollouts, progress=run.progress) for name in experiments.METHODS
+        name: experiments.train(
+            name, seeds=seeds, seed=run.seed, rollouts=rollouts, progress=run.progress
+        )
+        for name in experiments.METHODS
     }
-    moved = {name: max(largest(x[:, 0] - x[:, 1]) for x in found) for name, found in trained.items()}
+    moved = {
+        name: max(largest(x[:, 0] - x[:, 1]) for x in found) for name, found in trained.items()
+    }
     at = {name: np.nanmean(found.at(1.0), axis=-1) for name, found in trained.items()}
     same = [name for name in experiments.METHODS if name != "PPO, no baseline"]
     criteria = [
-        Criterion(f"{name}: curves with and without the constants", "identical to 1e-9", moved[name], moved[name] <= 1e-9) for name in same
+        Criterion(
+            f"{name}: curves with and without the constants",
+            "identical to 1e-9",
+            moved[name],
+            moved[name] <= 1e-9,
+        )
+        for name in same
     ]
     plain = "PPO, no baseline"
-    criteria.append(Criterion(f"{plain}: curves with and without the constants", "different", moved[plain], moved[plain] > 0.05))
+    criteria.append(
+        Criterion(
+            f"{plain}: curves with and without the constants",
+            "different",
+            moved[plain],
+            moved[plain] > 0.05,
+        )
+    )
     for name in experiments.METHODS[:2]:
-        shown = ", ".join(f"{at[name][k]:.3f} against {at[plain][k]:.3f} (scale {experiments.SCALES[k]:g})" for k in (0, 1))
+        shown = ", ".join(
+            f"{at[name][k]:.3f} against {at[plain][k]:.3f} (scale {experiments.SCALES[k]:g})"
+            for k in (0, 1)
+        )
         passed = bool(at[name][1] >= at[plain][1])
-        criteria.append(Criterion(f"{name}: reward at KL = 1 nat", "at least that of PPO without a baseline, scale 10", shown, passed))
+        criteria.append(
+            Criterion(
+                f"{name}: reward at KL = 1 nat",
+                "at least that of PPO without a baseline, scale 10",
+                shown,
+                passed,
+            )
+        )
     table: list[dict[str, str | float | int]] = [
         {
             "method": name,

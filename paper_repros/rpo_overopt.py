@@ -18,22 +18,28 @@ from prefsim.numerics import log_softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers import fit, gradient_descent, objective
-from prefsim.solvers.penalties import cross_entropy_penalty
-from prefsim.solvers.pessimism import PessimisticGame, win_weights
+from prefsim.solvers.games.pessimism import PessimisticGame, win_weights
+from prefsim.solvers.optimisers.penalties import cross_entropy_penalty
 from prefsim.testing.bandits import bandits_with_reference, betas, policies, tables
 from prefsim.worlds import ContextualBandit
 
 PAPER = Paper(
     slug="rpo_overopt",
-    title="Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial Regularizer",
+    title=(
+        "Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial"
+        " Regularizer"
+    ),
     arxiv="2405.16436",
     year=2024,
     family="theory",
-    summary="The best policy against the worst reward that still fits the data minimises DPO's loss plus an SFT loss on a baseline.",
+    summary=(
+        "The best policy against the worst reward that still fits the data minimises DPO's loss"
+        " plus an SFT loss on a baseline."
+    ),
     implements=(
         "prefsim.losses.rpo",
-        "prefsim.solvers.pessimism.PessimisticGame",
-        "prefsim.solvers.penalties.cross_entropy_penalty",
+        "prefsim.solvers.games.pessimism.PessimisticGame",
+        "prefsim.solvers.optimisers.penalties.cross_entropy_penalty",
         "prefsim.analysis.coverage.partial_coverage_coefficient",
     ),
 )
@@ -56,7 +62,15 @@ class Instance(NamedTuple):
     def game(self, bound: float = np.inf) -> PessimisticGame:
         """Return the game in the box ``[-bound, bound]``."""
         data, rho = Comparisons.population(self.world, self.sampling), self.world.context_probs
-        return PessimisticGame(data, self.reference, self.base.probs, beta=self.beta, eta=self.eta, bound=bound, context_probs=rho)
+        return PessimisticGame(
+            data,
+            self.reference,
+            self.base.probs,
+            beta=self.beta,
+            eta=self.eta,
+            bound=bound,
+            context_probs=rho,
+        )
 
 
 @st.composite
@@ -87,24 +101,43 @@ def check_max_min(instance: Instance) -> Verdict:
         value, guaranteed = paired[chosen], game.objective(policy[chosen], rewards).min()
         rival = float(game.objective(rivals[:, None], rewards).min(axis=-1).max())
     error = max(abs(float(value - guaranteed)), rival - float(value))
-    return Verdict(max(error, 0.0), f"min–max {float(value):.9g}, guaranteed {float(guaranteed):.9g}, best rival {rival:.6g}")
+    return Verdict(
+        max(error, 0.0),
+        f"min–max {float(value):.9g}, guaranteed {float(guaranteed):.9g}, best rival {rival:.6g}",
+    )
 
 
 def check_direct_form(instance: Instance) -> Verdict:
     world, reference, weight = instance.world, instance.reference, instance.eta * instance.beta
-    data, dpo = Comparisons.population(world, instance.sampling), functools.partial(losses.dpo, beta=instance.beta)
-    penalty = cross_entropy_penalty(instance.base.probs, weight=weight, context_probs=world.context_probs)
-    start = reference if instance.extra is None else LogLinearPolicy.from_features(instance.extra, base=reference)
+    data, dpo = (
+        Comparisons.population(world, instance.sampling),
+        functools.partial(losses.dpo, beta=instance.beta),
+    )
+    penalty = cross_entropy_penalty(
+        instance.base.probs, weight=weight, context_probs=world.context_probs
+    )
+    start = (
+        reference
+        if instance.extra is None
+        else LogLinearPolicy.from_features(instance.extra, base=reference)
+    )
     game = instance.game()
     fitted = fit(start, dpo, data, reference=reference, penalty=penalty)
     policy_error = np.abs(fitted.policy.probs - np.exp(game.solve().log_policy)).max()
     rng = np.random.default_rng(1)
-    reward = 3.0 * rng.standard_normal((world.n_contexts, world.n_responses)) + 5.0 * rng.standard_normal((world.n_contexts, 1))
+    reward = 3.0 * rng.standard_normal(
+        (world.n_contexts, world.n_responses)
+    ) + 5.0 * rng.standard_normal((world.n_contexts, 1))
     policy = TabularPolicy(reference.log_probs + reward / instance.beta)
     direct = objective(policy, dpo, data, reference=reference, penalty=penalty)
-    constant = weight * np.sum(world.context_probs * np.sum(instance.base.probs * reference.log_probs, axis=-1))
+    constant = weight * np.sum(
+        world.context_probs * np.sum(instance.base.probs * reference.log_probs, axis=-1)
+    )
     offset = abs(game.objective(policy.log_probs, reward) - direct - constant)
-    return Verdict(max(policy_error, offset), f"policies differ by {policy_error:.2g}, objectives by the constant within {offset:.2g}")
+    return Verdict(
+        max(policy_error, offset),
+        f"policies differ by {policy_error:.2g}, objectives by the constant within {offset:.2g}",
+    )
 
 
 def check_shift(instance: Instance) -> Verdict:
@@ -112,14 +145,21 @@ def check_shift(instance: Instance) -> Verdict:
     policy, reward = instance.sampling.log_probs, np.asarray(instance.world.reward)
 
     def value(r: np.ndarray) -> float:
-        dropped = 0.0 if instance.extra["baseline"] else instance.eta * np.sum(game.context_probs * np.sum(game.base * r, axis=-1))
+        dropped = (
+            0.0
+            if instance.extra["baseline"]
+            else instance.eta * np.sum(game.context_probs * np.sum(game.base * r, axis=-1))
+        )
         return float(game.objective(policy, r) + dropped)
 
     return Verdict(abs(value(reward + shift) - value(reward)), f"shifts {shift.ravel()}")
 
 
 def _shifts(baseline: bool) -> Any:
-    return lambda shape: st.builds(lambda shift: {"shift": shift, "baseline": baseline}, tables((shape[0], 1), low=-9.0, high=9.0))
+    return lambda shape: st.builds(
+        lambda shift: {"shift": shift, "baseline": baseline},
+        tables((shape[0], 1), low=-9.0, high=9.0),
+    )
 
 
 class Unseen(NamedTuple):
@@ -139,20 +179,36 @@ def solve_unseen(case: Unseen) -> tuple[np.ndarray, np.ndarray]:
     rest = np.array([0.01, 0.5, 0.98])
     table = np.stack([(1 - rest) * case.base, (1 - rest) * (1 - case.base), rest], axis=-1)
     dpo_losses = objective(TabularPolicy(np.log(table)[:, None]), dpo, data, reference=reference)
-    base = (1 - case.leak) * np.array([case.base, 1 - case.base, 0.0]) + case.leak * np.array([0.0, 0.0, 1.0])
+    base = (1 - case.leak) * np.array([case.base, 1 - case.base, 0.0]) + case.leak * np.array(
+        [0.0, 0.0, 1.0]
+    )
     starts = TabularPolicy(np.random.default_rng(0).standard_normal((5, 1, 3)))
     penalty = cross_entropy_penalty(base[None], weight=case.eta * case.beta)
-    return dpo_losses, fit(starts, dpo, data, reference=reference, penalty=penalty).policy.probs[:, 0]
+    return (
+        dpo_losses,
+        fit(starts, dpo, data, reference=reference, penalty=penalty).policy.probs[:, 0],
+    )
 
 
 def check_unidentified(case: Unseen) -> Verdict:
     dpo_losses, optima = solve_unseen(case)
     errors = np.ptp(dpo_losses), np.ptp(optima, axis=0).max(), optima[:, 2].max()
-    return Verdict(float(max(errors)), f"DPO losses differ by {errors[0]:.2g}, RPO optima by {errors[1]:.2g}, π(c) = {errors[2]:.2g}")
+    return Verdict(
+        float(max(errors)),
+        f"DPO losses differ by {errors[0]:.2g}, RPO optima by {errors[1]:.2g}, π(c) ="
+        f" {errors[2]:.2g}",
+    )
 
 
 def unseen_cases(leaks: st.SearchStrategy[float]) -> st.SearchStrategy[Unseen]:
-    return st.builds(Unseen, st.floats(0.55, 0.9), st.floats(0.2, 0.8), st.floats(0.1, 1.0), st.floats(0.3, 2.0), leaks)
+    return st.builds(
+        Unseen,
+        st.floats(0.55, 0.9),
+        st.floats(0.2, 0.8),
+        st.floats(0.1, 1.0),
+        st.floats(0.3, 2.0),
+        leaks,
+    )
 
 
 class Rate(NamedTuple):
@@ -162,7 +218,9 @@ class Rate(NamedTuple):
     sampling: tuple[float, ...]
 
 
-def guarantee(case: Rate, sizes: tuple[int, ...], seeds: int, *, delta: float = 0.1) -> tuple[np.ndarray, np.ndarray, float]:
+def guarantee(
+    case: Rate, sizes: tuple[int, ...], seeds: int, *, delta: float = 0.1
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Return gaps to the best response ``(sizes, seeds)``, the theorem's bound ``(sizes,)`` and the coverage coefficient."""
     world, range_ = ContextualBandit(reward=[case.reward]), 1.0
     y = world.n_responses
@@ -177,9 +235,13 @@ def guarantee(case: Rate, sizes: tuple[int, ...], seeds: int, *, delta: float = 
         iota = np.sqrt(log_covering + np.log(1 / delta))
         data = replicated_comparisons(world, n, seeds, seed=n, policy=sampling)
         eta = np.sqrt(24.0 / n) * iota / curvature
-        game = PessimisticGame(data, reference, sampling.probs, beta=n**-0.5, eta=eta, bound=(0.0, range_))
+        game = PessimisticGame(
+            data, reference, sampling.probs, beta=n**-0.5, eta=eta, bound=(0.0, range_)
+        )
         gaps.append(suboptimality(to_numpy(game.solve().log_policy), world))
-        bounds.append((np.sqrt(6) * curvature * (coverage**2 + 1) * iota + 4 * np.log(y)) / (4 * np.sqrt(n)))
+        bounds.append(
+            (np.sqrt(6) * curvature * (coverage**2 + 1) * iota + 4 * np.log(y)) / (4 * np.sqrt(n))
+        )
     return np.asarray(gaps), np.asarray(bounds), coverage
 
 
@@ -188,7 +250,10 @@ def check_rate(case: Rate) -> Verdict:
     gaps, bounds, coverage = guarantee(case, sizes, seeds=100)
     slope = np.polyfit(np.log(sizes), np.log(gaps.mean(axis=1)), 1)[0]
     above = (gaps > bounds[:, None]).mean(axis=1).max()
-    detail = f"C = {coverage:.3g}, slope {slope:.3f}, mean gaps {gaps.mean(axis=1).round(4)}, bounds {bounds.round(2)}"
+    detail = (
+        f"C = {coverage:.3g}, slope {slope:.3f}, mean gaps {gaps.mean(axis=1).round(4)}, bounds"
+        f" {bounds.round(2)}"
+    )
     return Verdict(max(0.0, slope + 0.4, above - 0.1), detail)
 
 
@@ -207,7 +272,12 @@ def batches(draw: st.DrawFn, pairs: int) -> Batch:
     weights = draw(tables((3,), low=-1.0, high=1.0))
     which = [draw(st.permutations(range(4))) for _ in range(pairs)]
     data = Comparisons(np.arange(pairs), [w[0] for w in which], [w[1] for w in which])
-    return Batch(LogLinearPolicy.from_features(features, weights=weights), data, draw(betas(0.1, 2.0)), draw(ETAS))
+    return Batch(
+        LogLinearPolicy.from_features(features, weights=weights),
+        data,
+        draw(betas(0.1, 2.0)),
+        draw(ETAS),
+    )
 
 
 def check_alignment(batch: Batch) -> Verdict:
@@ -221,28 +291,50 @@ def check_alignment(batch: Batch) -> Verdict:
         return torch.autograd.grad(value, theta)[0]
 
     def of(loss: Any, **options: float) -> Any:
-        return gradient(objective(policy, functools.partial(loss, beta=batch.beta, **options), batch.data, reference=reference))
+        return gradient(
+            objective(
+                policy,
+                functools.partial(loss, beta=batch.beta, **options),
+                batch.data,
+                reference=reference,
+            )
+        )
 
     chosen = gradient(policy.log_prob(batch.data.prompt[:1], batch.data.chosen[:1]).sum())
     gained = float(-(of(losses.rpo, eta=batch.eta) - of(losses.dpo)) @ chosen)
     expected = batch.eta * batch.beta * float(chosen @ chosen)
-    return Verdict(abs(gained - expected), f"alignment gains {gained:.6g}, ηβ|∇log π(y_w)|² = {expected:.6g}")
+    return Verdict(
+        abs(gained - expected), f"alignment gains {gained:.6g}, ηβ|∇log π(y_w)|² = {expected:.6g}"
+    )
 
 
 def check_limits(instance: Instance) -> Verdict:
     world, reference, beta = instance.world, instance.reference, instance.beta
-    data, rho, eta = Comparisons.population(world, instance.sampling), world.context_probs, 50.0 * instance.eta
+    data, rho, eta = (
+        Comparisons.population(world, instance.sampling),
+        world.context_probs,
+        50.0 * instance.eta,
+    )
     logps, _ = data.examples(instance.base, data.log_probs(reference), losses.PairLogps)
     without = np.abs(losses.rpo(logps, beta=beta, eta=0.0) - losses.dpo(logps, beta=beta)).max()
     sft = cross_entropy_penalty(instance.base.probs, weight=1.0, context_probs=rho)
     pure = fit(reference, _nothing, data, reference=reference, penalty=sft).policy.probs
     penalty = cross_entropy_penalty(instance.base.probs, weight=eta * beta, context_probs=rho)
-    strong = fit(reference, functools.partial(losses.dpo, beta=beta), data, reference=reference, penalty=penalty).policy.probs
-    # The gradient of the DPO term is at most 2 β ρ(x) μ(y|x) in a logit, that of the SFT term ηβ ρ(x) (π − π_base).
+    strong = fit(
+        reference,
+        functools.partial(losses.dpo, beta=beta),
+        data,
+        reference=reference,
+        penalty=penalty,
+    ).policy.probs
+    # The gradient of the DPO term is at most 2 β ρ(x) μ(y|x) in a logit, that of the SFT term ηβ
+    # ρ(x) (π − π_base).
     excess = (eta * np.abs(strong - instance.base.probs) - 2 * instance.sampling.probs).max()
     error = max(without, np.abs(pure - instance.base.probs).max(), excess)
     return Verdict(
-        max(float(error), 0.0), f"η = 0: {without:.2g}; SFT alone: {np.abs(pure - instance.base.probs).max():.2g}; η = {eta:.3g}"
+        max(float(error), 0.0),
+        f"η = 0: {without:.2g}; SFT alone: {np.abs(pure - instance.base.probs).max():.2g}; η ="
+        f" {eta:.3g}",
     )
 
 
@@ -254,7 +346,8 @@ CLAIMS = (
     Claim(
         "P1",
         "equivalence",
-        "The Gibbs policy of the min–max reward attains the max–min value, and no other policy guarantees more (R convex and compact).",
+        "The Gibbs policy of the min–max reward attains the max–min value, and no other policy"
+        " guarantees more (R convex and compact).",
         "theorems 4.2 and 5.6",
         instances(),
         check_max_min,
@@ -265,7 +358,8 @@ CLAIMS = (
     Claim(
         "P2",
         "identity",
-        "DPO plus ηβ × SFT on the baseline is the min–max objective up to the constant ηβ E_base log π_ref, with the same policy.",
+        "DPO plus ηβ × SFT on the baseline is the min–max objective up to the constant ηβ E_base"
+        " log π_ref, with the same policy.",
         "section 4, eq. 4.4",
         instances(),
         check_direct_form,
@@ -276,7 +370,8 @@ CLAIMS = (
     Claim(
         "P3",
         "invariance",
-        "The game does not change when the reward shifts by a function of the prompt, thanks to the baseline term.",
+        "The game does not change when the reward shifts by a function of the prompt, thanks to the"
+        " baseline term.",
         "eq. 3.2",
         instances(_shifts(True)),
         check_shift,
@@ -286,7 +381,8 @@ CLAIMS = (
     Claim(
         "P4",
         "counterexample",
-        "DPO leaves the mass on a response that is never compared undetermined; RPO with a baseline that avoids it drops it.",
+        "DPO leaves the mass on a response that is never compared undetermined; RPO with a baseline"
+        " that avoids it drops it.",
         "section 3 (overoptimisation), checked by construction",
         unseen_cases(st.just(0.0)),
         check_unidentified,
@@ -297,9 +393,15 @@ CLAIMS = (
     Claim(
         "P5",
         "rate",
-        "The gap to a covered comparator stays below the theorem's bound, and its mean falls at least like N^-0.4.",
+        "The gap to a covered comparator stays below the theorem's bound, and its mean falls at"
+        " least like N^-0.4.",
         "theorem 5.3",
-        st.sampled_from([Rate((1.0, 0.6, 0.3, 0.0), (0.4, 0.3, 0.2, 0.1)), Rate((0.2, 0.9, 0.5, 0.1, 0.4), (0.1, 0.3, 0.3, 0.1, 0.2))]),
+        st.sampled_from(
+            [
+                Rate((1.0, 0.6, 0.3, 0.0), (0.4, 0.3, 0.2, 0.1)),
+                Rate((0.2, 0.9, 0.5, 0.1, 0.4), (0.1, 0.3, 0.3, 0.1, 0.2)),
+            ]
+        ),
         check_rate,
         0.0,
         breaks=st.just(Rate((1.0, 0.6, 0.3, 0.0), (0.0, 0.5, 0.3, 0.2))),
@@ -308,7 +410,8 @@ CLAIMS = (
     Claim(
         "P6",
         "inequality",
-        "On one pair the SFT term raises the alignment of the descent direction with ∇ log π(y_w) by exactly ηβ |∇ log π(y_w)|² ≥ 0.",
+        "On one pair the SFT term raises the alignment of the descent direction with ∇ log π(y_w)"
+        " by exactly ηβ |∇ log π(y_w)|² ≥ 0.",
         "section 4, gradient of eq. 4.5",
         batches(1),
         check_alignment,
@@ -343,10 +446,14 @@ def measure_gaps(sizes: tuple[int, ...], seeds: int, run: Run) -> np.ndarray:
     """Return the gap to the best reward, ``(rules, sizes, seeds)``: all rules and seeds of a size in one solve."""
     gaps = []
     for n in run.progress(sizes, "sizes"):
-        data = replicated_comparisons(WORLD, n, seeds, seed=np.random.default_rng([run.seed, n]), policy=SAMPLING)
+        data = replicated_comparisons(
+            WORLD, n, seeds, seed=np.random.default_rng([run.seed, n]), policy=SAMPLING
+        )
         winners = win_weights(data, 1, 5).sum(axis=-1)
         eta = np.array([rule(n) for rule in RULES.values()])[:, None]
-        game = PessimisticGame(data, TabularPolicy.uniform(1, 5), winners, beta=BETA, eta=eta, bound=4.0)
+        game = PessimisticGame(
+            data, TabularPolicy.uniform(1, 5), winners, beta=BETA, eta=eta, bound=4.0
+        )
         gaps.append(suboptimality(to_numpy(game.solve().log_policy), WORLD))
     return np.stack(gaps, axis=1)
 
@@ -354,7 +461,8 @@ def measure_gaps(sizes: tuple[int, ...], seeds: int, run: Run) -> np.ndarray:
 def trajectories(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the step numbers and the mean ``log π(chosen)`` along gradient descent under DPO and RPO (η = 1), ``(2, records)``.
 
-    The one feature follows the reward but puts the rare worst response on top, so that it says "more than any winner".
+    The one feature follows the reward but puts the rare worst response on top, so that it says
+    "more than any winner".
     """
     policy = LogLinearPolicy.from_features(np.array([[[1.0], [0.6], [0.3], [0.0], [2.2]]]))
     data = Comparisons.population(WORLD, SAMPLING, distinct=True)
@@ -389,12 +497,39 @@ def reproduce(run: Run) -> Reproduction:
     apart = np.abs(mean[rows[TUNED]] - mean[rows[DPO]])[large]
     worst = [list(RULES)[k] for k in mean[:, large].argmax(axis=0)]
     criteria = (
-        Criterion("mean gap, RPO(0.5/√N) over DPO, N = 25 and 50", "<= 0.85", _pair(ratio[small]), bool((ratio[small] <= 0.85).all())),
-        Criterion("95 % quantile, the same ratio", "<= 0.75", _pair(tail_ratio[small]), bool((tail_ratio[small] <= 0.75).all())),
-        Criterion("difference of mean gaps, N = 400 and 1600", "<= 0.03", _pair(apart), bool((apart <= 0.03).all())),
-        Criterion("worst rule, N = 400 and 1600", FIXED, "; ".join(worst), worst == [FIXED] * len(large)),
-        Criterion("log π(chosen) falls under DPO", "falls (fig. 1)", f"{change[0]:+.3f} nats", bool(change[0] < 0)),
-        Criterion("log π(chosen) rises under RPO", "does not fall (fig. 1)", f"{change[1]:+.3f} nats", bool(change[1] > 0)),
+        Criterion(
+            "mean gap, RPO(0.5/√N) over DPO, N = 25 and 50",
+            "<= 0.85",
+            _pair(ratio[small]),
+            bool((ratio[small] <= 0.85).all()),
+        ),
+        Criterion(
+            "95 % quantile, the same ratio",
+            "<= 0.75",
+            _pair(tail_ratio[small]),
+            bool((tail_ratio[small] <= 0.75).all()),
+        ),
+        Criterion(
+            "difference of mean gaps, N = 400 and 1600",
+            "<= 0.03",
+            _pair(apart),
+            bool((apart <= 0.03).all()),
+        ),
+        Criterion(
+            "worst rule, N = 400 and 1600", FIXED, "; ".join(worst), worst == [FIXED] * len(large)
+        ),
+        Criterion(
+            "log π(chosen) falls under DPO",
+            "falls (fig. 1)",
+            f"{change[0]:+.3f} nats",
+            bool(change[0] < 0),
+        ),
+        Criterion(
+            "log π(chosen) rises under RPO",
+            "does not fall (fig. 1)",
+            f"{change[1]:+.3f} nats",
+            bool(change[1] > 0),
+        ),
     )
     table: list[dict[str, str | float | int]] = [
         {
@@ -409,20 +544,41 @@ def reproduce(run: Run) -> Reproduction:
     ]
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
-    for axis, values, title in ((axes[0], mean, "Mean over data sets"), (axes[1], tail, "95 % quantile: how bad it gets")):
+    for axis, values, title in (
+        (axes[0], mean, "Mean over data sets"),
+        (axes[1], tail, "95 % quantile: how bad it gets"),
+    ):
         for name, k in rows.items():
-            axis.plot(sizes, values[k], marker="o", ms=4, label=name, lw=2 if name in (DPO, TUNED) else 1.2)
-        axis.set(xscale="log", xlabel="comparisons N", ylabel="reward gap to the best response", title=title, ylim=(0, None))
+            axis.plot(
+                sizes,
+                values[k],
+                marker="o",
+                ms=4,
+                label=name,
+                lw=2 if name in (DPO, TUNED) else 1.2,
+            )
+        axis.set(
+            xscale="log",
+            xlabel="comparisons N",
+            ylabel="reward gap to the best response",
+            title=title,
+            ylim=(0, None),
+        )
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.minorticks_off()
     axes[0].legend(frameon=False)
     for values, name in zip(paths, ("DPO", "RPO, η = 1"), strict=True):
         axes[2].plot(steps, values, lw=2, label=name)
     axes[2].axhline(paths[0, 0], color="0.6", lw=1, ls=":")
-    axes[2].set(xlabel="gradient steps", ylabel="mean log π(chosen), nats", title="DPO lowers its own winners; RPO does not")
+    axes[2].set(
+        xlabel="gradient steps",
+        ylabel="mean log π(chosen), nats",
+        title="DPO lowers its own winners; RPO does not",
+    )
     axes[2].legend(frameon=False)
     figure.suptitle(
-        f"The SFT term protects against rewards guessed from few comparisons ({gaps.shape[-1]} data sets, 5 responses, β = {BETA})"
+        f"The SFT term protects against rewards guessed from few comparisons ({gaps.shape[-1]} data"
+        f" sets, 5 responses, β = {BETA})"
     )
     return Reproduction(figure, table, criteria)
 

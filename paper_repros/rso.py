@@ -1,6 +1,7 @@
 """RSO: Statistical Rejection Sampling Improves Preference Optimization (arXiv:2309.06657).
 
-Draw the pairs from the optimal policy itself, by rejection from the SFT policy, and fit with a logistic or a hinge loss.
+Draw the pairs from the optimal policy itself, by rejection from the SFT policy, and fit with a
+logistic or a hinge loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from prefsim.numerics import categorical_kl, log_softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers import fit, gibbs_log_policy, optimal_policy
-from prefsim.solvers.rejection import accept_pass, accepted_law, first_accepted_law, rejection_sample
+from prefsim.solvers.closed_forms.rejection import (
+    accept_pass,
+    accepted_law,
+    first_accepted_law,
+    rejection_sample,
+)
 from prefsim.testing import betas, margins, tables
 from prefsim.worlds import ContextualBandit
 
@@ -29,8 +35,15 @@ PAPER = Paper(
     arxiv="2309.06657",
     year=2023,
     family="direct",
-    summary="Pairs are drawn from the optimal policy by rejection sampling, labelled by a ranker and fitted with a logistic or hinge loss.",
-    implements=("prefsim.solvers.rejection.accepted_law", "prefsim.solvers.rejection.rejection_sample", "prefsim.losses.hinge"),
+    summary=(
+        "Pairs are drawn from the optimal policy by rejection sampling, labelled by a ranker and"
+        " fitted with a logistic or hinge loss."
+    ),
+    implements=(
+        "prefsim.solvers.closed_forms.rejection.accepted_law",
+        "prefsim.solvers.closed_forms.rejection.rejection_sample",
+        "prefsim.losses.hinge",
+    ),
 )
 
 
@@ -46,9 +59,15 @@ class Sampler(NamedTuple):
 EXAMPLE = Sampler(np.asarray([0.0, 0.5, 1.0, 2.0]), np.log([0.4, 0.3, 0.2, 0.1]))
 
 
-def samplers(*, low: float = 0.1, high: float = 3.0, candidates: int | None = None, apart: bool = False) -> st.SearchStrategy[Sampler]:
+def samplers(
+    *, low: float = 0.1, high: float = 3.0, candidates: int | None = None, apart: bool = False
+) -> st.SearchStrategy[Sampler]:
     """Samplers of five responses; ``apart``: the rewards are different integers, and the cap comes from few candidates."""
-    rewards = st.permutations(range(5)).map(lambda r: np.asarray(r, dtype=np.float64)) if apart else tables((5,), low=-3.0, high=3.0)
+    rewards = (
+        st.permutations(range(5)).map(lambda r: np.asarray(r, dtype=np.float64))
+        if apart
+        else tables((5,), low=-3.0, high=3.0)
+    )
     log_sft = tables((5,), low=-2.0, high=2.0).map(log_softmax)
     return st.builds(Sampler, rewards, log_sft, betas(low, high), st.just(candidates))
 
@@ -61,16 +80,26 @@ def variation(log_p: np.ndarray, log_q: np.ndarray) -> float:
 def accepted_is_target(case: Sampler) -> Verdict:
     target, log_z = gibbs_log_policy(case.reward, case.log_sft, beta=case.beta)
     if case.candidates is not None:
-        return Verdict(variation(first_accepted_law(case.reward, case.log_sft, case.candidates, beta=case.beta), target))
+        return Verdict(
+            variation(
+                first_accepted_law(case.reward, case.log_sft, case.candidates, beta=case.beta),
+                target,
+            )
+        )
     law = accepted_law(case.reward, case.log_sft, beta=case.beta)
     rate = float(np.exp(log_z - case.reward.max() / case.beta))
-    return Verdict(max(variation(law.log_probs, target), abs(float(np.exp(law.log_rate)) - rate)), f"rate {rate:.6f}")
+    return Verdict(
+        max(variation(law.log_probs, target), abs(float(np.exp(law.log_rate)) - rate)),
+        f"rate {rate:.6f}",
+    )
 
 
 def propose(case: Sampler, proposals: int, seed: Any) -> tuple[np.ndarray, np.ndarray]:
     """Draw independent proposals from π_sft and return the share of each response among the accepted, and which were accepted."""
     rng = np.random.default_rng(seed)
-    drawn = np.append(rng.choice(case.reward.size, size=proposals, p=np.exp(case.log_sft)), case.reward.argmax())
+    drawn = np.append(
+        rng.choice(case.reward.size, size=proposals, p=np.exp(case.log_sft)), case.reward.argmax()
+    )
     # The best response is appended to set the cap and left out again.
     accepted = accept_pass(case.reward[drawn], rng.random(drawn.size), beta=case.beta)[:-1]
     return np.bincount(drawn[:-1][accepted], minlength=case.reward.size) / accepted.sum(), accepted
@@ -80,19 +109,35 @@ def sampled_is_target(case: Sampler) -> Verdict:
     law = accepted_law(case.reward, case.log_sft, beta=case.beta)
     share, accepted = propose(case, 400_000, 0)
     rate, error = float(np.exp(law.log_rate)), 0.0
-    for found, exact, n in ((accepted.mean(), rate, accepted.size), (share, np.exp(law.log_probs), accepted.sum())):
+    for found, exact, n in (
+        (accepted.mean(), rate, accepted.size),
+        (share, np.exp(law.log_probs), accepted.sum()),
+    ):
         error = max(error, float((np.abs(found - exact) / np.sqrt(exact * (1 - exact) / n)).max()))
-    return Verdict(max(0.0, error - 4), f"rate {accepted.mean():.5f} for {rate:.5f}; worst deviation {error:.2f} standard errors")
+    return Verdict(
+        max(0.0, error - 4),
+        f"rate {accepted.mean():.5f} for {rate:.5f}; worst deviation {error:.2f} standard errors",
+    )
 
 
 def extremes(case: Sampler) -> Verdict:
     hot, cold = (accepted_law(case.reward, case.log_sft, beta=beta) for beta in (1e6, 1e-2))
     best = int(case.reward.argmax())
-    rates = (abs(float(np.expm1(hot.log_rate))), abs(float(np.exp(cold.log_rate) - np.exp(case.log_sft[best]))))
+    rates = (
+        abs(float(np.expm1(hot.log_rate))),
+        abs(float(np.exp(cold.log_rate) - np.exp(case.log_sft[best]))),
+    )
     point = np.where(np.arange(case.reward.size) == best, 0.0, -np.inf)
     top = rejection_sample(case.reward, 3, beta=1e-4, seed=0)
     in_order = float((top != np.argsort(-case.reward, kind="stable")[:3]).any())
-    return Verdict(max(*rates, variation(hot.log_probs, case.log_sft), variation(cold.log_probs, point), in_order))
+    return Verdict(
+        max(
+            *rates,
+            variation(hot.log_probs, case.log_sft),
+            variation(cold.log_probs, point),
+            in_order,
+        )
+    )
 
 
 def clipped(instance: tuple[Sampler, float]) -> Verdict:
@@ -101,23 +146,33 @@ def clipped(instance: tuple[Sampler, float]) -> Verdict:
     law = accepted_law(case.reward, case.log_sft, beta=case.beta, cap=cap)
     expected, log_z = gibbs_log_policy(np.minimum(case.reward, cap), case.log_sft, beta=case.beta)
     rate = abs(float(np.exp(law.log_rate) - np.exp(log_z - cap / case.beta)))
-    return Verdict(max(variation(law.log_probs, expected), rate), f"cap {shift:+.3f} from the largest reward")
+    return Verdict(
+        max(variation(law.log_probs, expected), rate), f"cap {shift:+.3f} from the largest reward"
+    )
 
 
 def candidate_cap(case: Sampler) -> Verdict:
     target, _ = gibbs_log_policy(case.reward, case.log_sft, beta=case.beta)
     missed = -np.expm1(case.log_sft[case.reward.argmax()])
     sizes = (2, 8, 64, 256)
-    found = [variation(first_accepted_law(case.reward, case.log_sft, n, beta=case.beta), target) for n in sizes]
+    found = [
+        variation(first_accepted_law(case.reward, case.log_sft, n, beta=case.beta), target)
+        for n in sizes
+    ]
     excess = max(far - missed**n for far, n in zip(found, sizes, strict=True))
-    return Verdict(max(0.0, excess), "TV " + ", ".join(f"{far:.3g} (N = {n})" for far, n in zip(found, sizes, strict=True)))
+    return Verdict(
+        max(0.0, excess),
+        "TV " + ", ".join(f"{far:.3g} (N = {n})" for far, n in zip(found, sizes, strict=True)),
+    )
 
 
 def pooled_distance(candidates: int, samples: int, *, dedup: bool, runs: int, seed: int) -> float:
     """Return the distance to π_r of all samples of many runs of the N-candidate algorithm on the page's example."""
     rng = np.random.default_rng(seed)
     pool = rng.choice(4, size=(runs, candidates), p=np.exp(EXAMPLE.log_sft))
-    kept = rejection_sample(EXAMPLE.reward[pool], samples, beta=EXAMPLE.beta, seed=rng, keys=pool if dedup else None)
+    kept = rejection_sample(
+        EXAMPLE.reward[pool], samples, beta=EXAMPLE.beta, seed=rng, keys=pool if dedup else None
+    )
     counts = np.bincount(np.take_along_axis(pool, kept, axis=-1).ravel(), minlength=4)
     target, _ = gibbs_log_policy(EXAMPLE.reward, EXAMPLE.log_sft, beta=EXAMPLE.beta)
     return float(np.abs(counts / counts.sum() - np.exp(target)).sum() / 2)
@@ -138,16 +193,30 @@ def logps(margin: np.ndarray, level: float) -> losses.PairLogps:
 def normalised_losses(instance: tuple[np.ndarray, float, float, float]) -> Verdict:
     m, level, gamma, p = instance
     error = 0.0
-    for loss, formula in ((losses.dpo, np.logaddexp(0, -gamma * m)), (losses.hinge, np.maximum(0, 1 - gamma * m))):
-        for moved in (logps(m, 0.0), logps(m, level), logps(m, 0.0)._replace(chosen=m, rejected=np.zeros_like(m))):
-            error = max(error, float((np.abs(loss(moved, beta=gamma) - formula) / (1 + formula)).max()))
+    for loss, formula in (
+        (losses.dpo, np.logaddexp(0, -gamma * m)),
+        (losses.hinge, np.maximum(0, 1 - gamma * m)),
+    ):
+        for moved in (
+            logps(m, 0.0),
+            logps(m, level),
+            logps(m, 0.0)._replace(chosen=m, rejected=np.zeros_like(m)),
+        ):
+            error = max(
+                error, float((np.abs(loss(moved, beta=gamma) - formula) / (1 + formula)).max())
+            )
 
     def risk(h: float) -> float:
         hinge = losses.hinge(logps(np.asarray([h, -h]), 0.0), beta=gamma)
         return float(p * hinge[0] + (1 - p) * hinge[1])
 
-    best = minimize_scalar(risk, bounds=(-3 / gamma, 3 / gamma), method="bounded", options={"xatol": 1e-9 / gamma}).x
-    return Verdict(max(error, 1e-6 * abs(gamma * best - np.sign(p - 0.5))), f"minimiser {best:.4f}, 1/γ {1 / gamma:.4f}, p {p:.3f}")
+    best = minimize_scalar(
+        risk, bounds=(-3 / gamma, 3 / gamma), method="bounded", options={"xatol": 1e-9 / gamma}
+    ).x
+    return Verdict(
+        max(error, 1e-6 * abs(gamma * best - np.sign(p - 0.5))),
+        f"minimiser {best:.4f}, 1/γ {1 / gamma:.4f}, p {p:.3f}",
+    )
 
 
 class Source(NamedTuple):
@@ -162,40 +231,63 @@ class Source(NamedTuple):
 
 def source_free(case: Source) -> Verdict:
     world, base = ContextualBandit(reward=case.reward), TabularPolicy.from_logits(case.log_sft)
-    start = base if case.features is None else LogLinearPolicy.from_features(case.features, base=base)
+    start = (
+        base if case.features is None else LogLinearPolicy.from_features(case.features, base=base)
+    )
     data = Comparisons.population(world, TabularPolicy.from_logits(case.log_law), distinct=True)
-    found = fit(start, functools.partial(losses.dpo, beta=case.beta), data, reference=base).policy.probs
-    return Verdict(float(np.abs(found - optimal_policy(world.reward, base.probs, beta=case.beta)).max()))
+    found = fit(
+        start, functools.partial(losses.dpo, beta=case.beta), data, reference=base
+    ).policy.probs
+    return Verdict(
+        float(np.abs(found - optimal_policy(world.reward, base.probs, beta=case.beta)).max())
+    )
 
 
 def _sources(features: st.SearchStrategy[Any]) -> st.SearchStrategy[Source]:
     laws = tables((2, 4), low=-1.5, high=1.5).map(log_softmax)
-    return st.builds(Source, tables((2, 4), low=-2.0, high=2.0), laws, laws, betas(0.3, 2.0), features)
+    return st.builds(
+        Source, tables((2, 4), low=-2.0, high=2.0), laws, laws, betas(0.3, 2.0), features
+    )
 
 
 def not_always_better(seed: int) -> Verdict:
     sft, target = experiments.misspecified(seed, instances=60)
     share = float((target > sft).mean())
-    return Verdict(max(0.05 - share, share - 0.5, 0.0), f"π_r pairs win {share:.0%}; E r {target.mean():.3f} against {sft.mean():.3f}")
+    return Verdict(
+        max(0.05 - share, share - 0.5, 0.0),
+        f"π_r pairs win {share:.0%}; E r {target.mean():.3f} against {sft.mean():.3f}",
+    )
 
 
 def mixture_gap(seed: int) -> Verdict:
     sft, target, half = experiments.asymptotic_gaps(seed)
-    return Verdict(max(0.0, float(half - (sft + target) / 2)), f"π_sft {sft:.3f}, π_r {target:.3f}, half–half {half:.3f}")
+    return Verdict(
+        max(0.0, float(half - (sft + target) / 2)),
+        f"π_sft {sft:.3f}, π_r {target:.3f}, half–half {half:.3f}",
+    )
 
 
 def in_beta(instance: tuple[Sampler, float]) -> Verdict:
     case, factor = instance
-    laws = [accepted_law(case.reward, case.log_sft, beta=beta) for beta in (case.beta, case.beta * factor)]
+    laws = [
+        accepted_law(case.reward, case.log_sft, beta=beta)
+        for beta in (case.beta, case.beta * factor)
+    ]
     low, high = (float(categorical_kl(law.log_probs, case.log_sft)) for law in laws)
-    return Verdict(max(0.0, high - low, float(laws[0].log_rate - laws[1].log_rate)), f"KL {low:.4g} to {high:.4g}")
+    return Verdict(
+        max(0.0, high - low, float(laws[0].log_rate - laws[1].log_rate)),
+        f"KL {low:.4g} to {high:.4g}",
+    )
 
 
 def efficiency(case: Sampler) -> Verdict:
     law = accepted_law(case.reward, case.log_sft, beta=case.beta)
     kl = float(categorical_kl(law.log_probs, case.log_sft))
     short = float(case.reward.max() - np.exp(law.log_probs) @ case.reward) / case.beta
-    return Verdict(max(abs(float(law.log_rate) + kl + short), -short, 0.0), f"proposals per sample {np.exp(-law.log_rate):.4g}")
+    return Verdict(
+        max(abs(float(law.log_rate) + kl + short), -short, 0.0),
+        f"proposals per sample {np.exp(-law.log_rate):.4g}",
+    )
 
 
 _signed = st.one_of(st.floats(0.05, 0.4), st.floats(0.6, 0.95))
@@ -245,14 +337,29 @@ def reproduce(run: Run) -> Reproduction:
         share, accepted = propose(case, int(1.05e5 / rate), (run.seed, k))
         far = float(np.abs(share - np.exp(law.log_probs)).sum() / 2)
         errors = abs(float(accepted.mean()) - rate) / np.sqrt(rate * (1 - rate) / accepted.size)
-        shown = f"TV {far:.4f} of {accepted.sum()}, rate {accepted.mean():.5f} for {rate:.5f} ({errors:.2f} s.e.)"
+        shown = (
+            f"TV {far:.4f} of {accepted.sum()}, rate {accepted.mean():.5f} for {rate:.5f}"
+            f" ({errors:.2f} s.e.)"
+        )
         criteria.append(
-            Criterion(f"β = {beta:g}: sampler against law", "TV < 0.01, rate in 3 s.e.", shown, bool(far < 0.01 and errors < 3))
+            Criterion(
+                f"β = {beta:g}: sampler against law",
+                "TV < 0.01, rate in 3 s.e.",
+                shown,
+                bool(far < 0.01 and errors < 3),
+            )
         )
         exact.append(law)
         shares.append(share)
     for name, far in experiments.tree_identity(run.seed).items():
-        criteria.append(Criterion(f"{name}: distance to π_r, true labels, all pairs", "<= 1e-6", f"{far:.2e}", far <= 1e-6))
+        criteria.append(
+            Criterion(
+                f"{name}: distance to π_r, true labels, all pairs",
+                "<= 1e-6",
+                f"{far:.2e}",
+                far <= 1e-6,
+            )
+        )
     seeds = [run.seed + s for s in range(3 if run.quick else 10)]
     steps = 60 if run.quick else 300
     outcomes, start = experiments.pipeline(seeds, iterations=steps)
@@ -278,16 +385,34 @@ def reproduce(run: Run) -> Reproduction:
     grid = np.geomspace(0.1, 20, 60)
     curves = [accepted_law(EXAMPLE.reward, EXAMPLE.log_sft, beta=float(beta)) for beta in grid]
     middle.loglog(grid, [np.exp(-law.log_rate) for law in curves], label="proposals per sample")
-    middle.loglog(grid, [np.exp(categorical_kl(law.log_probs, EXAMPLE.log_sft)) for law in curves], "--", label="its lower bound exp KL")
-    middle.set(xlabel="sampling temperature β", ylabel="proposals", title="Cold samples cost proposals")
+    middle.loglog(
+        grid,
+        [np.exp(categorical_kl(law.log_probs, EXAMPLE.log_sft)) for law in curves],
+        "--",
+        label="its lower bound exp KL",
+    )
+    middle.set(
+        xlabel="sampling temperature β", ylabel="proposals", title="Cold samples cost proposals"
+    )
     middle.legend(frameon=False)
     for k, loss in enumerate(experiments.LOSSES):
-        gains = np.asarray([outcomes[source, loss].reward - start for source in experiments.SOURCES])
+        gains = np.asarray(
+            [outcomes[source, loss].reward - start for source in experiments.SOURCES]
+        )
         spread = gains.std(axis=1, ddof=1) / np.sqrt(len(seeds))
-        right.bar(np.arange(3) + 0.27 * (k - 1), gains.mean(axis=1), 0.25, yerr=spread, color=f"C{k}", label=loss)
+        right.bar(
+            np.arange(3) + 0.27 * (k - 1),
+            gains.mean(axis=1),
+            0.25,
+            yerr=spread,
+            color=f"C{k}",
+            label=loss,
+        )
     right.set_xticks(range(3), experiments.SOURCES)
     right.set(
-        xlabel="source of the pairs", ylabel="gain in E r over π_sft (± s.e.)", title=f"Token policy, {len(seeds)} seeds, {steps} steps"
+        xlabel="source of the pairs",
+        ylabel="gain in E r over π_sft (± s.e.)",
+        title=f"Token policy, {len(seeds)} seeds, {steps} steps",
     )
     right.legend(frameon=False, loc="upper left")
     figure.suptitle("Rejection sampling turns SFT samples into samples of the optimal policy")

@@ -1,6 +1,7 @@
 """SPO: Self-supervised Preference Optimization with preference degree awareness (arXiv:2409.17791).
 
-Responses are degraded step by step by removing their key phrases, and a head on the policy's representation must tell the degree.
+Responses are degraded step by step by removing their key phrases, and a head on the policy's
+representation must tell the degree.
 """
 
 from __future__ import annotations
@@ -25,18 +26,31 @@ from paper_repros._spo_degree_checks import (
     signal,
     worths,
 )
-from paper_repros._spo_degree_text import LEVELS, STOPS, bag_of_words, embedded, length_alone, sentences
+from paper_repros._spo_degree_text import (
+    LEVELS,
+    STOPS,
+    bag_of_words,
+    embedded,
+    length_alone,
+    sentences,
+)
 from paper_repros._spo_degree_training import study
 from prefsim.data.degradation import degrade
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run
 
 PAPER = Paper(
     slug="spo_degree",
-    title="Self-supervised Preference Optimization: Enhance Your Language Model with Preference Degree Awareness",
+    title=(
+        "Self-supervised Preference Optimization: Enhance Your Language Model with Preference"
+        " Degree Awareness"
+    ),
     arxiv="2409.17791",
     year=2024,
     family="direct",
-    summary="Remove key phrases step by step and let the policy's representation tell how much is gone, beside any loss on pairs.",
+    summary=(
+        "Remove key phrases step by step and let the policy's representation tell how much is gone,"
+        " beside any loss on pairs."
+    ),
     implements=(
         "prefsim.losses.spo_degree",
         "prefsim.losses.preference_degree",
@@ -96,26 +110,62 @@ def reproduce(run: Run) -> Reproduction:
     keep = degrade(text, stop=range(STOPS), levels=LEVELS).keep
     reward = (keep * worth[np.maximum(text, 0)][:, None]).sum(axis=-1)
     share = float((np.diff(reward, axis=1) < 0).all(axis=1).mean())
-    criteria.append(Criterion("reward falls with every degree", "600 of 600 sentences", f"{round(600 * share)} of 600", share == 1))
+    criteria.append(
+        Criterion(
+            "reward falls with every degree",
+            "600 of 600 sentences",
+            f"{round(600 * share)} of 600",
+            share == 1,
+        )
+    )
 
     words = bag_of_words(run.seed)
-    draws = [embedded(run.seed, 8, s) for s in run.progress(range(4 if run.quick else 16), "random embeddings")]
-    accuracies, near = (np.asarray([getattr(d, name) for d in draws]) for name in ("accuracy", "within_one"))
+    draws = [
+        embedded(run.seed, 8, s)
+        for s in run.progress(range(4 if run.quick else 16), "random embeddings")
+    ]
+    accuracies, near = (
+        np.asarray([getattr(d, name) for d in draws]) for name in ("accuracy", "within_one")
+    )
     typical, close = float(np.median(accuracies)), float(np.median(near))
     criteria += [
-        Criterion("word counts: accuracy", f"{PAGE_ACCURACY}; ≥ .80", round(words.accuracy, 3), words.accuracy >= 0.8),
-        Criterion("word counts: at most one degree off", "≥ 95 %", round(words.within_one, 3), words.within_one >= 0.95),
         Criterion(
-            f"8-dim embedding: accuracy, median of {len(draws)}", f"{PAGE_EMBEDDED} (one draw); ≥ .35", round(typical, 3), typical >= 0.35
+            "word counts: accuracy",
+            f"{PAGE_ACCURACY}; ≥ .80",
+            round(words.accuracy, 3),
+            words.accuracy >= 0.8,
+        ),
+        Criterion(
+            "word counts: at most one degree off",
+            "≥ 95 %",
+            round(words.within_one, 3),
+            words.within_one >= 0.95,
+        ),
+        Criterion(
+            f"8-dim embedding: accuracy, median of {len(draws)}",
+            f"{PAGE_EMBEDDED} (one draw); ≥ .35",
+            round(typical, 3),
+            typical >= 0.35,
         ),
     ]
     gammas = (0.0, 0.1, 1.0)
     size = {"pairs": 60, "steps": 50} if run.quick else {"pairs": 300, "steps": 120}
-    studies = [study(s, gammas, **size) for s in run.progress(range(1 if run.quick else 4), "trained policies")]
-    degree, pair, rank = (np.stack([getattr(s, f) for s in studies]) for f in ("degree_accuracy", "pair_accuracy", "rank_correlation"))
+    studies = [
+        study(s, gammas, **size)
+        for s in run.progress(range(1 if run.quick else 4), "trained policies")
+    ]
+    degree, pair, rank = (
+        np.stack([getattr(s, f) for s in studies])
+        for f in ("degree_accuracy", "pair_accuracy", "rank_correlation")
+    )
     gain = float((degree[:, 1] - degree[:, 0]).min())
     criteria.append(
-        Criterion("trained trunk: degree accuracy gained by γ = .1", "the loss has signal for the trunk", round(gain, 3), gain > 0.1)
+        Criterion(
+            "trained trunk: degree accuracy gained by γ = .1",
+            "the loss has signal for the trunk",
+            round(gain, 3),
+            gain > 0.1,
+        )
     )
     length = length_alone(run.seed)
     table: list[dict[str, str | float | int]] = [
@@ -137,21 +187,55 @@ def reproduce(run: Run) -> Reproduction:
     ]  # fmt: skip
     for i, gamma in enumerate(gammas):
         means = (round(float(x[:, i].mean()), 3) for x in (degree, pair, rank))
-        row: dict[str, Any] = {"representation": "policy trained by DPO + γ·degree", "γ": gamma, "cross-entropy": "", "within one": ""}
-        table.append({**row, **dict(zip(("degree accuracy", "pair accuracy", "rank correlation"), means, strict=True))})
+        row: dict[str, Any] = {
+            "representation": "policy trained by DPO + γ·degree",
+            "γ": gamma,
+            "cross-entropy": "",
+            "within one": "",
+        }
+        table.append(
+            {
+                **row,
+                **dict(
+                    zip(
+                        ("degree accuracy", "pair accuracy", "rank correlation"), means, strict=True
+                    )
+                ),
+            }
+        )
 
     figure = Figure(figsize=(13, 8), layout="constrained")
     (left, right), (low_left, low_right) = figure.subplots(2, 2)
     parts = left.violinplot(list(reward.T), positions=range(CLASSES), showmeans=True, widths=0.8)
     for body in parts["bodies"]:
         body.set_facecolor("tab:blue")
-    left.set(title="Removing key phrases lowers the true reward", xlabel="degree (quarters of the phrases removed)", ylabel="reward")
+    left.set(
+        title="Removing key phrases lowers the true reward",
+        xlabel="degree (quarters of the phrases removed)",
+        ylabel="reward",
+    )
     shown = right.imshow(words.confusion, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(words.confusion):
-        right.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
-    right.set(title=f"A head on word counts tells the degree ({words.accuracy:.0%})", xlabel="predicted degree", ylabel="true degree")
+        right.text(
+            j,
+            i,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            color="white" if value > 0.5 else "black",
+        )
+    right.set(
+        title=f"A head on word counts tells the degree ({words.accuracy:.0%})",
+        xlabel="predicted degree",
+        ylabel="true degree",
+    )
     figure.colorbar(shown, ax=right, label="share of the true degree")
-    labels = ["number\nof words", "word\ncounts", "random\nembedding", *(f"policy\nγ = {g:g}" for g in gammas)]
+    labels = [
+        "number\nof words",
+        "word\ncounts",
+        "random\nembedding",
+        *(f"policy\nγ = {g:g}" for g in gammas),
+    ]
     bars = [length.accuracy, words.accuracy, typical, *degree.mean(axis=0)]
     low_left.bar(range(6), bars, color=["0.5", "0.5", "0.7", "tab:orange", "tab:blue", "tab:blue"])
     low_left.plot(np.full(len(accuracies), 2), accuracies, "k.", alpha=0.5)
@@ -159,19 +243,30 @@ def reproduce(run: Run) -> Reproduction:
     low_left.axhline(1 / CLASSES, color="k", ls=":", label="chance")
     low_left.set_xticks(range(6), labels)
     low_left.set(
-        title="Trained with the degree loss the policy's states tell it too", ylabel="accuracy of the degree (dots: draws)", ylim=(0, 1)
+        title="Trained with the degree loss the policy's states tell it too",
+        ylabel="accuracy of the degree (dots: draws)",
+        ylim=(0, 1),
     )
     low_left.legend(frameon=False, loc="upper center")
     for offset, (name, values, colour) in enumerate(
-        (("whole pairs ranked right", pair, "tab:green"), ("rank correlation on versions", rank, "tab:red"))
+        (
+            ("whole pairs ranked right", pair, "tab:green"),
+            ("rank correlation on versions", rank, "tab:red"),
+        )
     ):
         place = np.arange(3) + 0.3 * offset - 0.15
         low_right.bar(place, values.mean(axis=0), width=0.3, color=colour, label=name)
         low_right.plot(np.tile(place, (len(studies), 1)).ravel(), values.ravel(), "k.", alpha=0.5)
     low_right.axhline(0.0, color="k", lw=0.8)
     low_right.set_xticks(range(3), [f"γ = {g:g}" for g in gammas])
-    low_right.set(title="Its implicit reward on unseen sentences (no claim)", ylabel="share, or Spearman correlation")
+    low_right.set(
+        title="Its implicit reward on unseen sentences (no claim)",
+        ylabel="share, or Spearman correlation",
+    )
     low_right.set_ylim(-1.0, 1.25)
     low_right.legend(frameon=False, loc="upper center", ncols=2)
-    figure.suptitle("Self-made degrees are learned, but the number of words gives them away, and the implicit reward gains little")
+    figure.suptitle(
+        "Self-made degrees are learned, but the number of words gives them away, and the implicit"
+        " reward gains little"
+    )
     return Reproduction(figure, table, tuple(criteria))

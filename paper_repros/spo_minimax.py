@@ -9,7 +9,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros import _spo_minimax_experiments as experiments
-from paper_repros._spo_minimax_experiments import CYCLIC, LATE, MAX_REWARD, NOISY, fast_bound, hedge_bound, margin_games
+from paper_repros._spo_minimax_experiments import (
+    CYCLIC,
+    LATE,
+    MAX_REWARD,
+    NOISY,
+    fast_bound,
+    hedge_bound,
+    margin_games,
+)
 from prefsim.analysis.voting import borda_scores, condorcet_margin, copeland_scores
 from prefsim.backend import to_numpy
 from prefsim.loops.preference_queue import queue_win_rates
@@ -17,8 +25,8 @@ from prefsim.numerics import normal_log_cdf, sigmoid, softmax
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import fit_bradley_terry, solve_nash
-from prefsim.solvers.games import exploitability, mirror_step, payoff
-from prefsim.solvers.tree_backup import soft_backup
+from prefsim.solvers.games.certificates import exploitability, mirror_step, payoff
+from prefsim.solvers.planning.tree_backup import soft_backup
 from prefsim.testing.bandits import tables
 from prefsim.testing.games import cyclic_games, preference_games, references, transitive_games
 from prefsim.testing.tokens import token_tree_policies, token_trees
@@ -31,11 +39,14 @@ PAPER = Paper(
     arxiv="2401.04056",
     year=2024,
     family="nash",
-    summary="Preferences of many raters are aggregated by the minimax winner. Because the game is symmetric, one agent that plays itself "
-    "with a no-regret learner reaches it: a trajectory's reward is its win rate against the agent's own trajectories.",
+    summary=(
+        "Preferences of many raters are aggregated by the minimax winner. Because the game is"
+        " symmetric, one agent that plays itself with a no-regret learner reaches it: a"
+        " trajectory's reward is its win rate against the agent's own trajectories."
+    ),
     implements=(
         "prefsim.solvers.solve_nash",
-        "prefsim.solvers.tree_backup.soft_backup",
+        "prefsim.solvers.planning.tree_backup.soft_backup",
         "prefsim.loops.queue_win_rates",
         "prefsim.loops.queued_self_play",
         "prefsim.analysis.voting.borda_scores",
@@ -72,8 +83,14 @@ def _check_dueling(case: Dueling) -> Verdict:
     first, second, error = np.log(case.first), np.log(case.second), 0.0
     for _ in range(50):
         # The second player wins whatever the first one loses.
-        against_second, against_first = payoff(case.preference, np.exp(second)), 1 - payoff(case.preference.T, np.exp(first))
-        first, second = mirror_step(first, None, against_second, step=case.step), mirror_step(second, None, against_first, step=case.step)
+        against_second, against_first = (
+            payoff(case.preference, np.exp(second)),
+            1 - payoff(case.preference.T, np.exp(first)),
+        )
+        first, second = (
+            mirror_step(first, None, against_second, step=case.step),
+            mirror_step(second, None, against_first, step=case.step),
+        )
         error = max(error, float(np.max(np.abs(np.exp(first) - np.exp(second)))))
     return Verdict(error)
 
@@ -92,7 +109,9 @@ LONGEST = 400
 def _check_regret(case: Learning) -> Verdict:
     n, rounds = len(case.preference), np.arange(1, LONGEST + 1)
     if case.learns:
-        run = solve_nash(case.preference, method="spo", step=case.step, iterations=LONGEST, tol=0.0, record=1)
+        run = solve_nash(
+            case.preference, method="spo", step=case.step, iterations=LONGEST, tol=0.0, record=1
+        )
         assert run.history is not None
         played, average = run.history.policy[:-1], run.history.average_policy[1:]
     else:
@@ -103,7 +122,9 @@ def _check_regret(case: Learning) -> Verdict:
     exploited = exploitability(case.preference, average)
     bound = math.log(n) / (case.step * rounds) + case.step / 8
     identity = float(np.max(np.abs(exploited - regret / rounds)))
-    return Verdict(max(identity, float(np.max(exploited - bound)), 0.0), f"identity off by {identity:.1e}")
+    return Verdict(
+        max(identity, float(np.max(exploited - bound)), 0.0), f"identity off by {identity:.1e}"
+    )
 
 
 class Utility(NamedTuple):
@@ -136,7 +157,9 @@ def _check_condorcet(game: PreferenceGame) -> Verdict:
     policy = solve_nash(game, method="lp").policy
     best = int(np.argmax(copeland_scores(game.preference)))
     margin = float(condorcet_margin(game.preference))
-    return Verdict(float(np.max(np.abs(policy - np.eye(game.n_responses)[best]))), f"margin {margin:.3g}")
+    return Verdict(
+        float(np.max(np.abs(policy - np.eye(game.n_responses)[best]))), f"margin {margin:.3g}"
+    )
 
 
 class Margin(NamedTuple):
@@ -153,15 +176,28 @@ FAST_HORIZON = 4000
 
 def _check_fast_rate(case: Margin) -> Verdict:
     games = margin_games(case.seed, case.n, case.real, 10)
-    run = solve_nash(games, method="spo", step=case.claimed / 2, iterations=FAST_HORIZON, tol=0.0, record=FAST_HORIZON // 4)
+    run = solve_nash(
+        games,
+        method="spo",
+        step=case.claimed / 2,
+        iterations=FAST_HORIZON,
+        tol=0.0,
+        record=FAST_HORIZON // 4,
+    )
     assert run.history is not None
     done = run.history.iteration[1:]
     missing = done[:, None] * (1 - run.history.average_policy[1:, :, 0])
     exploited = run.history.average_exploitability[1:]
     bound = fast_bound(case.n, case.claimed)
-    excess = max(float(np.max(missing)) / bound, float(np.max(2 * done[:, None] * exploited)) / bound) - 1
+    excess = (
+        max(float(np.max(missing)) / bound, float(np.max(2 * done[:, None] * exploited)) / bound)
+        - 1
+    )
     slope = np.log2(exploited[-1] / exploited[1])
-    return Verdict(max(excess, float(np.max(np.abs(slope + 1))) - 0.05, 0.0), f"slopes {slope.min():.3f} to {slope.max():.3f}")
+    return Verdict(
+        max(excess, float(np.max(np.abs(slope + 1))) - 0.05, 0.0),
+        f"slopes {slope.min():.3f} to {slope.max():.3f}",
+    )
 
 
 class Tilt(NamedTuple):
@@ -177,18 +213,31 @@ def _check_backup(case: Tilt) -> Verdict:
     values = case.step * np.asarray(case.tree.reward)
     by_hedge = softmax(np.asarray(case.policy.log_probs) + values)
     if not case.merged:
-        return Verdict(float(np.max(np.abs(np.asarray(soft_backup(case.policy, values).policy.probs) - by_hedge))))
-    # The policy of the same depth everywhere that is closest to Hedge's (by its marginals): a product over depths.
+        return Verdict(
+            float(
+                np.max(np.abs(np.asarray(soft_backup(case.policy, values).policy.probs) - by_hedge))
+            )
+        )
+    # The policy of the same depth everywhere that is closest to Hedge's (by its marginals): a
+    # product over depths.
     product = np.ones_like(by_hedge)
     for tokens in case.tree.sequences.T:
-        shares = np.stack([np.where(tokens == a, by_hedge, 0.0).sum(axis=-1) for a in range(case.tree.vocabulary_size)], axis=-1)
+        shares = np.stack(
+            [
+                np.where(tokens == a, by_hedge, 0.0).sum(axis=-1)
+                for a in range(case.tree.vocabulary_size)
+            ],
+            axis=-1,
+        )
         product = product * shares[:, tokens]
     return Verdict(float(np.max(np.abs(product - by_hedge))))
 
 
 def _tilts() -> st.SearchStrategy[Tilt]:
     return token_trees().flatmap(
-        lambda tree: st.builds(Tilt, st.just(tree), token_tree_policies(tree), st.floats(0.01, 3.0), st.just(False))
+        lambda tree: st.builds(
+            Tilt, st.just(tree), token_tree_policies(tree), st.floats(0.01, 3.0), st.just(False)
+        )
     )
 
 
@@ -217,7 +266,9 @@ def _check_queue(case: Queue) -> Verdict:
     for trajectory in range(6):
         drawn[:, 0] = trajectory
         rates = queue_win_rates(table, drawn, include_self=case.include_self)[:, 0]
-        worst = max(worst, abs(rates.mean() - exact[trajectory]) / (rates.std() / math.sqrt(QUEUES)))
+        worst = max(
+            worst, abs(rates.mean() - exact[trajectory]) / (rates.std() / math.sqrt(QUEUES))
+        )
     return Verdict(max(0.0, worst - 5.0), f"largest deviation {worst:.2f} standard errors")
 
 
@@ -240,13 +291,23 @@ def _near_cycle(shifts: Array) -> Survey:
 def _check_cyclic(case: Survey) -> Verdict:
     n = len(case.preference)
     off_diagonal = 1 - np.eye(n)
-    tops = [int(np.argmax(fit_bradley_terry(np.multiply.outer(s, s) * case.preference * off_diagonal).reward)) for s in case.sampling]
+    tops = [
+        int(
+            np.argmax(
+                fit_bradley_terry(np.multiply.outer(s, s) * case.preference * off_diagonal).reward
+            )
+        )
+        for s in case.sampling
+    ]
     tops.append(int(np.argmax(borda_scores(case.preference))))
     exploited = exploitability(case.preference, np.eye(n)[tops])
     run = solve_nash(case.preference, method="spo", iterations=1000, tol=0.0)
     excess = float(to_numpy(run.average_exploitability)) - float(hedge_bound(1000, n))
     arbitrary = 0.0 if tops[0] != tops[1] else 1.0
-    return Verdict(max(excess, arbitrary, 0.1 - float(exploited.min()), 0.0), f"winners {tops}, exploited by {exploited.round(3).tolist()}")
+    return Verdict(
+        max(excess, arbitrary, 0.1 - float(exploited.min()), 0.0),
+        f"winners {tops}, exploited by {exploited.round(3).tolist()}",
+    )
 
 
 CLAIMS = (
@@ -263,20 +324,30 @@ CLAIMS = (
     Claim(
         "C2",
         "inequality",
-        "The exploitability of the average policy is the learner's regret over T, for Hedge at most log n/(ηT) + η/8, at every T <= 400",
+        "The exploitability of the average policy is the learner's regret over T, for Hedge at most"
+        " log n/(ηT) + η/8, at every T <= 400",
         "main theorem, in probabilities (half the scale of [−1, 1])",
-        st.builds(Learning, preference_games(min_n=2).map(lambda game: np.asarray(game.preference)), st.floats(0.05, 2.0), st.just(True)),
+        st.builds(
+            Learning,
+            preference_games(min_n=2).map(lambda game: np.asarray(game.preference)),
+            st.floats(0.05, 2.0),
+            st.just(True),
+        ),
         _check_regret,
         1e-12,
         breaks=st.builds(
-            Learning, cyclic_games(least=0.2).map(lambda game: np.asarray(game.preference)), st.floats(0.05, 0.5), st.just(False)
+            Learning,
+            cyclic_games(least=0.2).map(lambda game: np.asarray(game.preference)),
+            st.floats(0.05, 0.5),
+            st.just(False),
         ),
         examples=25,
     ),
     Claim(
         "C3",
         "identity",
-        "If preferences come from a utility, by any increasing link, the minimax winner is its maximiser",
+        "If preferences come from a utility, by any increasing link, the minimax winner is its"
+        " maximiser",
         "relation to reward models",
         st.builds(
             _with_utility,
@@ -286,7 +357,11 @@ CLAIMS = (
         ),
         _check_utility,
         1e-9,
-        breaks=cyclic_games().map(lambda game: Utility(np.asarray(game.preference), np.asarray(borda_scores(game.preference)))),
+        breaks=cyclic_games().map(
+            lambda game: Utility(
+                np.asarray(game.preference), np.asarray(borda_scores(game.preference))
+            )
+        ),
     ),
     Claim(
         "C4",
@@ -306,21 +381,29 @@ CLAIMS = (
     Claim(
         "C5",
         "rate",
-        "With a Condorcet winner of margin Δ and η = Δ/2, Σ_t (1 − π_t(y*)) <= log n/(ηΔ − (e^η − 1 − η)) from a uniform start, so that "
-        "the average's exploitability is at most half of that over T; it falls as 1/T (slope −1 within .05)",
+        "With a Condorcet winner of margin Δ and η = Δ/2, Σ_t (1 − π_t(y*)) <= log n/(ηΔ − (e^η − 1"
+        " − η)) from a uniform start, so that the average's exploitability is at most half of that"
+        " over T; it falls as 1/T (slope −1 within .05)",
         "fast rate; constant derived",
-        st.builds(Margin, st.integers(0, 999), st.integers(3, 8), st.floats(0.2, 0.5), st.just(None)).map(
-            lambda case: case._replace(real=case.claimed)
-        ),
+        st.builds(
+            Margin, st.integers(0, 999), st.integers(3, 8), st.floats(0.2, 0.5), st.just(None)
+        ).map(lambda case: case._replace(real=case.claimed)),
         _check_fast_rate,
         1e-9,
-        breaks=st.builds(Margin, st.integers(0, 999), st.integers(3, 8), st.floats(0.3, 0.5), st.floats(0.0, 0.01)),
+        breaks=st.builds(
+            Margin,
+            st.integers(0, 999),
+            st.integers(3, 8),
+            st.floats(0.3, 0.5),
+            st.floats(0.0, 0.01),
+        ),
         examples=5,
     ),
     Claim(
         "C6",
         "identity",
-        "A step of Hedge over all trajectories of a tree is one soft backward induction with leaf values ηr, whatever r",
+        "A step of Hedge over all trajectories of a tree is one soft backward induction with leaf"
+        " values ηr, whatever r",
         "derived",
         _tilts(),
         _check_backup,
@@ -330,7 +413,8 @@ CLAIMS = (
     Claim(
         "C7",
         "statistical",
-        "The win rate of a trajectory in a fresh queue, itself left out, is unbiased: within 5 standard errors over 20 000 queues",
+        "The win rate of a trajectory in a fresh queue, itself left out, is unbiased: within 5"
+        " standard errors over 20 000 queues",
         "practical algorithm (chance to fail 6e-7 for each of the 6 trajectories)",
         st.integers(0, 9999).map(Queue),
         _check_queue,
@@ -342,13 +426,15 @@ CLAIMS = (
     Claim(
         "C8",
         "counterexample",
-        "On cyclic preferences the winner of a Bradley–Terry reward depends on how pairs are drawn and can be exploited by 0.1 or more, as "
-        "Borda's; SPO's average keeps to its bound",
+        "On cyclic preferences the winner of a Bradley–Terry reward depends on how pairs are drawn"
+        " and can be exploited by 0.1 or more, as Borda's; SPO's average keeps to its bound",
         "motivation of the minimax winner",
         tables((3, 3), low=-0.02, high=0.02).map(_near_cycle),
         _check_cyclic,
         1e-9,
-        breaks=transitive_games(3, scale=2.0, gap=0.1).map(lambda game: Survey(np.asarray(game.preference), SAMPLING)),
+        breaks=transitive_games(3, scale=2.0, gap=0.1).map(
+            lambda game: Survey(np.asarray(game.preference), SAMPLING)
+        ),
         examples=15,
     ),
 )
@@ -361,18 +447,38 @@ def reproduce(run: Run) -> Reproduction:
     outcomes = {}
     for name in run.progress((MAX_REWARD, NOISY, CYCLIC, LATE), "families"):
         preference = experiments.family(name, seeds)
-        outcomes[name] = experiments.compare(preference, truth if name == NOISY else preference, rng)
-    noisy_average = solve_nash(experiments.family(NOISY, seeds), method="spo", iterations=experiments.HORIZONS[-1], tol=0.0)
+        outcomes[name] = experiments.compare(
+            preference, truth if name == NOISY else preference, rng
+        )
+    noisy_average = solve_nash(
+        experiments.family(NOISY, seeds), method="spo", iterations=experiments.HORIZONS[-1], tol=0.0
+    )
     backup = experiments.backup_error(experiments.family(CYCLIC, seeds), 100 if run.quick else 1000)
-    sampled = experiments.sample_play(seeds[:10] if run.quick else seeds, 300 if run.quick else 3000, run)
-    rates = {margin: experiments.fast_rate(margin, 4000 if run.quick else 20_000) for margin in (0.2, 0.4)}
-    files = [synthetic_ballots(), *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ())]
+    sampled = experiments.sample_play(
+        seeds[:10] if run.quick else seeds, 300 if run.quick else 3000, run
+    )
+    rates = {
+        margin: experiments.fast_rate(margin, 4000 if run.quick else 20_000)
+        for margin in (0.2, 0.4)
+    }
+    files = [
+        synthetic_ballots(),
+        *(sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else ()),
+    ]
     elections = [experiments.election(path, 4096) for path in files]
 
     horizons = np.array(experiments.HORIZONS)
     # Flips shrink every margin by 1 − 2ε: the bound holds in the game that was played.
-    excess = max(float(np.max(o.average - hedge_bound(horizons)[:, None])) for name, o in outcomes.items() if name != NOISY)
-    excess = max(excess, float(np.max(to_numpy(noisy_average.average_exploitability))) - float(hedge_bound(horizons[-1])))
+    excess = max(
+        float(np.max(o.average - hedge_bound(horizons)[:, None]))
+        for name, o in outcomes.items()
+        if name != NOISY
+    )
+    excess = max(
+        excess,
+        float(np.max(to_numpy(noisy_average.average_exploitability)))
+        - float(hedge_bound(horizons[-1])),
+    )
     cyclic, easy = outcomes[CYCLIC], outcomes[MAX_REWARD]
     beaten = int((cyclic.borda > 1e-9).sum())
     slopes = {name: outcome.slope for name, outcome in outcomes.items()}
@@ -392,9 +498,13 @@ def reproduce(run: Run) -> Reproduction:
         ),
         Criterion(
             "intransitive, reward model",
-            "the Borda winner is exploited by 1/6 on about half of 20 seeds, else not at all (10 of 20 on another draw)",
+            "the Borda winner is exploited by 1/6 on about half of 20 seeds, else not at all (10 of"
+            " 20 on another draw)",
             f"by {cyclic.borda.max():.4f} on {beaten} of {len(seeds)}",
-            bool(np.all((np.abs(cyclic.borda - 1 / 6) < 1e-9) | (cyclic.borda < 1e-9)) and 5 <= beaten <= 15),
+            bool(
+                np.all((np.abs(cyclic.borda - 1 / 6) < 1e-9) | (cyclic.borda < 1e-9))
+                and 5 <= beaten <= 15
+            ),
         ),
         Criterion(
             "intransitive, SPO",
@@ -404,34 +514,54 @@ def reproduce(run: Run) -> Reproduction:
         ),
         Criterion(
             "transitive",
-            "both reach the optimum: the reward model's choice cannot be exploited, SPO's average only within its bound",
+            "both reach the optimum: the reward model's choice cannot be exploited, SPO's average"
+            " only within its bound",
             f"{easy.model.max():.4f} and {easy.average[-1].max():.4f}",
             bool(easy.model.max() < 1e-9 and easy.average[-1].max() <= hedge_bound(horizons[-1])),
         ),
-        Criterion("Hedge by backups of the tree", "the same policies as Hedge over trajectories (1e-10)", backup, backup <= 1e-10),
+        Criterion(
+            "Hedge by backups of the tree",
+            "the same policies as Hedge over trajectories (1e-10)",
+            backup,
+            backup <= 1e-10,
+        ),
         Criterion(
             "fast rate",
             "slope −1 within .05 and never above the bound with a margin Δ",
             ", ".join(f"{rate.slope:.3f} at Δ = {margin:g}" for margin, rate in rates.items()),
-            all(abs(rate.slope + 1) <= 0.05 and bool(np.all(rate.exploited <= rate.bound)) for rate in rates.values()),
+            all(
+                abs(rate.slope + 1) <= 0.05 and bool(np.all(rate.exploited <= rate.bound))
+                for rate in rates.values()
+            ),
         ),
         Criterion(
             "on samples",
-            "exploitability falls with the comparisons asked in every world (no figure on the page)",
+            "exploitability falls with the comparisons asked in every world (no figure on the"
+            " page)",
             ", ".join(f"{value:.3f} ({name})" for name, value in last.items()),
             all(float(line[-1]) < float(line[0]) for line in sampled.exploited.values()),
         ),
         Criterion(
             "ballots",
-            "SPO's average keeps to its bound, and the minimax winner is the Condorcet winner where there is one",
-            "; ".join(f"{e['ballots']}: {e['exploitability, SPO']:.4f} (bound {e['bound, SPO']:.4f})" for e in elections),
-            all(float(e["exploitability, SPO"]) <= float(e["bound, SPO"]) and e["agree"] == 1 for e in elections),
+            "SPO's average keeps to its bound, and the minimax winner is the Condorcet winner where"
+            " there is one",
+            "; ".join(
+                f"{e['ballots']}: {e['exploitability, SPO']:.4f} (bound {e['bound, SPO']:.4f})"
+                for e in elections
+            ),
+            all(
+                float(e["exploitability, SPO"]) <= float(e["bound, SPO"]) and e["agree"] == 1
+                for e in elections
+            ),
         ),
     )
     table: list[dict[str, str | float | int]] = [
         {
             "family": name,
-            **{f"SPO, T = {horizon}": float(outcome.average[i].mean()) for i, horizon in enumerate(horizons)},
+            **{
+                f"SPO, T = {horizon}": float(outcome.average[i].mean())
+                for i, horizon in enumerate(horizons)
+            },
             "slope": outcome.slope,
             "Borda, worst": float(outcome.borda.max()),
             "reward model, mean": float(outcome.model.mean()),
@@ -440,8 +570,14 @@ def reproduce(run: Run) -> Reproduction:
     ]
     for i, asked in enumerate(sampled.comparisons):
         row: dict[str, str | float | int] = {"comparisons": int(asked)}
-        row |= {f"exploitability, {name}": float(line[i]) for name, line in sampled.exploited.items()}
-        row |= {f"mass on the best, {name}": float(line[i]) for name, line in sampled.best.items() if line.size}
+        row |= {
+            f"exploitability, {name}": float(line[i]) for name, line in sampled.exploited.items()
+        }
+        row |= {
+            f"mass on the best, {name}": float(line[i])
+            for name, line in sampled.best.items()
+            if line.size
+        }
         table.append(row)
     table += elections
     return Reproduction(experiments.draw(outcomes, sampled, rates), table, criteria)

@@ -16,7 +16,7 @@ from prefsim.numerics import logsumexp
 from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit
-from prefsim.solvers.games import expected_preference, mirror_step, payoff
+from prefsim.solvers.games.certificates import expected_preference, mirror_step, payoff
 from prefsim.testing.games import preference_games, references
 from prefsim.worlds import ContextualBandit
 from prefsim.worlds.game import PreferenceGame
@@ -27,8 +27,11 @@ PAPER = Paper(
     arxiv="2405.00675",
     year=2024,
     family="nash",
-    summary="Multiplicative weights against oneself in the preference game, each step a least-squares regression of the log-ratio to the "
-    "last policy on the centred win rate. The average policy converges to the equilibrium; chosen responses go up and rejected ones down.",
+    summary=(
+        "Multiplicative weights against oneself in the preference game, each step a least-squares"
+        " regression of the log-ratio to the last policy on the centred win rate. The average"
+        " policy converges to the equilibrium; chosen responses go up and rejected ones down."
+    ),
     implements=(
         "prefsim.losses.sppo",
         "prefsim.losses.sppo_hard",
@@ -52,13 +55,23 @@ class Step(NamedTuple):
 
     def policy(self) -> np.ndarray:
         """Return the next log-policy."""
-        return mirror_step(np.log(self.last), None, payoff(self.preference, self.last), step=self.step)
+        return mirror_step(
+            np.log(self.last), None, payoff(self.preference, self.last), step=self.step
+        )
 
 
-def _steps(*, n: int | None = None, high: float = 5.0, exact: bool = True) -> st.SearchStrategy[Step]:
+def _steps(
+    *, n: int | None = None, high: float = 5.0, exact: bool = True
+) -> st.SearchStrategy[Step]:
     def build(game: PreferenceGame) -> st.SearchStrategy[Step]:
         step = st.floats(0.05, high)
-        return st.builds(Step, st.just(to_numpy(game.preference)), references(game.n_responses), step, st.just(exact))
+        return st.builds(
+            Step,
+            st.just(to_numpy(game.preference)),
+            references(game.n_responses),
+            step,
+            st.just(exact),
+        )
 
     return preference_games(n, min_n=2).flatmap(build)
 
@@ -73,7 +86,9 @@ def regression(case: Step, log_policy: Any) -> Any:
     import torch
 
     normaliser = log_normaliser(case) if case.exact else case.step / 2
-    target = torch.tensor(np.log(case.last) + case.step * payoff(case.preference, case.last) - normaliser)
+    target = torch.tensor(
+        np.log(case.last) + case.step * payoff(case.preference, case.last) - normaliser
+    )
     return (torch.tensor(case.last) * (log_policy - target) ** 2).sum()
 
 
@@ -83,15 +98,22 @@ def _check_minimiser(case: Step) -> Verdict:
     logits = torch.tensor(case.policy(), requires_grad=True)
     value = regression(case, torch.log_softmax(logits, 0))
     (gradient,) = torch.autograd.grad(value, logits)
-    return Verdict(max(float(value.detach()), float(gradient.abs().max())), f"value {float(value.detach()):.2e}")
+    return Verdict(
+        max(float(value.detach()), float(gradient.abs().max())),
+        f"value {float(value.detach()):.2e}",
+    )
 
 
 def _check_normaliser(case: Step) -> Verdict:
     wins, eta, log_z = payoff(case.preference, case.last), case.step, log_normaliser(case)
     variance = float(case.last @ (wins - case.last @ wins) ** 2)
-    # The third cumulant of a variable in [0, 1], under any tilt, is at most √3/18 in size: Taylor's remainder.
+    # The third cumulant of a variable in [0, 1], under any tilt, is at most √3/18 in size: Taylor's
+    # remainder.
     remainder = abs(log_z - eta / 2 - eta**2 * variance / 2) - eta**3 * np.sqrt(3) / 108
-    return Verdict(max(0.0, eta / 2 - log_z, log_z - eta / 2 - eta**2 / 8, float(remainder)), f"log Z {log_z:.6f} at η = {eta:.3f}")
+    return Verdict(
+        max(0.0, eta / 2 - log_z, log_z - eta / 2 - eta**2 / 8, float(remainder)),
+        f"log Z {log_z:.6f} at η = {eta:.3f}",
+    )
 
 
 class Cubic(NamedTuple):
@@ -104,23 +126,40 @@ class Cubic(NamedTuple):
 
 def shortfalls(case: Cubic) -> list[float]:
     """Return the largest difference in probability of the loss's minimiser from multiplicative weights, for each step size."""
-    world, policy = ContextualBandit(preference=case.preference[None]), TabularPolicy.from_probs(case.last[None])
+    world, policy = (
+        ContextualBandit(preference=case.preference[None]),
+        TabularPolicy.from_probs(case.last[None]),
+    )
     data, found = Comparisons.self_play(world, policy), []
     for step in case.steps:
-        fitted = fit(policy, functools.partial(losses.sppo, beta=1 / step), data, reference=policy).policy
-        found.append(float(np.abs(fitted.probs[0] - np.exp(Step(case.preference, case.last, step).policy())).max()))
+        fitted = fit(
+            policy, functools.partial(losses.sppo, beta=1 / step), data, reference=policy
+        ).policy
+        found.append(
+            float(
+                np.abs(
+                    fitted.probs[0] - np.exp(Step(case.preference, case.last, step).policy())
+                ).max()
+            )
+        )
     return found
 
 
 def _check_cubic(case: Cubic) -> Verdict:
     errors = shortfalls(case)
     slope = float(np.polyfit(np.log(case.steps), np.log(np.maximum(errors, 1e-300)), 1)[0])
-    return Verdict(abs(slope - 3), f"differences {', '.join(f'{e:.2e}' for e in errors)}: slope {slope:.3f}")
+    return Verdict(
+        abs(slope - 3), f"differences {', '.join(f'{e:.2e}' for e in errors)}: slope {slope:.3f}"
+    )
 
 
 def _drawn(seed: int) -> Cubic:
     last = np.random.default_rng(seed).dirichlet(np.ones(5))
-    return Cubic(to_numpy(PreferenceGame.random(5, seed=seed).preference), 0.8 * last + 0.04, (0.1, 0.05, 0.025))
+    return Cubic(
+        to_numpy(PreferenceGame.random(5, seed=seed).preference),
+        0.8 * last + 0.04,
+        (0.1, 0.05, 0.025),
+    )
 
 
 class Games(NamedTuple):
@@ -133,9 +172,14 @@ class Games(NamedTuple):
 
 
 def _check_rate(case: Games) -> Verdict:
-    found = experiments.play(PreferenceGame.random(6, seed=case.seed, batch_shape=(20,), kind=case.kind), [case.horizon])
+    found = experiments.play(
+        PreferenceGame.random(6, seed=case.seed, batch_shape=(20,), kind=case.kind), [case.horizon]
+    )
     gap, bound = 2 * getattr(found, case.policy)[0], 2 * found.bound[0]
-    return Verdict(max(0.0, float(gap.max() - bound)), f"largest duality gap {gap.max():.4f}, bound {bound:.4f}")
+    return Verdict(
+        max(0.0, float(gap.max() - bound)),
+        f"largest duality gap {gap.max():.4f}, bound {bound:.4f}",
+    )
 
 
 class Ahead(NamedTuple):
@@ -150,7 +194,10 @@ def _check_monotone(case: Ahead) -> Verdict:
     for _ in range(12):
         current = current._replace(last=np.exp(current.policy()))
         policies.append(current.last)
-    later, earlier = np.stack(policies[case.back :]), np.stack(policies[: len(policies) - case.back])
+    later, earlier = (
+        np.stack(policies[case.back :]),
+        np.stack(policies[: len(policies) - case.back]),
+    )
     wins = expected_preference(case.first.preference, later, earlier)
     return Verdict(max(0.0, float(0.5 - wins.min())), f"least win rate {wins.min():.6f}")
 
@@ -171,7 +218,9 @@ def gradient(name: str, case: Gradients, ratios: tuple[float, float]) -> np.ndar
 
     u = torch.tensor(ratios, dtype=torch.float64, requires_grad=True)
     zero, wins = torch.zeros(1, dtype=torch.float64), torch.tensor(case.wins, dtype=torch.float64)
-    pair = losses.PairLogps(u[:1], u[1:], zero, zero, chosen_score=wins[:1], rejected_score=wins[1:])
+    pair = losses.PairLogps(
+        u[:1], u[1:], zero, zero, chosen_score=wins[:1], rejected_score=wins[1:]
+    )
     if name == "ipo":
         value = losses.ipo(pair, tau=case.beta)
     else:
@@ -186,27 +235,44 @@ def _check_gradient(case: Gradients) -> Verdict:
     descent = -gradient("sppo", case, (0.0, 0.0))
     against = float(np.maximum(-descent * np.sign(centred), 0).max())
     moved = (case.ratios[0] + case.shift, case.ratios[1] + case.shift)
-    seen = float(np.abs(gradient(case.blind, case, case.ratios) - gradient(case.blind, case, moved)).max())
+    seen = float(
+        np.abs(gradient(case.blind, case, case.ratios) - gradient(case.blind, case, moved)).max()
+    )
     # Derivatives of the quadratic loss are as large as 1/β: their rounding error grows with them.
-    return Verdict(max(wrong, against, seen) / max(1.0, float(np.abs(formula).max()), 1 / case.beta), f"{case.blind} sees {seen:.2e}")
+    return Verdict(
+        max(wrong, against, seen) / max(1.0, float(np.abs(formula).max()), 1 / case.beta),
+        f"{case.blind} sees {seen:.2e}",
+    )
 
 
 def _gradients(blind: str, least_shift: float = -3.0) -> st.SearchStrategy[Gradients]:
     ratio, win = st.floats(-2, 2), st.floats(0, 1)
-    return st.builds(Gradients, st.tuples(ratio, ratio), st.tuples(win, win), st.floats(0.05, 2), st.floats(least_shift, 3), st.just(blind))
+    return st.builds(
+        Gradients,
+        st.tuples(ratio, ratio),
+        st.tuples(win, win),
+        st.floats(0.05, 2),
+        st.floats(least_shift, 3),
+        st.just(blind),
+    )
 
 
 def _check_two(case: Step) -> Verdict:
     log_next = case.policy()
     moved = (log_next[0] - log_next[1]) - np.log(case.last[0] / case.last[1])
-    return Verdict(abs(float(moved - case.step * (case.preference[0, 1] - 0.5))), f"log-odds move by {moved:.6f}")
+    return Verdict(
+        abs(float(moved - case.step * (case.preference[0, 1] - 0.5))),
+        f"log-odds move by {moved:.6f}",
+    )
 
 
 @st.composite
 def _unfair(draw: st.DrawFn) -> Step:
     case = draw(_steps())
     cells = st.floats(0, 1)
-    return case._replace(preference=np.array([[draw(cells) for _ in row] for row in case.preference]))
+    return case._replace(
+        preference=np.array([[draw(cells) for _ in row] for row in case.preference])
+    )
 
 
 CLAIMS = (
@@ -250,11 +316,15 @@ FOUND = {64: 0.0428, 256: 0.0223, 1024: 0.0109, 4096: 0.0057}
 def reproduce(run: Run) -> Reproduction:
     """Play random games for several horizons; train small networks on their own samples, judged by the exact preferences."""
     horizons = (64, 256, 1024) if run.quick else (64, 256, 1024, 4096)
-    rate = experiments.play(PreferenceGame.random(experiments.RESPONSES, seed=run.seed, batch_shape=(20,)), horizons)
+    rate = experiments.play(
+        PreferenceGame.random(experiments.RESPONSES, seed=run.seed, batch_shape=(20,)), horizons
+    )
     networks, iterations = (4, 40) if run.quick else (16, 100)
     features, preference = experiments.prompts(run.seed, networks)
     paths = {
-        name: experiments.train(name, loss, preference, features, step=step, iterations=iterations, seed=run.seed)
+        name: experiments.train(
+            name, loss, preference, features, step=step, iterations=iterations, seed=run.seed
+        )
         for name, (loss, step) in run.progress(experiments.methods().items(), "methods")
     }
     means, sppo = rate.average.mean(axis=1), paths["SPPO"]
@@ -262,11 +332,23 @@ def reproduce(run: Run) -> Reproduction:
     right = (sppo.chosen > 0) & (sppo.rejected < 0)
     falls = {name: int((path.chosen < 0).sum()) for name, path in paths.items()}
     criteria = (
-        Criterion("bound of theorem 4.1", "e(π̄_T) <= √(log n/(2T)) in every game", f"largest excess {excess:.4f}", excess <= 0),
-        Criterion("rate of the average policy", "log–log slope in [−0.6, −0.4]", f"{rate.slope:.3f}", -0.6 <= rate.slope <= -0.4),
+        Criterion(
+            "bound of theorem 4.1",
+            "e(π̄_T) <= √(log n/(2T)) in every game",
+            f"largest excess {excess:.4f}",
+            excess <= 0,
+        ),
+        Criterion(
+            "rate of the average policy",
+            "log–log slope in [−0.6, −0.4]",
+            f"{rate.slope:.3f}",
+            -0.6 <= rate.slope <= -0.4,
+        ),
         Criterion(
             "size of the average's exploitability",
-            "within 15% of " + ", ".join(f"{FOUND[t]:.4f}" for t in horizons) + " (other draws of games)",
+            "within 15% of "
+            + ", ".join(f"{FOUND[t]:.4f}" for t in horizons)
+            + " (other draws of games)",
             ", ".join(f"{m:.4f}" for m in means),
             bool(np.all(np.abs(means / [FOUND[t] for t in horizons] - 1) <= 0.15)),
         ),
@@ -278,8 +360,11 @@ def reproduce(run: Run) -> Reproduction:
         ),
         Criterion(
             "the same is not trivial for symmetric pairwise losses",
-            "DPO, set out with the same first gradient, lowers the chosen response too in some iteration",
-            "chosen fell in " + ", ".join(f"{count} ({name})" for name, count in falls.items()) + f" of {right.size} iterations",
+            "DPO, set out with the same first gradient, lowers the chosen response too in some"
+            " iteration",
+            "chosen fell in "
+            + ", ".join(f"{count} ({name})" for name, count in falls.items())
+            + f" of {right.size} iterations",
             falls["SPPO"] == 0 and falls["iterative DPO"] > 0,
         ),
     )

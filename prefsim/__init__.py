@@ -1,6 +1,8 @@
 """prefsim: theory-first simulation and reference library for learning from preferences.
 
-The way through the house is ``worlds -> raters -> data -> losses -> solvers -> analysis -> papers``; see ``docs/architecture.md``.
+The way through the house is
+``worlds -> raters -> data -> losses -> solvers -> analysis -> papers``; see
+``docs/architecture.md``.
 """
 
 from prefsim.backend import use_backend

@@ -1,7 +1,8 @@
 """Elementary functions of :mod:`prefsim.numerics` as single nodes of torch's graph, each with its derivative written by hand.
 
-Their derivatives come from what the forward pass already knows, where autograd's own would walk back through every step. The backward
-passes are made of differentiable functions: second derivatives, batched gradients and ``torch.func`` transforms work as with any other.
+Their derivatives come from what the forward pass already knows, where autograd's own would walk
+back through every step. The backward passes are made of differentiable functions: second
+derivatives, batched gradients and ``torch.func`` transforms work as with any other.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ class _LogOdds(torch.autograd.Function):
         inside = logp.clamp(max=nearest)
         fall = torch.expm1(inside).reciprocal_()  # -1/(1 - p)
         value = fall.neg().log_().add_(inside)
-        # Constant beyond the nearest probability to one, whose slope is the steepest up to rounding.
+        # Constant beyond the nearest probability to one, whose slope is the steepest up to
+        # rounding.
         steepest = (1.0 - 4.0 * torch.finfo(logp.dtype).eps) / math.expm1(nearest)
         return value, torch.threshold_(fall, steepest, 0.0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]
+    ) -> None:
         value, fall = output
         ctx.mark_non_differentiable(fall)
         ctx.set_materialize_grads(False)
@@ -59,7 +63,9 @@ class _LogOdds(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None]:
         logp, value, fall = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for a second derivative: 1/(1 - p) = 1 + p/(1 - p) as a function of the value
+        if (
+            torch.is_grad_enabled()
+        ):  # for a second derivative: 1/(1 - p) = 1 + p/(1 - p) as a function of the value
             fall = (logp - ctx.nearest).sign().clamp(max=0.0) * (1.0 + value.exp())
         return None if gradient is None else -(gradient * fall), None
 
@@ -100,13 +106,15 @@ def in_order(x: Tensor, order: Tensor) -> Tensor:
 def ascending_order(values: np.ndarray) -> np.ndarray:
     """Return the stable permutation that sorts floats along the last axis, int64.
 
-    Single precision goes as the high half of an integer whose low half is the position: NumPy sorts plain integers with vector
-    instructions, four times as fast as it finds the permutation and seven times as fast as torch.
+    Single precision goes as the high half of an integer whose low half is the position: NumPy sorts
+    plain integers with vector instructions, four times as fast as it finds the permutation and
+    seven times as fast as torch.
     """
     if values.dtype != np.float32 or values.shape[-1] >= 2**32 or np.isnan(values).any():
         return np.argsort(values, axis=-1, kind="stable")
     bits = np.ascontiguousarray(values).view(np.int32)
-    # Floats order as their bits do, once those below the sign of a negative number are turned round.
+    # Floats order as their bits do, once those below the sign of a negative number are turned
+    # round.
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
     keys <<= 32
     keys |= np.arange(values.shape[-1])

@@ -1,8 +1,8 @@
 """Which arrays the worlds and policies are made of, and random draws that do not depend on it.
 
-NumPy float64 is the default. Inside ``use_backend("torch", device="cuda")`` the constructors make torch tensors; the pure functions
-need no switch, they follow the arrays they are given. Every draw is made by NumPy and then converted, so one seed gives
-the same numbers on every backend.
+NumPy float64 is the default. Inside ``use_backend("torch", device="cuda")`` the constructors make
+torch tensors; the pure functions need no switch, they follow the arrays they are given. Every draw
+is made by NumPy and then converted, so one seed gives the same numbers on every backend.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import is_torch_array
 
-from prefsim._validate import check_choice
+from prefsim.checks import check_choice
 from prefsim.numerics import to_numpy
 
 Array = Any
 Seed = int | np.random.Generator
 
-__all__ = ["Backend", "asarray", "current_backend", "index_array", "like", "random_generator", "to_numpy", "use_backend"]
+__all__ = [
+    "Backend",
+    "asarray",
+    "current_backend",
+    "index_array",
+    "like",
+    "random_generator",
+    "to_numpy",
+    "use_backend",
+]
 
 
 class Backend(NamedTuple):
@@ -33,7 +42,9 @@ class Backend(NamedTuple):
 
 
 _DEFAULT = Backend()
-_current: contextvars.ContextVar[Backend] = contextvars.ContextVar("prefsim_backend", default=_DEFAULT)
+_current: contextvars.ContextVar[Backend] = contextvars.ContextVar(
+    "prefsim_backend", default=_DEFAULT
+)
 
 
 def current_backend() -> Backend:
@@ -66,7 +77,10 @@ def use_backend(name: str, *, device: str = "cpu", dtype: str = "float64") -> It
     tensor([1., 2.])
     """
     check_choice(("numpy", "torch"), name=name)
-    check_choice(("float64", "float32") if name == "numpy" else ("float64", "float32", "bfloat16"), dtype=dtype)
+    check_choice(
+        ("float64", "float32") if name == "numpy" else ("float64", "float32", "bfloat16"),
+        dtype=dtype,
+    )
     if name == "numpy":
         check_choice(("cpu",), device=device)
     else:
@@ -75,7 +89,9 @@ def use_backend(name: str, *, device: str = "cpu", dtype: str = "float64") -> It
         try:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device must be one that torch can use here, got {device!r}: {error}") from error
+            raise ValueError(
+                f"device must be one that torch can use here, got {device!r}: {error}"
+            ) from error
     token = _current.set(Backend(name, device, dtype))
     try:
         yield _current.get()
@@ -104,21 +120,31 @@ def index_array(value: Any) -> Array:
 
 
 def like(value: Any, other: Array, *, integer: bool = False) -> Array:
-    """Return ``value`` in the library and on the device of ``other``: int64 if ``integer``, else in its dtype."""
+    """Return ``value`` in the library and on the device of ``other``.
+
+    Int64 if ``integer``, else in its dtype.
+    """
     if is_torch_array(other):
         import torch
 
         if isinstance(value, np.ndarray) and not value.flags.writeable:
             value = value.copy()
-        return torch.as_tensor(value, dtype=torch.int64 if integer else other.dtype, device=other.device)
+        return torch.as_tensor(
+            value, dtype=torch.int64 if integer else other.dtype, device=other.device
+        )
     from array_api_compat import array_namespace
 
     xp = array_namespace(other)
-    return xp.asarray(to_numpy(value) if is_torch_array(value) else value, dtype=xp.int64 if integer else other.dtype)
+    return xp.asarray(
+        to_numpy(value) if is_torch_array(value) else value,
+        dtype=xp.int64 if integer else other.dtype,
+    )
 
 
 def random_generator(seed: Seed) -> np.random.Generator:
-    """Return the NumPy generator of ``seed``; a generator passes through, so that draws continue its stream.
+    """Return the NumPy generator of ``seed``.
+
+    A generator passes through, so that draws continue its stream.
 
     Raises
     ------

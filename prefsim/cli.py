@@ -1,4 +1,7 @@
-"""The command line: what is known, whether it is true, what it does. Data to stdout, progress to stderr, one line for bad input."""
+"""The command line: what is known, whether it is true, what it does.
+
+Data to stdout, progress to stderr, one line for bad input.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefsim import __version__
-from prefsim.lm.command import train
+from prefsim.lm.command.cli import train
 from prefsim.papers import all_slugs, cards, load, source_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from prefsim.checking import ClaimResult
-    from prefsim.reproducing import Outcome
+    from prefsim.papers.checking import ClaimResult
+    from prefsim.papers.reproducing import Outcome
 
 __all__ = ["app", "main"]
 
 FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 1, 2, 130, 141
-# typer carries its own copy of click in newer versions and uses the package in older ones; both have this class.
-_BadUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+# typer carries its own copy of click in newer versions and uses the package in older ones; both
+# have this class.
+_BadUsage: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="prefsim",
@@ -36,7 +42,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Slugs = Annotated[list[str] | None, typer.Argument(metavar="SLUG...", help="Papers, as `prefsim list` names them.")]
+Slugs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SLUG...", help="Papers, as `prefsim list` names them."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Every = Annotated[bool, typer.Option("--all", help="All papers.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw, >= 0.")]
@@ -51,7 +60,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Check and reproduce the theory of learning from preferences."""
 
@@ -70,7 +81,11 @@ def _console() -> Console:
 
 def _chosen(slugs: Sequence[str] | None, every: bool) -> list[str]:
     if bool(slugs) == every:
-        raise ValueError("name some papers, or give --all" if not slugs else "give either the names of papers or --all, got both")
+        raise ValueError(
+            "name some papers, or give --all"
+            if not slugs
+            else "give either the names of papers or --all, got both"
+        )
     chosen = list(all_slugs()) if every else list(dict.fromkeys(slugs or ()))
     for slug in chosen:
         source_file(slug)  # raises for an unknown one before anything runs
@@ -81,10 +96,20 @@ def _chosen(slugs: Sequence[str] | None, every: bool) -> list[str]:
 
 @app.command("list")
 def list_(
-    family: Annotated[str | None, typer.Option(help="Only this family: direct, nash, mdp, theory, robust, selfimprove, plural.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this family: direct, nash, mdp, theory, robust, selfimprove, plural."
+        ),
+    ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Rather the losses of the direct family, by the part they change: data, framework, constraint, property."),
+        typer.Option(
+            help=(
+                "Rather the losses of the direct family, by the part they change: data, framework,"
+                " constraint, property."
+            )
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +121,7 @@ def list_(
     if as_json:
         _print_json([paper._asdict() for paper in papers])
         return
-    from prefsim.report import cards_table
+    from prefsim.papers.report import cards_table
 
     _console().print(cards_table(papers))
 
@@ -110,28 +135,40 @@ def _list_losses(family: str | None, by: str, as_json: bool) -> None:
     if as_json:
         _print_json(topics)
         return
-    from prefsim.report import losses_table
+    from prefsim.papers.report import losses_table
 
     _console().print(losses_table(by, topics))
 
 
 @app.command()
-def show(slug: Annotated[str, typer.Argument(metavar="SLUG", help="The paper.")], as_json: Json = False) -> None:
+def show(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The paper.")], as_json: Json = False
+) -> None:
     """Show a paper's card and claims."""
     paper, claims, _, path = load(slug)
     if as_json:
         kept = ("id", "kind", "statement", "source", "tolerance")
-        rows = [{name: getattr(claim, name) for name in kept} | {"breaks": claim.breaks is not None} for claim in claims]
+        rows = [
+            {name: getattr(claim, name) for name in kept} | {"breaks": claim.breaks is not None}
+            for claim in claims
+        ]
         _print_json({**paper._asdict(), "module": str(path), "claims": rows})
         return
-    from prefsim.report import FAMILY_NAMES, claims_table
+    from prefsim.papers.report import FAMILY_NAMES, claims_table
 
     console = _console()
     console.print(f"{paper.title} ({paper.year})", style="bold", markup=False, highlight=False)
-    console.print(f"https://arxiv.org/abs/{paper.arxiv}", f"family: {paper.family}, {FAMILY_NAMES[paper.family]}", sep="\n", markup=False)
+    console.print(
+        f"https://arxiv.org/abs/{paper.arxiv}",
+        f"family: {paper.family}, {FAMILY_NAMES[paper.family]}",
+        sep="\n",
+        markup=False,
+    )
     console.print(f"\n{paper.summary}\n", markup=False, highlight=False)
     console.print("Implemented by " + ", ".join(paper.implements), markup=False, highlight=False)
-    console.print(f"Claims and reproduction: {path}\n", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"Claims and reproduction: {path}\n", markup=False, highlight=False, soft_wrap=True
+    )
     console.print(claims_table(claims))
 
 
@@ -154,28 +191,52 @@ def _check_json(result: ClaimResult) -> dict[str, Any]:
 def check(
     slugs: Slugs = None,
     every: Every = False,
-    examples: Annotated[int, typer.Option(help="Random instances of each claim; costly claims take fewer.")] = 50,
+    examples: Annotated[
+        int, typer.Option(help="Random instances of each claim; costly claims take fewer.")
+    ] = 50,
     seed: Seed = 0,
     jobs: Jobs = 1,
     as_json: Json = False,
 ) -> None:
     """Check the claims of papers on random instances; exit 1 if one does not hold."""
-    from prefsim.checking import check_papers
+    from prefsim.papers.checking import check_papers
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
     with Bars("claims") as bars:
-        results = check_papers(chosen, examples=examples, seed=seed, jobs=jobs, report=lambda _, __, done, total: bars.whole(done, total))
-    failed = [(slug, name, result) for slug, claims in results.items() for name, result in claims.items() if not result.holds]
+        results = check_papers(
+            chosen,
+            examples=examples,
+            seed=seed,
+            jobs=jobs,
+            report=lambda _, __, done, total: bars.whole(done, total),
+        )
+    failed = [
+        (slug, name, result)
+        for slug, claims in results.items()
+        for name, result in claims.items()
+        if not result.holds
+    ]
     if as_json:
-        _print_json({slug: {name: _check_json(result) for name, result in claims.items()} for slug, claims in results.items()})
+        _print_json(
+            {
+                slug: {name: _check_json(result) for name, result in claims.items()}
+                for slug, claims in results.items()
+            }
+        )
     else:
-        from prefsim.report import checks_table
+        from prefsim.papers.report import checks_table
 
         console = _console()
         console.print(checks_table(results))
         for slug, name, result in failed:
-            console.print(f"{slug} {name}: {result.detail}", style="red", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"{slug} {name}: {result.detail}",
+                style="red",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         total = sum(map(len, results.values()))
         console.print(f"{total - len(failed)} of {total} claims hold", highlight=False)
     if failed:
@@ -187,15 +248,26 @@ def _line(outcome: Outcome) -> str:
         return f"✗ {outcome.slug}: {outcome.error}"
     criteria = outcome.result["criteria"]
     how = "kept" if outcome.reused else f"{outcome.result['seconds']:.1f} s"
-    return f"{'✓' if outcome.passed else '✗'} {outcome.slug}: {sum(c['passed'] for c in criteria)} of {len(criteria)} criteria pass, {how}"
+    return (
+        f"{'✓' if outcome.passed else '✗'} {outcome.slug}: {sum(c['passed'] for c in criteria)} of"
+        f" {len(criteria)} criteria pass, {how}"
+    )
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     row: dict[str, Any] = {"passed": outcome.passed, "reused": outcome.reused}
     if outcome.result is None:
         return {**row, "criteria": [], "error": outcome.error}
-    files = {"figure": str(outcome.folder / "figure.png"), "result": str(outcome.folder / "result.json")}
-    return {**row, "criteria": outcome.result["criteria"], "seconds": outcome.result["seconds"], **files}
+    files = {
+        "figure": str(outcome.folder / "figure.png"),
+        "result": str(outcome.folder / "result.json"),
+    }
+    return {
+        **row,
+        "criteria": outcome.result["criteria"],
+        "seconds": outcome.result["seconds"],
+        **files,
+    }
 
 
 @app.command()
@@ -207,26 +279,45 @@ def repro(
     backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy",
     device: Annotated[str, typer.Option(help="Device of torch, such as cuda.")] = "cpu",
     jobs: Jobs = 1,
-    data: Annotated[Path | None, typer.Option(help="Folder with real data; otherwise the variable PREFSIM_DATA.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute again what is there already.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with real data; otherwise the variable PREFSIM_DATA."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute again what is there already.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Reproduce papers: a figure and criteria each, and one page; exit 1 if a criterion fails. Run again to resume."""
+    """Reproduce papers: a figure and criteria each, and one page; exit 1 if a criterion fails.
+
+    Run again to resume.
+    """
     from prefsim.data.locate import data_folder
+    from prefsim.papers.report import criteria_table, write_index
+    from prefsim.papers.reproducing import Settings, run_reproductions
     from prefsim.progress import Bars
-    from prefsim.report import criteria_table, write_index
-    from prefsim.reproducing import Settings, run_reproductions
 
     chosen = _chosen(slugs, every)
     settings = Settings(quick, seed, data_folder(data), backend, device)
     outcomes: dict[str, Outcome] = {}
 
     def errors() -> dict[str, str]:
-        return {slug: str(outcomes[slug].error) for slug in chosen if slug in outcomes and outcomes[slug].result is None}
+        return {
+            slug: str(outcomes[slug].error)
+            for slug in chosen
+            if slug in outcomes and outcomes[slug].result is None
+        }
 
     with Bars("papers", total=len(chosen)) as bars:
-        running = run_reproductions(chosen, out=out, settings=settings, jobs=jobs, force=force, report=bars.loop if bars.live else None)
+        running = run_reproductions(
+            chosen,
+            out=out,
+            settings=settings,
+            jobs=jobs,
+            force=force,
+            report=bars.loop if bars.live else None,
+        )
         try:
             for outcome in running:
                 outcomes[outcome.slug] = outcome
@@ -238,7 +329,11 @@ def repro(
         _print_json({slug: _outcome_json(outcomes[slug]) for slug in chosen})
     else:
         console = _console()
-        console.print(criteria_table([r for slug in chosen if (r := outcomes[slug].result) is not None], errors()))
+        console.print(
+            criteria_table(
+                [r for slug in chosen if (r := outcomes[slug].result) is not None], errors()
+            )
+        )
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes.values()):
         raise typer.Exit(FAILED)
@@ -266,7 +361,10 @@ def info(as_json: Json = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0, 1 if a claim or criterion failed, 2 on bad input, 130 if interrupted."""
+    """Run the command line and exit.
+
+    0, 1 if a claim or criterion failed, 2 on bad input, 130 if interrupted.
+    """
     raise SystemExit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -276,7 +374,10 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer exits by itself where the reader of a pipe has left
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # typer exits by itself where the reader of a pipe has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except _BadUsage as error:
@@ -286,7 +387,10 @@ def _run(arguments: list[str]) -> int:
         _complain(str(error))
         return BAD_INPUT
     if code == INTERRUPTED:
-        _complain("interrupted; what is finished is kept, and the same command resumes (train: with --resume)")
+        _complain(
+            "interrupted; what is finished is kept, and the same command resumes (train: with"
+            " --resume)"
+        )
     return code if isinstance(code, int) else 0
 
 

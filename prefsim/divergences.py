@@ -6,7 +6,8 @@ All functions take log-ratios ``a`` so that nothing overflows before it must.
 
 References
 ----------
-Wang et al. 2023, "Beyond Reverse KL", arXiv:2309.16240, table 1. Huang et al. 2024, arXiv:2407.13399 (mixed chi-squared).
+Wang et al. 2023, "Beyond Reverse KL", arXiv:2309.16240, table 1. Huang et al. 2024,
+arXiv:2407.13399 (mixed chi-squared).
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim._validate import check_choice, check_interval
+from prefsim.checks import check_choice, check_interval
 from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid
 
 Array = Any
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared")
 
-__all__ = ["DIVERGENCES", "derivative_at_one", "divergence_score", "f_divergence", "inverse_derivative", "pinsker_constant"]
+__all__ = [
+    "DIVERGENCES",
+    "derivative_at_one",
+    "divergence_score",
+    "f_divergence",
+    "inverse_derivative",
+    "pinsker_constant",
+]
 
 
 def check_divergence(divergence: str, alpha: float) -> None:
@@ -38,10 +46,11 @@ def divergence_score(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -
     log_ratio
         ``a = log π − log π_ref`` in nats, any shape.
     divergence
-        ``"reverse_kl"`` (score ``a``), ``"forward_kl"`` (``−e^{−a}``), ``"jensen_shannon"`` (``log σ(a)``),
-        ``"alpha"`` (``(1 − e^{−αa})/α``) or ``"mixed_chi_squared"`` (``a + e^a``).
+        ``"reverse_kl"`` (score ``a``), ``"forward_kl"`` (``−e^{−a}``), ``"jensen_shannon"``
+        (``log σ(a)``), ``"alpha"`` (``(1 − e^{−αa})/α``) or ``"mixed_chi_squared"`` (``a + e^a``).
     alpha
-        Order of the alpha divergence, in (0, 1): 0 is the limit of the reverse, 1 that of the forward KL.
+        Order of the alpha divergence, in (0, 1): 0 is the limit of the reverse, 1 that of the
+        forward KL.
     """
     check_divergence(divergence, alpha)
     if divergence == "reverse_kl":
@@ -56,7 +65,10 @@ def divergence_score(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -
 
 
 def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
-    r"""Return :math:`(1 - e^{-\alpha a})/\alpha`: exact as ``alpha → 0``, continued by a tangent where it overflows."""
+    r"""Return :math:`(1 - e^{-\alpha a})/\alpha`.
+
+    Exact as ``alpha → 0``, continued by a tangent where it overflows.
+    """
     xp = array_namespace(log_ratio)
     exponent = -alpha * log_ratio
     moderate = exponent < 1.0
@@ -68,8 +80,9 @@ def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
 def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.5) -> Array:
     r"""Return :math:`D_f(p \| q) = \sum_y q_y f(p_y / q_y)` along the last axis, in nats.
 
-    Defined for every pair of distributions (``-inf`` is probability zero) and ``inf`` only where the divergence is, or where it exceeds the
-    dtype. Jensen–Shannon is the un-halved form, ``KL(p‖m) + KL(q‖m)``.
+    Defined for every pair of distributions (``-inf`` is probability zero) and ``inf`` only where
+    the divergence is, or where it exceeds the dtype. Jensen–Shannon is the un-halved form,
+    ``KL(p‖m) + KL(q‖m)``.
 
     Examples
     --------
@@ -85,7 +98,8 @@ def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.
     shared = xp.isfinite(logp) & xp.isfinite(logq)
     zero = xp.zeros_like(logp)
     a = xp.where(shared, logp, zero) - xp.where(shared, logq, zero)
-    # Terms q f(u) with a multiple of u − 1 added to f, so that each is >= 0; written in p, q and a because u alone overflows first.
+    # Terms q f(u) with a multiple of u − 1 added to f, so that each is >= 0; written in p, q and a
+    # because u alone overflows first.
     if divergence == "reverse_kl":
         terms, at_zero, at_infinity = p * a - p + q, 1.0, math.inf
     elif divergence == "forward_kl":
@@ -118,8 +132,8 @@ def _multiple(x: Array, factor: float) -> Array:
 def pinsker_constant(divergence: str) -> float:
     r"""Return the least c with :math:`\mathrm{TV}(p, q) \le c\,\sqrt{D_f(p \| q)}` for all distributions.
 
-    It is attained as q approaches p, where :math:`D_f \approx \tfrac12 f''(1) \chi^2`: c² = 1/(2 f''(1)), for every order of the alpha
-    divergence the same.
+    It is attained as q approaches p, where :math:`D_f \approx \tfrac12 f''(1) \chi^2`: c² = 1/(2
+    f''(1)), for every order of the alpha divergence the same.
 
     Examples
     --------
@@ -132,7 +146,13 @@ def pinsker_constant(divergence: str) -> float:
 
 def derivative_at_one(divergence: str) -> float:
     """Return ``f'(1)`` of the full derivative that :func:`inverse_derivative` inverts."""
-    return {"reverse_kl": 1.0, "forward_kl": -1.0, "jensen_shannon": 0.0, "alpha": 0.0, "mixed_chi_squared": 1.0}[divergence]
+    return {
+        "reverse_kl": 1.0,
+        "forward_kl": -1.0,
+        "jensen_shannon": 0.0,
+        "alpha": 0.0,
+        "mixed_chi_squared": 1.0,
+    }[divergence]
 
 
 def derivative(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Array:
@@ -142,13 +162,18 @@ def derivative(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Arra
 
 
 def inverse_derivative(v: Array, divergence: str, *, alpha: float = 0.5) -> Array:
-    r"""Return the log-ratio ``a`` with :math:`f'(e^a) = v`; ``+inf`` where ``v`` lies above the range of ``f'``."""
+    r"""Return the log-ratio ``a`` with :math:`f'(e^a) = v`.
+
+    ``+inf`` where ``v`` lies above the range of ``f'``.
+    """
     xp = array_namespace(v)
     if divergence == "reverse_kl":
         return v - 1.0
     if divergence == "mixed_chi_squared":
         return _log_wright_omega(v)
-    room = {"forward_kl": -v, "jensen_shannon": 2.0 - xp.exp(v), "alpha": 1.0 - alpha * v}[divergence]
+    room = {"forward_kl": -v, "jensen_shannon": 2.0 - xp.exp(v), "alpha": 1.0 - alpha * v}[
+        divergence
+    ]
     inside = ~(room <= 0)  # a NaN stays one
     log_room = xp.log(xp.where(inside, room, xp.ones_like(room)))
     if divergence == "forward_kl":

@@ -13,13 +13,27 @@ from prefsim.backend import current_backend
 
 __all__ = ["environment"]
 
-_PACKAGES = ("numpy", "scipy", "torch", "array-api-compat", "cvxpy", "gymnasium", "hypothesis", "matplotlib", "joblib", "transformers")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "array-api-compat",
+    "cvxpy",
+    "gymnasium",
+    "hypothesis",
+    "matplotlib",
+    "joblib",
+    "transformers",
+)
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, devices and threads as plain data; a package that is not installed has the version None.
+    """Return versions, devices and threads as plain data.
 
-    Torch is imported here, because only it knows the devices; its absence or failure is reported as a device list of ``["cpu"]``.
+    A package that is not installed has the version None.
+
+    Torch is imported here, because only it knows the devices; its absence or failure is reported as
+    a device list of ``["cpu"]``.
     """
     return {
         "prefsim": __version__,
@@ -48,7 +62,10 @@ def _cores() -> int:
 def _pools() -> dict[str, int]:
     from threadpoolctl import threadpool_info
 
-    return {f"{pool['user_api']} ({pool['internal_api']})": pool["num_threads"] for pool in threadpool_info()}
+    return {
+        f"{pool['user_api']} ({pool['internal_api']})": pool["num_threads"]
+        for pool in threadpool_info()
+    }
 
 
 def _devices() -> list[str]:
@@ -58,7 +75,9 @@ def _devices() -> list[str]:
         return ["cpu"]
     found = ["cpu"]
     if torch.cuda.is_available():
-        found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+        found += [
+            f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())
+        ]
     if torch.backends.mps.is_available():
         found.append("mps")
     return found

@@ -1,8 +1,9 @@
 """Stable elementary functions, written once against the array-API standard.
 
-Everything that the losses and solvers share lives here: log-space primitives, entropies and gathers. The same
-lines run on NumPy, on torch (with autograd, on any device) and on ``array_api_strict``; a fused torch kernel is taken
-where one exists and has the same value and gradient.
+Everything that the losses and solvers share lives here: log-space primitives, entropies and
+gathers. The same lines run on NumPy, on torch (with autograd, on any device) and on
+``array_api_strict``; a fused torch kernel is taken where one exists and has the same value and
+gradient.
 """
 
 from __future__ import annotations
@@ -122,14 +123,18 @@ def log1mexp(x: Array) -> Array:
     """
     xp = array_namespace(x)
     near_zero = x > -math.log(2.0)
-    # Each branch sees only arguments it is accurate for, so no infinite value leaks into a gradient.
+    # Each branch sees only arguments it is accurate for, so no infinite value leaks into a
+    # gradient.
     for_expm1 = xp.where(near_zero, x, xp.full_like(x, -1.0))
     for_exp = xp.where(near_zero, xp.full_like(x, -1.0), x)
     return xp.where(near_zero, xp.log(-xp.expm1(for_expm1)), xp.log1p(-xp.exp(for_exp)))
 
 
 def log_odds(logp: Array) -> Array:
-    r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``; probabilities within one rounding of 1 count as that far from it."""
+    r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``.
+
+    Probabilities within one rounding of 1 count as that far from it.
+    """
     xp = array_namespace(logp)
     nearest = -float(xp.finfo(logp.dtype).eps)
     if is_torch_array(logp):
@@ -137,15 +142,16 @@ def log_odds(logp: Array) -> Array:
 
         return _torch_kernels.log_odds(logp, nearest)
     logp = xp.clip(logp, None, nearest)
-    # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what counts.
+    # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what
+    # counts.
     return logp - xp.log(-xp.expm1(logp))
 
 
 def bounded_exp(x: Array) -> Array:
     """Return ``exp(x)``, continued by its tangent where it would overflow the dtype.
 
-    Exact up to an exponent of ``log(max) - 16`` (694 in float64, 73 in float32 and bfloat16); beyond, the tangent keeps value and
-    gradient finite and the order of arguments intact.
+    Exact up to an exponent of ``log(max) - 16`` (694 in float64, 73 in float32 and bfloat16);
+    beyond, the tangent keeps value and gradient finite and the order of arguments intact.
     """
     xp = array_namespace(x)
     largest = math.log(xp.finfo(x.dtype).max)
@@ -173,12 +179,17 @@ def categorical_entropy(logp: Array, *, axis: int = -1) -> Array:
 
 
 def categorical_kl(logp: Array, logq: Array, *, axis: int = -1) -> Array:
-    r"""Return :math:`\sum_y p_y (\log p_y - \log q_y)` in nats; ``inf`` where q misses mass of p, never NaN."""
+    r"""Return :math:`\sum_y p_y (\log p_y - \log q_y)` in nats.
+
+    ``inf`` where q misses mass of p, never NaN.
+    """
     xp = array_namespace(logp, logq)
     logp, logq = xp.broadcast_arrays(logp, logq)
     supported = xp.isfinite(logp)
     covered = supported & xp.isfinite(logq)
-    log_ratio = xp.where(covered, logp, xp.zeros_like(logp)) - xp.where(covered, logq, xp.zeros_like(logq))
+    log_ratio = xp.where(covered, logp, xp.zeros_like(logp)) - xp.where(
+        covered, logq, xp.zeros_like(logq)
+    )
     terms = xp.where(supported & ~covered, xp.full_like(logp, math.inf), xp.exp(logp) * log_ratio)
     return xp.sum(terms, axis=axis)
 
@@ -203,8 +214,9 @@ def gather(table: Array, row: Array, column: Array) -> Array:
     table
         ``(*batch, R, C)``.
     row, column
-        Integer arrays of one common shape. With an unbatched table any shape is taken; with a batched one either ``(n,)``,
-        shared by the whole batch, or ``(*batch, ...)``, one set of indices for each member.
+        Integer arrays of one common shape. With an unbatched table any shape is taken; with a
+        batched one either ``(n,)``, shared by the whole batch, or ``(*batch, ...)``, one set of
+        indices for each member.
 
     Returns
     -------
@@ -225,13 +237,19 @@ def gather(table: Array, row: Array, column: Array) -> Array:
     if index.ndim == 1:
         return xp.take(flat, index, axis=-1)
     if tuple(index.shape[: len(batch)]) != batch:
-        raise ValueError(f"indices have shape {tuple(index.shape)}; expected (n,) or {batch} followed by any axes")
+        raise ValueError(
+            f"indices have shape {tuple(index.shape)}; expected (n,) or {batch} followed by any"
+            " axes"
+        )
     picked = xp.take_along_axis(flat, xp.reshape(index, (*batch, -1)), axis=-1)
     return xp.reshape(picked, tuple(index.shape))
 
 
 def sort(x: Array) -> Array:
-    """Return ``x`` in ascending order along the last axis; its gradient goes back to where each value came from."""
+    """Return ``x`` in ascending order along the last axis.
+
+    Its gradient goes back to where each value came from.
+    """
     values = host_values(x) if is_torch_array(x) else None
     if values is None:
         return array_namespace(x).sort(x, axis=-1)
@@ -239,7 +257,8 @@ def sort(x: Array) -> Array:
 
     from prefsim import _torch_kernels
 
-    # On the host NumPy sorts many times faster than torch, and what needs no gradient needs no permutation.
+    # On the host NumPy sorts many times faster than torch, and what needs no gradient needs no
+    # permutation.
     if not (x.requires_grad and torch.is_grad_enabled()):
         return torch.from_numpy(np.sort(values, axis=-1)).to(x.dtype)
     return _torch_kernels.in_order(x, torch.from_numpy(_torch_kernels.ascending_order(values)))

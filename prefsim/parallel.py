@@ -1,6 +1,7 @@
 """Many independent calls on several processes, with one BLAS thread each, and their progress told to the parent.
 
-Runs on joblib, so that ``joblib.parallel_config`` can put the calls on a Ray or Dask cluster instead.
+Runs on joblib, so that ``joblib.parallel_config`` can put the calls on a Ray or Dask cluster
+instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ __all__ = ["Report", "check_jobs", "track", "unordered"]
 
 Result = TypeVar("Result")
 
-#: Told of a loop's progress: (name of the job, description of the loop, steps done, steps in all or None).
+#: Told of a loop's progress: (name of the job, description of the loop, steps done, steps in all or
+#: None).
 Report = Callable[[str, str, int, int | None], None]
 
 _PERIOD = 0.1  # seconds between two messages of one loop
@@ -79,14 +81,19 @@ def _across_processes(report: Report | None) -> Iterator[Report | None]:
 
 
 def unordered(
-    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], *, jobs: int = 1, report: Report | None = None
+    function: Callable[..., Result],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    jobs: int = 1,
+    report: Report | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(*call, report=report)`` of every call as it finishes.
 
     Parameters
     ----------
     function
-        Of module level, so that a worker can import it; it catches its own errors where the other calls shall go on.
+        Of module level, so that a worker can import it; it catches its own errors where the other
+        calls shall go on.
     calls
         Positional arguments of each call.
     jobs
@@ -108,12 +115,17 @@ def unordered(
             for call in calls:
                 yield function(*call, report=report)
         return
-    with _across_processes(report) as shared, joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+    with (
+        _across_processes(report) as shared,
+        joblib.parallel_config(backend="loky", inner_max_num_threads=1),
+    ):
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
         yield from pool(joblib.delayed(_limited)(function, call, shared) for call in calls)
 
 
-def _limited(function: Callable[..., Result], call: tuple[Any, ...], report: Report | None) -> Result:
+def _limited(
+    function: Callable[..., Result], call: tuple[Any, ...], report: Report | None
+) -> Result:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -1,11 +1,21 @@
-"""Progress on the terminal: live bars on stderr where somebody watches, one line a paper where nobody does."""
+"""Progress on the terminal.
+
+Live bars on stderr where somebody watches, one line a paper where nobody does.
+"""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 __all__ = ["Bars"]
 
@@ -21,11 +31,20 @@ class Bars:
         Of stderr, unless another is given: stdout is for data.
     """
 
-    def __init__(self, what: str, total: int | None = None, *, console: Console | None = None) -> None:
+    def __init__(
+        self, what: str, total: int | None = None, *, console: Console | None = None
+    ) -> None:
         self.console = console or Console(stderr=True)
         self.live = self.console.is_terminal
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=self.console, transient=True, disable=not self.live)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(
+            *columns, console=self.console, transient=True, disable=not self.live
+        )
         self._whole = self._progress.add_task(what, total=total)
         self._tasks: dict[tuple[str, str], TaskID] = {}
 
@@ -33,7 +52,12 @@ class Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._progress.stop()
 
     def loop(self, name: str, description: str, done: int, total: int | None) -> None:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Two workers with two BLAS threads each on two cores run slower than one; this must happen before NumPy is imported.
+# Two workers with two BLAS threads each on two cores run slower than one; this must happen before
+# NumPy is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(_name, "1")
@@ -18,10 +19,19 @@ import paper_repros
 from prefsim.data.locate import data_folder
 
 settings.register_profile(
-    "ci", max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "ci",
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "nightly", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "nightly",
+    max_examples=1000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
@@ -80,13 +90,27 @@ def fake_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.setattr(paper_repros, "__path__", [str(folder)])
     monkeypatch.setenv("PYTHONPATH", str(folder.parent))
     monkeypatch.delenv("PREFSIM_DATA", raising=False)
-    kept = {name: module for name, module in sys.modules.items() if name.startswith("paper_repros.")}
+    kept = {
+        name: module for name, module in sys.modules.items() if name.startswith("paper_repros.")
+    }
     for name in kept:
         del sys.modules[name]
 
-    def add(slug: str, *, family: str = "direct", claims: str = "", body: str = "", pause: float = 0.0, source: str | None = None) -> Path:
+    def add(
+        slug: str,
+        *,
+        family: str = "direct",
+        claims: str = "",
+        body: str = "",
+        pause: float = 0.0,
+        source: str | None = None,
+    ) -> Path:
         file = folder / f"{slug}.py"
-        text = FAKE_PAPER.format(slug=slug, family=family, claims=claims, body=body, pause=pause) if source is None else source
+        text = (
+            FAKE_PAPER.format(slug=slug, family=family, claims=claims, body=body, pause=pause)
+            if source is None
+            else source
+        )
         file.write_text(text, encoding="utf-8")
         sys.modules.pop(f"paper_repros.{slug}", None)
         importlib.invalidate_caches()

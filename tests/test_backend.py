@@ -26,10 +26,18 @@ def test_default_is_numpy_float64_and_blocks_nest():
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": "jax"}, {"name": "torch", "dtype": "int8"}, {"name": "numpy", "device": "cuda"}, {"name": "torch", "device": "cuda:99"}],
+    [
+        {"name": "jax"},
+        {"name": "torch", "dtype": "int8"},
+        {"name": "numpy", "device": "cuda"},
+        {"name": "torch", "device": "cuda:99"},
+    ],
 )
 def test_bad_backends(options):
-    with pytest.raises(ValueError, match="must be one"), use_backend(options.pop("name"), **options):
+    with (
+        pytest.raises(ValueError, match="must be one"),
+        use_backend(options.pop("name"), **options),
+    ):
         pytest.fail("the block must not be entered")
 
 
@@ -38,7 +46,16 @@ def test_the_same_seed_gives_the_same_draws_on_both():
         world = ContextualBandit.random(3, 4, seed=0, n_features=2)
         policy = TabularPolicy.random(3, 4, seed=1)
         data = Comparisons.sample(world, 20, seed=2, policy=policy)
-        return [to_numpy(x) for x in (world.reward, world.features, policy.probs, policy.sample(np.arange(3), 5, 3), data.chosen)]
+        return [
+            to_numpy(x)
+            for x in (
+                world.reward,
+                world.features,
+                policy.probs,
+                policy.sample(np.arange(3), 5, 3),
+                data.chosen,
+            )
+        ]
 
     numpy_draws = draws()
     with use_backend("torch"):
@@ -65,7 +82,13 @@ def test_like_follows_the_other_array():
 
 def test_import_is_light():
     code = (
-        "import sys, prefsim, prefsim.worlds, prefsim.losses, prefsim.solvers, prefsim.policies, prefsim.data;"
-        "print([m for m in ('torch', 'cvxpy', 'matplotlib', 'transformers', 'gymnasium', 'hypothesis') if m in sys.modules])"
+        "import sys, prefsim, prefsim.worlds, prefsim.losses, prefsim.solvers, prefsim.policies,"
+        " prefsim.data;print([m for m in ('torch', 'cvxpy', 'matplotlib', 'transformers',"
+        " 'gymnasium', 'hypothesis') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -1,4 +1,7 @@
-"""The command line as a user meets it: data on stdout, progress on stderr, exit codes, one line for bad input."""
+"""The command line as a user meets it.
+
+Data on stdout, progress on stderr, exit codes, one line for bad input.
+"""
 
 import functools
 import json
@@ -13,9 +16,18 @@ import pytest
 
 from prefsim import __version__, cli
 
-FAILS = 'Claim("fails", "identity", "x = 2", "eq. 3", st.floats(0, 1), lambda x: Verdict(abs(x - 2)), 1e-9),'
-NOTHING_BREAKS = 'Claim("robust", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(0.0), 1e-9, breaks=st.floats(0, 1)),'
-RAISES = 'Claim("raises", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(1 / 0), 1e-9),'
+FAILS = (
+    'Claim("fails", "identity", "x = 2", "eq. 3", st.floats(0, 1), lambda x: Verdict(abs(x - 2)),'
+    " 1e-9),"
+)
+NOTHING_BREAKS = (
+    'Claim("robust", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(0.0), 1e-9,'
+    " breaks=st.floats(0, 1)),"
+)
+RAISES = (
+    'Claim("raises", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(1 / 0),'
+    " 1e-9),"
+)
 KEYS = ["holds", "examples", "worst", "tolerance", "counterexample_found"]
 
 
@@ -35,7 +47,13 @@ def prefsim(capsys, tmp_path, monkeypatch):
 
 def process(*arguments, **options):
     """Run a command as users do."""
-    return subprocess.run([sys.executable, "-m", "prefsim", *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "prefsim", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def test_list(prefsim, fake_papers):
@@ -47,7 +65,9 @@ def test_list(prefsim, fake_papers):
         ("second", "direct", ["prefsim.losses.dpo"]),
         ("first", "nash", ["prefsim.losses.dpo"]),
     ]
-    assert [paper["slug"] for paper in json.loads(prefsim("list", "--family", "nash", "--json")[1])] == ["first"]
+    assert [
+        paper["slug"] for paper in json.loads(prefsim("list", "--family", "nash", "--json")[1])
+    ] == ["first"]
     code, out, _ = prefsim("list")
     assert code == 0
     assert "On <first> & more" in out
@@ -61,7 +81,10 @@ def test_list_losses_by_part(prefsim):
     assert code == 0
     assert "length bias" in out
     assert "rdpo_length" in out
-    for bad, message in ((["--by", "colour"], "part must be one of"), (["--family", "nash", "--by", "data"], "--by sorts the losses")):
+    for bad, message in (
+        (["--by", "colour"], "part must be one of"),
+        (["--family", "nash", "--by", "data"], "--by sorts the losses"),
+    ):
         code, out, err = prefsim("list", *bad)
         assert (code, out) == (2, "")
         assert message in err
@@ -95,8 +118,20 @@ def test_check(prefsim, fake_papers):
     assert (code, err) == (0, "")
     assert json.loads(out) == {
         slug: {
-            "zero": {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9, "counterexample_found": None},
-            "bound": {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9, "counterexample_found": True},
+            "zero": {
+                "holds": True,
+                "examples": 7,
+                "worst": 0.0,
+                "tolerance": 1e-9,
+                "counterexample_found": None,
+            },
+            "bound": {
+                "holds": True,
+                "examples": 7,
+                "worst": 0.0,
+                "tolerance": 1e-9,
+                "counterexample_found": True,
+            },
         }
         for slug in ("first", "second")
     }
@@ -204,12 +239,21 @@ def test_version_and_help(prefsim):
         (["check", "first", "--examples", "0"], "examples must be an integer >= 1, got 0"),
         (["check", "first", "--examples", "many"], "--examples"),
         (["check", "first", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
-        (["check", "first", "-j", "0"], "jobs must be an integer >= 1, or -1 for one a core, got 0"),
+        (
+            ["check", "first", "-j", "0"],
+            "jobs must be an integer >= 1, or -1 for one a core, got 0",
+        ),
         (["repro", "first", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
-        (["repro", "first", "-j", "-2"], "jobs must be an integer >= 1, or -1 for one a core, got -2"),
+        (
+            ["repro", "first", "-j", "-2"],
+            "jobs must be an integer >= 1, or -1 for one a core, got -2",
+        ),
         (["repro", "first", "--backend", "jax"], "must be one of 'numpy', 'torch', got 'jax'"),
         (["repro", "first", "--device", "cuda"], "device must be one of 'cpu', got 'cuda'"),
-        (["repro", "first", "--data", "/no/such"], "data folder must be a folder that exists, got '/no/such'"),
+        (
+            ["repro", "first", "--data", "/no/such"],
+            "data folder must be a folder that exists, got '/no/such'",
+        ),
         (["repro", "first", "--out", __file__], "out must be a folder that can be made"),
         (["bogus"], "No such command 'bogus'"),
         (["list", "--bogus"], "--bogus"),
@@ -284,21 +328,34 @@ def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
             os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "prefsim: interrupted; what is finished is kept, and the same command resumes (train: with --resume)"
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a_quick", "index.html"]
+    assert (
+        err.splitlines()[-1]
+        == "prefsim: interrupted; what is finished is kept, and the same command resumes (train:"
+        " with --resume)"
+    )
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "a_quick",
+        "index.html",
+    ]
     fake_papers("b_slow")
     again = process("repro", "--all", "--json", cwd=tmp_path)
     assert again.returncode == 0
-    assert {slug: result["reused"] for slug, result in json.loads(again.stdout).items()} == {"a_quick": True, "b_slow": False}
+    assert {slug: result["reused"] for slug, result in json.loads(again.stdout).items()} == {
+        "a_quick": True,
+        "b_slow": False,
+    }
 
 
 def test_a_reader_that_leaves_is_no_error(fake_papers, tmp_path):
     file = fake_papers("long")
     file.write_text(file.read_text().replace("A [bold]summary", "long " * 100_000))
     command = [sys.executable, "-m", "prefsim", "list", "--json"]
-    # Unbuffered, Python itself loses the rest of a write that a pipe took in part, and sees no error.
+    # Unbuffered, Python itself loses the rest of a write that a pipe took in part, and sees no
+    # error.
     usual = {**os.environ, "PYTHONUNBUFFERED": ""}
-    listing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=usual)
+    listing = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=usual
+    )
     listing.stdout.readline()
     listing.stdout.close()
     assert listing.wait(30) == 141

@@ -15,7 +15,15 @@ make_reference = importlib.import_module("make_reference")
 
 def test_the_reference_has_every_public_name():
     pages = make_reference.pages()
-    for name in ("dpo", "solve_nash", "fit", "TabularMDP", "value_iteration", "read_jsonl", "bandits"):
+    for name in (
+        "dpo",
+        "solve_nash",
+        "fit",
+        "TabularMDP",
+        "value_iteration",
+        "read_jsonl",
+        "bandits",
+    ):
         assert any(f"### `{name}`" in text for text in pages.values()), name
     assert "prefsim.losses.pairwise" in pages["index.md"]
 
@@ -31,7 +39,9 @@ def test_public_names_are_documented(module_name):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda p: p.name,
 )
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):

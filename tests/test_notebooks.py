@@ -32,8 +32,12 @@ def test_runs(path, with_data, request, monkeypatch):
     else:
         monkeypatch.delenv("PREFSIM_DATA", raising=False)
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
+    outputs = [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
     figures = sum("image/png" in output.get("data", {}) for output in outputs)
     assert figures == (3 if with_data else 2)
     text = "".join(output.get("text", "") for output in outputs)

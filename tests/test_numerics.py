@@ -1,4 +1,7 @@
-"""The elementary functions: against mpmath-free identities, at extremes, on three array libraries."""
+"""The elementary functions.
+
+Against mpmath-free identities, at extremes, on three array libraries.
+"""
 
 import math
 
@@ -28,7 +31,9 @@ def test_log_sigmoid_and_softplus_match_scipy(x):
 @given(vectors)
 def test_logsumexp_and_log_softmax_match_scipy(x):
     np.testing.assert_allclose(numerics.logsumexp(x), special.logsumexp(x), rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(numerics.log_softmax(x), special.log_softmax(x), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        numerics.log_softmax(x), special.log_softmax(x), rtol=1e-13, atol=1e-13
+    )
     np.testing.assert_allclose(numerics.softmax(x).sum(), 1.0, rtol=1e-14)
 
 
@@ -45,7 +50,9 @@ def test_log1mexp_inverts(x):
 
 
 def test_log1mexp_keeps_digits_at_both_ends():
-    np.testing.assert_allclose(numerics.log1mexp(np.asarray([-1e-10, -50.0])), [math.log(1e-10), -math.exp(-50)], rtol=1e-9)
+    np.testing.assert_allclose(
+        numerics.log1mexp(np.asarray([-1e-10, -50.0])), [math.log(1e-10), -math.exp(-50)], rtol=1e-9
+    )
     x = torch.tensor([-1e-300, -1e4, -math.log(2)], dtype=torch.float64, requires_grad=True)
     numerics.log1mexp(x).sum().backward()
     assert x.grad.isfinite().all()
@@ -53,7 +60,9 @@ def test_log1mexp_keeps_digits_at_both_ends():
 
 @given(st.floats(0.001, 0.999))
 def test_log_odds_is_logit(p):
-    np.testing.assert_allclose(numerics.log_odds(np.log(np.asarray(p))), special.logit(p), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        numerics.log_odds(np.log(np.asarray(p))), special.logit(p), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -77,9 +86,18 @@ def test_xlogy_at_zero():
 
 @given(vectors, st.integers(0, 2**31))
 def test_entropy_and_kl(x, seed):
-    logp, logq = numerics.log_softmax(x), numerics.log_softmax(np.random.default_rng(seed).standard_normal(x.shape))
-    np.testing.assert_allclose(numerics.categorical_entropy(logp), special.entr(np.exp(logp)).sum(), atol=1e-12)
-    np.testing.assert_allclose(numerics.categorical_kl(logp, logq), special.rel_entr(np.exp(logp), np.exp(logq)).sum(), atol=1e-11)
+    logp, logq = (
+        numerics.log_softmax(x),
+        numerics.log_softmax(np.random.default_rng(seed).standard_normal(x.shape)),
+    )
+    np.testing.assert_allclose(
+        numerics.categorical_entropy(logp), special.entr(np.exp(logp)).sum(), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        numerics.categorical_kl(logp, logq),
+        special.rel_entr(np.exp(logp), np.exp(logq)).sum(),
+        atol=1e-11,
+    )
     assert numerics.categorical_kl(logp, logp) == 0
 
 
@@ -94,10 +112,21 @@ def test_kl_is_infinite_never_nan_where_mass_is_missed():
 def test_normal_log_cdf_keeps_the_tail():
     x = np.asarray([-40.0, -1.0, 0.0, 8.0])
     np.testing.assert_allclose(numerics.normal_log_cdf(x), special.log_ndtr(x))
-    np.testing.assert_allclose(numerics.normal_log_cdf(torch.as_tensor(x)).numpy(), special.log_ndtr(x), rtol=1e-12)
+    np.testing.assert_allclose(
+        numerics.normal_log_cdf(torch.as_tensor(x)).numpy(), special.log_ndtr(x), rtol=1e-12
+    )
 
 
-FUNCTIONS = ["log_sigmoid", "softplus", "sigmoid", "logsumexp", "log_softmax", "softmax", "bounded_exp", "categorical_entropy"]
+FUNCTIONS = [
+    "log_sigmoid",
+    "softplus",
+    "sigmoid",
+    "logsumexp",
+    "log_softmax",
+    "softmax",
+    "bounded_exp",
+    "categorical_entropy",
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -105,8 +134,12 @@ def test_three_libraries_agree(name):
     x = np.random.default_rng(0).standard_normal((3, 5)) * 4
     function = getattr(numerics, name)
     expected = function(x)
-    np.testing.assert_allclose(function(torch.as_tensor(x)).numpy(), expected, rtol=1e-13, atol=1e-14)
-    np.testing.assert_allclose(np.asarray(function(array_api_strict.asarray(x))), expected, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(
+        function(torch.as_tensor(x)).numpy(), expected, rtol=1e-13, atol=1e-14
+    )
+    np.testing.assert_allclose(
+        np.asarray(function(array_api_strict.asarray(x))), expected, rtol=1e-13, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("library", [np.asarray, torch.as_tensor, array_api_strict.asarray])
@@ -121,7 +154,9 @@ def test_gather_shared_and_per_member_indices(library):
     grid = numerics.gather(library(table[0]), library(rows), library(columns))
     np.testing.assert_array_equal(np.asarray(grid), [[3, 9], [4, 6]])
     with pytest.raises(ValueError, match="indices have shape"):
-        numerics.gather(library(table), library(np.zeros((3, 2), int)), library(np.zeros((3, 2), int)))
+        numerics.gather(
+            library(table), library(np.zeros((3, 2), int)), library(np.zeros((3, 2), int))
+        )
 
 
 def test_stop_gradient():
@@ -130,14 +165,18 @@ def test_stop_gradient():
     assert numerics.stop_gradient(np.ones(2)).shape == (2,)
 
 
-@pytest.mark.parametrize(("function", "low", "high"), [("log_odds", -20.0, -0.1), ("bounded_exp", -3.0, 3.0)])
+@pytest.mark.parametrize(
+    ("function", "low", "high"), [("log_odds", -20.0, -0.1), ("bounded_exp", -3.0, 3.0)]
+)
 def test_hand_written_derivatives_up_to_the_second(function, low, high):
     f = getattr(numerics, function)
     x = torch.linspace(low, high, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(f, (x,), check_batched_grad=True)
     assert torch.autograd.gradgradcheck(f, (x,), check_batched_grad=True)
     one_by_one = torch.stack([torch.func.grad(f)(part.detach()) for part in x])
-    torch.testing.assert_close(torch.vmap(torch.func.grad(f))(x.detach()), one_by_one, rtol=1e-14, atol=0.0)
+    torch.testing.assert_close(
+        torch.vmap(torch.func.grad(f))(x.detach()), one_by_one, rtol=1e-14, atol=0.0
+    )
     (fast,) = torch.autograd.grad(f(x).sum(), x)
     (slow,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
     torch.testing.assert_close(fast, slow.detach(), rtol=1e-12, atol=0.0)
@@ -168,7 +207,11 @@ def test_beyond_its_cap_bounded_exp_is_a_line():
 def test_sort_is_torch_sort(dtype, shape):
     rng = np.random.default_rng(0)
     # rounded, so that there are ties; with both zeros and infinities
-    values = np.where(rng.random(shape) < 0.1, rng.choice([np.inf, -np.inf, 0.0, -0.0], shape), rng.standard_normal(shape).round(1))
+    values = np.where(
+        rng.random(shape) < 0.1,
+        rng.choice([np.inf, -np.inf, 0.0, -0.0], shape),
+        rng.standard_normal(shape).round(1),
+    )
     x = torch.tensor(values, dtype=dtype, requires_grad=True)
     weight = torch.arange(1.0, values.size + 1).to(dtype).reshape(shape)
     found, expected = numerics.sort(x), torch.sort(x, dim=-1, stable=True)[0]
@@ -181,10 +224,14 @@ def test_sort_is_torch_sort(dtype, shape):
 
 
 def test_sort_keeps_nans_last_and_second_derivatives():
-    x = torch.tensor([float("nan"), 1.0, -float("nan"), -2.0], dtype=torch.float32, requires_grad=True)
+    x = torch.tensor(
+        [float("nan"), 1.0, -float("nan"), -2.0], dtype=torch.float32, requires_grad=True
+    )
     assert torch.equal(numerics.sort(x)[:2], torch.tensor([-2.0, 1.0]))
     assert numerics.sort(x)[2:].isnan().all()
     y = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda v: numerics.sort(v) ** 3, (y,), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(
+        lambda v: numerics.sort(v) ** 3, (y,), check_batched_grad=True
+    )
     rows = torch.tensor([[3.0, -1.0], [0.0, 5.0]])
     assert torch.equal(torch.vmap(numerics.sort)(rows), rows.sort(dim=-1)[0])

@@ -1,4 +1,7 @@
-"""What the documents say is run: Python blocks of every Markdown file, and the doctests of every module."""
+"""What the documents say is run.
+
+Python blocks of every Markdown file, and the doctests of every module.
+"""
 
 import ast
 import doctest
@@ -11,17 +14,23 @@ import pytest
 
 import paper_repros
 import prefsim
-from prefsim.checking import check_claim
 from prefsim.papers import FAMILIES, Run
+from prefsim.papers.checking import check_claim
 
 ROOT = Path(__file__).resolve().parents[1]
 # docs/reference is made from docstrings, whose examples run with their modules.
-WRITTEN = (path for path in sorted((ROOT / "docs").rglob("*.md")) if "reference" not in path.relative_to(ROOT).parts)
+WRITTEN = (
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if "reference" not in path.relative_to(ROOT).parts
+)
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # A block below this comment is left out where there is no real data.
 NEEDS_DATA = "<!-- test: needs real data -->"
-BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 
 
 def blocks(text):
@@ -29,12 +38,18 @@ def blocks(text):
     for match in BLOCK.finditer(text):
         before = text[: match.start()]
         indent = match["indent"]
-        code = "".join(line.removeprefix(indent) for line in match["code"].splitlines(keepends=True))
+        code = "".join(
+            line.removeprefix(indent) for line in match["code"].splitlines(keepends=True)
+        )
         yield before.count("\n") + 2, code, before.rstrip().endswith(NEEDS_DATA)
 
 
 def with_blocks(paths):
-    return [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in paths if path.exists() and any(blocks(path.read_text()))]
+    return [
+        pytest.param(path, id=path.relative_to(ROOT).as_posix())
+        for path in paths
+        if path.exists() and any(blocks(path.read_text()))
+    ]
 
 
 def run_block(code, path, line, names):
@@ -61,7 +76,9 @@ def test_document(path, tmp_path, monkeypatch, request):
             data = request.getfixturevalue("real_data")
         except pytest.skip.Exception:
             data = None
-    if data is not None:  # documents name the files of a data set plainly, as if they lay in the working folder
+    if (
+        data is not None
+    ):  # documents name the files of a data set plainly, as if they lay in the working folder
         for file in (file for file in data.rglob("*") if file.is_file()):
             (tmp_path / file.name).unlink(missing_ok=True)
             (tmp_path / file.name).symlink_to(file)
@@ -73,7 +90,10 @@ def test_document(path, tmp_path, monkeypatch, request):
 
 
 def test_a_wrong_block_fails(tmp_path):
-    text = "```python\nx = 1\n```\n\n- item:\n\n  ```python\n  assert x == 2\n  ```\n\n```python\n>>> x\n3\n```\n"
+    text = (
+        "```python\nx = 1\n```\n\n- item:\n\n  ```python\n  assert x == 2\n  ```\n\n```python\n>>>"
+        " x\n3\n```\n"
+    )
     (first, code, _), (second, indented, _), (_, session, _) = blocks(text)
     assert (first, second, indented) == (2, 8, "assert x == 2\n")
     names = {}

@@ -1,6 +1,9 @@
-r"""Exact values of policies in a contextual bandit: expected reward, divergence to the reference, regularised value, sub-optimality.
+r"""Exact values of policies in a contextual bandit.
 
-Policies are given by their log-probabilities ``(..., X, Y)`` in nats (``policy.log_probs``, or a closed form of
+expected reward, divergence to the reference, regularised value, sub-optimality.
+
+Policies are given by their log-probabilities ``(..., X, Y)`` in nats (``policy.log_probs``, or a
+closed form of
 :mod:`prefsim.solvers`); ``-inf`` is probability zero. Every function broadcasts over leading axes, and on torch it carries its graph.
 """
 
@@ -8,15 +11,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_positive, check_shape
 from prefsim.backend import like
+from prefsim.checks import check_positive, check_shape
 from prefsim.divergences import f_divergence
 from prefsim.numerics import array_namespace, categorical_kl
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
 
-__all__ = ["divergence_to_reference", "expected_reward", "kl_to_reference", "regularised_value", "suboptimality"]
+__all__ = [
+    "divergence_to_reference",
+    "expected_reward",
+    "kl_to_reference",
+    "regularised_value",
+    "suboptimality",
+]
 
 
 def _over_contexts(per_context: Array, world: ContextualBandit) -> Array:
@@ -62,16 +71,21 @@ def expected_reward(log_policy: Array, world: ContextualBandit) -> Array:
     """
     _check_table(log_policy, "log_policy", world)
     xp = array_namespace(log_policy)
-    return _over_contexts(xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1), world)
+    return _over_contexts(
+        xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1), world
+    )
 
 
 def kl_to_reference(log_policy: Array, log_reference: Array, world: ContextualBandit) -> Array:
-    r"""Return :math:`E_{x\sim\rho}\,\mathrm{KL}(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))`; swap the policies for the forward KL.
+    r"""Return :math:`E_{x\sim\rho}\,\mathrm{KL}(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))`.
+
+    Swap the policies for the forward KL.
 
     Parameters
     ----------
     log_policy, log_reference
-        ``(..., X, Y)``, nats; the divergence is ``inf`` where the reference lacks support of the policy.
+        ``(..., X, Y)``, nats; the divergence is ``inf`` where the reference lacks support of the
+        policy.
     world
         Gives the weights of the contexts.
 
@@ -85,7 +99,12 @@ def kl_to_reference(log_policy: Array, log_reference: Array, world: ContextualBa
 
 
 def divergence_to_reference(
-    log_policy: Array, log_reference: Array, world: ContextualBandit, *, divergence: str = "reverse_kl", alpha: float = 0.5
+    log_policy: Array,
+    log_reference: Array,
+    world: ContextualBandit,
+    *,
+    divergence: str = "reverse_kl",
+    alpha: float = 0.5,
 ) -> Array:
     r"""Return :math:`E_{x\sim\rho}\,D_f(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))` for a divergence of :mod:`prefsim.divergences`, in nats."""
     _check_table(log_policy, "log_policy", world)
@@ -127,11 +146,15 @@ def regularised_value(
         If the shapes do not fit, the world has no reward or a parameter is out of range.
     """
     check_positive(beta=beta)
-    penalty = divergence_to_reference(log_policy, log_reference, world, divergence=divergence, alpha=alpha)
+    penalty = divergence_to_reference(
+        log_policy, log_reference, world, divergence=divergence, alpha=alpha
+    )
     return expected_reward(log_policy, world) - beta * penalty
 
 
-def suboptimality(log_policy: Array, world: ContextualBandit, *, comparator: Array | None = None) -> Array:
+def suboptimality(
+    log_policy: Array, world: ContextualBandit, *, comparator: Array | None = None
+) -> Array:
     r"""Return the reward gap :math:`E_{\pi^\star} r - E_\pi r`.
 
     Parameters
@@ -141,8 +164,8 @@ def suboptimality(log_policy: Array, world: ContextualBandit, *, comparator: Arr
     world
         A bandit with a reward.
     comparator
-        Log-probabilities of :math:`\pi^\star`, ``(..., X, Y)``; the best response to every context unless given. A gap to anything else
-        may be negative.
+        Log-probabilities of :math:`\pi^\star`, ``(..., X, Y)``; the best response to every context
+        unless given. A gap to anything else may be negative.
 
     Returns
     -------

@@ -1,7 +1,10 @@
-r"""How well a reference distribution covers policies: density ratios, KL balls and what a reward model knows in distribution.
+r"""How well a reference distribution covers policies.
 
-Policies are given by their log-probabilities ``(..., X, Y)`` in nats; ``-inf`` is probability zero. A coverage that does not exist is
-``inf``, never NaN. Contexts of probability zero count for nothing.
+Density ratios, KL balls and what a reward model knows in distribution.
+
+Policies are given by their log-probabilities ``(..., X, Y)`` in nats; ``-inf`` is probability zero.
+A coverage that does not exist is ``inf``, never NaN. Contexts of probability zero count for
+nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_context_probs, check_shape
 from prefsim.backend import like, to_numpy
+from prefsim.checks import as_context_probs, check_shape
 from prefsim.numerics import array_namespace, xlogy
 
 Array = Any
@@ -39,10 +42,12 @@ class KLBallCoverage(NamedTuple):
     value
         :math:`C_\epsilon`, ``(...,)``.
     log_ratio
-        ``(..., X, Y)``: logarithm of the largest ratio that a policy of the ball reaches on each response. The policy that does so
-        puts mass ``π_ref e^{log_ratio}`` on the response and spreads the rest in proportion to the reference; ``-inf`` outside the support.
+        ``(..., X, Y)``: logarithm of the largest ratio that a policy of the ball reaches on each
+        response. The policy that does so puts mass ``π_ref e^{log_ratio}`` on the response and
+        spreads the rest in proportion to the reference; ``-inf`` outside the support.
     spent
-        ``(..., X, Y)``: expected KL divergence of that policy, nats; never above the radius beyond rounding.
+        ``(..., X, Y)``: expected KL divergence of that policy, nats; never above the radius beyond
+        rounding.
     """
 
     value: Array
@@ -61,7 +66,11 @@ def _largest_ratio(log_ratio: Array, context_probs: Array) -> Array:
     counted = xp.where(context_probs[:, None] > 0, log_ratio, xp.full_like(log_ratio, -xp.inf))
     largest = xp.max(counted, axis=(-2, -1))
     representable = largest <= math.log(xp.finfo(largest.dtype).max)
-    return xp.where(representable, xp.exp(xp.where(representable, largest, xp.zeros_like(largest))), xp.full_like(largest, xp.inf))
+    return xp.where(
+        representable,
+        xp.exp(xp.where(representable, largest, xp.zeros_like(largest))),
+        xp.full_like(largest, xp.inf),
+    )
 
 
 def concentrability(log_policy: Array, log_reference: Array, *, context_probs: Any = None) -> Array:
@@ -93,7 +102,9 @@ def concentrability(log_policy: Array, log_reference: Array, *, context_probs: A
     check_shape(log_policy, "log_policy", tuple(log_reference.shape[-2:]))
     log_policy, log_reference = xp.broadcast_arrays(log_policy, log_reference)
     nothing = log_policy == -xp.inf
-    ratio = xp.where(nothing, xp.zeros_like(log_policy), log_policy) - xp.where(nothing, xp.zeros_like(log_policy), log_reference)
+    ratio = xp.where(nothing, xp.zeros_like(log_policy), log_policy) - xp.where(
+        nothing, xp.zeros_like(log_policy), log_reference
+    )
     return _largest_ratio(xp.where(nothing, log_policy, ratio), context_probs)
 
 
@@ -109,28 +120,33 @@ def global_coverage(log_reference: Array, *, context_probs: Any = None) -> Array
     return _largest_ratio(-log_reference, _context_probs(context_probs, log_reference))
 
 
-def kl_ball_coverage(log_reference: Array, radius: Any, *, context_probs: Any = None) -> KLBallCoverage:
+def kl_ball_coverage(
+    log_reference: Array, radius: Any, *, context_probs: Any = None
+) -> KLBallCoverage:
     r"""Return the coverage of the policies near the reference, in closed form.
 
     .. math:: C_\epsilon = \sup\{ \max_{x,y} \tfrac{\pi(y|x)}{\pi_{ref}(y|x)} : E_x \mathrm{KL}(\pi \| \pi_{ref}) \le \epsilon \}
 
-    The policy that gives a response of probability q the mass t at the least divergence spreads the rest in proportion to the reference
-    and spends :math:`t \log\frac tq + (1-t)\log\frac{1-t}{1-q}` there; all of the budget, ``radius / ρ(x)``, may go to one context.
-    The largest affordable t is found by bisection on ``log(t/q)``, for all responses at once.
+    The policy that gives a response of probability q the mass t at the least divergence spreads the
+    rest in proportion to the reference and spends :math:`t \log\frac tq + (1-t)\log\frac{1-t}{1-q}`
+    there; all of the budget, ``radius / ρ(x)``, may go to one context. The largest affordable t is
+    found by bisection on ``log(t/q)``, for all responses at once.
 
     Parameters
     ----------
     log_reference
         ``(..., X, Y)``, nats.
     radius
-        ε, >= 0, a number or an array of the leading axes, in nats; ``inf`` gives :func:`global_coverage`.
+        ε, >= 0, a number or an array of the leading axes, in nats; ``inf`` gives
+        :func:`global_coverage`.
     context_probs
         ρ, ``(X,)``; uniform unless given.
 
     Returns
     -------
     KLBallCoverage
-        A response without support lies outside every ball of finite radius, so it does not count, however large the radius.
+        A response without support lies outside every ball of finite radius, so it does not count,
+        however large the radius.
 
     Raises
     ------
@@ -139,7 +155,8 @@ def kl_ball_coverage(log_reference: Array, radius: Any, *, context_probs: Any = 
 
     References
     ----------
-    Song et al. 2024, arXiv:2406.01462, partial coverage (the KL ball); the closed form is derived here.
+    Song et al. 2024, arXiv:2406.01462, partial coverage (the KL ball); the closed form is derived
+    here.
 
     Examples
     --------
@@ -153,7 +170,9 @@ def kl_ball_coverage(log_reference: Array, radius: Any, *, context_probs: Any = 
     if not (as_numpy >= 0).all():
         raise ValueError(f"radius must be >= 0, got {as_numpy[~(as_numpy >= 0)].flat[0]}")
     occurs = context_probs > 0
-    budget = like(as_numpy, log_reference)[..., None] / xp.where(occurs, context_probs, xp.ones_like(context_probs))
+    budget = like(as_numpy, log_reference)[..., None] / xp.where(
+        occurs, context_probs, xp.ones_like(context_probs)
+    )
     log_reference = xp.broadcast_arrays(log_reference, budget[..., None])[0]
     supported = xp.isfinite(log_reference)
     log_q = xp.where(supported, log_reference, xp.zeros_like(log_reference))
@@ -169,7 +188,9 @@ def kl_ball_coverage(log_reference: Array, radius: Any, *, context_probs: Any = 
     unlimited = budget[..., None] == xp.inf
     missing = xp.where(unlimited, xp.full_like(log_q, xp.inf), xp.full_like(log_q, -xp.inf))
     log_ratio = xp.where(supported, log_ratio, missing)
-    spent = xp.where(supported, spent, xp.where(unlimited, xp.full_like(log_q, xp.inf), xp.zeros_like(log_q)))
+    spent = xp.where(
+        supported, spent, xp.where(unlimited, xp.full_like(log_q, xp.inf), xp.zeros_like(log_q))
+    )
     return KLBallCoverage(_largest_ratio(log_ratio, context_probs), log_ratio, spent)
 
 
@@ -180,9 +201,12 @@ def _tilt_divergence(log_ratio: Array, log_q: Array) -> Array:
     capped = xp.where(log_ratio < 1, log_ratio, xp.ones_like(log_ratio))
     gained = xp.where(log_ratio < 1, q * xp.expm1(capped), t - q)
     others = -xp.expm1(log_q)
-    others_left = -xp.expm1(xp.where(log_q + log_ratio < 0, log_q + log_ratio, xp.zeros_like(log_q)))
+    others_left = -xp.expm1(
+        xp.where(log_q + log_ratio < 0, log_q + log_ratio, xp.zeros_like(log_q))
+    )
     safe = xp.where(others > 0, others, xp.ones_like(others))
-    # KL is the sum of q h(p/q - 1) with h(x) = (1 + x) log(1 + x) - x >= 0; written out, the terms cancel where x is small.
+    # KL is the sum of q h(p/q - 1) with h(x) = (1 + x) log(1 + x) - x >= 0; written out, the terms
+    # cancel where x is small.
     own = _near_or(xp.expm1(capped), q, t * log_ratio - gained)
     rest = _near_or(-gained / safe, safe, xlogy(others_left, others_left / safe) + gained)
     return own + xp.where(others > 0, rest, xp.zeros_like(rest))
@@ -193,20 +217,28 @@ def _near_or(x: Array, scale: Array, otherwise: Array) -> Array:
     xp = array_namespace(x)
     near = xp.abs(x) < 0.02
     y = xp.where(near, x, xp.zeros_like(x))
-    series = y * y * (1 / 2 - y * (1 / 6 - y * (1 / 12 - y * (1 / 20 - y * (1 / 30 - y * (1 / 42 - y / 56))))))
+    series = (
+        y
+        * y
+        * (1 / 2 - y * (1 / 6 - y * (1 / 12 - y * (1 / 20 - y * (1 / 30 - y * (1 / 42 - y / 56))))))
+    )
     return xp.where(near, scale * series, otherwise)
 
 
-def in_distribution_reward_error(estimate: Array, reward: Array, log_sampling: Array, *, context_probs: Any = None) -> Array:
+def in_distribution_reward_error(
+    estimate: Array, reward: Array, log_sampling: Array, *, context_probs: Any = None
+) -> Array:
     r"""Return how far reward differences are off on the data, :math:`2 E_x \mathrm{Var}_{y\sim\mu(\cdot|x)}(\hat r - r^\star)`.
 
-    This is the mean over two independent responses of :math:`((\hat r(y) - \hat r(y')) - (r^\star(y) - r^\star(y')))^2`; with the
-    implicit reward :math:`\beta\log\pi/\pi_{ref}` for the estimate, the in-distribution error of DPO.
+    This is the mean over two independent responses of
+    :math:`((\hat r(y) - \hat r(y')) - (r^\star(y) - r^\star(y')))^2`; with the implicit reward
+    :math:`\beta\log\pi/\pi_{ref}` for the estimate, the in-distribution error of DPO.
 
     Parameters
     ----------
     estimate, reward
-        ``(..., X, Y)``; where the sampling distribution has no mass they may take any value, infinities too.
+        ``(..., X, Y)``; where the sampling distribution has no mass they may take any value,
+        infinities too.
     log_sampling
         μ, ``(..., X, Y)``, nats.
     context_probs
@@ -234,15 +266,21 @@ def in_distribution_reward_error(estimate: Array, reward: Array, log_sampling: A
 
 
 def partial_coverage_coefficient(
-    log_policy: Array, log_base: Array, pair_weight: Array, *, context_probs: Any = None, features: Array | None = None
+    log_policy: Array,
+    log_base: Array,
+    pair_weight: Array,
+    *,
+    context_probs: Any = None,
+    features: Array | None = None,
 ) -> Array:
     r"""Return how well compared pairs cover a policy relative to a baseline, for all rewards or for those linear in features.
 
     .. math:: C = \sup_{\Delta} \frac{E_{x, a\sim\pi, b\sim\pi_{base}}[\Delta(x,a) - \Delta(x,b)]}
               {\sqrt{E_{(x,a,b)\sim\mu_D}[(\Delta(x,a) - \Delta(x,b))^2]}}
 
-    With :math:`\Delta = r^\star - r` any function (a box around :math:`r^\star` gives the same, since the ratio does not change with
-    scale), the supremum is :math:`\sqrt{u^\top G^+ u}` for u the difference of the policies and G the Laplacian of the comparison graph.
+    With :math:`\Delta = r^\star - r` any function (a box around :math:`r^\star` gives the same,
+    since the ratio does not change with scale), the supremum is :math:`\sqrt{u^\top G^+ u}` for u
+    the difference of the policies and G the Laplacian of the comparison graph.
 
     Parameters
     ----------
@@ -290,13 +328,21 @@ def partial_coverage_coefficient(
 
 
 def _inverse_form(vector: Array, matrix: Array) -> Array:
-    """Return ``u G⁺ u`` of ``(..., n)`` and a positive semi-definite ``(..., n, n)``; ``inf`` where u leaves the range of G."""
+    """Return ``u G⁺ u`` of ``(..., n)`` and a positive semi-definite ``(..., n, n)``.
+
+    ``inf`` where u leaves the range of G.
+    """
     xp = array_namespace(vector, matrix)
     values, vectors = xp.linalg.eigh(matrix)
     along = xp.matmul(xp.matrix_transpose(vectors), vector[..., None])[..., 0]
     largest = xp.max(values, axis=-1, keepdims=True)
     null = values <= RANK_TOLERANCE * largest
-    inside = xp.sum(xp.where(null, xp.zeros_like(along), along**2 / xp.where(null, xp.ones_like(along), values)), axis=-1)
+    inside = xp.sum(
+        xp.where(
+            null, xp.zeros_like(along), along**2 / xp.where(null, xp.ones_like(along), values)
+        ),
+        axis=-1,
+    )
     outside = xp.sqrt(xp.sum(xp.where(null, along**2, xp.zeros_like(along)), axis=-1))
     size = xp.sqrt(xp.sum(vector**2, axis=-1))
     return xp.where(outside > 1e-9 * size + 1e-15, xp.full_like(inside, xp.inf), inside)

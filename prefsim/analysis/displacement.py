@@ -1,15 +1,17 @@
-r"""What training on pairs does to the two log-probabilities apart: displacement, its causes, and what the ranking gains.
+r"""What training on pairs does to the two log-probabilities apart.
 
-A margin loss fixes the difference of two log-probabilities alone. Both may fall, and the mass of the chosen response go elsewhere. The
-functions take log-probabilities in nats, hidden states or gradients, broadcast over leading axes, and return one value per pair unless
-they say otherwise.
+Displacement, its causes, and what the ranking gains.
+
+A margin loss fixes the difference of two log-probabilities alone. Both may fall, and the mass of
+the chosen response go elsewhere. The functions take log-probabilities in nats, hidden states or
+gradients, broadcast over leading axes, and return one value per pair unless they say otherwise.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import check_same_shape
+from prefsim.checks import check_same_shape
 from prefsim.numerics import array_namespace
 
 Array = Any
@@ -27,9 +29,12 @@ __all__ = [
 
 
 class Displacement(NamedTuple):
-    """How the log-probabilities of pairs have moved, in nats; each field is a mean over the pairs (last axis), ``(...)``.
+    """How the log-probabilities of pairs have moved, in nats.
 
-    ``displaced`` is the share of pairs whose margin has grown while the chosen response has become less likely.
+    Each field is a mean over the pairs (last axis), ``(...)``.
+
+    ``displaced`` is the share of pairs whose margin has grown while the chosen response has become
+    less likely.
     """
 
     chosen: Array
@@ -37,7 +42,9 @@ class Displacement(NamedTuple):
     displaced: Array
 
 
-def displacement(chosen: Array, rejected: Array, start_chosen: Array, start_rejected: Array) -> Displacement:
+def displacement(
+    chosen: Array, rejected: Array, start_chosen: Array, start_rejected: Array
+) -> Displacement:
     r"""Return the drift of both log-probabilities since the start of training, and the share of pairs with likelihood displacement.
 
     Parameters
@@ -66,7 +73,9 @@ def displacement(chosen: Array, rejected: Array, start_chosen: Array, start_reje
     >>> [float(x) for x in displacement(np.array([-3.0, -1.0]), np.array([-9.0, -4.0]), np.array([-2.0, -2.0]), np.array([-3.0, -3.0]))]
     [0.0, -3.5, 0.5]
     """
-    check_same_shape(chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected)
+    check_same_shape(
+        chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected
+    )
     xp = array_namespace(chosen)
     up, down = chosen - start_chosen, rejected - start_rejected
     displaced = xp.astype((up - down > 0) & (up < 0), chosen.dtype)
@@ -74,14 +83,22 @@ def displacement(chosen: Array, rejected: Array, start_chosen: Array, start_reje
 
 
 def ches_score(
-    chosen_states: Array, rejected_states: Array, chosen_mask: Array, rejected_mask: Array, *, normalised: bool = False
+    chosen_states: Array,
+    rejected_states: Array,
+    chosen_mask: Array,
+    rejected_mask: Array,
+    *,
+    normalised: bool = False,
 ) -> Array:
-    r"""Return the centred hidden embedding similarity of two responses: the higher, the more displacement to expect.
+    r"""Return the centred hidden embedding similarity of two responses.
+
+    The higher, the more displacement to expect.
 
     .. math:: \mathrm{CHES} = \Big\langle \sum_k h^+_k, \sum_k h^-_k \Big\rangle - \Big\|\sum_k h^+_k\Big\|^2
 
-    The state :math:`h_k` is the one that predicts token k: that of the last prompt token is the first, that of the last token is left out.
-    Values compare within one model. Exchanging the responses changes them.
+    The state :math:`h_k` is the one that predicts token k: that of the last prompt token is the
+    first, that of the last token is left out. Values compare within one model. Exchanging the
+    responses changes them.
 
     Parameters
     ----------
@@ -115,9 +132,15 @@ def ches_score(
     """
     xp = array_namespace(chosen_states)
     sums = []
-    for name, states, mask in (("chosen", chosen_states, chosen_mask), ("rejected", rejected_states, rejected_mask)):
+    for name, states, mask in (
+        ("chosen", chosen_states, chosen_mask),
+        ("rejected", rejected_states, rejected_mask),
+    ):
         if tuple(states.shape[:-1]) != tuple(mask.shape):
-            raise ValueError(f"{name}_mask must have the shape of the states without their last axis, got {mask.shape} and {states.shape}")
+            raise ValueError(
+                f"{name}_mask must have the shape of the states without their last axis, got"
+                f" {mask.shape} and {states.shape}"
+            )
         count = xp.sum(xp.astype(mask, states.dtype), axis=-1)
         if bool(xp.any(count == 0)):
             raise ValueError(f"{name}_mask must hold at least one state of each response, got none")
@@ -133,13 +156,17 @@ class Entanglement(NamedTuple):
     Attributes
     ----------
     inner, cosine
-        Inner product :math:`\langle\nabla\log\pi_w, \nabla\log\pi_l\rangle`, and of the gradients of length one.
+        Inner product :math:`\langle\nabla\log\pi_w, \nabla\log\pi_l\rangle`, and of the gradients
+        of length one.
     ratio
-        Inner product over the smaller squared norm; above 1, a loss of the margin moves both log-probabilities the same way.
+        Inner product over the smaller squared norm; above 1, a loss of the margin moves both
+        log-probabilities the same way.
     chosen_rate, rejected_rate
-        Change of each log-probability per unit of learning rate, to first order, under a step of gradient descent on this pair.
+        Change of each log-probability per unit of learning rate, to first order, under a step of
+        gradient descent on this pair.
     wanted
-        Whether the chosen log-probability does not fall and the rejected one does not rise: the gradient condition.
+        Whether the chosen log-probability does not fall and the rejected one does not rise: the
+        gradient condition.
     """
 
     inner: Array
@@ -151,7 +178,12 @@ class Entanglement(NamedTuple):
 
 
 def entanglement(
-    chosen_squared: Array, rejected_squared: Array, inner: Array, *, chosen_slope: Array | float = 1.0, rejected_slope: Array | float = 1.0
+    chosen_squared: Array,
+    rejected_squared: Array,
+    inner: Array,
+    *,
+    chosen_slope: Array | float = 1.0,
+    rejected_slope: Array | float = 1.0,
 ) -> Entanglement:
     r"""Return what one gradient step on a pair does to its log-probabilities, from the gradients' inner product and norms.
 
@@ -165,8 +197,9 @@ def entanglement(
     inner
         Their inner product.
     chosen_slope, rejected_slope
-        The loss's slopes :math:`d_w = -\partial\ell/\partial\log\pi_w` and :math:`d_l = \partial\ell/\partial\log\pi_l`. Any signs; where
-        they are equal and positive, as for every loss of the margin, only the inner product matters.
+        The loss's slopes :math:`d_w = -\partial\ell/\partial\log\pi_w` and
+        :math:`d_l = \partial\ell/\partial\log\pi_l`. Any signs; where they are equal and positive,
+        as for every loss of the margin, only the inner product matters.
 
     Returns
     -------
@@ -179,7 +212,8 @@ def entanglement(
 
     References
     ----------
-    Yuan et al. 2024, arXiv:2410.13828 (the authors' analysis script takes the minimum over the chosen norm twice; both are meant).
+    Yuan et al. 2024, arXiv:2410.13828 (the authors' analysis script takes the minimum over the
+    chosen norm twice; both are meant).
 
     Examples
     --------
@@ -219,18 +253,23 @@ def ranking_accuracy(chosen: Array, rejected: Array) -> Array:
     return xp.mean(xp.astype(chosen >= rejected, chosen.dtype), axis=-1)
 
 
-def reward_accuracy(chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Array) -> Array:
+def reward_accuracy(
+    chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Array
+) -> Array:
     r"""Return the share of pairs (last axis) whose implicit reward ranks them as the labels do, strictly.
 
     .. math:: \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} > \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}
 
-    It says that the policy has moved the right way, and not that it ranks them right: see :func:`ranking_accuracy`.
+    It says that the policy has moved the right way, and not that it ranks them right: see
+    :func:`ranking_accuracy`.
 
     References
     ----------
     Chen et al. 2024, arXiv:2405.19534.
     """
-    check_same_shape(chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    check_same_shape(
+        chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected
+    )
     xp = array_namespace(chosen)
     return xp.mean(xp.astype(chosen - ref_chosen > rejected - ref_rejected, chosen.dtype), axis=-1)
 

@@ -1,4 +1,7 @@
-"""The frontier of reward against distance: the optima of a divergence-regularised problem at all strengths of the penalty."""
+"""The frontier of reward against distance.
+
+The optima of a divergence-regularised problem at all strengths of the penalty.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_choice
 from prefsim.analysis.bandit import divergence_to_reference, expected_reward
 from prefsim.backend import like
+from prefsim.checks import as_float_array, check_choice
 from prefsim.numerics import array_namespace, categorical_entropy
-from prefsim.solvers.closed_form import regularised_optimum
+from prefsim.solvers.closed_forms.regularised import regularised_optimum
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
@@ -28,7 +31,8 @@ class Frontier(NamedTuple):
     log_policy
         ``(n, X, Y)``, nats.
     reward, reverse_kl, forward_kl, entropy
-        ``(n,)``: expected reward, ``KL(π‖π_ref)``, ``KL(π_ref‖π)`` and the mean entropy over contexts, in nats.
+        ``(n,)``: expected reward, ``KL(π‖π_ref)``, ``KL(π_ref‖π)`` and the mean entropy over
+        contexts, in nats.
     """
 
     penalty: np.ndarray
@@ -39,13 +43,21 @@ class Frontier(NamedTuple):
     entropy: Array
 
     def at_reward(self, reward: Any, column: str) -> np.ndarray:
-        """Return a column at given expected rewards, by linear interpolation; NaN beyond the ends of the frontier."""
+        """Return a column at given expected rewards, by linear interpolation.
+
+        NaN beyond the ends of the frontier.
+        """
         check_choice(("penalty", "reverse_kl", "forward_kl", "entropy"), column=column)
         return np.interp(reward, self.reward, getattr(self, column), left=np.nan, right=np.nan)
 
 
 def optimal_frontier(
-    world: ContextualBandit, log_reference: Array, penalties: Any, *, divergence: str = "reverse_kl", alpha: float = 0.5
+    world: ContextualBandit,
+    log_reference: Array,
+    penalties: Any,
+    *,
+    divergence: str = "reverse_kl",
+    alpha: float = 0.5,
 ) -> Frontier:
     r"""Return the optima of :math:`E_\pi r - \beta D_f(\pi\|\pi_{ref})` for many β at once.
 
@@ -63,7 +75,8 @@ def optimal_frontier(
     Raises
     ------
     ValueError
-        If the world has no reward or is a batch, a penalty is not positive or the divergence is unknown.
+        If the world has no reward or is a batch, a penalty is not positive or the divergence is
+        unknown.
 
     Examples
     --------
@@ -73,14 +86,17 @@ def optimal_frontier(
     """
     if world.reward is None or world.batch_shape:
         raise ValueError(
-            f"a frontier needs one world with a reward, got batch shape {world.batch_shape} and reward {type(world.reward).__name__}"
+            f"a frontier needs one world with a reward, got batch shape {world.batch_shape} and"
+            f" reward {type(world.reward).__name__}"
         )
     beta = -np.sort(-as_float_array(penalties, "penalties", ndim=1))
     if (beta <= 0).any():
         raise ValueError(f"penalties must be > 0, got {float(beta.min())}")
     # The optimum depends on r/β alone, so that all strengths are one batch.
     scaled = like(world.reward, log_reference) / like(beta, log_reference)[:, None, None]
-    found = regularised_optimum(scaled, log_reference, beta=1.0, divergence=divergence, alpha=alpha).log_policy
+    found = regularised_optimum(
+        scaled, log_reference, beta=1.0, divergence=divergence, alpha=alpha
+    ).log_policy
     xp = array_namespace(found)
     return Frontier(
         beta,

@@ -1,12 +1,21 @@
-"""What comparisons say about a log-linear policy: covariances of features, their relative condition number, the law of the estimate."""
+"""What comparisons say about a log-linear policy.
+
+Covariances of features, their relative condition number, the law of the estimate.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from prefsim._validate import as_context_probs, check_interval, check_nonnegative, check_positive, check_shape
 from prefsim.backend import like
+from prefsim.checks import (
+    as_context_probs,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_shape,
+)
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import array_namespace
 from prefsim.raters.noise import flip_labels
@@ -82,7 +91,9 @@ def policy_covariance(log_policy: Array, features: Array, *, context_probs: Any 
     centred = phi - xp.sum(probs[..., None] * phi, axis=-2, keepdims=True)
     weight = like(as_context_probs(context_probs, contexts), log_policy)[:, None] * probs
     lead = tuple(log_policy.shape[:-2])
-    return _second_moment(xp.reshape(weight, (*lead, -1)), xp.reshape(centred, (*lead, contexts * responses, d)))
+    return _second_moment(
+        xp.reshape(weight, (*lead, -1)), xp.reshape(centred, (*lead, contexts * responses, d))
+    )
 
 
 def relative_condition_number(target: Array, covering: Array) -> Array:
@@ -94,7 +105,8 @@ def relative_condition_number(target: Array, covering: Array) -> Array:
 
     References
     ----------
-    Ray Chowdhury et al. 2024, section 4 (relative condition number), arXiv:2403.00409. Agarwal et al. 2021, arXiv:1908.00261.
+    Ray Chowdhury et al. 2024, section 4 (relative condition number), arXiv:2403.00409. Agarwal et
+    al. 2021, arXiv:1908.00261.
 
     Examples
     --------
@@ -109,7 +121,9 @@ def relative_condition_number(target: Array, covering: Array) -> Array:
     values, vectors = xp.linalg.eigh(covering)
     seen = values > RANK_TOLERANCE * xp.max(values, axis=-1, keepdims=True)
     rotated = xp.matmul(xp.matmul(xp.matrix_transpose(vectors), target), vectors)
-    scale = xp.where(seen, xp.where(seen, values, xp.ones_like(values)) ** -0.5, xp.zeros_like(values))
+    scale = xp.where(
+        seen, xp.where(seen, values, xp.ones_like(values)) ** -0.5, xp.zeros_like(values)
+    )
     whitened = scale[..., :, None] * rotated * scale[..., None, :]
     unseen = xp.max(xp.where(seen, xp.zeros_like(values), xp.linalg.diagonal(rotated)), axis=-1)
     missed = unseen > RANK_TOLERANCE * xp.max(xp.abs(target), axis=(-2, -1))
@@ -117,7 +131,9 @@ def relative_condition_number(target: Array, covering: Array) -> Array:
     return xp.where(missed, xp.full_like(largest, xp.inf), largest)
 
 
-def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip_rate: float = 0.0) -> Array:
+def estimate_covariance(
+    data: Comparisons, features: Array, *, beta: float, flip_rate: float = 0.0
+) -> Array:
     r"""Return the asymptotic covariance of :math:`\sqrt n\,(\hat\theta - \theta^\star)` of robust DPO on flipped labels, ``H⁻¹ V H⁻¹``.
 
     .. math:: H = \beta^2 E[p(1-p) XX^\top],\quad V = \frac{\beta^2 E[q(1-q) XX^\top]}{(1-2\epsilon)^2},\quad q = \epsilon + (1-2\epsilon)p
@@ -125,8 +141,8 @@ def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip
     Parameters
     ----------
     data
-        The population of clean comparisons, unbatched: weights that sum to one, and Bradley–Terry probabilities p of a log-linear
-        policy in these features.
+        The population of clean comparisons, unbatched: weights that sum to one, and Bradley–Terry
+        probabilities p of a log-linear policy in these features.
     features
         ``(X, Y, d)``; their differences X must span all of the d dimensions.
     beta
@@ -140,12 +156,17 @@ def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip
 
     References
     ----------
-    The sandwich formula for M-estimators (Huber 1967) at the loss of Ray Chowdhury et al. 2024, arXiv:2403.00409.
+    The sandwich formula for M-estimators (Huber 1967) at the loss of Ray Chowdhury et al. 2024,
+    arXiv:2403.00409.
     """
     check_positive(beta=beta)
     check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
     xp = array_namespace(features)
-    x, weight, p = feature_differences(data, features), like(data.weight, features), like(data.prob, features)
+    x, weight, p = (
+        feature_differences(data, features),
+        like(data.weight, features),
+        like(data.prob, features),
+    )
     q = flip_labels(p, flip_rate)
     bread = xp.linalg.inv(beta**2 * _second_moment(weight * p * (1 - p), x))
     filling = beta**2 * _second_moment(weight * q * (1 - q), x) / (1 - 2 * flip_rate) ** 2
@@ -153,7 +174,15 @@ def estimate_covariance(data: Comparisons, features: Array, *, beta: float, flip
 
 
 def estimation_bound(
-    n: int, dimension: int, *, beta: float, flip_rate: float, curvature: float, radius: float, ridge: float, chance: float
+    n: int,
+    dimension: int,
+    *,
+    beta: float,
+    flip_rate: float,
+    curvature: float,
+    radius: float,
+    ridge: float,
+    chance: float,
 ) -> float:
     r"""Return a bound on :math:`\|\hat\theta - \theta^\star\|_{\hat\Sigma + \lambda I}` that n flipped labels break with chance at most δ.
 
@@ -176,7 +205,8 @@ def estimation_bound(
 
     Notes
     -----
-    The form of the paper's theorem with constants derived here (the paper's own are not confirmed). The loss is
+    The form of the paper's theorem with constants derived here (the paper's own are not confirmed).
+    The loss is
     :math:`\gamma\beta^2`-strongly convex in the norm of Σ̂; its gradient at θ* is a sum of independent terms of range
     :math:`\beta/(1-2\epsilon)`, whose quadratic form in :math:`(\hat\Sigma + \lambda I)^{-1}` the inequality of Hsu et al. (2012,
     arXiv:1110.2842) bounds.
@@ -190,5 +220,7 @@ def estimation_bound(
     check_interval(chance=chance, low=0.0, high=1.0, closed="neither")
     check_nonnegative(radius=radius, ridge=ridge)
     t = math.log(1 / chance)
-    noise = math.sqrt((dimension + 2 * math.sqrt(dimension * t) + 2 * t) / n) / (curvature * beta * (1 - 2 * flip_rate))
+    noise = math.sqrt((dimension + 2 * math.sqrt(dimension * t) + 2 * t) / n) / (
+        curvature * beta * (1 - 2 * flip_rate)
+    )
     return noise + 2 * radius * math.sqrt(ridge)

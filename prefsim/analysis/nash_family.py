@@ -1,4 +1,7 @@
-"""Every method for preference games on the same games, in one figure: how exploitable its last and its average policy are."""
+"""Every method for preference games on the same games, in one figure.
+
+How exploitable its last and its average policy are.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import check_choice, check_positive
 from prefsim.backend import to_numpy
-from prefsim.solvers.nash import StepSizeWarning, solve_nash
-from prefsim.solvers.nash_updates import UPDATES
+from prefsim.checks import check_choice, check_positive
+from prefsim.solvers.games.nash import StepSizeWarning, solve_nash
+from prefsim.solvers.games.updates import UPDATES
 from prefsim.worlds.ballots import synthetic_ballots
 from prefsim.worlds.game import PreferenceGame
 
@@ -53,7 +56,10 @@ class MethodTrace(NamedTuple):
 
 
 def _penalised(method: str) -> bool:
-    """Return whether the method runs with a KL penalty here: extragradient could do without, but EGPO is the one with it."""
+    """Return whether the method runs with a KL penalty here.
+
+    Extragradient could do without, but EGPO is the one with it.
+    """
     return UPDATES[method].penalty == "needed" or UPDATES[method] is UPDATES["egpo"]
 
 
@@ -73,7 +79,9 @@ def family_games(ballots: Any = None, *, n: int = 10, seed: int = 0) -> dict[str
         "transitive (Bradley–Terry)": PreferenceGame.random(n, seed=seed, kind="transitive"),
         "cyclic": PreferenceGame.random(n, seed=seed, kind="cyclic"),
         "noisy (independent uniform)": PreferenceGame.random(n, seed=seed),
-        "election": PreferenceGame.from_preflib(synthetic_ballots() if ballots is None else ballots),
+        "election": PreferenceGame.from_preflib(
+            synthetic_ballots() if ballots is None else ballots
+        ),
     }
 
 
@@ -95,7 +103,8 @@ def compare_methods(
     methods
         Iterative methods of :func:`prefsim.solvers.solve_nash`.
     tau
-        KL penalty of the methods that have one, and of COMAL's steps; it bounds from below how exploitable they end.
+        KL penalty of the methods that have one, and of COMAL's steps; it bounds from below how
+        exploitable they end.
     step
         η of every method with a step size.
     iterations, record
@@ -120,7 +129,8 @@ def compare_methods(
             update = UPDATES[method]
             options = {"tau": tau} if _penalised(method) or update.penalty == "proximal" else {}
             with warnings.catch_warnings():
-                # One step for all is the point, also where it is larger than the theory of a method allows.
+                # One step for all is the point, also where it is larger than the theory of a method
+                # allows.
                 warnings.simplefilter("ignore", StepSizeWarning)
                 run = solve_nash(
                     game,
@@ -134,13 +144,21 @@ def compare_methods(
             history = run.history
             assert history is not None
             traces.append(
-                MethodTrace(name, method, history.iteration, to_numpy(history.exploitability), to_numpy(history.average_exploitability))
+                MethodTrace(
+                    name,
+                    method,
+                    history.iteration,
+                    to_numpy(history.exploitability),
+                    to_numpy(history.average_exploitability),
+                )
             )
     return traces
 
 
 def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> Any:
-    """Draw exploitability against iterations: a column a game, the last policy above and the average below.
+    """Draw exploitability against iterations.
+
+    A column a game, the last policy above and the average below.
 
     Parameters
     ----------
@@ -180,7 +198,15 @@ def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> A
             else:
                 axis.set_xlabel("updates + 1")
         axes[row, 0].set_ylabel(f"exploitability of the\n{part} policy (probability)")
-    handles = [axes[0, 0].plot([], [], color=colour[m], linestyle=style[m], label=FAMILY.get(m, m))[0] for m in methods]
-    figure.legend(handles=handles, loc="outside right center", frameon=False, title="solid: without penalty\ndashed: with KL penalty τ")
+    handles = [
+        axes[0, 0].plot([], [], color=colour[m], linestyle=style[m], label=FAMILY.get(m, m))[0]
+        for m in methods
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside right center",
+        frameon=False,
+        title="solid: without penalty\ndashed: with KL penalty τ",
+    )
     figure.suptitle("One family, the same games: who converges, and in which sense")
     return figure

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_shape
 from prefsim.backend import to_numpy
+from prefsim.checks import as_float_array, check_shape
 from prefsim.numerics import xlogy
 from prefsim.solvers.planning import policy_evaluation, policy_iteration, soft_value_iteration
 from prefsim.worlds.mdp import TabularMDP
@@ -34,7 +34,8 @@ def mean_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0) -> np
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a policy has no finite value because ``discount`` is 1 and it never ends.
+        If the shapes do not fit, or a policy has no finite value because ``discount`` is 1 and it
+        never ends.
     """
     if mdp.batch_shape:
         raise ValueError(f"one decision process is needed, got batch shape {mdp.batch_shape}")
@@ -42,11 +43,17 @@ def mean_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0) -> np
     check_shape(probs, "policy", (mdp.n_states, mdp.n_actions))
     entropy = np.where(to_numpy(mdp.terminal), 0.0, -np.sum(xlogy(probs, probs), axis=-1))
     bonus = to_numpy(mdp.reward) + temperature * entropy[..., None]
-    return to_numpy(policy_evaluation(mdp.with_reward(bonus), probs).value) @ to_numpy(mdp.start_probs)
+    return to_numpy(policy_evaluation(mdp.with_reward(bonus), probs).value) @ to_numpy(
+        mdp.start_probs
+    )
 
 
-def scaled_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0, floor: float = -np.inf) -> np.ndarray:
-    r"""Return :math:`(J(\pi) - J(U)) / (J^* - J(U))`: 1 for an optimal policy, 0 for the uniform one U.
+def scaled_return(
+    mdp: TabularMDP, policy: Any, *, temperature: float = 0.0, floor: float = -np.inf
+) -> np.ndarray:
+    r"""Return :math:`(J(\pi) - J(U)) / (J^* - J(U))`.
+
+    1 for an optimal policy, 0 for the uniform one U.
 
     Parameters
     ----------
@@ -57,7 +64,8 @@ def scaled_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0, flo
     temperature
         α >= 0 of the entropy bonus; J* is then that of the maximum-entropy policy.
     floor
-        Smallest value returned: a policy that goes in circles would otherwise outweigh everything in an average.
+        Smallest value returned: a policy that goes in circles would otherwise outweigh everything
+        in an average.
 
     Returns
     -------
@@ -79,9 +87,17 @@ def scaled_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0, flo
     >>> scaled_return(corridor, always_left_or_right, floor=-1.0)
     array([-1.,  1.])
     """
-    uniform = mean_return(mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions), temperature=temperature)
-    best = policy_iteration(mdp) if temperature == 0 else soft_value_iteration(mdp, temperature=temperature)
+    uniform = mean_return(
+        mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions), temperature=temperature
+    )
+    best = (
+        policy_iteration(mdp)
+        if temperature == 0
+        else soft_value_iteration(mdp, temperature=temperature)
+    )
     span = float(to_numpy(best.value) @ to_numpy(mdp.start_probs) - uniform)
     if not span > 0:
-        raise ValueError(f"the optimal policy must beat the uniform one, got a difference of {span}")
+        raise ValueError(
+            f"the optimal policy must beat the uniform one, got a difference of {span}"
+        )
     return np.maximum((mean_return(mdp, policy, temperature=temperature) - uniform) / span, floor)

@@ -1,6 +1,9 @@
-"""How preferences of many voters single out a response: Borda and Copeland scores, and the margin of a Condorcet winner.
+"""How preferences of many voters single out a response.
 
-The minimax (von Neumann) winner is :func:`prefsim.solvers.solve_nash` with ``method="lp"``, the Condorcet winner itself
+Borda and Copeland scores, and the margin of a Condorcet winner.
+
+The minimax (von Neumann) winner is :func:`prefsim.solvers.solve_nash` with ``method="lp"``, the
+Condorcet winner itself
 :meth:`prefsim.worlds.PreferenceGame.condorcet_winner`.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_shape
+from prefsim.checks import check_shape
 from prefsim.numerics import array_namespace
 
 Array = Any
@@ -21,7 +24,9 @@ def _others(preference: Array) -> tuple[Array, int]:
     n = preference.shape[-1] if preference.ndim > 1 else None
     check_shape(preference, "preference", (n, n))
     if n is None or n < 2:
-        raise ValueError(f"preference must compare at least two responses, got shape {tuple(preference.shape)}")
+        raise ValueError(
+            f"preference must compare at least two responses, got shape {tuple(preference.shape)}"
+        )
     xp = array_namespace(preference)
     return 1.0 - xp.eye(n, dtype=preference.dtype, device=getattr(preference, "device", None)), n
 
@@ -76,7 +81,8 @@ def copeland_scores(preference: Array) -> Array:
 def condorcet_margin(preference: Array) -> Array:
     r"""Return :math:`\max_i \min_{j\ne i} P_{ij} - \tfrac12`, in [−½, ½]: ``(...,)``.
 
-    Positive exactly where there is a Condorcet winner, whose margin over its closest rival it then is.
+    Positive exactly where there is a Condorcet winner, whose margin over its closest rival it then
+    is.
 
     Parameters
     ----------
@@ -95,4 +101,7 @@ def condorcet_margin(preference: Array) -> Array:
     """
     others, _ = _others(preference)
     xp = array_namespace(preference)
-    return xp.max(xp.min(xp.where(others > 0, preference, xp.ones_like(preference)), axis=-1), axis=-1) - 0.5
+    return (
+        xp.max(xp.min(xp.where(others > 0, preference, xp.ones_like(preference)), axis=-1), axis=-1)
+        - 0.5
+    )

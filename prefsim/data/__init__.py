@@ -1,4 +1,8 @@
-"""Preference data: comparisons, feedback, rankings, negatives, revisions and segments, as exact populations or seeded samples."""
+"""Preference data.
+
+Comparisons, feedback, rankings, negatives, revisions and segments, as exact populations or seeded
+samples.
+"""
 
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.feedback import Feedback

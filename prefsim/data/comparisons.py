@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import as_float_array, as_index_array, check_unit_interval
+from prefsim.containers import PairLogps
 from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
 from prefsim.data.feedback import Feedback
-from prefsim.losses.containers import PairLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.general import sample_labels
@@ -31,21 +31,23 @@ class Comparisons:
     prompt, chosen, rejected
         Integers ``(n,)``, or ``(*batch, n)`` for one data set for each of a batch of policies.
     prob
-        P(chosen ≻ rejected) in [0, 1], ``(n,)`` or ``(*batch, n)``; 1 unless given. A comparison with ``prob`` p enters an
-        objective once as it stands with weight p and once reversed with weight 1 − p.
+        P(chosen ≻ rejected) in [0, 1], ``(n,)`` or ``(*batch, n)``; 1 unless given. A comparison
+        with ``prob`` p enters an objective once as it stands with weight p and once reversed with
+        weight 1 − p.
     weight
         Weight of each comparison, >= 0; 1/n unless given, so that an objective is a mean.
     chosen_score, rejected_score
-        Judgements of the two responses for the losses that use their size: rewards, or probabilities of winning against an opponent.
-        Both or neither.
+        Judgements of the two responses for the losses that use their size: rewards, or
+        probabilities of winning against an opponent. Both or neither.
     old_chosen, old_rejected
-        Log-probabilities (<= 0 nats) under the policy that drew the responses, for losses of self-play and of policy gradients; ``-inf``
-        for what it never draws. Both or neither.
+        Log-probabilities (<= 0 nats) under the policy that drew the responses, for losses of
+        self-play and of policy gradients; ``-inf`` for what it never draws. Both or neither.
 
     Raises
     ------
     ValueError
-        If a column has another length, an index is negative, or a probability or weight is out of range.
+        If a column has another length, an index is negative, or a probability or weight is out of
+        range.
     """
 
     prompt: np.ndarray
@@ -83,14 +85,27 @@ class Comparisons:
         weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
         columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
         columns["weight"] = weight if weight.ndim else np.full(n, float(weight))
-        optional = {"chosen_score": chosen_score, "rejected_score": rejected_score, "old_chosen": old_chosen, "old_rejected": old_rejected}
+        optional = {
+            "chosen_score": chosen_score,
+            "rejected_score": rejected_score,
+            "old_chosen": old_chosen,
+            "old_rejected": old_rejected,
+        }
         for kind in ("score", "old"):
-            given = [name for name, column in optional.items() if kind in name and column is not None]
+            given = [
+                name for name, column in optional.items() if kind in name and column is not None
+            ]
             if len(given) == 1:
-                raise ValueError(f"columns of both responses or of none are needed, got {given[0]} alone")
+                raise ValueError(
+                    f"columns of both responses or of none are needed, got {given[0]} alone"
+                )
         for name, column in optional.items():
             if column is not None:
-                columns[name] = _log_probabilities(column, name) if "old" in name else as_float_array(to_numpy(column), name)
+                columns[name] = (
+                    _log_probabilities(column, name)
+                    if "old" in name
+                    else as_float_array(to_numpy(column), name)
+                )
         check_columns(columns, n)
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
@@ -103,7 +118,12 @@ class Comparisons:
 
     @classmethod
     def population(
-        cls, world: ContextualBandit, policy: InMemoryPolicy, *, against: InMemoryPolicy | None = None, distinct: bool = False
+        cls,
+        world: ContextualBandit,
+        policy: InMemoryPolicy,
+        *,
+        against: InMemoryPolicy | None = None,
+        distinct: bool = False,
     ) -> Comparisons:
         """Enumerate every (x, y, y') of ``world``, weighted by ``ρ(x) π(y|x) π'(y'|x)``, with its preference probability.
 
@@ -114,25 +134,35 @@ class Comparisons:
         policy, against
             Distributions of the two responses; the second is ``policy`` unless given.
         distinct
-            Condition on the two responses being different, in each context, rather than keep y = y' (which adds a constant to the losses
-            of the margin).
+            Condition on the two responses being different, in each context, rather than keep y = y'
+            (which adds a constant to the losses of the margin).
 
         Returns
         -------
-        Comparisons with ``n = X·Y²`` rows (``X·Y·(Y − 1)`` if distinct) and weights that sum to one.
+        Comparisons with ``n = X·Y²`` rows (``X·Y·(Y − 1)`` if distinct) and weights that sum to
+        one.
         """
         x, y = world.n_contexts, world.n_responses
-        first, second = (np.asarray(to_numpy(p.probs), dtype=np.float64) for p in (policy, policy if against is None else against))
+        first, second = (
+            np.asarray(to_numpy(p.probs), dtype=np.float64)
+            for p in (policy, policy if against is None else against)
+        )
         for table in (first, second):
             if table.shape[-2:] != (x, y):
-                raise ValueError(f"the policy has shape {table.shape[-2:]}, but the world has {x} contexts and {y} responses")
+                raise ValueError(
+                    f"the policy has shape {table.shape[-2:]}, but the world has {x} contexts and"
+                    f" {y} responses"
+                )
         context = to_numpy(world.context_probs).astype(np.float64)
         pairs = first[..., :, :, None] * second[..., :, None, :]
         if distinct:
             pairs = pairs * (1 - np.eye(y))
             total = pairs.sum(axis=(-2, -1), keepdims=True)
             if (total[..., context > 0, :, :] <= 0).any():
-                raise ValueError("distinct comparisons need two different responses of positive probability in every context, got one")
+                raise ValueError(
+                    "distinct comparisons need two different responses of positive probability in"
+                    " every context, got one"
+                )
             pairs = pairs / np.where(total > 0, total, 1.0)
         weight = context[:, None, None] * pairs
         prompt, chosen, rejected = np.indices((x, y, y)).reshape(3, -1)
@@ -144,7 +174,12 @@ class Comparisons:
 
     @classmethod
     def self_play(
-        cls, world: ContextualBandit, policy: InMemoryPolicy, *, opponent: InMemoryPolicy | None = None, pairs: Comparisons | None = None
+        cls,
+        world: ContextualBandit,
+        policy: InMemoryPolicy,
+        *,
+        opponent: InMemoryPolicy | None = None,
+        pairs: Comparisons | None = None,
     ) -> Comparisons:
         """Enumerate every pair of responses of ``policy`` with its chance to win, as the losses of self-play need them.
 
@@ -171,17 +206,32 @@ class Comparisons:
         array([0.8, 0.8, 0.4, 0.4])
         """
         rows = cls.population(world, policy) if pairs is None else pairs
-        against = np.asarray(to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64)
+        against = np.asarray(
+            to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64
+        )
         wins = (to_numpy(world.preference).astype(np.float64) @ against[..., None])[..., 0]
         logs = np.asarray(to_numpy(policy.log_probs), dtype=np.float64)
         first, second = (..., rows.prompt, rows.chosen), (..., rows.prompt, rows.rejected)
-        return rows._with(chosen_score=wins[first], rejected_score=wins[second], old_chosen=logs[first], old_rejected=logs[second])
+        return rows._with(
+            chosen_score=wins[first],
+            rejected_score=wins[second],
+            old_chosen=logs[first],
+            old_rejected=logs[second],
+        )
 
     @classmethod
     def sample(
-        cls, world: ContextualBandit, n: int, *, seed: Seed, policy: InMemoryPolicy | None = None, distinct: bool = True
+        cls,
+        world: ContextualBandit,
+        n: int,
+        *,
+        seed: Seed,
+        policy: InMemoryPolicy | None = None,
+        distinct: bool = True,
     ) -> Comparisons:
-        """Draw ``n`` labelled comparisons: a prompt, two responses from ``policy`` (uniform unless given) and one Bernoulli label.
+        """Draw ``n`` labelled comparisons.
+
+        A prompt, two responses from ``policy`` (uniform unless given) and one Bernoulli label.
 
         The preferred response is returned as ``chosen`` with ``prob`` 1. Unbatched worlds only.
         """
@@ -193,7 +243,11 @@ class Comparisons:
         x, y = world.n_contexts, world.n_responses
         if distinct and y < 2:
             raise ValueError("distinct comparisons need at least two responses, got 1")
-        table = np.full((x, y), 1.0 / y) if policy is None else np.asarray(to_numpy(policy.probs), dtype=np.float64)
+        table = (
+            np.full((x, y), 1.0 / y)
+            if policy is None
+            else np.asarray(to_numpy(policy.probs), dtype=np.float64)
+        )
         pairs = table[:, :, None] * table[:, None, :]
         if distinct:
             pairs = pairs * (1 - np.eye(y))
@@ -201,7 +255,9 @@ class Comparisons:
         cumulative = np.cumsum(pairs.reshape(x, -1), axis=-1)
         threshold = rng.random(n) * cumulative[prompt, -1]
         first, second = np.divmod((threshold[:, None] >= cumulative[prompt]).sum(axis=-1), y)
-        wins = to_numpy(sample_labels(to_numpy(world.preference)[prompt, first, second], seed=rng)) > 0
+        wins = (
+            to_numpy(sample_labels(to_numpy(world.preference)[prompt, first, second], seed=rng)) > 0
+        )
         return cls(prompt, np.where(wins, first, second), np.where(wins, second, first))
 
     def relabelled(self, prob: Any) -> Comparisons:
@@ -209,49 +265,84 @@ class Comparisons:
         return self._with(prob=prob)
 
     def _with(self, **changed: Any) -> Comparisons:
-        return Comparisons(**({field.name: getattr(self, field.name) for field in fields(self)} | changed))
+        return Comparisons(
+            **({field.name: getattr(self, field.name) for field in fields(self)} | changed)
+        )
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return log-probabilities of chosen and rejected under ``policy``, each ``(..., n)`` in nats."""
         prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
-        # One call for both responses: a policy makes its whole table of log-probabilities anew at each.
-        both = policy.log_prob(np.concatenate([prompt, prompt], axis=-1), np.concatenate([chosen, rejected], axis=-1))
+        # One call for both responses: a policy makes its whole table of log-probabilities anew at
+        # each.
+        both = policy.log_prob(
+            np.concatenate([prompt, prompt], axis=-1), np.concatenate([chosen, rejected], axis=-1)
+        )
         return both[..., : len(self)], both[..., len(self) :]
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[PairLogps, Array]:
-        """Return what a loss sees and the weight of each value: the rows as they stand, then (where needed) reversed.
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type
+    ) -> tuple[PairLogps, Array]:
+        """Return what a loss sees and the weight of each value.
+
+        The rows as they stand, then (where needed) reversed.
 
         Parameters
         ----------
         policy
             The policy under training.
         ref_logps
-            Log-probabilities of the reference on these rows; ``None`` stands for no reference (zeros).
+            Log-probabilities of the reference on these rows; ``None`` stands for no reference
+            (zeros).
         kind
             The loss's container.
         """
         if kind is not PairLogps:
-            raise ValueError(f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}; see Comparisons.to_feedback")
+            raise ValueError(
+                f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}; see"
+                " Comparisons.to_feedback"
+            )
         logps = self.log_probs(policy)
         xp = array_namespace(*logps)
-        lengths = (policy.length(self.prompt, self.chosen), policy.length(self.prompt, self.rejected))
+        lengths = (
+            policy.length(self.prompt, self.chosen),
+            policy.length(self.prompt, self.rejected),
+        )
         scores, old = (self.chosen_score, self.rejected_score), (self.old_chosen, self.old_rejected)
-        sides = (logps, ref_logps or zeros_like_logps(logps), lengths, scores, old, (self.weight, self.prob))
-        given = [None if column is None else like(column, logps[0]) for side in sides for column in side]
-        shape = np.broadcast_shapes(*(tuple(column.shape) for column in given if column is not None))
-        *columns, weight, prob = (None if column is None else xp.broadcast_to(column, shape) for column in given)
+        sides = (
+            logps,
+            ref_logps or zeros_like_logps(logps),
+            lengths,
+            scores,
+            old,
+            (self.weight, self.prob),
+        )
+        given = [
+            None if column is None else like(column, logps[0]) for side in sides for column in side
+        ]
+        shape = np.broadcast_shapes(
+            *(tuple(column.shape) for column in given if column is not None)
+        )
+        *columns, weight, prob = (
+            None if column is None else xp.broadcast_to(column, shape) for column in given
+        )
         if (self.weight == 0).any():
             logs = (0, 1, 2, 3, 8, 9)
-            columns = [supported(column, weight) if i in logs and column is not None else column for i, column in enumerate(columns)]
+            columns = [
+                supported(column, weight) if i in logs and column is not None else column
+                for i, column in enumerate(columns)
+            ]
         if (self.prob == 1).all():
             return PairLogps(*columns), weight
         columns, weight = both_ways(columns, weight, prob)
         return PairLogps(*columns), weight
 
     def to_feedback(self) -> Feedback:
-        """Return both responses of each comparison as single completions: desirable with ``prob``, undesirable with ``1 − prob``.
+        """Return both responses of each comparison as single completions.
 
-        Each completion carries the comparison's weight, so that the total weight doubles as the rows do.
+        Desirable with ``prob``, undesirable with ``1 − prob``.
+
+        Each completion carries the comparison's weight, so that the total weight doubles as the
+        rows do.
         """
         prob, weight = np.broadcast_arrays(self.prob, self.weight)
         prompt, first, second = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)

@@ -1,7 +1,10 @@
-r"""Graded versions of a text, made without a judge: its key phrases are found by RAKE and removed step by step.
+r"""Graded versions of a text, made without a judge.
 
-Everything works on whole batches of token sequences, integers or words, and is exact: on a :class:`~prefsim.worlds.TokenTree` it degrades
-every sequence at once (``tree.sequences``, with the end token among the stop tokens).
+Its key phrases are found by RAKE and removed step by step.
+
+Everything works on whole batches of token sequences, integers or words, and is exact: on a
+:class:`~prefsim.worlds.TokenTree` it degrades every sequence at once (``tree.sequences``, with the
+end token among the stop tokens).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_token_array, check_integer
+from prefsim.checks import as_token_array, check_integer
 
 __all__ = ["Degraded", "KeyPhrases", "degrade", "key_phrases", "kept_tokens"]
 
@@ -26,13 +29,15 @@ class KeyPhrases(NamedTuple):
     Attributes
     ----------
     phrase
-        Number of the position's phrase from the left, int ``(..., T)``; −1 at stop tokens and padding.
+        Number of the position's phrase from the left, int ``(..., T)``; −1 at stop tokens and
+        padding.
     word_score
         Degree over frequency of the position's word, ``(..., T)``; 0 outside phrases.
     score
         Sum of the word scores of the position's phrase, ``(..., T)``; 0 outside phrases.
     rank
-        Place of the position's phrase by falling score, the leftmost first among equals, int ``(..., T)``; −1 outside phrases.
+        Place of the position's phrase by falling score, the leftmost first among equals, int
+        ``(..., T)``; −1 outside phrases.
     n_phrases
         Number of phrases P, int ``(...)``.
     """
@@ -52,8 +57,9 @@ class Degraded(NamedTuple):
     keep
         Which tokens each version keeps, boolean ``(..., K + 1, T)``.
     degree
-        Degree of each version, int ``(..., K + 1)``. With fewer than K phrases some versions are equal: the last of them keeps its degree
-        and the others get −1, left out; without any phrase all are left out.
+        Degree of each version, int ``(..., K + 1)``. With fewer than K phrases some versions are
+        equal: the last of them keeps its degree and the others get −1, left out; without any phrase
+        all are left out.
     """
 
     keep: np.ndarray
@@ -63,8 +69,8 @@ class Degraded(NamedTuple):
 def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
     """Find the candidate phrases of token sequences and score them by RAKE (rapid automatic keyword extraction).
 
-    Phrases are the maximal runs without stop tokens. A word scores the mean length of the phrases it occurs in (its degree over its
-    frequency), a phrase the sum of its words' scores.
+    Phrases are the maximal runs without stop tokens. A word scores the mean length of the phrases
+    it occurs in (its degree over its frequency), a phrase the sum of its words' scores.
 
     Parameters
     ----------
@@ -80,7 +86,8 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
 
     References
     ----------
-    Rose, Engel, Cramer, Cowley 2010, "Automatic keyword extraction from individual documents"; used by Li et al. 2024, arXiv:2409.17791.
+    Rose, Engel, Cramer, Cowley 2010, "Automatic keyword extraction from individual documents"; used
+    by Li et al. 2024, arXiv:2409.17791.
 
     Examples
     --------
@@ -93,7 +100,10 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
     array, padding = as_token_array(tokens, "tokens")
     stops, stop_padding = as_token_array(stop if isinstance(stop, str) else list(stop), "stop")
     if stops.size and stop_padding != padding:
-        raise ValueError(f"stop must hold tokens of the same kind as tokens ({array.dtype}), got dtype {stops.dtype}")
+        raise ValueError(
+            f"stop must hold tokens of the same kind as tokens ({array.dtype}), got dtype"
+            f" {stops.dtype}"
+        )
     shape = array.shape
     rows = array.reshape(math.prod(shape[:-1]), shape[-1])
     words, word = np.unique(rows, return_inverse=True)
@@ -111,9 +121,12 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
     degree = np.bincount(of_word, weights=length[of_phrase], minlength=1)
     word_score = np.zeros(rows.shape)
     word_score[row, column] = degree[of_word] / frequency[of_word]
-    by_phrase = np.bincount(of_phrase, weights=word_score[row, column], minlength=rows.size).reshape(rows.shape)
+    by_phrase = np.bincount(
+        of_phrase, weights=word_score[row, column], minlength=rows.size
+    ).reshape(rows.shape)
 
-    # Empty places score 0, less than any phrase; a stable sort leaves equals in the order of the text.
+    # Empty places score 0, less than any phrase; a stable sort leaves equals in the order of the
+    # text.
     order = np.argsort(-np.round(by_phrase, TIE_DECIMALS), axis=1, kind="stable")
     place = np.argsort(order, axis=1)
 
@@ -131,7 +144,9 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
 
 
 def degrade(tokens: Any, *, stop: Collection[Any], levels: int = 4) -> Degraded:
-    r"""Remove the key phrases of token sequences step by step: version k lacks the first :math:`\lceil kP/K\rceil` of P phrases.
+    r"""Remove the key phrases of token sequences step by step.
+
+    Version k lacks the first :math:`\lceil kP/K\rceil` of P phrases.
 
     Parameters
     ----------
@@ -147,7 +162,8 @@ def degrade(tokens: Any, *, stop: Collection[Any], levels: int = 4) -> Degraded:
 
     References
     ----------
-    Li et al. 2024, the selective removal of key content, arXiv:2409.17791 (the number of steps is not confirmed).
+    Li et al. 2024, the selective removal of key content, arXiv:2409.17791 (the number of steps is
+    not confirmed).
 
     Examples
     --------
@@ -165,8 +181,13 @@ def degrade(tokens: Any, *, stop: Collection[Any], levels: int = 4) -> Degraded:
     array, padding = as_token_array(tokens, "tokens")
     steps = np.arange(levels + 1)
     removed = -(-steps * found.n_phrases[..., None] // levels)
-    keep = (array != padding)[..., None, :] & ~((found.rank >= 0)[..., None, :] & (found.rank[..., None, :] < removed[..., None]))
-    repeated = np.concatenate([removed[..., 1:] == removed[..., :-1], np.zeros((*found.n_phrases.shape, 1), dtype=bool)], axis=-1)
+    keep = (array != padding)[..., None, :] & ~(
+        (found.rank >= 0)[..., None, :] & (found.rank[..., None, :] < removed[..., None])
+    )
+    repeated = np.concatenate(
+        [removed[..., 1:] == removed[..., :-1], np.zeros((*found.n_phrases.shape, 1), dtype=bool)],
+        axis=-1,
+    )
     degree = np.where(repeated | (found.n_phrases == 0)[..., None], -1, steps)
     return Degraded(keep, degree)
 

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_directory, check_shape, check_unit_interval
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_directory,
+    check_shape,
+    check_unit_interval,
+)
 from prefsim.data.segments import Segments
 from prefsim.worlds.delivery import DeliveryTask, delivery_task
 from prefsim.worlds.grid import GRID_MOVES
@@ -25,29 +31,34 @@ class HumanComparisons(NamedTuple):
     Attributes
     ----------
     segments
-        The pairs, with ``prob`` 1 where the *first* segment was preferred, 0 where the second was and ½ where neither.
+        The pairs, with ``prob`` 1 where the *first* segment was preferred, 0 where the second was
+        and ½ where neither.
     statistics
-        What the authors recorded of each pair, *second minus first*: partial return, start value and end value (``n, 3``), in units of the
-        task's reward without discount.
+        What the authors recorded of each pair, *second minus first*: partial return, start value
+        and end value (``n, 3``), in units of the task's reward without discount.
     """
 
     segments: Segments
     statistics: np.ndarray
 
 
-def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-Control") -> HumanComparisons:
+def read_delivery(
+    folder: str | os.PathLike[str], condition: str = "Privileged-Control"
+) -> HumanComparisons:
     """Read one condition of the human study.
 
-    The files are in the folder ``data/human_data`` of the GitHub repository Stephanehk/InfluencingHumanPrefs; each condition has three,
-    such as ``Privileged-Control_full_filtered_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy``. The short names
-    ``privileged_control_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy`` are understood too.
+    The files are in the folder ``data/human_data`` of the GitHub repository
+    Stephanehk/InfluencingHumanPrefs; each condition has three, such as
+    ``Privileged-Control_full_filtered_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy``. The short
+    names ``privileged_control_segment_pairs.npy``, ``…_Y.npy`` and ``…_X.npy`` are understood too.
 
     Parameters
     ----------
     folder
         Where the files are.
     condition
-        Such as ``"Privileged-Control"``, ``"Trained-Control"`` or ``"Question-Control"`` (the unmanipulated ones).
+        Such as ``"Privileged-Control"``, ``"Trained-Control"`` or ``"Question-Control"`` (the
+        unmanipulated ones).
 
     Returns
     -------
@@ -56,8 +67,8 @@ def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-C
     Raises
     ------
     ValueError
-        If a file is missing, cannot be read or is a pickle, the lengths differ, a label lies outside [0, 1], or a segment is impossible
-        on the board (see :func:`delivery_segments`).
+        If a file is missing, cannot be read or is a pickle, the lengths differ, a label lies
+        outside [0, 1], or a segment is impossible on the board (see :func:`delivery_segments`).
     """
     check_directory(Path(folder), "folder")
     arrays = {kind: _load(Path(folder), condition, kind) for kind in _KINDS}
@@ -66,7 +77,10 @@ def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-C
     statistics = as_float_array(arrays["X"], "X", ndim=2)
     for name, array in (("Y", labels), ("X", statistics)):
         if array.shape[0] != arrays["segment_pairs"].shape[0]:
-            raise ValueError(f"{name} must have one row for each of {arrays['segment_pairs'].shape[0]} segment pairs, got {array.shape[0]}")
+            raise ValueError(
+                f"{name} must have one row for each of {arrays['segment_pairs'].shape[0]} segment"
+                f" pairs, got {array.shape[0]}"
+            )
     check_shape(statistics, "X", (labels.size, 3))
     segments = delivery_segments(arrays["segment_pairs"])
     # The authors' label is 1 where the second segment was preferred.
@@ -75,11 +89,16 @@ def read_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-C
 
 def has_delivery(folder: str | os.PathLike[str], condition: str = "Privileged-Control") -> bool:
     """Return whether a folder holds the three files of a condition."""
-    return all(any((Path(folder) / name).is_file() for name in _names(condition, kind)) for kind in _KINDS)
+    return all(
+        any((Path(folder) / name).is_file() for name in _names(condition, kind)) for kind in _KINDS
+    )
 
 
 def _names(condition: str, kind: str) -> tuple[str, str]:
-    return f"{condition}_full_filtered_{kind}.npy", f"{condition.lower().replace('-', '_')}_{kind}.npy"
+    return (
+        f"{condition}_full_filtered_{kind}.npy",
+        f"{condition.lower().replace('-', '_')}_{kind}.npy",
+    )
 
 
 def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
@@ -90,7 +109,9 @@ def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
     try:
         return np.load(found, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{found} must be a plain NumPy array, but cannot be read: {error}") from error
+        raise ValueError(
+            f"{found} must be a plain NumPy array, but cannot be read: {error}"
+        ) from error
 
 
 def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
@@ -99,16 +120,17 @@ def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
     Parameters
     ----------
     pairs
-        Integers ``(n, 2, 4, 2)``: of each segment the start (row, column) and three moves such as (−1, 0); (0, 0) is padding after the
-        end of the episode. A move against the edge or a house stays.
+        Integers ``(n, 2, 4, 2)``: of each segment the start (row, column) and three moves such as
+        (−1, 0); (0, 0) is padding after the end of the episode. A move against the edge or a house
+        stays.
     task
         The board; that of the human study unless given.
 
     Raises
     ------
     ValueError
-        If the shape is wrong, a segment starts off the board or where the episode is over, a move is none of the four, or padding and
-        end of the episode do not go together.
+        If the shape is wrong, a segment starts off the board or where the episode is over, a move
+        is none of the four, or padding and end of the episode do not go together.
     """
     rows = as_index_array(pairs, "segment_pairs", low=-1)
     check_shape(rows, "segment_pairs", (2, STEPS + 1, 2))
@@ -119,22 +141,35 @@ def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
     ended = np.asarray(task.mdp.terminal)
     successor = np.argmax(np.asarray(task.mdp.transitions), axis=-1)
     start = rows[:, :, 0]
-    _refuse(((start < 0) | (start >= [height, width])).any(axis=-1), start, f"must start on the board of {height} x {width} cells")
+    _refuse(
+        ((start < 0) | (start >= [height, width])).any(axis=-1),
+        start,
+        f"must start on the board of {height} x {width} cells",
+    )
     here = start[..., 0] * width + start[..., 1]
-    _refuse(ended[here], start, "must start in a cell that can be stood on and does not end the episode")
+    _refuse(
+        ended[here], start, "must start in a cell that can be stood on and does not end the episode"
+    )
     states, actions, mask = [here], [], []
     for t in range(1, STEPS + 1):
         move = rows[:, :, t]
         is_move = (move[..., None, :] == np.array(GRID_MOVES)).all(axis=-1)
         padded = (move == 0).all(axis=-1)
-        _refuse(~is_move.any(axis=-1) & ~padded, move, "must move by (-1, 0), (1, 0), (0, -1), (0, 1) or be padded with (0, 0)", t)
+        _refuse(
+            ~is_move.any(axis=-1) & ~padded,
+            move,
+            "must move by (-1, 0), (1, 0), (0, -1), (0, 1) or be padded with (0, 0)",
+            t,
+        )
         _refuse(padded & ~ended[here], move, "must not be padded before the episode is over", t)
         _refuse(~padded & ended[here], move, "must not leave a cell that ends the episode", t)
         actions.append(np.argmax(is_move, axis=-1))
         mask.append(~padded)
         here = np.where(padded, here, successor[here, actions[-1]])
         states.append(here)
-    return Segments(np.stack(states, axis=-1), np.stack(actions, axis=-1), 0.5, None, np.stack(mask, axis=-1))
+    return Segments(
+        np.stack(states, axis=-1), np.stack(actions, axis=-1), 0.5, None, np.stack(mask, axis=-1)
+    )
 
 
 def _refuse(bad: Any, found: np.ndarray, rule: str, step: int = 0) -> None:

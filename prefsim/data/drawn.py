@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import check_integer
 from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.checks import check_integer
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.replicates import outcome_shares
 from prefsim.policies.base import InMemoryPolicy
@@ -46,7 +46,8 @@ def labelled_pairs(
 
     Returns
     -------
-    Comparisons of all ordered pairs with ``prob`` 1 and weights ``(*batch, rows)``, counts over n: one ``fit`` call handles the batch.
+    Comparisons of all ordered pairs with ``prob`` 1 and weights ``(*batch, rows)``, counts over n:
+    one ``fit`` call handles the batch.
 
     Raises
     ------
@@ -73,7 +74,12 @@ def labelled_pairs(
 
 
 def judged_triples(
-    world: ContextualBandit, opponent: InMemoryPolicy, n: int, *, seed: Seed, sampler: InMemoryPolicy | None = None
+    world: ContextualBandit,
+    opponent: InMemoryPolicy,
+    n: int,
+    *,
+    seed: Seed,
+    sampler: InMemoryPolicy | None = None,
 ) -> Comparisons:
     """Draw ``n`` pairs of responses, each with one draw of the opponent that both are judged against.
 
@@ -92,8 +98,8 @@ def judged_triples(
 
     Returns
     -------
-    Comparisons ``(*batch, n)`` with scores ``P(y ≻ y'')`` and ``P(y' ≻ y'')``, as :func:`prefsim.losses.online_ipo` needs them. Prompts
-    are the same for the whole batch.
+    Comparisons ``(*batch, n)`` with scores ``P(y ≻ y'')`` and ``P(y' ≻ y'')``, as
+    :func:`prefsim.losses.online_ipo` needs them. Prompts are the same for the whole batch.
 
     Raises
     ------
@@ -121,10 +127,15 @@ def judged_triples(
     for policy in (opponent, sampler):
         if policy.log_probs.shape[-2:] != shape:
             raise ValueError(
-                f"the policy has shape {tuple(policy.log_probs.shape[-2:])}, but the world has {shape[0]} contexts and {shape[1]} responses"
+                f"the policy has shape {tuple(policy.log_probs.shape[-2:])}, but the world has"
+                f" {shape[0]} contexts and {shape[1]} responses"
             )
-    prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
+    prompt = rng.choice(
+        world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)
+    )
     pair = sampler.sample(prompt, 2, rng)
     against = opponent.sample(prompt, 1, rng)
     wins = to_numpy(world.preference).astype(np.float64)[prompt[:, None], pair, against]
-    return Comparisons(prompt, pair[..., 0], pair[..., 1], chosen_score=wins[..., 0], rejected_score=wins[..., 1])
+    return Comparisons(
+        prompt, pair[..., 0], pair[..., 1], chosen_score=wins[..., 0], rejected_score=wins[..., 1]
+    )

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import as_float_array, as_index_array, check_unit_interval
+from prefsim.containers import UnpairedLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
-from prefsim.losses.containers import UnpairedLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 
@@ -28,7 +28,8 @@ class Feedback:
     prompt, completion
         Integers ``(n,)`` or ``(*batch, n)``.
     label
-        Probability that the completion is desirable, in [0, 1] (booleans are the hard case), ``(n,)`` or ``(*batch, n)``.
+        Probability that the completion is desirable, in [0, 1] (booleans are the hard case),
+        ``(n,)`` or ``(*batch, n)``.
     weight
         Weight of each row, >= 0; 1/n unless given.
 
@@ -52,7 +53,11 @@ class Feedback:
         if columns["prompt"].ndim == 0:
             raise ValueError("prompt must have shape (..., n), got a scalar")
         n = columns["prompt"].shape[-1]
-        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(weight, "weight", min_ndim=1)
+        weight = (
+            np.full(n, 1.0 / max(n, 1))
+            if weight is None
+            else as_float_array(weight, "weight", min_ndim=1)
+        )
         columns["weight"] = weight
         check_columns(columns, n)
         check_unit_interval(columns["label"], "label")
@@ -65,17 +70,30 @@ class Feedback:
         return int(self.prompt.shape[-1])
 
     @classmethod
-    def population(cls, desirable: Any, policy: InMemoryPolicy, *, context_probs: Any = None) -> Feedback:
+    def population(
+        cls, desirable: Any, policy: InMemoryPolicy, *, context_probs: Any = None
+    ) -> Feedback:
         """Enumerate every (x, y), weighted by ``ρ(x) π(y|x)``, with its probability ``desirable[x, y]`` of a thumb up."""
         label = as_float_array(desirable, "desirable", min_ndim=2)
         table = to_numpy(policy.probs).astype(np.float64)
         if table.shape[-2:] != label.shape[-2:]:
-            raise ValueError(f"the policy has shape {table.shape[-2:]}, but desirable has {label.shape[-2:]}")
+            raise ValueError(
+                f"the policy has shape {table.shape[-2:]}, but desirable has {label.shape[-2:]}"
+            )
         x, y = table.shape[-2:]
-        context = np.full(x, 1.0 / x) if context_probs is None else as_float_array(context_probs, "context_probs", ndim=1)
+        context = (
+            np.full(x, 1.0 / x)
+            if context_probs is None
+            else as_float_array(context_probs, "context_probs", ndim=1)
+        )
         weight = context[:, None] * table
         prompt, completion = np.indices((x, y)).reshape(2, -1)
-        return cls(prompt, completion, label.reshape(*label.shape[:-2], -1), weight.reshape(*weight.shape[:-2], -1))
+        return cls(
+            prompt,
+            completion,
+            label.reshape(*label.shape[:-2], -1),
+            weight.reshape(*weight.shape[:-2], -1),
+        )
 
     @classmethod
     def sample(cls, desirable: Any, n: int, *, seed: Seed, policy: InMemoryPolicy) -> Feedback:
@@ -85,25 +103,40 @@ class Feedback:
         rng = random_generator(seed)
         prompt = rng.integers(label.shape[0], size=n)
         completion = to_numpy(policy.sample(prompt, 1, rng))[:, 0]
-        return cls(prompt, completion, (rng.random(n) < label[prompt, completion]).astype(np.float64))
+        return cls(
+            prompt, completion, (rng.random(n) < label[prompt, completion]).astype(np.float64)
+        )
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
         """Return the log-probabilities of the completions under ``policy``, ``(..., n)`` in nats."""
         return (policy.log_prob(self.prompt, self.completion),)
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type) -> tuple[UnpairedLogps, Array]:
-        """Return what a loss sees and the weight of each value; a soft label enters once desirable and once undesirable."""
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type
+    ) -> tuple[UnpairedLogps, Array]:
+        """Return what a loss sees and the weight of each value.
+
+        A soft label enters once desirable and once undesirable.
+        """
         if kind is not UnpairedLogps:
-            raise ValueError(f"Feedback feeds losses of UnpairedLogps, got a loss of {kind.__name__}")
+            raise ValueError(
+                f"Feedback feeds losses of UnpairedLogps, got a loss of {kind.__name__}"
+            )
         logps = self.log_probs(policy)
         xp = array_namespace(*logps)
         length = policy.length(self.prompt, self.completion)
         weight, label = like(self.weight, logps[0]), like(self.label, logps[0])
-        logp, ref_logp, length, weight, label = xp.broadcast_arrays(*logps, *(ref_logps or zeros_like_logps(logps)), length, weight, label)
+        logp, ref_logp, length, weight, label = xp.broadcast_arrays(
+            *logps, *(ref_logps or zeros_like_logps(logps)), length, weight, label
+        )
         if (self.weight == 0).any():
-            logp, ref_logp = (xp.where(weight > 0, part, -xp.ones_like(part)) for part in (logp, ref_logp))
+            logp, ref_logp = (
+                xp.where(weight > 0, part, -xp.ones_like(part)) for part in (logp, ref_logp)
+            )
         if np.isin(self.label, (0.0, 1.0)).all():
             return UnpairedLogps(logp, ref_logp, label > 0.5, length), weight
         twice = [xp.concat([part, part], axis=-1) for part in (logp, ref_logp, length)]
         desirable = xp.concat([xp.ones_like(label), xp.zeros_like(label)], axis=-1) > 0.5
-        return UnpairedLogps(twice[0], twice[1], desirable, twice[2]), xp.concat([weight * label, weight * (1 - label)], axis=-1)
+        return UnpairedLogps(twice[0], twice[1], desirable, twice[2]), xp.concat(
+            [weight * label, weight * (1 - label)], axis=-1
+        )

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_nonnegative, check_number
+from prefsim.checks import as_float_array, as_index_array, check_nonnegative, check_number
 from prefsim.data.comparisons import Comparisons
 
 __all__ = ["filtered_pairs"]
 
 
-def filtered_pairs(prompt: Any, responses: Any, scores: Any, *, least: float = 5.0, margin: float = 1.0) -> Comparisons:
+def filtered_pairs(
+    prompt: Any, responses: Any, scores: Any, *, least: float = 5.0, margin: float = 1.0
+) -> Comparisons:
     """Pair the responses to each prompt wherever the winner scores at least ``least`` and at least ``margin`` more than the loser.
 
     Parameters
@@ -31,17 +33,19 @@ def filtered_pairs(prompt: Any, responses: Any, scores: Any, *, least: float = 5
     Returns
     -------
     Comparisons
-        ``(*batch, m·K·(K − 1))`` rows, all ordered pairs; those that pass share a weight of one, the others have none. Where none
-        passes, all weights are zero. ``*_score`` are the scores.
+        ``(*batch, m·K·(K − 1))`` rows, all ordered pairs; those that pass share a weight of one,
+        the others have none. Where none passes, all weights are zero. ``*_score`` are the scores.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, an index is negative, a score is not finite, or ``margin`` is negative.
+        If shapes do not fit, an index is negative, a score is not finite, or ``margin`` is
+        negative.
 
     References
     ----------
-    Rosset et al. 2024 (DNO-Prct, scores of 0 to 6), arXiv:2404.03715; the thresholds are not confirmed.
+    Rosset et al. 2024 (DNO-Prct, scores of 0 to 6), arXiv:2404.03715; the thresholds are not
+    confirmed.
 
     Examples
     --------
@@ -54,7 +58,12 @@ def filtered_pairs(prompt: Any, responses: Any, scores: Any, *, least: float = 5
     check_nonnegative(margin=margin)
     prompt, responses = as_index_array(prompt, "prompt"), as_index_array(responses, "responses")
     scores = as_float_array(scores, "scores", min_ndim=2)
-    if prompt.ndim != 1 or responses.ndim < 2 or responses.shape[-2] != prompt.size or scores.shape != responses.shape:
+    if (
+        prompt.ndim != 1
+        or responses.ndim < 2
+        or responses.shape[-2] != prompt.size
+        or scores.shape != responses.shape
+    ):
         raise ValueError(
             "prompt, responses and scores must be (m,), (..., m, K) and (..., m, K), "
             f"got {prompt.shape}, {responses.shape} and {scores.shape}"

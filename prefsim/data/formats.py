@@ -31,12 +31,17 @@ def _columns(container: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(container))
 
 
-_OPTIONAL = frozenset({"prob", "weight", "mask", "chosen_score", "rejected_score", "old_chosen", "old_rejected"})
+_OPTIONAL = frozenset(
+    {"prob", "weight", "mask", "chosen_score", "rejected_score", "old_chosen", "old_rejected"}
+)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it into place at the end; on an error nothing is left behind."""
+    """Yield a temporary path beside ``path`` and move it into place at the end.
+
+    On an error nothing is left behind.
+    """
     target = Path(path)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)
@@ -53,7 +58,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _open_text(path: Path, mode: str, *, compressed: bool) -> Any:
-    return gzip.open(path, mode + "t", encoding="utf-8") if compressed else open(path, mode, encoding="utf-8")
+    return (
+        gzip.open(path, mode + "t", encoding="utf-8")
+        if compressed
+        else open(path, mode, encoding="utf-8")
+    )
 
 
 def write_jsonl(data: Container, path: str | os.PathLike[str]) -> None:
@@ -64,12 +73,21 @@ def write_jsonl(data: Container, path: str | os.PathLike[str]) -> None:
     ValueError
         If the data carry batch axes: a file holds one data set.
     """
-    columns = {name: np.asarray(getattr(data, name)) for name in _columns(type(data)) if getattr(data, name) is not None}
+    columns = {
+        name: np.asarray(getattr(data, name))
+        for name in _columns(type(data))
+        if getattr(data, name) is not None
+    }
     n = len(data)
     for name, column in columns.items():
         if column.shape[:1] != (n,):
-            raise ValueError(f"a file holds one data set of n = {n} rows, but {name} has shape {column.shape}")
-    with atomic_path(path) as temporary, _open_text(temporary, "w", compressed=str(path).endswith(".gz")) as stream:
+            raise ValueError(
+                f"a file holds one data set of n = {n} rows, but {name} has shape {column.shape}"
+            )
+    with (
+        atomic_path(path) as temporary,
+        _open_text(temporary, "w", compressed=str(path).endswith(".gz")) as stream,
+    ):
         for row in zip(*(column.tolist() for column in columns.values()), strict=True):
             stream.write(json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False) + "\n")
 
@@ -79,7 +97,9 @@ def _reject_constant(token: str) -> float:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield ``(line number, object)`` of a JSON-lines file (gzip where it is one); blank lines are passed over.
+    """Yield ``(line number, object)`` of a JSON-lines file (gzip where it is one).
+
+    Blank lines are passed over.
 
     Raises
     ------
@@ -98,9 +118,14 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[st
                 try:
                     row = json.loads(line, parse_constant=_reject_constant)
                 except ValueError as error:
-                    raise ValueError(f"{name}, line {number}: expected one JSON object, got {line.strip()[:60]!r} ({error})") from error
+                    raise ValueError(
+                        f"{name}, line {number}: expected one JSON object, got"
+                        f" {line.strip()[:60]!r} ({error})"
+                    ) from error
                 if not isinstance(row, dict):
-                    raise ValueError(f"{name}, line {number}: expected one JSON object, got {type(row).__name__}")
+                    raise ValueError(
+                        f"{name}, line {number}: expected one JSON object, got {type(row).__name__}"
+                    )
                 yield number, row
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: cannot be read after line {number} ({error})") from error
@@ -109,12 +134,15 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[st
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Container:
-    """Read a data set of integer responses; its columns say whether it holds comparisons, feedback, rankings or segments.
+    """Read a data set of integer responses.
+
+    Its columns say whether it holds comparisons, feedback, rankings or segments.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, is empty, a line is no JSON object or differs in columns from the first, or a value is invalid.
+        If the file cannot be read, is empty, a line is no JSON object or differs in columns from
+        the first, or a value is invalid.
     """
     name = os.fspath(path)
     rows = list(read_json_lines(path))
@@ -127,12 +155,20 @@ def read_jsonl(path: str | os.PathLike[str]) -> Container:
             break
     else:
         wanted = "; ".join(", ".join(_columns(c)) for c in CONTAINERS)
-        raise ValueError(f"{name}, line {rows[0][0]}: columns must be one of ({wanted}), got {', '.join(sorted(keys))}")
+        raise ValueError(
+            f"{name}, line {rows[0][0]}: columns must be one of ({wanted}), got"
+            f" {', '.join(sorted(keys))}"
+        )
     for number, row in rows:
         if set(row) != keys:
-            raise ValueError(f"{name}, line {number}: expected the columns {', '.join(sorted(keys))}, got {', '.join(sorted(row))}")
+            raise ValueError(
+                f"{name}, line {number}: expected the columns {', '.join(sorted(keys))}, got"
+                f" {', '.join(sorted(row))}"
+            )
     try:
-        return container(**{key: np.asarray([row[key] for _, row in rows]) for key in columns if key in keys})
+        return container(
+            **{key: np.asarray([row[key] for _, row in rows]) for key in columns if key in keys}
+        )
     except (ValueError, TypeError) as error:
         # Only now row by row: the first that cannot stand alone is the line to name.
         for number, row in rows:

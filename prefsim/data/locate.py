@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prefsim._validate import check_directory
+from prefsim.checks import check_directory
 
 __all__ = ["data_folder"]
 
@@ -18,7 +18,8 @@ def data_folder(explicit: str | os.PathLike[str] | None = None) -> Path | None:
     Parameters
     ----------
     explicit
-        The folder given on the command line. If None, the environment variable ``PREFSIM_DATA`` is read (empty counts as unset).
+        The folder given on the command line. If None, the environment variable ``PREFSIM_DATA`` is
+        read (empty counts as unset).
 
     Returns
     -------
@@ -39,7 +40,10 @@ def data_folder(explicit: str | os.PathLike[str] | None = None) -> Path | None:
     if explicit is not None:
         named, source = os.fspath(explicit), "data folder"
     else:
-        named, source = os.environ.get(VARIABLE, ""), f"data folder of the environment variable {VARIABLE}"
+        named, source = (
+            os.environ.get(VARIABLE, ""),
+            f"data folder of the environment variable {VARIABLE}",
+        )
         if not named:
             return None
     path = Path(named).expanduser()

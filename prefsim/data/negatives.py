@@ -1,4 +1,7 @@
-"""Rejected responses without chosen ones: each stands against samples of a policy, or against its whole distribution."""
+"""Rejected responses without chosen ones.
+
+Each stands against samples of a policy, or against its whole distribution.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_integer, check_probabilities
 from prefsim.backend import Seed, like, to_numpy
+from prefsim.checks import as_float_array, as_index_array, check_integer, check_probabilities
+from prefsim.containers import AnchoredLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
-from prefsim.losses.containers import AnchoredLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 
@@ -30,8 +33,8 @@ class Negatives:
     samples
         Responses to the same prompt, integers ``(n, K)``.
     sample_weight
-        ``(n, K)``, or ``(*batch, n, K)`` for one set of samples for each of a batch of problems (counts over K, say); every row sums to
-        one; 1/K unless given.
+        ``(n, K)``, or ``(*batch, n, K)`` for one set of samples for each of a batch of problems
+        (counts over K, say); every row sums to one; 1/K unless given.
     weight
         ``(n,)``, >= 0; 1/n unless given.
 
@@ -54,21 +57,53 @@ class Negatives:
     sample_weight: np.ndarray
     weight: np.ndarray
 
-    def __init__(self, prompt: Any, rejected: Any, samples: Any, sample_weight: Any = None, weight: Any = None) -> None:
+    def __init__(
+        self,
+        prompt: Any,
+        rejected: Any,
+        samples: Any,
+        sample_weight: Any = None,
+        weight: Any = None,
+    ) -> None:
         prompt, rejected = as_index_array(prompt, "prompt"), as_index_array(rejected, "rejected")
         samples = as_index_array(samples, "samples")
-        if prompt.ndim != 1 or samples.ndim != 2 or samples.shape[0] != prompt.size or samples.shape[1] == 0:
-            raise ValueError(f"prompt must be (n,) and samples (n, K) with K >= 1, got {prompt.shape} and {samples.shape}")
+        if (
+            prompt.ndim != 1
+            or samples.ndim != 2
+            or samples.shape[0] != prompt.size
+            or samples.shape[1] == 0
+        ):
+            raise ValueError(
+                f"prompt must be (n,) and samples (n, K) with K >= 1, got {prompt.shape} and"
+                f" {samples.shape}"
+            )
         n, k = samples.shape
-        shares = np.full((n, k), 1.0 / k) if sample_weight is None else as_float_array(sample_weight, "sample_weight", min_ndim=2)
+        shares = (
+            np.full((n, k), 1.0 / k)
+            if sample_weight is None
+            else as_float_array(sample_weight, "sample_weight", min_ndim=2)
+        )
         if shares.shape[-2:] != samples.shape:
-            raise ValueError(f"sample_weight must have trailing shape {samples.shape}, that of samples, got {shares.shape}")
+            raise ValueError(
+                f"sample_weight must have trailing shape {samples.shape}, that of samples, got"
+                f" {shares.shape}"
+            )
         check_probabilities(shares, "sample_weight")
-        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(weight, "weight", ndim=1)
+        weight = (
+            np.full(n, 1.0 / max(n, 1))
+            if weight is None
+            else as_float_array(weight, "weight", ndim=1)
+        )
         check_columns({"rejected": rejected, "weight": weight}, n)
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")
-        columns = {"prompt": prompt, "rejected": rejected, "samples": samples, "sample_weight": shares, "weight": weight}
+        columns = {
+            "prompt": prompt,
+            "rejected": rejected,
+            "samples": samples,
+            "sample_weight": shares,
+            "weight": weight,
+        }
         for name, column in columns.items():
             object.__setattr__(self, name, column)
 
@@ -76,16 +111,39 @@ class Negatives:
         return int(self.prompt.size)
 
     @classmethod
-    def exact(cls, prompt: Any, rejected: Any, sampler: InMemoryPolicy, *, weight: Any = None) -> Negatives:
-        """Return the negatives against the whole distribution of ``sampler``: the limit of infinitely many samples."""
+    def exact(
+        cls, prompt: Any, rejected: Any, sampler: InMemoryPolicy, *, weight: Any = None
+    ) -> Negatives:
+        """Return the negatives against the whole distribution of ``sampler``.
+
+        The limit of infinitely many samples.
+        """
         rows = as_index_array(prompt, "prompt")
         table = to_numpy(sampler.probs).astype(np.float64)
         y = table.shape[-1]
-        return cls(rows, rejected, np.broadcast_to(np.arange(y), (rows.size, y)), table[..., rows, :], weight)
+        return cls(
+            rows,
+            rejected,
+            np.broadcast_to(np.arange(y), (rows.size, y)),
+            table[..., rows, :],
+            weight,
+        )
 
     @classmethod
-    def sample(cls, prompt: Any, rejected: Any, sampler: InMemoryPolicy, k: int, *, seed: Seed, weight: Any = None) -> Negatives:
-        """Return the negatives with ``k`` samples of ``sampler`` each; draw anew from the current policy to go online."""
+    def sample(
+        cls,
+        prompt: Any,
+        rejected: Any,
+        sampler: InMemoryPolicy,
+        k: int,
+        *,
+        seed: Seed,
+        weight: Any = None,
+    ) -> Negatives:
+        """Return the negatives with ``k`` samples of ``sampler`` each.
+
+        Draw anew from the current policy to go online.
+        """
         check_integer(low=1, k=k)
         rows = as_index_array(prompt, "prompt")
         return cls(rows, rejected, to_numpy(sampler.sample(rows, k, seed)), weight=weight)
@@ -94,19 +152,31 @@ class Negatives:
         """Return the log-probabilities of the rejected responses ``(..., n)`` and of the samples ``(..., n, K)`` in nats."""
         n, k = self.samples.shape
         both = policy.log_prob(
-            np.concatenate([self.prompt, np.repeat(self.prompt, k)]), np.concatenate([self.rejected, self.samples.ravel()])
+            np.concatenate([self.prompt, np.repeat(self.prompt, k)]),
+            np.concatenate([self.rejected, self.samples.ravel()]),
         )
         return both[..., :n], array_namespace(both).reshape(both[..., n:], (*both.shape[:-1], n, k))
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[AnchoredLogps, Array]:
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type
+    ) -> tuple[AnchoredLogps, Array]:
         """Return what a loss sees and the weight of each value."""
         if kind is not AnchoredLogps:
-            raise ValueError(f"Negatives feed losses of AnchoredLogps, got a loss of {kind.__name__}")
+            raise ValueError(
+                f"Negatives feed losses of AnchoredLogps, got a loss of {kind.__name__}"
+            )
         logps = self.log_probs(policy)
         ref_rejected, ref_samples = ref_logps or zeros_like_logps(logps)
         xp = array_namespace(*logps)
-        samples, ref_samples, shares = xp.broadcast_arrays(logps[1], ref_samples, like(self.sample_weight, logps[0]))
-        # A response outside the sampler's support has no weight, but −inf − (−inf) would poison the sum.
-        samples, ref_samples = (xp.where(shares > 0, part, -xp.ones_like(part)) for part in (samples, ref_samples))
+        samples, ref_samples, shares = xp.broadcast_arrays(
+            logps[1], ref_samples, like(self.sample_weight, logps[0])
+        )
+        # A response outside the sampler's support has no weight, but −inf − (−inf) would poison the
+        # sum.
+        samples, ref_samples = (
+            xp.where(shares > 0, part, -xp.ones_like(part)) for part in (samples, ref_samples)
+        )
         rejected, ref_rejected, _ = xp.broadcast_arrays(logps[0], ref_rejected, shares[..., 0])
-        return AnchoredLogps(rejected, ref_rejected, samples, ref_samples, shares), like(self.weight, logps[0])
+        return AnchoredLogps(rejected, ref_rejected, samples, ref_samples, shares), like(
+            self.weight, logps[0]
+        )

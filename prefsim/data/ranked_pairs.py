@@ -1,4 +1,7 @@
-"""Comparisons from a judge's preferences among N responses: which pairs to keep, each with its strength."""
+"""Comparisons from a judge's preferences among N responses.
+
+Which pairs to keep, each with its strength.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_choice, check_preference
+from prefsim.checks import as_float_array, as_index_array, check_choice, check_preference
 from prefsim.data.comparisons import Comparisons
 
 __all__ = ["PAIRINGS", "RankedPairs", "ranked_comparisons", "ranked_pairs", "win_scores"]
@@ -73,8 +76,9 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     preference
         ``(..., N, N)`` with ``P + Pᵀ = 1``.
     pairing
-        ``"all"`` N(N−1)/2 pairs; ``"adjacent"`` ranks, N−1; ``"extremes"``, the best with each other, N−1; ``"top_bottom"``, the i-th
-        best with the i-th worst, ⌊N/2⌋ pairs, which for N > 2 do not connect the responses; ``"best_worst"``, the first of these alone.
+        ``"all"`` N(N−1)/2 pairs; ``"adjacent"`` ranks, N−1; ``"extremes"``, the best with each
+        other, N−1; ``"top_bottom"``, the i-th best with the i-th worst, ⌊N/2⌋ pairs, which for N >
+        2 do not connect the responses; ``"best_worst"``, the first of these alone.
 
     Returns
     -------
@@ -88,7 +92,8 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
 
     References
     ----------
-    Zhai et al. 2024, ranked pairing, arXiv:2405.14103 (the modes are this library's; the paper's exact rule is not confirmed).
+    Zhai et al. 2024, ranked pairing, arXiv:2405.14103 (the modes are this library's; the paper's
+    exact rule is not confirmed).
 
     Examples
     --------
@@ -113,7 +118,9 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     return RankedPairs(first, second, prob, np.abs(2 * prob - 1))
 
 
-def ranked_comparisons(prompt: Any, responses: Any, preference: Any, *, pairing: str = "all") -> Comparisons:
+def ranked_comparisons(
+    prompt: Any, responses: Any, preference: Any, *, pairing: str = "all"
+) -> Comparisons:
     """Return the ranked pairs of N responses to each of n prompts as comparisons whose scores are the judged probabilities.
 
     Parameters
@@ -129,7 +136,8 @@ def ranked_comparisons(prompt: Any, responses: Any, preference: Any, *, pairing:
 
     Returns
     -------
-    Comparisons of n·m rows with ``chosen_score`` p and ``rejected_score`` 1 − p, for :func:`prefsim.losses.spce`.
+    Comparisons of n·m rows with ``chosen_score`` p and ``rejected_score`` 1 − p, for
+    :func:`prefsim.losses.spce`.
 
     Raises
     ------
@@ -141,7 +149,13 @@ def ranked_comparisons(prompt: Any, responses: Any, preference: Any, *, pairing:
     n = np.shape(preference)[-1]
     if prompt.ndim != 1 or responses.shape != (prompt.size, n) or np.ndim(preference) != 3:
         shapes = f"{prompt.shape}, {responses.shape}, {np.shape(preference)}"
-        raise ValueError(f"prompt, responses and preference must be (n,), (n, N) and (n, N, N), got {shapes}")
-    first, second = (np.take_along_axis(responses, part, axis=-1).ravel() for part in (pairs.first, pairs.second))
+        raise ValueError(
+            f"prompt, responses and preference must be (n,), (n, N) and (n, N, N), got {shapes}"
+        )
+    first, second = (
+        np.take_along_axis(responses, part, axis=-1).ravel() for part in (pairs.first, pairs.second)
+    )
     rows = np.repeat(prompt, pairs.first.shape[-1])
-    return Comparisons(rows, first, second, chosen_score=pairs.prob.ravel(), rejected_score=1 - pairs.prob.ravel())
+    return Comparisons(
+        rows, first, second, chosen_score=pairs.prob.ravel(), rejected_score=1 - pairs.prob.ravel()
+    )

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import as_float_array, as_index_array
+from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
-from prefsim.losses.containers import ListLogps
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.plackett_luce import sample_rankings
 from prefsim.worlds.bandit import ContextualBandit
@@ -51,15 +51,29 @@ class Rankings:
         completions = as_index_array(completions, "completions")
         scores = as_float_array(scores, "scores")
         if prompt.ndim != 1 or completions.ndim != 2 or completions.shape[0] != prompt.shape[0]:
-            raise ValueError(f"prompt must be (n,) and completions (n, K), got {prompt.shape} and {completions.shape}")
+            raise ValueError(
+                f"prompt must be (n,) and completions (n, K), got {prompt.shape} and"
+                f" {completions.shape}"
+            )
         if scores.shape != completions.shape:
-            raise ValueError(f"scores must have the shape of completions {completions.shape}, got {scores.shape}")
+            raise ValueError(
+                f"scores must have the shape of completions {completions.shape}, got {scores.shape}"
+            )
         n = prompt.size
-        weight = np.full(n, 1.0 / max(n, 1)) if weight is None else as_float_array(weight, "weight", ndim=1)
+        weight = (
+            np.full(n, 1.0 / max(n, 1))
+            if weight is None
+            else as_float_array(weight, "weight", ndim=1)
+        )
         check_columns({"weight": weight}, n)
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")
-        for name, column in {"prompt": prompt, "completions": completions, "scores": scores, "weight": weight}.items():
+        for name, column in {
+            "prompt": prompt,
+            "completions": completions,
+            "scores": scores,
+            "weight": weight,
+        }.items():
             object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
@@ -71,7 +85,12 @@ class Rankings:
         if world.reward is None or world.batch_shape:
             raise ValueError("the population of rankings needs one world with a reward (X, Y)")
         x, y = world.n_contexts, world.n_responses
-        return cls(np.arange(x), np.tile(np.arange(y), (x, 1)), to_numpy(world.reward), to_numpy(world.context_probs))
+        return cls(
+            np.arange(x),
+            np.tile(np.arange(y), (x, 1)),
+            to_numpy(world.reward),
+            to_numpy(world.context_probs),
+        )
 
     @classmethod
     def sample(cls, world: ContextualBandit, n: int, k: int, *, seed: Seed) -> Rankings:
@@ -81,19 +100,31 @@ class Rankings:
         if not 1 <= k <= world.n_responses:
             raise ValueError(f"k must lie in [1, {world.n_responses}], got {k}")
         rng = random_generator(seed)
-        prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
+        prompt = rng.choice(
+            world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)
+        )
         completions = np.argsort(rng.random((n, world.n_responses)), axis=-1)[:, :k]
-        ranked = to_numpy(sample_rankings(to_numpy(world.reward)[prompt[:, None], completions], 1, seed=rng))[:, 0]
+        ranked = to_numpy(
+            sample_rankings(to_numpy(world.reward)[prompt[:, None], completions], 1, seed=rng)
+        )[:, 0]
         return cls(prompt, completions, (k - np.argsort(ranked, axis=-1)).astype(np.float64))
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
         """Return the log-probabilities of the candidates under ``policy``, ``(n, K)`` in nats."""
-        return (policy.log_prob(np.broadcast_to(self.prompt[:, None], self.completions.shape), self.completions),)
+        return (
+            policy.log_prob(
+                np.broadcast_to(self.prompt[:, None], self.completions.shape), self.completions
+            ),
+        )
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type) -> tuple[ListLogps, Array]:
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type
+    ) -> tuple[ListLogps, Array]:
         """Return what a loss sees and the weight of each value."""
         if kind is not ListLogps:
             raise ValueError(f"Rankings feed losses of ListLogps, got a loss of {kind.__name__}")
         logps = self.log_probs(policy)
         reference = ref_logps or zeros_like_logps(logps)
-        return ListLogps(logps[0], reference[0], like(self.scores, logps[0])), like(self.weight, logps[0])
+        return ListLogps(logps[0], reference[0], like(self.scores, logps[0])), like(
+            self.weight, logps[0]
+        )

@@ -1,11 +1,14 @@
-"""Many independent data sets at once: what a simulation study over seeds needs, as one batch of counts."""
+"""Many independent data sets at once.
+
+What a simulation study over seeds needs, as one batch of counts.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from prefsim._validate import check_integer
 from prefsim.backend import Seed, random_generator
+from prefsim.checks import check_integer
 from prefsim.data.comparisons import Comparisons
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.bandit import ContextualBandit
@@ -14,12 +17,19 @@ __all__ = ["outcome_shares", "replicated_comparisons"]
 
 
 def replicated_comparisons(
-    world: ContextualBandit, n: int, replicates: int, *, seed: Seed, policy: InMemoryPolicy, distinct: bool = True
+    world: ContextualBandit,
+    n: int,
+    replicates: int,
+    *,
+    seed: Seed,
+    policy: InMemoryPolicy,
+    distinct: bool = True,
 ) -> Comparisons:
     """Draw ``replicates`` independent data sets of ``n`` labelled comparisons, each as how often every outcome was seen.
 
-    Each comparison is a row of ``Comparisons.population(world, policy, distinct=distinct)``, drawn with its weight and labelled with its
-    preference probability. The data sets share their rows and differ in the weights, counts over n: one ``fit`` call handles them all.
+    Each comparison is a row of ``Comparisons.population(world, policy, distinct=distinct)``, drawn
+    with its weight and labelled with its preference probability. The data sets share their rows and
+    differ in the weights, counts over n: one ``fit`` call handles them all.
 
     Parameters
     ----------
@@ -59,7 +69,12 @@ def replicated_comparisons(
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rows = Comparisons.population(world, policy, distinct=distinct)
-    return Comparisons(rows.prompt, rows.chosen, rows.rejected, weight=outcome_shares(rows, np.full(replicates, n), seed=seed))
+    return Comparisons(
+        rows.prompt,
+        rows.chosen,
+        rows.rejected,
+        weight=outcome_shares(rows, np.full(replicates, n), seed=seed),
+    )
 
 
 def outcome_shares(rows: Comparisons, n: np.ndarray, *, seed: Seed) -> np.ndarray:
@@ -69,4 +84,7 @@ def outcome_shares(rows: Comparisons, n: np.ndarray, *, seed: Seed) -> np.ndarra
     """
     # Either of the two responses may have been drawn first.
     chance = 2 * rows.weight * rows.prob
-    return random_generator(seed).multinomial(n, chance / chance.sum(axis=-1, keepdims=True)) / n[..., None]
+    return (
+        random_generator(seed).multinomial(n, chance / chance.sum(axis=-1, keepdims=True))
+        / n[..., None]
+    )

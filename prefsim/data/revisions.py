@@ -1,4 +1,7 @@
-"""Comparisons for a policy that answers and revises: every response as an answer, and as a revision of either response."""
+"""Comparisons for a policy that answers and revises.
+
+Every response as an answer, and as a revision of either response.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.backend import like, to_numpy
+from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
+from prefsim.containers import SelfImprovementLogps
 from prefsim.data.columns import both_ways, supported, zeros_like_logps
 from prefsim.data.comparisons import Comparisons
-from prefsim.losses.containers import SelfImprovementLogps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.tabular import TabularPolicy
@@ -25,8 +28,8 @@ __all__ = ["Revisions"]
 class Revisions:
     """Comparisons in a tabular world, for one policy with two kinds of prompts, as a language model has them.
 
-    With X contexts and Y responses the policy has ``X + X·Y`` prompts: prompt x is answered, and prompt ``X + x·Y + a`` asks for a revision
-    of the draft a to x.
+    With X contexts and Y responses the policy has ``X + X·Y`` prompts: prompt x is answered, and
+    prompt ``X + x·Y + a`` asks for a revision of the draft a to x.
 
     Parameters
     ----------
@@ -56,8 +59,16 @@ class Revisions:
 
     def __init__(self, comparisons: Comparisons, *, n_contexts: int, n_responses: int) -> None:
         check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
-        for name, size in (("prompt", n_contexts), ("chosen", n_responses), ("rejected", n_responses)):
-            check_integer(low=0, high=size - 1, **{f"largest {name}": int(getattr(comparisons, name).max(initial=0))})
+        for name, size in (
+            ("prompt", n_contexts),
+            ("chosen", n_responses),
+            ("rejected", n_responses),
+        ):
+            check_integer(
+                low=0,
+                high=size - 1,
+                **{f"largest {name}": int(getattr(comparisons, name).max(initial=0))},
+            )
         object.__setattr__(self, "comparisons", comparisons)
         object.__setattr__(self, "n_contexts", int(n_contexts))
         object.__setattr__(self, "n_responses", int(n_responses))
@@ -68,7 +79,8 @@ class Revisions:
     def joint_policy(self, generator: Any, improver: Any = None) -> TabularPolicy:
         """Return the policy that answers with ``generator`` ``(..., X, Y)`` and revises with ``improver`` ``(..., X, Y, Y)``.
 
-        Every draft is revised to a draw of the generator unless an improver is given (rows: drafts).
+        Every draft is revised to a draw of the generator unless an improver is given (rows:
+        drafts).
         """
         x, y = self.n_contexts, self.n_responses
         answers = as_float_array(generator, "generator", min_ndim=2)
@@ -105,14 +117,26 @@ class Revisions:
         n = len(self)
         return tuple(together[..., i * n : (i + 1) * n] for i in range(6))
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type) -> tuple[SelfImprovementLogps, Array]:
-        """Return what a loss sees and the weight of each value: the rows as they stand, then (where needed) reversed."""
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type
+    ) -> tuple[SelfImprovementLogps, Array]:
+        """Return what a loss sees and the weight of each value.
+
+        The rows as they stand, then (where needed) reversed.
+        """
         if kind is not SelfImprovementLogps:
-            raise ValueError(f"Revisions feed losses of SelfImprovementLogps, got a loss of {kind.__name__}")
+            raise ValueError(
+                f"Revisions feed losses of SelfImprovementLogps, got a loss of {kind.__name__}"
+            )
         logps = self.log_probs(policy)
         xp = array_namespace(*logps)
         rows = self.comparisons
-        sides = (*logps, *(ref_logps or zeros_like_logps(logps)), like(rows.weight, logps[0]), like(rows.prob, logps[0]))
+        sides = (
+            *logps,
+            *(ref_logps or zeros_like_logps(logps)),
+            like(rows.weight, logps[0]),
+            like(rows.prob, logps[0]),
+        )
         *columns, weight, prob = xp.broadcast_arrays(*sides)
         if (to_numpy(rows.weight) == 0).any():
             columns = [supported(part, weight) for part in columns]

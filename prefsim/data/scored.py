@@ -1,4 +1,7 @@
-"""Scored pairs: two responses to one prompt with their rewards, and the policy that drew them; no label says which is better."""
+"""Scored pairs: two responses to one prompt with their rewards, and the policy that drew them.
+
+No label says which is better.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import check_integer
 from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.checks import check_integer
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
@@ -24,7 +27,8 @@ class ScoredPairs(Comparisons):
     Parameters
     ----------
     prompt, chosen, rejected, weight
-        As for :class:`Comparisons`; ``chosen`` is the first response and ``rejected`` the second, whatever their rewards.
+        As for :class:`Comparisons`; ``chosen`` is the first response and ``rejected`` the second,
+        whatever their rewards.
     chosen_score, rejected_score
         Their rewards, ``(n,)`` or ``(*batch, n)``, finite.
     old_chosen, old_rejected
@@ -33,8 +37,8 @@ class ScoredPairs(Comparisons):
     Raises
     ------
     ValueError
-        If a column has another length, an index is negative, a weight is out of range, a score is not finite, or one of the two
-        behaviour log-probabilities is missing.
+        If a column has another length, an index is negative, a weight is out of range, a score is
+        not finite, or one of the two behaviour log-probabilities is missing.
 
     Examples
     --------
@@ -65,11 +69,23 @@ class ScoredPairs(Comparisons):
         weight: Any = None,
     ) -> None:
         scores = {"chosen_score": chosen_score, "rejected_score": rejected_score}
-        super().__init__(prompt, chosen, rejected, weight=weight, **scores, old_chosen=old_chosen, old_rejected=old_rejected)
+        super().__init__(
+            prompt,
+            chosen,
+            rejected,
+            weight=weight,
+            **scores,
+            old_chosen=old_chosen,
+            old_rejected=old_rejected,
+        )
 
     @classmethod
     def population(  # type: ignore[override]
-        cls, world: ContextualBandit, policy: InMemoryPolicy, *, against: InMemoryPolicy | None = None
+        cls,
+        world: ContextualBandit,
+        policy: InMemoryPolicy,
+        *,
+        against: InMemoryPolicy | None = None,
     ) -> ScoredPairs:
         """Enumerate every (x, y, y') of ``world`` with its rewards, weighted by ``ρ(x) π(y|x) π'(y'|x)``.
 
@@ -78,7 +94,8 @@ class ScoredPairs(Comparisons):
         world
             A bandit with a reward; any leading batch axes.
         policy, against
-            Distributions of the two responses; the second is ``policy`` unless given. They are recorded as the behaviour policy.
+            Distributions of the two responses; the second is ``policy`` unless given. They are
+            recorded as the behaviour policy.
 
         Raises
         ------
@@ -86,19 +103,35 @@ class ScoredPairs(Comparisons):
             If the world has no reward, or the shapes do not fit.
         """
         pairs = Comparisons.population(world, policy, against=against)
-        return cls._with_rewards(world, policy, against, pairs.prompt, pairs.chosen, pairs.rejected, pairs.weight)
+        return cls._with_rewards(
+            world, policy, against, pairs.prompt, pairs.chosen, pairs.rejected, pairs.weight
+        )
 
     @classmethod
     def sample(  # type: ignore[override]
-        cls, world: ContextualBandit, n: int, *, seed: Seed, policy: InMemoryPolicy, against: InMemoryPolicy | None = None
+        cls,
+        world: ContextualBandit,
+        n: int,
+        *,
+        seed: Seed,
+        policy: InMemoryPolicy,
+        against: InMemoryPolicy | None = None,
     ) -> ScoredPairs:
-        """Draw ``n`` prompts of one world and two independent responses to each; parameters as for :meth:`population`."""
+        """Draw ``n`` prompts of one world and two independent responses to each.
+
+        Parameters as for :meth:`population`.
+        """
         check_integer(low=0, n=n)
         if world.batch_shape:
             raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
         rng = random_generator(seed)
-        prompt = rng.choice(world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64))
-        first, second = (to_numpy(p.sample(prompt, 1, rng))[:, 0] for p in (policy, policy if against is None else against))
+        prompt = rng.choice(
+            world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)
+        )
+        first, second = (
+            to_numpy(p.sample(prompt, 1, rng))[:, 0]
+            for p in (policy, policy if against is None else against)
+        )
         return cls._with_rewards(world, policy, against, prompt, first, second, None)
 
     @classmethod
@@ -113,9 +146,13 @@ class ScoredPairs(Comparisons):
         weight: np.ndarray | None,
     ) -> ScoredPairs:
         if world.reward is None:
-            raise ValueError("world must have a reward, got one that is given by its preferences alone")
+            raise ValueError(
+                "world must have a reward, got one that is given by its preferences alone"
+            )
         tables = [to_numpy(table).astype(np.float64) for table in (world.reward, policy.log_probs)]
-        tables.append(tables[1] if against is None else to_numpy(against.log_probs).astype(np.float64))
+        tables.append(
+            tables[1] if against is None else to_numpy(against.log_probs).astype(np.float64)
+        )
         return cls(
             prompt,
             first,

@@ -8,11 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, as_mask, check_integer, check_same_shape, check_unit_interval
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    as_mask,
+    check_integer,
+    check_same_shape,
+    check_unit_interval,
+)
+from prefsim.containers import TokenPairLogps
 from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
-from prefsim.data.trajectories import Trajectories, enumerate_trajectories, record_trajectories, sample_trajectories
-from prefsim.losses.containers import TokenPairLogps
+from prefsim.data.trajectories import (
+    Trajectories,
+    enumerate_trajectories,
+    record_trajectories,
+    sample_trajectories,
+)
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return
@@ -33,22 +45,25 @@ class Segments:
     Parameters
     ----------
     states
-        Integers ``(*batch, n, 2, T + 1)``: the states of first and second segment, the one after the last step included.
+        Integers ``(*batch, n, 2, T + 1)``: the states of first and second segment, the one after
+        the last step included.
     actions
         Integers ``(*batch, n, 2, T)``.
     prob
-        P(first ≻ second) in [0, 1], ``(n,)`` or ``(*batch, n)``, ½ for a tie; 1 unless given. A pair with ``prob`` p enters an objective
-        once as it stands with weight p and once reversed with weight 1 − p.
+        P(first ≻ second) in [0, 1], ``(n,)`` or ``(*batch, n)``, ½ for a tie; 1 unless given. A
+        pair with ``prob`` p enters an objective once as it stands with weight p and once reversed
+        with weight 1 − p.
     weight
         Weight of each pair, >= 0; 1/n unless given, so that an objective is a mean.
     mask
-        Booleans ``(*batch, n, 2, T)``: the steps that count, such as those before the end of an episode; all unless given. What the
-        padding holds does not matter.
+        Booleans ``(*batch, n, 2, T)``: the steps that count, such as those before the end of an
+        episode; all unless given. What the padding holds does not matter.
 
     Raises
     ------
     ValueError
-        If a shape does not fit, there is no step, an index is negative, or a probability or weight is out of range.
+        If a shape does not fit, there is no step, an index is negative, or a probability or weight
+        is out of range.
 
     Examples
     --------
@@ -63,14 +78,25 @@ class Segments:
     weight: np.ndarray
     mask: np.ndarray
 
-    def __init__(self, states: Any, actions: Any, prob: Any = 1.0, weight: Any = None, mask: Any = None) -> None:
+    def __init__(
+        self, states: Any, actions: Any, prob: Any = 1.0, weight: Any = None, mask: Any = None
+    ) -> None:
         states, actions = as_index_array(states, "states"), as_index_array(actions, "actions")
         if actions.ndim < 3 or actions.shape[-2] != 2 or actions.shape[-1] == 0:
-            raise ValueError(f"actions must have shape (..., n, 2, T) with T >= 1 steps, got {actions.shape}")
+            raise ValueError(
+                f"actions must have shape (..., n, 2, T) with T >= 1 steps, got {actions.shape}"
+            )
         if states.shape != (*actions.shape[:-1], actions.shape[-1] + 1):
             expected = (*actions.shape[:-1], actions.shape[-1] + 1)
-            raise ValueError(f"states must have one entry more than actions along the last axis, shape {expected}, got {states.shape}")
-        mask = np.ones(actions.shape, dtype=bool) if mask is None else as_mask(to_numpy(mask), "mask", length=actions.shape[-1])
+            raise ValueError(
+                "states must have one entry more than actions along the last axis, shape"
+                f" {expected}, got {states.shape}"
+            )
+        mask = (
+            np.ones(actions.shape, dtype=bool)
+            if mask is None
+            else as_mask(to_numpy(mask), "mask", length=actions.shape[-1])
+        )
         check_same_shape(actions=actions, mask=mask)
         n = actions.shape[-3]
         prob = as_float_array(prob, "prob")
@@ -108,8 +134,9 @@ class Segments:
     ) -> Segments:
         """Enumerate all pairs of segments of ``length`` steps, each weighted by its probability under the design.
 
-        The design draws two independent segments: a start state, actions and what the process makes of them. A pair and its reverse
-        are one row with the weight of both; a segment is also compared with itself.
+        The design draws two independent segments: a start state, actions and what the process makes
+        of them. A pair and its reverse are one row with the weight of both; a segment is also
+        compared with itself.
 
         Parameters
         ----------
@@ -118,14 +145,17 @@ class Segments:
         length
             Steps T, >= 1.
         scores
-            What each step is worth to the rater, ``(S, A)`` or ``(S, A, S)``: rewards for the partial-return model, optimal advantages
-            for the regret model. The first segment is preferred with the logistic probability of the difference in summed scores.
+            What each step is worth to the rater, ``(S, A)`` or ``(S, A, S)``: rewards for the
+            partial-return model, optimal advantages for the regret model. The first segment is
+            preferred with the logistic probability of the difference in summed scores.
         rater
-            In place of ``scores``: a function of the (unlabelled) segments that returns P(first ≻ second), ``(n,)``.
+            In place of ``scores``: a function of the (unlabelled) segments that returns P(first ≻
+            second), ``(n,)``.
         discount
             Inside the segments, for ``scores``; in [0, 1].
         policy, start
-            The design: see :func:`~prefsim.data.trajectories.enumerate_trajectories`. Uniform actions and non-terminal states unless given.
+            The design: see :func:`~prefsim.data.trajectories.enumerate_trajectories`. Uniform
+            actions and non-terminal states unless given.
 
         Raises
         ------
@@ -135,7 +165,10 @@ class Segments:
         found = enumerate_trajectories(mdp, length, policy=policy, start=start)
         m = found.prob.size
         if m * (m + 1) // 2 > MAX_PAIRS:
-            raise ValueError(f"at most {MAX_PAIRS} pairs are enumerated, got {m * (m + 1) // 2} of {m} segments; draw a sample instead")
+            raise ValueError(
+                f"at most {MAX_PAIRS} pairs are enumerated, got {m * (m + 1) // 2} of {m} segments;"
+                " draw a sample instead"
+            )
         first, second = np.triu_indices(m)
         weight = found.prob[first] * found.prob[second] * np.where(first == second, 1.0, 2.0)
         return cls._labelled(_pairs(found, first, second, weight), scores, rater, discount)
@@ -154,7 +187,9 @@ class Segments:
         policy: InMemoryPolicy | None = None,
         start: Any = None,
     ) -> Segments:
-        """Draw ``n`` pairs of independent segments and one Bernoulli label for each; arguments as for :meth:`population`.
+        """Draw ``n`` pairs of independent segments and one Bernoulli label for each.
+
+        Arguments as for :meth:`population`.
 
         The preferred segment comes first, with ``prob`` 1.
         """
@@ -178,18 +213,25 @@ class Segments:
     ) -> Segments:
         """Record ``n`` pairs of segments by acting in a gymnasium environment and draw one label for each, as in :meth:`sample`.
 
-        See :func:`~prefsim.data.trajectories.record_trajectories` for the environment, ``policy`` and ``start``. Two consecutive pieces
-        of behaviour make a pair.
+        See :func:`~prefsim.data.trajectories.record_trajectories` for the environment, ``policy``
+        and ``start``. Two consecutive pieces of behaviour make a pair.
         """
         check_integer(low=0, n=n)
         rng = random_generator(seed)
-        found = record_trajectories(environment, 2 * n, length, seed=rng, policy=policy, start=start)
+        found = record_trajectories(
+            environment, 2 * n, length, seed=rng, policy=policy, start=start
+        )
         return cls._labelled(_neighbours(found), scores, rater, discount).drawn(seed=rng)
 
     @classmethod
-    def _labelled(cls, pairs: Segments, scores: Any, rater: Rater | None, discount: float) -> Segments:
+    def _labelled(
+        cls, pairs: Segments, scores: Any, rater: Rater | None, discount: float
+    ) -> Segments:
         if (scores is None) == (rater is None):
-            raise ValueError("labels need either scores or a rater, got " + ("neither" if rater is None else "both"))
+            raise ValueError(
+                "labels need either scores or a rater, got "
+                + ("neither" if rater is None else "both")
+            )
         if rater is not None:
             return pairs.relabelled(rater(pairs))
         total = pairs.returns(scores, discount=discount)
@@ -200,7 +242,9 @@ class Segments:
         """Return a batch ``(B, n, 2, T)`` of data sets of one size."""
         if not members:
             raise ValueError("a batch needs at least one data set, got none")
-        columns = {name: [getattr(member, name) for member in members] for name in cls.__dataclass_fields__}
+        columns = {
+            name: [getattr(member, name) for member in members] for name in cls.__dataclass_fields__
+        }
         for name, values in columns.items():
             check_same_shape(**{f"{name} of member {i}": value for i, value in enumerate(values)})
         return cls(**{name: np.stack(values) for name, values in columns.items()})
@@ -208,20 +252,30 @@ class Segments:
     def take(self, rows: Any) -> Segments:
         """Return the pairs ``rows`` of an unbatched data set, ``(m,)``, or a batch of such choices ``(*batch, m)``, weighted 1/m each."""
         if self.actions.ndim != 3:
-            raise ValueError(f"rows are taken of one data set, got batch shape {self.actions.shape[:-3]}")
+            raise ValueError(
+                f"rows are taken of one data set, got batch shape {self.actions.shape[:-3]}"
+            )
         rows = as_index_array(rows, "rows", size=len(self))
-        return Segments(self.states[rows], self.actions[rows], self.prob[rows], None, self.mask[rows])
+        return Segments(
+            self.states[rows], self.actions[rows], self.prob[rows], None, self.mask[rows]
+        )
 
     def relabelled(self, prob: Any) -> Segments:
         """Return the same segments with other preference probabilities."""
         return Segments(self.states, self.actions, prob, self.weight, self.mask)
 
     def drawn(self, *, seed: Seed) -> Segments:
-        """Return the same pairs with one Bernoulli label each, put in order: the preferred segment comes first, with ``prob`` 1."""
+        """Return the same pairs with one Bernoulli label each, put in order.
+
+        The preferred segment comes first, with ``prob`` 1.
+        """
         lead = np.broadcast_shapes(self.prob.shape, self.actions.shape[:-2])
         wins = random_generator(seed).random(lead) < self.prob
         order = np.where(wins[..., None], [0, 1], [1, 0])[..., None]
-        parts = (np.broadcast_to(part, (*lead, *part.shape[-2:])) for part in (self.states, self.actions, self.mask))
+        parts = (
+            np.broadcast_to(part, (*lead, *part.shape[-2:]))
+            for part in (self.states, self.actions, self.mask)
+        )
         states, actions, mask = (np.take_along_axis(part, order, axis=-2) for part in parts)
         return Segments(states, actions, 1.0, self.weight, mask)
 
@@ -236,15 +290,25 @@ class Segments:
         """Return the vectors of ``(S, A, d)`` or ``(S, A, S, d)`` at every step, ``(..., n, 2, T, d)``, 0 where masked."""
         values = as_float_array(features, "features", min_ndim=3)
         if values.ndim not in (3, 4):
-            raise ValueError(f"features must have shape (S, A, d) or (S, A, S, d), got {values.shape}")
+            raise ValueError(
+                f"features must have shape (S, A, d) or (S, A, S, d), got {values.shape}"
+            )
         return self._at_steps(values, next_state=values.ndim == 4)
 
     def _at_steps(self, values: np.ndarray, *, next_state: bool) -> np.ndarray:
-        state, action, after = (np.where(self.mask, part, 0) for part in (self.states[..., :-1], self.actions, self.states[..., 1:]))
-        for name, index, size in (("states", self.states, values.shape[0]), ("actions", action, values.shape[1])):
+        state, action, after = (
+            np.where(self.mask, part, 0)
+            for part in (self.states[..., :-1], self.actions, self.states[..., 1:])
+        )
+        for name, index, size in (
+            ("states", self.states, values.shape[0]),
+            ("actions", action, values.shape[1]),
+        ):
             as_index_array(index, name, size=size)
         picked = values[state, action, after] if next_state else values[state, action]
-        return np.where(self.mask.reshape(self.mask.shape + (1,) * (picked.ndim - self.mask.ndim)), picked, 0.0)
+        return np.where(
+            self.mask.reshape(self.mask.shape + (1,) * (picked.ndim - self.mask.ndim)), picked, 0.0
+        )
 
     def returns(self, table: Any, *, discount: float = 1.0) -> np.ndarray:
         r"""Return :math:`\sum_t \gamma^t` of the table's entries along both segments, ``(..., n, 2)``."""
@@ -264,28 +328,40 @@ class Segments:
         logp = xp.where(like(self.mask, logp, integer=True) > 0, logp, xp.zeros_like(logp))
         return logp[..., 0, :], logp[..., 1, :]
 
-    def examples(self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type) -> tuple[TokenPairLogps, Array]:
-        """Return what a loss sees and the weight of each value: the pairs as they stand, then (where needed) reversed.
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type
+    ) -> tuple[TokenPairLogps, Array]:
+        """Return what a loss sees and the weight of each value.
+
+        The pairs as they stand, then (where needed) reversed.
 
         Parameters
         ----------
         policy
             The policy under training.
         ref_logps
-            Log-probabilities of the reference on these pairs; ``None`` stands for no reference (zeros).
+            Log-probabilities of the reference on these pairs; ``None`` stands for no reference
+            (zeros).
         kind
             The loss's container.
         """
         if kind is not TokenPairLogps:
-            raise ValueError(f"Segments feed losses of TokenPairLogps, got a loss of {kind.__name__}")
+            raise ValueError(
+                f"Segments feed losses of TokenPairLogps, got a loss of {kind.__name__}"
+            )
         logps = self.log_probs(policy)
         xp = array_namespace(*logps)
         weight, prob = like(self.weight, logps[0]), like(self.prob, logps[0])
         masks = [like(self.mask[..., k, :], logps[0], integer=True) > 0 for k in (0, 1)]
-        lead = np.broadcast_shapes(tuple(weight.shape), tuple(prob.shape), tuple(logps[0].shape[:-1]), self.mask.shape[:-2])
+        lead = np.broadcast_shapes(
+            tuple(weight.shape), tuple(prob.shape), tuple(logps[0].shape[:-1]), self.mask.shape[:-2]
+        )
         weight, prob = xp.broadcast_to(weight, lead), xp.broadcast_to(prob, lead)
         steps = (*lead, self.length)
-        *parts, first, second = (xp.broadcast_to(x, steps) for x in (*logps, *(ref_logps or zeros_like_logps(logps)), *masks))
+        *parts, first, second = (
+            xp.broadcast_to(x, steps)
+            for x in (*logps, *(ref_logps or zeros_like_logps(logps)), *masks)
+        )
         if (self.weight == 0).any():
             parts = [supported(part, weight[..., None]) for part in parts]
         columns = [*parts, first, second]

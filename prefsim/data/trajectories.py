@@ -1,4 +1,7 @@
-"""Pieces of trajectories: enumerated exactly in a decision process, drawn from it, or recorded from a gymnasium environment."""
+"""Pieces of trajectories.
+
+Enumerated exactly in a decision process, drawn from it, or recorded from a gymnasium environment.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.mdp import TabularMDP
 
-__all__ = ["MAX_TRAJECTORIES", "Trajectories", "enumerate_trajectories", "record_trajectories", "sample_trajectories"]
+__all__ = [
+    "MAX_TRAJECTORIES",
+    "Trajectories",
+    "enumerate_trajectories",
+    "record_trajectories",
+    "sample_trajectories",
+]
 
 MAX_TRAJECTORIES = 1_000_000
 """Most trajectories that are enumerated; beyond, a sample is the better tool."""
@@ -38,11 +47,15 @@ class Trajectories(NamedTuple):
     prob: np.ndarray
 
 
-def _design(mdp: TabularMDP, length: int, policy: InMemoryPolicy | None, start: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _design(
+    mdp: TabularMDP, length: int, policy: InMemoryPolicy | None, start: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return checked action probabilities ``(S, A)``, start probabilities ``(S,)`` and the terminal states."""
     check_integer(low=1, length=length)
     if mdp.batch_shape:
-        raise ValueError(f"trajectories need one decision process, got batch shape {mdp.batch_shape}")
+        raise ValueError(
+            f"trajectories need one decision process, got batch shape {mdp.batch_shape}"
+        )
     terminal = to_numpy(mdp.terminal)
     if start is None:
         if terminal.all():
@@ -59,11 +72,16 @@ def _action_probs(policy: InMemoryPolicy | None, states: int, actions: int) -> n
         return np.full((states, actions), 1.0 / actions)
     table = to_numpy(policy.probs).astype(np.float64)
     if table.shape != (states, actions):
-        raise ValueError(f"policy must have {states} states and {actions} actions, got probabilities of shape {table.shape}")
+        raise ValueError(
+            f"policy must have {states} states and {actions} actions, got probabilities of shape"
+            f" {table.shape}"
+        )
     return table
 
 
-def enumerate_trajectories(mdp: TabularMDP, length: int, *, policy: InMemoryPolicy | None = None, start: Any = None) -> Trajectories:
+def enumerate_trajectories(
+    mdp: TabularMDP, length: int, *, policy: InMemoryPolicy | None = None, start: Any = None
+) -> Trajectories:
     """Return every trajectory of ``length`` steps with positive probability.
 
     Parameters
@@ -90,7 +108,8 @@ def enumerate_trajectories(mdp: TabularMDP, length: int, *, policy: InMemoryPoli
     """
     action_probs, start, terminal = _design(mdp, length, policy, start)
     kernel = action_probs[:, :, None] * to_numpy(mdp.to_dense().transitions)
-    # An ended trajectory goes on in one way only, so that its padding is not counted many times over.
+    # An ended trajectory goes on in one way only, so that its padding is not counted many times
+    # over.
     kernel[terminal] = 0.0
     kernel[terminal, 0, terminal] = 1.0
     source, action, target = np.nonzero(kernel)
@@ -103,7 +122,10 @@ def enumerate_trajectories(mdp: TabularMDP, length: int, *, policy: InMemoryPoli
     for _ in range(length):
         branches = count[states[:, -1]]
         if branches.sum() > MAX_TRAJECTORIES:
-            raise ValueError(f"at most {MAX_TRAJECTORIES} trajectories are enumerated, got {branches.sum()}; draw a sample instead")
+            raise ValueError(
+                f"at most {MAX_TRAJECTORIES} trajectories are enumerated, got {branches.sum()};"
+                " draw a sample instead"
+            )
         parent = np.repeat(np.arange(branches.size), branches)
         within = np.arange(parent.size) - np.repeat(np.cumsum(branches) - branches, branches)
         step = first[states[parent, -1]] + within
@@ -114,9 +136,18 @@ def enumerate_trajectories(mdp: TabularMDP, length: int, *, policy: InMemoryPoli
 
 
 def sample_trajectories(
-    mdp: TabularMDP, n: int, length: int, *, seed: Seed, policy: InMemoryPolicy | None = None, start: Any = None
+    mdp: TabularMDP,
+    n: int,
+    length: int,
+    *,
+    seed: Seed,
+    policy: InMemoryPolicy | None = None,
+    start: Any = None,
 ) -> Trajectories:
-    """Draw ``n`` independent trajectories of ``length`` steps; arguments as for :func:`enumerate_trajectories`."""
+    """Draw ``n`` independent trajectories of ``length`` steps.
+
+    Arguments as for :func:`enumerate_trajectories`.
+    """
     check_integer(low=0, n=n)
     action_probs, start, terminal = _design(mdp, length, policy, start)
     rng = random_generator(seed)
@@ -134,14 +165,21 @@ def sample_trajectories(
 
 
 def record_trajectories(
-    environment: Any, n: int, length: int, *, seed: Seed, policy: InMemoryPolicy | None = None, start: Any = None
+    environment: Any,
+    n: int,
+    length: int,
+    *,
+    seed: Seed,
+    policy: InMemoryPolicy | None = None,
+    start: Any = None,
 ) -> Trajectories:
     """Record ``n`` trajectories of ``length`` steps by acting in a gymnasium environment.
 
     Parameters
     ----------
     environment
-        An id such as ``"FrozenLake-v1"`` or an environment, with ``Discrete`` observations and actions.
+        An id such as ``"FrozenLake-v1"`` or an environment, with ``Discrete`` observations and
+        actions.
     n, length
         Number of trajectories, and steps T of each.
     seed
@@ -149,8 +187,9 @@ def record_trajectories(
     policy
         Distribution of the actions; uniform unless given.
     start
-        Distribution of the first state ``(S,)``: the environment is put there by its state variable ``s``, which the toy-text ones
-        have. Unless given, episodes start as the environment starts them and are cut into consecutive pieces.
+        Distribution of the first state ``(S,)``: the environment is put there by its state variable
+        ``s``, which the toy-text ones have. Unless given, episodes start as the environment starts
+        them and are cut into consecutive pieces.
 
     Returns
     -------
@@ -159,8 +198,8 @@ def record_trajectories(
     Raises
     ------
     ValueError
-        If the environment is unknown, a space is not discrete, ``start`` is given for an environment without a state variable, or an
-        argument does not fit.
+        If the environment is unknown, a space is not discrete, ``start`` is given for an
+        environment without a state variable, or an argument does not fit.
     """
     import gymnasium
 
@@ -187,7 +226,10 @@ def record_trajectories(
         check_shape(start, "start", (n_states,))
         check_probabilities(start, "start")
         if not hasattr(env.unwrapped, "s"):
-            raise ValueError(f"start needs an environment with a state variable s, got {type(env.unwrapped).__name__}")
+            raise ValueError(
+                "start needs an environment with a state variable s, got"
+                f" {type(env.unwrapped).__name__}"
+            )
         placed = rng.choice(n_states, size=n, p=start)
     uniform = rng.random((n, length))
     states = np.zeros((n, length + 1), dtype=np.int64)

@@ -1,4 +1,7 @@
-"""Language models: the losses of the library on transformers. Nothing here imports torch until a name is used."""
+"""Language models: the losses of the library on transformers.
+
+Nothing here imports torch until a name is used.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefsim.lm.data import CompletionLists, Completions, PreferencePairs, RejectedCompletions, TextData, revision_prompt
-    from prefsim.lm.diagnostics import DIAGNOSTICS, Diagnostics
-    from prefsim.lm.judges import as_rows, pairwise_judge, reward_judge
-    from prefsim.lm.logprobs import Head, TokenStatistics, sequence_logprobs, sum_logprobs, token_logprobs, token_statistics
-    from prefsim.lm.objective import references_of
-    from prefsim.lm.online import JudgedCompletions, completion_pairs, draw_judged, draw_pairs, judged_completions, trainer
-    from prefsim.lm.policy import CausalLM
-    from prefsim.lm.read import TextSource, read_text_data
-    from prefsim.lm.reference import ReferenceLogps, model_hash, reference_logps
-    from prefsim.lm.scorer import Scorer
-    from prefsim.lm.tokens import TokenBatch, Tokens, collate, encode
-    from prefsim.lm.train import TrainingOptions, TrainResult
-    from prefsim.lm.trees import tree_completions, tree_judge, tree_log_probs, tree_pairs, tree_policy
+    from prefsim.lm.command.read import TextSource, read_text_data
+    from prefsim.lm.model.logprobs import (
+        Head,
+        TokenStatistics,
+        sequence_logprobs,
+        sum_logprobs,
+        token_logprobs,
+        token_statistics,
+    )
+    from prefsim.lm.model.policy import CausalLM
+    from prefsim.lm.model.reference import ReferenceLogps, model_hash, reference_logps
+    from prefsim.lm.model.scorer import Scorer
+    from prefsim.lm.model.tokens import TokenBatch, Tokens, collate, encode
+    from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
+    from prefsim.lm.online.rounds import (
+        JudgedCompletions,
+        completion_pairs,
+        draw_judged,
+        draw_pairs,
+        judged_completions,
+        trainer,
+    )
+    from prefsim.lm.online.trees import (
+        tree_completions,
+        tree_judge,
+        tree_log_probs,
+        tree_pairs,
+        tree_policy,
+    )
+    from prefsim.lm.training.data import (
+        CompletionLists,
+        Completions,
+        PreferencePairs,
+        RejectedCompletions,
+        TextData,
+        revision_prompt,
+    )
+    from prefsim.lm.training.diagnostics import DIAGNOSTICS, Diagnostics
+    from prefsim.lm.training.objective import references_of
+    from prefsim.lm.training.options import TrainingOptions, TrainResult
 
 __all__ = [
     "CausalLM",
@@ -66,19 +96,46 @@ __all__ = [
 ]
 
 _HOME = {
-    "data": ("CompletionLists", "Completions", "PreferencePairs", "RejectedCompletions", "TextData", "revision_prompt"),
-    "diagnostics": ("DIAGNOSTICS", "Diagnostics"),
-    "judges": ("as_rows", "pairwise_judge", "reward_judge"),
-    "logprobs": ("Head", "TokenStatistics", "sequence_logprobs", "sum_logprobs", "token_logprobs", "token_statistics"),
-    "objective": ("references_of",),
-    "online": ("JudgedCompletions", "completion_pairs", "draw_judged", "draw_pairs", "judged_completions", "trainer"),
-    "policy": ("CausalLM",),
-    "read": ("TextSource", "read_text_data"),
-    "reference": ("ReferenceLogps", "model_hash", "reference_logps"),
-    "scorer": ("Scorer",),
-    "tokens": ("TokenBatch", "Tokens", "collate", "encode"),
-    "train": ("TrainResult", "TrainingOptions"),
-    "trees": ("tree_completions", "tree_judge", "tree_log_probs", "tree_pairs", "tree_policy"),
+    "training.data": (
+        "CompletionLists",
+        "Completions",
+        "PreferencePairs",
+        "RejectedCompletions",
+        "TextData",
+        "revision_prompt",
+    ),
+    "training.diagnostics": ("DIAGNOSTICS", "Diagnostics"),
+    "online.judges": ("as_rows", "pairwise_judge", "reward_judge"),
+    "model.logprobs": (
+        "Head",
+        "TokenStatistics",
+        "sequence_logprobs",
+        "sum_logprobs",
+        "token_logprobs",
+        "token_statistics",
+    ),
+    "training.objective": ("references_of",),
+    "online.rounds": (
+        "JudgedCompletions",
+        "completion_pairs",
+        "draw_judged",
+        "draw_pairs",
+        "judged_completions",
+        "trainer",
+    ),
+    "model.policy": ("CausalLM",),
+    "command.read": ("TextSource", "read_text_data"),
+    "model.reference": ("ReferenceLogps", "model_hash", "reference_logps"),
+    "model.scorer": ("Scorer",),
+    "model.tokens": ("TokenBatch", "Tokens", "collate", "encode"),
+    "training.options": ("TrainResult", "TrainingOptions"),
+    "online.trees": (
+        "tree_completions",
+        "tree_judge",
+        "tree_log_probs",
+        "tree_pairs",
+        "tree_policy",
+    ),
 }
 
 

@@ -1,9 +1,20 @@
 """Loops: methods that make their own data, round after round."""
 
-from prefsim.loops.acceleration import AcceleratedRound, accelerate, extrapolate_policy, momentum_coefficients
+from prefsim.loops.acceleration import (
+    AcceleratedRound,
+    accelerate,
+    extrapolate_policy,
+    momentum_coefficients,
+)
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
 from prefsim.loops.rounds import SelfPlayRound, descent, play_rounds
-from prefsim.loops.self_play import JudgedSamples, judged_samples, sampled_pairs, self_play, table_judge
+from prefsim.loops.self_play import (
+    JudgedSamples,
+    judged_samples,
+    sampled_pairs,
+    self_play,
+    table_judge,
+)
 from prefsim.loops.self_preferring import Round, self_preferring
 
 __all__ = [

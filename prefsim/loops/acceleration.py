@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from prefsim._validate import check_callable, check_finite, check_integer, check_interval, check_same_shape
 from prefsim.backend import to_numpy
+from prefsim.checks import (
+    check_callable,
+    check_finite,
+    check_integer,
+    check_interval,
+    check_same_shape,
+)
 from prefsim.policies.base import InMemoryPolicy
 
-__all__ = ["AcceleratedRound", "MomentumCoefficients", "accelerate", "extrapolate_policy", "momentum_coefficients"]
+__all__ = [
+    "AcceleratedRound",
+    "MomentumCoefficients",
+    "accelerate",
+    "extrapolate_policy",
+    "momentum_coefficients",
+]
 
 
 class MomentumCoefficients(NamedTuple):
@@ -25,7 +37,8 @@ def momentum_coefficients(rounds: int, *, momentum: float) -> MomentumCoefficien
     .. math:: \log\hat\pi_T = \log\pi_{ref} + c_T\,r/\beta + \mathrm{const},\qquad
         c_T = \frac{T}{1-\alpha} - \frac{\alpha(1-\alpha^T)}{(1-\alpha)^2},\qquad d_T = c_T + \frac{\alpha(1-\alpha^T)}{1-\alpha}
 
-    c belongs to the fitted policy, d to the extrapolated one. The lead over T grows to the factor 1/(1 − α) after a transient of
+    c belongs to the fitted policy, d to the extrapolated one. The lead over T grows to the factor
+    1/(1 − α) after a transient of
     :math:`\alpha/(1-\alpha)^2` rounds, which short runs never leave.
 
     Parameters
@@ -63,10 +76,13 @@ class AcceleratedRound(NamedTuple):
     extrapolated: Any
 
 
-def extrapolate_policy(policy: InMemoryPolicy, before: InMemoryPolicy, *, momentum: float) -> InMemoryPolicy:
+def extrapolate_policy(
+    policy: InMemoryPolicy, before: InMemoryPolicy, *, momentum: float
+) -> InMemoryPolicy:
     r"""Return the policy with parameters :math:`\hat\theta_t + \alpha(\hat\theta_t - \hat\theta_{t-1})`.
 
-    Where log-probabilities are linear in the parameters up to a constant of the prompt (tabular, log-linear, token trees) this is
+    Where log-probabilities are linear in the parameters up to a constant of the prompt (tabular,
+    log-linear, token trees) this is
     :math:`\pi \propto \hat\pi_t(\hat\pi_t/\hat\pi_{t-1})^\alpha`, token by token in a tree; for a network it is another policy. Adding a
     constant to the logits of a prompt changes nothing.
 
@@ -80,7 +96,8 @@ def extrapolate_policy(policy: InMemoryPolicy, before: InMemoryPolicy, *, moment
     Raises
     ------
     ValueError
-        If ``momentum`` is out of range, the policies differ in shape, or a parameter is infinite (a probability of zero).
+        If ``momentum`` is out of range, the policies differ in shape, or a parameter is infinite (a
+        probability of zero).
 
     References
     ----------
@@ -96,13 +113,20 @@ def extrapolate_policy(policy: InMemoryPolicy, before: InMemoryPolicy, *, moment
     check_interval(low=0.0, high=1.0, momentum=momentum)
     now, then = policy.parameters, before.parameters
     check_same_shape(policy=now, before=then)
-    for name, parameters in (("parameters of the policy", now), ("parameters of the policy before", then)):
+    for name, parameters in (
+        ("parameters of the policy", now),
+        ("parameters of the policy before", then),
+    ):
         check_finite(to_numpy(parameters), name)
     return policy.with_parameters(now + momentum * (now - then))
 
 
 def accelerate(
-    improve: Callable[[Any, int], InMemoryPolicy], policy: InMemoryPolicy, *, momentum: float, rounds: int
+    improve: Callable[[Any, int], InMemoryPolicy],
+    policy: InMemoryPolicy,
+    *,
+    momentum: float,
+    rounds: int,
 ) -> list[AcceleratedRound]:
     r"""Run rounds of any iterative method with Nesterov's momentum on the log-policy.
 
@@ -111,8 +135,9 @@ def accelerate(
     Parameters
     ----------
     improve
-        Function of the policy π_t and the round t (from 0) that returns π̂_{t+1}: for instance one exact proximal step, or a fit of DPO's or
-        SPPO's loss to pairs of π_t, with π_t (extrapolated) as reference.
+        Function of the policy π_t and the round t (from 0) that returns π̂_{t+1}: for instance one
+        exact proximal step, or a fit of DPO's or SPPO's loss to pairs of π_t, with π_t
+        (extrapolated) as reference.
     policy
         π_0 = π̂_0, so that the first round is extrapolated too.
     momentum

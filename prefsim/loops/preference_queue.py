@@ -1,4 +1,7 @@
-"""SPO as it is run on samples: a queue of the last trajectories, whose win rates among each other are the rewards."""
+"""SPO as it is run on samples.
+
+A queue of the last trajectories, whose win rates among each other are the rewards.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_integer, check_positive, check_preference, check_shape
 from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_integer,
+    check_positive,
+    check_preference,
+    check_shape,
+)
 from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
-from prefsim.solvers.tree_backup import score_gradient_in_tree
+from prefsim.solvers.planning.tree_backup import score_gradient_in_tree
 
 Array = Any
 
@@ -22,8 +32,9 @@ def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) 
 
     .. math:: r(\xi_i) = \frac{1}{B-1}\sum_{j\ne i} P(\xi_i \succ \xi_j)
 
-    Given :math:`\xi_i`, this is an unbiased estimate of its win rate against the policy that drew the others; together with itself
-    (``include_self``) it is drawn towards ½ by the factor (B − 1)/B.
+    Given :math:`\xi_i`, this is an unbiased estimate of its win rate against the policy that drew
+    the others; together with itself (``include_self``) it is drawn towards ½ by the factor (B −
+    1)/B.
 
     Parameters
     ----------
@@ -37,7 +48,8 @@ def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) 
     Raises
     ------
     ValueError
-        If an index is out of range, the queue has fewer than two members, or ``preference`` is none.
+        If an index is out of range, the queue has fewer than two members, or ``preference`` is
+        none.
 
     References
     ----------
@@ -65,8 +77,8 @@ class QueuedSelfPlay(NamedTuple):
     comparisons
         ``(K,)``, how often the rater was asked until each record.
     probs, average
-        ``(K, *batch, N)``: probabilities of all trajectories under the policy and the mean of all policies played so far. The mean is the
-        policy to use: draw one of those played at random.
+        ``(K, *batch, N)``: probabilities of all trajectories under the policy and the mean of all
+        policies played so far. The mean is the policy to use: draw one of those played at random.
     """
 
     policy: TokenTreePolicy
@@ -88,7 +100,8 @@ def queued_self_play(
 ) -> QueuedSelfPlay:
     r"""Run SPO on sampled trajectories of a tree of one context, with the policy gradient as its learner.
 
-    In every iteration ``fresh`` trajectories enter the queue, the oldest leave it, and the policy makes a step along
+    In every iteration ``fresh`` trajectories enter the queue, the oldest leave it, and the policy
+    makes a step along
     :math:`E[(r(\xi) - \tfrac12)\,\nabla\log\pi(\xi)]`, estimated from the new ones.
 
     Parameters
@@ -104,7 +117,8 @@ def queued_self_play(
     queue
         Length B >= 2 of the queue. The default is the paper's, not confirmed.
     fresh
-        New trajectories in each iteration, in [1, B]; all B unless given, so that none is of an older policy.
+        New trajectories in each iteration, in [1, B]; all B unless given, so that none is of an
+        older policy.
     record
         Keep every so many iterations, and the last.
     seed

@@ -1,4 +1,7 @@
-"""The loop of self-play in general: draw judged data, train on them, repeat, with or without a trial step."""
+"""The loop of self-play in general.
+
+Draw judged data, train on them, repeat, with or without a trial step.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import check_callable, check_integer
 from prefsim.backend import Seed, random_generator
+from prefsim.checks import check_callable, check_integer
 from prefsim.solvers.fit import fit, gradient_descent
 
 Loss = Callable[..., Any]
@@ -37,7 +40,9 @@ def descent(*, step: float, iterations: int) -> Trainer:
     """
 
     def train(policy: Any, loss: Loss, data: Any, reference: Any) -> Any:
-        return gradient_descent(policy, loss, data, reference=reference, step=step, iterations=iterations)[0].policy
+        return gradient_descent(
+            policy, loss, data, reference=reference, step=step, iterations=iterations
+        )[0].policy
 
     return train
 
@@ -55,15 +60,17 @@ def play_rounds(
 ) -> Iterator[SelfPlayRound]:
     r"""Yield the rounds of a policy that learns from play against itself.
 
-    In round t data are drawn with the current policy :math:`\pi_t`, and training starts there. With ``extragradient`` that makes only a
-    trial policy: fresh data are drawn against it, and training starts at :math:`\pi_t` once more.
+    In round t data are drawn with the current policy :math:`\pi_t`, and training starts there. With
+    ``extragradient`` that makes only a trial policy: fresh data are drawn against it, and training
+    starts at :math:`\pi_t` once more.
 
     Parameters
     ----------
     policy
         Where to start; a batch of policies plays each for itself, all together.
     draw
-        ``(policy, opponent, generator) ->`` judged data for the loss; the opponent is the policy itself or the trial. See
+        ``(policy, opponent, generator) ->`` judged data for the loss; the opponent is the policy
+        itself or the trial. See
         :func:`prefsim.data.drawn.labelled_pairs` and :func:`prefsim.data.drawn.judged_triples`.
     loss
         A loss of :mod:`prefsim.losses`, configured by ``functools.partial``.
@@ -76,7 +83,8 @@ def play_rounds(
     extragradient
         Whether to play against a trial policy.
     train
-        Function of the policy, loss, data and reference that returns the next policy; :func:`prefsim.solvers.fit` unless given, see also
+        Function of the policy, loss, data and reference that returns the next policy;
+        :func:`prefsim.solvers.fit` unless given, see also
         :func:`descent`.
 
     Yields
@@ -110,7 +118,16 @@ def play_rounds(
     """
     check_integer(low=1, rounds=rounds)
     check_callable(draw=draw, loss=loss, train=train or fit)
-    return _played(policy, draw, loss, rounds, random_generator(seed), reference, extragradient, train or _minimised)
+    return _played(
+        policy,
+        draw,
+        loss,
+        rounds,
+        random_generator(seed),
+        reference,
+        extragradient,
+        train or _minimised,
+    )
 
 
 def _minimised(policy: Any, loss: Loss, data: Any, reference: Any) -> Any:
@@ -118,11 +135,20 @@ def _minimised(policy: Any, loss: Loss, data: Any, reference: Any) -> Any:
 
 
 def _played(
-    policy: Any, draw: Draw, loss: Loss, rounds: int, rng: np.random.Generator, reference: Any, extragradient: bool, train: Trainer
+    policy: Any,
+    draw: Draw,
+    loss: Loss,
+    rounds: int,
+    rng: np.random.Generator,
+    reference: Any,
+    extragradient: bool,
+    train: Trainer,
 ) -> Iterator[SelfPlayRound]:
     for _ in range(rounds):
         towards = policy if reference is None else reference
-        opponent = train(policy, loss, draw(policy, policy, rng), towards) if extragradient else policy
+        opponent = (
+            train(policy, loss, draw(policy, policy, rng), towards) if extragradient else policy
+        )
         data = draw(policy, opponent, rng)
         policy = train(policy, loss, data, towards)
         yield SelfPlayRound(data, policy)

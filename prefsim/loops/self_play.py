@@ -7,8 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_callable, check_choice, check_integer, check_preference, check_shape
 from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_callable,
+    check_choice,
+    check_integer,
+    check_preference,
+    check_shape,
+)
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_pairs
 from prefsim.loops.rounds import Loss, SelfPlayRound, Trainer, play_rounds
@@ -34,14 +42,20 @@ __all__ = [
 ]
 
 
-def preferences_between(preference: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def preferences_between(
+    preference: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
     """Return the preferences ``(..., K, L)`` of responses ``first (..., K)`` over ``second (..., L)`` from tables ``(..., N, N)``."""
     if preference.ndim == 2:
         return preference[first[..., :, None], second[..., None, :]]
     batch = np.broadcast_shapes(preference.shape[:-2], first.shape[:-1], second.shape[:-1])
     rows = np.broadcast_to(preference, (*batch, *preference.shape[-2:]))
-    wide = np.take_along_axis(rows, np.broadcast_to(first[..., :, None], (*batch, first.shape[-1], 1)), axis=-2)
-    return np.take_along_axis(wide, np.broadcast_to(second[..., None, :], (*batch, 1, second.shape[-1])), axis=-1)
+    wide = np.take_along_axis(
+        rows, np.broadcast_to(first[..., :, None], (*batch, first.shape[-1], 1)), axis=-2
+    )
+    return np.take_along_axis(
+        wide, np.broadcast_to(second[..., None, :], (*batch, 1, second.shape[-1])), axis=-1
+    )
 
 
 def table_judge(preference: Any) -> Judge:
@@ -50,12 +64,13 @@ def table_judge(preference: Any) -> Judge:
     Parameters
     ----------
     preference
-        ``(X, Y, Y)``, or ``(*batch, X, Y, Y)`` for one world for each of a batch of policies, with ``P + Pᵀ = 1``.
+        ``(X, Y, Y)``, or ``(*batch, X, Y, Y)`` for one world for each of a batch of policies, with
+        ``P + Pᵀ = 1``.
 
     Returns
     -------
-    Function of prompts ``(m,)`` and responses ``(*batch, m, K)`` and ``(*batch, m, L)`` that returns how likely each of the first is
-    preferred to each of the second, ``(*batch, m, K, L)``.
+    Function of prompts ``(m,)`` and responses ``(*batch, m, K)`` and ``(*batch, m, L)`` that
+    returns how likely each of the first is preferred to each of the second, ``(*batch, m, K, L)``.
 
     Examples
     --------
@@ -100,11 +115,13 @@ def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True)
     Parameters
     ----------
     preference
-        ``(..., K, L)``, of each response over each of the opponent's; NaN where the judge abstained, which is left out.
+        ``(..., K, L)``, of each response over each of the opponent's; NaN where the judge
+        abstained, which is left out.
     weight
         ``(..., L)`` of the opponent's responses, >= 0; equal unless given.
     include_self
-        Whether the comparison of a response with itself, on the diagonal, counts; only where the opponent's responses are the same ones.
+        Whether the comparison of a response with itself, on the diagonal, counts; only where the
+        opponent's responses are the same ones.
 
     Returns
     -------
@@ -119,7 +136,9 @@ def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True)
     counted = ~np.isnan(table)
     if not include_self:
         counted = counted & (np.eye(table.shape[-2], table.shape[-1]) == 0)
-    share = counted * (1.0 if weight is None else np.asarray(to_numpy(weight), dtype=np.float64)[..., None, :])
+    share = counted * (
+        1.0 if weight is None else np.asarray(to_numpy(weight), dtype=np.float64)[..., None, :]
+    )
     total = np.sum(share, axis=-1)
     won = np.sum(np.where(counted, table, 0.0) * share, axis=-1)
     return np.divide(won, total, out=np.full(won.shape, np.nan), where=total > 0)
@@ -148,10 +167,12 @@ def judged_samples(
     n_samples
         Responses K to each, >= 2.
     opponent
-        Win rates are against ``n_samples`` fresh draws of this policy; against the responses themselves unless given.
+        Win rates are against ``n_samples`` fresh draws of this policy; against the responses
+        themselves unless given.
     include_self
-        Count the comparison of a response with itself, ½, as one of the K (as SPPO's authors do: it draws win rates towards ½ by the
-        factor (K − 1)/K), or leave it out, which is unbiased for a response given. Without meaning for another opponent.
+        Count the comparison of a response with itself, ½, as one of the K (as SPPO's authors do: it
+        draws win rates towards ½ by the factor (K − 1)/K), or leave it out, which is unbiased for a
+        response given. Without meaning for another opponent.
     seed
         Of the draws.
 
@@ -169,17 +190,23 @@ def judged_samples(
     prompt = as_index_array(prompt, "prompt")
     rng = random_generator(seed)
     responses = to_numpy(policy.sample(prompt, n_samples, rng))
-    preference = as_float_array(to_numpy(judge(prompt, responses, responses)), "preferences of the judge")
+    preference = as_float_array(
+        to_numpy(judge(prompt, responses, responses)), "preferences of the judge"
+    )
     check_shape(preference, "preferences of the judge", (prompt.size, n_samples, n_samples))
     check_preference(preference, "preferences of the judge")
     if opponent is None:
         win_rate = win_rates(preference, include_self=include_self)
     else:
-        win_rate = win_rates(judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng))))
+        win_rate = win_rates(
+            judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng)))
+        )
     return JudgedSamples(prompt, responses, preference, win_rate)
 
 
-def ranked_places(preference: Any, *, pairing: str, labels: str, seed: Seed) -> tuple[np.ndarray, np.ndarray]:
+def ranked_places(
+    preference: Any, *, pairing: str, labels: str, seed: Seed
+) -> tuple[np.ndarray, np.ndarray]:
     """Return which of K judged responses are paired, the chosen ones and then the rejected ones, and P(first ≻ second) of their ranking.
 
     The parameters are those of :func:`sampled_pairs`.
@@ -198,13 +225,21 @@ def ranked_places(preference: Any, *, pairing: str, labels: str, seed: Seed) -> 
 
 
 def picked(column: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the entries of ``(..., m, K)`` at positions ``(..., m, P)``, row after row: ``(..., m·P)``."""
+    """Return the entries of ``(..., m, K)`` at positions ``(..., m, P)``, row after row.
+
+    ``(..., m·P)``.
+    """
     found = np.take_along_axis(column, places, axis=-1)
     return found.reshape(*found.shape[:-2], -1)
 
 
 def sampled_pairs(
-    samples: JudgedSamples, policy: InMemoryPolicy, *, pairing: str = "best_worst", labels: str = "rank", seed: Seed = 0
+    samples: JudgedSamples,
+    policy: InMemoryPolicy,
+    *,
+    pairing: str = "best_worst",
+    labels: str = "rank",
+    seed: Seed = 0,
 ) -> Comparisons:
     """Pair judged responses, with win rates as scores and the log-probabilities of the policy that drew them as ``old_*``.
 
@@ -217,8 +252,9 @@ def sampled_pairs(
     pairing
         See :func:`prefsim.data.ranked_pairs.ranked_pairs`.
     labels
-        ``"rank"``: the response with the higher win rate against the others is chosen; ``"soft"``: the same with the judge's
-        probability as ``prob``; ``"sampled"``: the judge's probability decides by lot which one is chosen.
+        ``"rank"``: the response with the higher win rate against the others is chosen; ``"soft"``:
+        the same with the judge's probability as ``prob``; ``"sampled"``: the judge's probability
+        decides by lot which one is chosen.
     seed
         Of the lots.
 
@@ -262,15 +298,18 @@ def self_play(
     train: Trainer | None = None,
     seed: Seed,
 ) -> list[SelfPlayRound]:
-    """Train a policy on its own judged samples, round after round: SPPO, DNO, INPO, iterative DPO and IPO by their losses.
+    """Train a policy on its own judged samples, round after round.
+
+    SPPO, DNO, INPO, iterative DPO and IPO by their losses.
 
     Parameters
     ----------
     policy
         Where to start; a batch of policies plays each for itself, all together.
     loss
-        A loss of :class:`prefsim.losses.PairLogps`: the reference is the last iterate unless ``reference`` is given, the scores are
-        estimated win rates against it, and ``old_*`` are its log-probabilities.
+        A loss of :class:`prefsim.losses.PairLogps`: the reference is the last iterate unless
+        ``reference`` is given, the scores are estimated win rates against it, and ``old_*`` are its
+        log-probabilities.
     judge
         See :func:`table_judge`.
     rounds
@@ -286,7 +325,8 @@ def self_play(
     reference
         Fixed reference, for the methods that have one.
     train
-        Function of the policy, loss, data and reference that returns the next policy; :func:`prefsim.solvers.fit` unless given, see also
+        Function of the policy, loss, data and reference that returns the next policy;
+        :func:`prefsim.solvers.fit` unless given, see also
         :func:`prefsim.loops.descent`.
     seed
         Of samples and labels.
@@ -302,7 +342,8 @@ def self_play(
 
     References
     ----------
-    Wu et al. 2024 (SPPO), arXiv:2405.00675; Rosset et al. 2024 (DNO), arXiv:2404.03715; Zhang et al. 2024 (INPO), arXiv:2407.00617.
+    Wu et al. 2024 (SPPO), arXiv:2405.00675; Rosset et al. 2024 (DNO), arXiv:2404.03715; Zhang et
+    al. 2024 (INPO), arXiv:2407.00617.
 
     Examples
     --------
@@ -321,8 +362,14 @@ def self_play(
     check_choice(LABELS, labels=labels)
     prompt = np.repeat(np.arange(policy.log_probs.shape[-2]), draws)
 
-    def draw(policy: InMemoryPolicy, opponent: InMemoryPolicy, rng: np.random.Generator) -> Comparisons:
-        samples = judged_samples(policy, judge, prompt, n_samples=n_samples, include_self=include_self, seed=rng)
+    def draw(
+        policy: InMemoryPolicy, opponent: InMemoryPolicy, rng: np.random.Generator
+    ) -> Comparisons:
+        samples = judged_samples(
+            policy, judge, prompt, n_samples=n_samples, include_self=include_self, seed=rng
+        )
         return sampled_pairs(samples, policy, pairing=pairing, labels=labels, seed=rng)
 
-    return list(play_rounds(policy, draw, loss, rounds=rounds, seed=seed, reference=reference, train=train))
+    return list(
+        play_rounds(policy, draw, loss, rounds=rounds, seed=seed, reference=reference, train=train)
+    )

@@ -8,8 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_choice, check_integer, check_positive, check_preference, check_shape
 from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_preference,
+    check_shape,
+)
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons
 from prefsim.losses.pairwise import spce
@@ -46,19 +53,22 @@ def self_preferring(
 ) -> list[Round]:
     """Train a policy on its own samples, judged by itself, with the soft-preference cross-entropy.
 
-    Each round draws ``n_samples`` responses to every prompt from the current policy, ranks and pairs them by the judge's preferences and
-    takes ``epochs`` gradient steps on :func:`prefsim.losses.spce`. Samples and judgements are constants of differentiation.
+    Each round draws ``n_samples`` responses to every prompt from the current policy, ranks and
+    pairs them by the judge's preferences and takes ``epochs`` gradient steps on
+    :func:`prefsim.losses.spce`. Samples and judgements are constants of differentiation.
 
     Parameters
     ----------
     policy
         Where to start, and the reference.
     judge
-        Preferences ``(X, Y, Y)`` of a frozen judge, or a function that returns them for the current policy.
+        Preferences ``(X, Y, Y)`` of a frozen judge, or a function that returns them for the current
+        policy.
     rounds
         Number of rounds, >= 1.
     n_samples
-        Responses N to a prompt that are judged together, >= 2. Equal ones make pairs of strength 0, which teach nothing.
+        Responses N to a prompt that are judged together, >= 2. Equal ones make pairs of strength 0,
+        which teach nothing.
     draws
         How often every prompt is asked in a round, >= 1.
     pairing
@@ -109,7 +119,14 @@ def self_preferring(
         drawn = to_numpy(policy.sample(prompt, n_samples, rng))
         judged = table[prompt[:, None, None], drawn[:, :, None], drawn[:, None, :]]
         pairs = ranked_comparisons(prompt, drawn, judged, pairing=pairing)
-        trained, _ = gradient_descent(policy, functools.partial(spce, beta=beta), pairs, reference=reference, step=step, iterations=epochs)
+        trained, _ = gradient_descent(
+            policy,
+            functools.partial(spce, beta=beta),
+            pairs,
+            reference=reference,
+            step=step,
+            iterations=epochs,
+        )
         policy = trained.policy
         found.append(Round(pairs, trained.value, policy))
         if refresh is not None and (t + 1) % refresh == 0:

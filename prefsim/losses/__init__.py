@@ -1,12 +1,6 @@
 """Losses: pure functions of log-probabilities, one value per example, no reduction, no hidden state."""
 
-from prefsim.losses.adaptive_classification import aldr_kl
-from prefsim.losses.anchored import d2o
-from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
-from prefsim.losses.binary_classifier import RewardShift, bco_unpaired, density_ratio_weights
-from prefsim.losses.catalogue import catalogue
-from prefsim.losses.classification import crammer_singer, cross_entropy, ldr_k_kl, ldr_kl, ldr_top_k, linear_symmetric, mae
-from prefsim.losses.containers import (
+from prefsim.containers import (
     AnchoredLogps,
     ClassLogits,
     DegreeLogits,
@@ -19,14 +13,50 @@ from prefsim.losses.containers import (
     TokenPairLogps,
     UnpairedLogps,
 )
+from prefsim.losses.adaptive_classification import aldr_kl
+from prefsim.losses.anchored import d2o
+from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
+from prefsim.losses.binary_classifier import RewardShift, bco_unpaired, density_ratio_weights
+from prefsim.losses.catalogue import catalogue
+from prefsim.losses.classification import (
+    crammer_singer,
+    cross_entropy,
+    ldr_k_kl,
+    ldr_kl,
+    ldr_top_k,
+    linear_symmetric,
+    mae,
+)
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
 from prefsim.losses.margins import chipo, discopop, dpop, exo_pair, odpo, rdpo_length, sigmoid_norm
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo, sppo, sppo_hard
-from prefsim.losses.pairwise import dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic, spce
-from prefsim.losses.pointwise import apo_down, apo_zero, bco, bco_pair, cal_dpo, nca_pair, npo, simnpo
+from prefsim.losses.pairwise import (
+    dpo,
+    f_dpo,
+    hinge,
+    ipo,
+    log_ratios,
+    rdpo,
+    reward_margin,
+    rpo,
+    sft,
+    soft,
+    soft_logistic,
+    spce,
+)
+from prefsim.losses.pointwise import (
+    apo_down,
+    apo_zero,
+    bco,
+    bco_pair,
+    cal_dpo,
+    nca_pair,
+    npo,
+    simnpo,
+)
 from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions

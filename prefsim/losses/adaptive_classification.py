@@ -1,7 +1,8 @@
 r"""The adaptive label-distributionally-robust loss, which gives every example its own temperature.
 
-Two variants share one penalty. ``"exact"`` is the loss as it is defined, with the global maximum over the temperature. ``"authors"`` is the
-released code: one fixed-point step from the temperature that the example had last, with weights that ignore the margins.
+Two variants share one penalty. ``"exact"`` is the loss as it is defined, with the global maximum
+over the temperature. ``"authors"`` is the released code: one fixed-point step from the temperature
+that the example had last, with weights that ignore the margins.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from prefsim._validate import as_index_array, check_choice, check_integer, check_interval, check_positive
 from prefsim.backend import asarray, like, to_numpy
+from prefsim.checks import (
+    as_index_array,
+    check_choice,
+    check_integer,
+    check_interval,
+    check_positive,
+)
+from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
 from prefsim.losses.classification import label_margins
-from prefsim.losses.containers import ClassLogits
 from prefsim.losses.dro import kl_dro, widened
 from prefsim.numerics import array_namespace, softmax, stop_gradient
 
@@ -24,20 +31,32 @@ __all__ = ["AldrState", "aldr_kl", "aldr_lambda", "aldr_state", "aldr_update"]
 SMOOTHING = 1e-5  # added to every weight by the released code
 
 
-def _checked_alpha(alpha: float | None, classes: ClassLogits, lambda_0: float, variant: str, previous: Any) -> float:
+def _checked_alpha(
+    alpha: float | None, classes: ClassLogits, lambda_0: float, variant: str, previous: Any
+) -> float:
     check_choice(("exact", "authors"), variant=variant)
     check_positive(lambda_0=lambda_0)
     log_size = math.log(max(2, classes.logits.shape[-1] if classes.logits.ndim else 0))
     if alpha is None:
         alpha = 2 * log_size
-    check_interval(alpha=alpha, low=log_size, high=math.inf, closed="neither")  # above log K, so that no temperature reaches 0
+    check_interval(
+        alpha=alpha, low=log_size, high=math.inf, closed="neither"
+    )  # above log K, so that no temperature reaches 0
     if previous is not None and variant == "exact":
-        raise ValueError(f"previous must be None for variant 'exact', which keeps no state, got {type(previous).__name__}")
+        raise ValueError(
+            "previous must be None for variant 'exact', which keeps no state, got"
+            f" {type(previous).__name__}"
+        )
     return float(alpha)
 
 
-def _authors_step(classes: ClassLogits, lambda_0: float, alpha: float, previous: float | Array | None) -> Array:
-    """Return the next temperature of the released code: λ₀(1 − KL(p‖1/K)/α) with p = softmax(f/λ), smoothed."""
+def _authors_step(
+    classes: ClassLogits, lambda_0: float, alpha: float, previous: float | Array | None
+) -> Array:
+    """Return the next temperature of the released code.
+
+    Λ₀(1 − KL(p‖1/K)/α) with p = softmax(f/λ), smoothed.
+    """
     logits = stop_gradient(widened(classes.logits))
     xp = array_namespace(logits)
     if previous is None:
@@ -46,7 +65,9 @@ def _authors_step(classes: ClassLogits, lambda_0: float, alpha: float, previous:
         check_positive(previous=previous)
         tempered = logits / float(previous)
     else:
-        tempered = logits / like(previous, logits)[..., None]  # the state may live in another library or on another device
+        tempered = (
+            logits / like(previous, logits)[..., None]
+        )  # the state may live in another library or on another device
     p = softmax(tempered) + SMOOTHING
     p = p / xp.sum(p, axis=-1, keepdims=True)
     divergence = xp.sum(p * xp.log(p * p.shape[-1]), axis=-1)
@@ -72,15 +93,19 @@ def aldr_kl(
     lambda_0
         Temperature of an example whose margins are all equal, > 0.
     alpha
-        Strength of the pull towards ``lambda_0``, more than log K; None is 2 log K. The released code's ``alpha`` is this over log K.
+        Strength of the pull towards ``lambda_0``, more than log K; None is 2 log K. The released
+        code's ``alpha`` is this over log K.
     variant
-        ``"exact"``: the global maximum over λ. ``"authors"``: λ is one fixed-point step away from ``previous``, as in the released code.
+        ``"exact"``: the global maximum over λ. ``"authors"``: λ is one fixed-point step away from
+        ``previous``, as in the released code.
     previous
-        Only for ``"authors"``: the temperature that each example had last, ``(..., n)`` or a number; None is ``lambda_0``.
+        Only for ``"authors"``: the temperature that each example had last, ``(..., n)`` or a
+        number; None is ``lambda_0``.
 
     Returns
     -------
-    Array ``(..., n)``. The temperature is a constant of differentiation: for ``"exact"`` that is the exact first derivative.
+    Array ``(..., n)``. The temperature is a constant of differentiation: for ``"exact"`` that is
+    the exact first derivative.
 
     Raises
     ------
@@ -103,7 +128,9 @@ def aldr_kl(
     if variant == "exact":
         value = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha).value
     else:
-        value = _at_temperature(v, _authors_step(classes, lambda_0, alpha, previous), lambda_0, alpha)
+        value = _at_temperature(
+            v, _authors_step(classes, lambda_0, alpha, previous), lambda_0, alpha
+        )
     return array_namespace(v).astype(value, classes.logits.dtype, copy=False)
 
 
@@ -122,7 +149,8 @@ def aldr_lambda(
 ) -> Array:
     r"""Return the temperature of each example under :func:`aldr_kl`, ``(..., n)``, a constant of differentiation.
 
-    It is ``lambda_0`` where all margins are equal, and small where the worst distribution is peaked.
+    It is ``lambda_0`` where all margins are equal, and small where the worst distribution is
+    peaked.
 
     Parameters
     ----------
@@ -145,7 +173,10 @@ def aldr_lambda(
 
 
 class AldrState(NamedTuple):
-    """The temperature of every training example, ``(N,)``, indexed by its id: what ``variant="authors"`` carries between steps."""
+    """The temperature of every training example, ``(N,)``, indexed by its id.
+
+    What ``variant="authors"`` carries between steps.
+    """
 
     lambda_: Array
 
@@ -164,16 +195,25 @@ def aldr_state(n: int, *, lambda_0: float = 1.0) -> AldrState:
 
 
 def aldr_update(
-    state: AldrState, ids: Array, classes: ClassLogits, *, lambda_0: float = 1.0, alpha: float | None = None
+    state: AldrState,
+    ids: Array,
+    classes: ClassLogits,
+    *,
+    lambda_0: float = 1.0,
+    alpha: float | None = None,
 ) -> tuple[AldrState, Array]:
-    """Take one step of the released code: return the state with the batch's new temperatures, and the loss of the batch at them.
+    """Take one step of the released code.
+
+    Return the state with the batch's new temperatures, and the loss of the batch at them.
 
     Parameters
     ----------
     state
-        Temperatures of the whole training set; not changed. It may live in another array library or on another device than the batch.
+        Temperatures of the whole training set; not changed. It may live in another array library or
+        on another device than the batch.
     ids
-        Places ``(n,)`` of the batch's examples in the training set; if one is repeated, its last entry counts.
+        Places ``(n,)`` of the batch's examples in the training set; if one is repeated, its last
+        entry counts.
     classes
         The batch, scores ``(n, K)``.
     lambda_0, alpha
@@ -181,7 +221,8 @@ def aldr_update(
 
     Returns
     -------
-    The new state, and the losses ``(n,)``: those of ``aldr_kl(variant="authors", previous=...)`` at the batch's old temperatures.
+    The new state, and the losses ``(n,)``: those of ``aldr_kl(variant="authors", previous=...)`` at
+    the batch's old temperatures.
 
     Raises
     ------
@@ -200,9 +241,17 @@ def aldr_update(
     v = label_margins(classes)
     places = as_index_array(to_numpy(ids), "ids", size=state.lambda_.shape[0])
     if places.ndim != 1 or places.shape != tuple(classes.label.shape):
-        raise ValueError(f"ids must have the shape (n,) of label, got ids {places.shape} and label {tuple(classes.label.shape)}")
+        raise ValueError(
+            f"ids must have the shape (n,) of label, got ids {places.shape} and label"
+            f" {tuple(classes.label.shape)}"
+        )
     index = like(places, state.lambda_, integer=True)
     previous = array_namespace(state.lambda_).take(state.lambda_, index, axis=0)
     new = _authors_step(classes, lambda_0, alpha, previous)
-    value = array_namespace(v).astype(_at_temperature(v, new, lambda_0, alpha), classes.logits.dtype, copy=False)
-    return AldrState(scattered(state.lambda_, places, like(stop_gradient(new), state.lambda_))), value
+    value = array_namespace(v).astype(
+        _at_temperature(v, new, lambda_0, alpha), classes.logits.dtype, copy=False
+    )
+    return (
+        AldrState(scattered(state.lambda_, places, like(stop_gradient(new), state.lambda_))),
+        value,
+    )

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import check_positive
 from prefsim.backend import like, to_numpy
+from prefsim.checks import check_positive
 from prefsim.losses.dro import kl_dro, kl_dro_dual, widened
 from prefsim.numerics import array_namespace
 from prefsim.numerics import stop_gradient as constant
@@ -17,7 +17,9 @@ Array = Any
 
 __all__ = ["AdaptiveKlDro", "adaptive_kl_dro"]
 
-GRID = 513  # candidate temperatures for the rows on which the stationary temperature may not be unique
+GRID = (
+    513  # candidate temperatures for the rows on which the stationary temperature may not be unique
+)
 GRID_ELEMENTS = 1 << 22  # bounds the memory of one evaluation on that grid
 
 
@@ -27,11 +29,13 @@ class AdaptiveKlDro(NamedTuple):
     Attributes
     ----------
     value
-        ``(...)``; its first derivative in the scores is exact, because the temperature is a maximiser (envelope theorem).
+        ``(...)``; its first derivative in the scores is exact, because the temperature is a
+        maximiser (envelope theorem).
     lambda_
         The maximising temperature, ``(...)``, a constant of differentiation.
     residual
-        Certificate: distance of ``lambda_`` from its stationary point λ₀(1 − KL/α), cut to [0, λ₀], over λ₀.
+        Certificate: distance of ``lambda_`` from its stationary point λ₀(1 − KL/α), cut to [0, λ₀],
+        over λ₀.
     """
 
     value: Array
@@ -51,7 +55,8 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
     lambda_0
         Temperature of equal scores, > 0 and finite.
     alpha
-        Strength of the pull towards ``lambda_0``, > 0. Above log K the maximiser stays above λ₀(1 − log K/α) > 0.
+        Strength of the pull towards ``lambda_0``, > 0. Above log K the maximiser stays above λ₀(1 −
+        log K/α) > 0.
 
     Returns
     -------
@@ -64,9 +69,10 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
 
     Notes
     -----
-    The objective in λ is not concave. Its stationary points are the fixed points of the increasing map
-    T(λ) = λ₀(1 − KL(p_λ‖1/K)/α), so iterating T from both ends encloses all of them; where the two iterations meet, that point is the
-    global maximiser. The other rows are searched on a geometric grid of 513 temperatures, and the two highest peaks are bisected.
+    The objective in λ is not concave. Its stationary points are the fixed points of the increasing
+    map T(λ) = λ₀(1 − KL(p_λ‖1/K)/α), so iterating T from both ends encloses all of them; where the
+    two iterations meet, that point is the global maximiser. The other rows are searched on a
+    geometric grid of 513 temperatures, and the two highest peaks are bisected.
 
     References
     ----------
@@ -86,11 +92,16 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
     best = xp.reshape(_best_temperature(rows, float(lambda_0), float(alpha)), tuple(x.shape[:-1]))
     value = _objective(x, best, lambda_0, alpha)
     residual = xp.abs(_next_temperature(constant(x), best, lambda_0, alpha) - best) / lambda_0
-    return AdaptiveKlDro(*(xp.astype(part, scores.dtype, copy=False) for part in (value, best, residual)))
+    return AdaptiveKlDro(
+        *(xp.astype(part, scores.dtype, copy=False) for part in (value, best, residual))
+    )
 
 
 def _next_temperature(rows: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
-    """Return T(λ) of the map T, whose fixed points are stationary: the objective rises in λ where T(λ) > λ."""
+    """Return T(λ) of the map T, whose fixed points are stationary.
+
+    The objective rises in λ where T(λ) > λ.
+    """
     xp = array_namespace(rows)
     target = lambda_0 * (1 - kl_dro_dual(rows, lambda_=lambda_).divergence / alpha)
     return xp.where(target < 0, xp.zeros_like(target), target)
@@ -117,14 +128,21 @@ def _best_temperature(rows: Array, lambda_0: float, alpha: float, *, steps: int 
         return best
     block = max(1, GRID_ELEMENTS // (GRID * rows.shape[-1]))
     parts = []
-    for start in range(0, len(places), block):  # blocks bound the memory; one block is the usual case
+    for start in range(
+        0, len(places), block
+    ):  # blocks bound the memory; one block is the usual case
         some = like(places[start : start + block], rows, integer=True)
-        parts.append(_search(xp.take(rows, some, axis=0), xp.take(ends, some, axis=0), lambda_0, alpha))
+        parts.append(
+            _search(xp.take(rows, some, axis=0), xp.take(ends, some, axis=0), lambda_0, alpha)
+        )
     return scattered(best, places, xp.concat(parts, axis=0))
 
 
 def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
-    """Return a copy of ``base`` ``(n,)`` with ``values`` at ``places``; of a place named twice the last value counts."""
+    """Return a copy of ``base`` ``(n,)`` with ``values`` at ``places``.
+
+    Of a place named twice the last value counts.
+    """
     xp = array_namespace(base)
     source = np.full(base.shape[0], -1)
     source[places] = np.arange(len(places))
@@ -134,33 +152,55 @@ def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
 
 
 def _search(rows: Array, ends: Array, lambda_0: float, alpha: float) -> Array:
-    """Return the global maximiser between ``ends`` ``(n, 2)``: the higher of the two best maxima that a geometric grid separates."""
+    """Return the global maximiser between ``ends`` ``(n, 2)``.
+
+    The higher of the two best maxima that a geometric grid separates.
+    """
     xp = array_namespace(rows)
     wide, low, high = rows[:, None, :], ends[:, :1], ends[:, 1:]
-    # Softmax weights change with the logarithm of the temperature, so that is where the grid is even.
+    # Softmax weights change with the logarithm of the temperature, so that is where the grid is
+    # even.
     start = xp.maximum(low, 1e-9 * high)
     grid = start * (high / start) ** like(np.linspace(0.0, 1.0, GRID), rows)
-    # The sign of the slope tells a maximum on any scale; heights of close neighbours differ by rounding alone.
+    # The sign of the slope tells a maximum on any scale; heights of close neighbours differ by
+    # rounding alone.
     rising = _next_temperature(wide, grid, lambda_0, alpha) > grid
     first, last = xp.ones_like(rising[:, :1]), xp.zeros_like(rising[:, :1])
-    crossing = xp.concat([first, rising[:, 1:-1]], axis=-1) & ~xp.concat([rising[:, 1:-1], last], axis=-1)
+    crossing = xp.concat([first, rising[:, 1:-1]], axis=-1) & ~xp.concat(
+        [rising[:, 1:-1], last], axis=-1
+    )
     heights = _objective(wide, grid, lambda_0, alpha)
-    heights = xp.where(crossing, xp.maximum(heights[:, :-1], heights[:, 1:]), xp.full_like(heights[:, 1:], -math.inf))
+    heights = xp.where(
+        crossing,
+        xp.maximum(heights[:, :-1], heights[:, 1:]),
+        xp.full_like(heights[:, 1:], -math.inf),
+    )
     best = xp.argmax(heights, axis=-1, keepdims=True)
-    rest = xp.where(xp.arange(GRID - 1, device=rows.device)[None, :] == best, xp.full_like(heights, -math.inf), heights)
+    rest = xp.where(
+        xp.arange(GRID - 1, device=rows.device)[None, :] == best,
+        xp.full_like(heights, -math.inf),
+        heights,
+    )
     second = xp.argmax(rest, axis=-1, keepdims=True)
     second = xp.where(xp.isfinite(xp.take_along_axis(rest, second, axis=-1)), second, best)
     found = _bisect(wide, grid, xp.concat([best, second], axis=-1), lambda_0, alpha)
-    # Only temperature 0 is no stationary point; any other lower end is an unfinished iteration towards one.
+    # Only temperature 0 is no stationary point; any other lower end is an unfinished iteration
+    # towards one.
     found = xp.concat([found, xp.where(low == 0, low, found[:, :1])], axis=-1)
     winner = xp.argmax(_objective(wide, found, lambda_0, alpha), axis=-1, keepdims=True)
     return xp.take_along_axis(found, winner, axis=-1)[:, 0]
 
 
 def _bisect(wide: Array, grid: Array, cells: Array, lambda_0: float, alpha: float) -> Array:
-    """Return the stationary temperatures in cells of the grid: the objective rises at a cell's lower end and falls at its upper."""
+    """Return the stationary temperatures in cells of the grid.
+
+    The objective rises at a cell's lower end and falls at its upper.
+    """
     xp = array_namespace(wide)
-    low, high = xp.take_along_axis(grid, cells, axis=-1), xp.take_along_axis(grid, cells + 1, axis=-1)
+    low, high = (
+        xp.take_along_axis(grid, cells, axis=-1),
+        xp.take_along_axis(grid, cells + 1, axis=-1),
+    )
     for _ in range(math.ceil(-math.log2(float(xp.finfo(wide.dtype).eps)))):
         middle = 0.5 * (low + high)
         rising = _next_temperature(wide, middle, lambda_0, alpha) > middle

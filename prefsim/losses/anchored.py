@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_choice, check_positive, check_same_shape
-from prefsim.losses.containers import AnchoredLogps
+from prefsim.checks import check_choice, check_positive, check_same_shape
+from prefsim.containers import AnchoredLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace
 
@@ -18,12 +18,22 @@ __all__ = ["LEVELS", "anchor_log_ratio", "d2o"]
 
 def _check(logps: AnchoredLogps) -> None:
     check_same_shape(rejected=logps.rejected, ref_rejected=logps.ref_rejected)
-    check_same_shape(samples=logps.samples, ref_samples=logps.ref_samples, sample_weight=logps.sample_weight)
-    if logps.samples.ndim != logps.rejected.ndim + 1 or tuple(logps.samples.shape[:-1]) != tuple(logps.rejected.shape):
+    check_same_shape(
+        samples=logps.samples, ref_samples=logps.ref_samples, sample_weight=logps.sample_weight
+    )
+    if logps.samples.ndim != logps.rejected.ndim + 1 or tuple(logps.samples.shape[:-1]) != tuple(
+        logps.rejected.shape
+    ):
         expected = (*tuple(logps.rejected.shape), "K")
-        raise ValueError(f"samples must have shape {expected}, one more axis than rejected, got {tuple(logps.samples.shape)}")
+        raise ValueError(
+            f"samples must have shape {expected}, one more axis than rejected, got"
+            f" {tuple(logps.samples.shape)}"
+        )
     if logps.samples.shape[-1] == 0:
-        raise ValueError(f"samples must hold at least one sample along the last axis, got shape {tuple(logps.samples.shape)}")
+        raise ValueError(
+            "samples must hold at least one sample along the last axis, got shape"
+            f" {tuple(logps.samples.shape)}"
+        )
 
 
 def _expectation(values: Array, logps: AnchoredLogps) -> Array:
@@ -41,22 +51,29 @@ def anchor_log_ratio(logps: AnchoredLogps) -> Array:
     return _expectation(logps.samples - logps.ref_samples, logps)
 
 
-def d2o(logps: AnchoredLogps, *, beta: float = 0.1, alpha: float = 0.1, level: str = "distribution") -> Array:
-    r"""Distributional dispreference optimization: the rejected response against the distribution of the samples.
+def d2o(
+    logps: AnchoredLogps, *, beta: float = 0.1, alpha: float = 0.1, level: str = "distribution"
+) -> Array:
+    r"""Distributional dispreference optimization.
+
+    The rejected response against the distribution of the samples.
 
     .. math:: -\log\sigma\Big(\frac{\beta}{K}\sum_i \log\frac{\pi(y_i)}{\pi^-_{ref}(y_i)} - \alpha\log\frac{\pi(y_l)}{\pi^+_{ref}(y_l)}\Big)
 
-    The mean is inside the link. Outside of it (``level="instance"``) it is DPO with each sample in turn as the chosen response, an upper
-    bound. A sample may equal the rejected response; it counts.
+    The mean is inside the link. Outside of it (``level="instance"``) it is DPO with each sample in
+    turn as the chosen response, an upper bound. A sample may equal the rejected response; it
+    counts.
 
     Parameters
     ----------
     logps
-        Sequence log-probabilities in nats: rejected ``(..., n)``, samples ``(..., n, K)``; samples and references are constants.
+        Sequence log-probabilities in nats: rejected ``(..., n)``, samples ``(..., n, K)``; samples
+        and references are constants.
     beta
         Strength of the anchor, > 0.
     alpha
-        Strength of the dispreference, > 0. With exact expectations there is an optimum only for ``alpha < beta * π_ref(y_l)``.
+        Strength of the dispreference, > 0. With exact expectations there is an optimum only for
+        ``alpha < beta * π_ref(y_l)``.
     level
         ``"distribution"`` or ``"instance"``.
 
@@ -86,4 +103,6 @@ def d2o(logps: AnchoredLogps, *, beta: float = 0.1, alpha: float = 0.1, level: s
     down = alpha * (logps.rejected - logps.ref_rejected)
     if level == "distribution":
         return soft_logistic(beta * anchor_log_ratio(logps) - down, 1)
-    return _expectation(soft_logistic(beta * (logps.samples - logps.ref_samples) - down[..., None], 1), logps)
+    return _expectation(
+        soft_logistic(beta * (logps.samples - logps.ref_samples) - down[..., None], 1), logps
+    )

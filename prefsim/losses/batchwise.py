@@ -1,12 +1,15 @@
-"""Losses on pairs that couple the examples of a batch (the last axis); each says what it couples."""
+"""Losses on pairs that couple the examples of a batch (the last axis).
+
+Each says what it couples.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from prefsim._validate import check_nonnegative, check_number, check_positive
-from prefsim.losses.containers import PairLogps
+from prefsim.checks import check_nonnegative, check_number, check_positive
+from prefsim.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
 
@@ -18,8 +21,8 @@ __all__ = ["aot", "aot_unpaired", "beta_dpo", "drdpo"]
 def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
     r"""Alignment by optimal transport, paired: :math:`\ell(\beta(u_{(i)} - v_{(i)}))`.
 
-    Couples the batch by sorting: ``u`` are the policy's log-probability differences, ``v`` the reference's, both ascending along the
-    last axis. Value i belongs to rank i, not to example i.
+    Couples the batch by sorting: ``u`` are the policy's log-probability differences, ``v`` the
+    reference's, both ascending along the last axis. Value i belongs to rank i, not to example i.
 
     Parameters
     ----------
@@ -44,7 +47,9 @@ def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Alignment by optimal transport, unpaired: :math:`\ell(\beta(a_{(i)} - b_{(i)}))` with both log-ratios sorted ascending.
+    r"""Alignment by optimal transport, unpaired.
+
+    :math:`\ell(\beta(a_{(i)} - b_{(i)}))` with both log-ratios sorted ascending.
 
     Couples the batch by sorting; value i belongs to rank i.
 
@@ -69,10 +74,12 @@ def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Array:
-    r"""Distributionally robustified DPO: :math:`-\beta' \log \mathrm{mean}_i \exp(-\ell_i/\beta')`, which trusts low-loss pairs more.
+    r"""Distributionally robustified DPO.
 
-    Couples the batch: the one value of the batch (last axis) is returned for every example, so that the mean over the batch is the
-    objective.
+    :math:`-\beta' \log \mathrm{mean}_i \exp(-\ell_i/\beta')`, which trusts low-loss pairs more.
+
+    Couples the batch: the one value of the batch (last axis) is returned for every example, so that
+    the mean over the batch is the objective.
 
     Parameters
     ----------
@@ -100,11 +107,21 @@ def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Ar
     return soft_minimum + 0 * losses
 
 
-def beta_dpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.6, margin_mean: float = 0.0, smallest_beta: float = 1e-3) -> Array:
-    r"""DPO whose β follows the batch: :math:`\ell(\beta_b h)` with :math:`\beta_b = \max(\beta_{min}, \beta[1 + \alpha(\bar h - M_0)])`.
+def beta_dpo(
+    logps: PairLogps,
+    *,
+    beta: float = 0.1,
+    alpha: float = 0.6,
+    margin_mean: float = 0.0,
+    smallest_beta: float = 1e-3,
+) -> Array:
+    r"""DPO whose β follows the batch.
 
-    Couples the batch through its mean margin (last axis), a constant of differentiation. The paper's guided filtering of pairs is a
-    choice of data and not part of the loss.
+    :math:`\ell(\beta_b h)` with :math:`\beta_b = \max(\beta_{min}, \beta[1 + \alpha(\bar h -
+    M_0)])`.
+
+    Couples the batch through its mean margin (last axis), a constant of differentiation. The
+    paper's guided filtering of pairs is a choice of data and not part of the loss.
 
     Parameters
     ----------
@@ -115,7 +132,8 @@ def beta_dpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.6, margin_
     alpha
         How strongly β follows the margin, >= 0.
     margin_mean
-        Running mean M₀ of the margin in nats (an exponential moving average with factor 0.9 in the paper).
+        Running mean M₀ of the margin in nats (an exponential moving average with factor 0.9 in the
+        paper).
     smallest_beta
         Floor of β_b, > 0.
 
@@ -134,5 +152,7 @@ def beta_dpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.6, margin_
     xp = array_namespace(margin)
     mean = stop_gradient(xp.sum(margin, axis=-1, keepdims=True) / max(margin.shape[-1], 1))
     batch_beta = beta * (1 + alpha * (mean - margin_mean))
-    batch_beta = xp.where(batch_beta < smallest_beta, xp.full_like(batch_beta, smallest_beta), batch_beta)
+    batch_beta = xp.where(
+        batch_beta < smallest_beta, xp.full_like(batch_beta, smallest_beta), batch_beta
+    )
     return soft_logistic(batch_beta * margin, 1)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import as_float_array, check_boolean, check_nonnegative, check_positive, check_same_shape, check_unit_interval
 from prefsim.backend import like
-from prefsim.losses.containers import UnpairedLogps
+from prefsim.checks import (
+    as_float_array,
+    check_boolean,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+    check_unit_interval,
+)
+from prefsim.containers import UnpairedLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
 
@@ -16,7 +23,9 @@ __all__ = ["RewardShift", "bco_unpaired", "density_ratio_weights"]
 
 
 class RewardShift(NamedTuple):
-    """The mean of all implicit rewards seen so far, δ of BCO: a value that is updated with each training batch before its loss.
+    """The mean of all implicit rewards seen so far, δ of BCO.
+
+    A value that is updated with each training batch before its loss.
 
     Attributes
     ----------
@@ -36,7 +45,9 @@ class RewardShift(NamedTuple):
     seen: int = 0
 
     def updated(self, rewards: Array) -> RewardShift:
-        """Return the shift after a further batch of rewards ``β log π/π_ref`` of any shape; classes weigh by their counts.
+        """Return the shift after a further batch of rewards ``β log π/π_ref`` of any shape.
+
+        Classes weigh by their counts.
 
         Raises
         ------
@@ -56,8 +67,9 @@ def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) ->
     Parameters
     ----------
     prob
-        Probability that a prompt comes from the desirable completions, by a classifier of prompts trained on balanced classes, any shape.
-        Unbalanced classes inflate every weight by their ratio.
+        Probability that a prompt comes from the desirable completions, by a classifier of prompts
+        trained on balanced classes, any shape. Unbalanced classes inflate every weight by their
+        ratio.
     low, high
         Bounds of the weight, 0 <= low <= high.
 
@@ -87,12 +99,20 @@ def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) ->
         raise ValueError(f"low must be <= high, got {low} and {high}")
     xp = array_namespace(table)
     certain = table >= 1
-    ratio = xp.where(certain, xp.full_like(table, high), table / xp.where(certain, xp.ones_like(table), 1 - table))
+    ratio = xp.where(
+        certain,
+        xp.full_like(table, high),
+        table / xp.where(certain, xp.ones_like(table), 1 - table),
+    )
     return xp.clip(ratio, low, high)
 
 
 def bco_unpaired(
-    logps: UnpairedLogps, *, beta: float = 0.1, shift: float | Array | None = None, density_ratio: float | Array | None = None
+    logps: UnpairedLogps,
+    *,
+    beta: float = 0.1,
+    shift: float | Array | None = None,
+    density_ratio: float | Array | None = None,
 ) -> Array:
     r"""Binary classifier optimisation, one value per completion.
 
@@ -105,10 +125,11 @@ def bco_unpaired(
     beta
         Strength of the KL penalty, > 0.
     shift
-        Reward shift δ, for instance ``RewardShift.mean`` of the training so far. Unless given, the mean reward of the batch (last axis),
-        a constant of differentiation: this couples the batch.
+        Reward shift δ, for instance ``RewardShift.mean`` of the training so far. Unless given, the
+        mean reward of the batch (last axis), a constant of differentiation: this couples the batch.
     density_ratio
-        Weight w of undesirable completions, a number or ``(..., n)``, see :func:`density_ratio_weights`; 1 unless given.
+        Weight w of undesirable completions, a number or ``(..., n)``, see
+        :func:`density_ratio_weights`; 1 unless given.
 
     Returns
     -------

@@ -1,7 +1,10 @@
-r"""Label-distributionally-robust losses on class scores, cross-entropy among them: one value per example.
+r"""Label-distributionally-robust losses on class scores, cross-entropy among them.
 
-Every loss is a worst case over the margins :math:`v_k = f_k - f_y + c_{k,y}` of the classes k against the label y, where the label's own
-margin is 0. They are invariant to a constant added to the scores. The K classes may be labels, tokens, or candidate responses.
+One value per example.
+
+Every loss is a worst case over the margins :math:`v_k = f_k - f_y + c_{k,y}` of the classes k
+against the label y, where the label's own margin is 0. They are invariant to a constant added to
+the scores. The K classes may be labels, tokens, or candidate responses.
 """
 
 from __future__ import annotations
@@ -9,8 +12,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim._validate import as_float_array, as_index_array, check_label_margins, check_nonnegative, check_shape
-from prefsim.losses.containers import ClassLogits
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_label_margins,
+    check_nonnegative,
+    check_shape,
+)
+from prefsim.containers import ClassLogits
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
 from prefsim.numerics import array_namespace, host_values, log_softmax, logsumexp, sigmoid, softplus
 
@@ -35,22 +44,29 @@ __all__ = [
 def _is_label(classes: ClassLogits) -> Array:
     """Return the mask ``(..., K)`` of the label's own class."""
     xp = array_namespace(classes.logits)
-    return xp.arange(classes.logits.shape[-1], dtype=classes.label.dtype, device=classes.logits.device) == classes.label[..., None]
+    return (
+        xp.arange(classes.logits.shape[-1], dtype=classes.label.dtype, device=classes.logits.device)
+        == classes.label[..., None]
+    )
 
 
 def label_margins(classes: ClassLogits) -> Array:
-    r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32; exactly 0 at the label.
+    r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32.
+
+    Exactly 0 at the label.
 
     Parameters
     ----------
     classes
-        Scores ``(..., n, K)`` with K >= 2, integer labels ``(..., n)`` in [0, K) and, if given, margins c >= 0 ``(..., n, K)`` that are
-        0 at the label. Labels and margins are checked where their values can be read without synchronising a device.
+        Scores ``(..., n, K)`` with K >= 2, integer labels ``(..., n)`` in [0, K) and, if given,
+        margins c >= 0 ``(..., n, K)`` that are 0 at the label. Labels and margins are checked where
+        their values can be read without synchronising a device.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, K < 2, a label is out of range or no integer, or a margin is negative or not 0 at its label.
+        If shapes do not fit, K < 2, a label is out of range or no integer, or a margin is negative
+        or not 0 at its label.
 
     Examples
     --------
@@ -61,9 +77,14 @@ def label_margins(classes: ClassLogits) -> Array:
     logits, label, margin = classes
     size = logits.shape[-1] if logits.ndim else 0
     if size < 2:
-        raise ValueError(f"logits must have trailing shape (K) with K >= 2 classes, got {tuple(logits.shape)}")
+        raise ValueError(
+            f"logits must have trailing shape (K) with K >= 2 classes, got {tuple(logits.shape)}"
+        )
     if tuple(label.shape) != tuple(logits.shape[:-1]):
-        raise ValueError(f"label must have shape {tuple(logits.shape[:-1])}, that of logits without the classes, got {tuple(label.shape)}")
+        raise ValueError(
+            f"label must have shape {tuple(logits.shape[:-1])}, that of logits without the classes,"
+            f" got {tuple(label.shape)}"
+        )
     labels = host_values(label)
     if labels is not None:
         labels = as_index_array(labels, "label", size=size)
@@ -94,7 +115,10 @@ def with_margin(classes: ClassLogits, margin: float) -> ClassLogits:
 
 
 def _others(classes: ClassLogits) -> Array:
-    """Return ``log(sum_{k != y} exp(v_k))``: the log-odds against the label, accurate however sure the scores are of it."""
+    """Return ``log(sum_{k != y} exp(v_k))``.
+
+    The log-odds against the label, accurate however sure the scores are of it.
+    """
     v = label_margins(classes)
     xp = array_namespace(v)
     return logsumexp(xp.where(_is_label(classes), xp.full_like(v, -math.inf), v))
@@ -110,7 +134,8 @@ def cross_entropy(classes: ClassLogits) -> Array:
     Parameters
     ----------
     classes
-        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other classes.
+        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other
+        classes.
 
     Returns
     -------
@@ -142,7 +167,8 @@ def mae(classes: ClassLogits) -> Array:
     Parameters
     ----------
     classes
-        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other classes.
+        Scores ``(..., n, K)`` and labels ``(..., n)``; margins, if any, are added to the other
+        classes.
 
     Returns
     -------
@@ -155,7 +181,8 @@ def mae(classes: ClassLogits) -> Array:
 
     References
     ----------
-    Ghosh, Kumar, Sastry 2017, "Robust loss functions under label noise for deep neural networks", arXiv:1712.09482.
+    Ghosh, Kumar, Sastry 2017, "Robust loss functions under label noise for deep neural networks",
+    arXiv:1712.09482.
 
     Examples
     --------
@@ -169,7 +196,8 @@ def mae(classes: ClassLogits) -> Array:
 def ldr_kl(classes: ClassLogits, *, lambda_: float = 1.0) -> Array:
     r"""LDR-KL loss :math:`\lambda\log\frac1K\sum_k e^{v_k/\lambda}`, one value per example.
 
-    Cross-entropy (minus log K) at temperature λ: the Crammer–Singer SVM at 0, a linear symmetric loss at ∞.
+    Cross-entropy (minus log K) at temperature λ: the Crammer–Singer SVM at 0, a linear symmetric
+    loss at ∞.
 
     Parameters
     ----------
@@ -202,12 +230,15 @@ def ldr_kl(classes: ClassLogits, *, lambda_: float = 1.0) -> Array:
 
 
 def crammer_singer(classes: ClassLogits) -> Array:
-    r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example: :func:`ldr_kl` at λ = 0.
+    r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example.
+
+    :func:`ldr_kl` at λ = 0.
 
     Parameters
     ----------
     classes
-        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins, without which it is a perceptron loss.
+        Scores ``(..., n, K)``, labels ``(..., n)`` and optional margins, without which it is a
+        perceptron loss.
 
     Returns
     -------
@@ -220,16 +251,20 @@ def crammer_singer(classes: ClassLogits) -> Array:
 
     References
     ----------
-    Crammer, Singer 2001, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2.
+    Crammer, Singer 2001, "On the algorithmic implementation of multiclass kernel-based vector
+    machines", JMLR 2.
     """
     return ldr_kl(classes, lambda_=0.0)
 
 
 def linear_symmetric(classes: ClassLogits) -> Array:
-    r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example: :func:`ldr_kl` at λ = ∞.
+    r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example.
 
-    Its sum over all labels does not depend on the scores, hence uniform label noise does not move its minimiser. It is unbounded below:
-    bound or normalise the scores (:func:`softplus_normalised`).
+    :func:`ldr_kl` at λ = ∞.
+
+    Its sum over all labels does not depend on the scores, hence uniform label noise does not move
+    its minimiser. It is unbounded below: bound or normalise the scores
+    (:func:`softplus_normalised`).
 
     Parameters
     ----------
@@ -324,17 +359,21 @@ def ldr_weights(classes: ClassLogits, *, k: int = 1, lambda_: float = 1.0) -> Ar
     >>> ldr_weights(ClassLogits(np.asarray([[1.0, 0.0]]), np.asarray([0]))).round(6)
     array([[0.731059, 0.268941]])
     """
-    return _in_dtype_of(classes.logits, capped_kl_dro_weights(label_margins(classes), k=k, lambda_=lambda_))
+    return _in_dtype_of(
+        classes.logits, capped_kl_dro_weights(label_margins(classes), k=k, lambda_=lambda_)
+    )
 
 
 def softplus_normalised(logits: Array) -> Array:
     r"""Return the positive scores :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`, of mean 1 over the last axis.
 
-    Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a shift of the scores.
+    Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a
+    shift of the scores.
 
     References
     ----------
-    The released code of arXiv:2112.14869 puts the scores through this before LDR losses (and, for images, ALDR).
+    The released code of arXiv:2112.14869 puts the scores through this before LDR losses (and, for
+    images, ALDR).
 
     Examples
     --------
@@ -353,7 +392,9 @@ def softplus_normalised(logits: Array) -> Array:
 
 
 def l1_normalised(logits: Array) -> Array:
-    r"""Return :math:`f / (\|f\|_1 / K)`, scores of mean absolute value 1 over the last axis; rows of zeros stay zero.
+    r"""Return :math:`f / (\|f\|_1 / K)`, scores of mean absolute value 1 over the last axis.
+
+    Rows of zeros stay zero.
 
     References
     ----------

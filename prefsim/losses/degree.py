@@ -1,7 +1,10 @@
-"""Preference degrees without labels: a head on the policy's representation tells how much of a response's key content was removed.
+"""Preference degrees without labels.
 
-The graded versions come from :mod:`prefsim.data.degradation`; the head's scores of their degree are the logits here. The degree loss is
-added to any loss on pairs, and its gradient flows into the representation; the head is thrown away afterwards.
+A head on the policy's representation tells how much of a response's key content was removed.
+
+The graded versions come from :mod:`prefsim.data.degradation`; the head's scores of their degree are
+the logits here. The degree loss is added to any loss on pairs, and its gradient flows into the
+representation; the head is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -9,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prefsim._validate import check_callable, check_nonnegative
+from prefsim.checks import check_callable, check_nonnegative
+from prefsim.containers import ClassLogits, DegreeLogits, DegreePairLogps, PairLogps
 from prefsim.losses.classification import cross_entropy
-from prefsim.losses.containers import ClassLogits, DegreeLogits, DegreePairLogps, PairLogps
 from prefsim.losses.pairwise import dpo
 from prefsim.numerics import array_namespace, log1mexp, log_sigmoid
 
@@ -23,13 +26,15 @@ __all__ = ["ordinal_logits", "preference_degree", "spo_degree"]
 def preference_degree(graded: DegreeLogits) -> Array:
     r"""Preference degree loss :math:`-\frac1V\sum_v \log\mathrm{softmax}(o_v)_{k_v}` over the V graded versions of each response.
 
-    With one version a response, its degree drawn uniformly, it estimates the loss of all versions without bias. The classes have no order
-    to it: any relabelling of degrees and head together leaves it as it is (see :func:`ordinal_logits`).
+    With one version a response, its degree drawn uniformly, it estimates the loss of all versions
+    without bias. The classes have no order to it: any relabelling of degrees and head together
+    leaves it as it is (see :func:`ordinal_logits`).
 
     Parameters
     ----------
     graded
-        The head's scores ``(..., n, V, C)`` and the degrees ``(..., n, V)`` in [0, C). Versions of negative degree are left out.
+        The head's scores ``(..., n, V, C)`` and the degrees ``(..., n, V)`` in [0, C). Versions of
+        negative degree are left out.
 
     Returns
     -------
@@ -57,7 +62,9 @@ def preference_degree(graded: DegreeLogits) -> Array:
     each = cross_entropy(ClassLogits(graded.logits, label))
     zero = xp.zeros_like(each)
     count = xp.sum(xp.where(present, zero + 1, zero), axis=-1)
-    return xp.sum(xp.where(present, each, zero), axis=-1) / xp.where(count > 0, count, xp.ones_like(count))
+    return xp.sum(xp.where(present, each, zero), axis=-1) / xp.where(
+        count > 0, count, xp.ones_like(count)
+    )
 
 
 def ordinal_logits(score: Array, thresholds: Array) -> Array:
@@ -72,7 +79,8 @@ def ordinal_logits(score: Array, thresholds: Array) -> Array:
 
     Returns
     -------
-    Array ``(..., K + 1)``, nats, normalised: logits for :func:`preference_degree` and :func:`~prefsim.losses.cross_entropy`.
+    Array ``(..., K + 1)``, nats, normalised: logits for :func:`preference_degree` and
+    :func:`~prefsim.losses.cross_entropy`.
 
     Raises
     ------
@@ -81,7 +89,8 @@ def ordinal_logits(score: Array, thresholds: Array) -> Array:
 
     References
     ----------
-    McCullagh 1980, "Regression models for ordinal data"; an alternative to the classes of arXiv:2409.17791.
+    McCullagh 1980, "Regression models for ordinal data"; an alternative to the classes of
+    arXiv:2409.17791.
 
     Examples
     --------
@@ -91,7 +100,10 @@ def ordinal_logits(score: Array, thresholds: Array) -> Array:
     """
     xp = array_namespace(score, thresholds)
     if thresholds.ndim != 1 or thresholds.shape[0] == 0:
-        raise ValueError(f"thresholds must be a vector of at least one number, got shape {tuple(thresholds.shape)}")
+        raise ValueError(
+            "thresholds must be a vector of at least one number, got shape"
+            f" {tuple(thresholds.shape)}"
+        )
     steps = thresholds[1:] - thresholds[:-1]
     if not bool(xp.all(steps > 0)):
         raise ValueError(f"thresholds must rise strictly, got {thresholds}")
@@ -102,18 +114,26 @@ def ordinal_logits(score: Array, thresholds: Array) -> Array:
 
 
 def spo_degree(
-    logps: DegreePairLogps, *, align: Callable[[PairLogps], Array] = dpo, gamma_chosen: float = 0.1, gamma_rejected: float = 0.1
+    logps: DegreePairLogps,
+    *,
+    align: Callable[[PairLogps], Array] = dpo,
+    gamma_chosen: float = 0.1,
+    gamma_rejected: float = 0.1,
 ) -> Array:
-    r"""Self-supervised preference optimisation: a loss on pairs plus the degree losses of both responses.
+    r"""Self-supervised preference optimisation.
+
+    A loss on pairs plus the degree losses of both responses.
 
     .. math:: L_{\mathrm{align}}(y_w, y_l) + \gamma_w L_{\deg}(y_w) + \gamma_l L_{\deg}(y_l)
 
-    The degraded versions enter the degree losses alone. Other methods named SPO (self-play, soft) are different.
+    The degraded versions enter the degree losses alone. Other methods named SPO (self-play, soft)
+    are different.
 
     Parameters
     ----------
     logps
-        Sequence log-probabilities of the whole responses in nats, ``(..., n)``, and the degree head's scores of their graded versions.
+        Sequence log-probabilities of the whole responses in nats, ``(..., n)``, and the degree
+        head's scores of their graded versions.
     align
         Any loss on :class:`~prefsim.losses.PairLogps`, configured with :func:`functools.partial`.
     gamma_chosen, gamma_rejected
@@ -134,7 +154,15 @@ def spo_degree(
     """
     check_nonnegative(gamma_chosen=gamma_chosen, gamma_rejected=gamma_rejected)
     check_callable(align=align)
-    pair = align(PairLogps(**{field: value for field, value in logps._asdict().items() if field in PairLogps._fields}))
+    pair = align(
+        PairLogps(
+            **{
+                field: value
+                for field, value in logps._asdict().items()
+                if field in PairLogps._fields
+            }
+        )
+    )
     chosen = preference_degree(DegreeLogits(logps.chosen_logits, logps.chosen_degree))
     rejected = preference_degree(DegreeLogits(logps.rejected_logits, logps.rejected_degree))
     return pair + gamma_chosen * chosen + gamma_rejected * rejected

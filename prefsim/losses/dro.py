@@ -1,10 +1,14 @@
-r"""KL-regularised worst cases over a finite set: the primitive under adaptive-temperature and robust losses.
+r"""KL-regularised worst cases over a finite set.
 
-For scores ``v`` over K outcomes, put a distribution p on the outcomes and take the worst one, regularised towards uniform:
+The primitive under adaptive-temperature and robust losses.
+
+For scores ``v`` over K outcomes, put a distribution p on the outcomes and take the worst one,
+regularised towards uniform:
 
 .. math:: \max_{p \in \Delta_K} \langle p, v \rangle - \lambda\,\mathrm{KL}(p \,\|\, 1/K) = \lambda \log \tfrac1K \sum_k e^{v_k/\lambda}
 
-The maximum moves from the largest score (λ = 0) to the mean score (λ = ∞). The last axis always holds the K outcomes.
+The maximum moves from the largest score (λ = 0) to the mean score (λ = ∞). The last axis always
+holds the K outcomes.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import check_integer, check_interval
+from prefsim.checks import check_integer, check_interval
 from prefsim.numerics import array_namespace, logsumexp, stop_gradient
 
 Array = Any
@@ -48,7 +52,10 @@ class KlDroDual(NamedTuple):
 
 
 def widened(x: Array) -> Array:
-    """Return ``x`` in at least float32: half-precision inputs are summed and exponentiated in single precision."""
+    """Return ``x`` in at least float32.
+
+    Half-precision inputs are summed and exponentiated in single precision.
+    """
     xp = array_namespace(x)
     return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
 
@@ -62,16 +69,24 @@ def _log_mean_exp(x: Array) -> Array:
     xp = array_namespace(x)
     mean = xp.mean(x, axis=-1, keepdims=True)
     near = xp.max(xp.abs(stop_gradient(x - mean)), axis=-1, keepdims=True) < 1.0
-    # At high temperature log(sum) - log(K) would cancel; around the mean the first order vanishes and nothing does.
+    # At high temperature log(sum) - log(K) would cancel; around the mean the first order vanishes
+    # and nothing does.
     small = xp.where(near, x - mean, xp.zeros_like(x))
     close = mean + xp.log1p(xp.mean(xp.expm1(small), axis=-1, keepdims=True))
     # Around the peak, or single precision would lose the weights' sum at margins of 1e4.
     peak = stop_gradient(xp.max(x, axis=-1, keepdims=True))
-    return xp.where(near, close, peak + (logsumexp(x - peak, keepdims=True) - math.log(x.shape[-1])))
+    return xp.where(
+        near, close, peak + (logsumexp(x - peak, keepdims=True) - math.log(x.shape[-1]))
+    )
 
 
-def _tempered(scores: Array, lambda_: float | Array) -> tuple[Array, Array | float, Array | None, Array | None]:
-    """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with λ replaced by 1 in the two limits; no masks where a float λ is regular."""
+def _tempered(
+    scores: Array, lambda_: float | Array
+) -> tuple[Array, Array | float, Array | None, Array | None]:
+    """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with λ replaced by 1 in the two limits.
+
+    No masks where a float λ is regular.
+    """
     xp = array_namespace(scores)
     if _is_scalar(lambda_):
         return scores / float(lambda_), float(lambda_), None, None
@@ -94,12 +109,14 @@ def kl_dro(scores: Array, *, lambda_: float | Array) -> Array:
     scores
         ``(..., K)``, any finite size.
     lambda_
-        Temperature in [0, ∞]: a number, or an array that broadcasts against ``(...)`` (then differentiable too; its values are not
-        checked). 0 gives the maximum and ∞ the mean, each exactly.
+        Temperature in [0, ∞]: a number, or an array that broadcasts against ``(...)`` (then
+        differentiable too; its values are not checked). 0 gives the maximum and ∞ the mean, each
+        exactly.
 
     Returns
     -------
-    Array ``(...)`` in the units of the scores. At λ = 0 torch shares the gradient among tied maxima, the limit of λ → 0.
+    Array ``(...)`` in the units of the scores. At λ = 0 torch shares the gradient among tied
+    maxima, the limit of λ → 0.
 
     Raises
     ------
@@ -145,7 +162,8 @@ def kl_dro_dual(scores: Array, *, lambda_: float | Array) -> KlDroDual:
     Returns
     -------
     KlDroDual
-        At λ = 0 the weights are uniform on the maximisers (the limit of λ → 0), at ∞ uniform on all.
+        At λ = 0 the weights are uniform on the maximisers (the limit of λ → 0), at ∞ uniform on
+        all.
 
     Raises
     ------
@@ -168,19 +186,29 @@ def kl_dro_dual(scores: Array, *, lambda_: float | Array) -> KlDroDual:
     tempered, _, zero, infinite = _tempered(x, lambda_)
     log_ratio = tempered - _log_mean_exp(tempered)  # log(K p)
     ratio = xp.exp(log_ratio)
-    # mean of t log t - t + 1 with t = K p: every term is non-negative, so that a small divergence does not cancel.
+    # mean of t log t - t + 1 with t = K p: every term is non-negative, so that a small divergence
+    # does not cancel.
     divergence = xp.mean(ratio * log_ratio - xp.expm1(log_ratio), axis=-1, keepdims=True)
     peak = xp.max(x, axis=-1, keepdims=True)
-    top = xp.where(x == peak, xp.ones_like(x), xp.where(x < peak, xp.zeros_like(x), peak))  # NaN stays NaN
+    top = xp.where(
+        x == peak, xp.ones_like(x), xp.where(x < peak, xp.zeros_like(x), peak)
+    )  # NaN stays NaN
     ties = xp.sum(top, axis=-1, keepdims=True)
     weights = xp.where(zero, top / ties, xp.where(infinite, xp.ones_like(x) / size, ratio / size))
-    divergence = xp.where(zero, math.log(size) - xp.log(ties), xp.where(infinite, xp.zeros_like(divergence), divergence))
+    divergence = xp.where(
+        zero,
+        math.log(size) - xp.log(ties),
+        xp.where(infinite, xp.zeros_like(divergence), divergence),
+    )
     divergence = xp.astype(divergence[..., 0], scores.dtype, copy=False)
     return KlDroDual(xp.astype(weights, scores.dtype, copy=False), divergence, -divergence)
 
 
 def _suffix_logsumexp(x: Array) -> Array:
-    """Return ``logsumexp(x[..., j:])`` for every j, by doubling: log2(n) vectorised steps, no cancellation."""
+    """Return ``logsumexp(x[..., j:])`` for every j, by doubling.
+
+    log2(n) vectorised steps, no cancellation.
+    """
     xp = array_namespace(x)
     size, step = x.shape[-1], 1
     while step < size:
@@ -194,8 +222,11 @@ def _capped_count(ordered: Array, k: int) -> Array:
     """Return how many of the ``ordered`` (decreasing) tempered scores get the full weight 1/k, ``(..., 1)`` and less than k."""
     xp = array_namespace(ordered)
     tail = _suffix_logsumexp(ordered)[..., : k - 1]
-    remaining = xp.asarray(np.log1p(-np.arange(k - 1) / k), dtype=ordered.dtype, device=ordered.device)
-    # With m capped the rest shares 1 - m/k; once its largest share fits under 1/k it does so for every larger m.
+    remaining = xp.asarray(
+        np.log1p(-np.arange(k - 1) / k), dtype=ordered.dtype, device=ordered.device
+    )
+    # With m capped the rest shares 1 - m/k; once its largest share fits under 1/k it does so for
+    # every larger m.
     overflows = remaining - tail + ordered[..., : k - 1] > -math.log(k)
     return xp.sum(xp.astype(overflows, ordered.dtype), axis=-1, keepdims=True)
 
@@ -209,14 +240,18 @@ def _water_filling(x: Array, k: int, lambda_: float) -> tuple[Array, Array]:
     capped = xp.arange(size, dtype=x.dtype, device=x.device) < count
     free = logsumexp(xp.where(capped, xp.full_like(x, -math.inf), ordered / lambda_), keepdims=True)
     rest = (k - count) / k
-    on_cap = xp.sum(xp.where(capped, ordered, xp.zeros_like(x)), axis=-1, keepdims=True) / k - lambda_ * count / k * math.log(size / k)
+    on_cap = xp.sum(
+        xp.where(capped, ordered, xp.zeros_like(x)), axis=-1, keepdims=True
+    ) / k - lambda_ * count / k * math.log(size / k)
     value = on_cap + lambda_ * rest * (free - xp.log(rest * size))
     plain = lambda_ * _log_mean_exp(x / lambda_)
     return xp.where(count == 0, plain, value), xp.log(rest) - free
 
 
 def capped_kl_dro(scores: Array, *, k: int, lambda_: float) -> Array:
-    r"""Return the worst case over distributions capped at 1/k: :math:`\max_{p \le 1/k} \langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`.
+    r"""Return the worst case over distributions capped at 1/k.
+
+    :math:`\max_{p \le 1/k} \langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`.
 
     Parameters
     ----------
@@ -229,7 +264,8 @@ def capped_kl_dro(scores: Array, *, k: int, lambda_: float) -> Array:
 
     Returns
     -------
-    Array ``(...)``. Only the set of capped outcomes is held constant in differentiation, so second derivatives are right too.
+    Array ``(...)``. Only the set of capped outcomes is held constant in differentiation, so second
+    derivatives are right too.
 
     Raises
     ------
@@ -238,7 +274,8 @@ def capped_kl_dro(scores: Array, *, k: int, lambda_: float) -> Array:
 
     Notes
     -----
-    Water-filling: p = min(1/k, s e^{v/λ}). The number of capped outcomes is found exactly from one sort, without bisection.
+    Water-filling: p = min(1/k, s e^{v/λ}). The number of capped outcomes is found exactly from one
+    sort, without bisection.
 
     Examples
     --------

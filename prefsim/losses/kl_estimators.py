@@ -1,13 +1,14 @@
 r"""Estimators of the gradient of :math:`\mathrm{KL}(\pi_\theta \| \pi_{ref})` from samples of :math:`\pi_\theta`: one value a sample.
 
-The values stand for their gradients alone: their mean over samples is no estimate of the divergence.
+The values stand for their gradients alone: their mean over samples is no estimate of the
+divergence.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_same_shape
+from prefsim.checks import check_same_shape
 from prefsim.numerics import array_namespace, stop_gradient
 
 Array = Any
@@ -18,8 +19,9 @@ __all__ = ["rloo_kl", "score_function_kl"]
 def score_function_kl(logps: Array, ref_logps: Array, *, baseline: Array | float = 0.0) -> Array:
     r"""Return :math:`\mathrm{sg}[c_i - b]\,\log\pi(y_i)` with :math:`c_i = \log\pi(y_i) - \log\pi_{ref}(y_i)`, one value a sample.
 
-    The gradient of its expectation over :math:`y_i \sim \pi` is that of the divergence, for any baseline that does not depend on ``y_i``.
-    Without the stop-gradient it would gain :math:`-\nabla H(\pi)`.
+    The gradient of its expectation over :math:`y_i \sim \pi` is that of the divergence, for any
+    baseline that does not depend on ``y_i``. Without the stop-gradient it would gain
+    :math:`-\nabla H(\pi)`.
 
     Parameters
     ----------
@@ -46,12 +48,15 @@ def score_function_kl(logps: Array, ref_logps: Array, *, baseline: Array | float
 
 
 def rloo_kl(logps: Array, ref_logps: Array) -> Array:
-    r"""Return the leave-one-out estimator: :func:`score_function_kl` with the mean log-ratio of the other samples as baseline.
+    r"""Return the leave-one-out estimator.
+
+    :func:`score_function_kl` with the mean log-ratio of the other samples as baseline.
 
     Parameters
     ----------
     logps, ref_logps
-        Sequence log-probabilities of k >= 2 samples for each prompt from the current policy, ``(..., k)`` nats.
+        Sequence log-probabilities of k >= 2 samples for each prompt from the current policy,
+        ``(..., k)`` nats.
 
     Returns
     -------
@@ -75,7 +80,10 @@ def rloo_kl(logps: Array, ref_logps: Array) -> Array:
     check_same_shape(logps=logps, ref_logps=ref_logps)
     k = logps.shape[-1] if logps.ndim else 0
     if k < 2:
-        raise ValueError(f"logps must hold at least two samples on its last axis to leave one out, got shape {tuple(logps.shape)}")
+        raise ValueError(
+            "logps must hold at least two samples on its last axis to leave one out, got shape"
+            f" {tuple(logps.shape)}"
+        )
     ratio = logps - ref_logps
     xp = array_namespace(ratio)
     others = (xp.sum(ratio, axis=-1, keepdims=True) - ratio) / (k - 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim._validate import check_positive, check_same_shape
-from prefsim.losses.containers import ListLogps
+from prefsim.checks import check_positive, check_same_shape
+from prefsim.containers import ListLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace, log_softmax, logsumexp, softmax
 
@@ -19,12 +19,17 @@ def _implicit_rewards(logps: ListLogps, beta: float) -> Array:
     check_positive(beta=beta)
     check_same_shape(**logps._asdict())
     if logps.logps.ndim < 1 or logps.logps.shape[-1] == 0:
-        raise ValueError(f"logps must hold at least one candidate along the last axis, got shape {tuple(logps.logps.shape)}")
+        raise ValueError(
+            "logps must hold at least one candidate along the last axis, got shape"
+            f" {tuple(logps.logps.shape)}"
+        )
     return beta * (logps.logps - logps.ref_logps)
 
 
 def pl_dpo(logps: ListLogps, *, beta: float = 0.1) -> Array:
-    r"""Plackett–Luce DPO: :math:`-\sum_{k<K} [\beta h_{(k)} - \log\sum_{j \ge k} e^{\beta h_{(j)}}]`, best score first.
+    r"""Plackett–Luce DPO.
+
+    :math:`-\sum_{k<K} [\beta h_{(k)} - \log\sum_{j \ge k} e^{\beta h_{(j)}}]`, best score first.
 
     Ties in the scores are broken in the order of the list.
 
@@ -50,7 +55,9 @@ def pl_dpo(logps: ListLogps, *, beta: float = 0.1) -> Array:
     k = ranked.shape[-1]
     positions = xp.arange(k)
     later = positions[None, :] >= positions[:, None]
-    tails = logsumexp(xp.where(later, ranked[..., None, :], xp.full_like(ranked[..., None, :], -math.inf)))
+    tails = logsumexp(
+        xp.where(later, ranked[..., None, :], xp.full_like(ranked[..., None, :], -math.inf))
+    )
     return xp.sum(tails - ranked, axis=-1)
 
 
@@ -102,11 +109,15 @@ def nca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     check_positive(alpha=alpha)
     h = _implicit_rewards(logps, beta)
     target = softmax(logps.scores / alpha)
-    return array_namespace(h).sum(target * soft_logistic(h, 1) + soft_logistic(-h, 1) / h.shape[-1], axis=-1)
+    return array_namespace(h).sum(
+        target * soft_logistic(h, 1) + soft_logistic(-h, 1) / h.shape[-1], axis=-1
+    )
 
 
 def exo_rw(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
-    r"""Efficient exact optimisation with rewards: :math:`KL(\mathrm{softmax}(h) \| \mathrm{softmax}(r/\alpha))`.
+    r"""Efficient exact optimisation with rewards.
+
+    :math:`KL(\mathrm{softmax}(h) \| \mathrm{softmax}(r/\alpha))`.
 
     Parameters
     ----------

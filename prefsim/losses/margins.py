@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim._validate import check_interval, check_nonnegative, check_positive
+from prefsim.checks import check_interval, check_nonnegative, check_positive
+from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
-from prefsim.losses.containers import PairLogps
-from prefsim.losses.pairwise import log_ratios, mean_log_ratios, needed, reward_margin, soft_logistic
+from prefsim.losses.pairwise import (
+    log_ratios,
+    mean_log_ratios,
+    needed,
+    reward_margin,
+    soft_logistic,
+)
 from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid, sigmoid
 
 Array = Any
@@ -32,7 +38,8 @@ def sigmoid_norm(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
     References
     ----------
-    TRL ``loss_type="sigmoid_norm"``, which divides by the unshifted mask; here by the scored tokens.
+    TRL ``loss_type="sigmoid_norm"``, which divides by the unshifted mask; here by the scored
+    tokens.
     """
     check_positive(beta=beta)
     chosen, rejected = mean_log_ratios(logps)
@@ -49,7 +56,8 @@ def rdpo_length(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> 
     beta
         Strength of the KL penalty, > 0.
     alpha
-        Price of one token in reward, >= 0. The sign is plus: it asks less of a pair whose winner is longer.
+        Price of one token in reward, >= 0. The sign is plus: it asks less of a pair whose winner is
+        longer.
 
     Returns
     -------
@@ -61,7 +69,9 @@ def rdpo_length(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> 
     """
     check_positive(beta=beta)
     check_nonnegative(alpha=alpha)
-    longer = needed(logps.chosen_length, "chosen_length") - needed(logps.rejected_length, "rejected_length")
+    longer = needed(logps.chosen_length, "chosen_length") - needed(
+        logps.rejected_length, "rejected_length"
+    )
     return soft_logistic(beta * reward_margin(logps) + alpha * longer, 1)
 
 
@@ -71,7 +81,8 @@ def odpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     Parameters
     ----------
     logps
-        Log-probabilities in nats and both scores, each ``(..., n)``; every chosen score must exceed its rejected one.
+        Log-probabilities in nats and both scores, each ``(..., n)``; every chosen score must exceed
+        its rejected one.
     beta
         Strength of the KL penalty, > 0.
     alpha
@@ -92,15 +103,21 @@ def odpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     """
     check_positive(beta=beta)
     check_nonnegative(alpha=alpha)
-    gap = needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
+    gap = needed(logps.chosen_score, "chosen_score") - needed(
+        logps.rejected_score, "rejected_score"
+    )
     xp = array_namespace(gap)
     if bool(xp.any(gap <= 0)):
-        raise ValueError(f"chosen_score must exceed rejected_score, got a difference of {float(xp.min(gap))}")
+        raise ValueError(
+            f"chosen_score must exceed rejected_score, got a difference of {float(xp.min(gap))}"
+        )
     return soft_logistic(beta * reward_margin(logps) - alpha * xp.log(gap), 1)
 
 
 def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array:
-    r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`: pays for a falling chosen log-probability.
+    r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`.
+
+    Pays for a falling chosen log-probability.
 
     Parameters
     ----------
@@ -127,7 +144,9 @@ def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array
 
 
 def exo_pair(logps: PairLogps, *, beta: float = 0.1, epsilon: float = 1e-3) -> Array:
-    r"""Efficient exact optimisation on pairs: :math:`KL(q \| (1-\epsilon, \epsilon))` with :math:`q = \sigma(\beta h)`.
+    r"""Efficient exact optimisation on pairs.
+
+    :math:`KL(q \| (1-\epsilon, \epsilon))` with :math:`q = \sigma(\beta h)`.
 
     Parameters
     ----------
@@ -150,7 +169,9 @@ def exo_pair(logps: PairLogps, *, beta: float = 0.1, epsilon: float = 1e-3) -> A
     check_interval(epsilon=epsilon, low=0.0, high=0.5, closed="neither")
     z = beta * reward_margin(logps)
     q, other = sigmoid(z), sigmoid(-z)
-    return q * (log_sigmoid(z) - math.log1p(-epsilon)) + other * (log_sigmoid(-z) - math.log(epsilon))
+    return q * (log_sigmoid(z) - math.log1p(-epsilon)) + other * (
+        log_sigmoid(-z) - math.log(epsilon)
+    )
 
 
 def discopop(logps: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> Array:
@@ -207,7 +228,10 @@ def chipo(logps: PairLogps, *, beta: float = 0.1, clip: float | None = None) -> 
     """
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
-    margin = beta * (divergence_score(chosen, "mixed_chi_squared") - divergence_score(rejected, "mixed_chi_squared"))
+    margin = beta * (
+        divergence_score(chosen, "mixed_chi_squared")
+        - divergence_score(rejected, "mixed_chi_squared")
+    )
     if clip is not None:
         check_positive(clip=clip)
         margin = array_namespace(margin).clip(margin, -clip, clip)

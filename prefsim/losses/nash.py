@@ -1,17 +1,23 @@
-r"""Losses of self-play: what moves a policy towards the equilibrium of a preference game, one value per pair or response.
+r"""Losses of self-play.
 
-Each of them, minimised exactly over all policies on pairs that connect the responses, makes the update of a method of
+What moves a policy towards the equilibrium of a preference game, one value per pair or response.
+
+Each of them, minimised exactly over all policies on pairs that connect the responses, makes the
+update of a method of
 :func:`prefsim.solvers.solve_nash`. A judge gives a response its probability to win against an opponent (``*_score``).
 
 =================== =================================================================================================================
 loss                method whose update is its minimiser
 =================== =================================================================================================================
-sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the reference
-inpo                ``mirror_descent`` with step 1/η, from labels alone
-mirror_descent      ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step, then the same
-                    against the trial), ``nash_md`` (against the mixture), ``optimistic`` (extrapolated wins), ``apo`` (from the
-                    extrapolated iterate): whatever is a mirror step
-online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient descent is ``mirror_descent`` with
+sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the
+reference inpo                ``mirror_descent`` with step 1/η, from labels alone mirror_descent
+``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step,
+then the same
+                    against the trial), ``nash_md`` (against the mixture), ``optimistic``
+                    (extrapolated wins), ``apo`` (from the extrapolated iterate): whatever is a
+                    mirror step
+online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient
+descent is ``mirror_descent`` with
                     uniform pairs, and ``online_ipo`` with pairs from the policy
 nash_md_pg          none: its gradient is that of the method
 =================== =================================================================================================================
@@ -21,18 +27,37 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefsim._validate import check_choice, check_nonnegative, check_positive, check_reference_weight, check_same_shape
-from prefsim.losses.containers import JudgedLogps, PairLogps
+from prefsim.checks import (
+    check_choice,
+    check_nonnegative,
+    check_positive,
+    check_reference_weight,
+    check_same_shape,
+)
+from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.pairwise import ipo, log_ratios, needed, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 
 Array = Any
 
-__all__ = ["Judgement", "antisymmetrised", "dno", "inpo", "mirror_descent", "nash_md_pg", "online_ipo", "sppo", "sppo_hard"]
+__all__ = [
+    "Judgement",
+    "antisymmetrised",
+    "dno",
+    "inpo",
+    "mirror_descent",
+    "nash_md_pg",
+    "online_ipo",
+    "sppo",
+    "sppo_hard",
+]
 
 
 class Judgement(NamedTuple):
-    """Probabilities ``(...,)`` that the first response is preferred, and which of them to keep: an abstention says nothing."""
+    """Probabilities ``(...,)`` that the first response is preferred, and which of them to keep.
+
+    An abstention says nothing.
+    """
 
     win_prob: Array
     kept: Array
@@ -44,8 +69,8 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     Parameters
     ----------
     forward, backward
-        ``(...,)``: the judge's probability that the response shown first is preferred, for the pair and for the pair in reverse order. A
-        value outside [0, 1], such as -1, is an abstention.
+        ``(...,)``: the judge's probability that the response shown first is preferred, for the pair
+        and for the pair in reverse order. A value outside [0, 1], such as -1, is an abstention.
 
     Examples
     --------
@@ -56,7 +81,9 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     check_same_shape(forward=forward, backward=backward)
     xp = array_namespace(forward, backward)
     kept = (forward >= 0) & (forward <= 1) & (backward >= 0) & (backward <= 1)
-    return Judgement(xp.where(kept, 0.5 * (forward + 1.0 - backward), xp.full_like(forward, 0.5)), kept)
+    return Judgement(
+        xp.where(kept, 0.5 * (forward + 1.0 - backward), xp.full_like(forward, 0.5)), kept
+    )
 
 
 def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
@@ -67,7 +94,10 @@ def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
         bad = (value < 0) | (value > 1)
         if bool(xp.any(bad)):
             worst = float(xp.max(xp.abs(xp.where(bad, value - 0.5, xp.zeros_like(value)))))
-            raise ValueError(f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one half")
+            raise ValueError(
+                f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one"
+                " half"
+            )
     return logps.chosen_score, logps.rejected_score
 
 
@@ -77,7 +107,10 @@ def _from_last_iterate(logps: PairLogps, weight: float) -> PairLogps:
         return logps
     last = needed(logps.old_chosen, "old_chosen"), needed(logps.old_rejected, "old_rejected")
     reference = logps.ref_chosen, logps.ref_rejected
-    chosen, rejected = (weight * ref + (1 - weight) * old if weight > 0 else old for ref, old in zip(reference, last, strict=True))
+    chosen, rejected = (
+        weight * ref + (1 - weight) * old if weight > 0 else old
+        for ref, old in zip(reference, last, strict=True)
+    )
     return logps._replace(ref_chosen=chosen, ref_rejected=rejected)
 
 
@@ -87,19 +120,22 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
     .. math:: \Big(\log\frac{\pi(y)}{\pi(y')} - \eta\tau\log\frac{\mu(y)}{\mu(y')} - (1-\eta\tau)\log\frac{\pi_t(y)}{\pi_t(y')}
         - \eta\,(w - w')\Big)^2
 
-    Its zero is :math:`\pi \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}e^{\eta w}`, from any distribution of pairs that connects all responses.
-    With ``tau = 0`` it is SPO with Hedge; where the scores are rewards REBEL, and where they are the skew scores of a general preference
-    model GPO.
+    Its zero is :math:`\pi \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}e^{\eta w}`, from any
+    distribution of pairs that connects all responses. With ``tau = 0`` it is SPO with Hedge; where
+    the scores are rewards REBEL, and where they are the skew scores of a general preference model
+    GPO.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last iterate :math:`\pi_t`; scores: the
-        payoffs w of both responses, such as their probabilities to win against an opponent. Each ``(..., n)``.
+        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last
+        iterate :math:`\pi_t`; scores: the payoffs w of both responses, such as their probabilities
+        to win against an opponent. Each ``(..., n)``.
     step
         Step size η > 0.
     tau
-        Strength τ >= 0 of the penalty towards the reference, with ``step * tau <= 1``; at 1 ``old_*`` is not needed.
+        Strength τ >= 0 of the penalty towards the reference, with ``step * tau <= 1``; at 1
+        ``old_*`` is not needed.
 
     Returns
     -------
@@ -112,8 +148,9 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
 
     References
     ----------
-    Zhang et al. 2024 (INPO, its soft loss up to a constant), arXiv:2407.00617; Swamy et al. 2024 (SPO), arXiv:2401.04056; Gao et al. 2024
-    (REBEL), arXiv:2404.16767; Zhang et al. 2024 (GPO), arXiv:2410.02197. Derived as the common form.
+    Zhang et al. 2024 (INPO, its soft loss up to a constant), arXiv:2407.00617; Swamy et al. 2024
+    (SPO), arXiv:2401.04056; Gao et al. 2024 (REBEL), arXiv:2404.16767; Zhang et al. 2024 (GPO),
+    arXiv:2410.02197. Derived as the common form.
 
     Examples
     --------
@@ -126,23 +163,31 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
     check_positive(step=step)
     check_nonnegative(tau=tau)
     check_reference_weight(step, tau)
-    payoff_gap = needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
-    return (reward_margin(_from_last_iterate(logps, step * tau)) - step * stop_gradient(payoff_gap)) ** 2
+    payoff_gap = needed(logps.chosen_score, "chosen_score") - needed(
+        logps.rejected_score, "rejected_score"
+    )
+    return (
+        reward_margin(_from_last_iterate(logps, step * tau)) - step * stop_gradient(payoff_gap)
+    ) ** 2
 
 
 def inpo(logps: PairLogps, *, eta: float = 0.3, tau: float = 0.1) -> Array:
-    r"""Loss of iterative Nash policy optimisation: the mirror step from labels alone, on pairs drawn from the last iterate.
+    r"""Loss of iterative Nash policy optimisation.
+
+    The mirror step from labels alone, on pairs drawn from the last iterate.
 
     .. math:: \Big(h_t - \frac{1}{2\eta}\Big)^2,\qquad h_t = \log\frac{\pi(y_w)}{\pi(y_l)}
         - \frac{\tau}{\eta}\log\frac{\mu(y_w)}{\mu(y_l)} - \frac{\eta-\tau}{\eta}\log\frac{\pi_t(y_w)}{\pi_t(y_l)}
 
-    It is :func:`ipo` with a mixture of μ and the last iterate as reference. In expectation over labels it is the loss of
+    It is :func:`ipo` with a mixture of μ and the last iterate as reference. In expectation over
+    labels it is the loss of
     :func:`mirror_descent` with step 1/η, plus a constant, where both responses are drawn from :math:`\pi_t`, which is also the opponent.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last iterate; each ``(..., n)``.
+        Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last
+        iterate; each ``(..., n)``.
     eta
         Inverse step size, >= ``tau``: a small one is an aggressive step.
     tau
@@ -164,7 +209,10 @@ def inpo(logps: PairLogps, *, eta: float = 0.3, tau: float = 0.1) -> Array:
     check_positive(eta=eta)
     check_nonnegative(tau=tau)
     if tau > eta:
-        raise ValueError(f"eta must be >= tau, got eta={eta!r} and tau={tau!r}: the last iterate would get a negative exponent")
+        raise ValueError(
+            f"eta must be >= tau, got eta={eta!r} and tau={tau!r}: the last iterate would get a"
+            " negative exponent"
+        )
     return ipo(_from_last_iterate(logps, tau / eta), tau=eta)
 
 
@@ -173,14 +221,15 @@ def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
 
     .. math:: \Big(\log\frac{\pi(y)\,\mu(y')}{\pi(y')\,\mu(y)} - \frac{w - w'}{\tau}\Big)^2
 
-    It is zero at the best response :math:`\mu e^{w/\tau}` to the opponent that the payoffs w are measured against. Where the opponent is
-    the second response itself, ``w = P(y ≻ y')`` and ``w' = ½``.
+    It is zero at the best response :math:`\mu e^{w/\tau}` to the opponent that the payoffs w are
+    measured against. Where the opponent is the second response itself, ``w = P(y ≻ y')`` and
+    ``w' = ½``.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats of the policy and the reference μ; scores: the probabilities w of both responses to win against the
-        opponent. Each ``(..., n)``.
+        Log-probabilities in nats of the policy and the reference μ; scores: the probabilities w of
+        both responses to win against the opponent. Each ``(..., n)``.
     tau
         Strength of the penalty towards the reference, > 0.
 
@@ -191,7 +240,8 @@ def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
     Raises
     ------
     ValueError
-        If ``tau`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+        If ``tau`` is out of range, a win probability is missing or outside [0, 1], or shapes
+        differ.
 
     References
     ----------
@@ -203,18 +253,20 @@ def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
 
 
 def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
-    r"""Direct Nash optimisation: cross-entropy of the margin with the difference of win probabilities as log-odds.
+    r"""Direct Nash optimisation.
+
+    Cross-entropy of the margin with the difference of win probabilities as log-odds.
 
     .. math:: t\,\ell(\eta h) + (1-t)\,\ell(-\eta h),\qquad t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
 
-    The label is of a difference of *win rates*, between σ(−1) = 0.27 and σ(1) = 0.73, and not the preference P(y ≻ y'), with which it
-    would be iterative DPO, of another minimiser.
+    The label is of a difference of *win rates*, between σ(−1) = 0.27 and σ(1) = 0.73, and not the
+    preference P(y ≻ y'), with which it would be iterative DPO, of another minimiser.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and, as scores, the probabilities w of both responses to win against the previous iterate, which is also
-        the reference; each ``(..., n)``.
+        Log-probabilities in nats and, as scores, the probabilities w of both responses to win
+        against the previous iterate, which is also the reference; each ``(..., n)``.
     eta
         Inverse step size, > 0.
 
@@ -225,7 +277,8 @@ def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
     Raises
     ------
     ValueError
-        If ``eta`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+        If ``eta`` is out of range, a win probability is missing or outside [0, 1], or shapes
+        differ.
 
     References
     ----------
@@ -233,16 +286,21 @@ def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
     """
     check_positive(eta=eta)
     chosen_win, rejected_win = _win_probabilities(logps)
-    return soft_logistic(eta * reward_margin(logps), stop_gradient(sigmoid(chosen_win - rejected_win)))
+    return soft_logistic(
+        eta * reward_margin(logps), stop_gradient(sigmoid(chosen_win - rejected_win))
+    )
 
 
 def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Self-play preference optimisation with hard labels: :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
+    r"""Self-play preference optimisation with hard labels.
+
+    :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
 
     Parameters
     ----------
     logps
-        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous iterate.
+        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous
+        iterate.
     beta
         Inverse step size 1/η, > 0.
 
@@ -268,8 +326,8 @@ def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
     Parameters
     ----------
     logps
-        Log-probabilities in nats and, as scores, the probabilities of both responses to win against the previous iterate, which is also
-        the reference; each ``(..., n)``.
+        Log-probabilities in nats and, as scores, the probabilities of both responses to win against
+        the previous iterate, which is also the reference; each ``(..., n)``.
     beta
         Inverse step size 1/η, > 0.
 
@@ -280,7 +338,8 @@ def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
     Raises
     ------
     ValueError
-        If ``beta`` is out of range, a win probability is missing or outside [0, 1], or shapes differ.
+        If ``beta`` is out of range, a win probability is missing or outside [0, 1], or shapes
+        differ.
 
     References
     ----------
@@ -289,16 +348,21 @@ def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
     chosen_win, rejected_win = _win_probabilities(logps)
-    return 0.5 * ((chosen - (chosen_win - 0.5) / beta) ** 2 + (rejected - (rejected_win - 0.5) / beta) ** 2)
+    return 0.5 * (
+        (chosen - (chosen_win - 0.5) / beta) ** 2 + (rejected - (rejected_win - 0.5) / beta) ** 2
+    )
 
 
 def nash_md_pg(logps: JudgedLogps, *, tau: float = 0.1, kl: str = "sequence") -> Array:
-    r"""Nash-MD-PG loss, one value per response; its gradient is the negative of the policy-gradient estimate.
+    r"""Nash-MD-PG loss, one value per response.
+
+    Its gradient is the negative of the policy-gradient estimate.
 
     .. math:: -\operatorname{sg}\big[P(y \succ y') - \tfrac12 - \tau\textstyle\sum_t r_t\big] \sum_t \log\pi(y_t),\qquad
         r_t = \log\frac{\pi(y_t)}{\mu(y_t)}
 
-    with y drawn from the policy and y' from the opponent, both constants of differentiation (sg stops the gradient).
+    with y drawn from the policy and y' from the opponent, both constants of differentiation (sg
+    stops the gradient).
 
     Parameters
     ----------
@@ -307,9 +371,10 @@ def nash_md_pg(logps: JudgedLogps, *, tau: float = 0.1, kl: str = "sequence") ->
     tau
         Strength of the KL penalty, >= 0.
     kl
-        ``"sequence"``: every token is weighted by the log-ratio of the whole response, an unbiased gradient of the penalty. ``"token"``:
-        every token by its own, :math:`\tau\sum_t \operatorname{sg}[r_t]\log\pi(y_t) - (P - \tfrac12)\sum_t\log\pi(y_t)`, of lower
-        variance but biased: it misses what a token does to the log-ratios after it.
+        ``"sequence"``: every token is weighted by the log-ratio of the whole response, an unbiased
+        gradient of the penalty. ``"token"``: every token by its own,
+        :math:`\tau\sum_t \operatorname{sg}[r_t]\log\pi(y_t) - (P - \tfrac12)\sum_t\log\pi(y_t)`, of
+        lower variance but biased: it misses what a token does to the log-ratios after it.
 
     Returns
     -------
@@ -322,7 +387,8 @@ def nash_md_pg(logps: JudgedLogps, *, tau: float = 0.1, kl: str = "sequence") ->
 
     References
     ----------
-    Munos et al. 2023, arXiv:2312.00886; the ``"token"`` form is that of ``NashMDTrainer`` in the TRL library.
+    Munos et al. 2023, arXiv:2312.00886; the ``"token"`` form is that of ``NashMDTrainer`` in the
+    TRL library.
     """
     check_nonnegative(tau=tau)
     check_choice(("sequence", "token"), kl=kl)

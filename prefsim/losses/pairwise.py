@@ -1,17 +1,39 @@
-"""Losses on compared pairs: a link of an implicit-reward margin, one value per pair, no reduction."""
+"""Losses on compared pairs.
+
+A link of an implicit-reward margin, one value per pair, no reduction.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_choice, check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    check_choice,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+)
+from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
-from prefsim.losses.containers import PairLogps
 from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
 
 Array = Any
 
-__all__ = ["dpo", "f_dpo", "hinge", "ipo", "log_ratios", "rdpo", "reward_margin", "rpo", "sft", "soft", "soft_logistic", "spce"]
+__all__ = [
+    "dpo",
+    "f_dpo",
+    "hinge",
+    "ipo",
+    "log_ratios",
+    "rdpo",
+    "reward_margin",
+    "rpo",
+    "sft",
+    "soft",
+    "soft_logistic",
+    "spce",
+]
 
 
 def check_shapes(logps: PairLogps) -> None:
@@ -34,7 +56,8 @@ def reward_margin(logps: PairLogps) -> Array:
 def soft_logistic(margin: Array, target: float | Array) -> Array:
     r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
 
-    One function for plain (t = 1), conservative (1 − ε), robust ((1 − ε)/(1 − 2ε)) and soft-label (t = p) logistic losses.
+    One function for plain (t = 1), conservative (1 − ε), robust ((1 − ε)/(1 − 2ε)) and soft-label
+    (t = p) logistic losses.
     """
     if isinstance(target, int | float) and target == 1:
         return -log_sigmoid(margin)
@@ -51,13 +74,17 @@ def needed(value: Array | None, name: str) -> Array:
 def mean_logps(logps: PairLogps) -> tuple[Array, Array]:
     """Return the mean log-probability of a token of chosen and rejected, each ``(..., n)``."""
     check_shapes(logps)
-    return logps.chosen / needed(logps.chosen_length, "chosen_length"), logps.rejected / needed(logps.rejected_length, "rejected_length")
+    return logps.chosen / needed(logps.chosen_length, "chosen_length"), logps.rejected / needed(
+        logps.rejected_length, "rejected_length"
+    )
 
 
 def mean_log_ratios(logps: PairLogps) -> tuple[Array, Array]:
     """Return the mean log-ratio of a token of chosen and rejected, each ``(..., n)``."""
     chosen, rejected = log_ratios(logps)
-    return chosen / needed(logps.chosen_length, "chosen_length"), rejected / needed(logps.rejected_length, "rejected_length")
+    return chosen / needed(logps.chosen_length, "chosen_length"), rejected / needed(
+        logps.rejected_length, "rejected_length"
+    )
 
 
 def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
@@ -100,7 +127,8 @@ def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
 
     References
     ----------
-    The soft preference cross-entropy that cDPO, rDPO and soft labels share; survey arXiv:2503.11701 (row from derivation).
+    The soft preference cross-entropy that cDPO, rDPO and soft labels share; survey arXiv:2503.11701
+    (row from derivation).
     """
     check_positive(beta=beta)
     check_interval(target=target, low=0.0, high=1.0, closed="both")
@@ -110,13 +138,15 @@ def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
 def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
     r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)` with each pair's own judged probability p.
 
-    The KL divergence of σ(βh) from p, plus the entropy of p: pairs teach according to their strength, and a margin ends at logit p.
+    The KL divergence of σ(βh) from p, plus the entropy of p: pairs teach according to their
+    strength, and a margin ends at logit p.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and, as ``chosen_score``, the probability p in [0, 1] that the response named first (``chosen``) is
-        preferred to the other; each ``(..., n)``. It is a constant, and may be below ½.
+        Log-probabilities in nats and, as ``chosen_score``, the probability p in [0, 1] that the
+        response named first (``chosen``) is preferred to the other; each ``(..., n)``. It is a
+        constant, and may be below ½.
     beta
         Strength of the KL penalty, > 0.
 
@@ -127,11 +157,13 @@ def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
     Raises
     ------
     ValueError
-        If ``beta`` is out of range, the probabilities are missing or not in [0, 1], or shapes differ.
+        If ``beta`` is out of range, the probabilities are missing or not in [0, 1], or shapes
+        differ.
 
     References
     ----------
-    Zhai et al. 2024, soft-preference cross-entropy loss, arXiv:2405.14103 (equation number not confirmed).
+    Zhai et al. 2024, soft-preference cross-entropy loss, arXiv:2405.14103 (equation number not
+    confirmed).
 
     Examples
     --------
@@ -144,7 +176,10 @@ def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
     prob = stop_gradient(needed(logps.chosen_score, "chosen_score"))
     xp = array_namespace(prob)
     if not bool(xp.all((prob >= 0) & (prob <= 1))):
-        raise ValueError(f"chosen_score must be a probability in [0, 1], got values from {float(xp.min(prob))} to {float(xp.max(prob))}")
+        raise ValueError(
+            f"chosen_score must be a probability in [0, 1], got values from {float(xp.min(prob))}"
+            f" to {float(xp.max(prob))}"
+        )
     return soft_logistic(beta * reward_margin(logps), prob)
 
 
@@ -175,7 +210,8 @@ def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) ->
 
     References
     ----------
-    Rafailov et al. 2023, eq. 7, arXiv:2305.18290. Mitchell 2023, "A note on DPO with noisy preferences".
+    Rafailov et al. 2023, eq. 7, arXiv:2305.18290. Mitchell 2023, "A note on DPO with noisy
+    preferences".
 
     Examples
     --------
@@ -190,7 +226,9 @@ def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) ->
 
 
 def rdpo(logps: PairLogps, *, beta: float = 0.1, flip_rate: float = 0.1) -> Array:
-    r"""Provably robust DPO: unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
+    r"""Provably robust DPO.
+
+    Unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
 
     .. math:: \frac{(1-\epsilon)\,\ell(\beta h) - \epsilon\,\ell(-\beta h)}{1-2\epsilon},\qquad \ell(z) = -\log\sigma(z)
 
@@ -216,7 +254,8 @@ def rdpo(logps: PairLogps, *, beta: float = 0.1, flip_rate: float = 0.1) -> Arra
 
     References
     ----------
-    Ray Chowdhury, Kini and Natarajan 2024, eq. 11, arXiv:2403.00409 (equation number not confirmed).
+    Ray Chowdhury, Kini and Natarajan 2024, eq. 11, arXiv:2403.00409 (equation number not
+    confirmed).
     """
     check_positive(beta=beta)
     check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
@@ -233,7 +272,8 @@ def ipo(logps: PairLogps, *, tau: float = 0.1, average: bool = False) -> Array:
     tau
         Strength of the KL penalty, > 0 (called ``beta`` in TRL).
     average
-        Divide each log-ratio by its sequence's scored tokens, as TRL does; needs both lengths. The two differ by orders of magnitude.
+        Divide each log-ratio by its sequence's scored tokens, as TRL does; needs both lengths. The
+        two differ by orders of magnitude.
 
     Returns
     -------
@@ -282,7 +322,9 @@ def hinge(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return xp.where(slack < 0, xp.zeros_like(slack), slack)
 
 
-def f_dpo(logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl", alpha: float = 0.5) -> Array:
+def f_dpo(
+    logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl", alpha: float = 0.5
+) -> Array:
     r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))` with :math:`u = \pi/\pi_{ref}`.
 
     Parameters
@@ -292,9 +334,11 @@ def f_dpo(logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl"
     beta
         Strength of the divergence penalty, > 0.
     divergence
-        ``"reverse_kl"`` (DPO), ``"forward_kl"``, ``"jensen_shannon"``, ``"alpha"`` or ``"mixed_chi_squared"`` (χPO).
+        ``"reverse_kl"`` (DPO), ``"forward_kl"``, ``"jensen_shannon"``, ``"alpha"`` or
+        ``"mixed_chi_squared"`` (χPO).
     alpha
-        Order of the alpha divergence, in (0, 1); the paper's α, which is one minus TRL's coefficient. Without effect on the others.
+        Order of the alpha divergence, in (0, 1); the paper's α, which is one minus TRL's
+        coefficient. Without effect on the others.
 
     Returns
     -------
@@ -307,7 +351,8 @@ def f_dpo(logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl"
 
     References
     ----------
-    Wang et al. 2023, eq. 8, arXiv:2309.16240. Huang et al. 2024, arXiv:2407.13399 (mixed chi-squared).
+    Wang et al. 2023, eq. 8, arXiv:2309.16240. Huang et al. 2024, arXiv:2407.13399 (mixed
+    chi-squared).
     """
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
@@ -324,7 +369,9 @@ def rpo(
     reduction: str = "sum",
     scale_by_beta: bool | None = None,
 ) -> Array:
-    r"""Regularised preference optimization: DPO plus η(β) times the SFT loss of the chosen response.
+    r"""Regularised preference optimization.
+
+    DPO plus η(β) times the SFT loss of the chosen response.
 
     .. math:: \ell(\beta h) - \eta\beta\log\pi(y_w) \quad\text{(sum)},\qquad
               \ell(\beta h) - \eta\,\frac{\log\pi(y_w)}{|y_w|} \quad\text{(mean)}
@@ -336,11 +383,14 @@ def rpo(
     beta
         Strength of the KL penalty, > 0.
     eta
-        Weight of the SFT term, >= 0. The two reductions want very different values (0.005 for the sum, 0.2 for the mean).
+        Weight of the SFT term, >= 0. The two reductions want very different values (0.005 for the
+        sum, 0.2 for the mean).
     reduction
-        ``"sum"`` or ``"mean"`` over the tokens of the chosen response (the latter needs ``chosen_length``).
+        ``"sum"`` or ``"mean"`` over the tokens of the chosen response (the latter needs
+        ``chosen_length``).
     scale_by_beta
-        Multiply the SFT term by β; unless given, as the authors do: with the sum yes, with the mean no.
+        Multiply the SFT term by β; unless given, as the authors do: with the sum yes, with the mean
+        no.
 
     Returns
     -------
@@ -359,4 +409,7 @@ def rpo(
     check_nonnegative(eta=eta)
     scaled = reduction == "sum" if scale_by_beta is None else scale_by_beta
     regulariser = sft(logps, reduction=reduction)
-    return soft_logistic(beta * reward_margin(logps), 1) + (eta * beta if scaled else eta) * regulariser
+    return (
+        soft_logistic(beta * reward_margin(logps), 1)
+        + (eta * beta if scaled else eta) * regulariser
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_nonnegative, check_number, check_positive
-from prefsim.losses.containers import PairLogps
+from prefsim.checks import check_nonnegative, check_number, check_positive
+from prefsim.containers import PairLogps
 from prefsim.losses.nash import sppo_hard
 from prefsim.losses.pairwise import log_ratios, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
@@ -16,7 +16,9 @@ __all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "np
 
 
 def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Anchored preference optimisation, zero variant: :math:`1 - \sigma(\beta a) + \sigma(\beta b)`.
+    r"""Anchored preference optimisation, zero variant.
+
+    :math:`1 - \sigma(\beta a) + \sigma(\beta b)`.
 
     Raises the chosen and lowers the rejected log-ratio: KTO on a pair with reference point zero.
 
@@ -41,7 +43,9 @@ def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def apo_down(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Anchored preference optimisation, down variant: :math:`\sigma(\beta a) + 1 - \sigma(\beta h)`.
+    r"""Anchored preference optimisation, down variant.
+
+    :math:`\sigma(\beta a) + 1 - \sigma(\beta h)`.
 
     Parameters
     ----------
@@ -64,7 +68,9 @@ def apo_down(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Noise-contrastive alignment of a pair: :math:`\ell(\beta a) + \frac12\ell(-\beta a) + \frac12\ell(-\beta b)`.
+    r"""Noise-contrastive alignment of a pair.
+
+    :math:`\ell(\beta a) + \frac12\ell(-\beta a) + \frac12\ell(-\beta b)`.
 
     Parameters
     ----------
@@ -89,7 +95,9 @@ def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def bco_pair(logps: PairLogps, *, beta: float = 0.1, shift: float = 0.0) -> Array:
-    r"""Binary classifier optimisation of a pair: :math:`\ell(\beta a - \delta) + \ell(-(\beta b - \delta))`.
+    r"""Binary classifier optimisation of a pair.
+
+    :math:`\ell(\beta a - \delta) + \ell(-(\beta b - \delta))`.
 
     An upper bound of DPO for every δ.
 
@@ -139,12 +147,17 @@ def bco(logps: PairLogps, *, beta: float = 0.1) -> Array:
     check_positive(beta=beta)
     chosen, rejected = log_ratios(logps)
     xp = array_namespace(chosen)
-    shift = stop_gradient(0.5 * beta * xp.sum(chosen + rejected, axis=-1, keepdims=True) / max(chosen.shape[-1], 1))
+    shift = stop_gradient(
+        0.5 * beta * xp.sum(chosen + rejected, axis=-1, keepdims=True) / max(chosen.shape[-1], 1)
+    )
     return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
 
 
 def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Array:
-    r"""Calibrated DPO: :math:`\ell(h) + \lambda[(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2]`, with no β inside the link.
+    r"""Calibrated DPO.
+
+    :math:`\ell(h) + \lambda[(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2]`, with no β inside
+    the link.
 
     Parameters
     ----------
@@ -169,7 +182,9 @@ def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Arr
 
 
 def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:
-    r"""Negative preference optimisation: :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
+    r"""Negative preference optimisation.
+
+    :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
 
     Tends to gradient ascent on the rejected log-probability as β → 0.
 
@@ -194,12 +209,15 @@ def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def simnpo(logps: PairLogps, *, beta: float = 2.5, gamma: float = 0.0) -> Array:
-    r"""Reference-free, length-normalised NPO: :math:`\frac{2}{\beta}\ell(-\beta\bar\ell_l - \gamma)`.
+    r"""Reference-free, length-normalised NPO.
+
+    :math:`\frac{2}{\beta}\ell(-\beta\bar\ell_l - \gamma)`.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean
+        of a scored token.
     beta
         Inverse temperature, > 0.
     gamma

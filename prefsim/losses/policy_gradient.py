@@ -1,6 +1,9 @@
-r"""Policy gradients as losses on pairs or groups of scored responses: CoPG and P3O. Scores are rewards, in no particular order.
+r"""Policy gradients as losses on pairs or groups of scored responses: CoPG and P3O.
 
-Both weigh the log-probabilities of two responses to one prompt by the difference of their *regularised* rewards
+Scores are rewards, in no particular order.
+
+Both weigh the log-probabilities of two responses to one prompt by the difference of their
+*regularised* rewards
 :math:`R_\beta(y) = R(y) - \beta\log(\pi(y)/\pi_{ref}(y))`, so that a reward shifted by any function of the prompt changes nothing.
 """
 
@@ -9,8 +12,15 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from prefsim._validate import as_float_array, check_choice, check_interval, check_nonnegative, check_positive, check_same_shape
-from prefsim.losses.containers import ListLogps, PairLogps
+from prefsim.checks import (
+    as_float_array,
+    check_choice,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+)
+from prefsim.containers import ListLogps, PairLogps
 from prefsim.losses.pairwise import log_ratios, needed, reward_margin
 from prefsim.numerics import array_namespace, bounded_exp, stop_gradient
 
@@ -21,7 +31,9 @@ __all__ = ["RewardScale", "copg", "copg_group", "p3o"]
 
 def _reward_gap(logps: PairLogps) -> Array:
     """Return R(y) − R(y') of the two scores, constants of differentiation, ``(..., n)``."""
-    return stop_gradient(needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score"))
+    return stop_gradient(
+        needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
+    )
 
 
 def _check_form(form: str, beta: float) -> None:
@@ -35,19 +47,22 @@ def copg(logps: PairLogps, *, beta: float = 0.1, form: str = "square") -> Array:
     .. math:: \frac{1}{2\beta}\big(R(y) - R(y') - \beta h\big)^2
         \qquad\text{or}\qquad -\mathrm{sg}\big[R_\beta(y) - R_\beta(y')\big]\,\big(\log\pi(y) - \log\pi(y')\big)
 
-    with the log-ratio margin ``h`` of :func:`reward_margin`. Both have the same gradient, and with pairs that connect all responses, from
-    any distribution, the optimum of :math:`E_\pi R - \beta\,\mathrm{KL}(\pi\|\pi_{ref})` alone minimises the first. On pairs drawn from
-    the policy itself the gradient is minus twice the policy gradient.
+    with the log-ratio margin ``h`` of :func:`reward_margin`. Both have the same gradient, and with
+    pairs that connect all responses, from any distribution, the optimum of
+    :math:`E_\pi R - \beta\,\mathrm{KL}(\pi\|\pi_{ref})` alone minimises the first. On pairs drawn
+    from the policy itself the gradient is minus twice the policy gradient.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and, as scores, the rewards of both responses, each ``(..., n)``. Exchanging the two changes nothing.
+        Log-probabilities in nats and, as scores, the rewards of both responses, each ``(..., n)``.
+        Exchanging the two changes nothing.
     beta
-        Strength of the KL penalty in units of the reward, > 0 (>= 0 for ``form="gradient"``, where 0 is safe on fresh samples only: off
-        policy nothing then bounds the log-probabilities).
+        Strength of the KL penalty in units of the reward, > 0 (>= 0 for ``form="gradient"``, where
+        0 is safe on fresh samples only: off policy nothing then bounds the log-probabilities).
     form
-        ``"square"``, whose value can be compared, or ``"gradient"``, whose gradient alone means anything.
+        ``"square"``, whose value can be compared, or ``"gradient"``, whose gradient alone means
+        anything.
 
     Returns
     -------
@@ -77,17 +92,21 @@ def copg(logps: PairLogps, *, beta: float = 0.1, form: str = "square") -> Array:
 
 
 def copg_group(logps: ListLogps, *, beta: float = 0.1, form: str = "square") -> Array:
-    r"""Contrastive policy gradient loss of K scored responses to one prompt: the mean of :func:`copg` over all their pairs.
+    r"""Contrastive policy gradient loss of K scored responses to one prompt.
+
+    The mean of :func:`copg` over all their pairs.
 
     .. math:: \frac{s^2}{\beta},\quad s^2 = \frac{1}{K-1}\sum_i (a_i - \bar a)^2
         \qquad\text{or}\qquad -\frac{2}{K}\sum_i \mathrm{sg}\big[a_i - \tfrac{1}{K-1}\textstyle\sum_{j\ne i} a_j\big]\log\pi(y_i)
 
-    with :math:`a_i = R_\beta(y_i)`: the sample variance of the regularised rewards, or twice leave-one-out REINFORCE (RLOO).
+    with :math:`a_i = R_\beta(y_i)`: the sample variance of the regularised rewards, or twice
+    leave-one-out REINFORCE (RLOO).
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and, as scores, the rewards of K >= 2 responses, each ``(..., n, K)``.
+        Log-probabilities in nats and, as scores, the rewards of K >= 2 responses, each
+        ``(..., n, K)``.
     beta, form
         As for :func:`copg`.
 
@@ -108,7 +127,10 @@ def copg_group(logps: ListLogps, *, beta: float = 0.1, form: str = "square") -> 
     check_same_shape(**logps._asdict())
     k = logps.logps.shape[-1] if logps.logps.ndim else 0
     if k < 2:
-        raise ValueError(f"logps must hold at least two responses on its last axis to contrast, got shape {tuple(logps.logps.shape)}")
+        raise ValueError(
+            "logps must hold at least two responses on its last axis to contrast, got shape"
+            f" {tuple(logps.logps.shape)}"
+        )
     xp = array_namespace(logps.logps)
     reward = stop_gradient(logps.scores) - beta * (logps.logps - logps.ref_logps)
     centred = reward - xp.sum(reward, axis=-1, keepdims=True) / k
@@ -127,33 +149,40 @@ def p3o(
     clip: str = "joint",
     scale_q: bool = False,
 ) -> Array:
-    r"""Pairwise proximal policy optimisation loss of two scored responses, one value per pair; its gradient alone means anything.
+    r"""Pairwise proximal policy optimisation loss of two scored responses, one value per pair.
+
+    Its gradient alone means anything.
 
     .. math:: \tfrac12\max\big(-qw\,d,\; -qw\,\mathrm{clip}(d, d_{old} - \epsilon, d_{old} + \epsilon)\big)
 
-    with :math:`l_i = \log(\pi(y_i)/\pi_{ref}(y_i))`, :math:`d = l_1 - l_2` and, both constants of differentiation,
+    with :math:`l_i = \log(\pi(y_i)/\pi_{ref}(y_i))`, :math:`d = l_1 - l_2` and, both constants of
+    differentiation,
     :math:`q = R(y_1) - R(y_2) - \beta d` and the importance weight
     :math:`w = \mathrm{clip}(e^{l_1 + l_2 - l_{1,old} - l_{2,old}}, 1/C, C)`.
-    Without clipping and over pairs from the behaviour policy its gradient is minus the policy gradient of
+    Without clipping and over pairs from the behaviour policy its gradient is minus the policy
+    gradient of
     :math:`E_\pi R - \beta\,\mathrm{KL}(\pi\|\pi_{ref})`, exactly.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and the rewards of both responses as scores, each ``(..., n)``; ``old_chosen`` and ``old_rejected``
-        belong to the policy that the responses were drawn from, the current one unless given.
+        Log-probabilities in nats and the rewards of both responses as scores, each ``(..., n)``;
+        ``old_chosen`` and ``old_rejected`` belong to the policy that the responses were drawn from,
+        the current one unless given.
     beta
         Strength of the KL penalty in units of the reward, >= 0. The penalty is part of q.
     epsilon
-        How far, in nats, the log-ratios may move from the behaviour policy's in the direction of improvement, in (0, inf]; ``math.inf``
-        does not clip.
+        How far, in nats, the log-ratios may move from the behaviour policy's in the direction of
+        improvement, in (0, inf]; ``math.inf`` does not clip.
     weight_clip
         C, in [1, inf]; ``math.inf`` does not clip.
     clip
-        ``"joint"`` (V2) clips the difference d, ``"separate"`` (V1) each of l₁ and l₂ by the same rule.
+        ``"joint"`` (V2) clips the difference d, ``"separate"`` (V1) each of l₁ and l₂ by the same
+        rule.
     scale_q
-        Divide q by its standard deviation over the batch (last axis), left alone where that is zero. This couples the batch, and, as the
-        sign of q depends on which response comes first, no longer ignores the order of the two.
+        Divide q by its standard deviation over the batch (last axis), left alone where that is
+        zero. This couples the batch, and, as the sign of q depends on which response comes first,
+        no longer ignores the order of the two.
 
     Returns
     -------
@@ -162,11 +191,13 @@ def p3o(
     Raises
     ------
     ValueError
-        If a parameter is out of range, a score or one of the two behaviour log-probabilities is missing, or shapes differ.
+        If a parameter is out of range, a score or one of the two behaviour log-probabilities is
+        missing, or shapes differ.
 
     References
     ----------
-    Wu et al. 2023, arXiv:2310.00212. V2 as in the authors' public trainer; V1 in its sequence form (reconstructed).
+    Wu et al. 2023, arXiv:2310.00212. V2 as in the authors' public trainer; V1 in its sequence form
+    (reconstructed).
 
     Examples
     --------
@@ -209,14 +240,21 @@ def _deviation(x: Array) -> Array:
     n = max(x.shape[-1], 1)
     mean = xp.sum(x, axis=-1, keepdims=True) / n
     variance = xp.sum((x - mean) ** 2, axis=-1, keepdims=True) / n
-    return xp.where(variance > 0, xp.sqrt(xp.where(variance > 0, variance, xp.ones_like(variance))), xp.ones_like(variance))
+    return xp.where(
+        variance > 0,
+        xp.sqrt(xp.where(variance > 0, variance, xp.ones_like(variance))),
+        xp.ones_like(variance),
+    )
 
 
 class RewardScale(NamedTuple):
-    r"""P3O's preprocessing of rewards: clip to :math:`\pm` ``limit``, divide by the running standard deviation, never shift.
+    r"""P3O's preprocessing of rewards.
 
-    The division keeps differences of rewards comparable between batches. The invariance of :func:`p3o` to a shift of the reward ends here:
-    clipping sees the shift, and so does the deviation of rewards whose shift differs between prompts.
+    Clip to :math:`\pm` ``limit``, divide by the running standard deviation, never shift.
+
+    The division keeps differences of rewards comparable between batches. The invariance of
+    :func:`p3o` to a shift of the reward ends here: clipping sees the shift, and so does the
+    deviation of rewards whose shift differs between prompts.
 
     Attributes
     ----------
@@ -229,7 +267,8 @@ class RewardScale(NamedTuple):
 
     References
     ----------
-    Wu et al. 2023, arXiv:2310.00212, as in the authors' public trainer (``scale_reward="running"``).
+    Wu et al. 2023, arXiv:2310.00212, as in the authors' public trainer
+    (``scale_reward="running"``).
 
     Examples
     --------
@@ -264,7 +303,11 @@ class RewardScale(NamedTuple):
         if batch.size == 0:
             raise ValueError("rewards must hold at least one value, got 0")
         seen, moved = self.seen + batch.size, float(batch.mean()) - self.mean
-        squares = self.squares + float(((batch - batch.mean()) ** 2).sum()) + moved**2 * self.seen * batch.size / seen
+        squares = (
+            self.squares
+            + float(((batch - batch.mean()) ** 2).sum())
+            + moved**2 * self.seen * batch.size / seen
+        )
         return RewardScale(self.limit, self.mean + moved * batch.size / seen, squares, seen)
 
     def scaled(self, rewards: Array) -> Array:

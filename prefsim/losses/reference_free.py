@@ -1,11 +1,14 @@
-"""Losses on pairs that need no reference model: the reference fields are checked for shape and otherwise unused."""
+"""Losses on pairs that need no reference model.
+
+The reference fields are checked for shape and otherwise unused.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_nonnegative, check_positive
-from prefsim.losses.containers import PairLogps
+from prefsim.checks import check_nonnegative, check_positive
+from prefsim.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, log_odds, log_sigmoid
 
@@ -75,7 +78,8 @@ def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
     Parameters
     ----------
     logps
-        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean
+        of a scored token.
     lambda_
         Weight of the odds-ratio term, >= 0 (called ``beta`` in TRL).
 
@@ -92,7 +96,9 @@ def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
     return -(chosen + lambda_ * log_sigmoid(log_odds(chosen) - log_odds(rejected)))
 
 
-def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0) -> Array:
+def asft(
+    logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0
+) -> Array:
     r"""Aligned supervised fine-tuning.
 
     .. math:: -c\,\bar\ell_w + \lambda[\ell(\beta\,\mathrm{logodds}(\bar\ell_w)) + \ell(-\beta\,\mathrm{logodds}(\bar\ell_l))]
@@ -100,7 +106,8 @@ def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weigh
     Parameters
     ----------
     logps
-        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean
+        of a scored token.
     lambda_
         Weight of the alignment term, >= 0.
     beta
@@ -110,7 +117,8 @@ def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weigh
 
     Returns
     -------
-    Array ``(..., n)``, nats. Since σ(logodds p) = p, the alignment term at β = 1 is :math:`-\bar\ell_w - \log(1 - e^{\bar\ell_l})`.
+    Array ``(..., n)``, nats. Since σ(logodds p) = p, the alignment term at β = 1 is
+    :math:`-\bar\ell_w - \log(1 - e^{\bar\ell_l})`.
 
     References
     ----------
@@ -120,10 +128,13 @@ def asft(logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weigh
     check_positive(beta=beta)
     chosen, rejected = mean_logps(logps)
     if beta == 1:
-        # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p: no rounding of p near one.
+        # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p: no
+        # rounding of p near one.
         alignment = log_odds(rejected) - rejected - chosen
     else:
-        alignment = soft_logistic(beta * log_odds(chosen), 1) + soft_logistic(-beta * log_odds(rejected), 1)
+        alignment = soft_logistic(beta * log_odds(chosen), 1) + soft_logistic(
+            -beta * log_odds(rejected), 1
+        )
     return -sft_weight * chosen + lambda_ * alignment
 
 
@@ -154,9 +165,12 @@ def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
 
 
 def gradient_ascent(logps: PairLogps) -> Array:
-    r"""Gradient ascent on the negative log-likelihood of the rejected response: the loss is :math:`\log\pi_l`.
+    r"""Gradient ascent on the negative log-likelihood of the rejected response.
 
-    The plainest unlearning, unbounded below; the limit of :func:`prefsim.losses.npo` as its β → 0, up to a constant.
+    The loss is :math:`\log\pi_l`.
+
+    The plainest unlearning, unbounded below; the limit of :func:`prefsim.losses.npo` as its β → 0,
+    up to a constant.
 
     Parameters
     ----------
@@ -183,12 +197,15 @@ def gradient_ascent(logps: PairLogps) -> Array:
 
 
 def simpo(logps: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> Array:
-    r"""SimPO, simple preference optimisation: :math:`\ell(\beta(\bar\ell_w - \bar\ell_l) - \gamma)`.
+    r"""SimPO, simple preference optimisation.
+
+    :math:`\ell(\beta(\bar\ell_w - \bar\ell_l) - \gamma)`.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean of a scored token.
+        Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean
+        of a scored token.
     beta
         Scale, > 0.
     gamma

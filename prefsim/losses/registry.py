@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from prefsim.losses import containers
+from prefsim import containers
 
 CONTAINERS = tuple(getattr(containers, name) for name in containers.__all__)
 
@@ -16,7 +16,9 @@ __all__ = ["CONTAINERS", "container_of", "loss_functions"]
 
 
 def container_of(loss: Callable[..., Any]) -> type:
-    """Return the container that ``loss`` takes: the annotation of its first parameter, seen through ``functools.partial``.
+    """Return the container that ``loss`` takes.
+
+    The annotation of its first parameter, seen through ``functools.partial``.
 
     Raises
     ------
@@ -31,12 +33,18 @@ def container_of(loss: Callable[..., Any]) -> type:
     if annotation not in CONTAINERS:
         names = ", ".join(c.__name__ for c in CONTAINERS)
         found = getattr(function, "__name__", repr(function))
-        raise ValueError(f"the first parameter of a loss must be annotated with one of {names}; {found} has {annotation!r}")
+        raise ValueError(
+            f"the first parameter of a loss must be annotated with one of {names}; {found} has"
+            f" {annotation!r}"
+        )
     return annotation
 
 
 def loss_functions() -> dict[str, Callable[..., Any]]:
-    """Return every public loss of :mod:`prefsim.losses` by name: the public functions of a container with keyword-only options."""
+    """Return every public loss of :mod:`prefsim.losses` by name.
+
+    The public functions of a container with keyword-only options.
+    """
     from prefsim import losses
 
     found: dict[str, Callable[..., Any]] = {}

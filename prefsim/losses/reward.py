@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_nonnegative, check_same_shape
-from prefsim.losses.containers import PairRewards
+from prefsim.checks import check_nonnegative, check_same_shape
+from prefsim.containers import PairRewards
 from prefsim.numerics import log_sigmoid
 
 Array = Any

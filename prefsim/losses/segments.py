@@ -6,20 +6,28 @@ from typing import Any
 
 from array_api_compat import device
 
-from prefsim._validate import check_interval, check_nonnegative, check_positive, check_same_shape
-from prefsim.losses.containers import ListLogps, TokenPairLogps
+from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.containers import ListLogps, TokenPairLogps
 from prefsim.numerics import array_namespace, softplus
 from prefsim.raters.regret import segment_return
 
 Array = Any
 
-__all__ = ["cpl", "cpl_ranked", "regret_preference_loss", "segment_contrast", "segment_scores", "squared_error_logps"]
+__all__ = [
+    "cpl",
+    "cpl_ranked",
+    "regret_preference_loss",
+    "segment_contrast",
+    "segment_scores",
+    "squared_error_logps",
+]
 
 
 def segment_contrast(chosen_score: Array, rejected_score: Array, *, lambda_: float = 1.0) -> Array:
     r"""Return :math:`\log(1 + e^{\lambda v_l - v_w})`, the cost of preferring score :math:`v_w` over :math:`v_l`.
 
-    With λ = 1 this is the Bradley–Terry loss of the two scores; λ < 1 discounts the rejected score alone.
+    With λ = 1 this is the Bradley–Terry loss of the two scores; λ < 1 discounts the rejected score
+    alone.
 
     Raises
     ------
@@ -34,20 +42,26 @@ def segment_contrast(chosen_score: Array, rejected_score: Array, *, lambda_: flo
     return softplus(lambda_ * rejected_score - chosen_score)
 
 
-def segment_scores(logps: TokenPairLogps, *, alpha: float = 0.1, discount: float = 1.0) -> tuple[Array, Array]:
+def segment_scores(
+    logps: TokenPairLogps, *, alpha: float = 0.1, discount: float = 1.0
+) -> tuple[Array, Array]:
     r"""Return :math:`v = \alpha \sum_t \gamma^t \log\frac{\pi(a_t|s_t)}{\pi_{ref}(a_t|s_t)}` of chosen and rejected, each ``(..., n)``.
 
-    The sum is not divided by the number of steps, so that of two segments of unequal length the longer one starts with the lower score.
+    The sum is not divided by the number of steps, so that of two segments of unequal length the
+    longer one starts with the lower score.
 
     Raises
     ------
     ValueError
-        If ``alpha`` or ``discount`` is out of range, shapes differ, there is no step or a mask is not boolean.
+        If ``alpha`` or ``discount`` is out of range, shapes differ, there is no step or a mask is
+        not boolean.
     """
     check_positive(alpha=alpha)
     check_same_shape(**logps._asdict())
     chosen = segment_return(logps.chosen - logps.ref_chosen, logps.chosen_mask, discount=discount)
-    rejected = segment_return(logps.rejected - logps.ref_rejected, logps.rejected_mask, discount=discount)
+    rejected = segment_return(
+        logps.rejected - logps.ref_rejected, logps.rejected_mask, discount=discount
+    )
     return alpha * chosen, alpha * rejected
 
 
@@ -76,21 +90,25 @@ def cpl(
     .. math:: \log\!\big(1 + e^{\lambda v_l - v_w}\big) + c\,\overline{-\log\pi},\qquad
               v = \alpha \sum_t \gamma^t \log\frac{\pi(a_t|s_t)}{\pi_{ref}(a_t|s_t)}
 
-    Without a reference (log-probabilities of zero) this is CPL(λ), with one CPL-KL; with ``lambda_=1`` and ``bc_coeff=1`` it is CPL-BC.
+    Without a reference (log-probabilities of zero) this is CPL(λ), with one CPL-KL; with
+    ``lambda_=1`` and ``bc_coeff=1`` it is CPL-BC.
 
     Parameters
     ----------
     logps
-        Log-probabilities of each step, ``(..., n, T)`` in nats; masks mark the steps that are scored.
+        Log-probabilities of each step, ``(..., n, T)`` in nats; masks mark the steps that are
+        scored.
     alpha
         Temperature of the maximum-entropy expert, > 0, in units of reward per nat.
     lambda_
-        Conservative bias in (0, 1] on the rejected score alone: below 1, raising the probability of *both* segments lowers the loss, which
-        keeps the policy near the data.
+        Conservative bias in (0, 1] on the rejected score alone: below 1, raising the probability of
+        *both* segments lowers the loss, which keeps the policy near the data.
     discount
-        γ in [0, 1] inside a segment. The labels' own discount makes the loss consistent; the authors' release uses 1.
+        γ in [0, 1] inside a segment. The labels' own discount makes the loss consistent; the
+        authors' release uses 1.
     bc_coeff
-        Weight c >= 0 of behaviour cloning: the mean of ``−log π`` over the scored steps of both segments.
+        Weight c >= 0 of behaviour cloning: the mean of ``−log π`` over the scored steps of both
+        segments.
     bc_chosen_coeff
         The same over the scored steps of the preferred segment alone.
 
@@ -127,11 +145,14 @@ def cpl(
 
 
 def cpl_ranked(logps: ListLogps, *, alpha: float = 0.1, lambda_: float = 0.5) -> Array:
-    r"""Contrastive preference learning on scored segments: the mean contrast over all pairs of a list, one value per list.
+    r"""Contrastive preference learning on scored segments.
+
+    The mean contrast over all pairs of a list, one value per list.
 
     .. math:: \binom{K}{2}^{-1} \sum_{s_j > s_i} \log\!\big(1 + e^{\lambda v_i - v_j}\big),\qquad v = \alpha\log\frac{\pi}{\pi_{ref}}
 
-    Equal scores count half each way (the authors' release takes them in the order in which the sort leaves them).
+    Equal scores count half each way (the authors' release takes them in the order in which the sort
+    leaves them).
 
     Parameters
     ----------
@@ -157,18 +178,29 @@ def cpl_ranked(logps: ListLogps, *, alpha: float = 0.1, lambda_: float = 0.5) ->
     check_same_shape(**logps._asdict())
     k = logps.logps.shape[-1]
     if k < 2:
-        raise ValueError(f"logps must hold at least two segments in each list, got shape {tuple(logps.logps.shape)}")
+        raise ValueError(
+            "logps must hold at least two segments in each list, got shape"
+            f" {tuple(logps.logps.shape)}"
+        )
     value = alpha * (logps.logps - logps.ref_logps)
     contrast = segment_contrast(value[..., :, None], value[..., None, :], lambda_=lambda_)
     better, worse = logps.scores[..., :, None], logps.scores[..., None, :]
     xp = array_namespace(contrast)
     one = xp.ones_like(contrast)
-    weight = xp.where(better > worse, one, xp.where(better == worse, 0.5 * one, xp.zeros_like(contrast)))
+    weight = xp.where(
+        better > worse, one, xp.where(better == worse, 0.5 * one, xp.zeros_like(contrast))
+    )
     others = 1 - xp.eye(k, dtype=contrast.dtype, device=device(contrast))
     return xp.sum(weight * others * contrast, axis=(-2, -1)) / (k * (k - 1) / 2)
 
 
-def regret_preference_loss(advantages: Array, mask: Array | None = None, *, prob: Array | float = 1.0, discount: float = 1.0) -> Array:
+def regret_preference_loss(
+    advantages: Array,
+    mask: Array | None = None,
+    *,
+    prob: Array | float = 1.0,
+    discount: float = 1.0,
+) -> Array:
     r"""Cross-entropy of the regret preference model, one value per pair of segments.
 
     .. math:: -\mu\log P - (1-\mu)\log(1-P),\qquad P = \sigma\Big(\sum_t \gamma^t A^*(s^1_t,a^1_t) - \sum_t \gamma^t A^*(s^2_t,a^2_t)\Big)
@@ -178,7 +210,8 @@ def regret_preference_loss(advantages: Array, mask: Array | None = None, *, prob
     Parameters
     ----------
     advantages
-        Optimal advantages (a critic's, or ``α log π``) of both segments, ``(..., n, 2, T)``, in log-odds.
+        Optimal advantages (a critic's, or ``α log π``) of both segments, ``(..., n, 2, T)``, in
+        log-odds.
     mask
         Boolean, of the same shape: which steps count; all unless given.
     prob
@@ -193,7 +226,8 @@ def regret_preference_loss(advantages: Array, mask: Array | None = None, *, prob
     Raises
     ------
     ValueError
-        If the two segments are not in the second to last axis, there is no step, shapes differ or ``discount`` is out of range.
+        If the two segments are not in the second to last axis, there is no step, shapes differ or
+        ``discount`` is out of range.
 
     References
     ----------
@@ -206,7 +240,10 @@ def regret_preference_loss(advantages: Array, mask: Array | None = None, *, prob
     array([0.048587])
     """
     if len(advantages.shape) < 2 or advantages.shape[-2] != 2:
-        raise ValueError(f"advantages must have shape (..., 2, T), first and second segment, got {tuple(advantages.shape)}")
+        raise ValueError(
+            "advantages must have shape (..., 2, T), first and second segment, got"
+            f" {tuple(advantages.shape)}"
+        )
     score = segment_return(advantages, mask, discount=discount)
     first, second = score[..., 0], score[..., 1]
     return prob * segment_contrast(first, second) + (1 - prob) * segment_contrast(second, first)

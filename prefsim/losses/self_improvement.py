@@ -1,11 +1,14 @@
-r"""The loss of a model that answers and revises: self-improving robust preference optimisation, one value per pair."""
+r"""The loss of a model that answers and revises.
+
+Self-improving robust preference optimisation, one value per pair.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_interval, check_positive, check_same_shape
-from prefsim.losses.containers import SelfImprovementLogps
+from prefsim.checks import check_interval, check_positive, check_same_shape
+from prefsim.containers import SelfImprovementLogps
 
 Array = Any
 
@@ -13,7 +16,9 @@ __all__ = ["srpo"]
 
 
 def srpo(logps: SelfImprovementLogps, *, beta: float = 0.01, alpha: float = 0.5) -> Array:
-    r"""Self-improving robust preference optimisation: generator and improver learn together from offline pairs.
+    r"""Self-improving robust preference optimisation.
+
+    Generator and improver learn together from offline pairs.
 
     .. math:: \alpha\,\Big(\tfrac12 - \tfrac\beta2\big[l^\dagger(w|l) - l^\dagger(l|w) + l(w) - l(l)\big]\Big)^2
         + (1-\alpha)\Big[\big(\tfrac12 - \beta[l^\dagger(w|l) - l^\dagger(l|l)]\big)^2
@@ -21,18 +26,21 @@ def srpo(logps: SelfImprovementLogps, *, beta: float = 0.01, alpha: float = 0.5)
 
     with the log-ratios :math:`l(y) = \log\pi(y)/\pi_{ref}(y)` of the generator and
     :math:`l^\dagger(b|a) = \log\pi^\dagger(b|a)/\pi_{ref}(b|a)` of the improver, whose output b revises the draft a. On pairs that connect
-    all responses, and for every α in (0, 1), its minimiser is that of :func:`prefsim.solvers.solve_self_improvement`, whatever the
-    distribution of the pairs.
+    all responses, and for every α in (0, 1), its minimiser is that of
+    :func:`prefsim.solvers.solve_self_improvement`, whatever the distribution of the pairs.
 
     Parameters
     ----------
     logps
-        Log-probabilities in nats of both responses as answers, and of all four revisions of one response into another.
+        Log-probabilities in nats of both responses as answers, and of all four revisions of one
+        response into another.
     beta
-        Strength of the KL penalties, > 0. The default is the paper's order of magnitude, not confirmed.
+        Strength of the KL penalties, > 0. The default is the paper's order of magnitude, not
+        confirmed.
     alpha
-        Share in [0, 1] of the term that both policies enter; the rest goes to the improver's own. At 0 the generator learns nothing, at 1
-        the two are not determined. Which term the paper weighs by α, and its default, are not confirmed.
+        Share in [0, 1] of the term that both policies enter; the rest goes to the improver's own.
+        At 0 the generator learns nothing, at 1 the two are not determined. Which term the paper
+        weighs by α, and its default, are not confirmed.
 
     Returns
     -------

@@ -1,4 +1,6 @@
-"""Where each direct-alignment loss stands in the survey's taxonomy: the part of DPO that it changes.
+"""Where each direct-alignment loss stands in the survey's taxonomy.
+
+The part of DPO that it changes.
 
 References
 ----------
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from prefsim._validate import check_choice
+from prefsim.checks import check_choice
 
 PARTS = ("data", "framework", "constraint", "property")
 
@@ -25,7 +27,10 @@ class Place(NamedTuple):
 
 _TOPICS = {
     ("data", "pair feedback"): "dpo ipo hinge npo gradient_ascent d2o",
-    ("data", "point feedback"): "kto apo_zero apo_down nca_pair bco_pair bco bco_unpaired aot aot_unpaired nca infonca",
+    (
+        "data",
+        "point feedback",
+    ): "kto apo_zero apo_down nca_pair bco_pair bco bco_unpaired aot aot_unpaired nca infonca",
     ("data", "list feedback"): "rrhf pl_dpo",
     ("data", "noise"): "soft rdpo drdpo",
     ("data", "distinguishability"): "odpo beta_dpo spce spo_degree",
@@ -39,7 +44,9 @@ _TOPICS = {
     ("property", "distribution shift"): "wpo",
 }
 
-TAXONOMY: dict[str, Place] = {name: Place(*place) for place, names in _TOPICS.items() for name in names.split()}
+TAXONOMY: dict[str, Place] = {
+    name: Place(*place) for place, names in _TOPICS.items() for name in names.split()
+}
 
 
 def by_part(part: str) -> dict[str, list[str]]:

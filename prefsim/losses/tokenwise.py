@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_interval, check_nonnegative, check_positive, check_same_shape
-from prefsim.losses.containers import TokenPairLogps
+from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.containers import TokenPairLogps
 from prefsim.losses.pairwise import needed, soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
 
@@ -15,7 +15,10 @@ __all__ = ["ld_dpo", "tdpo1", "tdpo2", "wpo"]
 
 
 def masked_sum(values: Array, mask: Array) -> Array:
-    """Return the sum over the last axis of the values under the mask; what lies behind it may hold anything."""
+    """Return the sum over the last axis of the values under the mask.
+
+    What lies behind it may hold anything.
+    """
     xp = array_namespace(values)
     return xp.sum(xp.where(mask, values, xp.zeros_like(values)), axis=-1)
 
@@ -26,7 +29,10 @@ def _check(logps: TokenPairLogps) -> None:
     check_same_shape(**chosen)
     check_same_shape(**rejected)
     if tuple(logps.chosen.shape[:-1]) != tuple(logps.rejected.shape[:-1]):
-        raise ValueError(f"chosen and rejected must agree before the last axis, got {logps.chosen.shape} and {logps.rejected.shape}")
+        raise ValueError(
+            f"chosen and rejected must agree before the last axis, got {logps.chosen.shape} and"
+            f" {logps.rejected.shape}"
+        )
 
 
 def _sequence_margin(logps: TokenPairLogps) -> Array:
@@ -41,7 +47,9 @@ def _sequence_kls(logps: TokenPairLogps) -> tuple[Array, Array]:
 
 
 def tdpo1(logps: TokenPairLogps, *, beta: float = 0.1) -> Array:
-    r"""Token-level DPO, first form: :math:`\ell(\beta[h - (S_l - S_w)])` with sequential KL :math:`S = \sum_t KL(\pi_{ref}\|\pi)`.
+    r"""Token-level DPO, first form.
+
+    :math:`\ell(\beta[h - (S_l - S_w)])` with sequential KL :math:`S = \sum_t KL(\pi_{ref}\|\pi)`.
 
     Parameters
     ----------
@@ -92,7 +100,9 @@ def tdpo2(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> Ar
 
 
 def wpo(logps: TokenPairLogps, *, beta: float = 0.01, clamp: bool = True) -> Array:
-    r"""Weighted preference optimisation: DPO weighted by how likely the pair is under the current policy.
+    r"""Weighted preference optimisation.
+
+    DPO weighted by how likely the pair is under the current policy.
 
     .. math:: w_w w_l\,\ell(\beta h),\qquad w = \exp\big(\mathrm{mean}_t[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2]\big)
 
@@ -121,17 +131,25 @@ def wpo(logps: TokenPairLogps, *, beta: float = 0.01, clamp: bool = True) -> Arr
 
     def log_weight(token_logps: Array, collision: Array, mask: Array) -> Array:
         count = xp.sum(xp.astype(mask, token_logps.dtype), axis=-1)
-        return masked_sum(token_logps - collision, mask) / xp.where(count > 0, count, xp.ones_like(count))
+        return masked_sum(token_logps - collision, mask) / xp.where(
+            count > 0, count, xp.ones_like(count)
+        )
 
-    total = log_weight(logps.chosen, needed(logps.chosen_collision, "chosen_collision"), logps.chosen_mask)
-    total = total + log_weight(logps.rejected, needed(logps.rejected_collision, "rejected_collision"), logps.rejected_mask)
+    total = log_weight(
+        logps.chosen, needed(logps.chosen_collision, "chosen_collision"), logps.chosen_mask
+    )
+    total = total + log_weight(
+        logps.rejected, needed(logps.rejected_collision, "rejected_collision"), logps.rejected_mask
+    )
     if clamp:
         total = xp.where(total > 0, xp.zeros_like(total), total)
     return stop_gradient(xp.exp(total)) * soft_logistic(beta * margin, 1)
 
 
 def ld_dpo(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> Array:
-    r"""Length-desensitised DPO: tokens beyond the shorter response's length count α, in policy and reference alike.
+    r"""Length-desensitised DPO.
+
+    Tokens beyond the shorter response's length count α, in policy and reference alike.
 
     Parameters
     ----------
@@ -161,7 +179,11 @@ def ld_dpo(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> A
 
     def weighted(log_ratio: Array, mask: Array, count: Array) -> Array:
         position = xp.cumulative_sum(count, axis=-1)
-        return masked_sum(log_ratio * xp.where(position <= shorter, xp.ones_like(count), xp.full_like(count, alpha)), mask)
+        return masked_sum(
+            log_ratio
+            * xp.where(position <= shorter, xp.ones_like(count), xp.full_like(count, alpha)),
+            mask,
+        )
 
     chosen = weighted(logps.chosen - logps.ref_chosen, logps.chosen_mask, counts[0])
     rejected = weighted(logps.rejected - logps.ref_rejected, logps.rejected_mask, counts[1])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_nonnegative, check_positive, check_same_shape
-from prefsim.losses.containers import UnpairedLogps
+from prefsim.checks import check_nonnegative, check_positive, check_same_shape
+from prefsim.containers import UnpairedLogps
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 
 Array = Any
@@ -35,9 +35,10 @@ def kto(
     desirable_weight, undesirable_weight
         λ_D and λ_U, >= 0.
     reference_point
-        z₀ in nats, a constant of differentiation: the exact ``KL(π‖π_ref)`` in an enumerable world, an estimate from mismatched pairs in a
-        language model. Unless given, the mean log-ratio of the batch (last axis), floored at 0: this couples the batch, and is
-        biased upwards because it pairs prompts with their own completions.
+        z₀ in nats, a constant of differentiation: the exact ``KL(π‖π_ref)`` in an enumerable world,
+        an estimate from mismatched pairs in a language model. Unless given, the mean log-ratio of
+        the batch (last axis), floored at 0: this couples the batch, and is biased upwards because
+        it pairs prompts with their own completions.
 
     Returns
     -------
@@ -58,8 +59,12 @@ def kto(
     xp = array_namespace(logps.logp, logps.ref_logp)
     log_ratio = logps.logp - logps.ref_logp
     if reference_point is None:
-        mean = stop_gradient(xp.sum(log_ratio, axis=-1, keepdims=True) / max(log_ratio.shape[-1], 1))
+        mean = stop_gradient(
+            xp.sum(log_ratio, axis=-1, keepdims=True) / max(log_ratio.shape[-1], 1)
+        )
         reference_point = xp.where(mean > 0, mean, xp.zeros_like(mean))
     gain = beta * (log_ratio - reference_point)
     # 1 − σ(z) = σ(−z) keeps its digits where σ(z) rounds to one.
-    return xp.where(logps.desirable, desirable_weight * sigmoid(-gain), undesirable_weight * sigmoid(gain))
+    return xp.where(
+        logps.desirable, desirable_weight * sigmoid(-gain), undesirable_weight * sigmoid(gain)
+    )

@@ -17,7 +17,8 @@ __all__ = ["InMemoryPolicy"]
 class InMemoryPolicy(ABC):
     """A policy over an enumerable set of responses, differentiable in one vector of parameters.
 
-    ``parameters`` is ``(*batch, D)``; leading axes are independent policies. Policies are values: fitting one gives a new one.
+    ``parameters`` is ``(*batch, D)``; leading axes are independent policies. Policies are values:
+    fitting one gives a new one.
     """
 
     @property
@@ -50,8 +51,13 @@ class InMemoryPolicy(ABC):
         return gather(table, like(prompt, table, integer=True), like(response, table, integer=True))
 
     def length(self, prompt: Array, response: Array) -> Array:
-        """Return the number of scored tokens of each response; one where a response is a single act."""
-        return like(np.ones(np.broadcast_shapes(np.shape(prompt), np.shape(response))), self.parameters)
+        """Return the number of scored tokens of each response.
+
+        One where a response is a single act.
+        """
+        return like(
+            np.ones(np.broadcast_shapes(np.shape(prompt), np.shape(response))), self.parameters
+        )
 
     def sample(self, prompt: Array, n: int, seed: Seed) -> Array:
         """Draw ``n`` responses to each prompt, int64 ``(*batch, *prompt.shape, n)``.

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_shape
 from prefsim.backend import asarray, like, to_numpy
+from prefsim.checks import as_float_array, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 
@@ -42,13 +42,19 @@ class LogLinearPolicy(InMemoryPolicy):
     base_log_probs: Array
 
     @classmethod
-    def from_features(cls, features: Any, *, weights: Any = None, base: InMemoryPolicy | None = None) -> Self:
+    def from_features(
+        cls, features: Any, *, weights: Any = None, base: InMemoryPolicy | None = None
+    ) -> Self:
         """Return the policy with these features ``(X, Y, d)``, weights (zero unless given) and base policy (uniform unless given)."""
         features = as_float_array(features, "features", ndim=3)
         contexts, responses, d = features.shape
         weights = np.zeros(d) if weights is None else as_float_array(weights, "weights", min_ndim=1)
         check_shape(weights, "weights", (d,))
-        table = np.full((contexts, responses), -np.log(responses)) if base is None else to_numpy(base.log_probs)
+        table = (
+            np.full((contexts, responses), -np.log(responses))
+            if base is None
+            else to_numpy(base.log_probs)
+        )
         check_shape(table, "base.log_probs", (contexts, responses))
         return cls(asarray(weights), asarray(features), asarray(table))
 
@@ -66,5 +72,7 @@ class LogLinearPolicy(InMemoryPolicy):
         """Normalised log-probabilities ``(*batch, X, Y)`` in nats."""
         xp = array_namespace(self.weights)
         features, base = like(self.features, self.weights), like(self.base_log_probs, self.weights)
-        scores = xp.matmul(xp.reshape(features, (-1, features.shape[-1])), self.weights[..., :, None])[..., 0]
+        scores = xp.matmul(
+            xp.reshape(features, (-1, features.shape[-1])), self.weights[..., :, None]
+        )[..., 0]
         return log_softmax(base + xp.reshape(scores, (*self.weights.shape[:-1], *base.shape)))

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from prefsim._validate import as_float_array
 from prefsim.backend import Seed, random_generator
+from prefsim.checks import as_float_array
 from prefsim.numerics import log_softmax
 from prefsim.policies.base import InMemoryPolicy
 
@@ -42,11 +42,15 @@ class NetworkPolicy(InMemoryPolicy):
         import torch
 
         vector = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
-        features = torch.as_tensor(as_float_array(inputs, "inputs", ndim=2), dtype=vector.dtype, device=vector.device)
+        features = torch.as_tensor(
+            as_float_array(inputs, "inputs", ndim=2), dtype=vector.dtype, device=vector.device
+        )
         return cls(module, features, vector)
 
     @classmethod
-    def mlp(cls, inputs: Any, n_responses: int, *, hidden: tuple[int, ...] = (32,), seed: Seed) -> Self:
+    def mlp(
+        cls, inputs: Any, n_responses: int, *, hidden: tuple[int, ...] = (32,), seed: Seed
+    ) -> Self:
         """Return a float64 tanh network with normal weights of variance 1/fan-in, drawn by NumPy."""
         import torch
 
@@ -57,7 +61,9 @@ class NetworkPolicy(InMemoryPolicy):
         for fan_in, fan_out in itertools.pairwise(sizes):
             linear = torch.nn.Linear(fan_in, fan_out, dtype=torch.float64)
             with torch.no_grad():
-                linear.weight.copy_(torch.as_tensor(rng.standard_normal((fan_out, fan_in)) / np.sqrt(fan_in)))
+                linear.weight.copy_(
+                    torch.as_tensor(rng.standard_normal((fan_out, fan_in)) / np.sqrt(fan_in))
+                )
                 linear.bias.zero_()
             layers += [linear, torch.nn.Tanh()]
         return cls.from_module(torch.nn.Sequential(*layers[:-1]), features)
@@ -81,7 +87,10 @@ class NetworkPolicy(InMemoryPolicy):
 
         def logits(vector: Any) -> Any:
             parts = torch.split(vector, [size for _, _, size in shapes])
-            named = {name: part.reshape(shape) for (name, shape, _), part in zip(shapes, parts, strict=True)}
+            named = {
+                name: part.reshape(shape)
+                for (name, shape, _), part in zip(shapes, parts, strict=True)
+            }
             return torch.func.functional_call(self.module, named, (inputs,))
 
         call = logits

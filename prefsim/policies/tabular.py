@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_probabilities
 from prefsim.backend import Seed, asarray, random_generator
+from prefsim.checks import as_float_array, check_probabilities
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 
@@ -43,7 +43,10 @@ class TabularPolicy(InMemoryPolicy):
 
     @classmethod
     def from_probs(cls, probs: Any) -> Self:
-        """Return the policy with these probabilities ``(..., X, Y)``; every row must sum to one within 1e-9."""
+        """Return the policy with these probabilities ``(..., X, Y)``.
+
+        Every row must sum to one within 1e-9.
+        """
         table = as_float_array(probs, "probs", min_ndim=2)
         check_probabilities(table, "probs")
         with np.errstate(divide="ignore"):
@@ -61,7 +64,13 @@ class TabularPolicy(InMemoryPolicy):
 
     @classmethod
     def random(
-        cls, n_contexts: int, n_responses: int, *, seed: Seed, concentration: float = 1.0, batch_shape: tuple[int, ...] = ()
+        cls,
+        n_contexts: int,
+        n_responses: int,
+        *,
+        seed: Seed,
+        concentration: float = 1.0,
+        batch_shape: tuple[int, ...] = (),
     ) -> Self:
         """Return a policy with every row drawn from a symmetric Dirichlet distribution."""
         rng = random_generator(seed)

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_probabilities, check_shape
 from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
+from prefsim.checks import as_float_array, check_probabilities, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.tokens import TokenTree
@@ -55,12 +55,15 @@ class TokenTreePolicy(InMemoryPolicy):
 
     @classmethod
     def from_sequence_probs(cls, tree: TokenTree, probs: Any) -> Self:
-        """Return the policy whose sequences have these probabilities ``(X, N)``: each next token by Bayes' rule.
+        """Return the policy whose sequences have these probabilities ``(X, N)``.
+
+        Each next token by Bayes' rule.
 
         Raises
         ------
         ValueError
-            If a row is no distribution. A prefix of probability zero gets uniform next tokens, which no sequence probability sees.
+            If a row is no distribution. A prefix of probability zero gets uniform next tokens,
+            which no sequence probability sees.
         """
         table = as_float_array(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
@@ -117,4 +120,6 @@ class TokenTreePolicy(InMemoryPolicy):
 
     def length(self, prompt: Array, response: Array) -> Array:
         """Return the number of tokens of each response, the end token included."""
-        return like(np.broadcast_to(self.tree.lengths[to_numpy(response)], np.shape(prompt)), self.logits)
+        return like(
+            np.broadcast_to(self.tree.lengths[to_numpy(response)], np.shape(prompt)), self.logits
+        )

@@ -1,11 +1,14 @@
-"""Raters with a scalar reward: the chance of preferring one item grows with the difference of rewards."""
+"""Raters with a scalar reward.
+
+The chance of preferring one item grows with the difference of rewards.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from prefsim._validate import check_choice
+from prefsim.checks import check_choice
 from prefsim.numerics import array_namespace, normal_log_cdf
 from prefsim.worlds.bandit import bradley_terry_matrix
 
@@ -22,7 +25,8 @@ def pairwise_preference(reward: Array, *, link: str = "logistic") -> Array:
     Parameters
     ----------
     reward
-        ``(..., n)``: log-odds for the logistic link, standard deviations of the compared noise for the probit one.
+        ``(..., n)``: log-odds for the logistic link, standard deviations of the compared noise for
+        the probit one.
     link
         ``"logistic"``, the Bradley–Terry model, or ``"probit"``, Thurstone's (case V).
 
@@ -37,7 +41,8 @@ def pairwise_preference(reward: Array, *, link: str = "logistic") -> Array:
 
     References
     ----------
-    Bradley and Terry 1952, "Rank analysis of incomplete block designs". Thurstone 1927, "A law of comparative judgment".
+    Bradley and Terry 1952, "Rank analysis of incomplete block designs". Thurstone 1927, "A law of
+    comparative judgment".
 
     Examples
     --------
@@ -54,11 +59,14 @@ def pairwise_preference(reward: Array, *, link: str = "logistic") -> Array:
 
 
 def bradley_terry_gap(preference: Array) -> Array:
-    r"""Return how far preferences are from any Bradley–Terry model: the largest misfit of their log-odds.
+    r"""Return how far preferences are from any Bradley–Terry model.
+
+    The largest misfit of their log-odds.
 
     .. math:: \max_{ij} \Big| \ell_{ij} - (\bar\ell_i - \bar\ell_j) \Big|, \qquad \ell_{ij} = \log\frac{P_{ij}}{1 - P_{ij}}
 
-    It is zero exactly when log-odds are differences of rewards, and then the row means are these rewards.
+    It is zero exactly when log-odds are differences of rewards, and then the row means are these
+    rewards.
 
     Parameters
     ----------

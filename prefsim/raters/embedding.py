@@ -1,28 +1,40 @@
-r"""Raters with a vector for each response in place of a reward: a fixed skew form of two vectors is the log-odds of the preference.
+r"""Raters with a vector for each response in place of a reward.
 
-With :math:`v \in \mathbb{R}^{2k}` and :math:`R = \mathrm{diag}(\lambda_1 J, \dots, \lambda_k J)`, :math:`J` the rotation by a right angle,
+A fixed skew form of two vectors is the log-odds of the preference.
+
+With :math:`v \in \mathbb{R}^{2k}` and :math:`R = \mathrm{diag}(\lambda_1 J, \dots, \lambda_k J)`,
+:math:`J` the rotation by a right angle,
 
 .. math:: s(i \succ j) = \langle R v_i, v_j\rangle = \sum_{l} \lambda_l (v_{i,2l} v_{j,2l+1} - v_{i,2l+1} v_{j,2l})
 
-is antisymmetric whatever the vectors are. Rewards are the case ``v = (r, 1)``; vectors on a circle make a cycle.
+is antisymmetric whatever the vectors are. Rewards are the case ``v = (r, 1)``; vectors on a circle
+make a cycle.
 
 References
 ----------
-Zhang et al. 2024, "General Preference Modeling with Preference Representations for Aligning Language Models", arXiv:2410.02197.
+Zhang et al. 2024, "General Preference Modeling with Preference Representations for Aligning
+Language Models", arXiv:2410.02197.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_even, check_integer, check_positive, check_same_shape, check_shape
+from prefsim.checks import check_even, check_integer, check_positive, check_same_shape, check_shape
 from prefsim.numerics import array_namespace, sigmoid, softmax, softplus
 
 Array = Any
 
 SMALLEST_TEMPERATURE = 0.01
 
-__all__ = ["embedding_preference", "learned_temperature", "prompt_scales", "reward_embedding", "score_matrix", "skew_score"]
+__all__ = [
+    "embedding_preference",
+    "learned_temperature",
+    "prompt_scales",
+    "reward_embedding",
+    "score_matrix",
+    "skew_score",
+]
 
 
 def _halves(embedding: Array, name: str) -> tuple[Array, Array]:
@@ -39,13 +51,15 @@ def _scaled(even: Array, scales: Array | None) -> Array:
 
 
 def skew_score(first: Array, second: Array, *, scales: Array | None = None) -> Array:
-    r"""Return the score :math:`s(i \succ j) = \langle R v_i, v_j\rangle` of pairs of vectors: ``(...,)``, positive for the first.
+    r"""Return the score :math:`s(i \succ j) = \langle R v_i, v_j\rangle` of pairs of vectors.
+
+    ``(...,)``, positive for the first.
 
     Parameters
     ----------
     first, second
-        ``(..., 2k)``; to train a model by maximum likelihood, those of the chosen and the rejected responses, and
-        ``losses.bradley_terry(PairRewards(score / temperature, 0))``.
+        ``(..., 2k)``; to train a model by maximum likelihood, those of the chosen and the rejected
+        responses, and ``losses.bradley_terry(PairRewards(score / temperature, 0))``.
     scales
         λ >= 0, ``(k,)`` or ``(..., k)``; one unless given. See :func:`prompt_scales`.
 
@@ -77,7 +91,9 @@ def skew_score(first: Array, second: Array, *, scales: Array | None = None) -> A
 
 
 def score_matrix(embedding: Array, *, scales: Array | None = None) -> Array:
-    r"""Return the scores of all pairs, :math:`S = V R^\top V^\top`: ``(..., n, n)``, skew to the last bit.
+    r"""Return the scores of all pairs, :math:`S = V R^\top V^\top`.
+
+    ``(..., n, n)``, skew to the last bit.
 
     n vectors cost n evaluations of a model, and the n² scores one small product.
 
@@ -109,7 +125,9 @@ def score_matrix(embedding: Array, *, scales: Array | None = None) -> Array:
     return product - xp.matrix_transpose(product)
 
 
-def embedding_preference(embedding: Array, *, scales: Array | None = None, temperature: float = 1.0) -> Array:
+def embedding_preference(
+    embedding: Array, *, scales: Array | None = None, temperature: float = 1.0
+) -> Array:
     r"""Return :math:`P_{ij} = \sigma(s(i \succ j) / \tau)`, a preference matrix whatever the vectors are: ``(..., n, n)``.
 
     Parameters
@@ -131,7 +149,10 @@ def embedding_preference(embedding: Array, *, scales: Array | None = None, tempe
 
 
 def reward_embedding(reward: Array) -> Array:
-    """Return the vectors ``(r, 1)``, whose scores are the differences of rewards ``(..., n)``: ``(..., n, 2)``."""
+    """Return the vectors ``(r, 1)``, whose scores are the differences of rewards ``(..., n)``.
+
+    ``(..., n, 2)``.
+    """
     xp = array_namespace(reward)
     return xp.stack([reward, xp.ones_like(reward)], axis=-1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from prefsim._validate import as_float_array, as_index_array, check_preference
 from prefsim.backend import Seed, asarray, like, random_generator
+from prefsim.checks import as_float_array, as_index_array, check_preference
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
 
@@ -15,7 +15,9 @@ Array = Any
 __all__ = ["MatrixRater", "preference_of", "sample_labels"]
 
 
-def preference_of(preference: Array, first: Array, second: Array, prompt: Array | None = None) -> Array:
+def preference_of(
+    preference: Array, first: Array, second: Array, prompt: Array | None = None
+) -> Array:
     """Return the chance that ``first`` is preferred to ``second``.
 
     Parameters
@@ -32,7 +34,8 @@ def preference_of(preference: Array, first: Array, second: Array, prompt: Array 
     Raises
     ------
     ValueError
-        If an index is out of range, shapes differ, or ``prompt`` is given for one table or missing for several.
+        If an index is out of range, shapes differ, or ``prompt`` is given for one table or missing
+        for several.
     """
     expected = 2 if prompt is None else 3
     if len(preference.shape) != expected or preference.shape[-1] != preference.shape[-2]:
@@ -44,16 +47,25 @@ def preference_of(preference: Array, first: Array, second: Array, prompt: Array 
     if prompt is not None:
         context = as_index_array(prompt, "prompt", size=preference.shape[0])
         if context.shape != row.shape:
-            raise ValueError(f"prompt must have the shape of first {row.shape}, got {context.shape}")
+            raise ValueError(
+                f"prompt must have the shape of first {row.shape}, got {context.shape}"
+            )
         row = context * n + row
         preference = array_namespace(preference).reshape(preference, (-1, n))
     if row.shape != column.shape:
-        raise ValueError(f"first and second must have one shape, got {row.shape} and {column.shape}")
-    return gather(preference, like(row, preference, integer=True), like(column, preference, integer=True))
+        raise ValueError(
+            f"first and second must have one shape, got {row.shape} and {column.shape}"
+        )
+    return gather(
+        preference, like(row, preference, integer=True), like(column, preference, integer=True)
+    )
 
 
 def sample_labels(probability: Array, *, seed: Seed) -> Array:
-    """Draw one label for each entry of ``probability``: true, with that chance, where the first of the two is preferred."""
+    """Draw one label for each entry of ``probability``.
+
+    True, with that chance, where the first of the two is preferred.
+    """
     draws = random_generator(seed).random(tuple(probability.shape))
     return like(draws, probability) < probability
 
@@ -92,11 +104,19 @@ class MatrixRater:
 
     @classmethod
     def from_reward(cls, reward: Any, *, link: str = "logistic") -> MatrixRater:
-        """Return the rater of rewards ``(n,)`` or ``(X, n)``; see :func:`prefsim.raters.pairwise_preference`."""
-        return cls(pairwise_preference(asarray(as_float_array(reward, "reward", min_ndim=1)), link=link))
+        """Return the rater of rewards ``(n,)`` or ``(X, n)``.
+
+        See :func:`prefsim.raters.pairwise_preference`.
+        """
+        return cls(
+            pairwise_preference(asarray(as_float_array(reward, "reward", min_ndim=1)), link=link)
+        )
 
     def probability(self, first: Any, second: Any, prompt: Any = None) -> Array:
-        """Return the chance that ``first`` is preferred to ``second``; integers of one shape, ``prompt`` for ``(X, n, n)``."""
+        """Return the chance that ``first`` is preferred to ``second``.
+
+        Integers of one shape, ``prompt`` for ``(X, n, n)``.
+        """
         return preference_of(self.preference, first, second, prompt)
 
     def sample(self, first: Any, second: Any, prompt: Any = None, *, seed: Seed) -> Array:

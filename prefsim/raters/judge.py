@@ -1,11 +1,22 @@
-"""A language model as judge: it names option A or B, and may favour the option that it reads first."""
+"""A language model as judge.
+
+It names option A or B, and may favour the option that it reads first.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import as_float_array, check_choice, check_finite, check_number, check_positive, check_same_shape, check_shape
 from prefsim.backend import asarray
+from prefsim.checks import (
+    as_float_array,
+    check_choice,
+    check_finite,
+    check_number,
+    check_positive,
+    check_same_shape,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, sigmoid, to_numpy
 
 Array = Any
@@ -21,8 +32,8 @@ def judge_logits(option_logits: Array) -> Array:
     Parameters
     ----------
     option_logits
-        ``(..., 2)``: next-token logits of the two option tokens, the first option's first. Other tokens are left out: the two are
-        normalised among themselves.
+        ``(..., 2)``: next-token logits of the two option tokens, the first option's first. Other
+        tokens are left out: the two are normalised among themselves.
 
     Returns
     -------
@@ -50,8 +61,8 @@ def both_orders(shown: Array, swapped: Array, *, average: str = "prob") -> Array
     .. math:: \tfrac12\,\big(\sigma(z_{12}) + 1 - \sigma(z_{21})\big)\ \text{(prob)},\qquad
               \sigma\big(\tfrac12(z_{12} - z_{21})\big)\ \text{(logit)}
 
-    A constant that the judge adds to the log-odds of whatever stands first cancels in the mean of log-odds; the mean of probabilities it
-    draws towards ½.
+    A constant that the judge adds to the log-odds of whatever stands first cancels in the mean of
+    log-odds; the mean of probabilities it draws towards ½.
 
     Parameters
     ----------
@@ -71,7 +82,8 @@ def both_orders(shown: Array, swapped: Array, *, average: str = "prob") -> Array
 
     References
     ----------
-    Zhai et al. 2024, "Online Self-Preferring Language Models", arXiv:2405.14103 (the self-judge; the averages are usual practice).
+    Zhai et al. 2024, "Online Self-Preferring Language Models", arXiv:2405.14103 (the self-judge;
+    the averages are usual practice).
 
     Examples
     --------
@@ -89,7 +101,9 @@ def both_orders(shown: Array, swapped: Array, *, average: str = "prob") -> Array
     return 0.5 * (sigmoid(shown) + sigmoid(-swapped))
 
 
-def judged_preference(reward: Any, *, temperature: float = 1.0, position_bias: float = 0.0, average: str = "prob") -> Array:
+def judged_preference(
+    reward: Any, *, temperature: float = 1.0, position_bias: float = 0.0, average: str = "prob"
+) -> Array:
     r"""Return the preferences of a judge of rewards who is asked in both orders.
 
     Its log-odds of the option in first place are :math:`c (r_i - r_j) + b`.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim._validate import check_interval
 from prefsim.backend import Seed, like, random_generator
+from prefsim.checks import check_interval
 from prefsim.numerics import array_namespace
 
 Array = Any

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import check_integer, check_rankings
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
+from prefsim.checks import check_integer, check_rankings
 from prefsim.numerics import array_namespace, logsumexp
 
 Array = Any
@@ -26,12 +26,13 @@ def ranking_log_prob(reward: Array, ranking: Array) -> Array:
     reward
         ``(..., n)`` in log-odds.
     ranking
-        Distinct integers ``(..., K)``, best first, ``K <= n``; with ``K < n`` the other items rank below in any order. Leading axes
-        broadcast.
+        Distinct integers ``(..., K)``, best first, ``K <= n``; with ``K < n`` the other items rank
+        below in any order. Leading axes broadcast.
 
     Returns
     -------
-    Array ``(...,)``, nats. The chance that i ranks above j is ``pairwise_preference(reward)[i, j]``, whatever the other items.
+    Array ``(...,)``, nats. The chance that i ranks above j is
+    ``pairwise_preference(reward)[i, j]``, whatever the other items.
 
     Raises
     ------
@@ -64,7 +65,9 @@ def ranking_log_prob(reward: Array, ranking: Array) -> Array:
 
 
 def sample_rankings(reward: Array, n: int, *, seed: Seed, k: int | None = None) -> Array:
-    """Draw ``n`` Plackett–Luce rankings of all items: the order of rewards with independent Gumbel noise.
+    """Draw ``n`` Plackett–Luce rankings of all items.
+
+    The order of rewards with independent Gumbel noise.
 
     Parameters
     ----------
@@ -86,8 +89,8 @@ def sample_rankings(reward: Array, n: int, *, seed: Seed, k: int | None = None) 
 
     References
     ----------
-    Yellott 1977, "The relationship between Luce's choice axiom, Thurstone's theory of comparative judgment, and the double exponential
-    distribution".
+    Yellott 1977, "The relationship between Luce's choice axiom, Thurstone's theory of comparative
+    judgment, and the double exponential distribution".
     """
     check_integer(low=0, n=n)
     table = np.asarray(to_numpy(reward), dtype=np.float64)

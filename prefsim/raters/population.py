@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_preference, check_probabilities
 from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
+from prefsim.checks import as_float_array, check_preference, check_probabilities
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
 
@@ -20,7 +20,8 @@ __all__ = ["UserPopulation", "mixture_preference"]
 def mixture_preference(weights: Array, preferences: Array) -> Array:
     r"""Return the preferences :math:`\sum_k w_k P_k` of a label from a user drawn at random.
 
-    A mixture of Bradley–Terry users is in general no Bradley–Terry rater, and can even be cyclic; see
+    A mixture of Bradley–Terry users is in general no Bradley–Terry rater, and can even be cyclic;
+    see
     :func:`prefsim.raters.bradley_terry_gap`.
 
     Parameters
@@ -46,11 +47,18 @@ def mixture_preference(weights: Array, preferences: Array) -> Array:
     array([[0.5 , 0.75],
            [0.25, 0.5 ]])
     """
-    if len(weights.shape) != 1 or len(preferences.shape) < 3 or preferences.shape[0] != weights.shape[0]:
+    if (
+        len(weights.shape) != 1
+        or len(preferences.shape) < 3
+        or preferences.shape[0] != weights.shape[0]
+    ):
         raise ValueError(
-            f"weights must be (K,) and preferences (K, ..., n, n), got shapes {tuple(weights.shape)} and {tuple(preferences.shape)}"
+            "weights must be (K,) and preferences (K, ..., n, n), got shapes"
+            f" {tuple(weights.shape)} and {tuple(preferences.shape)}"
         )
-    check_probabilities(to_numpy(weights), "weights", tolerance=1e-9 if "64" in str(weights.dtype) else 1e-5)
+    check_probabilities(
+        to_numpy(weights), "weights", tolerance=1e-9 if "64" in str(weights.dtype) else 1e-5
+    )
     xp = array_namespace(weights, preferences)
     spread = xp.reshape(weights, (-1, *(1,) * (len(preferences.shape) - 1)))
     return xp.sum(spread * preferences, axis=0)
@@ -92,7 +100,10 @@ class UserPopulation:
         check_probabilities(weight, "weights")
         check_preference(table, "preferences")
         if table.ndim > 4 or table.shape[0] != weight.size:
-            raise ValueError(f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got shape {table.shape}")
+            raise ValueError(
+                f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got"
+                f" shape {table.shape}"
+            )
         object.__setattr__(self, "weights", asarray(weight))
         object.__setattr__(self, "preferences", asarray(table))
 
@@ -109,10 +120,17 @@ class UserPopulation:
     def sample_users(self, n: int, *, seed: Seed) -> Array:
         """Draw ``n`` users, integers ``(n,)``."""
         weight = to_numpy(self.weights).astype(np.float64)
-        return index_array(random_generator(seed).choice(self.n_users, size=n, p=weight / weight.sum()))
+        return index_array(
+            random_generator(seed).choice(self.n_users, size=n, p=weight / weight.sum())
+        )
 
-    def sample(self, first: Any, second: Any, prompt: Any = None, *, seed: Seed) -> tuple[Array, Array]:
-        """Draw a user for each comparison ``(m,)`` and that user's label: true where ``first`` was preferred."""
+    def sample(
+        self, first: Any, second: Any, prompt: Any = None, *, seed: Seed
+    ) -> tuple[Array, Array]:
+        """Draw a user for each comparison ``(m,)`` and that user's label.
+
+        True where ``first`` was preferred.
+        """
         rng = random_generator(seed)
         first, second = np.asarray(to_numpy(first)), np.asarray(to_numpy(second))
         user = self.sample_users(first.size, seed=rng)

@@ -1,4 +1,7 @@
-"""Raters of trajectory segments: by the rewards seen on the way (partial return) or by what was given away (regret)."""
+"""Raters of trajectory segments.
+
+By the rewards seen on the way (partial return) or by what was given away (regret).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from prefsim._validate import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.numerics import array_namespace, sigmoid
 
 Array = Any
@@ -23,7 +26,9 @@ __all__ = [
 
 def _check_steps(values: Array, mask: Array | None, name: str) -> None:
     if len(values.shape) == 0 or values.shape[-1] == 0:
-        raise ValueError(f"{name} must have shape (..., T) with T >= 1 steps, got {tuple(values.shape)}")
+        raise ValueError(
+            f"{name} must have shape (..., T) with T >= 1 steps, got {tuple(values.shape)}"
+        )
     if mask is not None:
         check_same_shape(**{name: values, "mask": mask})
         if not array_namespace(mask).isdtype(mask.dtype, "bool"):
@@ -37,7 +42,9 @@ def _discounted_sum(values: Array, mask: Array | None, discount: float, name: st
     # Padding may hold anything, NaN included: select, do not multiply.
     kept = values if mask is None else xp.where(mask, values, xp.zeros_like(values))
     if discount != 1:
-        kept = kept * discount ** xp.arange(values.shape[-1], dtype=values.dtype, device=device(values))
+        kept = kept * discount ** xp.arange(
+            values.shape[-1], dtype=values.dtype, device=device(values)
+        )
     return xp.sum(kept, axis=-1)
 
 
@@ -49,7 +56,8 @@ def segment_return(rewards: Array, mask: Array | None = None, *, discount: float
     rewards
         ``(..., T)``, one entry a step; any unit of reward.
     mask
-        Boolean ``(..., T)``: which steps count; all unless given. Step t keeps the factor ``discount ** t`` of its place.
+        Boolean ``(..., T)``: which steps count; all unless given. Step t keeps the factor
+        ``discount ** t`` of its place.
     discount
         In [0, 1].
 
@@ -81,7 +89,8 @@ def segment_regret(advantages: Array, mask: Array | None = None, *, discount: fl
     Parameters
     ----------
     advantages
-        Optimal advantages ``(..., T)``, each <= 0 for an exact optimum (``α log π*`` under maximum entropy).
+        Optimal advantages ``(..., T)``, each <= 0 for an exact optimum (``α log π*`` under maximum
+        entropy).
     mask, discount
         As for :func:`segment_return`.
 
@@ -102,21 +111,28 @@ def segment_regret(advantages: Array, mask: Array | None = None, *, discount: fl
 
 
 def deterministic_regret(
-    rewards: Array, start_value: Array, end_value: Array, mask: Array | None = None, *, discount: float = 1.0
+    rewards: Array,
+    start_value: Array,
+    end_value: Array,
+    mask: Array | None = None,
+    *,
+    discount: float = 1.0,
 ) -> Array:
     r"""Return the regret :math:`V^*(s_0) - \big(\sum_t \gamma^t r_t + \gamma^T V^*(s_T)\big)` of each segment.
 
-    Equal to :func:`segment_regret` where transitions are deterministic and both use the discount of the values; where they are not, it is a
-    random number with that mean.
+    Equal to :func:`segment_regret` where transitions are deterministic and both use the discount of
+    the values; where they are not, it is a random number with that mean.
 
     Parameters
     ----------
     rewards
         ``(..., T)``, one entry a step.
     start_value, end_value
-        Optimal values ``(...,)`` of the first state and of the state after the last counted step (0 if terminal).
+        Optimal values ``(...,)`` of the first state and of the state after the last counted step (0
+        if terminal).
     mask
-        Boolean ``(..., T)``: which steps count; the first ``T`` of a segment, so that its length is their number.
+        Boolean ``(..., T)``: which steps count; the first ``T`` of a segment, so that its length is
+        their number.
     discount
         In [0, 1].
 
@@ -127,7 +143,8 @@ def deterministic_regret(
     Raises
     ------
     ValueError
-        If there is no step, shapes differ, the mask is not boolean or skips a step, or ``discount`` is out of range.
+        If there is no step, shapes differ, the mask is not boolean or skips a step, or ``discount``
+        is out of range.
 
     References
     ----------
@@ -139,7 +156,10 @@ def deterministic_regret(
         return start_value - (seen + discount ** rewards.shape[-1] * end_value)
     xp = array_namespace(mask)
     if xp.any(mask[..., 1:] & ~mask[..., :-1]):
-        raise ValueError("mask must count the first steps of a segment without a gap, got a counted step after one that is not")
+        raise ValueError(
+            "mask must count the first steps of a segment without a gap, got a counted step after"
+            " one that is not"
+        )
     length = xp.sum(xp.astype(mask, rewards.dtype), axis=-1)
     return start_value - (seen + discount**length * end_value)
 
@@ -149,7 +169,9 @@ def _logistic_choice(margin: Array, beta: float) -> Array:
     return sigmoid(beta * margin)
 
 
-def partial_return_preference(return_first: Array, return_second: Array, *, beta: float = 1.0) -> Array:
+def partial_return_preference(
+    return_first: Array, return_second: Array, *, beta: float = 1.0
+) -> Array:
     r"""Return :math:`\sigma(\beta [G(\sigma_1) - G(\sigma_2)])`, the chance that the first segment is preferred.
 
     Parameters
@@ -166,7 +188,8 @@ def partial_return_preference(return_first: Array, return_second: Array, *, beta
 
     References
     ----------
-    Christiano et al. 2017, eq. 1, arXiv:1706.03741; Knox et al. 2022, section 2.2, arXiv:2206.02231.
+    Christiano et al. 2017, eq. 1, arXiv:1706.03741; Knox et al. 2022, section 2.2,
+    arXiv:2206.02231.
     """
     return _logistic_choice(return_first - return_second, beta)
 
@@ -192,7 +215,8 @@ def regret_preference(regret_first: Array, regret_second: Array, *, beta: float 
 
     Examples
     --------
-    The way that gives nothing away is preferred, even where the other one collected more on the way.
+    The way that gives nothing away is preferred, even where the other one collected more on the
+    way.
 
     >>> import numpy as np
     >>> gives_nothing, gives_two = segment_regret(np.asarray([[0.0, 0.0], [-1.0, -1.0]]))
@@ -205,8 +229,8 @@ def regret_preference(regret_first: Array, regret_second: Array, *, beta: float 
 def noiseless_preference(score_first: Array, score_second: Array, *, tie: float = 0.0) -> Array:
     """Return 1 where the first score is higher, 0 where it is lower and ½ where they differ by at most ``tie``.
 
-    Scores are partial returns, or regrets with a minus sign. This is the limit ``beta`` → ∞ of the two models above; ``tie`` absorbs the
-    rounding of computed scores.
+    Scores are partial returns, or regrets with a minus sign. This is the limit ``beta`` → ∞ of the
+    two models above; ``tie`` absorbs the rounding of computed scores.
 
     Raises
     ------
@@ -217,4 +241,6 @@ def noiseless_preference(score_first: Array, score_second: Array, *, tie: float 
     margin = score_first - score_second
     xp = array_namespace(margin)
     half = xp.full_like(margin, 0.5)
-    return xp.where(margin > tie, xp.ones_like(margin), xp.where(margin < -tie, xp.zeros_like(margin), half))
+    return xp.where(
+        margin > tie, xp.ones_like(margin), xp.where(margin < -tie, xp.zeros_like(margin), half)
+    )

@@ -1,18 +1,36 @@
 """Solvers: fitted policies, closed forms, planning, games; each result carries its certificate."""
 
 from prefsim.solvers import games, planning
-from prefsim.solvers.bradley_terry import BradleyTerryResult, count_matrix, fit_bradley_terry
-from prefsim.solvers.closed_form import RegularisedOptimum, gibbs_log_policy, optimal_policy, regularised_optimum
+from prefsim.solvers.closed_forms.regularised import (
+    RegularisedOptimum,
+    gibbs_log_policy,
+    optimal_policy,
+    regularised_optimum,
+)
+from prefsim.solvers.closed_forms.self_improvement import (
+    SelfImprovement,
+    revision_chain,
+    solve_self_improvement,
+)
 from prefsim.solvers.fit import FitResult, fit, gradient_descent, objective
-from prefsim.solvers.games import duality_gap, exploitability
-from prefsim.solvers.nash import NashResult, StepSizeWarning, solve_nash
-from prefsim.solvers.penalties import cross_entropy_penalty, kl_penalty
-from prefsim.solvers.pessimism import PessimisticGame
-from prefsim.solvers.plackett_luce import PlackettLuceResult, fit_plackett_luce
-from prefsim.solvers.preference_embedding import EmbeddingResult, fit_preference_embedding
+from prefsim.solvers.games.certificates import duality_gap, exploitability
+from prefsim.solvers.games.nash import NashResult, StepSizeWarning, solve_nash
+from prefsim.solvers.games.pessimism import PessimisticGame
+from prefsim.solvers.games.preference_embedding import EmbeddingResult, fit_preference_embedding
+from prefsim.solvers.games.skew_symmetric import (
+    SkewDecomposition,
+    decompose_skew,
+    gpo_update,
+    preference_scores,
+)
+from prefsim.solvers.likelihood.bradley_terry import (
+    BradleyTerryResult,
+    count_matrix,
+    fit_bradley_terry,
+)
+from prefsim.solvers.likelihood.plackett_luce import PlackettLuceResult, fit_plackett_luce
+from prefsim.solvers.optimisers.penalties import cross_entropy_penalty, kl_penalty
 from prefsim.solvers.results import ConvergenceWarning
-from prefsim.solvers.self_improvement import SelfImprovement, revision_chain, solve_self_improvement
-from prefsim.solvers.skew_symmetric import SkewDecomposition, decompose_skew, gpo_update, preference_scores
 
 __all__ = [
     "BradleyTerryResult",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from prefsim._validate import check_positive
 from prefsim.backend import to_numpy
+from prefsim.checks import check_positive
 from prefsim.losses.registry import container_of
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
@@ -62,9 +62,16 @@ class FitResult(NamedTuple):
 
 
 def objective(
-    policy: InMemoryPolicy, loss: Loss, data: Data, *, reference: InMemoryPolicy | None = None, penalty: Penalty | None = None
+    policy: InMemoryPolicy,
+    loss: Loss,
+    data: Data,
+    *,
+    reference: InMemoryPolicy | None = None,
+    penalty: Penalty | None = None,
 ) -> Array:
-    """Return the weighted sum of ``loss`` over ``data`` (plus ``penalty(policy)``): exact where the data are a population.
+    """Return the weighted sum of ``loss`` over ``data`` (plus ``penalty(policy)``).
+
+    Exact where the data are a population.
 
     Parameters
     ----------
@@ -75,7 +82,8 @@ def objective(
     data
         Comparisons, Feedback, Rankings or Segments.
     reference
-        The reference policy; none stands for log-probabilities of zero, which makes a loss reference-free.
+        The reference policy; none stands for log-probabilities of zero, which makes a loss
+        reference-free.
     penalty
         A further term, a function of the policy with value ``(*batch,)``.
 
@@ -89,11 +97,15 @@ def objective(
     return _objective(policy, loss, data, ref_logps, container_of(loss), penalty)
 
 
-def _objective(policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None) -> Array:
+def _objective(
+    policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None
+) -> Array:
     return _weighted(policy, loss, *data.examples(policy, ref_logps, kind), penalty)
 
 
-def _weighted(policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None) -> Array:
+def _weighted(
+    policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None
+) -> Array:
     values = loss(container)
     total = array_namespace(values).sum(weight * values, axis=-1)
     return total if penalty is None else total + penalty(policy)
@@ -118,12 +130,15 @@ def fit(
 ) -> FitResult:
     """Fit ``policy`` to ``loss`` on ``data``; the optimiser follows the type of the policy.
 
-    In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and deterministically in float64 to
-    ``grad_norm <= tol``: Newton steps where the size allows, quasi-Newton and then Newton–CG beyond. Leading batch axes are
-    independent problems, solved in one call.
+    In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and
+    deterministically in float64 to ``grad_norm <= tol``: Newton steps where the size allows,
+    quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems, solved in
+    one call.
 
-    Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text (:class:`prefsim.lm.PreferencePairs` and the
-    like), with the options of :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tol`` and ``max_iterations``; the result is a
+    Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text
+    (:class:`prefsim.lm.PreferencePairs` and the like), with the options of
+    :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tol`` and ``max_iterations``; the
+    result is a
     :class:`prefsim.lm.TrainResult`.
 
     Parameters
@@ -131,9 +146,11 @@ def fit(
     policy
         Where to start. It is not changed.
     loss
-        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its first argument says what it needs.
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its
+        first argument says what it needs.
     data
-        Comparisons, Feedback, Rankings or Segments; for a language model their counterparts of text.
+        Comparisons, Feedback, Rankings or Segments; for a language model their counterparts of
+        text.
     reference
         The reference policy; none makes the loss reference-free.
     penalty
@@ -152,12 +169,14 @@ def fit(
     TypeError
         If the policy is of no known type.
     ValueError
-        If the loss does not fit the data, a hyper-parameter is out of range or the objective is not finite at the start.
+        If the loss does not fit the data, a hyper-parameter is out of range or the objective is not
+        finite at the start.
 
     Warns
     -----
     ConvergenceWarning
-        If ``grad_norm`` stays above ``tol``, for instance where the loss is unbounded below or not smooth.
+        If ``grad_norm`` stays above ``tol``, for instance where the loss is unbounded below or not
+        smooth.
 
     Examples
     --------
@@ -169,7 +188,10 @@ def fit(
     >>> fit(reference, losses.dpo, Comparisons.population(world, reference), reference=reference).policy.probs.round(6)
     array([[4.50000e-05, 9.99955e-01]])
     """
-    raise TypeError(f"fit knows in-memory policies (prefsim.policies) and language models (prefsim.lm), got {type(policy).__name__}")
+    raise TypeError(
+        "fit knows in-memory policies (prefsim.policies) and language models (prefsim.lm), got"
+        f" {type(policy).__name__}"
+    )
 
 
 @fit.register
@@ -183,7 +205,7 @@ def _(
     tol: float = 1e-10,
     max_iterations: int = 500,
 ) -> FitResult:
-    from prefsim.solvers.newton import minimise
+    from prefsim.solvers.optimisers.newton import minimise
 
     check_positive(tol=tol, max_iterations=max_iterations)
     problem, start, batch = _torch_problem(policy, loss, data, reference, penalty)
@@ -192,12 +214,14 @@ def _(
     if not converged:
         worst = float(result.grad_norm.max())
         warnings.warn(
-            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol = {tol:g}; "
-            "the loss may have no finite minimiser",
+            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol ="
+            f" {tol:g}; the loss may have no finite minimiser",
             ConvergenceWarning,
             stacklevel=2,
         )
-    return _fit_result(policy, result.parameters, result.value, result.grad_norm, converged, batch, result.history)
+    return _fit_result(
+        policy, result.parameters, result.value, result.grad_norm, converged, batch, result.history
+    )
 
 
 def gradient_descent(
@@ -213,7 +237,9 @@ def gradient_descent(
     record: Callable[[Any], Any] | None = None,
     record_every: int = 1,
 ) -> tuple[FitResult, list[Any]]:
-    """Follow plain gradient descent on the exact objective; for claims about the path rather than the minimum.
+    """Follow plain gradient descent on the exact objective.
+
+    For claims about the path rather than the minimum.
 
     Parameters
     ----------
@@ -224,11 +250,13 @@ def gradient_descent(
     iterations
         Number of steps.
     record
-        A function of the current policy (torch arrays, no graph), evaluated before the first and after every ``record_every``-th step.
+        A function of the current policy (torch arrays, no graph), evaluated before the first and
+        after every ``record_every``-th step.
 
     Returns
     -------
-    FitResult and the list of recorded values. No warning is given: the end of a path is no claim of convergence.
+    FitResult and the list of recorded values. No warning is given: the end of a path is no claim of
+    convergence.
     """
     import torch
 
@@ -253,11 +281,18 @@ def gradient_descent(
         if (i + 1) % record_every == 0:
             note(theta)
     converged = bool((norm <= tol).all())
-    return _fit_result(policy, theta.detach(), value.detach(), norm, converged, batch, tuple(history)), recorded
+    return (
+        _fit_result(policy, theta.detach(), value.detach(), norm, converged, batch, tuple(history)),
+        recorded,
+    )
 
 
 def _torch_problem(
-    policy: InMemoryPolicy, loss: Loss, data: Data, reference: InMemoryPolicy | None, penalty: Penalty | None
+    policy: InMemoryPolicy,
+    loss: Loss,
+    data: Data,
+    reference: InMemoryPolicy | None,
+    penalty: Penalty | None,
 ) -> tuple[Callable[[Array], Array], Array, tuple[int, ...]]:
     """Return the objective as a function of float64 parameters ``(B, D)``, the start and the policy's batch shape."""
     import torch
@@ -288,7 +323,9 @@ def _torch_problem(
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
 
     def problem(theta: Array) -> Array:
-        return _objective(policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty).reshape(-1)
+        return _objective(
+            policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty
+        ).reshape(-1)
 
     return problem, start, batch
 
@@ -299,13 +336,20 @@ def _check_weights(loss: Loss, weight: np.ndarray) -> None:
 
     if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
         raise ValueError(
-            "the loss couples the examples of its batch and sees no weights, so that it needs hard labels of equal weight; "
-            "got unequal weights (sample the data, or pass the batch's statistic as an option of the loss)"
+            "the loss couples the examples of its batch and sees no weights, so that it needs hard"
+            " labels of equal weight; got unequal weights (sample the data, or pass the batch's"
+            " statistic as an option of the loss)"
         )
 
 
 def _fit_result(
-    policy: InMemoryPolicy, parameters: Array, value: Array, norm: Array, converged: bool, batch: tuple[int, ...], history: Any
+    policy: InMemoryPolicy,
+    parameters: Array,
+    value: Array,
+    norm: Array,
+    converged: bool,
+    batch: tuple[int, ...],
+    history: Any,
 ) -> FitResult:
     from prefsim.backend import like
 

@@ -4,4 +4,7 @@ __all__ = ["ConvergenceWarning"]
 
 
 class ConvergenceWarning(UserWarning):
-    """A solver stopped before its certificate met the tolerance; the result says how far it came."""
+    """A solver stopped before its certificate met the tolerance.
+
+    The result says how far it came.
+    """

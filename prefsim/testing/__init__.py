@@ -12,10 +12,35 @@ from prefsim.testing.bandits import (
     policies,
     tables,
 )
-from prefsim.testing.data import count_matrices, ranking_tables, rewards, separable_counts, user_populations
-from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, references, transitive_games
-from prefsim.testing.mdps import action_tables, grid_worlds, mdps, mdps_with_policy, stochastic_policies
-from prefsim.testing.segments import SegmentProcess, potentials, segment_pairs, segment_processes, token_pair_logps
+from prefsim.testing.data import (
+    count_matrices,
+    ranking_tables,
+    rewards,
+    separable_counts,
+    user_populations,
+)
+from prefsim.testing.games import (
+    cyclic_games,
+    degenerate_games,
+    games_with_reference,
+    preference_games,
+    references,
+    transitive_games,
+)
+from prefsim.testing.mdps import (
+    action_tables,
+    grid_worlds,
+    mdps,
+    mdps_with_policy,
+    stochastic_policies,
+)
+from prefsim.testing.segments import (
+    SegmentProcess,
+    potentials,
+    segment_pairs,
+    segment_processes,
+    token_pair_logps,
+)
 from prefsim.testing.tokens import comparisons, feedback, token_tree_policies, token_trees
 
 __all__ = [

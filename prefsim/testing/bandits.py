@@ -1,6 +1,7 @@
 """Hypothesis strategies for bandits, policies with full support and the log-probabilities of compared pairs.
 
-Every strategy shrinks towards the plainest instance: one context, two responses, rewards of zero, a uniform policy.
+Every strategy shrinks towards the plainest instance: one context, two responses, rewards of zero, a
+uniform policy.
 
 Examples
 --------
@@ -21,8 +22,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from prefsim.containers import PairLogps
 from prefsim.divergences import DIVERGENCES
-from prefsim.losses.containers import PairLogps
 from prefsim.policies.tabular import TabularPolicy
 from prefsim.worlds.bandit import ContextualBandit
 
@@ -41,14 +42,20 @@ __all__ = [
 
 
 @functools.lru_cache(maxsize=1024)  # building a strategy costs more than drawing from it
-def tables(shape: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]], *, low: float, high: float) -> st.SearchStrategy[np.ndarray]:
+def tables(
+    shape: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]], *, low: float, high: float
+) -> st.SearchStrategy[np.ndarray]:
     """Float64 arrays of ``shape`` (or of shapes from a strategy) with entries in ``[low, high]``."""
-    return hnp.arrays(np.float64, shape, elements=st.floats(low, high, allow_subnormal=False), fill=st.nothing())
+    return hnp.arrays(
+        np.float64, shape, elements=st.floats(low, high, allow_subnormal=False), fill=st.nothing()
+    )
 
 
 def betas(low: float = 0.05, high: float = 5.0) -> st.SearchStrategy[float]:
     """Strengths of a penalty in ``[low, high]``, spread evenly over the orders of magnitude."""
-    return st.floats(float(np.log10(low)), float(np.log10(high))).map(lambda exponent: min(max(10.0**exponent, low), high))
+    return st.floats(float(np.log10(low)), float(np.log10(high))).map(
+        lambda exponent: min(max(10.0**exponent, low), high)
+    )
 
 
 def flip_rates(low: float = 0.0, high: float = 0.45) -> st.SearchStrategy[float]:
@@ -66,20 +73,31 @@ def divergences() -> st.SearchStrategy[str]:
     return st.sampled_from(DIVERGENCES)
 
 
-def margins(limit: float = 50.0, *, size: int | st.SearchStrategy[int] | None = None) -> st.SearchStrategy[np.ndarray]:
+def margins(
+    limit: float = 50.0, *, size: int | st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[np.ndarray]:
     """Implicit-reward margins in nats, ``(n,)`` with n up to 8 unless ``size`` says otherwise, each in ``[-limit, limit]``."""
     sizes = st.integers(1, 8) if size is None else st.just(size) if isinstance(size, int) else size
     return sizes.flatmap(lambda n: tables((n,), low=-limit, high=limit))
 
 
 @st.composite
-def pair_logps(draw: st.DrawFn, *, max_size: int = 6, lowest: float = -60.0, lengths: bool = False) -> PairLogps:
-    """Log-probabilities of up to ``max_size`` compared pairs, each in ``[lowest, 0]`` nats; with ``lengths`` also 1 to 50 tokens each."""
+def pair_logps(
+    draw: st.DrawFn, *, max_size: int = 6, lowest: float = -60.0, lengths: bool = False
+) -> PairLogps:
+    """Log-probabilities of up to ``max_size`` compared pairs, each in ``[lowest, 0]`` nats.
+
+    With ``lengths`` also 1 to 50 tokens each.
+    """
     n = draw(st.integers(1, max_size))
-    chosen, rejected, ref_chosen, ref_rejected = (draw(tables((n,), low=lowest, high=0.0)) for _ in range(4))
+    chosen, rejected, ref_chosen, ref_rejected = (
+        draw(tables((n,), low=lowest, high=0.0)) for _ in range(4)
+    )
     if not lengths:
         return PairLogps(chosen, rejected, ref_chosen, ref_rejected)
-    tokens = hnp.arrays(np.int64, n, elements=st.integers(1, 50), fill=st.nothing()).map(lambda count: count.astype(np.float64))
+    tokens = hnp.arrays(np.int64, n, elements=st.integers(1, 50), fill=st.nothing()).map(
+        lambda count: count.astype(np.float64)
+    )
     return PairLogps(chosen, rejected, ref_chosen, ref_rejected, draw(tokens), draw(tokens))
 
 
@@ -91,7 +109,10 @@ def bandits(
     max_responses: int = 6,
     scale: float = 3.0,
 ) -> st.SearchStrategy[ContextualBandit]:
-    """Contextual bandits with rewards in ``[-scale, scale]`` and uneven contexts; sizes are drawn unless given."""
+    """Contextual bandits with rewards in ``[-scale, scale]`` and uneven contexts.
+
+    Sizes are drawn unless given.
+    """
     contexts = st.integers(1, max_contexts) if n_contexts is None else st.just(n_contexts)
     responses = st.integers(2, max_responses) if n_responses is None else st.just(n_responses)
 
@@ -99,24 +120,41 @@ def bandits(
 
 
 @functools.lru_cache(maxsize=256)
-def _bandits_of_shape(shape: tuple[int, int], *, scale: float) -> st.SearchStrategy[ContextualBandit]:
+def _bandits_of_shape(
+    shape: tuple[int, int], *, scale: float
+) -> st.SearchStrategy[ContextualBandit]:
     def build(parts: tuple[np.ndarray, np.ndarray]) -> ContextualBandit:
         reward, weight = parts
         return ContextualBandit(reward=reward, context_probs=weight / weight.sum())
 
-    return st.tuples(tables(shape, low=-scale, high=scale), tables((shape[0],), low=0.1, high=1.0)).map(build)
+    return st.tuples(
+        tables(shape, low=-scale, high=scale), tables((shape[0],), low=0.1, high=1.0)
+    ).map(build)
 
 
 @functools.lru_cache(maxsize=256)
-def policies(n_contexts: int, n_responses: int, *, spread: float = 2.0) -> st.SearchStrategy[TabularPolicy]:
-    """Tabular policies with full support: logits in ``[-spread, spread]``, so no ratio of probabilities exceeds ``exp(2 spread)``."""
-    return tables((n_contexts, n_responses), low=-spread, high=spread).map(TabularPolicy.from_logits)
+def policies(
+    n_contexts: int, n_responses: int, *, spread: float = 2.0
+) -> st.SearchStrategy[TabularPolicy]:
+    """Tabular policies with full support.
+
+    logits in ``[-spread, spread]``, so no ratio of probabilities exceeds ``exp(2 spread)``.
+    """
+    return tables((n_contexts, n_responses), low=-spread, high=spread).map(
+        TabularPolicy.from_logits
+    )
 
 
-def bandits_with_reference(*, spread: float = 2.0, **sizes: float) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+def bandits_with_reference(
+    *, spread: float = 2.0, **sizes: float
+) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
     """Pairs of a bandit (options as for :func:`bandits`) and a reference policy of its shape with full support."""
 
-    def with_reference(world: ContextualBandit) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
-        return st.tuples(st.just(world), policies(world.n_contexts, world.n_responses, spread=spread))
+    def with_reference(
+        world: ContextualBandit,
+    ) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+        return st.tuples(
+            st.just(world), policies(world.n_contexts, world.n_responses, spread=spread)
+        )
 
     return bandits(**sizes).flatmap(with_reference)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ Every strategy shrinks towards the plainest instance: two items, few comparisons
 Examples
 --------
 >>> from hypothesis import given
->>> from prefsim.solvers.bradley_terry import fit_bradley_terry
+>>> from prefsim.solvers.likelihood.bradley_terry import fit_bradley_terry
 >>> @given(count_matrices())
 ... def test_rewards_sum_to_zero(counts):
 ...     assert abs(fit_bradley_terry(counts).reward.sum()) < 1e-12
@@ -29,18 +29,26 @@ def _sizes(n_items: int | None, max_items: int) -> st.SearchStrategy[int]:
     return st.integers(2, max_items) if n_items is None else st.just(n_items)
 
 
-def rewards(*, n_items: int | None = None, max_items: int = 6, scale: float = 3.0) -> st.SearchStrategy[np.ndarray]:
+def rewards(
+    *, n_items: int | None = None, max_items: int = 6, scale: float = 3.0
+) -> st.SearchStrategy[np.ndarray]:
     """Return rewards ``(n,)`` in ``[-scale, scale]``, in log-odds."""
     return _sizes(n_items, max_items).flatmap(lambda n: tables((n,), low=-scale, high=scale))
 
 
 @st.composite
 def count_matrices(
-    draw: st.DrawFn, *, n_items: int | None = None, max_items: int = 6, max_count: int = 20, batch_shape: tuple[int, ...] = ()
+    draw: st.DrawFn,
+    *,
+    n_items: int | None = None,
+    max_items: int = 6,
+    max_count: int = 20,
+    batch_shape: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Return counts of wins ``(*batch_shape, n, n)`` for which the Bradley–Terry maximum exists.
 
-    A random cycle through all items, each of whose links was won at least once, makes every member strongly connected.
+    A random cycle through all items, each of whose links was won at least once, makes every member
+    strongly connected.
     """
     n = draw(_sizes(n_items, max_items))
     counts = draw(hnp.arrays(np.float64, (*batch_shape, n, n), elements=st.integers(0, max_count)))
@@ -51,7 +59,9 @@ def count_matrices(
 
 
 @st.composite
-def separable_counts(draw: st.DrawFn, *, max_items: int = 6, max_count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+def separable_counts(
+    draw: st.DrawFn, *, max_items: int = 6, max_count: int = 20
+) -> tuple[np.ndarray, np.ndarray]:
     """Return counts ``(n, n)`` with a group of items that never loses to the others, and a mask of that group: no maximum exists."""
     n = draw(_sizes(None, max_items))
     counts = draw(hnp.arrays(np.float64, (n, n), elements=st.integers(0, max_count)))
@@ -63,8 +73,13 @@ def separable_counts(draw: st.DrawFn, *, max_items: int = 6, max_count: int = 20
 
 
 @st.composite
-def ranking_tables(draw: st.DrawFn, *, n_items: int | None = None, max_items: int = 5, max_rankings: int = 8) -> np.ndarray:
-    """Return full rankings ``(m, n)``, best first, for which the Plackett–Luce maximum exists: one of them also occurs reversed."""
+def ranking_tables(
+    draw: st.DrawFn, *, n_items: int | None = None, max_items: int = 5, max_rankings: int = 8
+) -> np.ndarray:
+    """Return full rankings ``(m, n)``, best first, for which the Plackett–Luce maximum exists.
+
+    One of them also occurs reversed.
+    """
     n = draw(_sizes(n_items, max_items))
     free = draw(st.lists(st.permutations(range(n)), min_size=0, max_size=max_rankings))
     forward = draw(st.permutations(range(n)))
@@ -78,7 +93,9 @@ def user_populations(
 
     def of_size(n: int) -> st.SearchStrategy[UserPopulation]:
         return st.builds(
-            lambda weight, reward: UserPopulation(weight / weight.sum(), pairwise_preference(reward)),
+            lambda weight, reward: UserPopulation(
+                weight / weight.sum(), pairwise_preference(reward)
+            ),
             tables((n_users,), low=0.1, high=1.0),
             tables((n_users, n), low=-scale, high=scale),
         )

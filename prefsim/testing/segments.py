@@ -1,6 +1,7 @@
 """Hypothesis strategies for compared trajectory segments and the small decision processes that they come from.
 
-Every strategy shrinks towards the plainest instance: one state, one action, one step, rewards of zero.
+Every strategy shrinks towards the plainest instance: one state, one action, one step, rewards of
+zero.
 
 Examples
 --------
@@ -21,8 +22,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from prefsim.containers import TokenPairLogps
 from prefsim.data.segments import Segments
-from prefsim.losses.containers import TokenPairLogps
 from prefsim.testing.bandits import tables
 from prefsim.testing.mdps import mdps
 from prefsim.worlds.mdp import TabularMDP
@@ -38,13 +39,23 @@ class SegmentProcess(NamedTuple):
 
 
 @st.composite
-def segment_processes(draw: st.DrawFn, *, max_states: int = 4, max_length: int = 3, scale: float = 2.0, **options: Any) -> SegmentProcess:
+def segment_processes(
+    draw: st.DrawFn, *, max_states: int = 4, max_length: int = 3, scale: float = 2.0, **options: Any
+) -> SegmentProcess:
     """Return a process with rewards of its pairs and discount in [0.1, 0.95], with few enough segments to enumerate.
 
     Options are those of :func:`~prefsim.testing.mdps.mdps`.
     """
     discount = draw(st.floats(0.1, 0.95))
-    mdp = draw(mdps(max_states=max_states, transition_rewards=False, discount=discount, scale=scale, **options))
+    mdp = draw(
+        mdps(
+            max_states=max_states,
+            transition_rewards=False,
+            discount=discount,
+            scale=scale,
+            **options,
+        )
+    )
     # Certain moves branch by actions alone, others also by successors.
     certain = bool((mdp.transitions.max(axis=-1) == 1).all())
     branches = mdp.n_actions * (1 if certain else mdp.n_states)
@@ -55,11 +66,20 @@ def segment_processes(draw: st.DrawFn, *, max_states: int = 4, max_length: int =
 def potentials(mdp: TabularMDP, *, scale: float = 3.0) -> st.SearchStrategy[np.ndarray]:
     """Return potentials ``(S,)`` in ``[-scale, scale]``, zero in terminal states."""
     alive = ~np.asarray(mdp.terminal)
-    return tables((mdp.n_states,), low=-scale, high=scale).map(lambda values: np.where(alive, values, 0.0))
+    return tables((mdp.n_states,), low=-scale, high=scale).map(
+        lambda values: np.where(alive, values, 0.0)
+    )
 
 
 @st.composite
-def segment_pairs(draw: st.DrawFn, *, n_states: int = 3, n_actions: int = 2, max_pairs: int = 4, max_length: int = 3) -> Segments:
+def segment_pairs(
+    draw: st.DrawFn,
+    *,
+    n_states: int = 3,
+    n_actions: int = 2,
+    max_pairs: int = 4,
+    max_length: int = 3,
+) -> Segments:
     """Return compared segments with any indices, soft labels, weights (some zero) and masks that count the first steps."""
     n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
     states = draw(hnp.arrays(np.int64, (n, 2, length + 1), elements=st.integers(0, n_states - 1)))
@@ -71,9 +91,14 @@ def segment_pairs(draw: st.DrawFn, *, n_states: int = 3, n_actions: int = 2, max
 
 
 @st.composite
-def token_pair_logps(draw: st.DrawFn, *, max_pairs: int = 3, max_length: int = 4, low: float = -6.0) -> TokenPairLogps:
+def token_pair_logps(
+    draw: st.DrawFn, *, max_pairs: int = 3, max_length: int = 4, low: float = -6.0
+) -> TokenPairLogps:
     """Return log-probabilities of the steps of compared segments in ``[low, 0]``, with masks that count the first steps."""
     n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
     parts = [draw(tables((n, length), low=low, high=0.0)) for _ in range(4)]
-    masks = [np.arange(length) < draw(hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length))) for _ in range(2)]
+    masks = [
+        np.arange(length) < draw(hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length)))
+        for _ in range(2)
+    ]
     return TokenPairLogps(*parts, *masks)

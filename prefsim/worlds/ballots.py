@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_shape
+from prefsim.checks import as_float_array, as_index_array, check_shape
 
 __all__ = ["Ballots", "pairwise_preference", "read_preflib", "synthetic_ballots"]
 
@@ -24,7 +24,8 @@ class Ballots(NamedTuple):
     Attributes
     ----------
     ranks
-        ``(orders, n)`` integers: 0 is the best place of an order, equal ranks tie, -1 marks an alternative that it leaves out.
+        ``(orders, n)`` integers: 0 is the best place of an order, equal ranks tie, -1 marks an
+        alternative that it leaves out.
     counts
         ``(orders,)``, voters behind each order.
     labels
@@ -55,8 +56,8 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
     Parameters
     ----------
     ranks
-        ``(..., V, n)`` integers, 0 best; equal ranks tie. Alternatives with rank -1 are unranked: they tie with each other, below every
-        ranked one.
+        ``(..., V, n)`` integers, 0 best; equal ranks tie. Alternatives with rank -1 are unranked:
+        they tie with each other, below every ranked one.
     weights
         ``(..., V)``, >= 0 with a positive sum; one for each ballot unless given.
 
@@ -67,7 +68,8 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a rank is below -1 or not an integer, a weight is negative, nobody voted, or shapes do not fit.
+        If a rank is below -1 or not an integer, a weight is negative, nobody voted, or shapes do
+        not fit.
 
     Examples
     --------
@@ -78,14 +80,28 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
     """
     ranks = as_index_array(ranks, "rankings", low=-1)
     if ranks.ndim < 2 or 0 in ranks.shape[-2:]:
-        raise ValueError(f"rankings must have shape (..., V, n) with at least one ballot and one alternative, got {ranks.shape}")
-    weights = as_float_array(np.ones(ranks.shape[-2]) if weights is None else weights, "weights", min_ndim=1)
+        raise ValueError(
+            "rankings must have shape (..., V, n) with at least one ballot and one alternative,"
+            f" got {ranks.shape}"
+        )
+    weights = as_float_array(
+        np.ones(ranks.shape[-2]) if weights is None else weights, "weights", min_ndim=1
+    )
     check_shape(weights, "weights", (ranks.shape[-2],))
     total = weights.sum(axis=-1)[..., None, None]
     if (weights < 0).any() or (total <= 0).any():
-        raise ValueError(f"weights must be >= 0 with a positive sum, got a smallest weight of {weights.min()} and a sum of {total.min()}")
+        raise ValueError(
+            f"weights must be >= 0 with a positive sum, got a smallest weight of {weights.min()}"
+            f" and a sum of {total.min()}"
+        )
     levels = np.where(ranks < 0, np.iinfo(np.int64).max, ranks)
-    margins = np.zeros((*np.broadcast_shapes(ranks.shape[:-2], weights.shape[:-1]), ranks.shape[-1], ranks.shape[-1]))
+    margins = np.zeros(
+        (
+            *np.broadcast_shapes(ranks.shape[:-2], weights.shape[:-1]),
+            ranks.shape[-1],
+            ranks.shape[-1],
+        )
+    )
     # Ballots go in blocks: a dense (V, n, n) table of a large election would not fit in memory.
     block = max(1, 2**22 // margins.size)
     for start in range(0, ranks.shape[-2], block):
@@ -98,8 +114,9 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
 def synthetic_ballots() -> Path:
     """Return the path of a small ballot file shipped with the package.
 
-    It is synthetic: made up for this library, not collected from voters. Its 120 voters rank four alternatives, with ties and with
-    alternatives left out; the majorities among the first three form a cycle (a Condorcet paradox), and the fourth loses to them all.
+    It is synthetic: made up for this library, not collected from voters. Its 120 voters rank four
+    alternatives, with ties and with alternatives left out; the majorities among the first three
+    form a cycle (a Condorcet paradox), and the fourth loses to them all.
 
     Examples
     --------
@@ -115,7 +132,8 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
     Parameters
     ----------
     path
-        File with a header of ``# KEY: value`` lines, then one ``count: order`` line for each distinct order, as in ``12: 3,{1,4},2``.
+        File with a header of ``# KEY: value`` lines, then one ``count: order`` line for each
+        distinct order, as in ``12: 3,{1,4},2``.
 
     Returns
     -------
@@ -125,8 +143,8 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
     Raises
     ------
     ValueError
-        Naming file and line, if the file cannot be read, is truncated, its counts do not add up to its header, or an order is malformed,
-        names an unknown alternative or names one twice.
+        Naming file and line, if the file cannot be read, is truncated, its counts do not add up to
+        its header, or an order is malformed, names an unknown alternative or names one twice.
 
     References
     ----------
@@ -143,7 +161,11 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
             if not colon:
                 _fail(path, number, f"expected '# KEY: value', got {line!r}")
             if key.strip() in header:
-                _fail(path, number, f"{key.strip()} is given twice, first in line {header[key.strip()][1]}")
+                _fail(
+                    path,
+                    number,
+                    f"{key.strip()} is given twice, first in line {header[key.strip()][1]}",
+                )
             header[key.strip()] = (value.strip(), number)
         elif line:
             if not header:
@@ -161,19 +183,31 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
         key = f"ALTERNATIVE NAME {alternative}"
         if key not in header:
             _fail(
-                path, header["NUMBER ALTERNATIVES"][1], f"{n_alternatives} alternatives are announced, but no '# {key}: ...' line follows"
+                path,
+                header["NUMBER ALTERNATIVES"][1],
+                f"{n_alternatives} alternatives are announced, but no '# {key}: ...' line follows",
             )
         labels.append(header[key][0])
     orders = [_order(path, number, line, n_alternatives, kind) for number, line in rows]
     expected = _whole(path, header["NUMBER UNIQUE ORDERS"], "NUMBER UNIQUE ORDERS")
     if len(orders) != expected:
-        _fail(path, len(lines), f"the file ends after {len(orders)} orders, but its header announces {expected}")
+        _fail(
+            path,
+            len(lines),
+            f"the file ends after {len(orders)} orders, but its header announces {expected}",
+        )
     counts = np.array([count for count, _ in orders], dtype=np.int64)
     voters = _whole(path, header["NUMBER VOTERS"], "NUMBER VOTERS")
     if counts.sum() != voters:
-        _fail(path, header["NUMBER VOTERS"][1], f"NUMBER VOTERS is {voters}, but the orders add up to {counts.sum()}")
+        _fail(
+            path,
+            header["NUMBER VOTERS"][1],
+            f"NUMBER VOTERS is {voters}, but the orders add up to {counts.sum()}",
+        )
     title = header.get("TITLE", ("", 0))[0]
-    return Ballots(np.array([ranks for _, ranks in orders], dtype=np.int64), counts, tuple(labels), title, kind)
+    return Ballots(
+        np.array([ranks for _, ranks in orders], dtype=np.int64), counts, tuple(labels), title, kind
+    )
 
 
 def _fail(path: str | os.PathLike[str], line: int, what: str) -> NoReturn:
@@ -184,10 +218,14 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{os.fspath(path)} cannot be read as a ballot file: {error.strerror or error}") from error
+        raise ValueError(
+            f"{os.fspath(path)} cannot be read as a ballot file: {error.strerror or error}"
+        ) from error
     except UnicodeDecodeError as error:
         line = Path(path).read_bytes()[: error.start].count(b"\n") + 1
-        raise ValueError(f"{os.fspath(path)}, line {line}: not UTF-8 text: {error.reason}") from error
+        raise ValueError(
+            f"{os.fspath(path)}, line {line}: not UTF-8 text: {error.reason}"
+        ) from error
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -203,14 +241,20 @@ def _whole(path: str | os.PathLike[str], entry: tuple[str, int], key: str) -> in
     return int(value)
 
 
-def _order(path: str | os.PathLike[str], number: int, line: str, n_alternatives: int, kind: str) -> tuple[int, list[int]]:
+def _order(
+    path: str | os.PathLike[str], number: int, line: str, n_alternatives: int, kind: str
+) -> tuple[int, list[int]]:
     """Return the count of one ``count: order`` line and the rank of every alternative."""
     count, colon, order = line.partition(":")
     order = "".join(order.split())
     if not colon or not count.strip().isdecimal() or int(count) == 0:
         _fail(path, number, f"expected 'count: order' with a whole count > 0, got {line!r}")
     if not _ORDER.fullmatch(order):
-        _fail(path, number, f"expected alternatives separated by commas, ties in braces, got {order!r}")
+        _fail(
+            path,
+            number,
+            f"expected alternatives separated by commas, ties in braces, got {order!r}",
+        )
     if kind.startswith("s") and "{" in order:
         _fail(path, number, f"DATA TYPE {kind} has no ties, got {order!r}")
     ranks = [-1] * n_alternatives
@@ -218,10 +262,19 @@ def _order(path: str | os.PathLike[str], number: int, line: str, n_alternatives:
         for name in group.strip("{}").split(","):
             alternative = int(name)
             if not 1 <= alternative <= n_alternatives:
-                _fail(path, number, f"alternative {alternative} is unknown, expected 1 to {n_alternatives}")
+                _fail(
+                    path,
+                    number,
+                    f"alternative {alternative} is unknown, expected 1 to {n_alternatives}",
+                )
             if ranks[alternative - 1] != -1:
                 _fail(path, number, f"alternative {alternative} appears twice in {order!r}")
             ranks[alternative - 1] = rank
     if kind.endswith("c") and -1 in ranks:
-        _fail(path, number, f"DATA TYPE {kind} ranks every alternative, but {ranks.index(-1) + 1} is missing in {order!r}")
+        _fail(
+            path,
+            number,
+            f"DATA TYPE {kind} ranks every alternative, but {ranks.index(-1) + 1} is missing in"
+            f" {order!r}",
+        )
     return int(count), ranks

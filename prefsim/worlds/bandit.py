@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_preference, check_probabilities, check_shape
 from prefsim.backend import Seed, asarray, random_generator
+from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
 from prefsim.numerics import sigmoid
 
 Array = Any
@@ -17,7 +17,9 @@ __all__ = ["ContextualBandit", "bradley_terry_matrix"]
 
 
 def bradley_terry_matrix(reward: Array) -> Array:
-    r"""Return the preference matrix :math:`P_{ij} = \sigma(r_i - r_j)` of rewards ``(..., n)``: ``(..., n, n)``.
+    r"""Return the preference matrix :math:`P_{ij} = \sigma(r_i - r_j)` of rewards ``(..., n)``.
+
+    ``(..., n, n)``.
 
     References
     ----------
@@ -40,9 +42,11 @@ class ContextualBandit:
     Parameters
     ----------
     reward
-        ``(..., X, Y)``; leading axes are independent bandits. May be omitted where ``preference`` is given.
+        ``(..., X, Y)``; leading axes are independent bandits. May be omitted where ``preference``
+        is given.
     preference
-        ``(..., X, Y, Y)``: probability that the first response is preferred, with ``P + Pᵀ = 1``. Bradley–Terry on ``reward`` unless given.
+        ``(..., X, Y, Y)``: probability that the first response is preferred, with ``P + Pᵀ = 1``.
+        Bradley–Terry on ``reward`` unless given.
     context_probs
         ``(X,)``, uniform unless given.
     features
@@ -51,7 +55,8 @@ class ContextualBandit:
     Raises
     ------
     ValueError
-        If a shape does not fit, an entry is not finite, ``P + Pᵀ`` differs from 1 or the contexts do not sum to one.
+        If a shape does not fit, an entry is not finite, ``P + Pᵀ`` differs from 1 or the contexts
+        do not sum to one.
 
     Examples
     --------
@@ -77,7 +82,10 @@ class ContextualBandit:
         features: Any = None,
     ) -> None:
         if reward is None and preference is None:
-            raise ValueError("ContextualBandit needs a reward (..., X, Y) or a preference (..., X, Y, Y), got neither")
+            raise ValueError(
+                "ContextualBandit needs a reward (..., X, Y) or a preference (..., X, Y, Y), got"
+                " neither"
+            )
         if reward is not None:
             reward = as_float_array(reward, "reward", min_ndim=2)
             contexts, responses = reward.shape[-2:]
@@ -90,7 +98,10 @@ class ContextualBandit:
         else:
             preference = bradley_terry_matrix(reward)
         if contexts == 0 or responses == 0:
-            raise ValueError(f"a bandit needs at least one context and one response, got {contexts} and {responses}")
+            raise ValueError(
+                f"a bandit needs at least one context and one response, got {contexts} and"
+                f" {responses}"
+            )
         if context_probs is None:
             context_probs = np.full(contexts, 1.0 / contexts)
         context_probs = as_float_array(context_probs, "context_probs", ndim=1)
@@ -132,7 +143,8 @@ class ContextualBandit:
     ) -> ContextualBandit:
         """Draw a bandit with standard normal rewards times ``scale``.
 
-        With ``n_features`` the reward is linear: features ``(X, Y, d)`` standard normal over ``sqrt(d)``, weights normal.
+        With ``n_features`` the reward is linear: features ``(X, Y, d)`` standard normal over
+        ``sqrt(d)``, weights normal.
         """
         rng = random_generator(seed)
         if n_features is None:

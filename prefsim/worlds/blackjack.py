@@ -1,4 +1,7 @@
-"""The exact tables of gymnasium's Blackjack-v1, worked out from its rules: an infinite deck and a dealer who sticks on 17."""
+"""The exact tables of gymnasium's Blackjack-v1, worked out from its rules.
+
+An infinite deck and a dealer who sticks on 17.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def _dealer_score(total: int, ace: int) -> np.ndarray:
     """Return the distribution of the dealer's final score in 0 … 21, 0 for a bust."""
     if total >= 17:
         return np.eye(22)[total if total <= 21 else 0]
-    parts = [chance * _dealer_score(*_with_card(total, ace, int(card))) for card, chance in zip(CARDS, CHANCE, strict=True)]
+    parts = [
+        chance * _dealer_score(*_with_card(total, ace, int(card)))
+        for card, chance in zip(CARDS, CHANCE, strict=True)
+    ]
     return np.sum(parts, axis=0)
 
 
@@ -57,11 +63,14 @@ def _stick(total: int, dealer: int, *, is_natural: bool, natural: bool, sab: boo
 
 
 def blackjack_tables(*, natural: bool, sab: bool) -> ProcessTables:
-    """Return the tables of Blackjack-v1 with its options ``natural`` and ``sab``; actions are stick and hit.
+    """Return the tables of Blackjack-v1 with its options ``natural`` and ``sab``.
 
-    State ``ravel_multi_index((sum, dealer, ace), (32, 11, 2))`` is the observation. A natural (ace and ten as the first two cards) pays
-    differently under the options although it looks like any other soft 21: ten states after the observations, by dealer's card, hold it.
-    The last four states are the ends, one for each prize, so that rewards of transitions are exact, not averaged.
+    Actions are stick and hit.
+
+    State ``ravel_multi_index((sum, dealer, ace), (32, 11, 2))`` is the observation. A natural (ace
+    and ten as the first two cards) pays differently under the options although it looks like any
+    other soft 21: ten states after the observations, by dealer's card, hold it. The last four
+    states are the ends, one for each prize, so that rewards of transitions are exact, not averaged.
     """
     transitions, reward = np.zeros((N_STATES, 2, N_STATES)), np.zeros((N_STATES, 2, N_STATES))
     start = np.zeros(N_STATES)
@@ -72,7 +81,9 @@ def blackjack_tables(*, natural: bool, sab: bool) -> ProcessTables:
         states.append((FIRST_NATURAL + dealer - 1, 21, 1, True))
         for state, total, ace, is_natural in states:
             playing[state] = True
-            transitions[state, 0, FIRST_END:] = _stick(total, dealer, is_natural=is_natural, natural=natural, sab=sab)
+            transitions[state, 0, FIRST_END:] = _stick(
+                total, dealer, is_natural=is_natural, natural=natural, sab=sab
+            )
             reward[state, 0, FIRST_END:] = PRIZES
             for card, chance in zip(CARDS, CHANCE, strict=True):
                 after, after_ace = _with_card(total, ace, int(card))
@@ -89,4 +100,10 @@ def blackjack_tables(*, natural: bool, sab: bool) -> ProcessTables:
     stops = np.flatnonzero(~playing)
     transitions[stops, :, stops] = 1.0
     rows = (-1, N_STATES)
-    return ProcessTables(N_STATES, sp.csr_array(transitions.reshape(rows)), sp.csr_array(reward.reshape(rows)), start, ~playing)
+    return ProcessTables(
+        N_STATES,
+        sp.csr_array(transitions.reshape(rows)),
+        sp.csr_array(reward.reshape(rows)),
+        start,
+        ~playing,
+    )

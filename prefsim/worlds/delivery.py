@@ -1,7 +1,10 @@
-"""The delivery task: a grid with roads, mud, coins, roadblocks, sheep and one goal, whose reward is linear in six features.
+"""The delivery task.
 
-The task in which people's preferences over trajectory segments were collected (Knox et al. 2022, arXiv:2206.02231), and random boards of
-its kind.
+A grid with roads, mud, coins, roadblocks, sheep and one goal, whose reward is linear in six
+features.
+
+The task in which people's preferences over trajectory segments were collected (Knox et al. 2022,
+arXiv:2206.02231), and random boards of its kind.
 """
 
 from __future__ import annotations
@@ -10,12 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_index_array, check_integer, check_shape
 from prefsim.backend import Seed, random_generator
+from prefsim.checks import as_float_array, as_index_array, check_integer, check_shape
 from prefsim.worlds.grid import grid_moves
 from prefsim.worlds.mdp import TabularMDP
 
-__all__ = ["DELIVERY_BOARD", "DELIVERY_FEATURES", "DELIVERY_WEIGHTS", "DeliveryTask", "delivery_task", "random_delivery_task"]
+__all__ = [
+    "DELIVERY_BOARD",
+    "DELIVERY_FEATURES",
+    "DELIVERY_WEIGHTS",
+    "DeliveryTask",
+    "delivery_task",
+    "random_delivery_task",
+]
 
 DELIVERY_BOARD = """
 . . x . . . . . . .
@@ -51,7 +61,10 @@ Goal and sheep end the episode; a house cannot be entered.
 """
 
 LETTERS = tuple(CELLS)
-_ENTERED = np.array([[name in features for name in DELIVERY_FEATURES] for features in CELLS.values()], dtype=np.float64)
+_ENTERED = np.array(
+    [[name in features for name in DELIVERY_FEATURES] for features in CELLS.values()],
+    dtype=np.float64,
+)
 # A move that stays pays for the ground alone.
 _STAYED = _ENTERED * [1, 0, 0, 0, 0, 1]
 
@@ -62,9 +75,11 @@ class DeliveryTask(NamedTuple):
     Attributes
     ----------
     mdp
-        Reward ``features @ weights``; cells are counted row by row, actions are up, down, left, right.
+        Reward ``features @ weights``; cells are counted row by row, actions are up, down, left,
+        right.
     features
-        Features of each step, ``(S, A, 6)`` in the order of :data:`DELIVERY_FEATURES`; zero in cells that end the episode.
+        Features of each step, ``(S, A, 6)`` in the order of :data:`DELIVERY_FEATURES`; zero in
+        cells that end the episode.
     weights
         ``(6,)``.
     cells
@@ -77,13 +92,16 @@ class DeliveryTask(NamedTuple):
     cells: np.ndarray
 
 
-def delivery_task(board: str = DELIVERY_BOARD, *, weights: Any = DELIVERY_WEIGHTS, discount: float = 1.0) -> DeliveryTask:
+def delivery_task(
+    board: str = DELIVERY_BOARD, *, weights: Any = DELIVERY_WEIGHTS, discount: float = 1.0
+) -> DeliveryTask:
     """Return the delivery task on a board of letters.
 
     Parameters
     ----------
     board
-        One line a row, cells separated by blanks, letters of :data:`CELLS`. The board of the human study unless given.
+        One line a row, cells separated by blanks, letters of :data:`CELLS`. The board of the human
+        study unless given.
     weights
         Reward of each feature, ``(6,)``.
     discount
@@ -92,7 +110,8 @@ def delivery_task(board: str = DELIVERY_BOARD, *, weights: Any = DELIVERY_WEIGHT
     Raises
     ------
     ValueError
-        If the board is not rectangular or holds an unknown letter, or the decision process is not well defined.
+        If the board is not rectangular or holds an unknown letter, or the decision process is not
+        well defined.
 
     References
     ----------
@@ -106,36 +125,54 @@ def delivery_task(board: str = DELIVERY_BOARD, *, weights: Any = DELIVERY_WEIGHT
     """
     rows = [line.split() for line in board.strip().splitlines()]
     if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
-        raise ValueError(f"board must be rectangular with at least one cell, got rows of {sorted({len(row) for row in rows})} cells")
+        raise ValueError(
+            "board must be rectangular with at least one cell, got rows of"
+            f" {sorted({len(row) for row in rows})} cells"
+        )
     for i, row in enumerate(rows):
         for j, letter in enumerate(row):
             if letter not in CELLS:
-                raise ValueError(f"cells of the board must be one of {' '.join(LETTERS)}, got {letter!r} in row {i}, column {j}")
-    return _task(np.array([[LETTERS.index(letter) for letter in row] for row in rows]), weights, discount)
+                raise ValueError(
+                    f"cells of the board must be one of {' '.join(LETTERS)}, got {letter!r} in row"
+                    f" {i}, column {j}"
+                )
+    return _task(
+        np.array([[LETTERS.index(letter) for letter in row] for row in rows]), weights, discount
+    )
 
 
 def _task(cells: np.ndarray, weights: Any, discount: float) -> DeliveryTask:
     weights = as_float_array(weights, "weights", ndim=1)
     check_shape(weights, "weights", (len(DELIVERY_FEATURES),))
     as_index_array(cells, "cells", size=len(LETTERS))
-    house, ends = cells == LETTERS.index("h"), np.isin(cells, [LETTERS.index("G"), LETTERS.index("s")])
+    house, ends = (
+        cells == LETTERS.index("h"),
+        np.isin(cells, [LETTERS.index("G"), LETTERS.index("s")]),
+    )
     successor = grid_moves(house)
     stays = successor == np.arange(successor.shape[0])[:, None]
     flat = cells.reshape(-1)
     features = np.where(stays[..., None], _STAYED[flat][:, None, :], _ENTERED[flat[successor]])
     features[(house | ends).reshape(-1)] = 0.0
     mdp = TabularMDP.grid_world(
-        _ENTERED[cells] @ weights, bump_reward=_STAYED[cells] @ weights, terminal=ends, blocked=house, discount=discount
+        _ENTERED[cells] @ weights,
+        bump_reward=_STAYED[cells] @ weights,
+        terminal=ends,
+        blocked=house,
+        discount=discount,
     )
     return DeliveryTask(mdp, features, weights, cells)
 
 
-def random_delivery_task(rows: int, columns: int, *, seed: Seed, discount: float = 0.999) -> DeliveryTask:
+def random_delivery_task(
+    rows: int, columns: int, *, seed: Seed, discount: float = 0.999
+) -> DeliveryTask:
     """Draw a board with one goal and random shares of sheep, roadblocks, coins and mud, and random weights.
 
-    Shares are sheep 0, 10 or 30 %, roadblocks 0, 10 or 50 %, coins 0, 10 or 20 %, mud 0 or 20 %; weights are gas −1, goal 1 to 50, sheep
-    −100 to −5, coin 1, roadblock −10 to −2, mud −3 to −1. The authors' release draws in the same way, but leaves out mud and also has
-    boards with 80 % of roadblocks and goals worth nothing.
+    Shares are sheep 0, 10 or 30 %, roadblocks 0, 10 or 50 %, coins 0, 10 or 20 %, mud 0 or 20 %;
+    weights are gas −1, goal 1 to 50, sheep −100 to −5, coin 1, roadblock −10 to −2, mud −3 to −1.
+    The authors' release draws in the same way, but leaves out mud and also has boards with 80 % of
+    roadblocks and goals worth nothing.
 
     References
     ----------

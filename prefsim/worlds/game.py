@@ -1,4 +1,7 @@
-"""Preference games: two players each name a response, and a rater says how often the first is preferred."""
+"""Preference games.
+
+Two players each name a response, and a rater says how often the first is preferred.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import (
+from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.checks import (
     as_float_array,
     check_choice,
     check_integer,
@@ -20,7 +24,6 @@ from prefsim._validate import (
     check_rankings,
     check_shape,
 )
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
 from prefsim.worlds.ballots import Ballots, pairwise_preference, read_preflib
 from prefsim.worlds.bandit import bradley_terry_matrix
 
@@ -38,19 +41,21 @@ class PreferenceGame:
     Parameters
     ----------
     preference
-        ``(..., n, n)``: probability that response i is preferred to response j, with ``P + Pᵀ = 1`` within 1e-9. Leading axes are
-        independent games, such as one for each context.
+        ``(..., n, n)``: probability that response i is preferred to response j, with ``P + Pᵀ = 1``
+        within 1e-9. Leading axes are independent games, such as one for each context.
     labels
         Names of the n responses, optional.
     context_probs
-        ``(X,)``, weights of the games of the last leading axis (contexts), optional; used by :meth:`average`.
+        ``(X,)``, weights of the games of the last leading axis (contexts), optional; used by
+        :meth:`average`.
     ballots
         The election that the preference was counted from, optional.
 
     Raises
     ------
     ValueError
-        If a shape does not fit, an entry is not in [0, 1], ``P + Pᵀ`` differs from 1, or the contexts do not sum to one.
+        If a shape does not fit, an entry is not in [0, 1], ``P + Pᵀ`` differs from 1, or the
+        contexts do not sum to one.
 
     Examples
     --------
@@ -65,19 +70,32 @@ class PreferenceGame:
     ballots: Ballots | None
 
     def __init__(
-        self, preference: Any, *, labels: Sequence[str] | None = None, context_probs: Any = None, ballots: Ballots | None = None
+        self,
+        preference: Any,
+        *,
+        labels: Sequence[str] | None = None,
+        context_probs: Any = None,
+        ballots: Ballots | None = None,
     ) -> None:
         table = as_float_array(preference, "preference", min_ndim=2)
         check_preference(table)
         if labels is not None and len(labels) != table.shape[-1]:
-            raise ValueError(f"labels must name the {table.shape[-1]} responses, got {len(labels)} names")
+            raise ValueError(
+                f"labels must name the {table.shape[-1]} responses, got {len(labels)} names"
+            )
         if context_probs is not None:
             context_probs = as_float_array(context_probs, "context_probs", ndim=1)
             check_probabilities(context_probs, "context_probs")
-            check_shape(table, "preference of a game with contexts", (context_probs.shape[0], None, None))
+            check_shape(
+                table, "preference of a game with contexts", (context_probs.shape[0], None, None)
+            )
         object.__setattr__(self, "preference", asarray(preference))
-        object.__setattr__(self, "labels", None if labels is None else tuple(str(label) for label in labels))
-        object.__setattr__(self, "context_probs", None if context_probs is None else asarray(context_probs))
+        object.__setattr__(
+            self, "labels", None if labels is None else tuple(str(label) for label in labels)
+        )
+        object.__setattr__(
+            self, "context_probs", None if context_probs is None else asarray(context_probs)
+        )
         object.__setattr__(self, "ballots", ballots)
 
     @property
@@ -91,7 +109,10 @@ class PreferenceGame:
         return tuple(self.preference.shape[:-2])
 
     def average(self, values: Array) -> Array:
-        """Return the average of one value for each game ``(..., X)`` over the contexts: ``(...,)``."""
+        """Return the average of one value for each game ``(..., X)`` over the contexts.
+
+        ``(...,)``.
+        """
         if self.context_probs is None:
             raise ValueError("the game has no context_probs to average with")
         check_shape(values, "values", self.context_probs.shape)
@@ -110,7 +131,9 @@ class PreferenceGame:
         return np.where(wins.any(axis=-1), wins.argmax(axis=-1), -1)
 
     @classmethod
-    def from_reward(cls, reward: Any, *, scale: float = 1.0, labels: Sequence[str] | None = None) -> PreferenceGame:
+    def from_reward(
+        cls, reward: Any, *, scale: float = 1.0, labels: Sequence[str] | None = None
+    ) -> PreferenceGame:
         r"""Return the Bradley–Terry game :math:`P_{ij} = \sigma(c\,(r_i - r_j))` of rewards ``(..., n)``.
 
         Parameters
@@ -134,17 +157,24 @@ class PreferenceGame:
 
     @classmethod
     def from_rankings(
-        cls, rankings: Any, *, n_items: int | None = None, weights: Any = None, labels: Sequence[str] | None = None
+        cls,
+        rankings: Any,
+        *,
+        n_items: int | None = None,
+        weights: Any = None,
+        labels: Sequence[str] | None = None,
     ) -> PreferenceGame:
         """Return the game of the voters' pairwise majorities.
 
-        Items that a voter does not rank tie with each other below all that the voter ranks, and each tie counts half for both.
-        For rankings with ties between ranked items see :meth:`from_ballots`.
+        Items that a voter does not rank tie with each other below all that the voter ranks, and
+        each tie counts half for both. For rankings with ties between ranked items see
+        :meth:`from_ballots`.
 
         Parameters
         ----------
         rankings
-            Integers ``(m, K)``: the items of each ranking, best first; -1 fills the ends of short ones.
+            Integers ``(m, K)``: the items of each ranking, best first; -1 fills the ends of short
+            ones.
         n_items
             Number of items; the largest that is ranked decides unless given.
         weights
@@ -176,15 +206,23 @@ class PreferenceGame:
 
     @classmethod
     def from_ballots(cls, ballots: Ballots) -> PreferenceGame:
-        """Return the game of the voters' pairwise majorities; what a ballot ties, or leaves out together, counts half for both."""
-        return cls(pairwise_preference(ballots.ranks, ballots.counts), labels=ballots.labels, ballots=ballots)
+        """Return the game of the voters' pairwise majorities.
+
+        What a ballot ties, or leaves out together, counts half for both.
+        """
+        return cls(
+            pairwise_preference(ballots.ranks, ballots.counts),
+            labels=ballots.labels,
+            ballots=ballots,
+        )
 
     @classmethod
     def from_preflib(cls, path: str | os.PathLike[str]) -> PreferenceGame:
         """Return the game of an election in a PrefLib file (``.soc``, ``.soi``, ``.toc`` or ``.toi``).
 
-        ``P[i, j]`` is the share of voters that place i above j. A voter who ties two alternatives counts as half a vote for each; the
-        alternatives that a ballot leaves out tie with each other, below all that it ranks.
+        ``P[i, j]`` is the share of voters that place i above j. A voter who ties two alternatives
+        counts as half a vote for each; the alternatives that a ballot leaves out tie with each
+        other, below all that it ranks.
 
         Parameters
         ----------
@@ -194,7 +232,8 @@ class PreferenceGame:
         Raises
         ------
         ValueError
-            Naming file and line, if the file is missing, truncated or malformed (see :func:`prefsim.worlds.ballots.read_preflib`).
+            Naming file and line, if the file is missing, truncated or malformed (see
+            :func:`prefsim.worlds.ballots.read_preflib`).
 
         Examples
         --------
@@ -206,7 +245,15 @@ class PreferenceGame:
         return cls.from_ballots(read_preflib(path))
 
     @classmethod
-    def random(cls, n: int, *, seed: Seed, batch_shape: tuple[int, ...] = (), kind: str = "uniform", ties: float = 0.0) -> PreferenceGame:
+    def random(
+        cls,
+        n: int,
+        *,
+        seed: Seed,
+        batch_shape: tuple[int, ...] = (),
+        kind: str = "uniform",
+        ties: float = 0.0,
+    ) -> PreferenceGame:
         """Draw a game.
 
         Parameters
@@ -218,9 +265,10 @@ class PreferenceGame:
         batch_shape
             Leading axes: independent games.
         kind
-            ``"uniform"``: independent preferences uniform on [0, 1]. ``"transitive"``: Bradley–Terry with standard normal rewards.
-            ``"cyclic"``: in a circle of responses each beats the ``(n - 1) // 2`` that follow it, with probability uniform on (½, 1];
-            every one is beaten, for n >= 3. ``"tournament"``: every pair is decided 0 or 1 by a fair coin.
+            ``"uniform"``: independent preferences uniform on [0, 1]. ``"transitive"``:
+            Bradley–Terry with standard normal rewards. ``"cyclic"``: in a circle of responses each
+            beats the ``(n - 1) // 2`` that follow it, with probability uniform on (½, 1]; every one
+            is beaten, for n >= 3. ``"tournament"``: every pair is decided 0 or 1 by a fair coin.
         ties
             Share of pairs replaced by a tie (½), in [0, 1].
 
@@ -247,7 +295,9 @@ class PreferenceGame:
             if kind == "cyclic":
                 ahead = (np.arange(n)[None, :] - np.arange(n)[:, None]) % n
                 margin = 0.5 * (1.0 - upper)
-                upper = 0.5 + np.where(ahead <= (n - 1) // 2, margin, np.where(2 * ahead == n, 0.0, -margin))
+                upper = 0.5 + np.where(
+                    ahead <= (n - 1) // 2, margin, np.where(2 * ahead == n, 0.0, -margin)
+                )
         if ties > 0:
             upper = np.where(rng.random(shape) < ties, 0.5, upper)
         upper = np.triu(upper, 1)

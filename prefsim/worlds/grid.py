@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, as_mask, check_shape
+from prefsim.checks import as_float_array, as_mask, check_shape
 
 __all__ = ["GRID_MOVES", "grid_moves", "grid_tables"]
 
@@ -24,8 +24,8 @@ def grid_moves(blocked: Any) -> np.ndarray:
 
     Returns
     -------
-    Integers ``(rows * columns, 4)``: cells are counted row by row, actions are :data:`GRID_MOVES`; a move off the board or into a
-    blocked cell stays.
+    Integers ``(rows * columns, 4)``: cells are counted row by row, actions are :data:`GRID_MOVES`;
+    a move off the board or into a blocked cell stays.
 
     Raises
     ------
@@ -42,7 +42,9 @@ def grid_moves(blocked: Any) -> np.ndarray:
     """
     walls = np.asarray(blocked)
     if walls.ndim != 2 or walls.size == 0:
-        raise ValueError(f"blocked must have shape (rows, columns) with at least one cell, got {walls.shape}")
+        raise ValueError(
+            f"blocked must have shape (rows, columns) with at least one cell, got {walls.shape}"
+        )
     rows, columns = walls.shape
     walls = as_mask(walls, "blocked", length=columns)
     cell = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
@@ -55,12 +57,20 @@ def grid_moves(blocked: Any) -> np.ndarray:
     return np.where(stay, here, row * columns + column).reshape(-1, 4)
 
 
-def grid_tables(reward: Any, *, terminal: Any, blocked: Any, bump_reward: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``(successor (S, 4), reward (S, 4), ended (S,))`` of a grid; see :meth:`TabularMDP.grid_world` for the arguments."""
+def grid_tables(
+    reward: Any, *, terminal: Any, blocked: Any, bump_reward: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``(successor (S, 4), reward (S, 4), ended (S,))`` of a grid.
+
+    See :meth:`TabularMDP.grid_world` for the arguments.
+    """
     entered = as_float_array(reward, "reward", ndim=2)
     shape = entered.shape
     tables = {"terminal": terminal, "blocked": blocked}
-    masks = {name: np.zeros(shape, dtype=bool) if table is None else np.asarray(table) for name, table in tables.items()}
+    masks = {
+        name: np.zeros(shape, dtype=bool) if table is None else np.asarray(table)
+        for name, table in tables.items()
+    }
     for name, table in masks.items():
         as_mask(table, name, length=shape[1])
         check_shape(table, name, shape)
@@ -69,7 +79,8 @@ def grid_tables(reward: Any, *, terminal: Any, blocked: Any, bump_reward: Any) -
     successor = grid_moves(masks["blocked"])
     stays = successor == np.arange(successor.shape[0])[:, None]
     paid = np.where(stays, bump.reshape(-1, 1), entered.reshape(-1)[successor])
-    # Nobody ever stands on a blocked cell: it counts as ended, so that it has value 0 and no start mass.
+    # Nobody ever stands on a blocked cell: it counts as ended, so that it has value 0 and no start
+    # mass.
     ended = (masks["terminal"] | masks["blocked"]).reshape(-1)
     successor = np.where(ended[:, None], np.arange(ended.size)[:, None], successor)
     return successor, np.where(ended[:, None], 0.0, paid), ended

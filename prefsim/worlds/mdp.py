@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from prefsim._validate import (
+from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.checks import (
     as_float_array,
     as_index_array,
     as_mask,
@@ -18,10 +19,23 @@ from prefsim._validate import (
     check_probabilities,
     check_shape,
 )
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
 from prefsim.worlds.grid import grid_tables
-from prefsim.worlds.mdp_input import check_ended, check_reachable, check_unpaid, mask_on_backend, on_backend, read_rewards
-from prefsim.worlds.transitions import as_transitions, expected_next, make_absorbing, row_pattern, to_dense, to_sparse
+from prefsim.worlds.mdp_input import (
+    check_ended,
+    check_reachable,
+    check_unpaid,
+    mask_on_backend,
+    on_backend,
+    read_rewards,
+)
+from prefsim.worlds.transitions import (
+    as_transitions,
+    expected_next,
+    make_absorbing,
+    row_pattern,
+    to_dense,
+    to_sparse,
+)
 
 Array = Any
 
@@ -38,32 +52,38 @@ class TabularMDP:
     Parameters
     ----------
     transitions
-        Dense ``(*batch, S, A, S)``, entry ``[s, a, s']`` the probability of moving to ``s'``; or any ``scipy.sparse`` matrix
-        ``(S*A, S)`` with row ``s * A + a`` (actions fastest), kept as CSR in NumPy float64 on every backend.
+        Dense ``(*batch, S, A, S)``, entry ``[s, a, s']`` the probability of moving to ``s'``; or
+        any ``scipy.sparse`` matrix ``(S*A, S)`` with row ``s * A + a`` (actions fastest), kept as
+        CSR in NumPy float64 on every backend.
     reward
-        Expected reward ``(*batch, S, A)``, or reward of each transition ``(*batch, S, A, S)`` (sparse: ``(S*A, S)``), of which the
-        expectation is taken and the table kept as ``transition_reward``. One table of transitions may serve a batch of rewards.
-        A cube ``(S, A, S)`` is read as rewards of transitions.
+        Expected reward ``(*batch, S, A)``, or reward of each transition ``(*batch, S, A, S)``
+        (sparse: ``(S*A, S)``), of which the expectation is taken and the table kept as
+        ``transition_reward``. One table of transitions may serve a batch of rewards. A cube
+        ``(S, A, S)`` is read as rewards of transitions.
     discount
-        In ``[0, 1)``; 1 is allowed with a ``horizon``, or where every state can reach a terminal one.
+        In ``[0, 1)``; 1 is allowed with a ``horizon``, or where every state can reach a terminal
+        one.
     horizon
         Number of decisions, or ``None`` for no limit.
     start_probs
         ``(S,)`` or ``(*batch, S)``; uniform over the non-terminal states unless given.
     terminal
-        ``(S,)`` or ``(*batch, S)`` booleans: states in which nothing happens any more. They must be absorbing with reward 0
-        (see :func:`~prefsim.worlds.transitions.make_absorbing`); their value is 0 under every criterion.
+        ``(S,)`` or ``(*batch, S)`` booleans: states in which nothing happens any more. They must be
+        absorbing with reward 0 (see :func:`~prefsim.worlds.transitions.make_absorbing`); their
+        value is 0 under every criterion.
 
     Attributes
     ----------
     transition_reward
-        Reward of each transition in the layout of ``transitions``, or ``None`` where only its expectation was given.
+        Reward of each transition in the layout of ``transitions``, or ``None`` where only its
+        expectation was given.
 
     Raises
     ------
     ValueError
-        If a shape does not fit, an entry is not finite, a probability is negative, a row does not sum to one within 1e-9, a sparse
-        entry is given twice, the discount is out of range, or a terminal state is not absorbing or pays.
+        If a shape does not fit, an entry is not finite, a probability is negative, a row does not
+        sum to one within 1e-9, a sparse entry is given twice, the discount is out of range, or a
+        terminal state is not absorbing or pays.
 
     Examples
     --------
@@ -94,7 +114,11 @@ class TabularMDP:
         sparse = sp.issparse(table)
         states = table.shape[-1]
         actions = table.shape[0] // states if sparse else table.shape[-2]
-        ended = np.zeros(states, dtype=bool) if terminal is None else as_mask(to_numpy(terminal), "terminal", length=states)
+        ended = (
+            np.zeros(states, dtype=bool)
+            if terminal is None
+            else as_mask(to_numpy(terminal), "terminal", length=states)
+        )
         set_field = object.__setattr__
         set_field(self, "transitions", table if sparse else on_backend(transitions, table))
         set_field(self, "terminal", ended if sparse else mask_on_backend(ended))
@@ -167,9 +191,16 @@ class TabularMDP:
         if self.is_sparse:
             return self
         if self.batch_shape:
-            raise ValueError(f"a batch of decision processes has no sparse form, got batch shape {self.batch_shape}")
+            raise ValueError(
+                "a batch of decision processes has no sparse form, got batch shape"
+                f" {self.batch_shape}"
+            )
         table = to_numpy(self.transitions).astype(np.float64)
-        reward = to_numpy(self.reward) if self.transition_reward is None else to_sparse(to_numpy(self.transition_reward))
+        reward = (
+            to_numpy(self.reward)
+            if self.transition_reward is None
+            else to_sparse(to_numpy(self.transition_reward))
+        )
         return self._rebuild(to_sparse(table), reward)
 
     def with_reward(self, reward: Any) -> TabularMDP:
@@ -179,10 +210,15 @@ class TabularMDP:
         return self.replace_checked(reward=expected, transition_reward=per_transition)
 
     def replace_checked(self, **changes: Any) -> Self:
-        """Return the process with other fields, taken as they are: only for values that are known to be valid."""
+        """Return the process with other fields, taken as they are.
+
+        Only for values that are known to be valid.
+        """
         changed = object.__new__(type(self))
         for field in fields(self):
-            object.__setattr__(changed, field.name, changes.get(field.name, getattr(self, field.name)))
+            object.__setattr__(
+                changed, field.name, changes.get(field.name, getattr(self, field.name))
+            )
         return changed
 
     def shaped(self, potential: Any) -> TabularMDP:
@@ -198,26 +234,40 @@ class TabularMDP:
         Raises
         ------
         ValueError
-            If the potential is not zero in a terminal state, or the horizon is finite (where shaping would have to depend on time).
+            If the potential is not zero in a terminal state, or the horizon is finite (where
+            shaping would have to depend on time).
 
         References
         ----------
         Ng, Harada and Russell 1999, "Policy invariance under reward transformations", theorem 1.
         """
         if self.horizon is not None:
-            raise ValueError(f"shaping with a potential of the state alone needs an infinite horizon, got horizon {self.horizon}")
+            raise ValueError(
+                "shaping with a potential of the state alone needs an infinite horizon, got"
+                f" horizon {self.horizon}"
+            )
         phi = as_float_array(potential, "potential", min_ndim=1)
         check_shape(phi, "potential", (self.n_states,))
         if np.any(np.where(to_numpy(self.terminal), phi, 0.0)):
             raise ValueError("potential must be 0 in every terminal state")
         phi = phi if self.is_sparse else asarray(phi)
         if self.transition_reward is None:
-            return self.with_reward(self.reward + self.discount * expected_next(self.transitions, phi) - phi[..., :, None])
+            return self.with_reward(
+                self.reward
+                + self.discount * expected_next(self.transitions, phi)
+                - phi[..., :, None]
+            )
         if self.is_sparse:
             pattern, own = self.transitions.copy(), np.repeat(phi, self.n_actions)
-            pattern.data = self.discount * phi[pattern.indices] - np.repeat(own, np.diff(pattern.indptr))
+            pattern.data = self.discount * phi[pattern.indices] - np.repeat(
+                own, np.diff(pattern.indptr)
+            )
             return self.with_reward(self.transition_reward + pattern)
-        return self.with_reward(self.transition_reward + self.discount * phi[..., None, None, :] - phi[..., :, None, None])
+        return self.with_reward(
+            self.transition_reward
+            + self.discount * phi[..., None, None, :]
+            - phi[..., :, None, None]
+        )
 
     def transition_reward_at(self, state: Any, action: Any, next_state: Any) -> np.ndarray:
         """Return ``r(s, a, s')`` of transitions of one unbatched process, as a NumPy array of the indices' shape.
@@ -225,7 +275,10 @@ class TabularMDP:
         Where only the expectation was given, that is ``r(s, a)``.
         """
         self._check_single("transition_reward_at")
-        s, a = as_index_array(state, "state", size=self.n_states), as_index_array(action, "action", size=self.n_actions)
+        s, a = (
+            as_index_array(state, "state", size=self.n_states),
+            as_index_array(action, "action", size=self.n_actions),
+        )
         after = as_index_array(next_state, "next_state", size=self.n_states)
         if self.transition_reward is None:
             return to_numpy(self.reward)[s, a] + np.zeros(after.shape)
@@ -236,9 +289,15 @@ class TabularMDP:
         return to_numpy(self.transition_reward)[s, a, after]
 
     def sample_next(self, state: Any, action: Any, *, seed: Seed) -> np.ndarray:
-        """Draw the next state of each pair of one unbatched process; integers of the indices' shape."""
+        """Draw the next state of each pair of one unbatched process.
+
+        Integers of the indices' shape.
+        """
         self._check_single("sample_next")
-        s, a = as_index_array(state, "state", size=self.n_states), as_index_array(action, "action", size=self.n_actions)
+        s, a = (
+            as_index_array(state, "state", size=self.n_states),
+            as_index_array(action, "action", size=self.n_actions),
+        )
         s, a = np.broadcast_arrays(s, a)
         if self.is_sparse:
             columns, probability = row_pattern(self.transitions, s * self.n_actions + a)
@@ -246,9 +305,14 @@ class TabularMDP:
             probability = to_numpy(self.transitions)[s, a]
         cumulative = np.cumsum(probability, axis=-1)
         draw = random_generator(seed).random(s.shape)[..., None] * cumulative[..., -1:]
-        # The first entry whose cumulative mass exceeds the draw has positive probability, even at a draw of 0.
+        # The first entry whose cumulative mass exceeds the draw has positive probability, even at a
+        # draw of 0.
         index = np.argmax(cumulative > draw, axis=-1)
-        return np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64) if self.is_sparse else index
+        return (
+            np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64)
+            if self.is_sparse
+            else index
+        )
 
     def to_gymnasium(self) -> Any:
         """Return a ``gymnasium.Env`` over ``Discrete(S)`` and ``Discrete(A)`` that draws from these tables.
@@ -262,17 +326,25 @@ class TabularMDP:
 
     @classmethod
     def from_gymnasium(
-        cls, environment: Any, *, discount: float, horizon: int | None = None, sparse: bool | None = None, **kwargs: Any
+        cls,
+        environment: Any,
+        *,
+        discount: float,
+        horizon: int | None = None,
+        sparse: bool | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Return the exact tables of a toy-text environment.
 
         Parameters
         ----------
         environment
-            An id such as ``"FrozenLake-v1"``, made with ``kwargs``, or an environment. Its states keep their numbers. Blackjack, which has
-            no table of its own, is worked out from its rules: state ``numpy.ravel_multi_index((sum, dealer, ace), (32, 11, 2))``.
+            An id such as ``"FrozenLake-v1"``, made with ``kwargs``, or an environment. Its states
+            keep their numbers. Blackjack, which has no table of its own, is worked out from its
+            rules: state ``numpy.ravel_multi_index((sum, dealer, ace), (32, 11, 2))``.
         discount, horizon
-            As in the constructor. Gymnasium's time limits are not part of the process and are left out.
+            As in the constructor. Gymnasium's time limits are not part of the process and are left
+            out.
         sparse
             Layout; dense up to 2,000 states unless given.
         **kwargs
@@ -280,14 +352,16 @@ class TabularMDP:
 
         Notes
         -----
-        A transition that terminates leads to a terminal state of value 0. Where an episode can also visit that state and go on, it
-        leads to a state of its own, numbered after all others. States that no episode visits keep their moves (Taxi lists 96).
-        Several outcomes with one next state are merged; their reward is the conditional mean.
+        A transition that terminates leads to a terminal state of value 0. Where an episode can also
+        visit that state and go on, it leads to a state of its own, numbered after all others.
+        States that no episode visits keep their moves (Taxi lists 96). Several outcomes with one
+        next state are merged; their reward is the conditional mean.
 
         Raises
         ------
         ValueError
-            If the environment is unknown, rejects an option, has no transition table, or acts beyond its table (a fickle taxi passenger).
+            If the environment is unknown, rejects an option, has no transition table, or acts
+            beyond its table (a fickle taxi passenger).
         """
         from prefsim.worlds.toy_text import read_environment
 
@@ -296,7 +370,14 @@ class TabularMDP:
         transitions, reward = tables.transitions, tables.reward
         if dense:
             transitions, reward = to_dense(transitions), to_dense(reward)
-        return cls(transitions, reward, discount=discount, horizon=horizon, start_probs=tables.start_probs, terminal=tables.terminal)
+        return cls(
+            transitions,
+            reward,
+            discount=discount,
+            horizon=horizon,
+            start_probs=tables.start_probs,
+            terminal=tables.terminal,
+        )
 
     @classmethod
     def random(
@@ -312,16 +393,21 @@ class TabularMDP:
         deterministic: bool = False,
         transition_rewards: bool = False,
     ) -> Self:
-        """Draw a dense process: rows uniform on the simplex (or one uniform successor), rewards standard normal.
+        """Draw a dense process.
 
-        The last ``n_terminal`` states are terminal. With ``transition_rewards`` every transition has its own reward.
+        Rows uniform on the simplex (or one uniform successor), rewards standard normal.
+
+        The last ``n_terminal`` states are terminal. With ``transition_rewards`` every transition
+        has its own reward.
         """
         check_integer(low=1, n_states=n_states, n_actions=n_actions)
         check_integer(low=0, n_terminal=n_terminal)
         check_interval(n_terminal=n_terminal, low=0, high=n_states)
         rng = random_generator(seed)
         if deterministic:
-            table = np.eye(n_states)[rng.integers(n_states, size=(*batch_shape, n_states, n_actions))]
+            table = np.eye(n_states)[
+                rng.integers(n_states, size=(*batch_shape, n_states, n_actions))
+            ]
         else:
             table = rng.standard_exponential((*batch_shape, n_states, n_actions, n_states))
             table /= table.sum(axis=-1, keepdims=True)
@@ -331,7 +417,9 @@ class TabularMDP:
         return cls(table, reward, discount=discount, horizon=horizon, terminal=ended)
 
     @classmethod
-    def random_sparse(cls, n_states: int, n_actions: int, n_successors: int, *, discount: float, seed: Seed) -> Self:
+    def random_sparse(
+        cls, n_states: int, n_actions: int, n_successors: int, *, discount: float, seed: Seed
+    ) -> Self:
         """Draw a sparse process with ``n_successors`` distinct successors for every pair, one in each equal part of the states.
 
         Their probabilities are uniform on the simplex, rewards are uniform on [0, 1].
@@ -360,7 +448,9 @@ class TabularMDP:
         horizon: int | None = None,
         start_probs: Any = None,
     ) -> Self:
-        """Return a deterministic grid with the moves up, down, left, right; cells are counted row by row.
+        """Return a deterministic grid with the moves up, down, left, right.
+
+        Cells are counted row by row.
 
         Parameters
         ----------
@@ -369,9 +459,11 @@ class TabularMDP:
         discount, horizon, start_probs
             As in the constructor.
         terminal, blocked
-            ``(rows, columns)`` booleans: cells that end the episode, and cells that cannot be entered.
+            ``(rows, columns)`` booleans: cells that end the episode, and cells that cannot be
+            entered.
         bump_reward
-            ``(rows, columns)``: paid for a move that stays, off the board or into a blocked cell; ``reward`` of the own cell unless given.
+            ``(rows, columns)``: paid for a move that stays, off the board or into a blocked cell;
+            ``reward`` of the own cell unless given.
 
         Raises
         ------
@@ -385,12 +477,19 @@ class TabularMDP:
                [-1., -1., -1.,  5.],
                [ 0.,  0.,  0.,  0.]])
         """
-        successor, paid, ended = grid_tables(reward, terminal=terminal, blocked=blocked, bump_reward=bump_reward)
+        successor, paid, ended = grid_tables(
+            reward, terminal=terminal, blocked=blocked, bump_reward=bump_reward
+        )
         states = ended.size
-        table: Any = sp.csr_array((np.ones(4 * states), successor.ravel(), np.arange(4 * states + 1)), shape=(4 * states, states))
+        table: Any = sp.csr_array(
+            (np.ones(4 * states), successor.ravel(), np.arange(4 * states + 1)),
+            shape=(4 * states, states),
+        )
         if states <= DENSE_LIMIT:
             table = to_dense(table)
-        return cls(table, paid, discount=discount, horizon=horizon, start_probs=start_probs, terminal=ended)
+        return cls(
+            table, paid, discount=discount, horizon=horizon, start_probs=start_probs, terminal=ended
+        )
 
     def _rebuild(self, transitions: Any, reward: Any) -> TabularMDP:
         return type(self)(
@@ -404,4 +503,6 @@ class TabularMDP:
 
     def _check_single(self, what: str) -> None:
         if self.batch_shape:
-            raise ValueError(f"{what} needs one decision process, got batch shape {self.batch_shape}")
+            raise ValueError(
+                f"{what} needs one decision process, got batch shape {self.batch_shape}"
+            )

@@ -1,4 +1,7 @@
-"""What a tabular decision process may be made of: rewards in either form, terminal states that are terminal, an end within reach."""
+"""What a tabular decision process may be made of.
+
+Rewards in either form, terminal states that are terminal, an end within reach.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,28 @@ import scipy.sparse as sp
 from array_api_compat import is_torch_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from prefsim._validate import PROBABILITY_TOLERANCE, as_float_array, check_shape
 from prefsim.backend import asarray, to_numpy
+from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_shape
 from prefsim.numerics import array_namespace
 from prefsim.worlds.transitions import as_csr
 
 Array = Any
 
-__all__ = ["check_ended", "check_reachable", "check_unpaid", "mask_on_backend", "on_backend", "read_rewards"]
+__all__ = [
+    "check_ended",
+    "check_reachable",
+    "check_unpaid",
+    "mask_on_backend",
+    "on_backend",
+    "read_rewards",
+]
 
 
 def on_backend(given: Any, checked: np.ndarray) -> Array:
-    """Return the checked array on the current backend; a torch tensor keeps its graph, so that planning can be differentiated."""
+    """Return the checked array on the current backend.
+
+    A torch tensor keeps its graph, so that planning can be differentiated.
+    """
     return asarray(given if is_torch_array(given) else checked)
 
 
@@ -38,7 +51,10 @@ def read_rewards(reward: Any, transitions: Array, actions: int) -> tuple[Array, 
             check_shape(table, "reward", (states, actions))
             return table, None
         if reward.shape != transitions.shape:
-            raise ValueError(f"sparse reward must have the shape {transitions.shape} of the transitions, got {reward.shape}")
+            raise ValueError(
+                f"sparse reward must have the shape {transitions.shape} of the transitions, got"
+                f" {reward.shape}"
+            )
         each = as_csr(reward, "reward")
         return transitions.multiply(each).sum(axis=1).reshape(states, actions), each
     if sp.issparse(reward):
@@ -49,7 +65,10 @@ def read_rewards(reward: Any, transitions: Array, actions: int) -> tuple[Array, 
         each = on_backend(reward, table)
         return array_namespace(each).sum(transitions * each, axis=-1), each
     if table.shape[-2:] != cube[:2]:
-        raise ValueError(f"reward must have trailing shape (S, A) = {cube[:2]} or (S, A, S) = {cube}, got {table.shape}")
+        raise ValueError(
+            f"reward must have trailing shape (S, A) = {cube[:2]} or (S, A, S) = {cube}, got"
+            f" {table.shape}"
+        )
     return on_backend(reward, table), None
 
 
@@ -59,7 +78,10 @@ def check_unpaid(reward: np.ndarray, ended: np.ndarray) -> None:
     if paid.any():
         index = tuple(int(i) for i in np.argwhere(paid)[0])
         amount = np.broadcast_to(reward, paid.shape)[index]
-        raise ValueError(f"terminal states must have reward 0, got {amount} for state {index[-2]}, action {index[-1]}")
+        raise ValueError(
+            f"terminal states must have reward 0, got {amount} for state {index[-2]}, action"
+            f" {index[-1]}"
+        )
 
 
 def check_ended(transitions: Any, reward: np.ndarray, ended: np.ndarray) -> None:
@@ -71,18 +93,26 @@ def check_ended(transitions: Any, reward: np.ndarray, ended: np.ndarray) -> None
         actions = reward.shape[-1]
         row = np.repeat(np.arange(transitions.shape[0]), np.diff(transitions.indptr))
         own = transitions.indices == row // actions
-        stay = np.bincount(row[own], weights=transitions.data[own], minlength=transitions.shape[0]).reshape(-1, actions)
+        stay = np.bincount(
+            row[own], weights=transitions.data[own], minlength=transitions.shape[0]
+        ).reshape(-1, actions)
     else:
         stay = np.swapaxes(np.diagonal(transitions, axis1=-3, axis2=-1), -1, -2)
     leaves = ended[..., :, None] & (np.abs(stay - 1) > PROBABILITY_TOLERANCE)
     if leaves.any():
         index = tuple(int(i) for i in np.argwhere(leaves)[0])
-        found = f"{np.broadcast_to(stay, leaves.shape)[index]} for state {index[-2]}, action {index[-1]}"
+        found = (
+            f"{np.broadcast_to(stay, leaves.shape)[index]} for state {index[-2]}, action"
+            f" {index[-1]}"
+        )
         raise ValueError(f"terminal states must be absorbing, P(s, a, s) = 1, got {found}")
 
 
 def check_reachable(transitions: Any, ended: np.ndarray, *, by: str = "some policy") -> None:
-    """Raise unless every state reaches a terminal one with some probability: without that an undiscounted value need not be finite."""
+    """Raise unless every state reaches a terminal one with some probability.
+
+    Without that an undiscounted value need not be finite.
+    """
     states = ended.shape[-1]
     if sp.issparse(transitions):
         entries = transitions.tocoo()
@@ -91,18 +121,25 @@ def check_reachable(transitions: Any, ended: np.ndarray, *, by: str = "some poli
         masks = ended[None]
     else:
         batch = np.broadcast_shapes(transitions.shape[:-3], ended.shape[:-1])
-        moves = np.broadcast_to((transitions > 0).any(axis=-2), (*batch, states, states)).reshape(-1, states, states)
+        moves = np.broadcast_to((transitions > 0).any(axis=-2), (*batch, states, states)).reshape(
+            -1, states, states
+        )
         masks = np.broadcast_to(ended, (*batch, states)).reshape(-1, states)
         member, source, target = np.nonzero(moves)
         source, target = source + member * states, target + member * states
-    # One more node behind all terminal states turns the question, for the whole batch, into a single search along reversed moves.
+    # One more node behind all terminal states turns the question, for the whole batch, into a
+    # single search along reversed moves.
     nodes = masks.size
     ends = np.flatnonzero(masks)
-    source, target = np.concatenate([source, ends]), np.concatenate([target, np.full(ends.size, nodes)])
+    source, target = (
+        np.concatenate([source, ends]),
+        np.concatenate([target, np.full(ends.size, nodes)]),
+    )
     backward = sp.csr_array((np.ones(source.size), (target, source)), shape=(nodes + 1, nodes + 1))
     reached = breadth_first_order(backward, nodes, return_predecessors=False)
     if reached.size < nodes + 1:
         lost = int(np.setdiff1d(np.arange(nodes), reached)[0]) % states
         raise ValueError(
-            f"discount 1 without a horizon needs a terminal state within reach of every state; by {by}, state {lost} reaches none"
+            "discount 1 without a horizon needs a terminal state within reach of every state; by"
+            f" {by}, state {lost} reaches none"
         )

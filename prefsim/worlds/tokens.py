@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prefsim._validate import as_float_array, check_probabilities, check_shape
 from prefsim.backend import Seed, asarray, random_generator
+from prefsim.checks import as_float_array, check_probabilities, check_shape
 from prefsim.worlds.bandit import ContextualBandit
 
 Array = Any
@@ -23,8 +23,8 @@ __all__ = ["TokenTree"]
 class TokenTree:
     """All sequences over a vocabulary of V tokens, up to length T, that end with the end token or are cut at length T.
 
-    A *node* is a prefix without the end token and shorter than T; node 0 is the empty prefix. Sequences are ordered by their tokens,
-    so that the sequences below a node are contiguous.
+    A *node* is a prefix without the end token and shorter than T; node 0 is the empty prefix.
+    Sequences are ordered by their tokens, so that the sequences below a node are contiguous.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class TokenTree:
     Raises
     ------
     ValueError
-        If a size is out of range, the tree has more than two million sequences, or the reward has another shape.
+        If a size is out of range, the tree has more than two million sequences, or the reward has
+        another shape.
 
     Examples
     --------
@@ -60,7 +61,13 @@ class TokenTree:
     context_probs: Array
 
     def __init__(
-        self, vocabulary_size: int, max_length: int, *, end_token: int | None = None, reward: Any = None, context_probs: Any = None
+        self,
+        vocabulary_size: int,
+        max_length: int,
+        *,
+        end_token: int | None = None,
+        reward: Any = None,
+        context_probs: Any = None,
     ) -> None:
         for name, value in {"vocabulary_size": vocabulary_size, "max_length": max_length}.items():
             if not isinstance(value, int | np.integer) or value < 1:
@@ -68,9 +75,14 @@ class TokenTree:
         if end_token is not None and not 0 <= end_token < vocabulary_size:
             raise ValueError(f"end_token must lie in [0, {vocabulary_size}), got {end_token}")
         inner = vocabulary_size - (end_token is not None)
-        count = inner**max_length + sum(inner**t for t in range(max_length) if end_token is not None)
+        count = inner**max_length + sum(
+            inner**t for t in range(max_length) if end_token is not None
+        )
         if count > MOST_SEQUENCES:
-            raise ValueError(f"the tree would have {count} sequences; the most that is enumerated is {MOST_SEQUENCES}")
+            raise ValueError(
+                f"the tree would have {count} sequences; the most that is enumerated is"
+                f" {MOST_SEQUENCES}"
+            )
         object.__setattr__(self, "vocabulary_size", int(vocabulary_size))
         object.__setattr__(self, "max_length", int(max_length))
         object.__setattr__(self, "end_token", end_token)
@@ -82,7 +94,11 @@ class TokenTree:
             reward = asarray(reward)
         elif context_probs is not None:
             contexts = len(context_probs)
-        probs = np.full(contexts, 1.0 / contexts) if context_probs is None else as_float_array(context_probs, "context_probs")
+        probs = (
+            np.full(contexts, 1.0 / contexts)
+            if context_probs is None
+            else as_float_array(context_probs, "context_probs")
+        )
         check_shape(probs, "context_probs", (contexts,))
         check_probabilities(probs, "context_probs")
         object.__setattr__(self, "reward", reward)
@@ -157,7 +173,9 @@ class TokenTree:
             found = np.flatnonzero((self.sequences == padded).all(axis=1))
             if given.size and found.size:
                 return int(found[0])
-        raise ValueError(f"tokens must form a whole sequence of the tree, got {list(np.atleast_1d(given))}")
+        raise ValueError(
+            f"tokens must form a whole sequence of the tree, got {list(np.atleast_1d(given))}"
+        )
 
     def to_bandit(self) -> ContextualBandit:
         """Return the bandit whose responses are the sequences."""
@@ -166,7 +184,20 @@ class TokenTree:
         return ContextualBandit(reward=self.reward, context_probs=self.context_probs)
 
     @classmethod
-    def random(cls, vocabulary_size: int, max_length: int, *, seed: Seed, n_contexts: int = 1, end_token: int | None = None) -> TokenTree:
+    def random(
+        cls,
+        vocabulary_size: int,
+        max_length: int,
+        *,
+        seed: Seed,
+        n_contexts: int = 1,
+        end_token: int | None = None,
+    ) -> TokenTree:
         """Return a tree with standard normal rewards of its sequences."""
         shape = (n_contexts, cls(vocabulary_size, max_length, end_token=end_token).n_sequences)
-        return cls(vocabulary_size, max_length, end_token=end_token, reward=random_generator(seed).standard_normal(shape))
+        return cls(
+            vocabulary_size,
+            max_length,
+            end_token=end_token,
+            reward=random_generator(seed).standard_normal(shape),
+        )

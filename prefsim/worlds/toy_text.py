@@ -1,4 +1,7 @@
-"""Between gymnasium's toy-text environments and exact tables: read their dynamics, or play a table as an environment."""
+"""Between gymnasium's toy-text environments and exact tables.
+
+Read their dynamics, or play a table as an environment.
+"""
 
 from __future__ import annotations
 
@@ -19,39 +22,64 @@ __all__ = ["make_environment", "read_environment"]
 
 
 def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables:
-    """Return the exact tables of an environment or of the id of one; see :meth:`TabularMDP.from_gymnasium`."""
+    """Return the exact tables of an environment or of the id of one.
+
+    See :meth:`TabularMDP.from_gymnasium`.
+    """
     import gymnasium
     from gymnasium.envs.toy_text.blackjack import BlackjackEnv
 
     if isinstance(environment, gymnasium.Env):
         if options:
-            raise ValueError(f"options are for an environment given by its id, got {sorted(options)} with an environment")
+            raise ValueError(
+                f"options are for an environment given by its id, got {sorted(options)} with an"
+                " environment"
+            )
         name, made = type(environment.unwrapped).__name__, environment
     else:
         name = str(environment)
         try:
             made = gymnasium.make(environment, **options)
         except (gymnasium.error.Error, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"gymnasium cannot make {environment!r} with options {options}: {error}") from error
+            raise ValueError(
+                f"gymnasium cannot make {environment!r} with options {options}: {error}"
+            ) from error
     base: Any = made.unwrapped
     if isinstance(base, BlackjackEnv):
         return blackjack_tables(natural=bool(base.natural), sab=bool(base.sab))
     if getattr(base, "fickle_passenger", False):
         raise ValueError(
-            f"{name} with fickle_passenger=True changes the destination outside its transition table P, so P is not its dynamics"
+            f"{name} with fickle_passenger=True changes the destination outside its transition"
+            " table P, so P is not its dynamics"
         )
     missing = [part for part in ("P", "initial_state_distrib") if not hasattr(base, part)]
     if missing:
         raise ValueError(
-            f"{name} has no exact tables: it lacks {' and '.join(missing)}, which FrozenLake, CliffWalking and Taxi have "
-            "(Blackjack is worked out from its rules)"
+            f"{name} has no exact tables: it lacks {' and '.join(missing)}, which FrozenLake,"
+            " CliffWalking and Taxi have (Blackjack is worked out from its rules)"
         )
     outcomes = [
-        (s, a, p, after, r, ended) for s, row in base.P.items() for a, listed in row.items() for p, after, r, ended in listed if p > 0
+        (s, a, p, after, r, ended)
+        for s, row in base.P.items()
+        for a, listed in row.items()
+        for p, after, r, ended in listed
+        if p > 0
     ]
-    state, action, probability, after, reward, ended = (np.array(column) for column in zip(*outcomes, strict=True))
+    state, action, probability, after, reward, ended = (
+        np.array(column) for column in zip(*outcomes, strict=True)
+    )
     start = np.asarray(base.initial_state_distrib, dtype=np.float64)
-    return _from_outcomes(state, action, probability, after, reward, ended.astype(bool), start, len(base.P), len(base.P[0]))
+    return _from_outcomes(
+        state,
+        action,
+        probability,
+        after,
+        reward,
+        ended.astype(bool),
+        start,
+        len(base.P),
+        len(base.P[0]),
+    )
 
 
 def _from_outcomes(
@@ -90,7 +118,8 @@ def _from_outcomes(
     mass = np.concatenate([probability[kept], np.ones(stop_rows.size)])
     paid = np.concatenate([(probability * reward)[kept], np.zeros(stop_rows.size)])
     shape = (states * actions, states)
-    # Here repeated entries are meant to add up: an environment may list one next state several times.
+    # Here repeated entries are meant to add up: an environment may list one next state several
+    # times.
     transitions = sp.csr_array((mass, (row, column)), shape=shape)
     rewards = sp.csr_array((paid, (row, column)), shape=shape)
     transitions.sort_indices()
@@ -105,7 +134,10 @@ def _environment_class() -> type:
     import gymnasium
 
     class TabularEnv(gymnasium.Env):
-        """A tabular process as an environment; ``P`` and ``initial_state_distrib`` are those of gymnasium's toy-text environments."""
+        """A tabular process as an environment.
+
+        ``P`` and ``initial_state_distrib`` are those of gymnasium's toy-text environments.
+        """
 
         metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's own form)
 
@@ -127,15 +159,25 @@ def _environment_class() -> type:
             for s in range(table.n_states):
                 outcomes[s] = {}
                 for a in range(table.n_actions):
-                    columns, mass = row_pattern(table.transitions, np.array([s * table.n_actions + a]))
+                    columns, mass = row_pattern(
+                        table.transitions, np.array([s * table.n_actions + a])
+                    )
                     paid = table.transition_reward_at(s, a, columns[0])
                     listed = zip(mass[0], columns[0], paid, strict=True)
-                    outcomes[s][a] = [(float(p), int(t), float(r), bool(terminal[t])) for p, t, r in listed if p > 0]
+                    outcomes[s][a] = [
+                        (float(p), int(t), float(r), bool(terminal[t]))
+                        for p, t, r in listed
+                        if p > 0
+                    ]
             return outcomes
 
-        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        def reset(
+            self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        ) -> tuple[int, dict[str, Any]]:
             super().reset(seed=seed)
-            self.state = int(self.np_random.choice(self.initial_state_distrib.size, p=self.initial_state_distrib))
+            self.state = int(
+                self.np_random.choice(self.initial_state_distrib.size, p=self.initial_state_distrib)
+            )
             self.elapsed = 0
             return self.state, {}
 

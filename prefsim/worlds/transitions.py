@@ -1,7 +1,8 @@
 """Transition tables: one dense layout, one sparse layout, and the few operations that both share.
 
-Dense tables are ``(..., S, A, S)``. Sparse tables are ``scipy.sparse`` CSR matrices ``(S*A, S)`` whose row ``s * A + a`` holds the
-distribution of the next state: actions run fastest, so that a table of state-action values is a plain reshape.
+Dense tables are ``(..., S, A, S)``. Sparse tables are ``scipy.sparse`` CSR matrices ``(S*A, S)``
+whose row ``s * A + a`` holds the distribution of the next state: actions run fastest, so that a
+table of state-action values is a plain reshape.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from prefsim._validate import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
 from prefsim.backend import to_numpy
+from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
 from prefsim.numerics import array_namespace
 
 Array = Any
 
-__all__ = ["ProcessTables", "as_csr", "as_transitions", "expected_next", "make_absorbing", "row_pattern", "to_dense", "to_sparse"]
+__all__ = [
+    "ProcessTables",
+    "as_csr",
+    "as_transitions",
+    "expected_next",
+    "make_absorbing",
+    "row_pattern",
+    "to_dense",
+    "to_sparse",
+]
 
 
 class ProcessTables(NamedTuple):
-    """What a process is read from: CSR ``(S*A, S)`` transitions and rewards of transitions, start ``(S,)`` and terminal ``(S,)``."""
+    """What a process is read from.
+
+    CSR ``(S*A, S)`` transitions and rewards of transitions, start ``(S,)`` and terminal ``(S,)``.
+    """
 
     n_states: int
     transitions: sp.csr_array
@@ -76,7 +89,9 @@ def as_csr(value: Any, name: str) -> sp.csr_array:
             if min(row.min(), column.min()) < 0 or row.max() >= rows or column.max() >= columns:
                 raise ValueError("an index lies outside the matrix")
     except ValueError as error:
-        raise ValueError(f"{name} is not a valid sparse matrix of shape {(rows, columns)}: {error}") from error
+        raise ValueError(
+            f"{name} is not a valid sparse matrix of shape {(rows, columns)}: {error}"
+        ) from error
     # A copy, so that sorting the columns never touches the caller's matrix.
     table = sp.csr_array(value, dtype=np.float64, copy=True)
     if value.format == "coo" and table.nnz != value.nnz:
@@ -84,17 +99,25 @@ def as_csr(value: Any, name: str) -> sp.csr_array:
         row, column = value.coords
         order = np.lexsort((column, row))
         i = int(np.flatnonzero((np.diff(row[order]) == 0) & (np.diff(column[order]) == 0))[0])
-        raise ValueError(f"{name} must not hold an entry twice, got row {row[order][i]}, column {column[order][i]} more than once")
+        raise ValueError(
+            f"{name} must not hold an entry twice, got row {row[order][i]}, column"
+            f" {column[order][i]} more than once"
+        )
     table.sort_indices()
     row = np.repeat(np.arange(rows), np.diff(table.indptr))
     repeated = (np.diff(row) == 0) & (np.diff(table.indices) == 0)
     if repeated.any():
         i = int(np.flatnonzero(repeated)[0])
-        raise ValueError(f"{name} must not hold an entry twice, got row {row[i]}, column {table.indices[i]} more than once")
+        raise ValueError(
+            f"{name} must not hold an entry twice, got row {row[i]}, column {table.indices[i]} more"
+            " than once"
+        )
     bad = ~np.isfinite(table.data)
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"{name} must be finite, got {table.data[i]} in row {row[i]}, column {table.indices[i]}")
+        raise ValueError(
+            f"{name} must be finite, got {table.data[i]} in row {row[i]}, column {table.indices[i]}"
+        )
     if table.nnz < np.iinfo(np.int32).max:
         # Half the index traffic: products with these tables are bound by memory, not arithmetic.
         table.indices = table.indices.astype(np.int32, copy=False)
@@ -108,18 +131,25 @@ def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
         table = as_float_array(value, "transitions", min_ndim=3)
         states, actions, successors = table.shape[-3:]
         if states != successors or states == 0 or actions == 0:
-            raise ValueError(f"transitions must have shape (..., S, A, S) with S, A >= 1, got {table.shape}")
+            raise ValueError(
+                f"transitions must have shape (..., S, A, S) with S, A >= 1, got {table.shape}"
+            )
         check_probabilities(table, "transitions")
         return table
     rows, states = value.shape
     if states == 0 or rows == 0 or rows % states:
-        raise ValueError(f"sparse transitions must have shape (S*A, S) with S, A >= 1, got {(rows, states)}")
+        raise ValueError(
+            f"sparse transitions must have shape (S*A, S) with S, A >= 1, got {(rows, states)}"
+        )
     table = as_csr(value, "transitions")
     actions = rows // states
     if table.nnz and table.data.min() < 0:
         i = int(np.flatnonzero(table.data < 0)[0])
         row = int(np.searchsorted(table.indptr, i, side="right") - 1)
-        raise ValueError(f"transitions must be >= 0, got {table.data[i]} at index {(*divmod(row, actions), int(table.indices[i]))}")
+        raise ValueError(
+            f"transitions must be >= 0, got {table.data[i]} at index"
+            f" {(*divmod(row, actions), int(table.indices[i]))}"
+        )
     totals = table.sum(axis=1)
     bad = np.flatnonzero(np.abs(totals - 1) > PROBABILITY_TOLERANCE)
     if bad.size:
@@ -145,7 +175,9 @@ def make_absorbing(transitions: Any, reward: Any, terminal: Any) -> tuple[np.nda
     stay = np.eye(table.shape[-1])[:, None, :]
     table = np.where(ended[..., :, None, None], stay, table)
     per_transition = reward.shape[-3:] == table.shape[-3:] and reward.ndim == table.ndim
-    return table, np.where(ended[..., :, None, None] if per_transition else ended[..., :, None], 0.0, reward)
+    return table, np.where(
+        ended[..., :, None, None] if per_transition else ended[..., :, None], 0.0, reward
+    )
 
 
 def to_dense(table: sp.csr_array) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Coverage against golden values, constrained optimisation and the definition; zeros give inf, never NaN."""
+"""Coverage against golden values, constrained optimisation and the definition.
+
+Zeros give inf, never NaN.
+"""
 
 import array_api_strict
 import numpy as np
@@ -18,7 +21,7 @@ from prefsim.analysis.coverage import (
 )
 from prefsim.data import Comparisons
 from prefsim.policies import TabularPolicy
-from prefsim.solvers.pessimism import win_weights
+from prefsim.solvers.games.pessimism import win_weights
 from prefsim.testing.bandits import bandits_with_reference, policies, tables
 from prefsim.worlds import ContextualBandit
 
@@ -26,12 +29,16 @@ THREE = np.log([[0.7, 0.2, 0.1]])
 RADII = st.floats(-12.0, 1.0).map(lambda e: 10.0**e)
 
 
-@pytest.mark.parametrize(("radius", "golden"), [(0.1, 2.568664017), (0.5, 4.950507496), (1.0, 6.892172265), (3.0, 10.0)])
+@pytest.mark.parametrize(
+    ("radius", "golden"), [(0.1, 2.568664017), (0.5, 4.950507496), (1.0, 6.892172265), (3.0, 10.0)]
+)
 def test_golden_values_of_three_responses(radius, golden):
     assert kl_ball_coverage(THREE, radius).value == pytest.approx(golden, abs=1e-9)
 
 
-@pytest.mark.parametrize(("q", "golden"), [(1e-2, 35.72905727), (1e-4, 1554.786588), (1e-8, 6773597.944)])
+@pytest.mark.parametrize(
+    ("q", "golden"), [(1e-2, 35.72905727), (1e-4, 1554.786588), (1e-8, 6773597.944)]
+)
 def test_golden_values_of_rare_responses(q, golden):
     assert kl_ball_coverage(np.log([[1 - q, q]]), 1.0).value == pytest.approx(golden, rel=1e-9)
 
@@ -57,7 +64,9 @@ def test_the_adversary_attains_the_value_within_the_budget(instance, radius):
     probs[x, y] = mass
     with np.errstate(divide="ignore"):
         log_policy = np.log(probs)
-    assert concentrability(log_policy, log_q, context_probs=rho) == pytest.approx(float(ball.value), rel=1e-9)
+    assert concentrability(log_policy, log_q, context_probs=rho) == pytest.approx(
+        float(ball.value), rel=1e-9
+    )
     spent = kl_to_reference(log_policy, log_q, world)
     assert spent == pytest.approx(ball.spent[x, y], rel=1e-6, abs=1e-14)
     assert ball.spent.max() <= radius * (1 + 1e-12)
@@ -83,14 +92,18 @@ def test_against_a_general_constrained_optimiser():
             options={"ftol": 1e-14, "maxiter": 500},
         )
         best = max(best, np.exp(-found.fun))
-    assert kl_ball_coverage(np.log(q), 0.2, context_probs=rho).value == pytest.approx(best, rel=1e-6)
+    assert kl_ball_coverage(np.log(q), 0.2, context_probs=rho).value == pytest.approx(
+        best, rel=1e-6
+    )
 
 
 @given(bandits_with_reference(), RADII, st.floats(1.0, 10.0))
 def test_coverage_grows_with_the_ball_up_to_the_global_one(instance, radius, factor):
     world, reference = instance
     rho, log_q = world.context_probs, reference.log_probs
-    small, large = kl_ball_coverage(log_q, np.array([radius, radius * factor]), context_probs=rho).value
+    small, large = kl_ball_coverage(
+        log_q, np.array([radius, radius * factor]), context_probs=rho
+    ).value
     assert 1.0 <= small <= large
     enough = float((-(log_q * rho[:, None])).max())
     assert kl_ball_coverage(log_q, enough * (1 + 1e-12), context_probs=rho).value == pytest.approx(
@@ -103,7 +116,9 @@ def test_a_radius_of_zero_is_the_reference_and_small_balls_keep_their_digits():
     # To first order the ratio is 1 + sqrt(2 ε (1 − q) / q) for the rarest response.
     for radius in (1e-12, 1e-20, 1e-28):
         growth = kl_ball_coverage(THREE, radius).log_ratio.max()
-        assert growth == pytest.approx(np.sqrt(2 * radius * 0.9 / 0.1), rel=1e-4 if radius > 1e-15 else 1e-7)
+        assert growth == pytest.approx(
+            np.sqrt(2 * radius * 0.9 / 0.1), rel=1e-4 if radius > 1e-15 else 1e-7
+        )
 
 
 def test_zeros_of_the_reference():
@@ -121,25 +136,42 @@ def test_zeros_of_the_reference():
 def test_contexts_that_never_occur_do_not_count():
     rho, log_q = np.array([1.0, 0.0]), np.log([[0.5, 0.5], [0.999, 0.001]])
     assert global_coverage(log_q, context_probs=rho) == pytest.approx(2.0)
-    assert kl_ball_coverage(log_q, 0.1, context_probs=rho).value == pytest.approx(float(kl_ball_coverage(log_q[:1], 0.1).value))
+    assert kl_ball_coverage(log_q, 0.1, context_probs=rho).value == pytest.approx(
+        float(kl_ball_coverage(log_q[:1], 0.1).value)
+    )
 
 
-@given(bandits_with_reference(max_responses=4).flatmap(lambda i: st.tuples(st.just(i), tables(i[0].reward.shape, low=-3.0, high=3.0))))
+@given(
+    bandits_with_reference(max_responses=4).flatmap(
+        lambda i: st.tuples(st.just(i), tables(i[0].reward.shape, low=-3.0, high=3.0))
+    )
+)
 def test_reward_error_is_the_mean_over_pairs(case):
     (world, reference), estimate = case
     pairs = Comparisons.population(world, reference)
     off = estimate - world.reward
-    direct = pairs.weight @ (off[pairs.prompt, pairs.chosen] - off[pairs.prompt, pairs.rejected]) ** 2
-    error = in_distribution_reward_error(estimate, world.reward, reference.log_probs, context_probs=world.context_probs)
+    direct = (
+        pairs.weight @ (off[pairs.prompt, pairs.chosen] - off[pairs.prompt, pairs.rejected]) ** 2
+    )
+    error = in_distribution_reward_error(
+        estimate, world.reward, reference.log_probs, context_probs=world.context_probs
+    )
     assert error == pytest.approx(direct, rel=1e-9, abs=1e-12)
-    shifted = in_distribution_reward_error(estimate + 5.0, world.reward, reference.log_probs, context_probs=world.context_probs)
+    shifted = in_distribution_reward_error(
+        estimate + 5.0, world.reward, reference.log_probs, context_probs=world.context_probs
+    )
     assert shifted == pytest.approx(direct, rel=1e-9, abs=1e-12)
 
 
 def test_reward_error_ignores_what_the_data_never_show():
     with np.errstate(divide="ignore"):
         log_data = np.log([[0.5, 0.5, 0.0]])
-    assert in_distribution_reward_error(np.array([[1.0, 0.0, np.inf]]), np.array([[1.0, 0.0, 0.0]]), log_data) == 0.0
+    assert (
+        in_distribution_reward_error(
+            np.array([[1.0, 0.0, np.inf]]), np.array([[1.0, 0.0, 0.0]]), log_data
+        )
+        == 0.0
+    )
 
 
 def _sampled_supremum(difference, pairs, features, rng):
@@ -164,7 +196,9 @@ def test_partial_coverage_is_the_supremum(seed):
     for features in (np.eye(8).reshape(2, 4, 8), rng.standard_normal((2, 4, 3))):
         expected = _sampled_supremum(difference, pairs, features, rng)
         given_features = None if features.shape[-1] == 8 else features
-        found = partial_coverage_coefficient(policy.log_probs, base.log_probs, pairs, features=given_features)
+        found = partial_coverage_coefficient(
+            policy.log_probs, base.log_probs, pairs, features=given_features
+        )
         assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -176,7 +210,9 @@ def test_partial_coverage_is_infinite_where_the_pairs_do_not_compare():
     assert partial_coverage_coefficient(base, base, pairs) == 0.0
     # A feature shared by the unseen response brings it back.
     features = np.array([[[0.0], [1.0], [1.0]]])
-    assert partial_coverage_coefficient(policy, base, pairs, features=features) == pytest.approx(0.7 - 0.5)
+    assert partial_coverage_coefficient(policy, base, pairs, features=features) == pytest.approx(
+        0.7 - 0.5
+    )
 
 
 @settings(max_examples=5)
@@ -188,8 +224,15 @@ def test_other_array_libraries_agree(policy, reference):
         p, q = convert(log_p), convert(log_q)
         ball = kl_ball_coverage(q, 0.3)
         pairs = convert(np.full((2, 3, 3), 1 / 18))
-        parts = (concentrability(p, q), global_coverage(q), ball.value, in_distribution_reward_error(p, q, q))
-        results.append([float(part) for part in (*parts, partial_coverage_coefficient(p, q, pairs))])
+        parts = (
+            concentrability(p, q),
+            global_coverage(q),
+            ball.value,
+            in_distribution_reward_error(p, q, q),
+        )
+        results.append(
+            [float(part) for part in (*parts, partial_coverage_coefficient(p, q, pairs))]
+        )
     np.testing.assert_allclose(results[1], results[0], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(results[2], results[0], rtol=1e-9, atol=1e-9)
 
@@ -200,7 +243,9 @@ def test_leading_axes_are_independent():
     radius = np.array([0.1, 0.2, 0.5, 2.0])
     whole = kl_ball_coverage(batch, radius).value
     assert whole.shape == (4,)
-    np.testing.assert_array_equal(whole, [kl_ball_coverage(one, r).value for one, r in zip(batch, radius, strict=True)])
+    np.testing.assert_array_equal(
+        whole, [kl_ball_coverage(one, r).value for one, r in zip(batch, radius, strict=True)]
+    )
     assert global_coverage(batch).shape == concentrability(batch, batch[0]).shape == (4,)
 
 

@@ -19,11 +19,17 @@ def test_each_point_is_the_optimum_of_its_penalty(divergence):
     frontier = optimal_frontier(WORLD, REFERENCE.log_probs, PENALTIES, divergence=divergence)
     np.testing.assert_array_equal(frontier.penalty, [3.0, 0.5, 0.1])
     for i, beta in enumerate(frontier.penalty):
-        table = np.log(optimal_policy(WORLD.reward, REFERENCE.probs, beta=float(beta), divergence=divergence))
+        table = np.log(
+            optimal_policy(WORLD.reward, REFERENCE.probs, beta=float(beta), divergence=divergence)
+        )
         np.testing.assert_allclose(np.exp(frontier.log_policy[i]), np.exp(table), atol=1e-10)
         assert frontier.reward[i] == pytest.approx(expected_reward(table, WORLD), abs=1e-9)
-        assert frontier.reverse_kl[i] == pytest.approx(kl_to_reference(table, REFERENCE.log_probs, WORLD), abs=1e-8)
-        assert frontier.forward_kl[i] == pytest.approx(kl_to_reference(REFERENCE.log_probs, table, WORLD), abs=1e-8)
+        assert frontier.reverse_kl[i] == pytest.approx(
+            kl_to_reference(table, REFERENCE.log_probs, WORLD), abs=1e-8
+        )
+        assert frontier.forward_kl[i] == pytest.approx(
+            kl_to_reference(REFERENCE.log_probs, table, WORLD), abs=1e-8
+        )
     assert np.all(np.diff(frontier.reward) > 0)
 
 
@@ -43,9 +49,15 @@ def test_bad_input_is_refused():
         optimal_frontier(WORLD, REFERENCE.log_probs, [1.0, -1.0])
     with pytest.raises(ValueError, match="penalties must be finite"):
         optimal_frontier(WORLD, REFERENCE.log_probs, [1.0, np.nan])
-    with pytest.raises(ValueError, match="a frontier needs one world with a reward, got batch shape"):
-        optimal_frontier(ContextualBandit(reward=np.zeros((3, 2, 5))), REFERENCE.log_probs, PENALTIES)
+    with pytest.raises(
+        ValueError, match="a frontier needs one world with a reward, got batch shape"
+    ):
+        optimal_frontier(
+            ContextualBandit(reward=np.zeros((3, 2, 5))), REFERENCE.log_probs, PENALTIES
+        )
     with pytest.raises(ValueError, match="reward NoneType"):
-        optimal_frontier(ContextualBandit(preference=np.full((2, 5, 5), 0.5)), REFERENCE.log_probs, PENALTIES)
+        optimal_frontier(
+            ContextualBandit(preference=np.full((2, 5, 5), 0.5)), REFERENCE.log_probs, PENALTIES
+        )
     with pytest.raises(ValueError, match="divergence must be one of"):
         optimal_frontier(WORLD, REFERENCE.log_probs, PENALTIES, divergence="tv")

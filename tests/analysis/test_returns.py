@@ -9,13 +9,17 @@ from prefsim.solvers.planning import policy_evaluation, policy_iteration, soft_v
 from prefsim.testing.mdps import mdps_with_policy
 from prefsim.worlds import TabularMDP
 
-CORRIDOR = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=0.9)
+CORRIDOR = TabularMDP.grid_world(
+    [[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=0.9
+)
 
 
 @given(mdps_with_policy())
 def test_mean_return_is_the_value_at_the_start(instance):
     mdp, policy = instance
-    assert mean_return(mdp, policy) == pytest.approx(policy_evaluation(mdp, policy).value @ mdp.start_probs)
+    assert mean_return(mdp, policy) == pytest.approx(
+        policy_evaluation(mdp, policy).value @ mdp.start_probs
+    )
 
 
 @given(mdps_with_policy())
@@ -29,9 +33,13 @@ def test_the_entropy_bonus_is_that_of_the_soft_values(instance):
 
 def test_the_scale():
     uniform, best = np.full((3, 4), 0.25), policy_iteration(CORRIDOR).policy
-    np.testing.assert_allclose(scaled_return(CORRIDOR, np.stack([uniform, best])), [0.0, 1.0], atol=1e-12)
+    np.testing.assert_allclose(
+        scaled_return(CORRIDOR, np.stack([uniform, best])), [0.0, 1.0], atol=1e-12
+    )
     expert = soft_value_iteration(CORRIDOR, temperature=2.0).policy
-    np.testing.assert_allclose(scaled_return(CORRIDOR, np.stack([uniform, expert]), temperature=2.0), [0.0, 1.0], atol=1e-9)
+    np.testing.assert_allclose(
+        scaled_return(CORRIDOR, np.stack([uniform, expert]), temperature=2.0), [0.0, 1.0], atol=1e-9
+    )
     assert scaled_return(CORRIDOR, best, temperature=2.0) < 1
     circles = np.eye(4)[[2, 2, 2]]
     assert scaled_return(CORRIDOR, circles) < -1
@@ -44,6 +52,8 @@ def test_bad_input():
     with pytest.raises(ValueError, match="policy must have trailing shape"):
         mean_return(CORRIDOR, np.full((2, 4), 0.25))
     with pytest.raises(ValueError, match="one decision process"):
-        mean_return(TabularMDP.random(2, 2, discount=0.5, seed=0, batch_shape=(2,)), np.full((2, 2), 0.5))
+        mean_return(
+            TabularMDP.random(2, 2, discount=0.5, seed=0, batch_shape=(2,)), np.full((2, 2), 0.5)
+        )
     with pytest.raises(ValueError, match="sum to 1"):
         mean_return(CORRIDOR, np.full((3, 4), 0.5))

@@ -32,7 +32,9 @@ def test_identities(game):
     assert (condorcet_margin(table) > 0) == (winner >= 0)
     if winner >= 0:
         assert copeland_scores(table)[winner] == n - 1 == copeland_scores(table).max()
-        np.testing.assert_allclose(condorcet_margin(table), np.delete(table[winner], winner).min() - 0.5, atol=1e-15)
+        np.testing.assert_allclose(
+            condorcet_margin(table), np.delete(table[winner], winner).min() - 0.5, atol=1e-15
+        )
 
 
 def test_a_condorcet_paradox():

@@ -38,10 +38,14 @@ def test_objective_of_soft_labels_is_the_expectation_over_hard_ones():
     loss = functools.partial(losses.dpo, beta=0.3)
     a = POLICY.log_probs - REFERENCE.log_probs
     by_hand = 0.0
-    for x, w, lost, p, weight in zip(data.prompt, data.chosen, data.rejected, data.prob, data.weight, strict=True):
+    for x, w, lost, p, weight in zip(
+        data.prompt, data.chosen, data.rejected, data.prob, data.weight, strict=True
+    ):
         z = 0.3 * (a[x, w] - a[x, lost])
         by_hand += weight * (p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z))
-    np.testing.assert_allclose(objective(POLICY, loss, data, reference=REFERENCE), by_hand, rtol=1e-13)
+    np.testing.assert_allclose(
+        objective(POLICY, loss, data, reference=REFERENCE), by_hand, rtol=1e-13
+    )
 
 
 def test_no_reference_means_log_probabilities_of_zero():
@@ -84,8 +88,12 @@ def test_feedback_population_and_soft_labels():
     np.testing.assert_allclose(data.weight.sum(), 1.0)
     loss = functools.partial(losses.kto, beta=0.5, reference_point=0.2)
     gain = 0.5 * (POLICY.log_probs - REFERENCE.log_probs - 0.2)
-    by_hand = (REFERENCE.probs / 3 * (desirable * expit(-gain) + (1 - desirable) * expit(gain))).sum()
-    np.testing.assert_allclose(objective(POLICY, loss, data, reference=REFERENCE), by_hand, rtol=1e-13)
+    by_hand = (
+        REFERENCE.probs / 3 * (desirable * expit(-gain) + (1 - desirable) * expit(gain))
+    ).sum()
+    np.testing.assert_allclose(
+        objective(POLICY, loss, data, reference=REFERENCE), by_hand, rtol=1e-13
+    )
     drawn = Feedback.sample(desirable, 50, seed=0, policy=REFERENCE)
     assert len(drawn) == 50 and set(np.unique(drawn.label)) <= {0.0, 1.0}
 
@@ -96,8 +104,12 @@ def test_rankings_population_and_plackett_luce_samples():
     np.testing.assert_allclose(data.scores, WORLD.reward)
     world = ContextualBandit(reward=[[0.0, 1.0, 2.0]])
     drawn = Rankings.sample(world, 40_000, 3, seed=0)
-    first = np.bincount(drawn.completions[np.arange(len(drawn)), drawn.scores.argmax(axis=1)], minlength=3) / len(drawn)
-    np.testing.assert_allclose(first, np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum(), atol=5 * 0.5 / np.sqrt(40_000))
+    first = np.bincount(
+        drawn.completions[np.arange(len(drawn)), drawn.scores.argmax(axis=1)], minlength=3
+    ) / len(drawn)
+    np.testing.assert_allclose(
+        first, np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum(), atol=5 * 0.5 / np.sqrt(40_000)
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,20 +123,43 @@ def test_rankings_population_and_plackett_luce_samples():
         (lambda: Comparisons([0], [1], [2], weight=[-1.0]), "weight must be >= 0"),
         (lambda: Comparisons(0, 1, 2), "got a scalar"),
         (lambda: Comparisons([[0], [1, 2]], [1], [2]), "rectangular"),
-        (lambda: Comparisons.population(WORLD, TabularPolicy.uniform(2, 4)), "the policy has shape"),
+        (
+            lambda: Comparisons.population(WORLD, TabularPolicy.uniform(2, 4)),
+            "the policy has shape",
+        ),
         (lambda: Comparisons.sample(WORLD, -1, seed=0), "n must be >= 0"),
-        (lambda: Comparisons.sample(ContextualBandit(reward=[[1.0]]), 3, seed=0), "at least two responses"),
-        (lambda: Comparisons.sample(ContextualBandit.random(2, 2, seed=0, batch_shape=(3,)), 1, seed=0), "one world"),
+        (
+            lambda: Comparisons.sample(ContextualBandit(reward=[[1.0]]), 3, seed=0),
+            "at least two responses",
+        ),
+        (
+            lambda: Comparisons.sample(
+                ContextualBandit.random(2, 2, seed=0, batch_shape=(3,)), 1, seed=0
+            ),
+            "one world",
+        ),
         (lambda: Feedback([0], [1], [2.0]), r"label must lie in \[0, 1\]"),
         (lambda: Feedback([0], [1, 2], [1.0]), "completion must have n = 1"),
         (lambda: Rankings([0], [[1, 2]], [[1.0]]), "scores must have the shape"),
         (lambda: Rankings([0, 1], [[1, 2]], [[1.0, 2.0]]), "prompt must be"),
         (lambda: Rankings.sample(WORLD, 3, 5, seed=0), r"k must lie in \[1, 4\]"),
         (lambda: objective(POLICY, losses.dpo, Comparisons([], [], [])), "at least one row, got 0"),
-        (lambda: objective(POLICY, losses.kto, Comparisons([0], [1], [2])), "Comparisons feed losses of PairLogps"),
-        (lambda: objective(POLICY, losses.dpo, Feedback([0], [1], [1.0])), "Feedback feeds losses of UnpairedLogps"),
-        (lambda: objective(POLICY, losses.log_ratios.__get__(1), Comparisons([0], [1], [2])), "annotated with one of"),
-        (lambda: objective(POLICY, lambda x: x, Comparisons([0], [1], [2])), "annotated with one of"),
+        (
+            lambda: objective(POLICY, losses.kto, Comparisons([0], [1], [2])),
+            "Comparisons feed losses of PairLogps",
+        ),
+        (
+            lambda: objective(POLICY, losses.dpo, Feedback([0], [1], [1.0])),
+            "Feedback feeds losses of UnpairedLogps",
+        ),
+        (
+            lambda: objective(POLICY, losses.log_ratios.__get__(1), Comparisons([0], [1], [2])),
+            "annotated with one of",
+        ),
+        (
+            lambda: objective(POLICY, lambda x: x, Comparisons([0], [1], [2])),
+            "annotated with one of",
+        ),
     ],
 )
 def test_bad_input(call, message):

@@ -1,11 +1,15 @@
-"""The human study: what the reader makes of its files, their golden numbers, and every way in which a file can be wrong."""
+"""The human study.
+
+What the reader makes of its files, their golden numbers, and every way in which a file can be
+wrong.
+"""
 
 import numpy as np
 import pytest
 
 from prefsim.data.delivery import delivery_segments, has_delivery, read_delivery
+from prefsim.solvers.likelihood.rationality import cross_validated_loss, fit_rationality
 from prefsim.solvers.planning import value_iteration
-from prefsim.solvers.rationality import cross_validated_loss, fit_rationality
 from prefsim.worlds.delivery import delivery_task
 
 PAIRS = np.array(
@@ -18,7 +22,9 @@ PAIRS = np.array(
 
 @pytest.fixture
 def study(tmp_path):
-    def write(prefix="privileged_control", *, pairs=PAIRS, y=(1.0, 0.5), x=((0.0,) * 3,) * 2, skip=""):
+    def write(
+        prefix="privileged_control", *, pairs=PAIRS, y=(1.0, 0.5), x=((0.0,) * 3,) * 2, skip=""
+    ):
         for kind, array in (("segment_pairs", pairs), ("Y", np.asarray(y)), ("X", np.asarray(x))):
             if kind != skip:
                 np.save(tmp_path / f"{prefix}_{kind}.npy", array)
@@ -64,13 +70,25 @@ def bad_pairs(pair, segment, row, value):
         ({"x": np.zeros((2, 2))}, "X must have trailing shape"),
         ({"pairs": PAIRS.astype(float)}, "segment_pairs must hold integers"),
         ({"pairs": PAIRS[:, :, :3]}, "segment_pairs must have trailing shape"),
-        ({"pairs": bad_pairs(1, 0, 0, (10, 0))}, r"start on the board of 10 x 10 cells, got start \(10, 0\) in pair 1, segment 0"),
+        (
+            {"pairs": bad_pairs(1, 0, 0, (10, 0))},
+            r"start on the board of 10 x 10 cells, got start \(10, 0\) in pair 1, segment 0",
+        ),
         ({"pairs": bad_pairs(0, 1, 0, (3, 4))}, "can be stood on"),
         ({"pairs": bad_pairs(0, 1, 0, (2, 2))}, "does not end the episode"),
-        ({"pairs": bad_pairs(0, 0, 2, (1, 1))}, r"must move by .* got move 2 \(1, 1\) in pair 0, segment 0"),
+        (
+            {"pairs": bad_pairs(0, 0, 2, (1, 1))},
+            r"must move by .* got move 2 \(1, 1\) in pair 0, segment 0",
+        ),
         ({"pairs": bad_pairs(0, 0, 3, (0, 0))}, "not be padded before the episode is over"),
         ({"pairs": bad_pairs(0, 1, 3, (0, 1))}, "must not leave a cell that ends the episode"),
-        ({"skip": "Y"}, "must hold Privileged-Control_full_filtered_Y.npy or privileged_control_Y.npy, got neither"),
+        (
+            {"skip": "Y"},
+            (
+                "must hold Privileged-Control_full_filtered_Y.npy or privileged_control_Y.npy, got"
+                " neither"
+            ),
+        ),
     ],
 )
 def test_bad_files(study, options, message):
@@ -81,7 +99,9 @@ def test_bad_files(study, options, message):
 
 def test_unreadable_files(study, tmp_path):
     folder = study(skip="Y")
-    np.save(tmp_path / "privileged_control_Y.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(
+        tmp_path / "privileged_control_Y.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True
+    )
     with pytest.raises(ValueError, match="must be a plain NumPy array, but cannot be read"):
         read_delivery(folder)
     (tmp_path / "privileged_control_Y.npy").write_bytes(b"\x93NUMPY")
@@ -91,7 +111,8 @@ def test_unreadable_files(study, tmp_path):
         read_delivery(tmp_path / "nowhere")
 
 
-# --- the study itself --------------------------------------------------------------------------------------------------------------------
+# --- the study itself
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +127,17 @@ def test_the_study_replays_exactly(people):
     value = np.asarray(value_iteration(task.mdp).value)
     seen = segments.returns(task.mdp.reward)
     np.testing.assert_array_equal(seen[:, 1] - seen[:, 0], total)
-    np.testing.assert_array_equal(value[segments.states[:, 1, 0]] - value[segments.states[:, 0, 0]], start)
-    np.testing.assert_array_equal(value[segments.states[:, 1, -1]] - value[segments.states[:, 0, -1]], end)
+    np.testing.assert_array_equal(
+        value[segments.states[:, 1, 0]] - value[segments.states[:, 0, 0]], start
+    )
+    np.testing.assert_array_equal(
+        value[segments.states[:, 1, -1]] - value[segments.states[:, 0, -1]], end
+    )
 
 
 @pytest.mark.parametrize(
-    ("model", "beta", "value", "held_out"), [("partial return", 0.058558, 0.619519, 0.6202), ("regret", 0.242024, 0.572739, 0.5732)]
+    ("model", "beta", "value", "held_out"),
+    [("partial return", 0.058558, 0.619519, 0.6202), ("regret", 0.242024, 0.572739, 0.5732)],
 )
 def test_golden_fits(people, model, beta, value, held_out):
     total, start, end = people.statistics.T
@@ -120,7 +146,9 @@ def test_golden_fits(people, model, beta, value, held_out):
     assert found.beta == pytest.approx(beta, abs=5e-7)
     assert found.value == pytest.approx(value, abs=5e-7)
     assert abs(found.gradient) < 1e-12
-    assert cross_validated_loss(margin, people.segments.prob, folds=10, seed=0) == pytest.approx(held_out, abs=1e-4)
+    assert cross_validated_loss(margin, people.segments.prob, folds=10, seed=0) == pytest.approx(
+        held_out, abs=1e-4
+    )
 
 
 def test_golden_signs(people):

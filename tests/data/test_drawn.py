@@ -35,7 +35,10 @@ def test_sizes_may_differ_within_the_batch():
 def test_old_log_probs_are_those_of_each_policy():
     data = labelled_pairs(WORLD, POLICY, 10, seed=0)
     np.testing.assert_allclose(data.old_chosen, POLICY.log_probs[:, data.prompt, data.chosen])
-    np.testing.assert_allclose(data.chosen_score, np.einsum("xij,bxj->bxi", PREFERENCE, POLICY.probs)[:, data.prompt, data.chosen])
+    np.testing.assert_allclose(
+        data.chosen_score,
+        np.einsum("xij,bxj->bxi", PREFERENCE, POLICY.probs)[:, data.prompt, data.chosen],
+    )
 
 
 def test_triples_are_judged_by_one_draw_of_the_opponent():
@@ -43,7 +46,9 @@ def test_triples_are_judged_by_one_draw_of_the_opponent():
     data = judged_triples(WORLD, pure, 50, seed=0)
     against = np.array([[0, 1], [2, 3], [3, 0]])[:, data.prompt]
     np.testing.assert_array_equal(data.chosen_score, PREFERENCE[data.prompt, data.chosen, against])
-    np.testing.assert_array_equal(data.rejected_score, PREFERENCE[data.prompt, data.rejected, against])
+    np.testing.assert_array_equal(
+        data.rejected_score, PREFERENCE[data.prompt, data.rejected, against]
+    )
 
 
 def test_triples_are_drawn_as_told():
@@ -58,7 +63,9 @@ def test_triples_are_drawn_as_told():
         for y in range(4):
             drawn = here & (data.rejected == y)
             assert drawn.sum() / here.sum() == pytest.approx(sampler.probs[x, y], abs=0.015)
-            np.testing.assert_allclose(data.rejected_score[:, drawn].mean(axis=-1), wins[:, x, y], atol=0.03)
+            np.testing.assert_allclose(
+                data.rejected_score[:, drawn].mean(axis=-1), wins[:, x, y], atol=0.03
+            )
 
 
 def test_every_problem_of_a_batch_has_its_own_pairs():
@@ -74,14 +81,28 @@ SMALL = TabularPolicy.uniform(2, 3)
     ("call", "message"),
     [
         (lambda: labelled_pairs(WORLD, POLICY, 0, seed=0), "n must be an integer >= 1, got 0"),
-        (lambda: labelled_pairs(WORLD, POLICY, np.array([5, 0, 5]), seed=0), "n must be an integer >= 1, got 0"),
-        (lambda: labelled_pairs(WORLD, POLICY, 2.5, seed=0), "n must be an integer >= 1, got 2.5"),
-        (lambda: labelled_pairs(WORLD, SMALL, 5, seed=0), r"the policy has shape \(2, 3\), but the world has 2 contexts and 4 responses"),
-        (lambda: judged_triples(WORLD, POLICY, 0, seed=0), "n must be an integer >= 1, got 0"),
-        (lambda: judged_triples(WORLD, SMALL, 5, seed=0), r"the policy has shape \(2, 3\), but the world has 2 contexts and 4 responses"),
-        (lambda: judged_triples(WORLD, POLICY, 5, seed=0, sampler=SMALL), r"the policy has shape \(2, 3\)"),
         (
-            lambda: judged_triples(ContextualBandit(preference=PREFERENCE[:, None]), SMALL, 5, seed=0),
+            lambda: labelled_pairs(WORLD, POLICY, np.array([5, 0, 5]), seed=0),
+            "n must be an integer >= 1, got 0",
+        ),
+        (lambda: labelled_pairs(WORLD, POLICY, 2.5, seed=0), "n must be an integer >= 1, got 2.5"),
+        (
+            lambda: labelled_pairs(WORLD, SMALL, 5, seed=0),
+            r"the policy has shape \(2, 3\), but the world has 2 contexts and 4 responses",
+        ),
+        (lambda: judged_triples(WORLD, POLICY, 0, seed=0), "n must be an integer >= 1, got 0"),
+        (
+            lambda: judged_triples(WORLD, SMALL, 5, seed=0),
+            r"the policy has shape \(2, 3\), but the world has 2 contexts and 4 responses",
+        ),
+        (
+            lambda: judged_triples(WORLD, POLICY, 5, seed=0, sampler=SMALL),
+            r"the policy has shape \(2, 3\)",
+        ),
+        (
+            lambda: judged_triples(
+                ContextualBandit(preference=PREFERENCE[:, None]), SMALL, 5, seed=0
+            ),
             r"sampling needs one world, got a batch of shape \(2,\)",
         ),
     ],

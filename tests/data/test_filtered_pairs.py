@@ -22,7 +22,13 @@ def test_what_passes(seed, m, k, least, margin):
             if i != j and scores[b, x, i] >= least and scores[b, x, i] - scores[b, x, j] >= margin
         }
         kept = pairs.weight[b] > 0
-        columns = (pairs.prompt, pairs.chosen, pairs.rejected, pairs.chosen_score, pairs.rejected_score)
+        columns = (
+            pairs.prompt,
+            pairs.chosen,
+            pairs.rejected,
+            pairs.chosen_score,
+            pairs.rejected_score,
+        )
         assert set(zip(*(c[b][kept] for c in columns), strict=True)) == expected
         assert kept.sum() == len(expected)
         assert pairs.weight[b].sum() == pytest.approx(1.0 if expected else 0.0)

@@ -14,7 +14,12 @@ DATA = {
     "comparisons": Comparisons([0, 1], [2, 0], [1, 3], prob=[0.25, 1.0], weight=[0.5, 2.0]),
     "feedback": Feedback([0, 1, 1], [2, 0, 1], [1.0, 0.0, 0.3]),
     "rankings": Rankings([0, 1], [[0, 1, 2], [2, 1, 0]], [[3.0, 1.0, 2.0], [0.1, 0.2, 0.3]]),
-    "segments": Segments([[[0, 1, 2], [0, 0, 0]]], [[[1, 1], [0, 0]]], prob=[0.75], mask=[[[True, True], [True, False]]]),
+    "segments": Segments(
+        [[[0, 1, 2], [0, 0, 0]]],
+        [[[1, 1], [0, 0]]],
+        prob=[0.75],
+        mask=[[[True, True], [True, False]]],
+    ),
 }
 
 
@@ -33,7 +38,13 @@ def test_round_trip(name, suffix, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.floats(0, 1), st.floats(0, 10)), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(0, 9), st.floats(0, 1), st.floats(0, 10)),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_numbers_survive_exactly(tmp_path_factory, rows):
     prompt, response, prob, weight = map(list, zip(*rows, strict=True))
     data = Comparisons(prompt, response, response, prob, weight)
@@ -44,7 +55,9 @@ def test_numbers_survive_exactly(tmp_path_factory, rows):
 
 def test_defaults_may_be_left_out(tmp_path):
     path = tmp_path / "d.jsonl"
-    path.write_text('{"prompt": 0, "chosen": 1, "rejected": 2}\n\n{"prompt": 1, "chosen": 0, "rejected": 2}\n')
+    path.write_text(
+        '{"prompt": 0, "chosen": 1, "rejected": 2}\n\n{"prompt": 1, "chosen": 0, "rejected": 2}\n'
+    )
     data = read_jsonl(path)
     assert len(data) == 2 and (data.prob == 1).all() and (data.weight == 0.5).all()
 
@@ -56,18 +69,45 @@ GOOD = '{"prompt": 0, "chosen": 1, "rejected": 2}\n'
     ("text", "message"),
     [
         ("", "expected at least one line, got an empty file"),
-        (GOOD + '{"prompt": 0, "chosen": 1, "rej', r"d\.jsonl, line 2: expected one JSON object, got '\{"),
-        (GOOD + "[1, 2]\n", "line 2: expected one JSON object, got list"),
-        (GOOD + '{"prompt": 0, "chosen": 1}\n', "line 2: expected the columns chosen, prompt, rejected, got chosen, prompt"),
-        (GOOD + '{"prompt": 0, "chosen": -1, "rejected": 2}\n', "line 2: chosen must be >= 0, got -1"),
-        (GOOD + '{"prompt": 0, "chosen": 0.5, "rejected": 2}\n', "line 2: chosen must hold integers"),
-        (GOOD + '{"prompt": 0, "chosen": "good", "rejected": 2}\n', "line 2: chosen must hold integers"),
-        ('{"prompt": 0, "chosen": 1, "rejected": 2, "prob": NaN}\n', "line 1: .*NaN is not a number"),
-        ('{"prompt": 0, "chosen": 1, "rejected": 2, "prob": 1.5}\n', r"line 1: prob must lie in \[0, 1\]"),
-        ('{"question": 0}\n', "line 1: columns must be one of"),
-        ('{"prompt": 0, "completions": [0, 1], "scores": [1.0]}\n', "line 1: scores must have the shape"),
         (
-            '{"prompt": 0, "completions": [0, 1], "scores": [1.0, 2.0]}\n{"prompt": 0, "completions": [0], "scores": [1.0]}\n',
+            GOOD + '{"prompt": 0, "chosen": 1, "rej',
+            r"d\.jsonl, line 2: expected one JSON object, got '\{",
+        ),
+        (GOOD + "[1, 2]\n", "line 2: expected one JSON object, got list"),
+        (
+            GOOD + '{"prompt": 0, "chosen": 1}\n',
+            "line 2: expected the columns chosen, prompt, rejected, got chosen, prompt",
+        ),
+        (
+            GOOD + '{"prompt": 0, "chosen": -1, "rejected": 2}\n',
+            "line 2: chosen must be >= 0, got -1",
+        ),
+        (
+            GOOD + '{"prompt": 0, "chosen": 0.5, "rejected": 2}\n',
+            "line 2: chosen must hold integers",
+        ),
+        (
+            GOOD + '{"prompt": 0, "chosen": "good", "rejected": 2}\n',
+            "line 2: chosen must hold integers",
+        ),
+        (
+            '{"prompt": 0, "chosen": 1, "rejected": 2, "prob": NaN}\n',
+            "line 1: .*NaN is not a number",
+        ),
+        (
+            '{"prompt": 0, "chosen": 1, "rejected": 2, "prob": 1.5}\n',
+            r"line 1: prob must lie in \[0, 1\]",
+        ),
+        ('{"question": 0}\n', "line 1: columns must be one of"),
+        (
+            '{"prompt": 0, "completions": [0, 1], "scores": [1.0]}\n',
+            "line 1: scores must have the shape",
+        ),
+        (
+            (
+                '{"prompt": 0, "completions": [0, 1], "scores": [1.0, 2.0]}\n{"prompt": 0,'
+                ' "completions": [0], "scores": [1.0]}\n'
+            ),
             "rectangular|inhomogeneous",
         ),
     ],

@@ -31,10 +31,15 @@ def test_none_is_named(monkeypatch, value):
 
 def test_a_folder_that_does_not_exist(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="data folder must be a folder that exists, got '/no/such'"):
+    with pytest.raises(
+        ValueError, match="data folder must be a folder that exists, got '/no/such'"
+    ):
         data_folder("/no/such")
     with pytest.raises(ValueError, match="which is a file"):
         data_folder(tmp_path / "file")
     monkeypatch.setenv("PREFSIM_DATA", "/no/such")
-    with pytest.raises(ValueError, match="environment variable PREFSIM_DATA must be a folder that exists, got '/no/such'"):
+    with pytest.raises(
+        ValueError,
+        match="environment variable PREFSIM_DATA must be a folder that exists, got '/no/such'",
+    ):
         data_folder()

@@ -24,9 +24,14 @@ def test_exact_samples_are_all_responses_with_their_probabilities():
 
 
 def test_drawn_samples_answer_their_prompts():
-    data = Negatives.sample([0, 1], [0, 0], TabularPolicy.from_probs([[0, 1.0, 0, 0], [0, 0, 0, 1.0]]), 5, seed=0)
+    data = Negatives.sample(
+        [0, 1], [0, 0], TabularPolicy.from_probs([[0, 1.0, 0, 0], [0, 0, 0, 1.0]]), 5, seed=0
+    )
     np.testing.assert_array_equal(data.samples, [[1] * 5, [3] * 5])
-    again = Negatives.sample([0, 1], [0, 0], REFERENCE, 5, seed=3), Negatives.sample([0, 1], [0, 0], REFERENCE, 5, seed=3)
+    again = (
+        Negatives.sample([0, 1], [0, 0], REFERENCE, 5, seed=3),
+        Negatives.sample([0, 1], [0, 0], REFERENCE, 5, seed=3),
+    )
     np.testing.assert_array_equal(again[0].samples, again[1].samples)
 
 
@@ -47,9 +52,13 @@ def test_examples_are_log_probabilities_of_the_rows():
 def test_weights_with_a_batch_are_a_batch_of_problems():
     shares = np.random.default_rng(0).dirichlet(np.ones(4), (3, 1))
     loss = functools.partial(losses.d2o, beta=1.0, alpha=0.01)
-    together = fit(REFERENCE, loss, Negatives([0], [1], np.arange(4)[None], shares), reference=REFERENCE)
+    together = fit(
+        REFERENCE, loss, Negatives([0], [1], np.arange(4)[None], shares), reference=REFERENCE
+    )
     for share, probs in zip(shares, together.policy.probs, strict=True):
-        alone = fit(REFERENCE, loss, Negatives([0], [1], np.arange(4)[None], share), reference=REFERENCE)
+        alone = fit(
+            REFERENCE, loss, Negatives([0], [1], np.arange(4)[None], share), reference=REFERENCE
+        )
         np.testing.assert_allclose(probs[0], alone.policy.probs[0], atol=1e-9)
         # The optimum has a closed form: what the samples weigh, less α at the rejected response.
         np.testing.assert_allclose(probs[0], (share[0] - 0.01 * np.eye(4)[1]) / 0.99, atol=1e-9)
@@ -76,7 +85,10 @@ def test_a_sample_without_support_does_no_harm():
         (lambda: Negatives([0], [0], [[0, 1]], [[1.0]]), "sample_weight must have trailing shape"),
         (lambda: Negatives([0], [0], [[0]], weight=[-1.0]), "weight must be >= 0"),
         (lambda: Negatives.sample([0], [0], REFERENCE, 0, seed=0), "k must be an integer >= 1"),
-        (lambda: objective(POLICY, losses.dpo, Negatives([0], [0], [[1]])), "Negatives feed losses of AnchoredLogps"),
+        (
+            lambda: objective(POLICY, losses.dpo, Negatives([0], [0], [[1]])),
+            "Negatives feed losses of AnchoredLogps",
+        ),
     ],
 )
 def test_bad_input(call, message):

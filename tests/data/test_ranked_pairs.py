@@ -40,7 +40,13 @@ def test_the_first_ranks_at_least_as_high_and_keeps_its_probability(game, pairin
     assert (scores[found.first] >= scores[found.second]).all()
     assert (found.first != found.second).all()
     np.testing.assert_array_equal(found.prob, table[found.first, found.second])
-    size = {"all": n * (n - 1) // 2, "adjacent": n - 1, "extremes": n - 1, "top_bottom": n // 2, "best_worst": 1}
+    size = {
+        "all": n * (n - 1) // 2,
+        "adjacent": n - 1,
+        "extremes": n - 1,
+        "top_bottom": n // 2,
+        "best_worst": 1,
+    }
     assert found.first.size == size[pairing]
 
 
@@ -75,7 +81,10 @@ def test_comparisons_name_the_responses():
         (lambda: ranked_pairs([[0.5, 0.9], [0.9, 0.5]]), "P \\+ Pᵀ = 1"),
         (lambda: ranked_pairs([[0.5, 1.9], [-0.9, 0.5]]), r"preference must lie in \[0, 1\]"),
         (lambda: ranked_pairs([[0.5, np.nan], [np.nan, 0.5]]), "preference must be finite"),
-        (lambda: ranked_comparisons([0], [[0, 1]], [TABLE]), r"must be \(n,\), \(n, N\) and \(n, N, N\)"),
+        (
+            lambda: ranked_comparisons([0], [[0, 1]], [TABLE]),
+            r"must be \(n,\), \(n, N\) and \(n, N, N\)",
+        ),
         (lambda: ranked_comparisons([0], [[0, -1, 2, 3]], [TABLE]), "responses must be >= 0"),
     ],
 )

@@ -10,7 +10,7 @@ from prefsim.data import Comparisons
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit
-from prefsim.solvers.pessimism import win_weights
+from prefsim.solvers.games.pessimism import win_weights
 from prefsim.worlds import ContextualBandit
 
 WORLD = ContextualBandit(reward=[[1.0, 0.0, -0.5], [0.0, 2.0, 0.3]], context_probs=[0.3, 0.7])
@@ -25,7 +25,9 @@ def test_mean_and_variance_are_those_of_the_population(distinct):
     error = seen.mean(axis=0) - population
     assert (np.abs(error) <= 5 * np.sqrt(population / (50 * 4000)) + 1e-12).all()
     # Counts of a multinomial: the variance of each share is p (1 − p) / n.
-    np.testing.assert_allclose(seen.var(axis=0), population * (1 - population) / 50, rtol=0.15, atol=1e-6)
+    np.testing.assert_allclose(
+        seen.var(axis=0), population * (1 - population) / 50, rtol=0.15, atol=1e-6
+    )
 
 
 def test_weights_are_counts():
@@ -34,7 +36,9 @@ def test_weights_are_counts():
     np.testing.assert_allclose(data.weight.sum(axis=-1), 1.0)
     np.testing.assert_allclose(data.weight * 7, np.round(data.weight * 7), atol=1e-12)
     assert (data.chosen != data.rejected).all()
-    np.testing.assert_array_equal(data.weight, replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY).weight)
+    np.testing.assert_array_equal(
+        data.weight, replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY).weight
+    )
 
 
 def test_one_fit_for_all():
@@ -53,4 +57,10 @@ def test_bad_inputs():
     with pytest.raises(ValueError, match=r"replicates must be an integer >= 1, got 1\.5"):
         replicated_comparisons(WORLD, 5, 1.5, seed=0, policy=POLICY)
     with pytest.raises(ValueError, match="sampling needs one world"):
-        replicated_comparisons(ContextualBandit.random(1, 2, seed=0, batch_shape=(2,)), 5, 5, seed=0, policy=TabularPolicy.uniform(1, 2))
+        replicated_comparisons(
+            ContextualBandit.random(1, 2, seed=0, batch_shape=(2,)),
+            5,
+            5,
+            seed=0,
+            policy=TabularPolicy.uniform(1, 2),
+        )

@@ -28,16 +28,24 @@ def test_the_population():
 def test_samples_follow_the_population():
     data = ScoredPairs.sample(WORLD, 40_000, seed=3, policy=POLICY, against=OTHER)
     exact = ScoredPairs.population(WORLD, POLICY, against=OTHER)
-    counts = np.bincount(9 * data.prompt + 3 * data.chosen + data.rejected, minlength=18) / len(data)
+    counts = np.bincount(9 * data.prompt + 3 * data.chosen + data.rejected, minlength=18) / len(
+        data
+    )
     assert (np.abs(counts - exact.weight) < 5 * np.sqrt(exact.weight / len(data))).all()
-    np.testing.assert_array_equal(data.chosen, ScoredPairs.sample(WORLD, 40_000, seed=3, policy=POLICY, against=OTHER).chosen)
+    np.testing.assert_array_equal(
+        data.chosen, ScoredPairs.sample(WORLD, 40_000, seed=3, policy=POLICY, against=OTHER).chosen
+    )
 
 
 def test_a_batch_of_worlds_is_one_fit():
     world = ContextualBandit.random(2, 3, seed=4, batch_shape=(5,))
     data = ScoredPairs.population(world, POLICY)
-    found = fit(POLICY, functools.partial(losses.copg, beta=0.4), data, reference=POLICY).policy.probs
-    np.testing.assert_allclose(found, optimal_policy(world.reward, POLICY.probs, beta=0.4), atol=1e-10)
+    found = fit(
+        POLICY, functools.partial(losses.copg, beta=0.4), data, reference=POLICY
+    ).policy.probs
+    np.testing.assert_allclose(
+        found, optimal_policy(world.reward, POLICY.probs, beta=0.4), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("loss", [losses.copg, losses.p3o])
@@ -67,7 +75,10 @@ SCORES = {"chosen_score": [1.0], "rejected_score": [0.0]}
             lambda: ScoredPairs([0], [0], [1], chosen_score=[np.nan], rejected_score=[0.0]),
             "chosen_score must be finite, got nan at index 0",
         ),
-        (lambda: ScoredPairs([0], [0], [1], chosen_score=[1.0, 2.0], rejected_score=[0.0]), "chosen_score must have n = 1 entries"),
+        (
+            lambda: ScoredPairs([0], [0], [1], chosen_score=[1.0, 2.0], rejected_score=[0.0]),
+            "chosen_score must have n = 1 entries",
+        ),
         (
             lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[-1.0]),
             "columns of both responses or of none are needed, got old_chosen alone",
@@ -76,12 +87,28 @@ SCORES = {"chosen_score": [1.0], "rejected_score": [0.0]}
             lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[0.5], old_rejected=[-1.0]),
             "old_chosen must hold log-probabilities <= 0",
         ),
-        (lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[-1.0], old_rejected=[np.nan]), "old_rejected must be finite"),
+        (
+            lambda: ScoredPairs([0], [0], [1], **SCORES, old_chosen=[-1.0], old_rejected=[np.nan]),
+            "old_rejected must be finite",
+        ),
         (lambda: ScoredPairs([-1], [0], [1], **SCORES), "prompt must be >= 0"),
-        (lambda: ScoredPairs.population(ContextualBandit(preference=np.full((1, 2, 2), 0.5)), TabularPolicy.uniform(1, 2)), "a reward"),
+        (
+            lambda: ScoredPairs.population(
+                ContextualBandit(preference=np.full((1, 2, 2), 0.5)), TabularPolicy.uniform(1, 2)
+            ),
+            "a reward",
+        ),
         (lambda: ScoredPairs.sample(WORLD, -1, seed=0, policy=POLICY), "n must be an integer >= 0"),
-        (lambda: ScoredPairs.sample(ContextualBandit.random(2, 3, seed=0, batch_shape=(2,)), 3, seed=0, policy=POLICY), "one world"),
-        (lambda: objective(POLICY, losses.kto, ScoredPairs.population(WORLD, POLICY)), "feed losses of PairLogps"),
+        (
+            lambda: ScoredPairs.sample(
+                ContextualBandit.random(2, 3, seed=0, batch_shape=(2,)), 3, seed=0, policy=POLICY
+            ),
+            "one world",
+        ),
+        (
+            lambda: objective(POLICY, losses.kto, ScoredPairs.population(WORLD, POLICY)),
+            "feed losses of PairLogps",
+        ),
     ],
 )
 def test_bad_input(call, message):

@@ -12,7 +12,11 @@ from prefsim import losses
 from prefsim.backend import to_numpy, use_backend
 from prefsim.data import Segments, read_jsonl, trajectories, write_jsonl
 from prefsim.data import segments as module
-from prefsim.data.trajectories import enumerate_trajectories, record_trajectories, sample_trajectories
+from prefsim.data.trajectories import (
+    enumerate_trajectories,
+    record_trajectories,
+    sample_trajectories,
+)
 from prefsim.losses import PairLogps, TokenPairLogps, cpl
 from prefsim.policies import TabularPolicy
 from prefsim.raters.regret import noiseless_preference, segment_return
@@ -25,7 +29,8 @@ CORRIDOR = TabularMDP.grid_world([[-1.0, -2.0, 5.0]], terminal=[[False, False, T
 STATES, ACTIONS = [[[0, 1, 2], [0, 0, 1]]], [[[3, 3], [2, 3]]]
 
 
-# --- trajectories ------------------------------------------------------------------------------------------------------------------------
+# --- trajectories
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @given(segment_processes())
@@ -44,7 +49,8 @@ def test_trajectories_are_a_distribution_over_possible_ones(process):
 
 def test_all_trajectories_of_the_corridor():
     found = enumerate_trajectories(CORRIDOR, 2)
-    # 4 first actions from two cells; from the second cell one of them ends the episode and has one continuation only.
+    # 4 first actions from two cells; from the second cell one of them ends the episode and has one
+    # continuation only.
     assert found.prob.size == 2 * 16 - 3
     ended = found.states[:, 1] == 2
     assert ended.sum() == 1
@@ -53,13 +59,17 @@ def test_all_trajectories_of_the_corridor():
 
 
 def test_a_design_of_ones_own():
-    policy = TabularPolicy.from_probs([[0.0, 0.0, 0.25, 0.75], [0.5, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]])
+    policy = TabularPolicy.from_probs(
+        [[0.0, 0.0, 0.25, 0.75], [0.5, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]]
+    )
     found = enumerate_trajectories(CORRIDOR, 1, policy=policy, start=[1.0, 0.0, 0.0])
     np.testing.assert_array_equal(found.actions[:, 0], [2, 3])
     np.testing.assert_allclose(found.prob, [0.25, 0.75])
     drawn = sample_trajectories(CORRIDOR, 4000, 1, seed=0, policy=policy, start=[1.0, 0.0, 0.0])
     assert set(drawn.actions[:, 0].tolist()) == {2, 3}
-    assert (drawn.actions[:, 0] == 3).mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.25 * 0.75 / 4000))
+    assert (drawn.actions[:, 0] == 3).mean() == pytest.approx(
+        0.75, abs=4 * np.sqrt(0.25 * 0.75 / 4000)
+    )
 
 
 def test_draws_follow_the_enumeration():
@@ -105,7 +115,8 @@ def test_trajectories_need_one_process_that_goes_on():
         enumerate_trajectories(ended, 1)
 
 
-# --- populations and samples -------------------------------------------------------------------------------------------------------------
+# --- populations and samples
+# -------------------------------------------------------------------------------------------------------------
 
 
 def ordered_objective(mdp, length, table, loss):
@@ -114,14 +125,22 @@ def ordered_objective(mdp, length, table, loss):
     logp = TabularPolicy.random(mdp.n_states, mdp.n_actions, seed=3)
     total = 0.0
     for i, j in itertools.product(range(found.prob.size), repeat=2):
-        score = [sum(0.9**t * table[found.states[k, t], found.actions[k, t]] * found.mask[k, t] for t in range(length)) for k in (i, j)]
+        score = [
+            sum(
+                0.9**t * table[found.states[k, t], found.actions[k, t]] * found.mask[k, t]
+                for t in range(length)
+            )
+            for k in (i, j)
+        ]
         p = 1 / (1 + np.exp(score[1] - score[0]))
         steps = [logp.log_probs[found.states[k, :-1], found.actions[k]][None] for k in (i, j)]
         masks = [found.mask[k][None] for k in (i, j)]
         zero = np.zeros((1, length))
         as_is = TokenPairLogps(*steps, zero, zero, *masks)
         reversed_pair = TokenPairLogps(*steps[::-1], zero, zero, *masks[::-1])
-        total += found.prob[i] * found.prob[j] * (p * loss(as_is)[0] + (1 - p) * loss(reversed_pair)[0])
+        total += (
+            found.prob[i] * found.prob[j] * (p * loss(as_is)[0] + (1 - p) * loss(reversed_pair)[0])
+        )
     return total, logp
 
 
@@ -144,7 +163,9 @@ def test_labels_from_any_rater():
 
     data = Segments.population(CORRIDOR, 1, rater=strict)
     assert set(data.prob.tolist()) == {0.0, 0.5, 1.0}
-    assert (np.sign(data.returns(reward)[:, 0] - data.returns(reward)[:, 1]) == np.sign(data.prob - 0.5)).all()
+    assert (
+        np.sign(data.returns(reward)[:, 0] - data.returns(reward)[:, 1]) == np.sign(data.prob - 0.5)
+    ).all()
     with pytest.raises(ValueError, match="either scores or a rater, got neither"):
         Segments.population(CORRIDOR, 1)
     with pytest.raises(ValueError, match="either scores or a rater, got both"):
@@ -183,7 +204,8 @@ def test_a_seed_draws_the_same_on_every_backend():
     assert (draw(seed=5).states != one.states).any()
 
 
-# --- gymnasium ---------------------------------------------------------------------------------------------------------------------------
+# --- gymnasium
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "CliffWalking-v1"])
@@ -191,9 +213,13 @@ def test_recordings_are_possible_in_the_tables(name):
     mdp = TabularMDP.from_gymnasium(name, discount=0.9)
     found = record_trajectories(name, 200, 3, seed=0)
     ended = np.asarray(mdp.terminal)
-    step = np.where(found.mask, mdp.transitions[found.states[:, :-1], found.actions, found.states[:, 1:]], 1.0)
+    step = np.where(
+        found.mask, mdp.transitions[found.states[:, :-1], found.actions, found.states[:, 1:]], 1.0
+    )
     assert (step > 0).all()
-    np.testing.assert_array_equal(found.mask[:, 1:], ~ended[found.states[:, 1:-1]] & found.mask[:, :-1])
+    np.testing.assert_array_equal(
+        found.mask[:, 1:], ~ended[found.states[:, 1:-1]] & found.mask[:, :-1]
+    )
     assert found.mask[:, 0].all()
 
 
@@ -206,7 +232,8 @@ def test_recordings_start_where_they_are_put():
     again = record_trajectories("FrozenLake-v1", 300, 4, seed=1, start=start)
     for one, two in zip(found, again, strict=True):
         np.testing.assert_array_equal(one, two)
-    # Without a start, pieces follow one another: the next begins where the last one stopped, unless the episode was over.
+    # Without a start, pieces follow one another: the next begins where the last one stopped, unless
+    # the episode was over.
     pieces = record_trajectories("CliffWalking-v1", 50, 3, seed=0)
     np.testing.assert_array_equal(pieces.states[1:, 0], pieces.states[:-1, -1])
 
@@ -241,12 +268,16 @@ def test_environments_that_cannot_be_recorded():
         record_trajectories("FrozenLake-v1", 1, 1, seed=0, start=np.ones(16))
 
 
-# --- the container -----------------------------------------------------------------------------------------------------------------------
+# --- the container
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 @given(segment_pairs(), st.integers(0, 5))
 def test_examples_weigh_both_orders(data, seed):
-    policy, loss = TabularPolicy.random(3, 2, seed=seed), functools.partial(cpl, alpha=0.5, lambda_=0.5)
+    policy, loss = (
+        TabularPolicy.random(3, 2, seed=seed),
+        functools.partial(cpl, alpha=0.5, lambda_=0.5),
+    )
     logps, weight = data.examples(policy, None, TokenPairLogps)
     expected = 0.0
     table = policy.log_probs
@@ -254,21 +285,27 @@ def test_examples_weigh_both_orders(data, seed):
         steps = [table[data.states[i, k, :-1], data.actions[i, k]][None] for k in (0, 1)]
         zero, masks = np.zeros_like(steps[0]), [data.mask[i, k][None] for k in (0, 1)]
         for p, order in ((data.prob[i], (0, 1)), (1 - data.prob[i], (1, 0))):
-            pair = TokenPairLogps(*(steps[k] for k in order), zero, zero, *(masks[k] for k in order))
+            pair = TokenPairLogps(
+                *(steps[k] for k in order), zero, zero, *(masks[k] for k in order)
+            )
             expected += data.weight[i] * p * loss(pair)[0]
     assert (weight * loss(logps)).sum() == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
 
 def test_a_pair_without_weight_may_be_impossible():
     policy = TabularPolicy.from_probs([[1.0, 0.0], [0.5, 0.5]])
-    data = Segments([[[0, 1], [0, 1]], [[1, 1], [1, 1]]], [[[1], [0]], [[0], [1]]], weight=[0.0, 1.0])
+    data = Segments(
+        [[[0, 1], [0, 1]], [[1, 1], [1, 1]]], [[[1], [0]], [[0], [1]]], weight=[0.0, 1.0]
+    )
     value = objective(policy, cpl, data, reference=policy)
     assert value == pytest.approx(np.log(2))
 
 
 def test_padding_may_be_impossible_too():
     policy = TabularPolicy.from_probs([[1.0, 0.0]])
-    data = Segments([[[0, 0, 0], [0, 0, 0]]], [[[0, 1], [0, 1]]], mask=[[[True, False], [True, False]]])
+    data = Segments(
+        [[[0, 0, 0], [0, 0, 0]]], [[[0, 1], [0, 1]]], mask=[[[True, False], [True, False]]]
+    )
     assert objective(policy, cpl, data) == pytest.approx(np.log(2))
 
 
@@ -280,7 +317,11 @@ def test_a_batch_is_many_problems():
     ridge = lambda policy: 0.1 * (policy.parameters**2).sum(-1)  # noqa: E731
     together = fit(TabularPolicy.uniform(3, 2), loss, batch, penalty=ridge).policy.probs
     for i, member in enumerate(members):
-        np.testing.assert_allclose(together[i], fit(TabularPolicy.uniform(3, 2), loss, member, penalty=ridge).policy.probs, atol=1e-9)
+        np.testing.assert_allclose(
+            together[i],
+            fit(TabularPolicy.uniform(3, 2), loss, member, penalty=ridge).policy.probs,
+            atol=1e-9,
+        )
     policies = TabularPolicy.random(3, 2, seed=1, batch_shape=(3,))
     shared = objective(policies, loss, members[0])
     own = objective(policies, loss, batch)
@@ -301,14 +342,18 @@ def test_a_population_fit_finds_the_expert():
     expert = soft_value_iteration(mdp, temperature=0.5)
     data = Segments.population(mdp, 2, scores=expert.advantage, discount=0.9)
     loss = functools.partial(losses.cpl, alpha=0.5, lambda_=1.0, discount=0.9)
-    np.testing.assert_allclose(fit(TabularPolicy.uniform(4, 3), loss, data).policy.probs, expert.policy, atol=1e-10)
+    np.testing.assert_allclose(
+        fit(TabularPolicy.uniform(4, 3), loss, data).policy.probs, expert.policy, atol=1e-10
+    )
 
 
 def test_torch_policies_see_the_same():
     data = Segments.population(CORRIDOR, 2, scores=CORRIDOR.reward)
     value = objective(TabularPolicy.random(3, 4, seed=0), cpl, data)
     with use_backend("torch"):
-        assert to_numpy(objective(TabularPolicy.random(3, 4, seed=0), cpl, data)) == pytest.approx(value, rel=1e-12)
+        assert to_numpy(objective(TabularPolicy.random(3, 4, seed=0), cpl, data)) == pytest.approx(
+            value, rel=1e-12
+        )
 
 
 def test_rows_are_taken_and_drawn_again():
@@ -339,7 +384,10 @@ def test_json_lines_there_and_back(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"actions": [[[0], [1]]]}, r"states must have one entry more than actions .* shape \(1, 2, 2\), got \(1, 2, 3\)"),
+        (
+            {"actions": [[[0], [1]]]},
+            r"states must have one entry more than actions .* shape \(1, 2, 2\), got \(1, 2, 3\)",
+        ),
         ({"actions": [[0, 1]]}, r"actions must have shape \(\.\.\., n, 2, T\)"),
         ({"states": [[[0], [0]]], "actions": np.zeros((1, 2, 0), int)}, "T >= 1 steps"),
         ({"states": [[[0, 1, -1], [0, 0, 1]]]}, "states must be >= 0, got -1"),

@@ -10,15 +10,30 @@ from lm_made import small_llama
 
 from prefsim import losses
 from prefsim.lm import CausalLM, PreferencePairs, references_of, token_logprobs
-from prefsim.lm.fused import has_liger
+from prefsim.lm.model.fused import has_liger
 from prefsim.solvers import fit
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+]
 
 DEVICE = "cuda"
-PATHS = ["tiled", pytest.param("liger", marks=pytest.mark.skipif(not has_liger(), reason="liger-kernel or Triton is not installed"))]
+PATHS = [
+    "tiled",
+    pytest.param(
+        "liger",
+        marks=pytest.mark.skipif(not has_liger(), reason="liger-kernel or Triton is not installed"),
+    ),
+]
 dpo = functools.partial(losses.dpo, beta=0.5)
-OPTIONS = {"batch_size": 4, "learning_rate": 1e-3, "schedule": "constant", "warmup": 0.0, "progress": False}
+OPTIONS = {
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "progress": False,
+}
 
 
 def problem(dtype, softcap, size=3000, d=64):
@@ -47,7 +62,9 @@ def test_log_probabilities_equal_float64_on_the_cpu(path, softcap, dtype, tolera
     given = problem(dtype, softcap)
     exact = value_and_gradients(*given, device="cpu", dtype=torch.float64, path="tiled")
     found = value_and_gradients(*given, device=DEVICE, dtype=dtype, path=path)
-    assert float((found[0] - exact[0]).abs().max()) <= 1e-4  # sums and logits in float32 whatever the factors
+    assert (
+        float((found[0] - exact[0]).abs().max()) <= 1e-4
+    )  # sums and logits in float32 whatever the factors
     for ours, wanted in zip(found[1:], exact[1:], strict=True):
         assert float((ours - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
 
@@ -97,7 +114,13 @@ def on_the_cpu(pairs):
 def test_training_equals_plain_torch_on_the_cpu(pairs, on_the_cpu, reference, accumulation):
     start = policy(device=DEVICE)
     fixed = start if reference == "model" else references_of(start, pairs, dpo)
-    settings = {"steps": 6, "order": "given", "optimizer": "sgd", "max_grad_norm": None, "gradient_accumulation": accumulation}
+    settings = {
+        "steps": 6,
+        "order": "given",
+        "optimizer": "sgd",
+        "max_grad_norm": None,
+        "gradient_accumulation": accumulation,
+    }
     result = fit(start, dpo, pairs, reference=fixed, **OPTIONS, **settings)
     assert result.policy.device.type == DEVICE
     np.testing.assert_allclose(result.history[:, 0], on_the_cpu, rtol=1e-4)

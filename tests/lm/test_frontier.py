@@ -1,4 +1,7 @@
-"""The run from nothing to a frontier, in small: reviews, judge, bounds, training, and going on where it stopped."""
+"""The run from nothing to a frontier, in small.
+
+Reviews, judge, bounds, training, and going on where it stopped.
+"""
 
 import dataclasses
 import json
@@ -8,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("vaderSentiment", reason="the frontier needs the VADER lexicon: pip install vaderSentiment")
+pytest.importorskip(
+    "vaderSentiment", reason="the frontier needs the VADER lexicon: pip install vaderSentiment"
+)
 EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
 
 
@@ -59,9 +64,12 @@ def test_reviews_are_seeded_and_judged_by_their_words(frontier):
     assert written != reviews.reviews(400, seed=2)[1]
     assert set(asked) == set(reviews.prompts())
     score = reviews.sentiment(written)
-    # Neither good nor bad on the whole, and both among them: there is something to gain and something to lose.
+    # Neither good nor bad on the whole, and both among them: there is something to gain and
+    # something to lose.
     assert abs(score.mean()) < 0.1 and (score > 0.5).mean() > 0.1 and (score < -0.5).mean() > 0.1
-    praise, blame = reviews.sentiment([" The plot was great. I loved the cast.", " The plot was awful. I hated the cast."])
+    praise, blame = reviews.sentiment(
+        [" The plot was great. I loved the cast.", " The plot was awful. I hated the cast."]
+    )
     assert praise > 0.7 and blame < -0.7
 
 
@@ -69,7 +77,9 @@ def test_the_tokenizer_gives_the_text_back(frontier):
     import reviews
 
     asked, written = reviews.reviews(100, seed=0)
-    tokenizer = reviews.make_tokenizer([prompt + text for prompt, text in zip(asked, written, strict=True)], 500)
+    tokenizer = reviews.make_tokenizer(
+        [prompt + text for prompt, text in zip(asked, written, strict=True)], 500
+    )
     text = asked[0] + written[0]
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id and len(ids) < len(text) / 2
@@ -77,14 +87,20 @@ def test_the_tokenizer_gives_the_text_back(frontier):
 
 
 def test_bounds(frontier):
-    """On rewards at random: nothing is above the optimal curve, DPO's target lies on it, IPO's is its closed form."""
+    """On rewards at random.
+
+    Nothing is above the optimal curve, DPO's target lies on it, IPO's is its closed form.
+    """
     rng = np.random.default_rng(0)
     settings = dataclasses.replace(frontier.Settings(), sharpness=4.0, rounds=3)
     bounds = frontier.Bounds(rng.normal(size=(3, 40)) / 2, settings.sharpness)
     curve = bounds.optimal(np.geomspace(8.0, 0.02, 400))
     assert (np.diff(curve[:, 0]) > 0).all() and (np.diff(curve[:, 1]) > 0).all()
     points = {("best", n): bounds.best_of(n) for n in (1, 2, 5)}
-    runs = [frontier.Run(method, strength, 0) for method, strength in (("dpo", 2.0), ("ipo", 0.2), ("inpo", 0.2), ("inpo", 0.05))]
+    runs = [
+        frontier.Run(method, strength, 0)
+        for method, strength in (("dpo", 2.0), ("ipo", 0.2), ("inpo", 0.2), ("inpo", 0.05))
+    ]
     points |= {run: frontier.target(run, bounds, settings) for run in runs}
     for kl, reward in points.values():
         assert reward <= np.interp(kl, curve[:, 0], curve[:, 1]) + 1e-4
@@ -92,10 +108,19 @@ def test_bounds(frontier):
     # Independent of the solvers: exponential weights, normalised by hand.
     for run, tilt in (
         (runs[0], 4.0 * bounds.reward / 2.0),
-        (runs[1], (1 / (1 + np.exp(-4.0 * (bounds.reward[:, :, None] - bounds.reward[:, None, :])))).mean(axis=-1) / 0.2),
+        (
+            runs[1],
+            (1 / (1 + np.exp(-4.0 * (bounds.reward[:, :, None] - bounds.reward[:, None, :])))).mean(
+                axis=-1
+            )
+            / 0.2,
+        ),
     ):
         weight = np.exp(tilt) / np.exp(tilt).sum(axis=1, keepdims=True)
-        expected = (weight * np.log(40 * weight)).sum(axis=1).mean(), (weight * bounds.reward).sum(axis=1).mean()
+        expected = (
+            (weight * np.log(40 * weight)).sum(axis=1).mean(),
+            (weight * bounds.reward).sum(axis=1).mean(),
+        )
         assert points[run] == pytest.approx(expected, abs=1e-10)
     # Many rounds of INPO end where the policy is the best response to itself.
     wins = 1 / (1 + np.exp(-4.0 * (bounds.reward[:, :, None] - bounds.reward[:, None, :])))
@@ -103,7 +128,9 @@ def test_bounds(frontier):
     for _ in range(400):
         log_policy = 0.9 * log_policy + 0.1 * (wins @ np.exp(log_policy)[:, :, None])[:, :, 0] / 0.2
         log_policy -= np.log(np.exp(log_policy).sum(axis=1, keepdims=True))
-    assert bounds.self_play(tau=0.2, eta=0.3, rounds=60) == pytest.approx(bounds.point(log_policy), abs=1e-8)
+    assert bounds.self_play(tau=0.2, eta=0.3, rounds=60) == pytest.approx(
+        bounds.point(log_policy), abs=1e-8
+    )
 
 
 def test_pairs_are_labelled_by_the_model_of_bradley_and_terry(frontier, small):
@@ -112,13 +139,20 @@ def test_pairs_are_labelled_by_the_model_of_bradley_and_terry(frontier, small):
     model = reviews.language_model(count=240, hidden=32, steps=12)
     pairs = frontier.pairs_of(480, small)(model, model, np.random.default_rng(0))
     assert len(pairs) == 480 and set(pairs.prompt) == set(reviews.prompts())
-    gap = [reviews.sentiment([model.decode(ids) for ids in side]) for side in (pairs.chosen, pairs.rejected)]
+    gap = [
+        reviews.sentiment([model.decode(ids) for ids in side])
+        for side in (pairs.chosen, pairs.rejected)
+    ]
     gap = np.abs(gap[0] - gap[1]), gap[0] > gap[1]
     apart = gap[0] > 0
     expected = 1 / (1 + np.exp(-small.sharpness * gap[0][apart]))
     assert apart.sum() > 30
-    assert gap[1][apart].mean() == pytest.approx(expected.mean(), abs=4 * np.sqrt((expected * (1 - expected)).sum()) / apart.sum())
-    assert np.allclose(pairs.old_chosen, model.log_prob(pairs.prompt, pairs.chosen).numpy(), atol=1e-4)
+    assert gap[1][apart].mean() == pytest.approx(
+        expected.mean(), abs=4 * np.sqrt((expected * (1 - expected)).sum()) / apart.sum()
+    )
+    assert np.allclose(
+        pairs.old_chosen, model.log_prob(pairs.prompt, pairs.chosen).numpy(), atol=1e-4
+    )
 
 
 def test_the_reference_is_no_nats_from_itself(frontier, small):
@@ -137,7 +171,10 @@ def test_everything_is_written_and_nothing_is_done_twice(frontier, small, done):
     assert [row["method"] for row in found["runs"]] == ["dpo", "inpo", "ipo"]
     assert json.loads((folder / "frontier.json").read_text())["runs"] == found["runs"]
     assert len((folder / "frontier.csv").read_text().splitlines()) == 1 + len(found["runs"])
-    assert all(np.isfinite([row["kl"], row["reward"], row["optimal_reward"]]).all() for row in found["runs"])
+    assert all(
+        np.isfinite([row["kl"], row["reward"], row["optimal_reward"]]).all()
+        for row in found["runs"]
+    )
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
     again = folder / "runs" / "inpo-0.1-3.json"
     kept = json.loads(again.read_text())
@@ -146,7 +183,9 @@ def test_everything_is_written_and_nothing_is_done_twice(frontier, small, done):
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {again}
     # From the stored reference model the lost run comes out the same.
     repeated = json.loads(again.read_text())
-    assert {k: v for k, v in repeated.items() if k != "seconds"} == pytest.approx({k: v for k, v in kept.items() if k != "seconds"})
+    assert {k: v for k, v in repeated.items() if k != "seconds"} == pytest.approx(
+        {k: v for k, v in kept.items() if k != "seconds"}
+    )
 
 
 def test_results_of_other_settings_are_not_mixed(frontier, small, done):
@@ -161,10 +200,25 @@ def test_at_the_same_divergence(frontier, small):
         for seed, points in ((3, [(0.2, 0.1), (1.2, 0.6)]), (4, [(0.2, 0.2), (0.9, 0.9)]))
         for kl, reward in points
     ]
-    rows += [{"method": name, "seed": seed, "kl": 0.0, "reward": 0.0} for name in ("ipo", "inpo") for seed in (3, 4)]
+    rows += [
+        {"method": name, "seed": seed, "kl": 0.0, "reward": 0.0}
+        for name in ("ipo", "inpo")
+        for seed in (3, 4)
+    ]
     found = frontier.at_kl(rows, dataclasses.replace(small, seeds=(3, 4)), kl=(0.7, 1.0, 2.0))
-    assert found[0] == pytest.approx({"method": "dpo", "kl": 0.7, "seeds": 2, "mean": (0.35 + 0.7) / 2, "least": 0.35, "most": 0.7})
-    assert found[1] == pytest.approx({"method": "dpo", "kl": 1.0, "seeds": 1, "mean": 0.5, "least": 0.5, "most": 0.5})
+    assert found[0] == pytest.approx(
+        {
+            "method": "dpo",
+            "kl": 0.7,
+            "seeds": 2,
+            "mean": (0.35 + 0.7) / 2,
+            "least": 0.35,
+            "most": 0.7,
+        }
+    )
+    assert found[1] == pytest.approx(
+        {"method": "dpo", "kl": 1.0, "seeds": 1, "mean": 0.5, "least": 0.5, "most": 0.5}
+    )
     assert len(found) == 2
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from prefsim.loops import judged_samples, queue_win_rates, queued_self_play, table_judge
 from prefsim.policies import TabularPolicy, TokenTreePolicy
-from prefsim.solvers.games import exploitability
+from prefsim.solvers.games.certificates import exploitability
 from prefsim.worlds import PreferenceGame, TokenTree
 
 GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
@@ -14,13 +14,20 @@ TREE = TokenTree(2, 2)
 
 def test_win_rates_by_hand():
     np.testing.assert_allclose(queue_win_rates(GAME, [0, 1, 2]), [0.55, 0.55, 0.4])
-    np.testing.assert_allclose(queue_win_rates(GAME, [0, 1, 2], include_self=True), [1.6 / 3, 1.6 / 3, 1.3 / 3])
+    np.testing.assert_allclose(
+        queue_win_rates(GAME, [0, 1, 2], include_self=True), [1.6 / 3, 1.6 / 3, 1.3 / 3]
+    )
 
 
 def test_a_group_of_samples_is_a_queue():
     """The K samples of a prompt that a judge compares are a queue without a past."""
     judged = judged_samples(
-        TabularPolicy.uniform(1, 3), table_judge(GAME[None]), np.zeros(20, int), n_samples=5, include_self=False, seed=0
+        TabularPolicy.uniform(1, 3),
+        table_judge(GAME[None]),
+        np.zeros(20, int),
+        n_samples=5,
+        include_self=False,
+        seed=0,
     )
     np.testing.assert_allclose(queue_win_rates(GAME, judged.responses), judged.win_rate, rtol=1e-14)
 
@@ -66,7 +73,10 @@ def test_one_step_follows_the_expected_gradient():
 def test_seeds():
     start = TokenTreePolicy.uniform(TREE)
     game = PreferenceGame.random(4, seed=0).preference
-    runs = [queued_self_play(start, game, step=0.5, iterations=20, seed=seed).probs for seed in (0, 0, 1)]
+    runs = [
+        queued_self_play(start, game, step=0.5, iterations=20, seed=seed).probs
+        for seed in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.abs(runs[0] - runs[2]).max() > 1e-3
 
@@ -81,7 +91,12 @@ def test_seeds():
         (lambda: play(queue=1), "queue must be an integer >= 2"),
         (lambda: play(fresh=11), r"fresh must be an integer in \[1, 10\]"),
         (lambda: play(preference=GAME), r"preference must have trailing shape \(4, 4\)"),
-        (lambda: play(policy=TokenTreePolicy.uniform(TokenTree.random(2, 2, seed=0, n_contexts=2))), "number of contexts must be"),
+        (
+            lambda: play(
+                policy=TokenTreePolicy.uniform(TokenTree.random(2, 2, seed=0, n_contexts=2))
+            ),
+            "number of contexts must be",
+        ),
     ],
 )
 def test_bad_input(call, message):

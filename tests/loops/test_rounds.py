@@ -1,4 +1,7 @@
-"""The general loop: with exact data it is the solver, and it says what is wrong before it starts."""
+"""The general loop.
+
+With exact data it is the solver, and it says what is wrong before it starts.
+"""
 
 import functools
 
@@ -25,13 +28,17 @@ def population(policy, opponent, rng):
 
 
 def solved(method, **options):
-    return solve_nash(GAME, method=method, reference=REFERENCE, iterations=5, tol=0.0, **options).policy
+    return solve_nash(
+        GAME, method=method, reference=REFERENCE, iterations=5, tol=0.0, **options
+    ).policy
 
 
 @pytest.mark.parametrize(("method", "extragradient"), [("inpo", False), ("egpo", True)])
 def test_on_the_population_it_is_the_solver(method, extragradient):
     loss = functools.partial(losses.mirror_descent, step=0.3, tau=0.1)
-    *_, last = play_rounds(START, population, loss, rounds=5, seed=0, reference=START, extragradient=extragradient)
+    *_, last = play_rounds(
+        START, population, loss, rounds=5, seed=0, reference=START, extragradient=extragradient
+    )
     np.testing.assert_allclose(last.policy.probs[0], solved(method, tau=0.1, step=0.3), atol=1e-10)
 
 
@@ -49,7 +56,16 @@ def test_gradient_steps_of_online_ipo_are_egpo():
     step, tau = 0.4, 0.1
     train = descent(step=step * 3 * tau / 4, iterations=1)
     loss = functools.partial(losses.online_ipo, tau=tau)
-    *_, last = play_rounds(START, uniform_pairs, loss, rounds=5, seed=0, reference=START, extragradient=True, train=train)
+    *_, last = play_rounds(
+        START,
+        uniform_pairs,
+        loss,
+        rounds=5,
+        seed=0,
+        reference=START,
+        extragradient=True,
+        train=train,
+    )
     np.testing.assert_allclose(last.policy.probs[0], solved("egpo", tau=tau, step=step), atol=1e-12)
 
 
@@ -57,7 +73,15 @@ def test_the_seed_decides():
     def run(seed):
         draw = lambda policy, opponent, rng: judged_triples(WORLD, opponent, 10, seed=rng)  # noqa: E731
         loss = functools.partial(losses.online_ipo, tau=0.1)
-        rounds = play_rounds(START, draw, loss, rounds=3, seed=seed, reference=START, train=descent(step=0.01, iterations=1))
+        rounds = play_rounds(
+            START,
+            draw,
+            loss,
+            rounds=3,
+            seed=seed,
+            reference=START,
+            train=descent(step=0.01, iterations=1),
+        )
         return [played.policy.probs for played in rounds]
 
     np.testing.assert_array_equal(run(0), run(0))
@@ -73,6 +97,12 @@ def test_the_seed_decides():
     ],
 )
 def test_bad_input(changed, message):
-    options = {"policy": START, "draw": population, "loss": losses.inpo, "rounds": 1, "seed": 0} | changed
+    options = {
+        "policy": START,
+        "draw": population,
+        "loss": losses.inpo,
+        "rounds": 1,
+        "seed": 0,
+    } | changed
     with pytest.raises(ValueError, match=message):
         play_rounds(**options)

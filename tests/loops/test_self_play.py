@@ -1,4 +1,7 @@
-"""Sampled self-play: the judge's table, win rates, pairs, and rounds that approach the exact step."""
+"""Sampled self-play.
+
+The judge's table, win rates, pairs, and rounds that approach the exact step.
+"""
 
 import functools
 
@@ -23,11 +26,18 @@ JUDGE = table_judge(GAME[None])
 def test_the_judge_looks_up(seed, batched):
     rng = np.random.default_rng(seed)
     table = PreferenceGame.random(4, seed=seed, batch_shape=(3, 2) if batched else (2,)).preference
-    prompt, first, second = np.array([1, 0, 1]), rng.integers(0, 4, (3, 3, 2)), rng.integers(0, 4, (3, 3, 5))
+    prompt, first, second = (
+        np.array([1, 0, 1]),
+        rng.integers(0, 4, (3, 3, 2)),
+        rng.integers(0, 4, (3, 3, 5)),
+    )
     found = table_judge(table)(prompt, first, second)
     assert found.shape == (3, 3, 2, 5)
     for b, m, i, j in np.ndindex(found.shape):
-        assert found[b, m, i, j] == table[(b,) if batched else ()][prompt[m], first[b, m, i], second[b, m, j]]
+        assert (
+            found[b, m, i, j]
+            == table[(b,) if batched else ()][prompt[m], first[b, m, i], second[b, m, j]]
+        )
 
 
 def test_a_batch_of_policies_draws_each_for_itself():
@@ -35,16 +45,28 @@ def test_a_batch_of_policies_draws_each_for_itself():
     drawn = judged_samples(batch, JUDGE, np.zeros(2000, dtype=int), n_samples=2, seed=0).responses
     assert drawn.shape == (2, 2000, 2)
     assert set(np.unique(drawn[0])) == {0}
-    assert np.bincount(drawn[1].ravel(), minlength=3) / 4000 == pytest.approx([0.0, 0.2, 0.8], abs=0.03)
+    assert np.bincount(drawn[1].ravel(), minlength=3) / 4000 == pytest.approx(
+        [0.0, 0.2, 0.8], abs=0.03
+    )
 
 
 def test_win_rates():
     """Against itself a response wins ½, which draws the estimate towards ½ by (K − 1)/K."""
     prompt = np.zeros(20_000, dtype=int)
-    plain, drawn = (judged_samples(POLICY, JUDGE, prompt, n_samples=5, include_self=flag, seed=0) for flag in (False, True))
+    plain, drawn = (
+        judged_samples(POLICY, JUDGE, prompt, n_samples=5, include_self=flag, seed=0)
+        for flag in (False, True)
+    )
     np.testing.assert_array_equal(plain.responses, drawn.responses)
     np.testing.assert_allclose(drawn.win_rate - 0.5, (plain.win_rate - 0.5) * 4 / 5, atol=1e-15)
-    opposed = judged_samples(POLICY, JUDGE, prompt, n_samples=5, opponent=TabularPolicy.from_probs([[0.0, 0.0, 1.0]]), seed=0)
+    opposed = judged_samples(
+        POLICY,
+        JUDGE,
+        prompt,
+        n_samples=5,
+        opponent=TabularPolicy.from_probs([[0.0, 0.0, 1.0]]),
+        seed=0,
+    )
     np.testing.assert_array_equal(opposed.win_rate, GAME[opposed.responses, 2])
     for y, expected in enumerate(GAME @ LAST):
         assert plain.win_rate[plain.responses == y].mean() == pytest.approx(expected, abs=0.01)
@@ -58,7 +80,9 @@ def test_pairs():
     np.testing.assert_array_equal(best.rejected_score, samples.win_rate.min(axis=-1))
     np.testing.assert_allclose(np.exp(best.old_chosen), LAST[best.chosen], rtol=1e-14)
     assert (best.prob == 1).all()
-    np.testing.assert_array_equal(sampled_pairs(samples, POLICY, labels="soft").prob, GAME[best.chosen, best.rejected])
+    np.testing.assert_array_equal(
+        sampled_pairs(samples, POLICY, labels="soft").prob, GAME[best.chosen, best.rejected]
+    )
     every = judged_samples(POLICY, JUDGE, np.zeros(20_000, dtype=int), n_samples=2, seed=1)
     lots = sampled_pairs(every, POLICY, pairing="all", labels="sampled", seed=2)
     for i, j in ((0, 1), (0, 2), (1, 2)):
@@ -76,16 +100,27 @@ def test_pairs():
     ],
 )
 def test_many_samples_make_the_exact_steps(loss, labels):
-    found = self_play(POLICY, loss, JUDGE, rounds=2, n_samples=20, draws=2000, pairing="all", labels=labels, include_self=False, seed=0)[
-        -1
-    ].policy
+    found = self_play(
+        POLICY,
+        loss,
+        JUDGE,
+        rounds=2,
+        n_samples=20,
+        draws=2000,
+        pairing="all",
+        labels=labels,
+        include_self=False,
+        seed=0,
+    )[-1].policy
     exact = solve_nash(GAME, method="mwu", initial=LAST, step=0.5, iterations=2, tol=0.0).policy
     np.testing.assert_allclose(found.probs[0], exact, atol=0.006)
 
 
 def test_a_trainer_may_stop_early():
     loss = functools.partial(losses.sppo, beta=2.0)
-    one = self_play(POLICY, loss, JUDGE, rounds=1, draws=50, train=descent(step=0.1, iterations=1), seed=0)[0]
+    one = self_play(
+        POLICY, loss, JUDGE, rounds=1, draws=50, train=descent(step=0.1, iterations=1), seed=0
+    )[0]
     full = self_play(POLICY, loss, JUDGE, rounds=1, draws=50, seed=0)[0]
     np.testing.assert_array_equal(one.pairs.chosen, full.pairs.chosen)
     near, far = (np.abs(r.policy.probs[0] - LAST).max() for r in (one, full))
@@ -101,8 +136,14 @@ def test_a_trainer_may_stop_early():
         ({"pairing": "some"}, "pairing must be"),
         ({"labels": "none"}, "labels must be"),
         ({"train": 3}, "train"),
-        ({"judge": lambda prompt, first, second: np.full((*first.shape, 1), 0.5)}, "preferences of the judge"),
-        ({"judge": lambda prompt, first, second: np.full((*first.shape, first.shape[-1]), 0.7)}, "preferences of the judge"),
+        (
+            {"judge": lambda prompt, first, second: np.full((*first.shape, 1), 0.5)},
+            "preferences of the judge",
+        ),
+        (
+            {"judge": lambda prompt, first, second: np.full((*first.shape, first.shape[-1]), 0.7)},
+            "preferences of the judge",
+        ),
     ],
 )
 def test_bad_input(change, message):

@@ -15,12 +15,18 @@ JUDGE = judged_preference(REWARD)
 
 
 def run(judge=JUDGE, start=START, **options):
-    return self_preferring(start, judge, **{"rounds": 3, "draws": 8, "beta": 1.0, "step": 4.0, "epochs": 40, "seed": 1} | options)
+    return self_preferring(
+        start,
+        judge,
+        **{"rounds": 3, "draws": 8, "beta": 1.0, "step": 4.0, "epochs": 40, "seed": 1} | options,
+    )
 
 
 def test_it_ends_at_the_judges_optimum():
     found = run(rounds=6)
-    np.testing.assert_allclose(found[-1].policy.probs, optimal_policy(REWARD, START.probs, beta=1.0), atol=1e-3)
+    np.testing.assert_allclose(
+        found[-1].policy.probs, optimal_policy(REWARD, START.probs, beta=1.0), atol=1e-3
+    )
 
 
 def test_rounds_are_reproducible_and_sampled_from_the_current_policy():
@@ -51,7 +57,9 @@ def test_the_responses_may_be_token_sequences():
     tree = TokenTree.random(2, 2, seed=0)
     start = TokenTreePolicy.random(tree, seed=1, scale=0.5)
     found = run(judged_preference(tree.reward), start, rounds=12, draws=24, epochs=60)
-    np.testing.assert_allclose(found[-1].policy.probs, optimal_policy(tree.reward, start.probs, beta=1.0), atol=5e-3)
+    np.testing.assert_allclose(
+        found[-1].policy.probs, optimal_policy(tree.reward, start.probs, beta=1.0), atol=5e-3
+    )
 
 
 @pytest.mark.parametrize(

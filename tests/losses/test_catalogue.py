@@ -39,22 +39,56 @@ def test_margin_only():
 
 def test_reference_free():
     free = {name for name, row in ROWS.items() if row.reference_free}
-    assert free == {"slic", "rrhf", "orpo", "asft", "cpo", "simpo", "simnpo", "sft", "gradient_ascent"}
+    assert free == {
+        "slic",
+        "rrhf",
+        "orpo",
+        "asft",
+        "cpo",
+        "simpo",
+        "simnpo",
+        "sft",
+        "gradient_ascent",
+    }
 
 
 def test_bounded_below():
-    assert {name for name, row in ROWS.items() if not row.bounded_below} == {"gradient_ascent", "rdpo"}
+    assert {name for name, row in ROWS.items() if not row.bounded_below} == {
+        "gradient_ascent",
+        "rdpo",
+    }
     assert properties_of(functools.partial(losses.rdpo, flip_rate=0.0), "rdpo").bounded_below
 
 
 def test_coupled():
-    assert {name for name, row in ROWS.items() if row.coupled} == {"aot", "aot_unpaired", "bco", "bco_unpaired", "beta_dpo", "drdpo", "kto"}
+    assert {name for name, row in ROWS.items() if row.coupled} == {
+        "aot",
+        "aot_unpaired",
+        "bco",
+        "bco_unpaired",
+        "beta_dpo",
+        "drdpo",
+        "kto",
+    }
     assert not couples_batch(functools.partial(losses.kto, reference_point=0.1))
 
 
 def test_convexity():
     convex = {name for name, row in ROWS.items() if row.convex}
-    assert {"dpo", "rdpo", "soft", "ipo", "hinge", "slic", "simpo", "bco_pair", "nca_pair", "sppo_hard", "npo", "copg"} <= convex
+    assert {
+        "dpo",
+        "rdpo",
+        "soft",
+        "ipo",
+        "hinge",
+        "slic",
+        "simpo",
+        "bco_pair",
+        "nca_pair",
+        "sppo_hard",
+        "npo",
+        "copg",
+    } <= convex
     assert not {"discopop", "exo_pair", "apo_zero", "apo_down"} & convex
 
 

@@ -1,4 +1,7 @@
-"""Losses on class scores: golden values, identities, the adaptive loss and its state, gradients, extremes and bad input."""
+"""Losses on class scores.
+
+Golden values, identities, the adaptive loss and its state, gradients, extremes and bad input.
+"""
 
 import functools
 import math
@@ -12,7 +15,14 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from prefsim.backend import use_backend
-from prefsim.losses.adaptive_classification import AldrState, aldr_kl, aldr_lambda, aldr_state, aldr_update
+from prefsim.containers import ClassLogits
+from prefsim.losses.adaptive_classification import (
+    AldrState,
+    aldr_kl,
+    aldr_lambda,
+    aldr_state,
+    aldr_update,
+)
 from prefsim.losses.classification import (
     crammer_singer,
     cross_entropy,
@@ -27,7 +37,6 @@ from prefsim.losses.classification import (
     softplus_normalised,
     with_margin,
 )
-from prefsim.losses.containers import ClassLogits
 from prefsim.losses.dro import kl_dro_dual
 from prefsim.testing.bandits import betas, tables
 
@@ -61,7 +70,8 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-# --- golden values of the specification's page ------------------------------------------------------------------------------------------
+# --- golden values of the specification's page
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -95,15 +105,25 @@ def test_top_k_golden(k, value):
 
 def test_ldr_k_kl_golden():
     assert float(ldr_k_kl(one(2), k=2, lambda_=0.8)) == pytest.approx(0.6377969749, abs=6e-11)
-    np.testing.assert_allclose(ldr_weights(one(2), k=2, lambda_=0.8), [0.5, 0.30914836, 0.16547519, 0.02537644], atol=5e-9)
+    np.testing.assert_allclose(
+        ldr_weights(one(2), k=2, lambda_=0.8), [0.5, 0.30914836, 0.16547519, 0.02537644], atol=5e-9
+    )
 
 
 @pytest.mark.parametrize(
-    ("label", "lambda_0", "value"), [(0, 1.0, -0.8592454611), (2, 1.0, 0.6407545389), (0, 10.0, -1.3170897378), (2, 10.0, 0.1829102622)]
+    ("label", "lambda_0", "value"),
+    [
+        (0, 1.0, -0.8592454611),
+        (2, 1.0, 0.6407545389),
+        (0, 10.0, -1.3170897378),
+        (2, 10.0, 0.1829102622),
+    ],
 )
 def test_aldr_golden(label, lambda_0, value):
     assert float(aldr_kl(one(label), lambda_0=lambda_0)) == pytest.approx(value, abs=6e-11)
-    assert float(aldr_kl(one(label), lambda_0=lambda_0, alpha=2 * math.log(4))) == float(aldr_kl(one(label), lambda_0=lambda_0))
+    assert float(aldr_kl(one(label), lambda_0=lambda_0, alpha=2 * math.log(4))) == float(
+        aldr_kl(one(label), lambda_0=lambda_0)
+    )
 
 
 def test_aldr_of_equal_scores():
@@ -116,18 +136,27 @@ def test_the_authors_normalised_ldr_golden():
     normalised = softplus_normalised(SCORES)
     np.testing.assert_allclose(normalised, [1.799611, 1.111161, 0.824174, 0.265053], atol=5e-7)
     for label, value in ((0, -0.7112257022), (2, 0.2667177774)):
-        assert float(ldr_kl(one(label, 0.1, normalised), lambda_=10.0)) == pytest.approx(value, abs=6e-11)
+        assert float(ldr_kl(one(label, 0.1, normalised), lambda_=10.0)) == pytest.approx(
+            value, abs=6e-11
+        )
 
 
-# --- identities ------------------------------------------------------------------------------------------------------------------------
+# --- identities
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @given(examples(margins=False))
 def test_cross_entropy_and_mae_are_those_of_the_softmax(classes):
-    own = np.take_along_axis(log_softmax(classes.logits, axis=-1), classes.label[:, None], axis=-1)[:, 0]
+    own = np.take_along_axis(log_softmax(classes.logits, axis=-1), classes.label[:, None], axis=-1)[
+        :, 0
+    ]
     np.testing.assert_allclose(cross_entropy(classes), -own, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(mae(classes), -np.expm1(own), rtol=1e-11, atol=1e-14)
-    np.testing.assert_allclose(ldr_kl(classes, lambda_=1.0) + math.log(classes.logits.shape[-1]), cross_entropy(classes), atol=1e-12)
+    np.testing.assert_allclose(
+        ldr_kl(classes, lambda_=1.0) + math.log(classes.logits.shape[-1]),
+        cross_entropy(classes),
+        atol=1e-12,
+    )
 
 
 def test_a_sure_label_keeps_its_digits():
@@ -143,10 +172,14 @@ def test_one_family(classes, k, lambda_):
     k = min(k, size)
     np.testing.assert_array_equal(crammer_singer(classes), ldr_kl(classes, lambda_=0.0))
     np.testing.assert_array_equal(linear_symmetric(classes), ldr_kl(classes, lambda_=math.inf))
-    np.testing.assert_array_equal(ldr_k_kl(classes, k=1, lambda_=lambda_), ldr_kl(classes, lambda_=lambda_))
+    np.testing.assert_array_equal(
+        ldr_k_kl(classes, k=1, lambda_=lambda_), ldr_kl(classes, lambda_=lambda_)
+    )
     np.testing.assert_allclose(ldr_top_k(classes, k=size), linear_symmetric(classes), atol=1e-12)
     np.testing.assert_allclose(ldr_top_k(classes, k=1), crammer_singer(classes), atol=1e-12)
-    assert (ldr_k_kl(classes, k=k, lambda_=lambda_) <= ldr_kl(classes, lambda_=lambda_) + 1e-10).all()  # a smaller set of distributions
+    assert (
+        ldr_k_kl(classes, k=k, lambda_=lambda_) <= ldr_kl(classes, lambda_=lambda_) + 1e-10
+    ).all()  # a smaller set of distributions
 
 
 @given(examples(), st.floats(-50, 50), betas(0.1, 10.0))
@@ -163,18 +196,23 @@ def test_weights_less_the_label_are_the_gradient(classes, k, lambda_):
     moved = ClassLogits(logits, torch.tensor(classes.label), torch.tensor(classes.margin))
     ldr_k_kl(moved, k=k, lambda_=lambda_).sum().backward()
     own = np.arange(logits.shape[-1]) == classes.label[:, None]
-    np.testing.assert_allclose(logits.grad.numpy(), ldr_weights(classes, k=k, lambda_=lambda_) - own, atol=1e-11)
+    np.testing.assert_allclose(
+        logits.grad.numpy(), ldr_weights(classes, k=k, lambda_=lambda_) - own, atol=1e-11
+    )
 
 
 def test_margins_of_the_label_are_zero_and_exact():
-    classes = ClassLogits(np.asarray([[1e8, 3.0, 0.1]]), np.asarray([2]), np.asarray([[0.5, 0.25, 0.0]]))
+    classes = ClassLogits(
+        np.asarray([[1e8, 3.0, 0.1]]), np.asarray([2]), np.asarray([[0.5, 0.25, 0.0]])
+    )
     v = label_margins(classes)
     assert v[0, 2] == 0.0
     np.testing.assert_allclose(v[0, :2], [1e8 - 0.1 + 0.5, 2.9 + 0.25])
     np.testing.assert_array_equal(with_margin(classes, 0.5).margin, [[0.5, 0.5, 0.0]])
 
 
-# --- normalisations --------------------------------------------------------------------------------------------------------------------
+# --- normalisations
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @given(tables((3, 5), low=-30.0, high=30.0))
@@ -202,7 +240,8 @@ def test_normalisations_at_extremes(dtype):
     np.testing.assert_array_equal(l1_normalised(np.zeros(3)), 0.0)
 
 
-# --- the adaptive loss -----------------------------------------------------------------------------------------------------------------
+# --- the adaptive loss
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def by_hand(logits, label, margin, lambda_0, alpha_ratio, previous):
@@ -213,18 +252,35 @@ def by_hand(logits, label, margin, lambda_0, alpha_ratio, previous):
     divergence = np.sum(p * np.log(size * p))
     new = lambda_0 * (1 - divergence / (alpha_ratio * math.log(size)))
     v = logits - logits[label] + margin * (np.arange(size) != label)
-    return new * np.log(np.mean(np.exp(v / new))) - alpha_ratio * math.log(size) / (2 * lambda_0) * (new - lambda_0) ** 2, new
+    return (
+        new * np.log(np.mean(np.exp(v / new)))
+        - alpha_ratio * math.log(size) / (2 * lambda_0) * (new - lambda_0) ** 2,
+        new,
+    )
 
 
 def test_the_authors_step_by_hand():
     rng = np.random.default_rng(0)
-    logits, label, previous = rng.standard_normal((6, 4)) * 2, rng.integers(0, 4, 6), rng.uniform(0.6, 1.4, 6)
+    logits, label, previous = (
+        rng.standard_normal((6, 4)) * 2,
+        rng.integers(0, 4, 6),
+        rng.uniform(0.6, 1.4, 6),
+    )
     classes = with_margin(ClassLogits(logits, label), 0.3)
     options = {"lambda_0": 1.4, "alpha": 1.7 * math.log(4)}
-    expected = [by_hand(*row, 0.3, 1.4, 1.7, before) for *row, before in zip(logits, label, previous, strict=True)]
+    expected = [
+        by_hand(*row, 0.3, 1.4, 1.7, before)
+        for *row, before in zip(logits, label, previous, strict=True)
+    ]
     values, temperatures = np.asarray(expected).T
-    np.testing.assert_allclose(aldr_kl(classes, variant="authors", previous=previous, **options), values, rtol=1e-12)
-    np.testing.assert_allclose(aldr_lambda(classes, variant="authors", previous=previous, **options), temperatures, rtol=1e-12)
+    np.testing.assert_allclose(
+        aldr_kl(classes, variant="authors", previous=previous, **options), values, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        aldr_lambda(classes, variant="authors", previous=previous, **options),
+        temperatures,
+        rtol=1e-12,
+    )
     fresh = [by_hand(*row, 0.3, 1.4, 1.7, 1.4)[0] for row in zip(logits, label, strict=True)]
     np.testing.assert_allclose(aldr_kl(classes, variant="authors", **options), fresh, rtol=1e-12)
 
@@ -246,7 +302,9 @@ def test_the_state_moves_only_where_the_batch_is():
     np.testing.assert_array_equal(state.lambda_[[0, 2]], [1.0, 0.8])
     expected = aldr_lambda(batch, variant="authors", previous=np.asarray([0.7, 0.9]))
     np.testing.assert_allclose(state.lambda_[[3, 1]], expected, rtol=1e-15)
-    np.testing.assert_allclose(loss, aldr_kl(batch, variant="authors", previous=np.asarray([0.7, 0.9])), rtol=1e-15)
+    np.testing.assert_allclose(
+        loss, aldr_kl(batch, variant="authors", previous=np.asarray([0.7, 0.9])), rtol=1e-15
+    )
 
 
 def test_a_state_in_numpy_serves_a_batch_in_torch_and_the_other_way_round():
@@ -257,12 +315,16 @@ def test_a_state_in_numpy_serves_a_batch_in_torch_and_the_other_way_round():
     assert isinstance(state.lambda_, np.ndarray)
     assert batch.logits.grad.abs().sum() > 0
     with use_backend("torch"):
-        there, value = aldr_update(aldr_state(4), torch.tensor([3, 1]), ClassLogits(logits, np.asarray([0, 2])))
+        there, value = aldr_update(
+            aldr_state(4), torch.tensor([3, 1]), ClassLogits(logits, np.asarray([0, 2]))
+        )
     assert isinstance(there.lambda_, torch.Tensor)
     np.testing.assert_allclose(there.lambda_.numpy(), state.lambda_, rtol=1e-14)
     np.testing.assert_allclose(value, loss.detach().numpy(), rtol=1e-14)
     strict = ClassLogits(array_api_strict.asarray(logits), array_api_strict.asarray([0, 2]))
-    third, _ = aldr_update(AldrState(array_api_strict.ones(4)), array_api_strict.asarray([3, 1]), strict)
+    third, _ = aldr_update(
+        AldrState(array_api_strict.ones(4)), array_api_strict.asarray([3, 1]), strict
+    )
     np.testing.assert_allclose(np.asarray(third.lambda_), state.lambda_, rtol=1e-14)
 
 
@@ -276,8 +338,12 @@ def test_the_temperature_is_held_constant():
         aldr_kl(classes, lambda_0=1.2, variant=variant).sum().backward()
         lambda_ = aldr_lambda(classes, lambda_0=1.2, variant=variant)
         assert not lambda_.requires_grad
-        weights = kl_dro_dual(label_margins(ClassLogits(logits, label)), lambda_=lambda_.numpy()).weights
-        np.testing.assert_allclose(x.grad.numpy(), weights - (np.arange(4) == label[:, None]), atol=1e-12)
+        weights = kl_dro_dual(
+            label_margins(ClassLogits(logits, label)), lambda_=lambda_.numpy()
+        ).weights
+        np.testing.assert_allclose(
+            x.grad.numpy(), weights - (np.arange(4) == label[:, None]), atol=1e-12
+        )
 
 
 def test_the_exact_loss_has_the_numerical_gradient_and_the_authors_has_not():
@@ -295,13 +361,16 @@ def test_the_exact_loss_has_the_numerical_gradient_and_the_authors_has_not():
         assert (np.abs(numeric - x.grad.numpy()).max() < 1e-8) == right
 
 
-# --- every loss: libraries, precisions, extremes, bad input ----------------------------------------------------------------------------
+# --- every loss: libraries, precisions, extremes, bad input
+# ----------------------------------------------------------------------------
 
 
 @every_loss
 def test_libraries_and_precisions_agree(loss):
     rng = np.random.default_rng(6)
-    classes = with_margin(ClassLogits(rng.standard_normal((2, 3, 5)) * 3, rng.integers(0, 5, (2, 3))), 0.25)
+    classes = with_margin(
+        ClassLogits(rng.standard_normal((2, 3, 5)) * 3, rng.integers(0, 5, (2, 3))), 0.25
+    )
     expected = loss(classes)
     assert expected.shape == (2, 3)
     moved = ClassLogits(*(torch.tensor(part) for part in classes))
@@ -322,13 +391,18 @@ def test_gradcheck(loss):
     if "authors" in str(loss.keywords if isinstance(loss, functools.partial) else ""):
         pytest.skip("its temperature is held constant by design; see the test of its gradient")
     rng = np.random.default_rng(7)
-    x, label = torch.tensor(rng.standard_normal((3, 4)) * 2, requires_grad=True), torch.tensor([0, 3, 1])
+    x, label = (
+        torch.tensor(rng.standard_normal((3, 4)) * 2, requires_grad=True),
+        torch.tensor([0, 3, 1]),
+    )
     assert torch.autograd.gradcheck(lambda logits: loss(ClassLogits(logits, label)), x, atol=1e-6)
 
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("row", [[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [1e4, 1e4, 1e4], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "row", [[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [1e4, 1e4, 1e4], [0.0, 0.0, 0.0]]
+)
 def test_extremes_are_finite(loss, dtype, row):
     for margin in (None, torch.tensor([[0.0, 1.0, 1e4]], dtype=dtype)):
         logits = torch.tensor([row], dtype=dtype, requires_grad=True)
@@ -344,7 +418,9 @@ def test_inside_vmap_and_compiled_functions_values_are_not_looked_at():
     margin = with_margin(ClassLogits(logits, label), 0.1).margin
     for loss in (cross_entropy, crammer_singer, ldr_k_kl):
         mapped = torch.vmap(lambda *parts, f=loss: f(ClassLogits(*parts)))(logits, label, margin)
-        np.testing.assert_allclose(mapped.numpy(), loss(ClassLogits(logits, label, margin)).numpy(), rtol=1e-13)
+        np.testing.assert_allclose(
+            mapped.numpy(), loss(ClassLogits(logits, label, margin)).numpy(), rtol=1e-13
+        )
 
 
 ROW = np.asarray([[2.0, 1.0, 0.5, -1.0]])
@@ -358,14 +434,32 @@ LABEL = np.asarray([1])
         (ClassLogits(ROW, np.asarray([4])), "label must be >= 0 and < 4, got 4 at index 0"),
         (ClassLogits(ROW, np.asarray([-1])), "label must be >= 0 and < 4, got -1 at index 0"),
         (ClassLogits(ROW, np.asarray([1.0])), "label must hold integers, got dtype float64"),
-        (ClassLogits(torch.tensor(ROW), torch.tensor([4])), "label must be >= 0 and < 4, got 4 at index 0"),
-        (ClassLogits(ROW, np.asarray([0, 1])), r"label must have shape \(1,\), that of logits without the classes, got \(2,\)"),
-        (ClassLogits(ROW[:, :1], np.asarray([0])), r"logits must have trailing shape \(K\) with K >= 2 classes, got \(1, 1\)"),
+        (
+            ClassLogits(torch.tensor(ROW), torch.tensor([4])),
+            "label must be >= 0 and < 4, got 4 at index 0",
+        ),
+        (
+            ClassLogits(ROW, np.asarray([0, 1])),
+            r"label must have shape \(1,\), that of logits without the classes, got \(2,\)",
+        ),
+        (
+            ClassLogits(ROW[:, :1], np.asarray([0])),
+            r"logits must have trailing shape \(K\) with K >= 2 classes, got \(1, 1\)",
+        ),
         (ClassLogits(np.asarray(1.0), np.asarray(0)), r"K >= 2 classes, got \(\)"),
         (ClassLogits(ROW, LABEL, ROW[0]), r"margin must have trailing shape \(1, 4\), got \(4,\)"),
-        (ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.0, -0.2, 0.1]])), r"margin must be >= 0, got -0.2 at index \(0, 2\)"),
-        (ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.3, 0.2, 0.1]])), "margin must be 0 at the label, got 0.3 at index 0"),
-        (ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.0, np.nan, 0.1]])), r"margin must be finite, got nan at index \(0, 2\)"),
+        (
+            ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.0, -0.2, 0.1]])),
+            r"margin must be >= 0, got -0.2 at index \(0, 2\)",
+        ),
+        (
+            ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.3, 0.2, 0.1]])),
+            "margin must be 0 at the label, got 0.3 at index 0",
+        ),
+        (
+            ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.0, np.nan, 0.1]])),
+            r"margin must be finite, got nan at index \(0, 2\)",
+        ),
     ],
 )
 def test_bad_classes(loss, classes, message):
@@ -382,18 +476,36 @@ def test_bad_classes(loss, classes, message):
         (lambda c: ldr_top_k(c, k=5), r"k must be an integer in \[1, 4\], got 5"),
         (lambda c: ldr_k_kl(c, k=2.0), r"k must be an integer in \[1, 4\], got 2.0"),
         (lambda c: ldr_k_kl(c, lambda_=-1.0), r"lambda_ must lie in \[0.0, inf\], got -1.0"),
-        (lambda c: aldr_kl(c, alpha=math.log(4)), r"alpha must lie in \(1.386\d*, inf\), got 1.386\d*"),
-        (lambda c: aldr_kl(c, alpha=1.0, variant="authors"), r"alpha must lie in \(1.386\d*, inf\), got 1.0"),
+        (
+            lambda c: aldr_kl(c, alpha=math.log(4)),
+            r"alpha must lie in \(1.386\d*, inf\), got 1.386\d*",
+        ),
+        (
+            lambda c: aldr_kl(c, alpha=1.0, variant="authors"),
+            r"alpha must lie in \(1.386\d*, inf\), got 1.0",
+        ),
         (lambda c: aldr_kl(c, lambda_0=0.0), "lambda_0 must be a finite number > 0, got 0.0"),
         (lambda c: aldr_kl(c, lambda_0=math.inf), "lambda_0 must be a finite number > 0, got inf"),
-        (lambda c: aldr_kl(c, variant="fast"), "variant must be one of 'exact', 'authors', got 'fast'"),
+        (
+            lambda c: aldr_kl(c, variant="fast"),
+            "variant must be one of 'exact', 'authors', got 'fast'",
+        ),
         (lambda c: aldr_kl(c, previous=1.0), "previous must be None for variant 'exact'"),
-        (lambda c: aldr_kl(c, variant="authors", previous=-1.0), "previous must be a finite number > 0, got -1.0"),
+        (
+            lambda c: aldr_kl(c, variant="authors", previous=-1.0),
+            "previous must be a finite number > 0, got -1.0",
+        ),
         (lambda c: aldr_lambda(c, alpha=1.0), r"alpha must lie in \(1.386\d*, inf\), got 1.0"),
         (lambda c: with_margin(c, -0.1), "margin must be a finite number >= 0, got -0.1"),
         (lambda c: aldr_state(0), "n must be an integer >= 1, got 0"),
-        (lambda c: aldr_update(aldr_state(3), np.asarray([3]), c), "ids must be >= 0 and < 3, got 3 at index 0"),
-        (lambda c: aldr_update(aldr_state(3), np.asarray([0, 1]), c), r"ids must have the shape \(n,\) of label, got ids \(2,\)"),
+        (
+            lambda c: aldr_update(aldr_state(3), np.asarray([3]), c),
+            "ids must be >= 0 and < 3, got 3 at index 0",
+        ),
+        (
+            lambda c: aldr_update(aldr_state(3), np.asarray([0, 1]), c),
+            r"ids must have the shape \(n,\) of label, got ids \(2,\)",
+        ),
     ],
 )
 def test_bad_options(call, message):

@@ -1,4 +1,7 @@
-"""KL-regularised worst cases: golden values, other routes to the same optimum, gradients, limits and extremes."""
+"""KL-regularised worst cases.
+
+Golden values, other routes to the same optimum, gradients, limits and extremes.
+"""
 
 import math
 
@@ -36,11 +39,19 @@ def torch_gradient(f, x):
     return moved.grad.numpy()
 
 
-# --- the primitive -------------------------------------------------------------------------------------------------------------------
+# --- the primitive
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("lambda_", "value"), [(0, 1.5), (0.1, 1.3613751343667806), (1.0, 0.6088875369659654), (10.0, 0.18285132249764358), (math.inf, 0.125)]
+    ("lambda_", "value"),
+    [
+        (0, 1.5),
+        (0.1, 1.3613751343667806),
+        (1.0, 0.6088875369659654),
+        (10.0, 0.18285132249764358),
+        (math.inf, 0.125),
+    ],
 )
 def test_kl_dro_golden(lambda_, value):
     assert float(kl_dro(GOLDEN, lambda_=lambda_)) == pytest.approx(value, abs=1e-14)
@@ -50,7 +61,9 @@ def test_kl_dro_golden(lambda_, value):
 def test_the_dual_attains_the_value(scores, lambda_):
     value, dual = kl_dro(scores, lambda_=lambda_), kl_dro_dual(scores, lambda_=lambda_)
     np.testing.assert_allclose(dual.weights.sum(-1), 1, rtol=1e-13)
-    np.testing.assert_allclose((dual.weights * scores).sum(-1) - lambda_ * dual.divergence, value, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        (dual.weights * scores).sum(-1) - lambda_ * dual.divergence, value, rtol=1e-12, atol=1e-12
+    )
     np.testing.assert_array_equal(dual.slope, -dual.divergence)
     assert (dual.divergence >= 0).all()
     assert (dual.divergence <= math.log(scores.shape[-1]) + 1e-12).all()
@@ -59,7 +72,9 @@ def test_the_dual_attains_the_value(scores, lambda_):
 @given(SCORES, betas(0.1, 10.0))
 def test_weights_and_slope_are_the_gradient(scores, lambda_):
     dual = kl_dro_dual(scores, lambda_=lambda_)
-    np.testing.assert_allclose(torch_gradient(lambda x: kl_dro(x, lambda_=lambda_), scores), dual.weights, atol=1e-12)
+    np.testing.assert_allclose(
+        torch_gradient(lambda x: kl_dro(x, lambda_=lambda_), scores), dual.weights, atol=1e-12
+    )
     at = torch.full((3,), lambda_, dtype=torch.float64, requires_grad=True)
     kl_dro(torch.tensor(scores), lambda_=at).sum().backward()
     np.testing.assert_allclose(at.grad.numpy(), dual.slope, atol=1e-11)
@@ -70,7 +85,9 @@ def test_gradcheck_twice():
     for lambda_ in (0.3, 2.0, 40.0):
         assert torch.autograd.gradcheck(lambda v, t=lambda_: kl_dro(v, lambda_=t), x)
         assert torch.autograd.gradgradcheck(lambda v, t=lambda_: kl_dro(v, lambda_=t), x)
-        assert torch.autograd.gradgradcheck(lambda v, t=lambda_: capped_kl_dro(v, k=2, lambda_=t), x)
+        assert torch.autograd.gradgradcheck(
+            lambda v, t=lambda_: capped_kl_dro(v, k=2, lambda_=t), x
+        )
 
 
 def test_an_array_of_temperatures_has_exact_limits_in_it():
@@ -93,15 +110,21 @@ def test_ties_at_zero_temperature_share_the_weight():
     dual = kl_dro_dual(np.asarray([1.0, 1.0, 0.0]), lambda_=0.0)
     np.testing.assert_array_equal(dual.weights, [0.5, 0.5, 0.0])
     assert dual.divergence == pytest.approx(math.log(1.5))
-    np.testing.assert_array_equal(torch_gradient(lambda x: kl_dro(x, lambda_=0.0), np.asarray([1.0, 1.0, 0.0])), dual.weights)
+    np.testing.assert_array_equal(
+        torch_gradient(lambda x: kl_dro(x, lambda_=0.0), np.asarray([1.0, 1.0, 0.0])), dual.weights
+    )
 
 
 @pytest.mark.parametrize("lambda_", [1e4, 1e8, 1e12])
 def test_a_high_temperature_does_not_cancel(lambda_):
     """mean + Var/(2λ) + O(λ⁻²), where log(sum) − log K would lose all digits."""
     exact = GOLDEN.mean() + GOLDEN.var() / (2 * lambda_)
-    assert float(kl_dro(GOLDEN, lambda_=lambda_)) == pytest.approx(exact, rel=1e-8 if lambda_ < 1e5 else 1e-15)
-    assert float(kl_dro_dual(GOLDEN, lambda_=lambda_).divergence) == pytest.approx(GOLDEN.var() / (2 * lambda_**2), rel=3e-4)
+    assert float(kl_dro(GOLDEN, lambda_=lambda_)) == pytest.approx(
+        exact, rel=1e-8 if lambda_ < 1e5 else 1e-15
+    )
+    assert float(kl_dro_dual(GOLDEN, lambda_=lambda_).divergence) == pytest.approx(
+        GOLDEN.var() / (2 * lambda_**2), rel=3e-4
+    )
 
 
 def test_no_mass_is_lost_in_a_large_vocabulary_of_float32():
@@ -111,12 +134,17 @@ def test_no_mass_is_lost_in_a_large_vocabulary_of_float32():
     assert float(kl_dro(scores, lambda_=1.0)) == pytest.approx(exact, rel=1e-6)
 
 
-# --- capped weights ------------------------------------------------------------------------------------------------------------------
+# --- capped weights
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_capped_golden():
     assert float(capped_kl_dro(GOLDEN, k=2, lambda_=0.8)) == pytest.approx(0.6377969749, abs=1e-10)
-    np.testing.assert_allclose(capped_kl_dro_weights(GOLDEN, k=2, lambda_=0.8), [0.5, 0.30914836, 0.16547519, 0.02537644], atol=5e-9)
+    np.testing.assert_allclose(
+        capped_kl_dro_weights(GOLDEN, k=2, lambda_=0.8),
+        [0.5, 0.30914836, 0.16547519, 0.02537644],
+        atol=5e-9,
+    )
 
 
 @given(SCORES, st.integers(1, 7), betas(0.05, 20.0))
@@ -127,8 +155,13 @@ def test_water_filling_is_feasible_and_attains_the_value(scores, k, lambda_):
     assert (p <= 1 / k + 1e-12).all()
     np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-12)
     divergence = xlogy(p, size * p).sum(-1)
-    np.testing.assert_allclose((p * scores).sum(-1) - lambda_ * divergence, capped_kl_dro(scores, k=k, lambda_=lambda_), atol=1e-11)
-    # No mass can be moved from one class to another with profit: equal marginal values wherever p is below its cap.
+    np.testing.assert_allclose(
+        (p * scores).sum(-1) - lambda_ * divergence,
+        capped_kl_dro(scores, k=k, lambda_=lambda_),
+        atol=1e-11,
+    )
+    # No mass can be moved from one class to another with profit: equal marginal values wherever p
+    # is below its cap.
     marginal = scores - lambda_ * np.log(np.maximum(p, 1e-300))
     free = (p < 1 / k - 1e-9) & (p > 1e-200)
     for row, loose, weights in zip(marginal, free, p, strict=True):
@@ -144,7 +177,13 @@ def test_water_filling_against_a_constrained_solver():
         start = np.full(5, 0.2)
         objective = lambda p, v=v: -(p @ v) + 0.7 * np.sum(p * np.log(5 * p))  # noqa: E731
         cap = [(1e-12, 1 / k)] * 5
-        found = minimize(objective, start, bounds=cap, constraints={"type": "eq", "fun": lambda p: p.sum() - 1}, options={"ftol": 1e-14})
+        found = minimize(
+            objective,
+            start,
+            bounds=cap,
+            constraints={"type": "eq", "fun": lambda p: p.sum() - 1},
+            options={"ftol": 1e-14},
+        )
         assert float(capped_kl_dro(v, k=k, lambda_=0.7)) == pytest.approx(-found.fun, abs=1e-8)
         np.testing.assert_allclose(capped_kl_dro_weights(v, k=k, lambda_=0.7), found.x, atol=1e-5)
 
@@ -159,10 +198,18 @@ def test_capped_limits(scores, k):
     np.testing.assert_allclose((weights * scores).sum(-1), top, atol=1e-13)
     assert (weights <= 1 / k + 1e-15).all()
     np.testing.assert_allclose(capped_kl_dro(scores, k=k, lambda_=1e-9), top, atol=1e-7)
-    np.testing.assert_allclose(capped_kl_dro(scores, k=size, lambda_=0.7), scores.mean(-1), atol=1e-12)
-    np.testing.assert_allclose(capped_kl_dro_weights(scores, k=size, lambda_=0.7), 1 / size, rtol=1e-12)
-    np.testing.assert_array_equal(capped_kl_dro(scores, k=1, lambda_=0.7), kl_dro(scores, lambda_=0.7))
-    np.testing.assert_array_equal(capped_kl_dro(scores, k=k, lambda_=math.inf), kl_dro(scores, lambda_=math.inf))
+    np.testing.assert_allclose(
+        capped_kl_dro(scores, k=size, lambda_=0.7), scores.mean(-1), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        capped_kl_dro_weights(scores, k=size, lambda_=0.7), 1 / size, rtol=1e-12
+    )
+    np.testing.assert_array_equal(
+        capped_kl_dro(scores, k=1, lambda_=0.7), kl_dro(scores, lambda_=0.7)
+    )
+    np.testing.assert_array_equal(
+        capped_kl_dro(scores, k=k, lambda_=math.inf), kl_dro(scores, lambda_=math.inf)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
@@ -170,17 +217,29 @@ def test_capped_limits(scores, k):
 def test_capped_gradient_is_the_weights(k, lambda_):
     scores = np.random.default_rng(3).standard_normal((4, 5))
     weights = capped_kl_dro_weights(scores, k=k, lambda_=lambda_)
-    np.testing.assert_allclose(torch_gradient(lambda x: capped_kl_dro(x, k=k, lambda_=lambda_), scores), weights, atol=1e-13)
-    np.testing.assert_allclose(numeric_gradient(lambda x: capped_kl_dro(x, k=k, lambda_=lambda_), scores), weights, atol=1e-8)
+    np.testing.assert_allclose(
+        torch_gradient(lambda x: capped_kl_dro(x, k=k, lambda_=lambda_), scores),
+        weights,
+        atol=1e-13,
+    )
+    np.testing.assert_allclose(
+        numeric_gradient(lambda x: capped_kl_dro(x, k=k, lambda_=lambda_), scores),
+        weights,
+        atol=1e-8,
+    )
 
 
-# --- the adaptive temperature --------------------------------------------------------------------------------------------------------
+# --- the adaptive temperature
+# --------------------------------------------------------------------------------------------------------
 
 
 def brute_force(v, lambda_0, alpha, points=20_001):
     """Return the best of many temperatures, 0 among them."""
     grid = np.concatenate([[0.0], np.geomspace(1e-8 * lambda_0, lambda_0, points)])
-    height = kl_dro(np.broadcast_to(v, (grid.size, v.size)), lambda_=grid) - alpha / (2 * lambda_0) * (grid - lambda_0) ** 2
+    height = (
+        kl_dro(np.broadcast_to(v, (grid.size, v.size)), lambda_=grid)
+        - alpha / (2 * lambda_0) * (grid - lambda_0) ** 2
+    )
     return grid[height.argmax()], height.max()
 
 
@@ -202,7 +261,8 @@ def test_adaptive_is_the_global_maximum(v, lambda_0, ratio):
 def test_adaptive_golden():
     v, w = GOLDEN - 1.5, GOLDEN
     alpha = 2 * math.log(4)
-    # The temperature of the first is 0.8254381418 on the specification's page; 40 digits give 0.82543814484597623973...
+    # The temperature of the first is 0.8254381418 on the specification's page; 40 digits give
+    # 0.82543814484597623973...
     for scores, lambda_0, value, lambda_ in (
         (v, 1.0, -0.8592454611, 0.82543814484597624),
         (w, 1.0, 0.6407545389, 0.82543814484597624),
@@ -229,17 +289,26 @@ def test_searched_rows_do_not_touch_the_settled_ones(monkeypatch):
     rows = np.stack([np.zeros(10), TWO_PEAKS, 0.1 * np.arange(10.0), TWO_PEAKS, TWO_PEAKS])
     searched = []
     original = adaptive_dro._search
-    monkeypatch.setattr(adaptive_dro, "_search", lambda few, *rest: searched.append(few.shape[0]) or original(few, *rest))
+    monkeypatch.setattr(
+        adaptive_dro,
+        "_search",
+        lambda few, *rest: searched.append(few.shape[0]) or original(few, *rest),
+    )
     monkeypatch.setattr(adaptive_dro, "GRID_ELEMENTS", 2 * adaptive_dro.GRID * 10)
     options = {"lambda_0": 1.0, "alpha": 1.2 * math.log(10)}
     together = adaptive_kl_dro(rows, **options)
     assert searched == [2, 1]
-    np.testing.assert_allclose(together.lambda_, [adaptive_kl_dro(row, **options).lambda_ for row in rows], rtol=1e-14)
+    np.testing.assert_allclose(
+        together.lambda_, [adaptive_kl_dro(row, **options).lambda_ for row in rows], rtol=1e-14
+    )
 
 
 @given(tables((5,), low=-4.0, high=4.0), betas(0.3, 5.0), st.floats(0.3, 3.0))
 def test_eliminating_the_temperature(v, lambda_0, ratio):
-    """The same worst case over p alone: Σpv − λ₀KL + (λ₀/2α)KL², at p of the best temperature and at no other p more."""
+    """The same worst case over p alone.
+
+    Σpv − λ₀KL + (λ₀/2α)KL², at p of the best temperature and at no other p more.
+    """
     alpha = max(ratio, 1.01) * math.log(5)
     found = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha)
 
@@ -262,7 +331,8 @@ def test_adaptive_gradient_is_the_envelope():
     np.testing.assert_allclose(gradient, kl_dro_dual(scores, lambda_=lambda_).weights, atol=1e-12)
 
 
-# --- every function: libraries, precisions, extremes, bad input -----------------------------------------------------------------------
+# --- every function: libraries, precisions, extremes, bad input
+# -----------------------------------------------------------------------
 
 FUNCTIONS = {
     "zero": lambda x: kl_dro(x, lambda_=0),
@@ -281,15 +351,28 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_libraries_and_precisions_agree(f):
-    rows = np.concatenate([np.random.default_rng(2).standard_normal((2, 3, 10)) * 3, np.broadcast_to(TWO_PEAKS, (2, 1, 10))], axis=1)
+    rows = np.concatenate(
+        [
+            np.random.default_rng(2).standard_normal((2, 3, 10)) * 3,
+            np.broadcast_to(TWO_PEAKS, (2, 1, 10)),
+        ],
+        axis=1,
+    )
     expected = f(rows)
     np.testing.assert_allclose(f(torch.tensor(rows)).numpy(), expected, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(np.asarray(f(array_api_strict.asarray(rows))), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        np.asarray(f(array_api_strict.asarray(rows))), expected, rtol=1e-12, atol=1e-13
+    )
     single, half = f(torch.tensor(rows, dtype=torch.float32)), f(torch.tensor(rows).bfloat16())
     assert (single.dtype, half.dtype) == (torch.float32, torch.bfloat16)
     np.testing.assert_allclose(single.numpy(), expected, rtol=2e-5, atol=2e-6)
     # The inputs carry up to 2⁻⁹ relative rounding; the arithmetic is in single precision.
-    np.testing.assert_allclose(half.float().numpy(), f(torch.tensor(rows).bfloat16().double().numpy()), rtol=2**-8, atol=1e-4)
+    np.testing.assert_allclose(
+        half.float().numpy(),
+        f(torch.tensor(rows).bfloat16().double().numpy()),
+        rtol=2**-8,
+        atol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -303,7 +386,9 @@ def test_extremes_are_finite(name, dtype):
     value.sum().backward()
     assert value.isfinite().all()
     assert moved.grad.isfinite().all()
-    np.testing.assert_allclose(moved.grad.sum(-1).float().numpy(), 1, atol=0.03 if dtype == torch.bfloat16 else 1e-5)
+    np.testing.assert_allclose(
+        moved.grad.sum(-1).float().numpy(), 1, atol=0.03 if dtype == torch.bfloat16 else 1e-5
+    )
 
 
 def test_an_empty_batch():
@@ -326,13 +411,34 @@ def test_nan_is_not_hidden():
     [
         (lambda: kl_dro(GOLDEN, lambda_=-0.1), r"lambda_ must lie in \[0.0, inf\], got -0.1"),
         (lambda: kl_dro(GOLDEN, lambda_=math.nan), r"lambda_ must lie in \[0.0, inf\], got nan"),
-        (lambda: kl_dro_dual(GOLDEN, lambda_="warm"), r"lambda_ must lie in \[0.0, inf\], got 'warm'"),
-        (lambda: capped_kl_dro(GOLDEN, k=0, lambda_=1.0), r"k must be an integer in \[1, 4\], got 0"),
-        (lambda: capped_kl_dro(GOLDEN, k=5, lambda_=1.0), r"k must be an integer in \[1, 4\], got 5"),
-        (lambda: capped_kl_dro_weights(GOLDEN, k=1.5, lambda_=1.0), r"k must be an integer in \[1, 4\], got 1.5"),
-        (lambda: capped_kl_dro(GOLDEN, k=2, lambda_=-1.0), r"lambda_ must lie in \[0.0, inf\], got -1.0"),
-        (lambda: adaptive_kl_dro(GOLDEN, lambda_0=0.0, alpha=1.0), "lambda_0 must be a finite number > 0, got 0.0"),
-        (lambda: adaptive_kl_dro(GOLDEN, lambda_0=1.0, alpha=math.inf), "alpha must be a finite number > 0, got inf"),
+        (
+            lambda: kl_dro_dual(GOLDEN, lambda_="warm"),
+            r"lambda_ must lie in \[0.0, inf\], got 'warm'",
+        ),
+        (
+            lambda: capped_kl_dro(GOLDEN, k=0, lambda_=1.0),
+            r"k must be an integer in \[1, 4\], got 0",
+        ),
+        (
+            lambda: capped_kl_dro(GOLDEN, k=5, lambda_=1.0),
+            r"k must be an integer in \[1, 4\], got 5",
+        ),
+        (
+            lambda: capped_kl_dro_weights(GOLDEN, k=1.5, lambda_=1.0),
+            r"k must be an integer in \[1, 4\], got 1.5",
+        ),
+        (
+            lambda: capped_kl_dro(GOLDEN, k=2, lambda_=-1.0),
+            r"lambda_ must lie in \[0.0, inf\], got -1.0",
+        ),
+        (
+            lambda: adaptive_kl_dro(GOLDEN, lambda_0=0.0, alpha=1.0),
+            "lambda_0 must be a finite number > 0, got 0.0",
+        ),
+        (
+            lambda: adaptive_kl_dro(GOLDEN, lambda_0=1.0, alpha=math.inf),
+            "alpha must be a finite number > 0, got inf",
+        ),
     ],
 )
 def test_bad_input(call, message):

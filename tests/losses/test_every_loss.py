@@ -8,7 +8,9 @@ from prefsim.losses.registry import loss_functions
 LOSSES = loss_functions()
 
 
-@pytest.mark.parametrize("check", LOSS_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize(
+    "check", LOSS_CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
+)
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_loss(name, check, request):
     reason = EXPECTED_FAILURES.get((name, check.__name__.removeprefix("check_")))

@@ -1,4 +1,7 @@
-"""Score-function estimators of the KL gradient: by hand, over many samples, on other array libraries."""
+"""Score-function estimators of the KL gradient.
+
+By hand, over many samples, on other array libraries.
+"""
 
 import array_api_strict
 import numpy as np
@@ -12,7 +15,9 @@ LOGPS, REFS = np.log([0.5, 0.2, 0.3]), np.log([0.25, 0.5, 0.25])
 
 def test_leave_one_out_by_hand():
     ratio = LOGPS - REFS
-    others = np.array([(ratio[1] + ratio[2]) / 2, (ratio[0] + ratio[2]) / 2, (ratio[0] + ratio[1]) / 2])
+    others = np.array(
+        [(ratio[1] + ratio[2]) / 2, (ratio[0] + ratio[2]) / 2, (ratio[0] + ratio[1]) / 2]
+    )
     np.testing.assert_allclose(rloo_kl(LOGPS, REFS), (ratio - others) * LOGPS, rtol=1e-14)
     np.testing.assert_allclose(score_function_kl(LOGPS, REFS), ratio * LOGPS, rtol=1e-14)
 
@@ -36,7 +41,9 @@ def test_the_mean_over_samples_nears_the_gradient_and_the_baseline_lowers_the_va
     spread = {}
     for estimator in (rloo_kl, score_function_kl):
         leaf = logp.detach()[torch.as_tensor(draws)].requires_grad_(True)
-        (weight,) = torch.autograd.grad(estimator(leaf, reference[torch.as_tensor(draws)]).mean(-1).sum(), leaf)
+        (weight,) = torch.autograd.grad(
+            estimator(leaf, reference[torch.as_tensor(draws)]).mean(-1).sum(), leaf
+        )
         estimates = (weight.numpy()[..., None] * scores).sum(axis=1)
         error = estimates.mean(axis=0) - exact.numpy()
         # Five standard errors in each of four entries: missed with a probability below 1e-5.

@@ -1,4 +1,7 @@
-"""The Nash-MD-PG loss: its gradient over all sequences is the policy gradient, with the bias of the token-wise penalty."""
+"""The Nash-MD-PG loss.
+
+Its gradient over all sequences is the policy gradient, with the bias of the token-wise penalty.
+"""
 
 import itertools
 
@@ -13,9 +16,17 @@ LENGTH, VOCABULARY = 2, 3
 
 
 def sequence_tables(logits):
-    """Return token log-probabilities ``(9, 2)`` of all sequences from prefix-wise logits: ``(3,)`` and ``(3, 3)``."""
-    first, second = torch.log_softmax(logits[0], -1), torch.log_softmax(logits[1:].reshape(3, 3), -1)
-    return torch.stack([torch.stack([first[a], second[a, b]]) for a, b in itertools.product(range(3), repeat=2)])
+    """Return token log-probabilities ``(9, 2)`` of all sequences from prefix-wise logits.
+
+    ``(3,)`` and ``(3, 3)``.
+    """
+    first, second = (
+        torch.log_softmax(logits[0], -1),
+        torch.log_softmax(logits[1:].reshape(3, 3), -1),
+    )
+    return torch.stack(
+        [torch.stack([first[a], second[a, b]]) for a, b in itertools.product(range(3), repeat=2)]
+    )
 
 
 @pytest.fixture
@@ -41,20 +52,32 @@ def true_gradient(tree, tau):
     logits, ref_logp, preference = tree
     logp = sequence_tables(logits).sum(-1)
     opponent = torch.softmax(ref_logp.sum(-1), -1)
-    value = torch.exp(logp) @ preference @ opponent - tau * (torch.exp(logp) * (logp - ref_logp.sum(-1))).sum()
+    value = (
+        torch.exp(logp) @ preference @ opponent
+        - tau * (torch.exp(logp) * (logp - ref_logp.sum(-1))).sum()
+    )
     return torch.autograd.grad(value, logits)[0]
 
 
 def test_the_sequence_form_is_unbiased(tree):
     for tau in (0.0, 0.3):
-        torch.testing.assert_close(-expected_gradient(tree, "sequence", tau), true_gradient(tree, tau), atol=1e-14, rtol=1e-12)
+        torch.testing.assert_close(
+            -expected_gradient(tree, "sequence", tau),
+            true_gradient(tree, tau),
+            atol=1e-14,
+            rtol=1e-12,
+        )
 
 
 def test_the_token_form_is_biased_where_a_token_changes_what_follows(tree):
     sequence, token = (expected_gradient(tree, kl, 0.3) for kl in ("sequence", "token"))
-    torch.testing.assert_close(token[1:], sequence[1:], atol=1e-14, rtol=1e-12)  # the last token has nothing after it
+    torch.testing.assert_close(
+        token[1:], sequence[1:], atol=1e-14, rtol=1e-12
+    )  # the last token has nothing after it
     assert (token[0] - sequence[0]).abs().max() > 1e-3
-    torch.testing.assert_close(expected_gradient(tree, "token", 0.0), expected_gradient(tree, "sequence", 0.0))
+    torch.testing.assert_close(
+        expected_gradient(tree, "token", 0.0), expected_gradient(tree, "sequence", 0.0)
+    )
 
 
 def batch(n=5, length=4, seed=0):
@@ -83,7 +106,10 @@ def test_the_formula(kl):
 def test_padding_never_matters(kl):
     logps = batch()
     garbage = JudgedLogps(
-        np.where(logps.mask, logps.logp, np.nan), np.where(logps.mask, logps.ref_logp, -np.inf), logps.mask, logps.win_prob
+        np.where(logps.mask, logps.logp, np.nan),
+        np.where(logps.mask, logps.ref_logp, -np.inf),
+        logps.mask,
+        logps.win_prob,
     )
     np.testing.assert_array_equal(nash_md_pg(garbage, kl=kl), nash_md_pg(logps, kl=kl))
 
@@ -93,7 +119,12 @@ def test_padding_never_matters(kl):
 def test_gradients_are_finite_at_extremes(kl, dtype):
     logp = torch.tensor([[-1e4, -1e-6], [-1e-6, -1e4]], dtype=dtype, requires_grad=True)
     mask = torch.ones(2, 2, dtype=torch.bool)
-    value = nash_md_pg(JudgedLogps(logp, torch.full((2, 2), -1e4, dtype=dtype), mask, torch.tensor([0.0, 1.0], dtype=dtype)), kl=kl)
+    value = nash_md_pg(
+        JudgedLogps(
+            logp, torch.full((2, 2), -1e4, dtype=dtype), mask, torch.tensor([0.0, 1.0], dtype=dtype)
+        ),
+        kl=kl,
+    )
     value.sum().backward()
     assert value.dtype == dtype
     assert value.isfinite().all()
@@ -111,7 +142,9 @@ def test_only_the_log_probability_carries_a_gradient():
 
 
 def test_a_judge_freed_from_order():
-    found = antisymmetrised(np.array([0.9, 0.5, -1.0, 0.4, np.nan]), np.array([0.3, 0.5, 0.5, 1.5, 0.5]))
+    found = antisymmetrised(
+        np.array([0.9, 0.5, -1.0, 0.4, np.nan]), np.array([0.3, 0.5, 0.5, 1.5, 0.5])
+    )
     np.testing.assert_allclose(found.win_prob[:2], [0.8, 0.5])
     assert found.kept.tolist() == [True, True, False, False, False]
     back = antisymmetrised(np.array([0.3]), np.array([0.9]))

@@ -1,4 +1,7 @@
-"""Losses on pairs: golden values and gradients of the literature's table, identities, extremes, bad input."""
+"""Losses on pairs.
+
+Golden values and gradients of the literature's table, identities, extremes, bad input.
+"""
 
 import functools
 import math
@@ -9,10 +12,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.losses import PairLogps, dpo, f_dpo, hinge, ipo, log_ratios, rdpo, reward_margin, rpo, sft, soft, soft_logistic
+from prefsim.losses import (
+    PairLogps,
+    dpo,
+    f_dpo,
+    hinge,
+    ipo,
+    log_ratios,
+    rdpo,
+    reward_margin,
+    rpo,
+    sft,
+    soft,
+    soft_logistic,
+)
 from prefsim.testing.bandits import alphas, betas, flip_rates, margins, pair_logps
 
-# The golden batch: three pairs with their lengths, losses to eight digits and the gradient of the second pair's loss.
+# The golden batch: three pairs with their lengths, losses to eight digits and the gradient of the
+# second pair's loss.
 BATCH = PairLogps(
     chosen=np.asarray([-12.5, -30.25, -8.0]),
     rejected=np.asarray([-14.0, -28.5, -20.75]),
@@ -22,12 +39,32 @@ BATCH = PairLogps(
     rejected_length=np.asarray([12.0, 20.0, 15.0]),
 )
 GOLDEN = {
-    "dpo": (functools.partial(dpo, beta=0.1), [0.64439666, 0.84007067, 0.51301525], (-0.05683200, 0.05683200)),
-    "cdpo": (functools.partial(dpo, beta=0.1, label_smoothing=0.1), [0.65439666, 0.81257067, 0.55301525], (-0.04683200, 0.04683200)),
-    "robust": (functools.partial(rdpo, beta=0.1, flip_rate=0.1), [0.63189666, 0.87444567, 0.46301525], (-0.06933200, 0.06933200)),
-    "soft": (functools.partial(soft, beta=0.1, target=0.7), [0.67439666, 0.75757067, 0.63301525], (-0.02683200, 0.02683200)),
+    "dpo": (
+        functools.partial(dpo, beta=0.1),
+        [0.64439666, 0.84007067, 0.51301525],
+        (-0.05683200, 0.05683200),
+    ),
+    "cdpo": (
+        functools.partial(dpo, beta=0.1, label_smoothing=0.1),
+        [0.65439666, 0.81257067, 0.55301525],
+        (-0.04683200, 0.04683200),
+    ),
+    "robust": (
+        functools.partial(rdpo, beta=0.1, flip_rate=0.1),
+        [0.63189666, 0.87444567, 0.46301525],
+        (-0.06933200, 0.06933200),
+    ),
+    "soft": (
+        functools.partial(soft, beta=0.1, target=0.7),
+        [0.67439666, 0.75757067, 0.63301525],
+        (-0.02683200, 0.02683200),
+    ),
     "ipo summed": (functools.partial(ipo, tau=0.1), [16.0, 60.0625, 1.0], (-15.5, 15.5)),
-    "ipo averaged": (functools.partial(ipo, tau=0.1, average=True), [24.09173611, 26.265625, 21.00694444], (-0.41, 0.5125)),
+    "ipo averaged": (
+        functools.partial(ipo, tau=0.1, average=True),
+        [24.09173611, 26.265625, 21.00694444],
+        (-0.41, 0.5125),
+    ),
     "hinge": (functools.partial(hinge, beta=0.1), [0.9, 1.275, 0.6], (-0.1, 0.1)),
     "forward KL": (
         functools.partial(f_dpo, beta=0.1, divergence="forward_kl"),
@@ -49,7 +86,11 @@ GOLDEN = {
         [0.59624179, 1.09952666, 0.35888184],
         (-0.08580618, 0.36561294),
     ),
-    "rpo sum": (functools.partial(rpo, beta=0.1, eta=0.005), [0.65064666, 0.85519567, 0.51701525], (-0.05733200, 0.05683200)),
+    "rpo sum": (
+        functools.partial(rpo, beta=0.1, eta=0.005),
+        [0.65064666, 0.85519567, 0.51701525],
+        (-0.05733200, 0.05683200),
+    ),
     "rpo mean": (
         functools.partial(rpo, beta=0.1, eta=0.2, reduction="mean"),
         [0.89439666, 1.08207067, 0.77968192],
@@ -79,7 +120,14 @@ def pairs_of_margin(margin: np.ndarray) -> PairLogps:
 
 
 def reversed_pairs(logps: PairLogps) -> PairLogps:
-    return PairLogps(logps.rejected, logps.chosen, logps.ref_rejected, logps.ref_chosen, logps.rejected_length, logps.chosen_length)
+    return PairLogps(
+        logps.rejected,
+        logps.chosen,
+        logps.ref_rejected,
+        logps.ref_chosen,
+        logps.rejected_length,
+        logps.chosen_length,
+    )
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -93,12 +141,20 @@ def test_golden_gradients_of_the_second_pair(name):
     loss, _, expected = GOLDEN[name]
     batch = as_torch(BATCH)
     loss(batch)[1].backward()
-    np.testing.assert_allclose([batch.chosen.grad[1], batch.rejected.grad[1]], expected, atol=EIGHT_DIGITS, rtol=0)
+    np.testing.assert_allclose(
+        [batch.chosen.grad[1], batch.rejected.grad[1]], expected, atol=EIGHT_DIGITS, rtol=0
+    )
     assert batch.chosen.grad[[0, 2]].abs().max() == 0
 
 
 def test_golden_batch_means():
-    means = {"dpo": 0.66582753, "cdpo": 0.67332753, "robust": 0.65645253, "ipo summed": 25.6875, "hinge": 0.925}
+    means = {
+        "dpo": 0.66582753,
+        "cdpo": 0.67332753,
+        "robust": 0.65645253,
+        "ipo summed": 25.6875,
+        "hinge": 0.925,
+    }
     for name, mean in means.items():
         assert GOLDEN[name][0](BATCH).mean() == pytest.approx(mean, abs=EIGHT_DIGITS)
 
@@ -106,7 +162,9 @@ def test_golden_batch_means():
 def test_golden_values_of_the_robust_paper():
     one = pairs_of_margin(np.asarray([2.0]))
     assert dpo(one, beta=0.5)[0] == pytest.approx(0.31326168751822286, abs=1e-16)
-    assert dpo(one, beta=0.5, label_smoothing=0.2)[0] == pytest.approx(0.5132616875182229, abs=1e-15)
+    assert dpo(one, beta=0.5, label_smoothing=0.2)[0] == pytest.approx(
+        0.5132616875182229, abs=1e-15
+    )
     assert rdpo(one, beta=0.5, flip_rate=0.2)[0] == pytest.approx(-0.02007164581511049, abs=1e-15)
     losses = {
         dpo: (0.0, [0.47502081, 0.56831998, 0.40131234]),
@@ -132,7 +190,8 @@ def test_sft_in_both_reductions():
     np.testing.assert_allclose(sft(BATCH, reduction="mean"), [1.25, 1.21, 4 / 3], rtol=1e-15)
 
 
-# --- identities ------------------------------------------------------------------------------------------------------------------
+# --- identities
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @given(margins(100.0), flip_rates(), betas())
@@ -163,15 +222,23 @@ def test_label_free_combinations_of_a_pair_and_its_reverse(logps, beta, flip):
     forward, backward = dpo(logps, beta=beta), dpo(reversed_pairs(logps), beta=beta)
     z = beta * reward_margin(logps)
     np.testing.assert_allclose(forward - backward, -z, atol=1e-12 * (1 + np.abs(z).max()))
-    robust = rdpo(logps, beta=beta, flip_rate=flip) + rdpo(reversed_pairs(logps), beta=beta, flip_rate=flip)
-    np.testing.assert_allclose(robust, forward + backward, atol=1e-12 * (1 + np.abs(z).max() / (1 - 2 * flip)))
+    robust = rdpo(logps, beta=beta, flip_rate=flip) + rdpo(
+        reversed_pairs(logps), beta=beta, flip_rate=flip
+    )
+    np.testing.assert_allclose(
+        robust, forward + backward, atol=1e-12 * (1 + np.abs(z).max() / (1 - 2 * flip))
+    )
 
 
 @given(pair_logps(lengths=True), betas(), alphas())
 def test_special_cases_are_dpo(logps, beta, alpha):
     plain = dpo(logps, beta=beta)
-    np.testing.assert_allclose(rdpo(logps, beta=beta, flip_rate=0.0), plain, rtol=1e-13, atol=1e-300)
-    np.testing.assert_array_equal(f_dpo(logps, beta=beta, divergence="reverse_kl", alpha=alpha), plain)
+    np.testing.assert_allclose(
+        rdpo(logps, beta=beta, flip_rate=0.0), plain, rtol=1e-13, atol=1e-300
+    )
+    np.testing.assert_array_equal(
+        f_dpo(logps, beta=beta, divergence="reverse_kl", alpha=alpha), plain
+    )
     np.testing.assert_array_equal(rpo(logps, beta=beta, eta=0.0), plain)
 
 
@@ -179,11 +246,17 @@ def test_special_cases_are_dpo(logps, beta, alpha):
 def test_rpo_adds_the_sft_term(logps, beta, eta):
     plain = dpo(logps, beta=beta)
     total = rpo(logps, beta=beta, eta=eta)
-    np.testing.assert_allclose(total - plain, eta * beta * sft(logps), atol=1e-12 * (1 + np.abs(total).max()))
+    np.testing.assert_allclose(
+        total - plain, eta * beta * sft(logps), atol=1e-12 * (1 + np.abs(total).max())
+    )
     mean = rpo(logps, beta=beta, eta=eta, reduction="mean")
-    np.testing.assert_allclose(mean - plain, eta * sft(logps, reduction="mean"), atol=1e-12 * (1 + np.abs(mean).max()))
+    np.testing.assert_allclose(
+        mean - plain, eta * sft(logps, reduction="mean"), atol=1e-12 * (1 + np.abs(mean).max())
+    )
     np.testing.assert_array_equal(rpo(logps, beta=beta, eta=eta, scale_by_beta=True), total)
-    np.testing.assert_array_equal(rpo(logps, beta=beta, eta=eta, reduction="mean", scale_by_beta=False), mean)
+    np.testing.assert_array_equal(
+        rpo(logps, beta=beta, eta=eta, reduction="mean", scale_by_beta=False), mean
+    )
 
 
 @given(pair_logps(lengths=True), betas())
@@ -196,16 +269,25 @@ def test_averaged_ipo_on_one_token_is_the_summed_one(logps, beta):
 @given(pair_logps(), betas(), st.floats(-20, 20))
 def test_losses_of_the_margin_ignore_a_prompt_constant(logps, beta, constant):
     shifted = logps._replace(chosen=logps.chosen + constant, rejected=logps.rejected + constant)
-    for loss in (functools.partial(dpo, beta=beta), functools.partial(rdpo, beta=beta), functools.partial(ipo, tau=beta), hinge):
+    for loss in (
+        functools.partial(dpo, beta=beta),
+        functools.partial(rdpo, beta=beta),
+        functools.partial(ipo, tau=beta),
+        hinge,
+    ):
         np.testing.assert_allclose(loss(shifted), loss(logps), rtol=1e-10, atol=1e-10)
 
 
-# --- population minimisers of one pair -----------------------------------------------------------------------------------------------
+# --- population minimisers of one pair
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.8])
 def test_population_minimisers_of_the_margin(p):
-    """Both orders of a pair weighted p and 1 − p: the margin where the derivative vanishes is the stated one."""
+    """Both orders of a pair weighted p and 1 − p.
+
+    The margin where the derivative vanishes is the stated one.
+    """
     beta, flip = 0.5, 0.2
     noisy = flip + (1 - 2 * flip) * p
     smoothed = p * (1 - flip) + (1 - p) * flip
@@ -222,7 +304,10 @@ def test_population_minimisers_of_the_margin(p):
     for loss, weight, margin in stated:
         m = torch.tensor([margin], dtype=torch.float64, requires_grad=True)
         zero = torch.zeros_like(m)
-        (weight * loss(PairLogps(m, zero, zero, zero)) + (1 - weight) * loss(PairLogps(zero, m, zero, zero))).sum().backward()
+        (
+            weight * loss(PairLogps(m, zero, zero, zero))
+            + (1 - weight) * loss(PairLogps(zero, m, zero, zero))
+        ).sum().backward()
         assert abs(m.grad.item()) <= 1e-14
 
 
@@ -234,7 +319,8 @@ def test_hinge_minimiser_is_the_sign():
         assert grid[np.argmin(value)] == pytest.approx(best, abs=1e-12)
 
 
-# --- extremes and precision -----------------------------------------------------------------------------------------------------------
+# --- extremes and precision
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -263,14 +349,18 @@ def test_tails_are_exact(margin):
     """Linear on one side, an exponentially small number on the other: nothing rounds to log(1)."""
     far = pairs_of_margin(np.asarray([-margin, 300.0]))
     np.testing.assert_allclose(dpo(far, beta=1.0), [margin, math.exp(-300)], rtol=1e-14)
-    assert rdpo(pairs_of_margin(np.asarray([margin])), beta=0.1, flip_rate=0.1)[0] == pytest.approx(-0.125 * 0.1 * margin, rel=1e-12)
+    assert rdpo(pairs_of_margin(np.asarray([margin])), beta=0.1, flip_rate=0.1)[0] == pytest.approx(
+        -0.125 * 0.1 * margin, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_float32_keeps_six_digits(name):
     loss, _, _ = GOLDEN[name]
     exact = loss(BATCH)
-    np.testing.assert_allclose(loss(as_torch(BATCH, torch.float32)).detach().numpy(), exact, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(
+        loss(as_torch(BATCH, torch.float32)).detach().numpy(), exact, rtol=2e-6, atol=2e-6
+    )
 
 
 def test_any_leading_shape_and_an_empty_batch():
@@ -280,11 +370,15 @@ def test_any_leading_shape_and_an_empty_batch():
         assert loss(each(BATCH, lambda x: x[:0])).shape == (0,)
 
 
-# --- bad input ------------------------------------------------------------------------------------------------------------------------
+# --- bad input
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "0.1", None, True])
-@pytest.mark.parametrize(("loss", "name"), [(dpo, "beta"), (rdpo, "beta"), (hinge, "beta"), (f_dpo, "beta"), (rpo, "beta"), (ipo, "tau")])
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [(dpo, "beta"), (rdpo, "beta"), (hinge, "beta"), (f_dpo, "beta"), (rpo, "beta"), (ipo, "tau")],
+)
 def test_a_penalty_that_is_not_positive_is_refused(loss, name, value):
     with pytest.raises(ValueError, match=f"{name} must be a finite number > 0, got"):
         loss(BATCH, **{name: value})
@@ -312,7 +406,9 @@ def test_other_bad_options_are_refused():
 
 @pytest.mark.parametrize("loss", [dpo, rdpo, ipo, hinge, f_dpo, rpo, reward_margin])
 def test_shapes_that_differ_are_refused(loss):
-    with pytest.raises(ValueError, match=r"arrays must have one shape, got chosen \(3,\), rejected \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"arrays must have one shape, got chosen \(3,\), rejected \(2,\)"
+    ):
         loss(BATCH._replace(rejected=np.zeros(2), chosen_length=None, rejected_length=None))
     with pytest.raises(ValueError, match=r"chosen_length \(1,\)"):
         loss(BATCH._replace(chosen_length=np.ones(1)))
@@ -334,7 +430,9 @@ def test_a_mean_without_lengths_is_refused(loss, missing):
 
 def test_a_mean_over_the_chosen_response_needs_its_length_alone():
     alone = BATCH._replace(rejected_length=None)
-    np.testing.assert_array_equal(rpo(alone, eta=0.2, reduction="mean"), rpo(BATCH, eta=0.2, reduction="mean"))
+    np.testing.assert_array_equal(
+        rpo(alone, eta=0.2, reduction="mean"), rpo(BATCH, eta=0.2, reduction="mean")
+    )
 
 
 def test_nan_is_not_hidden():

@@ -1,4 +1,7 @@
-"""CoPG and P3O as losses: their formulas written out, their constants of differentiation, and the running scale of rewards."""
+"""CoPG and P3O as losses.
+
+Their formulas written out, their constants of differentiation, and the running scale of rewards.
+"""
 
 import math
 
@@ -16,14 +19,23 @@ from prefsim.testing import betas, tables
 def batch(n=6, seed=0):
     rng = np.random.default_rng(seed)
     logps = [-3 * rng.random(n) for _ in range(4)]
-    return losses.PairLogps(*logps, None, None, *rng.standard_normal((2, n)), *(x + rng.uniform(-0.5, 0.5, n) for x in logps[:2]))
+    return losses.PairLogps(
+        *logps,
+        None,
+        None,
+        *rng.standard_normal((2, n)),
+        *(x + rng.uniform(-0.5, 0.5, n) for x in logps[:2]),
+    )
 
 
 def written_out(logps, *, beta, epsilon, c, clip):
     values = []
     for i in range(logps.chosen.size):
         l1, l2 = logps.chosen[i] - logps.ref_chosen[i], logps.rejected[i] - logps.ref_rejected[i]
-        o1, o2 = logps.old_chosen[i] - logps.ref_chosen[i], logps.old_rejected[i] - logps.ref_rejected[i]
+        o1, o2 = (
+            logps.old_chosen[i] - logps.ref_chosen[i],
+            logps.old_rejected[i] - logps.ref_rejected[i],
+        )
         q = logps.chosen_score[i] - logps.rejected_score[i] - beta * (l1 - l2)
         w = min(max(math.exp((l1 - o1) + (l2 - o2)), 1 / c), c)
         if clip == "joint":
@@ -36,31 +48,56 @@ def written_out(logps, *, beta, epsilon, c, clip):
     return np.asarray(values)
 
 
-@given(st.integers(0, 10**6), betas(0.01, 1.0), st.floats(0.01, 1.0), st.floats(1.0, 20.0), st.sampled_from(["joint", "separate"]))
+@given(
+    st.integers(0, 10**6),
+    betas(0.01, 1.0),
+    st.floats(0.01, 1.0),
+    st.floats(1.0, 20.0),
+    st.sampled_from(["joint", "separate"]),
+)
 def test_the_formula_of_p3o(seed, beta, epsilon, c, clip):
     logps = batch(seed=seed)
     found = losses.p3o(logps, beta=beta, epsilon=epsilon, weight_clip=c, clip=clip)
-    np.testing.assert_allclose(found, written_out(logps, beta=beta, epsilon=epsilon, c=c, clip=clip), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        found,
+        written_out(logps, beta=beta, epsilon=epsilon, c=c, clip=clip),
+        rtol=1e-12,
+        atol=1e-13,
+    )
 
 
 @pytest.mark.parametrize("clip", ["joint", "separate"])
 def test_without_behaviour_the_pairs_are_fresh(clip):
     logps = batch()
-    fresh, same = logps._replace(old_chosen=None, old_rejected=None), logps._replace(old_chosen=logps.chosen, old_rejected=logps.rejected)
+    fresh, same = (
+        logps._replace(old_chosen=None, old_rejected=None),
+        logps._replace(old_chosen=logps.chosen, old_rejected=logps.rejected),
+    )
     np.testing.assert_array_equal(losses.p3o(fresh, clip=clip), losses.p3o(same, clip=clip))
-    expected = -0.5 * (logps.chosen_score - logps.rejected_score - 0.05 * losses.reward_margin(logps)) * losses.reward_margin(logps)
+    expected = (
+        -0.5
+        * (logps.chosen_score - logps.rejected_score - 0.05 * losses.reward_margin(logps))
+        * losses.reward_margin(logps)
+    )
     np.testing.assert_allclose(losses.p3o(fresh, clip=clip), expected, rtol=1e-12)
 
 
 def test_scaled_by_the_deviation_of_the_batch():
     logps = batch()
     q = logps.chosen_score - logps.rejected_score - 0.05 * losses.reward_margin(logps)
-    np.testing.assert_allclose(losses.p3o(logps, scale_q=True), losses.p3o(logps) / q.std(), rtol=1e-12)
+    np.testing.assert_allclose(
+        losses.p3o(logps, scale_q=True), losses.p3o(logps) / q.std(), rtol=1e-12
+    )
 
 
-@pytest.mark.parametrize("call", [lambda x: losses.p3o(x), lambda x: losses.copg(x), lambda x: losses.copg(x, form="gradient")])
+@pytest.mark.parametrize(
+    "call",
+    [lambda x: losses.p3o(x), lambda x: losses.copg(x), lambda x: losses.copg(x, form="gradient")],
+)
 def test_only_the_policy_carries_a_gradient(call):
-    logps = losses.PairLogps(*(None if x is None else torch.tensor(x, requires_grad=True) for x in batch()))
+    logps = losses.PairLogps(
+        *(None if x is None else torch.tensor(x, requires_grad=True) for x in batch())
+    )
     call(logps).sum().backward()
     assert logps.chosen.grad is not None
     assert logps.chosen_score.grad is None
@@ -69,7 +106,12 @@ def test_only_the_policy_carries_a_gradient(call):
 
 def test_the_square_has_the_score_as_its_target_not_as_a_variable():
     # A gradient into a reward model would reward it for agreeing with the policy.
-    group = losses.ListLogps(*(torch.tensor(x, requires_grad=True) for x in np.random.default_rng(0).standard_normal((3, 2, 4))))
+    group = losses.ListLogps(
+        *(
+            torch.tensor(x, requires_grad=True)
+            for x in np.random.default_rng(0).standard_normal((3, 2, 4))
+        )
+    )
     losses.copg_group(group).sum().backward()
     assert group.scores.grad is None
 
@@ -82,7 +124,9 @@ def test_a_group_is_the_mean_over_its_pairs(logps, scores, beta):
     group = losses.ListLogps(*logps, scores)
     for form in ("square", "gradient"):
         expected = losses.copg(pairs, beta=beta, form=form).mean(axis=-1)
-        np.testing.assert_allclose(losses.copg_group(group, beta=beta, form=form), expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(
+            losses.copg_group(group, beta=beta, form=form), expected, rtol=1e-11, atol=1e-12
+        )
 
 
 @given(st.lists(tables((3,), low=-20.0, high=20.0), min_size=1, max_size=4), st.floats(0.5, 15.0))
@@ -102,5 +146,9 @@ def test_the_running_scale_is_that_of_all_rewards_at_once(batches, limit):
 def test_the_scale_follows_the_library_of_the_rewards():
     scale = losses.RewardScale().updated(torch.tensor([1.0, 3.0, 50.0]))
     expected = scale.scaled(np.asarray([1.0, -30.0]))
-    np.testing.assert_allclose(scale.scaled(torch.tensor([1.0, -30.0], dtype=torch.float64)).numpy(), expected)
-    np.testing.assert_allclose(np.asarray(scale.scaled(array_api_strict.asarray([1.0, -30.0]))), expected)
+    np.testing.assert_allclose(
+        scale.scaled(torch.tensor([1.0, -30.0], dtype=torch.float64)).numpy(), expected
+    )
+    np.testing.assert_allclose(
+        np.asarray(scale.scaled(array_api_strict.asarray([1.0, -30.0]))), expected
+    )

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefsim.losses import ListLogps, PairLogps, TokenPairLogps, dpo
-from prefsim.losses.segments import cpl, cpl_ranked, regret_preference_loss, segment_contrast, segment_scores, squared_error_logps
+from prefsim.losses.segments import (
+    cpl,
+    cpl_ranked,
+    regret_preference_loss,
+    segment_contrast,
+    segment_scores,
+    squared_error_logps,
+)
 from prefsim.raters.regret import regret_preference, segment_regret
 from prefsim.testing.segments import token_pair_logps
 
@@ -18,7 +25,9 @@ FIRST, SECOND = np.asarray([[-0.5, -1.0, -0.2]]), np.asarray([[-0.9, -0.3, -1.4]
 def free(chosen, rejected):
     """Comparisons without a reference in which every step counts."""
     every = np.ones(chosen.shape, dtype=bool)
-    return TokenPairLogps(chosen, rejected, np.zeros_like(chosen), np.zeros_like(chosen), every, every)
+    return TokenPairLogps(
+        chosen, rejected, np.zeros_like(chosen), np.zeros_like(chosen), every, every
+    )
 
 
 ASIS, REVERSED = free(FIRST, SECOND), free(SECOND, FIRST)
@@ -56,7 +65,9 @@ def test_golden_ranking():
 def test_golden_kl_step():
     one = np.ones((1, 1), dtype=bool)
     parts = (np.asarray([[x]]) for x in (-1.2, -0.7, -1.0, -1.1))
-    assert cpl(TokenPairLogps(*parts, one, one), alpha=0.3, lambda_=1.0)[0] == pytest.approx(0.7871917248, abs=5e-11)
+    assert cpl(TokenPairLogps(*parts, one, one), alpha=0.3, lambda_=1.0)[0] == pytest.approx(
+        0.7871917248, abs=5e-11
+    )
 
 
 def test_the_bias_is_on_the_rejected_score_alone():
@@ -73,15 +84,22 @@ def test_a_vanishing_temperature_gives_log_two():
 def test_behaviour_cloning_is_the_mean_over_scored_steps(logps):
     plain = cpl(logps)
     for i in range(plain.size):
-        won, lost = -logps.chosen[i][logps.chosen_mask[i]], -logps.rejected[i][logps.rejected_mask[i]]
+        won, lost = (
+            -logps.chosen[i][logps.chosen_mask[i]],
+            -logps.rejected[i][logps.rejected_mask[i]],
+        )
         both = cpl(logps, bc_coeff=2.0)[i] - plain[i]
         assert both == pytest.approx(2.0 * np.concatenate([won, lost]).mean(), abs=1e-12)
-        assert cpl(logps, bc_chosen_coeff=3.0)[i] - plain[i] == pytest.approx(3.0 * won.mean(), abs=1e-12)
+        assert cpl(logps, bc_chosen_coeff=3.0)[i] - plain[i] == pytest.approx(
+            3.0 * won.mean(), abs=1e-12
+        )
 
 
 def test_behaviour_cloning_leaves_the_reference_out():
     shifted = ASIS._replace(ref_chosen=FIRST - 1.0, ref_rejected=SECOND + 1.0)
-    assert (cpl(shifted, bc_coeff=1.0) - cpl(shifted))[0] == pytest.approx(-np.concatenate([FIRST, SECOND]).mean())
+    assert (cpl(shifted, bc_coeff=1.0) - cpl(shifted))[0] == pytest.approx(
+        -np.concatenate([FIRST, SECOND]).mean()
+    )
 
 
 def test_a_pair_without_scored_steps_costs_a_coin_flip():
@@ -93,7 +111,9 @@ def test_a_pair_without_scored_steps_costs_a_coin_flip():
 @given(token_pair_logps(max_length=1), st.floats(0.05, 5.0))
 def test_one_step_is_dpo(logps, alpha):
     pairs = PairLogps(*(part[:, 0] for part in logps[:4]))
-    np.testing.assert_allclose(cpl(logps, alpha=alpha, lambda_=1.0), dpo(pairs, beta=alpha), atol=1e-12)
+    np.testing.assert_allclose(
+        cpl(logps, alpha=alpha, lambda_=1.0), dpo(pairs, beta=alpha), atol=1e-12
+    )
 
 
 def test_a_list_of_two_is_a_pair():
@@ -103,7 +123,10 @@ def test_a_list_of_two_is_a_pair():
 
 def test_tied_scores_count_half_each_way():
     values, reference = np.asarray([[-1.7, -2.6]]), np.zeros((1, 2))
-    tie, up, down = (cpl_ranked(ListLogps(values, reference, np.asarray([s]))) for s in ([3.0, 3.0], [1.0, 0.0], [0.0, 1.0]))
+    tie, up, down = (
+        cpl_ranked(ListLogps(values, reference, np.asarray([s])))
+        for s in ([3.0, 3.0], [1.0, 0.0], [0.0, 1.0])
+    )
     np.testing.assert_allclose(tie, 0.5 * (up + down), rtol=1e-14)
 
 
@@ -112,7 +135,9 @@ def test_a_ranking_does_not_depend_on_the_order_of_its_list():
     logps, scores = -rng.random((5, 4)), rng.integers(0, 3, (5, 4)).astype(float)
     order = rng.permutation(4)
     shuffled = ListLogps(logps[:, order], np.zeros((5, 4)), scores[:, order])
-    np.testing.assert_allclose(cpl_ranked(shuffled), cpl_ranked(ListLogps(logps, np.zeros((5, 4)), scores)), rtol=1e-12)
+    np.testing.assert_allclose(
+        cpl_ranked(shuffled), cpl_ranked(ListLogps(logps, np.zeros((5, 4)), scores)), rtol=1e-12
+    )
 
 
 def test_a_ranking_divides_by_all_pairs_also_where_a_loss_underflows():
@@ -129,15 +154,23 @@ def test_regret_loss_is_the_cross_entropy_of_the_rater():
     regret = segment_regret(advantages, mask, discount=0.8)
     p = regret_preference(regret[:, 0], regret[:, 1])
     expected = -prob * np.log(p) - (1 - prob) * np.log(1 - p)
-    np.testing.assert_allclose(regret_preference_loss(advantages, mask, prob=prob, discount=0.8), expected, rtol=1e-12)
-    swapped = regret_preference_loss(advantages[:, ::-1], mask[:, ::-1], prob=1 - prob, discount=0.8)
+    np.testing.assert_allclose(
+        regret_preference_loss(advantages, mask, prob=prob, discount=0.8), expected, rtol=1e-12
+    )
+    swapped = regret_preference_loss(
+        advantages[:, ::-1], mask[:, ::-1], prob=1 - prob, discount=0.8
+    )
     np.testing.assert_allclose(swapped, expected, rtol=1e-12)
 
 
 def test_regret_loss_on_every_array_library():
     advantages = -np.random.default_rng(2).random((3, 2, 4))
     expected = regret_preference_loss(advantages, prob=0.7)
-    np.testing.assert_allclose(np.asarray(regret_preference_loss(array_api_strict.asarray(advantages), prob=0.7)), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.asarray(regret_preference_loss(array_api_strict.asarray(advantages), prob=0.7)),
+        expected,
+        rtol=1e-12,
+    )
     tensor = torch.tensor(1e4 * advantages, requires_grad=True)
     regret_preference_loss(tensor, prob=0.7).sum().backward()
     assert tensor.grad is not None

@@ -1,4 +1,7 @@
-"""Losses of self-play: each one's exact minimiser is the update of a method, and the equivalences between the methods."""
+"""Losses of self-play.
+
+Each one's exact minimiser is the update of a method, and the equivalences between the methods.
+"""
 
 import functools
 import warnings
@@ -15,9 +18,9 @@ from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, gradient_descent, objective, solve_nash
-from prefsim.solvers.games import best_response, geometric_mixture, mirror_step, payoff
-from prefsim.solvers.nash import StepSizeWarning
-from prefsim.solvers.nash_policy_gradient import nash_md_pg_gradient
+from prefsim.solvers.games.certificates import best_response, geometric_mixture, mirror_step, payoff
+from prefsim.solvers.games.nash import StepSizeWarning
+from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.testing.games import games_with_reference, preference_games
 from prefsim.worlds import ContextualBandit, PreferenceGame
 
@@ -38,25 +41,52 @@ def world(preference):
 
 def minimiser(loss, preference, last, reference, opponent=None, pairs=None):
     """The exact minimiser over all policies of a loss on pairs of the last policy."""
-    data = Comparisons.self_play(world(preference), policy(last), opponent=None if opponent is None else policy(opponent), pairs=pairs)
+    data = Comparisons.self_play(
+        world(preference),
+        policy(last),
+        opponent=None if opponent is None else policy(opponent),
+        pairs=pairs,
+    )
     return fit(policy(last), loss, data, reference=policy(reference)).policy.probs[0]
 
 
 def value(loss, last, reference, here=HERE):
-    return float(objective(policy(here), loss, Comparisons.self_play(world(GAME), policy(last)), reference=policy(reference)))
+    return float(
+        objective(
+            policy(here),
+            loss,
+            Comparisons.self_play(world(GAME), policy(last)),
+            reference=policy(reference),
+        )
+    )
 
 
 def one_step(method, preference, last, reference, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StepSizeWarning)
-        return solve_nash(preference, method=method, initial=last, reference=reference, iterations=1, tol=0.0, **options).policy
+        return solve_nash(
+            preference,
+            method=method,
+            initial=last,
+            reference=reference,
+            iterations=1,
+            tol=0.0,
+            **options,
+        ).policy
 
 
-# --- the bridge: a method's update is the minimiser of its loss ------------------------------------------------------------------------
+# --- the bridge: a method's update is the minimiser of its loss
+# ------------------------------------------------------------------------
 
 
 def by_mirror_descent(preference, last, reference, step, tau, opponent=None):
-    return minimiser(functools.partial(losses.mirror_descent, step=step, tau=tau), preference, last, reference, opponent)
+    return minimiser(
+        functools.partial(losses.mirror_descent, step=step, tau=tau),
+        preference,
+        last,
+        reference,
+        opponent,
+    )
 
 
 def by_egpo(preference, last, reference, step, tau):
@@ -72,10 +102,16 @@ def by_nash_md(preference, last, reference, step, tau):
 BRIDGES = {
     "mwu": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step, 0.0),
     "spo": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step, 0.0),
-    "dno": lambda p, last, ref, step, tau: minimiser(functools.partial(losses.dno, eta=1 / step), p, last, last),
+    "dno": lambda p, last, ref, step, tau: minimiser(
+        functools.partial(losses.dno, eta=1 / step), p, last, last
+    ),
     "mirror_descent": by_mirror_descent,
-    "inpo": lambda p, last, ref, step, tau: minimiser(functools.partial(losses.inpo, eta=1 / step, tau=tau), p, last, ref),
-    "mmd": lambda p, last, ref, step, tau: by_mirror_descent(p, last, ref, step / (1 + step * tau), tau),
+    "inpo": lambda p, last, ref, step, tau: minimiser(
+        functools.partial(losses.inpo, eta=1 / step, tau=tau), p, last, ref
+    ),
+    "mmd": lambda p, last, ref, step, tau: by_mirror_descent(
+        p, last, ref, step / (1 + step * tau), tau
+    ),
     "nash_md": by_nash_md,
     "egpo": by_egpo,
     "extragradient": by_egpo,
@@ -97,8 +133,19 @@ def test_the_minimiser_of_a_loss_is_the_update_of_its_method(method, pair, step,
 def test_online_ipo_gives_the_best_response(pair, tau):
     game, reference = pair
     anywhere = np.full(game.n_responses, 1 / game.n_responses)
-    found = minimiser(functools.partial(losses.online_ipo, tau=tau), game.preference, anywhere, reference, opponent=reference)
-    np.testing.assert_allclose(found, best_response(game.preference, reference, reference=reference, tau=tau), rtol=1e-8, atol=1e-11)
+    found = minimiser(
+        functools.partial(losses.online_ipo, tau=tau),
+        game.preference,
+        anywhere,
+        reference,
+        opponent=reference,
+    )
+    np.testing.assert_allclose(
+        found,
+        best_response(game.preference, reference, reference=reference, tau=tau),
+        rtol=1e-8,
+        atol=1e-11,
+    )
 
 
 def test_sppo_misses_the_update_by_the_third_power_of_the_step():
@@ -123,12 +170,14 @@ def test_labels_and_win_rates_have_the_same_minimiser(pair, eta, tau, seed):
     for _ in range(3):
         here = policy(np.exp(log_softmax(rng.standard_normal(game.n_responses))))
         differences.append(
-            objective(here, labels, data, reference=policy(reference)) - objective(here, wins, data, reference=policy(reference))
+            objective(here, labels, data, reference=policy(reference))
+            - objective(here, wins, data, reference=policy(reference))
         )
     np.testing.assert_allclose(differences, differences[0], atol=1e-11)
 
 
-# --- the equivalences between methods ---------------------------------------------------------------------------------------------------
+# --- the equivalences between methods
+# ---------------------------------------------------------------------------------------------------
 
 
 @given(CALM, st.floats(0.05, 1.0), st.floats(0.02, 0.3), st.integers(0, 99))
@@ -140,30 +189,49 @@ def test_a_gradient_step_of_online_ipo_is_a_mirror_step(pair, tau, rate, seed):
     pairs = Comparisons.population(world(game.preference), TabularPolicy.uniform(1, n))
     data = Comparisons.self_play(world(game.preference), policy(last), pairs=pairs)
     result, _ = gradient_descent(
-        policy(last), functools.partial(losses.online_ipo, tau=tau), data, reference=policy(reference), step=rate, iterations=1
+        policy(last),
+        functools.partial(losses.online_ipo, tau=tau),
+        data,
+        reference=policy(reference),
+        step=rate,
+        iterations=1,
     )
     step = 4 * rate / (n * tau)
     if step * tau <= 1:
-        expected = mirror_step(np.log(last), np.log(reference), payoff(game.preference, last), step=step, tau=tau)
+        expected = mirror_step(
+            np.log(last), np.log(reference), payoff(game.preference, last), step=step, tau=tau
+        )
         np.testing.assert_allclose(result.policy.probs[0], np.exp(expected), rtol=1e-10)
 
 
 @given(CALM, st.floats(0.05, 1.0), st.integers(0, 99))
 def test_online_ipo_on_own_pairs_is_the_self_play_gradient(pair, tau, seed):
-    """The opponent is the second response itself: the gradient is −4/τ of the policy gradient of self-play."""
+    """The opponent is the second response itself.
+
+    The gradient is −4/τ of the policy gradient of self-play.
+    """
     game, reference = pair
-    logits = torch.tensor(np.random.default_rng(seed).standard_normal(game.n_responses), requires_grad=True)
+    logits = torch.tensor(
+        np.random.default_rng(seed).standard_normal(game.n_responses), requires_grad=True
+    )
     log_policy = torch.log_softmax(logits, 0)
     weight = (log_policy[:, None] + log_policy[None, :]).exp().detach()
     n = game.n_responses
     shape = (n, n)
     reference_logs = torch.tensor(np.log(reference))
     rows, columns = log_policy[:, None].expand(shape), log_policy[None, :].expand(shape)
-    ref_rows, ref_columns = reference_logs[:, None].expand(shape), reference_logs[None, :].expand(shape)
+    ref_rows, ref_columns = (
+        reference_logs[:, None].expand(shape),
+        reference_logs[None, :].expand(shape),
+    )
     half = torch.full(shape, 0.5, dtype=torch.float64)
-    logps = PairLogps(rows, columns, ref_rows, ref_columns, None, None, torch.tensor(game.preference), half)
+    logps = PairLogps(
+        rows, columns, ref_rows, ref_columns, None, None, torch.tensor(game.preference), half
+    )
     (weight * losses.online_ipo(logps, tau=tau)).sum().backward()
-    ascent = nash_md_pg_gradient(game.preference, log_policy.detach().numpy(), np.log(reference), tau=tau, mixture=0.0)
+    ascent = nash_md_pg_gradient(
+        game.preference, log_policy.detach().numpy(), np.log(reference), tau=tau, mixture=0.0
+    )
     np.testing.assert_allclose(logits.grad.numpy(), -4 / tau * ascent, atol=1e-10)
 
 
@@ -176,8 +244,26 @@ def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
     start = reference
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StepSizeWarning)
-        run = solve_nash(game, method="nash_md", reference=reference, tau=tau, step=step, iterations=15, tol=0.0, record=1)
-        other = solve_nash(game, method="mirror_descent", reference=reference, initial=start, iterations=15, tol=0.0, record=1, **stronger)
+        run = solve_nash(
+            game,
+            method="nash_md",
+            reference=reference,
+            tau=tau,
+            step=step,
+            iterations=15,
+            tol=0.0,
+            record=1,
+        )
+        other = solve_nash(
+            game,
+            method="mirror_descent",
+            reference=reference,
+            initial=start,
+            iterations=15,
+            tol=0.0,
+            record=1,
+            **stronger,
+        )
     mixtures = geometric_mixture(np.log(run.history.policy), np.log(reference), weight=weight)
     np.testing.assert_allclose(np.exp(mixtures), other.history.policy, rtol=1e-9, atol=1e-12)
 
@@ -188,11 +274,21 @@ def test_nash_md_with_a_weaker_penalty_has_its_mixture_at_the_equilibrium(tau):
     reference = np.exp(log_softmax(np.random.default_rng(0).standard_normal((30, 5))))
     step = min(2.0 * tau, 1.0)
     weaker = tau / (1 + step * tau)
-    end = solve_nash(games, method="nash_md", reference=reference, tau=weaker, step=step, iterations=2500, tol=0.0).policy
+    end = solve_nash(
+        games,
+        method="nash_md",
+        reference=reference,
+        tau=weaker,
+        step=step,
+        iterations=2500,
+        tol=0.0,
+    ).policy
     mixture = np.exp(geometric_mixture(np.log(end), np.log(reference), weight=step * weaker))
     target = solve_nash(games, method="regularised", reference=reference, tau=tau).policy
     np.testing.assert_allclose(mixture, target, atol=1e-10)
-    np.testing.assert_allclose(end, best_response(games, mixture, reference=reference, tau=weaker), atol=1e-10)
+    np.testing.assert_allclose(
+        end, best_response(games, mixture, reference=reference, tau=weaker), atol=1e-10
+    )
 
 
 @given(preference_games(min_n=2), st.floats(0.05, 1.0))
@@ -209,20 +305,30 @@ def test_two_players_from_one_start_stay_one(game, step):
     np.testing.assert_allclose(np.exp(first), np.exp(second), atol=1e-12)
 
 
-# --- golden values ----------------------------------------------------------------------------------------------------------------------
+# --- golden values
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_inpo():
     loss = functools.partial(losses.inpo, eta=0.3, tau=0.1)
-    np.testing.assert_allclose(minimiser(loss, GAME, LAST, REFERENCE), [0.5441682671, 0.3076563168, 0.1481754161], atol=1e-10)
+    np.testing.assert_allclose(
+        minimiser(loss, GAME, LAST, REFERENCE),
+        [0.5441682671, 0.3076563168, 0.1481754161],
+        atol=1e-10,
+    )
     assert value(loss, LAST, REFERENCE) == pytest.approx(3.8589586371, abs=1e-10)
-    # The soft loss of the paper plays against the other response rather than the last policy, which changes the value alone.
+    # The soft loss of the paper plays against the other response rather than the last policy, which
+    # changes the value alone.
     data = Comparisons.self_play(world(GAME), policy(LAST))
     columns = (data.prompt, data.chosen, data.rejected, data.prob, data.weight)
     old = {"old_chosen": data.old_chosen, "old_rejected": data.old_rejected}
-    against_each_other = Comparisons(*columns, chosen_score=data.prob, rejected_score=np.full(9, 0.5), **old)
+    against_each_other = Comparisons(
+        *columns, chosen_score=data.prob, rejected_score=np.full(9, 0.5), **old
+    )
     soft = functools.partial(losses.mirror_descent, step=1 / 0.3, tau=0.1)
-    assert float(objective(policy(HERE), soft, against_each_other, reference=policy(REFERENCE))) == pytest.approx(1.7567364149, abs=1e-10)
+    assert float(
+        objective(policy(HERE), soft, against_each_other, reference=policy(REFERENCE))
+    ) == pytest.approx(1.7567364149, abs=1e-10)
     logs = [np.log(p[:1]) for q in (HERE, REFERENCE, LAST) for p in (q, q[1:])]
     pair = PairLogps(*logs[:4], old_chosen=logs[4], old_rejected=logs[5])
     assert loss(pair)[0] == pytest.approx((-1.0865659398 - 1 / 0.6) ** 2, abs=1e-9)
@@ -230,27 +336,40 @@ def test_inpo():
 
 def test_dno():
     loss = functools.partial(losses.dno, eta=0.5)
-    np.testing.assert_allclose(minimiser(loss, GAME, LAST, LAST), [0.4651806731, 0.3659240779, 0.1688952489], atol=1e-9)
+    np.testing.assert_allclose(
+        minimiser(loss, GAME, LAST, LAST), [0.4651806731, 0.3659240779, 0.1688952489], atol=1e-9
+    )
     assert value(loss, LAST, LAST) == pytest.approx(0.7156440066, abs=1e-10)
-    assert value(loss, LAST, LAST, one_step("dno", GAME, LAST, LAST, step=2.0)) == pytest.approx(0.6920298559, abs=1e-10)
+    assert value(loss, LAST, LAST, one_step("dno", GAME, LAST, LAST, step=2.0)) == pytest.approx(
+        0.6920298559, abs=1e-10
+    )
 
 
 def test_sppo():
-    pair = PairLogps(*(np.asarray([x]) for x in (0.3, -0.2, 0.0, 0.0)), chosen_score=np.asarray([0.7]), rejected_score=np.asarray([0.4]))
+    pair = PairLogps(
+        *(np.asarray([x]) for x in (0.3, -0.2, 0.0, 0.0)),
+        chosen_score=np.asarray([0.7]),
+        rejected_score=np.asarray([0.4]),
+    )
     assert losses.sppo(pair, beta=0.5)[0] == pytest.approx(0.005, abs=1e-12)
     assert losses.sppo_hard(pair, beta=0.5)[0] == pytest.approx(1.13, abs=1e-12)
     # One value per pair is half the sum of two responses, each of which the page counts once.
-    assert value(functools.partial(losses.sppo, beta=0.5), LAST, LAST) == pytest.approx(0.3918526075, abs=1e-10)
+    assert value(functools.partial(losses.sppo, beta=0.5), LAST, LAST) == pytest.approx(
+        0.3918526075, abs=1e-10
+    )
 
 
 def test_online_ipo():
     pairs = Comparisons.population(world(GAME), TabularPolicy.uniform(1, 3))
     data = Comparisons.self_play(world(GAME), policy(HERE), pairs=pairs)
     loss = functools.partial(losses.online_ipo, tau=0.1)
-    assert float(objective(policy(HERE), loss, data, reference=policy(REFERENCE))) == pytest.approx(4.8836140390, abs=1e-10)
+    assert float(objective(policy(HERE), loss, data, reference=policy(REFERENCE))) == pytest.approx(
+        4.8836140390, abs=1e-10
+    )
 
 
-# --- columns and errors -----------------------------------------------------------------------------------------------------------------
+# --- columns and errors
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_self_play_columns():
@@ -262,7 +381,9 @@ def test_self_play_columns():
     np.testing.assert_allclose(data.prob, GAME[data.chosen, data.rejected])
     assert data.weight.sum() == pytest.approx(1.0)
     never = Comparisons.self_play(world(GAME), policy([0.5, 0.5, 0.0]))
-    assert (never.old_chosen[never.chosen == 2] == -np.inf).all() and never.weight[(never.chosen == 2) | (never.rejected == 2)].sum() == 0
+    assert (never.old_chosen[never.chosen == 2] == -np.inf).all() and never.weight[
+        (never.chosen == 2) | (never.rejected == 2)
+    ].sum() == 0
     relabelled = data.relabelled(1.0)
     np.testing.assert_array_equal(relabelled.chosen_score, data.chosen_score)
 
@@ -277,7 +398,16 @@ def test_batches_of_games_are_solved_together():
 
 
 def test_soft_labels_swap_every_column():
-    data = Comparisons([0], [1], [0], prob=[0.25], chosen_score=[0.9], rejected_score=[0.2], old_chosen=[-1.0], old_rejected=[-2.0])
+    data = Comparisons(
+        [0],
+        [1],
+        [0],
+        prob=[0.25],
+        chosen_score=[0.9],
+        rejected_score=[0.2],
+        old_chosen=[-1.0],
+        old_rejected=[-2.0],
+    )
     container, weight = data.examples(TabularPolicy.uniform(1, 2), None, PairLogps)
     np.testing.assert_allclose(container.chosen_score, [0.9, 0.2])
     np.testing.assert_allclose(container.old_chosen, [-1.0, -2.0])
@@ -293,16 +423,28 @@ WINS = {"chosen_score": np.asarray([0.5, 1.2]), "rejected_score": np.asarray([0.
     ("call", "message"),
     [
         (lambda: losses.inpo(PAIR), "old_chosen is needed by this loss, got None"),
-        (lambda: losses.inpo(PAIR, eta=0.1, tau=0.2), "eta must be >= tau, got eta=0.1 and tau=0.2"),
+        (
+            lambda: losses.inpo(PAIR, eta=0.1, tau=0.2),
+            "eta must be >= tau, got eta=0.1 and tau=0.2",
+        ),
         (lambda: losses.mirror_descent(PAIR), "chosen_score is needed"),
         (lambda: losses.mirror_descent(PAIR, step=3.0, tau=0.5), r"step \* tau must be <= 1"),
         (lambda: losses.dno(PAIR), "chosen_score is needed"),
-        (lambda: losses.dno(PAIR._replace(**WINS)), r"chosen_score must be a probability in \[0, 1\], got a value 0.7 away from one half"),
+        (
+            lambda: losses.dno(PAIR._replace(**WINS)),
+            r"chosen_score must be a probability in \[0, 1\], got a value 0.7 away from one half",
+        ),
         (lambda: losses.sppo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
         (lambda: losses.online_ipo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
         (lambda: losses.online_ipo(PAIR, tau=0.0), "tau must be a finite number > 0"),
-        (lambda: Comparisons([0], [1], [0], chosen_score=[0.3]), "columns of both responses or of none are needed, got chosen_score alone"),
-        (lambda: Comparisons([0], [1], [0], old_chosen=[-0.3, -0.1], old_rejected=[-0.1]), "old_chosen must have n = 1 entries"),
+        (
+            lambda: Comparisons([0], [1], [0], chosen_score=[0.3]),
+            "columns of both responses or of none are needed, got chosen_score alone",
+        ),
+        (
+            lambda: Comparisons([0], [1], [0], old_chosen=[-0.3, -0.1], old_rejected=[-0.1]),
+            "old_chosen must have n = 1 entries",
+        ),
     ],
 )
 def test_bad_input(call, message):

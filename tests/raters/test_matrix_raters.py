@@ -18,7 +18,11 @@ from prefsim.raters.population import UserPopulation, mixture_preference
 from prefsim.testing.data import rewards, user_populations
 
 CYCLE = np.array([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]])
-LIBRARIES = [np.asarray, functools.partial(torch.as_tensor, dtype=torch.float64), array_api_strict.asarray]
+LIBRARIES = [
+    np.asarray,
+    functools.partial(torch.as_tensor, dtype=torch.float64),
+    array_api_strict.asarray,
+]
 
 
 def within_five_errors(share, chance, n):
@@ -32,7 +36,9 @@ def test_a_table_answers_for_pairs_and_prompts():
     tables = np.stack([CYCLE, CYCLE.T])
     rng = np.random.default_rng(0)
     prompt, first, second = rng.integers(0, 2, 20), rng.integers(0, 3, 20), rng.integers(0, 3, 20)
-    np.testing.assert_array_equal(MatrixRater(tables).probability(first, second, prompt), tables[prompt, first, second])
+    np.testing.assert_array_equal(
+        MatrixRater(tables).probability(first, second, prompt), tables[prompt, first, second]
+    )
 
 
 def test_sampled_labels_follow_the_table_and_the_seed():
@@ -49,7 +55,10 @@ def test_sampled_labels_follow_the_table_and_the_seed():
 def test_a_rater_from_rewards():
     reward = np.random.default_rng(0).standard_normal((2, 3))
     for link in ("logistic", "probit"):
-        np.testing.assert_array_equal(MatrixRater.from_reward(reward, link=link).preference, pairwise_preference(reward, link=link))
+        np.testing.assert_array_equal(
+            MatrixRater.from_reward(reward, link=link).preference,
+            pairwise_preference(reward, link=link),
+        )
 
 
 @given(rewards(), st.floats(0, 1))
@@ -77,7 +86,9 @@ def test_a_mixture_is_a_preference_between_its_users(users):
     np.testing.assert_allclose(mixed + mixed.T, 1.0, atol=1e-12)
     assert np.all(mixed >= users.preferences.min(axis=0) - 1e-12)
     assert np.all(mixed <= users.preferences.max(axis=0) + 1e-12)
-    np.testing.assert_allclose(mixed, np.einsum("k,kij->ij", users.weights, users.preferences), atol=1e-14)
+    np.testing.assert_allclose(
+        mixed, np.einsum("k,kij->ij", users.weights, users.preferences), atol=1e-14
+    )
 
 
 def test_a_mixture_of_bradley_terry_users_is_not_bradley_terry_and_can_be_cyclic():
@@ -89,7 +100,9 @@ def test_a_mixture_of_bradley_terry_users_is_not_bradley_terry_and_can_be_cyclic
     assert mixed[0, 1] > 0.6
     assert mixed[1, 2] > 0.6
     assert mixed[2, 0] > 0.6
-    alike = UserPopulation([0.5, 0.5], pairwise_preference(np.array([[0.0, 1.0, 3.0], [1.0, 2.0, 4.0]])))
+    alike = UserPopulation(
+        [0.5, 0.5], pairwise_preference(np.array([[0.0, 1.0, 3.0], [1.0, 2.0, 4.0]]))
+    )
     np.testing.assert_allclose(bradley_terry_gap(alike.preference), 0.0, atol=1e-12)
 
 
@@ -116,15 +129,24 @@ def test_sampled_users_and_labels_follow_the_population():
 def test_every_library_gives_the_same(library):
     index = functools.partial(torch.as_tensor) if library is LIBRARIES[1] else library
     first, second = np.array([0, 2]), np.array([1, 1])
-    np.testing.assert_array_equal(np.asarray(preference_of(library(CYCLE), index(first), index(second))), CYCLE[first, second])
-    np.testing.assert_allclose(np.asarray(flip_labels(library(CYCLE), 0.2)), flip_labels(CYCLE, 0.2), rtol=1e-15)
+    np.testing.assert_array_equal(
+        np.asarray(preference_of(library(CYCLE), index(first), index(second))), CYCLE[first, second]
+    )
+    np.testing.assert_allclose(
+        np.asarray(flip_labels(library(CYCLE), 0.2)), flip_labels(CYCLE, 0.2), rtol=1e-15
+    )
     weights, tables = np.array([0.25, 0.75]), np.stack([CYCLE, CYCLE.T])
     np.testing.assert_allclose(
-        np.asarray(mixture_preference(library(weights), library(tables))), mixture_preference(weights, tables), rtol=1e-15
+        np.asarray(mixture_preference(library(weights), library(tables))),
+        mixture_preference(weights, tables),
+        rtol=1e-15,
     )
     labels = np.asarray(sample_labels(library(CYCLE), seed=0))
     np.testing.assert_array_equal(labels, sample_labels(CYCLE, seed=0))
-    np.testing.assert_array_equal(np.asarray(flip_sampled_labels(index(labels), 0.5, seed=0)), flip_sampled_labels(labels, 0.5, seed=0))
+    np.testing.assert_array_equal(
+        np.asarray(flip_sampled_labels(index(labels), 0.5, seed=0)),
+        flip_sampled_labels(labels, 0.5, seed=0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,8 +161,14 @@ def test_every_library_gives_the_same(library):
         (lambda: MatrixRater(CYCLE).probability([0, 1], [0]), "one shape"),
         (lambda: MatrixRater(CYCLE).probability([0], [1], [0]), "with a prompt"),
         (lambda: MatrixRater(CYCLE[None]).probability([0], [1]), "without a prompt"),
-        (lambda: MatrixRater(CYCLE[None]).probability([0], [1], [1]), "prompt must be >= 0 and < 1"),
-        (lambda: MatrixRater(CYCLE[None]).probability([0], [1], [0, 0]), "prompt must have the shape"),
+        (
+            lambda: MatrixRater(CYCLE[None]).probability([0], [1], [1]),
+            "prompt must be >= 0 and < 1",
+        ),
+        (
+            lambda: MatrixRater(CYCLE[None]).probability([0], [1], [0, 0]),
+            "prompt must have the shape",
+        ),
         (lambda: flip_labels(CYCLE, 1.2), r"rate must lie in \[0.0, 1.0\], got 1.2"),
         (lambda: flip_labels(CYCLE, math.nan), "rate"),
         (lambda: flip_sampled_labels(np.array([0, 1]), 0.1, seed=0), "labels must be booleans"),

@@ -16,7 +16,11 @@ from prefsim.raters.bradley_terry import LINKS, bradley_terry_gap, pairwise_pref
 from prefsim.raters.plackett_luce import ranking_log_prob, sample_rankings
 from prefsim.testing.data import rewards
 
-LIBRARIES = [np.asarray, functools.partial(torch.as_tensor, dtype=torch.float64), array_api_strict.asarray]
+LIBRARIES = [
+    np.asarray,
+    functools.partial(torch.as_tensor, dtype=torch.float64),
+    array_api_strict.asarray,
+]
 
 
 @given(rewards())
@@ -28,7 +32,13 @@ def test_preferences_are_complementary_and_follow_the_reward(reward):
 
 
 def test_links_differ_and_an_unknown_one_raises():
-    assert np.abs(pairwise_preference(np.array([0.0, 1.0])) - pairwise_preference(np.array([0.0, 1.0]), link="probit")).max() > 0.1
+    assert (
+        np.abs(
+            pairwise_preference(np.array([0.0, 1.0]))
+            - pairwise_preference(np.array([0.0, 1.0]), link="probit")
+        ).max()
+        > 0.1
+    )
     with pytest.raises(ValueError, match="link must be one of 'logistic', 'probit', got 'logit'"):
         pairwise_preference(np.zeros(2), link="logit")
 
@@ -46,7 +56,9 @@ def test_plackett_luce_sums_to_one_and_its_pairwise_marginals_are_bradley_terry(
     # The first k places of a ranking have the probability of all the rankings that begin with them.
     for k in range(1, n):
         begins = probability[(rankings[:, :k] == rankings[0, :k]).all(axis=1)].sum()
-        assert math.isclose(np.exp(ranking_log_prob(reward, rankings[0, :k])), begins, rel_tol=1e-10)
+        assert math.isclose(
+            np.exp(ranking_log_prob(reward, rankings[0, :k])), begins, rel_tol=1e-10
+        )
 
 
 def test_bradley_terry_gap_measures_the_misfit():
@@ -62,7 +74,9 @@ def test_plackett_luce_at_extremes_and_its_gradient():
     torch.testing.assert_close(value, torch.tensor([0.0, -3e4], dtype=torch.float64))
     value.sum().backward()
     assert torch.isfinite(reward.grad).all()
-    smooth = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    smooth = torch.randn(
+        2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     ranking = np.array([[3, 1, 0], [2, 0, 1]])
     assert torch.autograd.gradcheck(lambda r: ranking_log_prob(r, ranking), (smooth,))
 
@@ -74,12 +88,24 @@ def test_every_library_gives_the_same(library):
     given_reward = library(reward)
     for link in LINKS:
         np.testing.assert_allclose(
-            np.asarray(pairwise_preference(given_reward, link=link)), pairwise_preference(reward, link=link), rtol=1e-14
+            np.asarray(pairwise_preference(given_reward, link=link)),
+            pairwise_preference(reward, link=link),
+            rtol=1e-14,
         )
-    np.testing.assert_allclose(np.asarray(ranking_log_prob(given_reward, ranking)), ranking_log_prob(reward, ranking), rtol=1e-14)
+    np.testing.assert_allclose(
+        np.asarray(ranking_log_prob(given_reward, ranking)),
+        ranking_log_prob(reward, ranking),
+        rtol=1e-14,
+    )
     preference = np.random.default_rng(1).uniform(0.1, 0.9, (3, 4, 4))
-    np.testing.assert_allclose(np.asarray(bradley_terry_gap(library(preference))), bradley_terry_gap(preference), rtol=1e-13)
-    np.testing.assert_array_equal(sample_rankings(given_reward, 5, seed=3), sample_rankings(reward, 5, seed=3))
+    np.testing.assert_allclose(
+        np.asarray(bradley_terry_gap(library(preference))),
+        bradley_terry_gap(preference),
+        rtol=1e-13,
+    )
+    np.testing.assert_array_equal(
+        sample_rankings(given_reward, 5, seed=3), sample_rankings(reward, 5, seed=3)
+    )
 
 
 def test_sampled_rankings_follow_the_model():
@@ -91,9 +117,14 @@ def test_sampled_rankings_follow_the_model():
         chance = float(np.exp(ranking_log_prob(reward, np.array(ranking))))
         # 5 standard errors: a right sampler fails one of the six with chance 4e-6.
         assert abs(share - chance) < 5 * math.sqrt(chance * (1 - chance) / n)
-    np.testing.assert_array_equal(sample_rankings(reward, 10, seed=1, k=2), sample_rankings(reward, 10, seed=1)[:, :2])
+    np.testing.assert_array_equal(
+        sample_rankings(reward, 10, seed=1, k=2), sample_rankings(reward, 10, seed=1)[:, :2]
+    )
     with use_backend("torch"):
-        np.testing.assert_array_equal(sample_rankings(torch.as_tensor(reward), 10, seed=1).numpy(), sample_rankings(reward, 10, seed=1))
+        np.testing.assert_array_equal(
+            sample_rankings(torch.as_tensor(reward), 10, seed=1).numpy(),
+            sample_rankings(reward, 10, seed=1),
+        )
 
 
 @pytest.mark.parametrize(

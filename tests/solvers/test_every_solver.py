@@ -1,4 +1,6 @@
-"""Every solver runs through the same checks: its certificate is recomputed here by other means, and degenerate instances are solved too.
+"""Every solver runs through the same checks.
+
+Its certificate is recomputed here by other means, and degenerate instances are solved too.
 
 A method added to ``METHODS`` or to the planners is swept without another line.
 """
@@ -13,9 +15,16 @@ import torch
 from prefsim.data import Comparisons
 from prefsim.divergences import DIVERGENCES
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import ConvergenceWarning, fit_bradley_terry, optimal_policy, planning, regularised_optimum, solve_nash
-from prefsim.solvers.nash import METHODS
-from prefsim.solvers.nash_updates import UPDATES
+from prefsim.solvers import (
+    ConvergenceWarning,
+    fit_bradley_terry,
+    optimal_policy,
+    planning,
+    regularised_optimum,
+    solve_nash,
+)
+from prefsim.solvers.games.nash import METHODS
+from prefsim.solvers.games.updates import UPDATES
 from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP
 
 GAMES = {
@@ -56,14 +65,25 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
     preference = GAMES[name]
     before = preference.copy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the certificate says it, and is what is checked
-        result = solve_nash(preference, method=method, iterations=200 if method in ("lp", "regularised") else 3000, **options(method))
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # the certificate says it, and is what is checked
+        result = solve_nash(
+            preference,
+            method=method,
+            iterations=200 if method in ("lp", "regularised") else 3000,
+            **options(method),
+        )
     np.testing.assert_array_equal(preference, before)
     np.testing.assert_allclose(result.policy.sum(), 1.0, rtol=1e-12)
     assert (result.policy >= 0).all()
-    np.testing.assert_allclose(result.exploitability, max(exploit(preference, result.policy), 0), atol=1e-12)
+    np.testing.assert_allclose(
+        result.exploitability, max(exploit(preference, result.policy), 0), atol=1e-12
+    )
     if penalised(method):
-        np.testing.assert_allclose(result.regularised_gap, gap(preference, result.policy, 0.2), atol=1e-10)
+        np.testing.assert_allclose(
+            result.regularised_gap, gap(preference, result.policy, 0.2), atol=1e-10
+        )
     if method == "lp":
         assert result.converged and exploit(preference, result.policy) <= 1e-9
     if method == "regularised":
@@ -73,7 +93,9 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
 @pytest.mark.parametrize("method", METHODS)
 def test_nash_batch_library_and_repetition(method):
     games = np.asarray(PreferenceGame.random(4, seed=1, batch_shape=(3,)).preference)
-    settings = {"iterations": 30 if method == "comal" else 300, "tol": 0} if method in UPDATES else {}
+    settings = (
+        {"iterations": 30 if method == "comal" else 300, "tol": 0} if method in UPDATES else {}
+    )
     together = solve_nash(games, method=method, **settings, **options(method))
     again = solve_nash(games, method=method, **settings, **options(method))
     np.testing.assert_array_equal(together.policy, again.policy)
@@ -101,7 +123,11 @@ def planners():
     for name in planning.__all__:
         function = getattr(planning, name)
         parameters = inspect.signature(function).parameters if inspect.isfunction(function) else {}
-        if "mdp" in parameters and function.__annotations__.get("return") == "PlanningResult" and name != "policy_evaluation":
+        if (
+            "mdp" in parameters
+            and function.__annotations__.get("return") == "PlanningResult"
+            and name != "policy_evaluation"
+        ):
             found[name] = function
     return found
 
@@ -119,9 +145,16 @@ def worlds():
     return {
         "random": TabularMDP.random(6, 3, discount=0.9, seed=0),
         "single state": TabularMDP(np.ones((1, 2, 1)), np.asarray([[1.0, 0.0]]), discount=0.5),
-        "single action": TabularMDP(np.full((3, 1, 3), 1 / 3), np.asarray([[1.0], [0.0], [2.0]]), discount=0.9),
+        "single action": TabularMDP(
+            np.full((3, 1, 3), 1 / 3), np.asarray([[1.0], [0.0], [2.0]]), discount=0.9
+        ),
         "all tied": TabularMDP(np.full((3, 2, 3), 1 / 3), np.zeros((3, 2)), discount=0.9),
-        "terminal": TabularMDP(chain, np.asarray([[0.0, 1.0], [3.0, 0.0], [0.0, 0.0]]), discount=0.9, terminal=[False, False, True]),
+        "terminal": TabularMDP(
+            chain,
+            np.asarray([[0.0, 1.0], [3.0, 0.0], [0.0, 0.0]]),
+            discount=0.9,
+            terminal=[False, False, True],
+        ),
         "no discounting of the future": TabularMDP.random(4, 2, discount=0.0, seed=1),
     }
 
@@ -132,7 +165,9 @@ def test_planning_residuals_are_recomputed(name, world):
     mdp = worlds()[world]
     result = plan(name, mdp)
     value = np.asarray(result.value)
-    q = np.asarray(mdp.reward) + mdp.discount * np.einsum("sat,t->sa", np.asarray(mdp.transitions), value)
+    q = np.asarray(mdp.reward) + mdp.discount * np.einsum(
+        "sat,t->sa", np.asarray(mdp.transitions), value
+    )
     if name.startswith("soft"):
         backup = 0.3 * np.log(np.exp((q - q.max(1, keepdims=True)) / 0.3).sum(1)) + q.max(1)
     else:
@@ -145,11 +180,21 @@ def test_planning_residuals_are_recomputed(name, world):
 
 
 def test_there_are_planners():
-    assert {"value_iteration", "policy_iteration", "modified_policy_iteration", "linear_program", "soft_value_iteration"} == set(PLANNERS)
+    assert {
+        "value_iteration",
+        "policy_iteration",
+        "modified_policy_iteration",
+        "linear_program",
+        "soft_value_iteration",
+    } == set(PLANNERS)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-@pytest.mark.parametrize("reward", [[0.0, 0.0, 0.0], [1e3, 0.0, -1e3], [5.0], [1e-12, 0.0]], ids=["tied", "extreme", "single", "close"])
+@pytest.mark.parametrize(
+    "reward",
+    [[0.0, 0.0, 0.0], [1e3, 0.0, -1e3], [5.0], [1e-12, 0.0]],
+    ids=["tied", "extreme", "single", "close"],
+)
 def test_closed_forms_satisfy_their_optimality_conditions(divergence, reward):
     reward = np.asarray(reward)
     reference = np.full(reward.shape, 1 / reward.size)
@@ -173,8 +218,14 @@ def test_maximum_likelihood_gradient_is_recomputed():
 def test_seeded_draws_repeat():
     world, policy = ContextualBandit.random(2, 3, seed=0), TabularPolicy.random(2, 3, seed=0)
     for first, second in zip(
-        (Comparisons.sample(world, 50, seed=7, policy=policy).chosen, policy.sample(np.arange(2), 9, seed=7)),
-        (Comparisons.sample(world, 50, seed=7, policy=policy).chosen, policy.sample(np.arange(2), 9, seed=7)),
+        (
+            Comparisons.sample(world, 50, seed=7, policy=policy).chosen,
+            policy.sample(np.arange(2), 9, seed=7),
+        ),
+        (
+            Comparisons.sample(world, 50, seed=7, policy=policy).chosen,
+            policy.sample(np.arange(2), 9, seed=7),
+        ),
         strict=True,
     ):
         np.testing.assert_array_equal(first, second)

@@ -22,19 +22,36 @@ def test_population_dpo_is_the_closed_form(seed, beta, concentration):
     r = rng.standard_normal((5, 10))
     reference = TabularPolicy.random(5, 10, seed=rng, concentration=concentration)
     data = Comparisons.population(ContextualBandit(reward=r), reference)
-    # Rows of tiny weight put the optimum below any fixed gradient tolerance: the fit polishes to rounding.
-    result = fit(reference, functools.partial(losses.dpo, beta=beta), data, reference=reference, tol=1e-12)
+    # Rows of tiny weight put the optimum below any fixed gradient tolerance: the fit polishes to
+    # rounding.
+    result = fit(
+        reference, functools.partial(losses.dpo, beta=beta), data, reference=reference, tol=1e-12
+    )
     best = optimal_policy(r, reference.probs, beta=beta)
     np.testing.assert_allclose(result.policy.probs, best, atol=1e-10)
     assert result.converged and result.grad_norm <= 1e-12
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared"])
+@pytest.mark.parametrize(
+    "divergence", ["forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared"]
+)
 def test_population_f_dpo_is_the_closed_form(divergence):
-    r, reference = np.random.default_rng(0).standard_normal((2, 5)), TabularPolicy.random(2, 5, seed=1, concentration=5.0)
+    r, reference = (
+        np.random.default_rng(0).standard_normal((2, 5)),
+        TabularPolicy.random(2, 5, seed=1, concentration=5.0),
+    )
     data = Comparisons.population(ContextualBandit(reward=r), reference)
-    result = fit(reference, functools.partial(losses.f_dpo, beta=0.7, divergence=divergence), data, reference=reference)
-    np.testing.assert_allclose(result.policy.probs, optimal_policy(r, reference.probs, beta=0.7, divergence=divergence), atol=1e-10)
+    result = fit(
+        reference,
+        functools.partial(losses.f_dpo, beta=0.7, divergence=divergence),
+        data,
+        reference=reference,
+    )
+    np.testing.assert_allclose(
+        result.policy.probs,
+        optimal_policy(r, reference.probs, beta=0.7, divergence=divergence),
+        atol=1e-10,
+    )
 
 
 def test_every_kind_of_policy_reaches_the_optimum():
@@ -47,12 +64,16 @@ def test_every_kind_of_policy_reaches_the_optimum():
     loglinear = fit(LogLinearPolicy.from_features(features), loss, data, reference=uniform)
     np.testing.assert_allclose(loglinear.policy.probs, best, atol=1e-12)
     np.testing.assert_allclose(loglinear.policy.weights, np.asarray([1.4, -2.2]), atol=1e-10)
-    network = fit(NetworkPolicy.mlp(np.eye(3), 4, hidden=(6,), seed=0), loss, data, reference=uniform)
+    network = fit(
+        NetworkPolicy.mlp(np.eye(3), 4, hidden=(6,), seed=0), loss, data, reference=uniform
+    )
     np.testing.assert_allclose(network.policy.probs.numpy(), best, atol=1e-9)
     tree = TokenTree.random(2, 3, seed=0, n_contexts=2, end_token=1)
     start = TokenTreePolicy.random(tree, seed=1)
     token = fit(start, loss, Comparisons.population(tree.to_bandit(), start), reference=start)
-    np.testing.assert_allclose(token.policy.probs, optimal_policy(tree.reward, start.probs, beta=0.5), atol=1e-11)
+    np.testing.assert_allclose(
+        token.policy.probs, optimal_policy(tree.reward, start.probs, beta=0.5), atol=1e-11
+    )
 
 
 def test_a_thousand_bandits_in_one_call():
@@ -86,7 +107,9 @@ def test_a_large_problem_takes_the_quasi_newton_path():
         Comparisons.population(ContextualBandit(reward=r), reference),
         reference=reference,
     )
-    np.testing.assert_allclose(result.policy.probs, optimal_policy(r, reference.probs, beta=0.5), atol=1e-8)
+    np.testing.assert_allclose(
+        result.policy.probs, optimal_policy(r, reference.probs, beta=0.5), atol=1e-8
+    )
 
 
 def test_torch_in_torch_out_with_the_same_numbers():
@@ -117,7 +140,10 @@ def test_the_certificate_is_the_gradient_at_the_policy():
     for index in np.ndindex(2, 3):
         shift = np.zeros((2, 3))
         shift[index] = 1e-5
-        assert abs(value(result.policy.logits + shift) - value(result.policy.logits - shift)) / 2e-5 < 1e-8
+        assert (
+            abs(value(result.policy.logits + shift) - value(result.policy.logits - shift)) / 2e-5
+            < 1e-8
+        )
     np.testing.assert_allclose(result.value, value(result.policy.logits), rtol=1e-13)
     assert result.history.shape[1] == 2 and result.history[0, 1] > result.history[-1, 1]
 
@@ -125,24 +151,50 @@ def test_the_certificate_is_the_gradient_at_the_policy():
 def test_no_finite_minimiser_warns():
     reference = TabularPolicy.uniform(1, 2)
     with pytest.warns(ConvergenceWarning, match="no finite minimiser"):
-        result = fit(reference, losses.rdpo, Comparisons([0], [0], [1]), reference=reference, max_iterations=30)
+        result = fit(
+            reference,
+            losses.rdpo,
+            Comparisons([0], [0], [1]),
+            reference=reference,
+            max_iterations=30,
+        )
     assert not result.converged and result.grad_norm > 1e-10
 
 
 def test_penalty_and_kto_and_soft_feedback():
     reference = TabularPolicy.uniform(1, 3)
-    ridge = fit(reference, losses.dpo, Comparisons([0], [0], [1]), reference=reference, penalty=lambda p: 0.01 * (p.parameters**2).sum(-1))
+    ridge = fit(
+        reference,
+        losses.dpo,
+        Comparisons([0], [0], [1]),
+        reference=reference,
+        penalty=lambda p: 0.01 * (p.parameters**2).sum(-1),
+    )
     assert ridge.converged and np.abs(ridge.policy.logits.sum()) < 1e-9
     data = Feedback.population([[0.9, 0.5, 0.1]], reference)
     kto = functools.partial(losses.kto, beta=0.5, reference_point=0.0)
-    fitted = fit(reference, kto, data, reference=reference, penalty=lambda p: 0.01 * (p.parameters**2).sum(-1))
+    fitted = fit(
+        reference,
+        kto,
+        data,
+        reference=reference,
+        penalty=lambda p: 0.01 * (p.parameters**2).sum(-1),
+    )
     assert (np.diff(fitted.policy.probs[0]) < 0).all()
 
 
 def test_gradient_descent_follows_the_path():
     world, reference = ContextualBandit.random(1, 3, seed=0), TabularPolicy.uniform(1, 3)
     data = Comparisons.population(world, reference)
-    result, path = gradient_descent(reference, losses.ipo, data, reference=reference, step=0.1, iterations=20, record=lambda p: p.probs)
+    result, path = gradient_descent(
+        reference,
+        losses.ipo,
+        data,
+        reference=reference,
+        step=0.1,
+        iterations=20,
+        record=lambda p: p.probs,
+    )
     assert len(path) == 21 and (np.diff(result.history[:, 0]) < 0).all()
     np.testing.assert_allclose(path[-1].numpy(), result.policy.probs, atol=1e-15)
 
@@ -153,7 +205,9 @@ def test_bad_input():
     with pytest.raises(TypeError, match="got dict"):
         fit({}, losses.dpo, data)
     with pytest.raises(ValueError, match="finite at the start"):
-        fit(TabularPolicy.uniform(1, 2), losses.dpo, Comparisons([0], [0], [1]), reference=reference)
+        fit(
+            TabularPolicy.uniform(1, 2), losses.dpo, Comparisons([0], [0], [1]), reference=reference
+        )
     with pytest.raises(ValueError, match="tol must be"):
         fit(reference, losses.dpo, data, tol=-1)
     with pytest.raises(ValueError, match="at least one row"):

@@ -6,9 +6,21 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from prefsim.divergences import DIVERGENCES
-from prefsim.testing.bandits import alphas, bandits, bandits_with_reference, betas, divergences, flip_rates, margins, pair_logps, policies
+from prefsim.testing.bandits import (
+    alphas,
+    bandits,
+    bandits_with_reference,
+    betas,
+    divergences,
+    flip_rates,
+    margins,
+    pair_logps,
+    policies,
+)
 
-FEW = settings(max_examples=100, database=None, derandomize=True, phases=(Phase.generate, Phase.shrink))
+FEW = settings(
+    max_examples=100, database=None, derandomize=True, phases=(Phase.generate, Phase.shrink)
+)
 
 
 @given(bandits(max_contexts=2, max_responses=4, scale=1.5))

@@ -28,7 +28,9 @@ def test_reversing_every_comparison_and_its_label_changes_no_objective(data):
     rows = data.draw(testing.comparisons(world))
     reversed_rows = Comparisons(rows.prompt, rows.rejected, rows.chosen, 1 - rows.prob, rows.weight)
     for loss in (losses.dpo, losses.ipo, losses.simpo):
-        values = [objective(policy, loss, part, reference=reference) for part in (rows, reversed_rows)]
+        values = [
+            objective(policy, loss, part, reference=reference) for part in (rows, reversed_rows)
+        ]
         np.testing.assert_allclose(*values, rtol=1e-10, atol=1e-12)
 
 
@@ -37,8 +39,12 @@ def test_hard_labels_and_feedback(data):
     world, reference = data.draw(testing.bandits_with_reference())
     assert (data.draw(testing.comparisons(world, hard=True)).prob == 1).all()
     rows = data.draw(testing.feedback(world))
-    value = objective(reference, functools.partial(losses.kto, reference_point=0.0), rows, reference=reference)
-    np.testing.assert_allclose(value, rows.weight.sum() / 2, rtol=1e-12)  # at the reference every completion is worth one half
+    value = objective(
+        reference, functools.partial(losses.kto, reference_point=0.0), rows, reference=reference
+    )
+    np.testing.assert_allclose(
+        value, rows.weight.sum() / 2, rtol=1e-12
+    )  # at the reference every completion is worth one half
 
 
 def test_strategies_shrink_to_something_plain():

@@ -20,7 +20,11 @@ HEADER = """# FILE NAME: test.toi
 # ALTERNATIVE NAME 2: Bob: the builder
 # ALTERNATIVE NAME 3: Cy
 """
-ORDERS = {"toi": "4: 1,{2,3}\n2: 3\n1: {1,2}\n", "toc": "4: 1,{2,3}\n2: 3,1,2\n1: {1,2,3}\n", "soi": "4: 1,2\n2: 3\n1: 2,1,3\n"}
+ORDERS = {
+    "toi": "4: 1,{2,3}\n2: 3\n1: {1,2}\n",
+    "toc": "4: 1,{2,3}\n2: 3,1,2\n1: {1,2,3}\n",
+    "soi": "4: 1,2\n2: 3\n1: 2,1,3\n",
+}
 ORDERS["soc"] = "4: 1,2,3\n2: 3,1,2\n1: 2,1,3\n"
 
 
@@ -43,7 +47,9 @@ def by_hand(ranks, counts):
     for row, count in zip(ranks, counts, strict=True):
         level = [np.inf if r < 0 else r for r in row]
         for i, j in itertools.product(range(n), repeat=2):
-            wins[i, j] += count * (1.0 if level[i] < level[j] else 0.5 if level[i] == level[j] else 0.0)
+            wins[i, j] += count * (
+                1.0 if level[i] < level[j] else 0.5 if level[i] == level[j] else 0.0
+            )
     return wins / sum(counts)
 
 
@@ -63,30 +69,66 @@ def test_all_four_kinds(ballot_file, kind, ranks):
     assert ballots.n_voters == 7
     assert ballots.labels == ("Ann", "Bob: the builder", "Cy")
     assert (ballots.title, ballots.kind) == ("Test", kind)
-    np.testing.assert_allclose(PreferenceGame.from_ballots(ballots).preference, by_hand(ranks, [4, 2, 1]), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(
+        PreferenceGame.from_ballots(ballots).preference,
+        by_hand(ranks, [4, 2, 1]),
+        rtol=0,
+        atol=1e-15,
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("# DATA TYPE: toi\n", "", r"test.toi, line 11: the header has no '# DATA TYPE: ...' line"),
-        ("DATA TYPE: toi", "DATA TYPE: wmd", r"line 3: DATA TYPE must be one of soc, soi, toc, toi, got 'wmd'"),
-        ("ALTERNATIVES: 3", "ALTERNATIVES: three", r"line 4: NUMBER ALTERNATIVES must be a whole number > 0, got 'three'"),
-        ("ALTERNATIVES: 3", "ALTERNATIVES: 4", r"line 4: 4 alternatives are announced, but no '# ALTERNATIVE NAME 4: ...' line follows"),
+        (
+            "DATA TYPE: toi",
+            "DATA TYPE: wmd",
+            r"line 3: DATA TYPE must be one of soc, soi, toc, toi, got 'wmd'",
+        ),
+        (
+            "ALTERNATIVES: 3",
+            "ALTERNATIVES: three",
+            r"line 4: NUMBER ALTERNATIVES must be a whole number > 0, got 'three'",
+        ),
+        (
+            "ALTERNATIVES: 3",
+            "ALTERNATIVES: 4",
+            (
+                r"line 4: 4 alternatives are announced, but no '# ALTERNATIVE NAME 4: ...' line"
+                r" follows"
+            ),
+        ),
         ("VOTERS: 7", "VOTERS: 8", r"line 5: NUMBER VOTERS is 8, but the orders add up to 7"),
         ("VOTERS: 7", "VOTERS: -7", r"line 5: NUMBER VOTERS must be a whole number"),
-        ("ORDERS: 3", "ORDERS: 4", r"line 12: the file ends after 3 orders, but its header announces 4"),
+        (
+            "ORDERS: 3",
+            "ORDERS: 4",
+            r"line 12: the file ends after 3 orders, but its header announces 4",
+        ),
         ("1: {1,2}\n", "", r"line 11: the file ends after 2 orders, but its header announces 3"),
-        ("# ALTERNATIVE NAME 3: Cy", "# ALTERNATIVE NAME 2: Cy", r"line 9: ALTERNATIVE NAME 2 is given twice, first in line 8"),
+        (
+            "# ALTERNATIVE NAME 3: Cy",
+            "# ALTERNATIVE NAME 2: Cy",
+            r"line 9: ALTERNATIVE NAME 2 is given twice, first in line 8",
+        ),
         ("# ALTERNATIVE NAME 3: Cy", "# ALTERNATIVE NAME 3 Cy", r"line 9: expected '# KEY: value'"),
         ("2: 3\n", "2: 4\n", r"line 11: alternative 4 is unknown, expected 1 to 3"),
         ("2: 3\n", "2: 0\n", r"line 11: alternative 0 is unknown"),
         ("2: 3\n", "2: 3,1,3\n", r"line 11: alternative 3 appears twice in '3,1,3'"),
         ("2: 3\n", "2: {3,3}\n", r"line 11: alternative 3 appears twice"),
-        ("2: 3\n", "0: 3\n", r"line 11: expected 'count: order' with a whole count > 0, got '0: 3'"),
+        (
+            "2: 3\n",
+            "0: 3\n",
+            r"line 11: expected 'count: order' with a whole count > 0, got '0: 3'",
+        ),
         ("2: 3\n", "2.5: 3\n", r"line 11: expected 'count: order'"),
         ("2: 3\n", "2 3\n", r"line 11: expected 'count: order'"),
-        ("2: 3\n", "2: 3,{1\n", r"line 11: expected alternatives separated by commas, ties in braces, got '3,{1'"),
+        (
+            "2: 3\n",
+            "2: 3,{1\n",
+            r"line 11: expected alternatives separated by commas, ties in braces, got '3,{1'",
+        ),
         ("2: 3\n", "2: {}\n", r"line 11: expected alternatives separated by commas"),
         ("2: 3\n", "2: 3,\n", r"line 11: expected alternatives separated by commas"),
         ("2: 3\n", "2: Cy\n", r"line 11: expected alternatives separated by commas"),
@@ -102,12 +144,17 @@ def test_a_malformed_file_names_the_line(ballot_file, old, new, message):
 def test_strict_and_complete_orders_are_what_they_say(ballot_file):
     with pytest.raises(ValueError, match=r"line 10: DATA TYPE soi has no ties, got '\{1,2\}'"):
         read_preflib(ballot_file("soi", "4: 1,2", "4: {1,2}"))
-    with pytest.raises(ValueError, match=r"line 10: DATA TYPE soc ranks every alternative, but 3 is missing in '1,2'"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 10: DATA TYPE soc ranks every alternative, but 3 is missing in '1,2'",
+    ):
         read_preflib(ballot_file("soc", "4: 1,2,3", "4: 1,2"))
 
 
 def test_files_that_cannot_be_read(tmp_path, ballot_file):
-    with pytest.raises(ValueError, match=r"missing\.soi cannot be read as a ballot file: No such file"):
+    with pytest.raises(
+        ValueError, match=r"missing\.soi cannot be read as a ballot file: No such file"
+    ):
         read_preflib(tmp_path / "missing.soi")
     with pytest.raises(ValueError, match="cannot be read as a ballot file: Is a directory"):
         read_preflib(tmp_path)
@@ -128,7 +175,9 @@ def test_a_file_cut_anywhere_is_refused(ballot_file):
 
 def test_windows_line_ends_and_a_byte_order_mark(tmp_path, ballot_file):
     path = tmp_path / "windows.toi"
-    path.write_bytes(b"\xef\xbb\xbf" + (HEADER.format(kind="toi") + ORDERS["toi"]).replace("\n", "\r\n").encode())
+    path.write_bytes(
+        b"\xef\xbb\xbf" + (HEADER.format(kind="toi") + ORDERS["toi"]).replace("\n", "\r\n").encode()
+    )
     expected = read_preflib(ballot_file("toi"))
     found = read_preflib(path)
     np.testing.assert_array_equal(found.ranks, expected.ranks)
@@ -137,7 +186,11 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path, ballot_file):
 
 @given(
     st.integers(1, 5).flatmap(
-        lambda n: st.lists(st.tuples(st.lists(st.integers(-1, 3), min_size=n, max_size=n), st.integers(1, 9)), min_size=1, max_size=6)
+        lambda n: st.lists(
+            st.tuples(st.lists(st.integers(-1, 3), min_size=n, max_size=n), st.integers(1, 9)),
+            min_size=1,
+            max_size=6,
+        )
     )
 )
 def test_the_count_of_pairs_is_that_of_a_loop(ballots):
@@ -152,9 +205,13 @@ def test_counting_in_blocks_and_batches(monkeypatch):
     ranks, weights = rng.integers(-1, 4, (2, 3, 50, 6)), rng.random((3, 50))
     whole = pairwise_preference(ranks, weights)
     assert whole.shape == (2, 3, 6, 6)
-    np.testing.assert_allclose(whole[1, 2], by_hand(ranks[1, 2].tolist(), weights[2].tolist()), atol=1e-14)
+    np.testing.assert_allclose(
+        whole[1, 2], by_hand(ranks[1, 2].tolist(), weights[2].tolist()), atol=1e-14
+    )
     wide = rng.integers(0, 2100, (5, 2100))
-    np.testing.assert_allclose(pairwise_preference(wide)[:3, :3], pairwise_preference(wide[:, :3]), atol=1e-14)
+    np.testing.assert_allclose(
+        pairwise_preference(wide)[:3, :3], pairwise_preference(wide[:, :3]), atol=1e-14
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,11 +242,19 @@ def test_the_shipped_file_is_a_paradox():
     assert beats[2, 0]
     assert beats[:3, 3].all()
     assert game.condorcet_winner() == -1
-    np.testing.assert_allclose(game.preference, by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()), atol=1e-15)
+    np.testing.assert_allclose(
+        game.preference,
+        by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()),
+        atol=1e-15,
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "voters", "winner"), [("00002-00000001.soi", 475, "Bdale Garbee"), ("00002-00000007.soi", 403, "Stefano Zacchiroli")]
+    ("name", "voters", "winner"),
+    [
+        ("00002-00000001.soi", 475, "Bdale Garbee"),
+        ("00002-00000007.soi", 403, "Stefano Zacchiroli"),
+    ],
 )
 def test_real_elections(real_data, name, voters, winner):
     path = real_data / "preflib" / name
@@ -198,4 +263,8 @@ def test_real_elections(real_data, name, voters, winner):
     game = PreferenceGame.from_preflib(path)
     assert game.ballots.n_voters == voters
     assert game.labels[int(game.condorcet_winner())] == winner
-    np.testing.assert_allclose(game.preference, by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()), atol=1e-14)
+    np.testing.assert_allclose(
+        game.preference,
+        by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()),
+        atol=1e-14,
+    )

@@ -1,17 +1,28 @@
-"""The delivery task: the golden values of its board, what each move counts, random boards, and bad boards."""
+"""The delivery task.
+
+The golden values of its board, what each move counts, random boards, and bad boards.
+"""
 
 import numpy as np
 import pytest
 
 from prefsim.solvers.planning import policy_evaluation, value_iteration
-from prefsim.worlds.delivery import CELLS, DELIVERY_FEATURES, DELIVERY_WEIGHTS, LETTERS, delivery_task, random_delivery_task
+from prefsim.worlds.delivery import (
+    CELLS,
+    DELIVERY_FEATURES,
+    DELIVERY_WEIGHTS,
+    LETTERS,
+    delivery_task,
+    random_delivery_task,
+)
 from prefsim.worlds.grid import GRID_MOVES
 
 UP, DOWN, LEFT, RIGHT = range(4)
 CODES = {0: ".", 2: "h", 3: "s", 4: "c", 5: "x", 6: "~", 7: "G", 10: "C"}
 CODED = (
-    "0 0 5 0 0 0 0 0 0 0 | 0 0 0 0 4 0 0 0 0 6 | 0 0 3 0 0 0 0 6 6 6 | 4 0 5 0 2 3 3 6 6 0 | 6 6 0 0 0 0 0 0 0 0 |"
-    "6 0 4 0 0 0 0 0 0 0 | 6 2 0 3 5 2 0 0 0 0 | 0 4 0 0 0 0 0 10 6 6 | 0 0 5 0 0 0 0 6 6 7 | 0 0 0 0 0 0 5 0 0 4"
+    "0 0 5 0 0 0 0 0 0 0 | 0 0 0 0 4 0 0 0 0 6 | 0 0 3 0 0 0 0 6 6 6 | 4 0 5 0 2 3 3 6 6 0 | 6 6 0"
+    " 0 0 0 0 0 0 0 |6 0 4 0 0 0 0 0 0 0 | 6 2 0 3 5 2 0 0 0 0 | 0 4 0 0 0 0 0 10 6 6 | 0 0 5 0 0 0"
+    " 0 6 6 7 | 0 0 0 0 0 0 5 0 0 4"
 )
 
 
@@ -28,7 +39,13 @@ def test_the_board_is_the_authors(task):
 def test_golden_values(task):
     plan = value_iteration(task.mdp)
     value = np.asarray(plan.value).reshape(10, 10)
-    assert [value[cell] for cell in ((0, 0), (3, 3), (6, 6), (9, 0), (9, 8))] == [34, 39, 45, 41, 50]
+    assert [value[cell] for cell in ((0, 0), (3, 3), (6, 6), (9, 0), (9, 8))] == [
+        34,
+        39,
+        45,
+        41,
+        50,
+    ]
     assert int((task.mdp.start_probs > 0).sum()) == 92
     assert plan.value @ task.mdp.start_probs == pytest.approx(41.532609, abs=5e-7)
     uniform = policy_evaluation(task.mdp, np.full((100, 4), 0.25)).value @ task.mdp.start_probs
@@ -63,7 +80,9 @@ def test_the_reward_is_linear_in_the_features(task):
 )
 def test_features_of_a_move(task, cell, action, counted):
     features = task.features[cell[0] * 10 + cell[1], action]
-    assert {name for name, count in zip(DELIVERY_FEATURES, features, strict=True) if count} == counted
+    assert {
+        name for name, count in zip(DELIVERY_FEATURES, features, strict=True) if count
+    } == counted
     assert set(features) <= {0.0, 1.0}
 
 

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 
 from prefsim.backend import use_backend
-from prefsim.testing.games import cyclic_games, degenerate_games, games_with_reference, preference_games, transitive_games
+from prefsim.testing.games import (
+    cyclic_games,
+    degenerate_games,
+    games_with_reference,
+    preference_games,
+    transitive_games,
+)
 from prefsim.worlds.game import KINDS, PreferenceGame
 
 CYCLE = np.array([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]])
@@ -37,7 +43,9 @@ def test_rounding_within_the_tolerance_is_accepted():
 
 
 def test_labels_and_contexts():
-    game = PreferenceGame(np.stack([CYCLE, CYCLE.T]), labels=["a", "b", "c"], context_probs=[0.25, 0.75])
+    game = PreferenceGame(
+        np.stack([CYCLE, CYCLE.T]), labels=["a", "b", "c"], context_probs=[0.25, 0.75]
+    )
     assert game.labels == ("a", "b", "c")
     assert game.batch_shape == (2,)
     assert game.average(np.array([1.0, 2.0])) == 1.75
@@ -45,7 +53,13 @@ def test_labels_and_contexts():
         PreferenceGame(CYCLE, labels=["a", "b"])
     with pytest.raises(ValueError, match="context_probs must sum to 1"):
         PreferenceGame(np.stack([CYCLE, CYCLE]), context_probs=[0.5, 0.6])
-    with pytest.raises(ValueError, match=r"preference of a game with contexts must have trailing shape \(3, any, any\), got \(2, 3, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"preference of a game with contexts must have trailing shape \(3, any, any\), got \(2,"
+            r" 3, 3\)"
+        ),
+    ):
         PreferenceGame(np.stack([CYCLE, CYCLE]), context_probs=[0.5, 0.25, 0.25])
     with pytest.raises(ValueError, match="preference of a game with contexts"):
         PreferenceGame(CYCLE, context_probs=[1.0])
@@ -56,7 +70,9 @@ def test_labels_and_contexts():
 
 
 def test_condorcet_winners_of_a_batch():
-    game = PreferenceGame(np.stack([CYCLE, np.asarray(PreferenceGame.from_reward([0.0, 1.0, 3.0]).preference)]))
+    game = PreferenceGame(
+        np.stack([CYCLE, np.asarray(PreferenceGame.from_reward([0.0, 1.0, 3.0]).preference)])
+    )
     assert game.condorcet_winner().tolist() == [-1, 2]
     assert PreferenceGame([[0.5]]).condorcet_winner() == 0
     assert PreferenceGame(np.full((2, 2), 0.5)).condorcet_winner() == -1
@@ -65,7 +81,9 @@ def test_condorcet_winners_of_a_batch():
 def test_from_reward():
     reward = np.array([[0.0, 1.0], [2.0, -1.0]])
     game = PreferenceGame.from_reward(reward, scale=0.5)
-    np.testing.assert_allclose(game.preference[:, 0, 1], 1 / (1 + np.exp(-0.5 * (reward[:, 0] - reward[:, 1]))), rtol=1e-15)
+    np.testing.assert_allclose(
+        game.preference[:, 0, 1], 1 / (1 + np.exp(-0.5 * (reward[:, 0] - reward[:, 1]))), rtol=1e-15
+    )
     with pytest.raises(ValueError, match="scale must be a finite number > 0, got -1"):
         PreferenceGame.from_reward(reward, scale=-1)
     with pytest.raises(ValueError, match="reward must be finite"):
@@ -75,7 +93,9 @@ def test_from_reward():
 
 def test_from_rankings():
     game = PreferenceGame.from_rankings([[0, 1, 2], [1, -1, -1]], labels=["a", "b", "c"])
-    np.testing.assert_allclose(game.preference, [[0.5, 0.5, 0.75], [0.5, 0.5, 1.0], [0.25, 0.0, 0.5]])
+    np.testing.assert_allclose(
+        game.preference, [[0.5, 0.5, 0.75], [0.5, 0.5, 1.0], [0.25, 0.0, 0.5]]
+    )
     weighted = PreferenceGame.from_rankings([[0, 1, 2], [1, -1, -1]], weights=[3, 1])
     assert weighted.preference[0, 1] == 0.75
     never_ranked = PreferenceGame.from_rankings([[0, 1]], n_items=4)
@@ -97,16 +117,21 @@ def test_from_rankings():
 def test_random_games(kind):
     game = PreferenceGame.random(5, seed=3, batch_shape=(4, 2), kind=kind)
     assert game.preference.shape == (4, 2, 5, 5)
-    np.testing.assert_array_equal(game.preference, PreferenceGame.random(5, seed=3, batch_shape=(4, 2), kind=kind).preference)
-    assert not np.array_equal(game.preference, PreferenceGame.random(5, seed=4, batch_shape=(4, 2), kind=kind).preference)
+    np.testing.assert_array_equal(
+        game.preference, PreferenceGame.random(5, seed=3, batch_shape=(4, 2), kind=kind).preference
+    )
+    assert not np.array_equal(
+        game.preference, PreferenceGame.random(5, seed=4, batch_shape=(4, 2), kind=kind).preference
+    )
     winners = game.condorcet_winner()
     if kind == "transitive":
         assert (winners >= 0).all()
     if kind == "cyclic":
         assert (winners == -1).all()
-        assert (PreferenceGame.random(6, seed=0, kind=kind, batch_shape=(50,)).preference.max(axis=-2) > 0.5).all(), (
-            "every response is beaten"
-        )
+        assert (
+            PreferenceGame.random(6, seed=0, kind=kind, batch_shape=(50,)).preference.max(axis=-2)
+            > 0.5
+        ).all(), "every response is beaten"
     if kind == "tournament":
         assert set(np.unique(game.preference)) == {0.0, 0.5, 1.0}
 
@@ -117,7 +142,10 @@ def test_random_options():
     for options, message in (
         ({"n": 0}, "n must be an integer >= 1"),
         ({"n": 2, "kind": "cyclic"}, "a cyclic game needs n >= 3 responses, got 2"),
-        ({"n": 3, "kind": "other"}, "kind must be one of 'uniform', 'transitive', 'cyclic', 'tournament', got 'other'"),
+        (
+            {"n": 3, "kind": "other"},
+            "kind must be one of 'uniform', 'transitive', 'cyclic', 'tournament', got 'other'",
+        ),
         ({"n": 3, "ties": 1.5}, r"ties must lie in \[0.0, 1.0\]"),
         ({"n": 3, "seed": -1}, "seed must be an integer >= 0"),
     ):

@@ -31,7 +31,10 @@ TOY_TEXT = [
 
 
 def follow_table(env, discount, sweeps=3000):
-    """The Bellman recursion on gymnasium's own table, read without a line of the library: a terminated outcome has no future."""
+    """The Bellman recursion on gymnasium's own table, read without a line of the library.
+
+    A terminated outcome has no future.
+    """
     table = env.unwrapped.P
     value = np.zeros(len(table))
     outcomes = [[np.array(table[s][a], dtype=float) for a in table[s]] for s in table]
@@ -70,7 +73,10 @@ class TestGymnasium:
         np.testing.assert_allclose(value[visited], follow_table(env, discount)[visited], atol=1e-10)
         np.testing.assert_array_equal(value[mdp.terminal], 0.0)
 
-    @pytest.mark.parametrize(("name", "options"), [("FrozenLake-v1", {}), (CLIFF, {}), (CLIFF, {"is_slippery": True}), (TAXI, {})])
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [("FrozenLake-v1", {}), (CLIFF, {}), (CLIFF, {"is_slippery": True}), (TAXI, {})],
+    )
     def test_sampled_steps_follow_the_tables(self, name, options):
         env = gymnasium.make(name, **options).unwrapped
         mdp = TabularMDP.from_gymnasium(env, discount=0.9)
@@ -86,14 +92,20 @@ class TestGymnasium:
             state = env.reset()[0] if ended else after
         for (s, a), rewards in counted.items():
             if len(rewards) > 30:
-                # Standard error of the mean, with a floor for rewards that never vary: 5 sigma over fewer than 200 pairs.
-                assert abs(np.mean(rewards) - mdp.reward[s, a]) <= 5 * np.std(rewards) / np.sqrt(len(rewards)) + 1e-9
+                # Standard error of the mean, with a floor for rewards that never vary: 5 sigma over
+                # fewer than 200 pairs.
+                assert (
+                    abs(np.mean(rewards) - mdp.reward[s, a])
+                    <= 5 * np.std(rewards) / np.sqrt(len(rewards)) + 1e-9
+                )
 
     def test_taxi_undiscounted(self):
         mdp = TabularMDP.from_gymnasium(TAXI, discount=1.0)
         assert (mdp.n_states, mdp.n_actions, int(mdp.terminal.sum())) == (500, 6, 4)
         expected = follow_table(gymnasium.make(TAXI), 1.0) @ mdp.start_probs
-        assert planning.value_iteration(mdp).value @ mdp.start_probs == pytest.approx(expected, abs=1e-9)
+        assert planning.value_iteration(mdp).value @ mdp.start_probs == pytest.approx(
+            expected, abs=1e-9
+        )
 
     def test_cliff_shortest_safe_path(self):
         mdp = TabularMDP.from_gymnasium(CLIFF, discount=1.0)
@@ -103,7 +115,10 @@ class TestGymnasium:
 
     def test_a_state_that_both_ends_and_goes_on_gets_a_state_of_its_own(self):
         class Both(gymnasium.Env):
-            observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+            observation_space, action_space = (
+                gymnasium.spaces.Discrete(2),
+                gymnasium.spaces.Discrete(2),
+            )
             initial_state_distrib = np.array([1.0, 0.0])
             P = {  # noqa: RUF012
                 0: {0: [(1.0, 1, 1.0, False)], 1: [(1.0, 1, 5.0, True)]},
@@ -113,21 +128,30 @@ class TestGymnasium:
         mdp = TabularMDP.from_gymnasium(Both(), discount=0.5)
         assert mdp.n_states == 3 and mdp.terminal.tolist() == [False, False, True]
         np.testing.assert_allclose(mdp.transitions[1, 1], [0.5, 0.0, 0.5])
-        np.testing.assert_allclose(planning.value_iteration(mdp).value[:2], follow_table(Both(), 0.5), atol=1e-12)
+        np.testing.assert_allclose(
+            planning.value_iteration(mdp).value[:2], follow_table(Both(), 0.5), atol=1e-12
+        )
 
     def test_merged_outcomes_keep_the_mean_reward(self):
         env = gymnasium.make(CLIFF, is_slippery=True).unwrapped
         mdp = TabularMDP.from_gymnasium(env, discount=0.9)
-        # From the start, right: a slip down stays (-1), the step itself falls (-100), both at the start; a slip up leaves.
-        assert mdp.transitions[36, 1, 36] == pytest.approx(2 / 3) and mdp.transition_reward[36, 1, 36] == pytest.approx(-50.5)
+        # From the start, right: a slip down stays (-1), the step itself falls (-100), both at the
+        # start; a slip up leaves.
+        assert mdp.transitions[36, 1, 36] == pytest.approx(2 / 3) and mdp.transition_reward[
+            36, 1, 36
+        ] == pytest.approx(-50.5)
         np.testing.assert_allclose(mdp.reward[36, 1], -34.0)
 
     def test_layouts_agree(self):
-        dense, sparse = (TabularMDP.from_gymnasium(TAXI, discount=0.9, sparse=flag) for flag in (False, True))
+        dense, sparse = (
+            TabularMDP.from_gymnasium(TAXI, discount=0.9, sparse=flag) for flag in (False, True)
+        )
         assert not dense.is_sparse and sparse.is_sparse
         np.testing.assert_array_equal(dense.transitions, sparse.to_dense().transitions)
         np.testing.assert_array_equal(dense.transition_reward, sparse.to_dense().transition_reward)
-        large = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.9, desc=["S" + "F" * (DENSE_LIMIT - 1) + "G"])
+        large = TabularMDP.from_gymnasium(
+            "FrozenLake-v1", discount=0.9, desc=["S" + "F" * (DENSE_LIMIT - 1) + "G"]
+        )
         assert large.is_sparse
 
     @pytest.mark.parametrize(
@@ -146,16 +170,21 @@ class TestGymnasium:
 
     def test_options_with_an_environment(self):
         with pytest.raises(ValueError, match="is_slippery"):
-            TabularMDP.from_gymnasium(gymnasium.make("FrozenLake-v1"), discount=0.9, is_slippery=False)
+            TabularMDP.from_gymnasium(
+                gymnasium.make("FrozenLake-v1"), discount=0.9, is_slippery=False
+            )
 
 
 class TestBlackjack:
-    @pytest.mark.parametrize("options", [{"sab": False}, {"sab": False, "natural": True}, {"sab": True}])
+    @pytest.mark.parametrize(
+        "options", [{"sab": False}, {"sab": False, "natural": True}, {"sab": True}]
+    )
     def test_a_policys_return_is_that_of_played_games(self, options):
         mdp = TabularMDP.from_gymnasium("Blackjack-v1", discount=1.0, **options)
         best = planning.value_iteration(mdp)
         env = gymnasium.make("Blackjack-v1", **options).unwrapped
-        # Stick on 17, hit on soft 17, as an action for every observation; the state of a natural takes the action of its observation.
+        # Stick on 17, hit on soft 17, as an action for every observation; the state of a natural
+        # takes the action of its observation.
         seen = np.indices((32, 11, 2)).reshape(3, -1)
         actions = np.zeros(mdp.n_states, dtype=int)
         actions[: seen.shape[1]] = (seen[0] < 17) | ((seen[0] == 17) & (seen[2] == 1))
@@ -184,20 +213,34 @@ class TestBlackjack:
         ]:
             outcomes = []
             for _ in range(2000):
-                env.player, env.dealer = list(player), [dealer, int(env.np_random.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10]))]
+                env.player, env.dealer = (
+                    list(player),
+                    [
+                        dealer,
+                        int(env.np_random.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10])),
+                    ],
+                )
                 outcomes.append(env.step(0)[1])
             for prize, end in zip((-1.0, 0.0, 1.0), ends, strict=False):
                 p = mdp.transitions[state, 0, end]
-                assert abs(np.mean(np.array(outcomes) == prize) - p) <= 5 * np.sqrt(p * (1 - p) / 2000) + 1e-12
+                assert (
+                    abs(np.mean(np.array(outcomes) == prize) - p)
+                    <= 5 * np.sqrt(p * (1 - p) / 2000) + 1e-12
+                )
 
     def test_naturals_pay_only_under_their_options(self):
         worth = {}
-        for name, options in (("plain", {"sab": False}), ("natural", {"sab": False, "natural": True}), ("sab", {"sab": True})):
+        for name, options in (
+            ("plain", {"sab": False}),
+            ("natural", {"sab": False, "natural": True}),
+            ("sab", {"sab": True}),
+        ):
             mdp = TabularMDP.from_gymnasium("Blackjack-v1", discount=1.0, **options)
             worth[name] = planning.value_iteration(mdp).value @ mdp.start_probs
             assert (mdp.start_probs[704:714].sum() > 0) == (name != "plain")
             assert mdp.start_probs.sum() == pytest.approx(1.0, abs=1e-12)
-        # A natural has probability 2 · 1/13 · 4/13, and wins one half more under `natural` unless the dealer reaches 21.
+        # A natural has probability 2 · 1/13 · 4/13, and wins one half more under `natural` unless
+        # the dealer reaches 21.
         assert 0 < worth["natural"] - worth["plain"] < 0.5 * 8 / 169
         assert 0 < worth["sab"] - worth["plain"] < 8 / 169
 
@@ -225,12 +268,18 @@ class TestToGymnasium:
         again = TabularMDP.from_gymnasium(mdp.to_gymnasium(), discount=mdp.discount)
         # The start covers every state that goes on, so all of them are read back.
         value = planning.policy_iteration(again).value
-        np.testing.assert_allclose(value[: mdp.n_states], planning.policy_iteration(mdp).value, atol=1e-9)
+        np.testing.assert_allclose(
+            value[: mdp.n_states], planning.policy_iteration(mdp).value, atol=1e-9
+        )
 
     def test_horizon_ends_the_episode(self):
         env = TabularMDP.random(4, 2, discount=1.0, horizon=3, seed=0).to_gymnasium()
         env.reset(seed=0)
-        assert [env.step(0)[2:4] for _ in range(3)] == [(False, False), (False, False), (True, False)]
+        assert [env.step(0)[2:4] for _ in range(3)] == [
+            (False, False),
+            (False, False),
+            (True, False),
+        ]
 
     def test_same_seed_same_episode(self):
         env = TabularMDP.random(6, 2, discount=0.9, seed=0).to_gymnasium()
@@ -247,9 +296,15 @@ class TestTables:
         np.testing.assert_array_equal(back.transitions, mdp.transitions)
         np.testing.assert_allclose(back.reward, mdp.reward, atol=1e-14)
         v = np.linspace(-1, 1, mdp.n_states)
-        np.testing.assert_allclose(expected_next(sparse.transitions, v), expected_next(mdp.transitions, v), atol=1e-14)
+        np.testing.assert_allclose(
+            expected_next(sparse.transitions, v), expected_next(mdp.transitions, v), atol=1e-14
+        )
         stacked = np.stack([v, 2 * v, v**2])
-        np.testing.assert_allclose(expected_next(sparse.transitions, stacked), expected_next(mdp.transitions, stacked), atol=1e-14)
+        np.testing.assert_allclose(
+            expected_next(sparse.transitions, stacked),
+            expected_next(mdp.transitions, stacked),
+            atol=1e-14,
+        )
 
     def test_rewards_of_transitions_are_expected(self):
         each = np.arange(8.0).reshape(2, 2, 2)
@@ -258,23 +313,37 @@ class TestTables:
         np.testing.assert_array_equal(mdp.reward, each.mean(-1))
         assert mdp.transition_reward_at([0, 1], [1, 0], [1, 1]).tolist() == [3.0, 5.0]
         assert mdp.to_sparse().transition_reward_at([0, 1], [1, 0], [1, 1]).tolist() == [3.0, 5.0]
-        assert TabularMDP(half, REWARD, discount=0.9).transition_reward_at([0, 1], 1, [1, 1]).tolist() == [2.0, 4.0]
+        assert TabularMDP(half, REWARD, discount=0.9).transition_reward_at(
+            [0, 1], 1, [1, 1]
+        ).tolist() == [2.0, 4.0]
 
     def test_reward_forms_are_told_apart(self):
         assert TabularMDP(SWAP, np.zeros((5, 2, 2)), discount=0.9).batch_shape == (5,)
         assert TabularMDP(SWAP, np.ones((2, 2, 2)), discount=0.9).transition_reward is not None
-        assert TabularMDP(np.stack([SWAP, SWAP]), np.ones((2, 2, 2)), discount=0.9).transition_reward is None
-        assert TabularMDP(np.stack([SWAP] * 3), np.ones((2, 2, 2)), discount=0.9).transition_reward is not None
+        assert (
+            TabularMDP(np.stack([SWAP, SWAP]), np.ones((2, 2, 2)), discount=0.9).transition_reward
+            is None
+        )
+        assert (
+            TabularMDP(np.stack([SWAP] * 3), np.ones((2, 2, 2)), discount=0.9).transition_reward
+            is not None
+        )
 
     def test_default_start_is_uniform_over_states_that_go_on(self):
         table, reward = make_absorbing(SWAP, REWARD, [False, True])
-        assert TabularMDP(table, reward, discount=1.0, terminal=[False, True]).start_probs.tolist() == [1.0, 0.0]
+        assert TabularMDP(
+            table, reward, discount=1.0, terminal=[False, True]
+        ).start_probs.tolist() == [1.0, 0.0]
         assert TabularMDP(SWAP, REWARD, discount=0.5).start_probs.tolist() == [0.5, 0.5]
 
     def test_with_reward(self):
         mdp = TabularMDP.random(4, 2, discount=0.9, seed=0, n_terminal=1)
         changed = mdp.with_reward(2 * mdp.reward)
-        np.testing.assert_allclose(planning.policy_iteration(changed).value, 2 * planning.policy_iteration(mdp).value, rtol=1e-12)
+        np.testing.assert_allclose(
+            planning.policy_iteration(changed).value,
+            2 * planning.policy_iteration(mdp).value,
+            rtol=1e-12,
+        )
         assert changed.transitions is mdp.transitions
         with pytest.raises(ValueError, match="reward 0"):
             mdp.with_reward(np.ones((4, 2)))
@@ -322,8 +391,21 @@ class TestGenerators:
         assert TabularMDP.random_sparse(4, 2, 4, discount=0.9, seed=0).transitions.nnz == 32
 
     def test_shapes_and_flags(self):
-        mdp = TabularMDP.random(5, 2, discount=0.9, seed=0, batch_shape=(3, 2), n_terminal=2, deterministic=True, transition_rewards=True)
-        assert mdp.batch_shape == (3, 2) and mdp.transitions.shape == (3, 2, 5, 2, 5) and int(mdp.terminal.sum()) == 2
+        mdp = TabularMDP.random(
+            5,
+            2,
+            discount=0.9,
+            seed=0,
+            batch_shape=(3, 2),
+            n_terminal=2,
+            deterministic=True,
+            transition_rewards=True,
+        )
+        assert (
+            mdp.batch_shape == (3, 2)
+            and mdp.transitions.shape == (3, 2, 5, 2, 5)
+            and int(mdp.terminal.sum()) == 2
+        )
         assert ((mdp.transitions == 0) | (mdp.transitions == 1)).all()
 
     def test_grid(self):
@@ -358,17 +440,27 @@ class TestGenerators:
         for mdp in (
             TabularMDP.random(5, 3, discount=0.9, seed=0, n_terminal=1),
             TabularMDP.random(5, 3, discount=0.9, seed=0, n_terminal=1, transition_rewards=True),
-            TabularMDP.random(5, 3, discount=0.9, seed=0, n_terminal=1, transition_rewards=True).to_sparse(),
+            TabularMDP.random(
+                5, 3, discount=0.9, seed=0, n_terminal=1, transition_rewards=True
+            ).to_sparse(),
         ):
             phi = np.array([1.0, -2.0, 3.0, 0.5, 0.0])
             shaped = mdp.shaped(phi)
-            np.testing.assert_allclose(planning.advantages(shaped), planning.advantages(mdp), atol=1e-11)
-            np.testing.assert_allclose(planning.value_iteration(shaped).value, planning.value_iteration(mdp).value - phi, atol=1e-10)
+            np.testing.assert_allclose(
+                planning.advantages(shaped), planning.advantages(mdp), atol=1e-11
+            )
+            np.testing.assert_allclose(
+                planning.value_iteration(shaped).value,
+                planning.value_iteration(mdp).value - phi,
+                atol=1e-10,
+            )
             if mdp.transition_reward is not None:
                 dense, base = shaped.to_dense(), mdp.to_dense()
                 supported = base.transitions > 0
                 expected = base.transition_reward + 0.9 * phi[None, None, :] - phi[:, None, None]
-                np.testing.assert_allclose(dense.transition_reward[supported], expected[supported], atol=1e-12)
+                np.testing.assert_allclose(
+                    dense.transition_reward[supported], expected[supported], atol=1e-12
+                )
         with pytest.raises(ValueError, match="terminal"):
             mdp.shaped(np.ones(5))
         with pytest.raises(ValueError, match="infinite horizon"):
@@ -379,13 +471,26 @@ class TestBackend:
     def test_torch_tables(self):
         with use_backend("torch"):
             mdp = TabularMDP.random(4, 2, discount=0.9, seed=0, n_terminal=1, batch_shape=(2,))
-            assert all(isinstance(part, torch.Tensor) for part in (mdp.transitions, mdp.reward, mdp.start_probs, mdp.terminal))
+            assert all(
+                isinstance(part, torch.Tensor)
+                for part in (mdp.transitions, mdp.reward, mdp.start_probs, mdp.terminal)
+            )
             assert mdp.batch_shape == (2,) and mdp.terminal.dtype == torch.bool
-            assert TabularMDP.random(4, 2, discount=0.9, seed=0).to_sparse().reward.dtype == np.float64
+            assert (
+                TabularMDP.random(4, 2, discount=0.9, seed=0).to_sparse().reward.dtype == np.float64
+            )
 
     def test_import_is_light(self):
-        code = "import prefsim.worlds.mdp, sys; print([m for m in ('torch', 'gymnasium', 'hypothesis', 'cvxpy') if m in sys.modules])"
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+        code = (
+            "import prefsim.worlds.mdp, sys; print([m for m in ('torch', 'gymnasium', 'hypothesis',"
+            " 'cvxpy') if m in sys.modules])"
+        )
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            == "[]"
+        )
 
 
 def csr(data=(1.0,) * 4, column=(1, 0, 0, 1), pointer=(0, 1, 2, 3, 4), shape=(4, 2)):
@@ -398,7 +503,9 @@ def five_entries(first_row, columns):
 
 
 def repeated_coordinates():
-    return sp.coo_array(([0.5, 0.5, 1.0, 1.0, 1.0], ([0, 0, 1, 2, 3], [1, 1, 0, 0, 1])), shape=(4, 2))
+    return sp.coo_array(
+        ([0.5, 0.5, 1.0, 1.0, 1.0], ([0, 0, 1, 2, 3], [1, 1, 0, 0, 1])), shape=(4, 2)
+    )
 
 
 def out_of_bounds():
@@ -419,7 +526,12 @@ class TestBadInput:
             (np.where(SWAP > 0, np.nan, SWAP), REWARD, {}, "transitions must be finite"),
             ("table", REWARD, {}, "array of numbers"),
             (SWAP, np.ones((2, 3)), {}, r"trailing shape \(S, A\)"),
-            (SWAP, np.array([[1.0, np.nan], [0.0, 0.0]]), {}, r"reward must be finite, got nan at index \(0, 1\)"),
+            (
+                SWAP,
+                np.array([[1.0, np.nan], [0.0, 0.0]]),
+                {},
+                r"reward must be finite, got nan at index \(0, 1\)",
+            ),
             (SWAP, np.array([1.0, 2.0]), {}, "reward must have at least 2 axes"),
             (SWAP, csr(), {}, "reward is sparse but the transitions are dense"),
             (SWAP, REWARD, {"discount": 1.0}, r"discount must lie in \[0.0, 1.0\)"),
@@ -435,10 +547,30 @@ class TestBadInput:
             (SWAP, REWARD, {"start_probs": [1.5, -0.5]}, "start_probs must be >= 0"),
             (SWAP, REWARD, {"terminal": [0, 1]}, "terminal must hold booleans"),
             (SWAP, REWARD, {"terminal": [True]}, "terminal must have trailing shape"),
-            (SWAP, REWARD, {"terminal": [False, True]}, "terminal states must have reward 0, got 3.0 for state 1, action 0"),
-            (SWAP, np.array([[1.0, 1.0], [0.0, 0.0]]), {"terminal": [False, True]}, "must be absorbing.*got 0.0 for state 1, action 0"),
-            (np.stack([SWAP] * 3), np.zeros((2, 2, 2)), {"start_probs": np.full((4, 2), 0.5)}, "batch axes must agree"),
-            (csr(shape=(5, 2), pointer=(0, 1, 2, 3, 4, 4)), REWARD, {}, r"sparse transitions must have shape \(S\*A, S\)"),
+            (
+                SWAP,
+                REWARD,
+                {"terminal": [False, True]},
+                "terminal states must have reward 0, got 3.0 for state 1, action 0",
+            ),
+            (
+                SWAP,
+                np.array([[1.0, 1.0], [0.0, 0.0]]),
+                {"terminal": [False, True]},
+                "must be absorbing.*got 0.0 for state 1, action 0",
+            ),
+            (
+                np.stack([SWAP] * 3),
+                np.zeros((2, 2, 2)),
+                {"start_probs": np.full((4, 2), 0.5)},
+                "batch axes must agree",
+            ),
+            (
+                csr(shape=(5, 2), pointer=(0, 1, 2, 3, 4, 4)),
+                REWARD,
+                {},
+                r"sparse transitions must have shape \(S\*A, S\)",
+            ),
             (csr(data=(1.0, 1.0, 1.0, 0.7)), REWARD, {}, "got 0.7 for state 1, action 1"),
             (
                 csr((1.5, -0.5, 1.0, 1.0, 1.0), (0, 1, 0, 0, 1), (0, 2, 3, 4, 5)),
@@ -446,10 +578,17 @@ class TestBadInput:
                 {},
                 r"transitions must be >= 0, got -0.5 at index \(0, 0, 1\)",
             ),
-            (csr(data=(1.0, np.inf, 1.0, 1.0)), REWARD, {}, "transitions must be finite, got inf in row 1, column 0"),
+            (
+                csr(data=(1.0, np.inf, 1.0, 1.0)),
+                REWARD,
+                {},
+                "transitions must be finite, got inf in row 1, column 0",
+            ),
             (five_entries((0.5, 0.5), (1, 1)), REWARD, {}, "entry twice, got row 0, column 1"),
             (
-                sp.coo_array(([0.5, 0.5, 1.0, 1.0, 1.0], ([0, 0, 1, 2, 3], [1, 1, 0, 0, 1])), shape=(4, 2)),
+                sp.coo_array(
+                    ([0.5, 0.5, 1.0, 1.0, 1.0], ([0, 0, 1, 2, 3], [1, 1, 0, 0, 1])), shape=(4, 2)
+                ),
                 REWARD,
                 {},
                 "twice, got row 0, column 1",
@@ -459,7 +598,12 @@ class TestBadInput:
             (csr(), np.zeros((3, 2, 2)), {}, "sparse transitions take no batch axes"),
             (csr(), csr(shape=(4, 3)), {}, r"sparse reward must have the shape \(4, 2\)"),
             (csr(), REWARD, {"terminal": [False, True]}, "terminal states must have reward 0"),
-            (csr(), np.array([[1.0, 1.0], [0.0, 0.0]]), {"terminal": [False, True]}, "must be absorbing"),
+            (
+                csr(),
+                np.array([[1.0, 1.0], [0.0, 0.0]]),
+                {"terminal": [False, True]},
+                "must be absorbing",
+            ),
         ],
     )
     def test_one_clear_error(self, transitions, reward, options, message):
@@ -468,7 +612,9 @@ class TestBadInput:
 
     @pytest.mark.parametrize("sparse", [False, True])
     def test_undiscounted_needs_an_end_within_reach(self, sparse):
-        table, reward = make_absorbing(np.eye(3)[[[0], [2], [2]]], np.ones((3, 1)), [False, False, True])
+        table, reward = make_absorbing(
+            np.eye(3)[[[0], [2], [2]]], np.ones((3, 1)), [False, False, True]
+        )
         table = sp.csr_array(table.reshape(3, 3)) if sparse else table
         with pytest.raises(ValueError, match="state 0 reaches none"):
             TabularMDP(table, reward, discount=1.0, terminal=[False, False, True])
@@ -477,19 +623,53 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("call", "message"),
         [
-            (lambda: TabularMDP.random(0, 2, discount=0.9, seed=0), "n_states must be an integer >= 1"),
-            (lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, n_terminal=3), "n_terminal must lie in"),
+            (
+                lambda: TabularMDP.random(0, 2, discount=0.9, seed=0),
+                "n_states must be an integer >= 1",
+            ),
+            (
+                lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, n_terminal=3),
+                "n_terminal must lie in",
+            ),
             (lambda: TabularMDP.random(3, 2, discount=0.9, seed=-1), "seed must be"),
-            (lambda: TabularMDP.random_sparse(3, 2, 4, discount=0.9, seed=0), "n_successors must lie in"),
+            (
+                lambda: TabularMDP.random_sparse(3, 2, 4, discount=0.9, seed=0),
+                "n_successors must lie in",
+            ),
             (lambda: TabularMDP.grid_world([1.0, 2.0], discount=0.9), "reward must have 2 axes"),
-            (lambda: TabularMDP.grid_world([[1.0, 2.0]], terminal=[[True], [False]], discount=0.9), "terminal must have trailing shape"),
-            (lambda: TabularMDP.grid_world([[1.0, 2.0]], blocked=[[0, 1]], discount=0.9), "blocked must hold booleans"),
-            (lambda: TabularMDP.grid_world([[1.0, 2.0]], bump_reward=[[1.0]], discount=0.9), "bump_reward must have trailing shape"),
+            (
+                lambda: TabularMDP.grid_world(
+                    [[1.0, 2.0]], terminal=[[True], [False]], discount=0.9
+                ),
+                "terminal must have trailing shape",
+            ),
+            (
+                lambda: TabularMDP.grid_world([[1.0, 2.0]], blocked=[[0, 1]], discount=0.9),
+                "blocked must hold booleans",
+            ),
+            (
+                lambda: TabularMDP.grid_world([[1.0, 2.0]], bump_reward=[[1.0]], discount=0.9),
+                "bump_reward must have trailing shape",
+            ),
             (lambda: grid_moves(np.zeros(3, dtype=bool)), "blocked must have shape"),
-            (lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, batch_shape=(2,)).to_gymnasium(), "needs one decision process"),
-            (lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, batch_shape=(2,)).to_sparse(), "no sparse form"),
-            (lambda: TabularMDP.random(3, 2, discount=0.9, seed=0).sample_next(3, 0, seed=0), "state must be >= 0 and < 3"),
-            (lambda: TabularMDP.random(3, 2, discount=0.9, seed=0).transition_reward_at(0, 2, 0), "action must be >= 0 and < 2"),
+            (
+                lambda: TabularMDP.random(
+                    3, 2, discount=0.9, seed=0, batch_shape=(2,)
+                ).to_gymnasium(),
+                "needs one decision process",
+            ),
+            (
+                lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, batch_shape=(2,)).to_sparse(),
+                "no sparse form",
+            ),
+            (
+                lambda: TabularMDP.random(3, 2, discount=0.9, seed=0).sample_next(3, 0, seed=0),
+                "state must be >= 0 and < 3",
+            ),
+            (
+                lambda: TabularMDP.random(3, 2, discount=0.9, seed=0).transition_reward_at(0, 2, 0),
+                "action must be >= 0 and < 2",
+            ),
         ],
     )
     def test_calls(self, call, message):

@@ -23,7 +23,11 @@ def test_enumeration_is_complete_and_without_repeats(tree):
     def all_sequences(prefix):
         if len(prefix) == tree.max_length or (prefix and prefix[-1] == tree.end_token):
             return [prefix]
-        return list(itertools.chain.from_iterable(all_sequences((*prefix, v)) for v in range(tree.vocabulary_size)))
+        return list(
+            itertools.chain.from_iterable(
+                all_sequences((*prefix, v)) for v in range(tree.vocabulary_size)
+            )
+        )
 
     expected = all_sequences(())
     found = [tuple(row[:n]) for row, n in zip(tree.sequences.tolist(), tree.lengths, strict=True)]
@@ -45,7 +49,9 @@ def test_policies_are_distributions_and_invert(tree, seed):
     np.testing.assert_allclose(again.probs, policy.probs, atol=1e-14)
     prompt, response = np.zeros(tree.n_sequences, int), np.arange(tree.n_sequences)
     logps, mask = policy.token_log_probs(prompt, response)
-    np.testing.assert_allclose((logps * mask).sum(-1), policy.log_prob(prompt, response), atol=1e-14)
+    np.testing.assert_allclose(
+        (logps * mask).sum(-1), policy.log_prob(prompt, response), atol=1e-14
+    )
     np.testing.assert_array_equal(policy.length(prompt, response), tree.lengths)
 
 

@@ -1,0 +1,447 @@
+"""The one input layer.
+
+Every constructor, reader and public function rejects bad input through these checks.
+
+Each raises ``ValueError`` with what was found, where, and what was expected. Nothing is ever
+silently repaired.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefsim.numerics import array_namespace, to_numpy
+
+__all__ = [
+    "as_box",
+    "as_context_probs",
+    "as_float_array",
+    "as_index_array",
+    "as_mask",
+    "as_token_array",
+    "check_boolean",
+    "check_callable",
+    "check_choice",
+    "check_counts",
+    "check_directory",
+    "check_discount",
+    "check_even",
+    "check_finite",
+    "check_full_support",
+    "check_integer",
+    "check_interval",
+    "check_known",
+    "check_label_margins",
+    "check_nonnegative",
+    "check_number",
+    "check_positive",
+    "check_preference",
+    "check_probabilities",
+    "check_rankings",
+    "check_reference_weight",
+    "check_same_shape",
+    "check_shape",
+    "check_skew",
+    "check_unit_interval",
+]
+
+PROBABILITY_TOLERANCE = 1e-9
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def check_number(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def check_positive(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number > 0."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value) or value <= 0:
+            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+
+
+def check_nonnegative(**named: float) -> None:
+    """Raise unless every named hyper-parameter is a finite number >= 0."""
+    for name, value in named.items():
+        if not _is_number(value) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
+def check_interval(*, low: float, high: float, closed: str = "left", **named: float) -> None:
+    """Raise unless every named number lies between ``low`` and ``high``.
+
+    ``closed``: left, right, both or neither.
+    """
+    for name, value in named.items():
+        above = _is_number(value) and (value >= low if closed in ("left", "both") else value > low)
+        below = _is_number(value) and (
+            value <= high if closed in ("right", "both") else value < high
+        )
+        if not (above and below):
+            opening = "[" if closed in ("left", "both") else "("
+            closing = "]" if closed in ("right", "both") else ")"
+            raise ValueError(f"{name} must lie in {opening}{low}, {high}{closing}, got {value!r}")
+
+
+def check_reference_weight(step: float, tau: float) -> None:
+    """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
+    if step * tau > 1:
+        raise ValueError(
+            f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a"
+            " negative exponent"
+        )
+
+
+def check_discount(discount: float) -> None:
+    """Raise unless ``discount`` lies in [0, 1)."""
+    check_interval(discount=discount, low=0.0, high=1.0)
+
+
+def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
+    """Raise unless every named value is an integer >= ``low`` and, if given, <= ``high``."""
+    for name, value in named.items():
+        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not integer or value < low or (high is not None and value > high):
+            wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
+            raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
+
+
+def check_even(value: int, name: str) -> None:
+    """Raise unless ``value`` is an even number >= 2."""
+    check_integer(low=2, **{name: value})
+    if value % 2:
+        raise ValueError(f"{name} must be even, got {value!r}")
+
+
+def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
+    """Raise unless every named option is one of ``choices``."""
+    for name, value in named.items():
+        if value not in choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+            )
+
+
+def check_known(choices: Iterable[str], **named: Any) -> None:
+    """Raise unless every named value is one of ``choices``, naming the closest of them.
+
+    :func:`check_choice` for long lists.
+    """
+    known = list(choices)
+    for name, value in named.items():
+        if value not in known:
+            close = difflib.get_close_matches(str(value), known, n=3, cutoff=0.4)
+            hint = (
+                f"did you mean {' or '.join(map(repr, close))}?"
+                if close
+                else f"{len(known)} are known, none like it"
+            )
+            raise ValueError(f"{name} {value!r} is not known; {hint}")
+
+
+def check_directory(path: Path, name: str) -> None:
+    """Raise unless ``path`` is a folder that exists."""
+    if not path.is_dir():
+        raise ValueError(
+            f"{name} must be a folder that exists, got {str(path)!r}"
+            + (", which is a file" if path.exists() else "")
+        )
+
+
+def _first(bad: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _where(bad: np.ndarray) -> str:
+    index = _first(np.atleast_1d(bad))
+    return f"index {index[0] if len(index) == 1 else index}"
+
+
+def as_float_array(
+    value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 0
+) -> np.ndarray:
+    """Return ``value`` as a finite float64 NumPy array, or raise."""
+    try:
+        array = np.asarray(to_numpy(value), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be an array of numbers of one rectangular shape, got"
+            f" {type(value).__name__}"
+        ) from error
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
+    if array.ndim < min_ndim:
+        raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}")
+    check_finite(array, name)
+    return array
+
+
+def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of the box ``[-value, value]``, or of a pair ``(low, high)``, as arrays of ``shape``; they may be infinite."""
+    try:
+        low, high = (-np.float64(value), np.float64(value)) if np.ndim(value) == 0 else value
+        edges = [
+            np.broadcast_to(np.asarray(to_numpy(edge), dtype=np.float64), shape)
+            for edge in (low, high)
+        ]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a number or a pair (low, high) that broadcasts to {shape}, got"
+            f" {value!r}"
+        ) from error
+    if not (edges[0] < edges[1]).all():
+        bad = ~(edges[0] < edges[1])
+        raise ValueError(
+            f"{name} must have low < high, got {edges[0][_first(bad)]} and {edges[1][_first(bad)]}"
+            f" at {_where(bad)}"
+        )
+    return edges[0], edges[1]
+
+
+def as_context_probs(value: Any, n_contexts: int) -> np.ndarray:
+    """Return a distribution over contexts, float64 ``(n_contexts,)``.
+
+    Uniform for None, else ``value`` checked.
+    """
+    if value is None:
+        return np.full(n_contexts, 1.0 / n_contexts)
+    array = as_float_array(value, "context_probs", ndim=1)
+    check_shape(array, "context_probs", (n_contexts,))
+    check_probabilities(array, "context_probs")
+    return array
+
+
+def as_index_array(value: Any, name: str, *, size: int | None = None, low: int = 0) -> np.ndarray:
+    """Return ``value`` as an int64 NumPy array with entries in ``[low, size)``, or raise."""
+    try:
+        array = to_numpy(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array of integers of one rectangular shape, got"
+            f" {type(value).__name__}"
+        ) from error
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
+    bad = array < low if size is None else (array < low) | (array >= size)
+    if bad.any():
+        top = "" if size is None else f" and < {size}"
+        raise ValueError(
+            f"{name} must be >= {low}{top}, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]}"
+            f" at {_where(bad)}"
+        )
+    return array.astype(np.int64)
+
+
+def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
+    """Return ``value`` as a boolean NumPy array ``(..., length)``, or raise."""
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
+    if array.ndim == 0 or array.shape[-1] != length:
+        raise ValueError(f"{name} must have trailing shape ({length}), got {array.shape}")
+    return array
+
+
+def as_token_array(value: Any, name: str) -> tuple[np.ndarray, Any]:
+    """Return token sequences ``(..., T)`` of integers >= -1 or of words as a NumPy array with their padding (-1 or ""), or raise."""
+    array = to_numpy(value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array of tokens with a last axis, got {value!r}")
+    if array.dtype.kind == "U":
+        return array, ""
+    if array.dtype.kind not in "iu" and array.size:
+        raise ValueError(f"{name} must hold integers or words, got dtype {array.dtype}")
+    return as_index_array(array, name, low=-1), -1
+
+
+def check_boolean(array: Any, name: str) -> None:
+    """Raise unless ``array``, of any array library, holds booleans."""
+    if not array_namespace(array).isdtype(array.dtype, "bool"):
+        raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
+
+
+def check_callable(**named: Any) -> None:
+    """Raise unless every named option is a function."""
+    for name, value in named.items():
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Raise at the first entry that is NaN or infinite."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise ValueError(
+            f"{name} must be finite, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at"
+            f" {_where(bad)}"
+        )
+
+
+def check_shape(array: Any, name: str, expected: tuple[int | None, ...]) -> None:
+    """Raise unless the trailing axes of ``array`` match ``expected`` (``None`` matches any length)."""
+    tail = tuple(array.shape)[-len(expected) :] if expected else ()
+    if len(tail) != len(expected) or any(
+        e is not None and e != t for e, t in zip(expected, tail, strict=True)
+    ):
+        wanted = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name} must have trailing shape ({wanted}), got {tuple(array.shape)}")
+
+
+def check_same_shape(**named: Any) -> None:
+    """Raise unless every named array (``None`` is skipped) has one shape."""
+    shapes = {name: tuple(array.shape) for name, array in named.items() if array is not None}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "arrays must have one shape, got "
+            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        )
+
+
+def check_unit_interval(array: np.ndarray, name: str) -> None:
+    """Raise at the first entry outside [0, 1]."""
+    bad = ~((array >= 0) & (array <= 1))
+    if bad.any():
+        raise ValueError(
+            f"{name} must lie in [0, 1], got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at"
+            f" {_where(bad)}"
+        )
+
+
+def check_probabilities(
+    array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE
+) -> None:
+    """Raise unless every row along the last axis is a distribution (never renormalises)."""
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must hold at least one entry in every row, got shape {array.shape}"
+        )
+    check_finite(array, name)
+    if (array < 0).any():
+        bad = array < 0
+        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+    totals = array.sum(axis=-1)
+    bad = np.abs(totals - 1) > tolerance
+    if np.any(bad):
+        where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
+        found = float(np.atleast_1d(totals)[_first(np.atleast_1d(bad))])
+        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {found!r} in {where}")
+
+
+def check_full_support(array: np.ndarray, name: str) -> None:
+    """Raise unless every row along the last axis is a distribution without a zero."""
+    check_probabilities(array, name)
+    bad = array <= 0
+    if bad.any():
+        raise ValueError(
+            f"{name} must be > 0 everywhere, got {array[_first(bad)]} at {_where(bad)}"
+        )
+
+
+def check_preference(
+    array: np.ndarray, name: str = "preference", *, tolerance: float = PROBABILITY_TOLERANCE
+) -> None:
+    """Raise unless ``array`` is ``(..., n, n)`` with entries in [0, 1] and ``P + Pᵀ = 1``."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    check_unit_interval(array, name)
+    bad = np.abs(array + np.swapaxes(array, -1, -2) - 1) > tolerance
+    if bad.any():
+        *lead, i, j = _first(bad)
+        total = array[(*lead, i, j)] + array[(*lead, j, i)]
+        where = (*lead, i, j)
+        raise ValueError(
+            f"{name} must satisfy P + Pᵀ = 1 within {tolerance:g}, got P[i, j] + P[j, i] ="
+            f" {total:.12g} at index {where}"
+        )
+
+
+def check_skew(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
+    """Raise unless ``array`` is ``(..., n, n)``, finite, with ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    total = array + np.swapaxes(array, -1, -2)
+    bad = np.abs(total) > tolerance * np.abs(array).max(axis=(-2, -1), keepdims=True, initial=0.0)
+    if bad.any():
+        where = _first(bad)
+        raise ValueError(
+            f"{name} must satisfy S + Sᵀ = 0, got S[i, j] + S[j, i] = {total[where]:.12g} at index"
+            f" {where}"
+        )
+
+
+def check_counts(array: np.ndarray, name: str) -> None:
+    """Raise unless ``array`` is ``(..., n, n)`` of finite counts >= 0 with a zero diagonal (no item meets itself)."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
+    check_finite(array, name)
+    if array.size and array.min() < 0:
+        bad = array < 0
+        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+    own = np.diagonal(array, axis1=-2, axis2=-1)
+    if own.any():
+        *lead, i = _first(own != 0)
+        raise ValueError(
+            f"{name} must have a zero diagonal: item {i} is compared with itself at index"
+            f" {(*lead, i, i)}"
+        )
+
+
+def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
+    """Return ``array`` as int64 ``(m, K)`` rankings of distinct items in ``[0, n_items)`` with -1 filling the ends, or raise."""
+    array = np.asarray(array)
+    if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be integers of shape (m, K) with K >= 1, got dtype {array.dtype}, shape"
+            f" {array.shape}"
+        )
+    array = array.astype(np.int64)
+    bad = (array < -1) | (array >= n_items)
+    if bad.any():
+        raise ValueError(
+            f"{name} must hold items in [0, {n_items}) or -1, got {array[_first(bad)]} at"
+            f" {_where(bad)}"
+        )
+    bad = (array[:, 1:] >= 0) & (array[:, :-1] < 0)
+    if bad.any():
+        raise ValueError(
+            f"{name} may hold -1 only after the last item, got an item after -1 in row"
+            f" {_first(bad)[0]}"
+        )
+    ordered = np.sort(array, axis=1)
+    bad = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if bad.any():
+        row, column = _first(bad)
+        raise ValueError(
+            f"{name} must not repeat an item, got item {ordered[row, column]} twice in row {row}"
+        )
+    return array
+
+
+def check_label_margins(margin: np.ndarray, label: np.ndarray, name: str = "margin") -> None:
+    """Raise unless class margins ``(..., K)`` are >= 0 and 0 at the label ``(...)``."""
+    if (margin < 0).any():
+        raise ValueError(
+            f"{name} must be >= 0, got {margin[_first(margin < 0)]} at {_where(margin < 0)}"
+        )
+    own = np.take_along_axis(margin, label[..., None], axis=-1)[..., 0]
+    if (own != 0).any():
+        bad = np.atleast_1d(own != 0)
+        raise ValueError(
+            f"{name} must be 0 at the label, got {np.atleast_1d(own)[_first(bad)]} at {_where(bad)}"
+        )

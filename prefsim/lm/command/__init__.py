@@ -1,0 +1,1 @@
+"""What `prefsim train` reads, decides and says."""

@@ -1,0 +1,124 @@
+"""How much memory a training will take, from sizes alone: nothing is loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+__all__ = ["MemoryEstimate", "activation_numbers", "estimate_memory"]
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes of each part of a training, on one device that holds all of it.
+
+    Attributes
+    ----------
+    weights
+        Parameters, those that are trained in float32 where products are in bfloat16.
+    casts
+        Copies of the trained parameters in bfloat16 for products, where there are such.
+    gradients
+        As large as the trained parameters.
+    optimizer
+        Two numbers for each trained parameter with AdamW, none with SGD.
+    reference
+        Parameters of a second model in memory.
+    activations
+        What the backward pass of the largest micro-batch needs, as :func:`activation_numbers`
+        counts it.
+    """
+
+    weights: int
+    casts: int
+    gradients: int
+    optimizer: int
+    reference: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return sum(self)
+
+
+def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
+    r"""Return how many numbers a decoder keeps for its backward pass, for each token.
+
+    With ``L`` layers of width ``d``, keys and values of width ``k`` each and an inner width ``f``
+    (times the experts that are active),
+
+    .. math:: L\,(8d + 2k + 4f)
+
+    Two norms keep their input, the input normalised and (with the products behind them) their
+    output, 6d; attention keeps queries d, keys and values 2k, and its output d; a gated
+    feed-forward keeps gate, activation, other branch and product, 4f. Attention matrices are never
+    kept (fused attention). With gradient checkpointing only the input of each layer, and all of one
+    layer: ``L d + 8d + 2k + 4f``. Other architectures than those of Llama's kind keep more or less,
+    which an estimate leaves out; so does it the output layer, which works in tiles.
+    """
+    text = config.get_text_config()
+    width, layers, heads = text.hidden_size, text.num_hidden_layers, text.num_attention_heads
+    head = getattr(text, "head_dim", None) or width // heads
+    keys = head * (getattr(text, "num_key_value_heads", None) or heads)
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * width
+    inner = getattr(text, "moe_intermediate_size", None) or inner
+    inner *= getattr(text, "num_experts_per_tok", None) or 1
+    layer = 6 * width + 2 * heads * head + 2 * keys + 4 * inner
+    return layers * width + layer if checkpointing else layers * layer
+
+
+def estimate_memory(
+    policy: Any,
+    *,
+    precision: str,
+    optimizer: str,
+    tokens: int,
+    checkpointing: bool = False,
+    reference: Any = None,
+) -> MemoryEstimate:
+    """Return the bytes that training takes.
+
+    Parameters
+    ----------
+    policy
+        The :class:`~prefsim.lm.CausalLM`; its parameters need no memory (device ``"meta"``).
+    precision
+        ``"float32"`` or ``"bf16"``, as in :class:`~prefsim.lm.TrainingOptions`.
+    optimizer
+        ``"adamw"`` or ``"sgd"``.
+    tokens
+        Of the largest micro-batch, padding included: sequences times the length of the longest.
+    checkpointing
+        Whether activations are computed again.
+    reference
+        A second model in memory, or None.
+    """
+    parameters = list(policy.scorer.parameters())
+    mixed = precision == "bf16"
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    held = sum(
+        p.numel() * (max(p.itemsize, 4) if mixed and p.requires_grad else p.itemsize)
+        for p in parameters
+    )
+    updated = sum(
+        p.numel() * (max(p.itemsize, 4) if mixed else p.itemsize)
+        for p in parameters
+        if p.requires_grad
+    )
+    number = 2 if mixed else max(p.itemsize for p in parameters)
+    return MemoryEstimate(
+        weights=held,
+        casts=2 * trained if mixed else 0,
+        gradients=updated,
+        optimizer={"adamw": 2, "sgd": 0}[optimizer] * updated,
+        reference=(
+            0
+            if reference is None
+            else sum(p.numel() * p.itemsize for p in reference.scorer.parameters())
+        ),
+        activations=math.ceil(
+            tokens
+            * number
+            * activation_numbers(policy.scorer.plain.config, checkpointing=checkpointing)
+        ),
+    )

@@ -1,0 +1,250 @@
+"""A loss and its options out of text.
+
+What the command line and a configuration file say, typed by the loss's own signature.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefsim.lm.training.data import (
+    CompletionLists,
+    Completions,
+    PreferencePairs,
+    RejectedCompletions,
+)
+from prefsim.losses.registry import container_of, loss_functions
+
+__all__ = ["Settings", "configured_loss", "read_toml", "trainable_losses", "words"]
+
+_CONTAINERS = (PreferencePairs, Completions, CompletionLists, RejectedCompletions)
+_WORDS = {"true": True, "false": False}
+
+
+def trainable_losses() -> dict[str, Callable[..., Any]]:
+    """Return the public losses that text can feed, by name."""
+    kinds = {kind for container in _CONTAINERS for kind in container.kinds}
+    return {
+        name: loss for name, loss in sorted(loss_functions().items()) if container_of(loss) in kinds
+    }
+
+
+def words(settings: Iterable[str]) -> dict[str, str]:
+    """Return ``name=value`` settings by name.
+
+    Raises
+    ------
+    ValueError
+        If one has no ``=`` or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"--set takes name=value, got {setting!r}")
+        if name.strip() in found:
+            raise ValueError(f"--set got {name.strip()} twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a loss with its options.
+
+    Parameters
+    ----------
+    name
+        A name of :func:`trainable_losses`.
+    settings
+        Options by name; text is read as what the option's annotation asks for (``none`` is None).
+
+    Raises
+    ------
+    ValueError
+        If there is no such loss or option (the error lists what there is), or a value is not of the
+        option's type or range.
+
+    Examples
+    --------
+    >>> configured_loss("dpo", {"beta": "0.5"}).keywords
+    {'beta': 0.5}
+    >>> configured_loss("ipo", {"beta": 0.5})
+    Traceback (most recent call last):
+        ...
+    ValueError: loss 'ipo' has no option 'beta'; it has tau...
+    """
+    losses = trainable_losses()
+    if name not in losses:
+        why = "takes what text cannot give" if name in loss_functions() else "is not known"
+        raise ValueError(
+            f"loss {name!r} {why}; a language model is trained with one of {', '.join(losses)}"
+        )
+    loss = losses[name]
+    hints = typing.get_type_hints(loss)
+    options = [
+        p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    for option in settings:
+        if option not in options:
+            raise ValueError(
+                f"loss {name!r} has no option {option!r}; it has {', '.join(options) or 'none'}"
+            )
+    found = functools.partial(
+        loss,
+        **{
+            option: _typed(hints[option], value, f"{name}'s {option}")
+            for option, value in settings.items()
+        },
+    )
+    _check_range(found)
+    return found
+
+
+def _check_range(loss: Callable[..., Any]) -> None:
+    """Raise where an option is out of range: losses check their options when they are called."""
+    from prefsim.containers import JudgedLogps
+    from prefsim.losses.catalogue import couples_batch
+
+    if container_of(loss) is JudgedLogps:
+        import numpy as np
+
+        loss(
+            JudgedLogps(
+                -np.ones((1, 2)), -np.ones((1, 2)), np.ones((1, 2), dtype=bool), np.asarray([0.5])
+            )
+        )
+    else:
+        couples_batch(loss)
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    """Return ``value`` as one of the types that ``hint`` allows and text or TOML can express."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    allowed = typing.get_args(hint) if union else (hint,)
+    text = value.lower() if isinstance(value, str) else None
+    if type(None) in allowed and text == "none":
+        return None
+    if bool in allowed and (isinstance(value, bool) or text in _WORDS):
+        return value if isinstance(value, bool) else _WORDS[str(text)]
+    for number in (int, float):
+        if number in allowed and not isinstance(value, bool):
+            try:
+                found = number(value)
+            except (TypeError, ValueError):
+                continue
+            if found == value or isinstance(value, str):
+                return found
+    if str in allowed and isinstance(value, str):
+        return value
+    raise ValueError(
+        f"{name} must be {' or '.join(_NAMES[each] for each in allowed if each in _NAMES)}, got"
+        f" {value!r}"
+    )
+
+
+_NAMES: dict[Any, str] = {
+    float: "a number",
+    int: "an integer",
+    bool: "true or false",
+    str: "a word",
+    Path: "a path",
+    type(None): "none",
+}
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the table of a TOML file.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read; the file is named.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{file}: expected a file in TOML ({error})") from error
+
+
+class Settings(Mapping[str, Any]):
+    """The options of a command by parameter name.
+
+    As the command line gives them, else the file of settings, else as declared.
+
+    Parameters
+    ----------
+    context
+        The command's context, of typer or click.
+    file
+        A file in TOML whose keys are the names of options, with ``-`` or ``_``, and a table
+        ``set``; or None.
+    types
+        The type of each parameter.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or has a key that is no option or a value that is not of the
+        option's type.
+    """
+
+    def __init__(self, context: Any, file: Path | None, types: Mapping[str, Any]) -> None:
+        self._values: dict[str, Any] = dict(context.params)
+        self._values["settings"] = words(context.params["settings"] or ())
+        if file is not None:
+            self._merge(context, file, types)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _merge(self, context: Any, file: Path, types: Mapping[str, Any]) -> None:
+        names = {
+            spelling.lstrip("-").replace("-", "_"): str(parameter.name)
+            for parameter in context.command.params
+            for spelling in parameter.opts
+            if parameter.name in context.params and parameter.name != "config"
+        }
+        for key, value in read_toml(file).items():
+            name = names.get(key.replace("-", "_"))
+            if name is None:
+                raise ValueError(f"{file}: key {key!r} is not known; there are {', '.join(names)}")
+            if name == "settings":
+                if not isinstance(value, dict):
+                    raise ValueError(
+                        f"{file}: set must be a table of the loss's options, got {value!r}"
+                    )
+                self._values[name] = value | self._values[name]
+                continue
+            typed = _as_declared(types[name], value, f"{file}: {key}")
+            source = context.get_parameter_source(name)
+            if source is None or source.name != "COMMANDLINE":
+                self._values[name] = typed
+
+
+def _as_declared(hint: Any, value: Any, name: str) -> Any:
+    """Return a value of a file as the option's type, or raise.
+
+    Nothing is rounded or read out of text.
+    """
+    (wanted,) = [each for each in typing.get_args(hint) or (hint,) if each is not type(None)]
+    if typing.get_origin(wanted) is list:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError(f"{name} must be a list of words, got {value!r}")
+        return value
+    kinds = {float: (int, float), Path: (str,)}.get(wanted, (wanted,))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and wanted is not bool):
+        raise ValueError(f"{name} must be {_NAMES[wanted]}, got {value!r}")
+    return wanted(value)

@@ -1,0 +1,1 @@
+"""A language model: tokens, logits, log-probabilities, references."""

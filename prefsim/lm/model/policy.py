@@ -1,0 +1,412 @@
+"""A causal language model as a policy.
+
+log-probabilities of completions, samples, and the references made from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from prefsim.backend import Seed, random_generator
+from prefsim.checks import check_choice, check_integer, check_interval, check_positive
+from prefsim.lm.model.logprobs import sum_logprobs
+from prefsim.lm.model.scorer import Scorer, adapters_off, disable_dropout, evaluating, is_adapted
+from prefsim.lm.model.tokens import Ids, Text, Tokens, collate, encode
+from prefsim.solvers.fit import fit
+
+__all__ = ["CausalLM"]
+
+
+@dataclass(frozen=True, eq=False)
+class CausalLM:
+    """A language model that answers prompts.
+
+    Prompts and completions are text, chat messages or lists of token ids.
+
+    Evaluate with :meth:`log_prob`, :meth:`token_log_probs` and :meth:`sample`, none of which tracks
+    gradients; train through
+    :attr:`scorer`, whose forward does.
+
+    Parameters
+    ----------
+    scorer
+        The torch module, see :class:`~prefsim.lm.Scorer`.
+    tokenizer
+        A transformers tokenizer, or ``None`` for token ids alone.
+    append_eos
+        Whether completions given as text end with the end-of-sequence token, and so are scored for
+        ending where they do. Completions given as token ids are always scored as they are.
+    adapters
+        False for the model with its adapters switched off.
+    """
+
+    scorer: Scorer
+    tokenizer: Any = None
+    append_eos: bool = True
+    adapters: bool = True
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        dtype: str = "auto",
+        device: str | torch.device | None = None,
+        adapter: Any = None,
+        append_eos: bool = True,
+        **options: Any,
+    ) -> Self:
+        """Load model and tokenizer from a folder or from the hub.
+
+        Parameters
+        ----------
+        path
+            Folder or hub id.
+        dtype
+            ``"auto"`` (as stored), ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"float64"``.
+        device
+            Where the model goes; ``None`` leaves it in memory, for training to place it.
+        adapter
+            ``None``, a peft configuration such as ``LoraConfig`` for fresh adapters, or the folder
+            or hub id of trained ones.
+        append_eos
+            See the class.
+        **options
+            Passed to ``AutoModelForCausalLM.from_pretrained``, such as ``revision`` and
+            ``attn_implementation``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such model, or as :class:`~prefsim.lm.Scorer`.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        check_choice(("auto", "float32", "bfloat16", "float16", "float64"), dtype=dtype)
+        kept = {
+            name: options[name]
+            for name in ("revision", "trust_remote_code", "token", "cache_dir")
+            if name in options
+        }
+        try:
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+        except OSError as error:
+            raise ValueError(
+                f"model {str(path)!r} is neither a folder with a causal language model nor a"
+                " reachable hub id"
+            ) from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, **kept)
+        except (OSError, ValueError, KeyError):  # a model of bare token ids
+            tokenizer = None
+        return cls.from_model(
+            model, tokenizer, adapter=adapter, device=device, append_eos=append_eos
+        )
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Any,
+        tokenizer: Any = None,
+        *,
+        seed: Seed,
+        dtype: str = "float32",
+        device: str | torch.device | None = None,
+        adapter: Any = None,
+        append_eos: bool = True,
+    ) -> Self:
+        """Return a model with random weights, the same for the same seed, from a transformers configuration."""
+        from transformers import AutoModelForCausalLM
+
+        check_choice(("float32", "bfloat16", "float16", "float64"), dtype=dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+            return cls.from_model(
+                model, tokenizer, adapter=adapter, device=device, append_eos=append_eos
+            )
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        adapter: Any = None,
+        device: str | torch.device | None = None,
+        append_eos: bool = True,
+    ) -> Self:
+        """Return the policy of a model that is in memory (taken over, not copied).
+
+        Its dropout is switched off.
+        """
+        if adapter is not None:
+            import peft
+
+            fresh = isinstance(adapter, peft.PeftConfig)
+            model = (
+                peft.get_peft_model(model, adapter)
+                if fresh
+                else peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
+            )
+        if device is not None:
+            model = model.to(device)
+        disable_dropout(model)
+        model.eval()
+        return cls(Scorer(model), tokenizer, append_eos)
+
+    @property
+    def model(self) -> Any:
+        """The transformers or peft model."""
+        return self.scorer.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.scorer.device
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end a completion."""
+        sources = (
+            self.tokenizer,
+            getattr(self.scorer.plain, "generation_config", None),
+            self.scorer.plain.config,
+        )
+        found: list[int] = []
+        for source in sources:
+            ids = getattr(source, "eos_token_id", None)
+            found += ids if isinstance(ids, list) else [] if ids is None else [ids]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def pad_id(self) -> int:
+        """What fills rows of a batch; masked everywhere."""
+        pad = getattr(self.tokenizer, "pad_token_id", None)
+        return next((token for token in (pad, *self.end_ids) if token is not None), 0)
+
+    def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[Tokens]:
+        """Return prompts and completions as token ids, see :func:`~prefsim.lm.encode`.
+
+        An error names its row.
+        """
+        if (
+            isinstance(prompts, str)
+            or isinstance(completions, str)
+            or len(prompts) != len(completions)
+        ):
+            found = [
+                type(x).__name__ if isinstance(x, str) else f"{len(x)}"
+                for x in (prompts, completions)
+            ]
+            raise ValueError(
+                f"prompts and completions must be two lists of one length, got {found[0]} and"
+                f" {found[1]}"
+            )
+        rows = []
+        size = self.scorer.plain.config.get_text_config().vocab_size
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            try:
+                rows.append(
+                    encode(
+                        self.tokenizer,
+                        prompt,
+                        completion,
+                        append_eos=self.append_eos,
+                        ends=self.end_ids,
+                    )
+                )
+            except ValueError as error:
+                raise ValueError(f"row {row}: {error}") from error
+            for name, ids in zip(("prompt", "completion"), rows[-1], strict=True):
+                if not ids:
+                    raise ValueError(f"row {row} has a {name} without tokens")
+                if max(ids) >= size:
+                    raise ValueError(
+                        f"row {row}: the {name}'s token ids must be < {size}, the model's"
+                        f" vocabulary, got {max(ids)}"
+                    )
+        return rows
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens."""
+        if self.tokenizer is None:
+            raise ValueError("this policy has no tokenizer: its completions are token ids")
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def token_log_probs(
+        self, prompts: Sequence[Text], completions: Sequence[Text], *, batch_size: int = 8
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probability of every token of the completions and the boolean mask of tokens, each ``(n, longest completion)``.
+
+        In nats, 0 behind the end; in float32, or float64 for a float64 model, on the device of the
+        model.
+        """
+        check_integer(low=1, batch_size=batch_size)
+        rows = self.encode(prompts, completions)
+        width = max((len(row.completion_ids) for row in rows), default=0)
+        found = torch.zeros((len(rows), width), device=self.device, dtype=torch.float64)
+        mask = torch.zeros((len(rows), width), device=self.device, dtype=torch.bool)
+        dtype = torch.float32
+        with evaluating(self.scorer):
+            for chunk in _by_length(
+                [len(row.prompt_ids) + len(row.completion_ids) for row in rows], batch_size
+            ):
+                batch = collate([rows[i] for i in chunk], pad_id=self.pad_id, device=self.device)
+                logp = self.scorer(batch, adapters=self.adapters).logp
+                dtype = logp.dtype
+                places = torch.zeros((len(chunk), width), dtype=torch.bool)
+                for place, i in zip(places, chunk, strict=True):
+                    place[: len(rows[i].completion_ids)] = True
+                places = places.to(self.device)
+                mask[chunk] = places
+                found[chunk] = torch.zeros_like(places, dtype=found.dtype).masked_scatter(
+                    places, logp[batch.completion_mask].to(found.dtype)
+                )
+        return found.to(dtype), mask
+
+    def log_prob(
+        self, prompts: Sequence[Text], completions: Sequence[Text], *, batch_size: int = 8
+    ) -> Tensor:
+        """Return ``log π(completion | prompt)``, ``(n,)`` in nats, float64."""
+        return sum_logprobs(self.token_log_probs(prompts, completions, batch_size=batch_size)[0])
+
+    def length(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
+        """Return the number of scored tokens of each completion, float64 ``(n,)``."""
+        counts = [len(row.completion_ids) for row in self.encode(prompts, completions)]
+        return torch.tensor(counts, dtype=torch.float64, device=self.device)
+
+    def sample(
+        self,
+        prompts: Sequence[Text],
+        n: int,
+        seed: Seed,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        batch_size: int = 8,
+    ) -> list[list[Ids]]:
+        """Draw ``n`` completions of every prompt, as token ids.
+
+        The same for the same seed, device and batch size.
+
+        By default exact draws from the policy: nothing of the model's own generation settings is
+        used but its end tokens. A completion that was cut off at ``max_new_tokens`` does not end
+        with one of :attr:`end_ids`.
+        """
+        check_integer(low=1, n=n, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        check_integer(low=0, top_k=top_k)
+        check_positive(temperature=temperature)
+        check_interval(top_p=top_p, low=0.0, high=1.0, closed="right")
+        from transformers import GenerationConfig
+
+        rng = random_generator(seed)
+        ends = self.end_ids
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=float(temperature),
+            top_k=top_k,
+            top_p=float(top_p),
+            max_new_tokens=max_new_tokens,
+            num_return_sequences=n,
+            eos_token_id=list(ends) or None,
+            pad_token_id=self.pad_id,
+        )
+        # With a completion of one token, `encode` says what generation is to see before it.
+        rows = [row.prompt_ids for row in self.encode(prompts, [[0]] * len(prompts))]
+        found: list[list[Ids]] = [[] for _ in rows]
+        plain = self.scorer.plain
+        own = plain.generation_config
+        devices = [self.device] if self.device.type == "cuda" else []
+        with evaluating(self.scorer), torch.random.fork_rng(devices=devices), _switched(self):
+            plain.generation_config = (
+                settings  # transformers fills what a configuration leaves open from here
+            )
+            try:
+                for chunk in _by_length([len(row) for row in rows], batch_size):
+                    torch.random.manual_seed(int(rng.integers(2**63)))
+                    batch = collate(
+                        [Tokens(rows[i], [0]) for i in chunk],
+                        pad_id=self.pad_id,
+                        side="left",
+                        device=self.device,
+                    )
+                    ids, attention = batch.input_ids[:, :-1], batch.attention_mask[:, :-1].long()
+                    drawn = plain.generate(
+                        input_ids=ids, attention_mask=attention, generation_config=settings
+                    )
+                    for k, tokens in enumerate(drawn[:, ids.shape[1] :].tolist()):
+                        found[chunk[k // n]].append(_until_end(tokens, ends))
+            finally:
+                plain.generation_config = own
+        return found
+
+    def frozen(self) -> Self:
+        """Return a copy that shares nothing with this policy and is never trained."""
+        scorer = copy.deepcopy(self.scorer)
+        scorer.requires_grad_(False)
+        return replace(self, scorer=scorer)
+
+    def without_adapters(self) -> Self:
+        """Return the same model, sharing its memory, with its adapters switched off in every call.
+
+        Raises
+        ------
+        ValueError
+            If it has none.
+        """
+        if not is_adapted(self.model):
+            raise ValueError(
+                "the policy has no adapters to switch off; take frozen() as its reference"
+            )
+        return replace(self, adapters=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model (or its adapters alone) and the tokenizer as safetensors and JSON, in the layout of transformers."""
+        self.model.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+
+def _switched(policy: CausalLM) -> Any:
+    return (
+        contextlib.nullcontext()
+        if policy.adapters or not is_adapted(policy.model)
+        else adapters_off(policy.model)
+    )
+
+
+def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield batches of row numbers, similar lengths together, the longest first (so that too large a batch fails at once)."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _until_end(tokens: Ids, ends: Sequence[int]) -> Ids:
+    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return tokens[: last + 1]
+
+
+def _fit(policy: CausalLM, loss: Any, data: Any, *, reference: Any = None, **options: Any) -> Any:
+    from prefsim.lm.training.options import train
+
+    return train(policy, loss, data, reference=reference, **options)
+
+
+# Here, so that whoever has a CausalLM can fit it.
+fit.register(CausalLM, _fit)

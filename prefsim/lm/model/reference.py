@@ -1,0 +1,176 @@
+"""Log-probabilities of a reference computed once, and kept on disk under the hash of the model and of the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.scorer import is_adapted
+from prefsim.lm.model.tokens import TokenBatch, Tokens
+
+__all__ = ["ReferenceLogps", "model_hash", "reference_logps"]
+
+
+class ReferenceLogps(NamedTuple):
+    """Token log-probabilities of many completions, one after the other.
+
+    Attributes
+    ----------
+    values
+        ``(total,)`` in nats.
+    offsets
+        int64 ``(n + 1,)``: completion ``i`` has ``values[offsets[i]:offsets[i + 1]]``.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Log-probabilities of whole completions, float64 ``(n,)``."""
+        return np.add.reduceat(self.values, self.offsets[:-1], dtype=np.float64)
+
+    def place(self, batch: TokenBatch, rows: Sequence[int]) -> Tensor:
+        """Return ``(B, T)`` with the completions ``rows`` at the batch's scored tokens and 0 elsewhere, as a scorer's forward does.
+
+        Raises
+        ------
+        ValueError
+            If the batch does not score as many tokens as the rows have.
+        """
+        parts = [self.values[self.offsets[i] : self.offsets[i + 1]] for i in rows]
+        counts = batch.completion_mask.sum(dim=1).tolist()
+        if counts != [len(part) for part in parts]:
+            raise ValueError(
+                f"the rows must have the batch's numbers of scored tokens {counts}, got"
+                f" {[len(part) for part in parts]}"
+            )
+        flat = torch.as_tensor(np.concatenate(parts), device=batch.input_ids.device)
+        return torch.zeros(
+            batch.input_ids.shape, dtype=flat.dtype, device=flat.device
+        ).masked_scatter(batch.completion_mask, flat)
+
+
+def model_hash(policy: CausalLM) -> str:
+    """Return the SHA-256 of what the log-probabilities depend on.
+
+    Configuration, and every parameter and buffer that is in force.
+    """
+    digest = hashlib.sha256(
+        json.dumps(policy.scorer.plain.config.to_dict(), sort_keys=True, default=str).encode()
+    )
+    adapted = is_adapted(policy.model)
+    if adapted and policy.adapters:
+        settings = {name: config.to_dict() for name, config in policy.model.peft_config.items()}
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    # A tuner's own tensors carry its prefix ("lora_") in their names.
+    switched_off = (
+        (f".{policy.model.base_model.prefix}", ".modules_to_save.")
+        if adapted and not policy.adapters
+        else ()
+    )
+    for name, value in sorted(policy.model.state_dict().items()):
+        if any(part in name for part in switched_off):
+            continue
+        tensor = value.detach().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def _data_hash(rows: Sequence[Tokens]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        for ids in row:
+            digest.update(np.asarray([len(ids), *ids], dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def reference_logps(
+    policy: CausalLM,
+    rows: Sequence[Tokens],
+    *,
+    batch_size: int = 8,
+    cache: str | Path | None = None,
+) -> ReferenceLogps:
+    """Return the token log-probabilities of all completions under a reference, from the cache if they are there.
+
+    Parameters
+    ----------
+    policy
+        The reference.
+    rows
+        Prompts and completions as token ids (:meth:`CausalLM.encode`).
+    batch_size
+        Completions in one forward; no number depends on it beyond rounding.
+    cache
+        Folder of cached results, made if it is not there; ``None`` keeps nothing. A file is named
+        after the hashes of model and data, so that a changed model or data set never meets the
+        numbers of another.
+
+    Raises
+    ------
+    ValueError
+        If a cached file cannot be read or does not fit the data; it is named, and may be deleted.
+    """
+    offsets = np.concatenate([[0], np.cumsum([len(row.completion_ids) for row in rows])]).astype(
+        np.int64
+    )
+    file = None
+    if cache is not None:
+        file = Path(cache) / f"{model_hash(policy)[:32]}-{_data_hash(rows)[:32]}.safetensors"
+        if file.exists():
+            return ReferenceLogps(_read(file, offsets), offsets)
+    logps, mask = policy.token_log_probs(
+        [row.prompt_ids for row in rows],
+        [row.completion_ids for row in rows],
+        batch_size=batch_size,
+    )
+    found = ReferenceLogps(logps[mask].cpu().numpy(), offsets)
+    if file is not None:
+        _write(file, found)
+    return found
+
+
+def _read(file: Path, offsets: np.ndarray) -> np.ndarray:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"cached log-probabilities {str(file)!r} cannot be read ({error}); delete the file to"
+            " recompute"
+        ) from error
+    if (
+        set(stored) != {"values", "offsets"}
+        or not np.array_equal(stored["offsets"], offsets)
+        or len(stored["values"]) != offsets[-1]
+    ):
+        raise ValueError(
+            f"cached log-probabilities {str(file)!r} do not fit the data; delete the file to"
+            " compute them again"
+        )
+    return stored["values"]
+
+
+def _write(file: Path, found: ReferenceLogps) -> None:
+    from safetensors.numpy import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        save_file({"values": found.values, "offsets": found.offsets}, partial)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

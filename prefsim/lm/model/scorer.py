@@ -1,0 +1,233 @@
+"""The torch module that is trained.
+
+A causal language model whose forward returns log-probabilities instead of logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefsim.lm.model.logprobs import Head, TokenStatistics, token_logprobs, token_statistics
+from prefsim.lm.model.tokens import TokenBatch
+
+__all__ = ["Scorer", "adapters_off", "disable_dropout", "evaluating", "is_adapted"]
+
+
+def is_adapted(model: Any) -> bool:
+    """Return whether the model carries peft adapters."""
+    return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
+
+
+@contextlib.contextmanager
+def adapters_off(model: Any) -> Iterator[None]:
+    """Switch the adapters of a peft model off.
+
+    Which parameters are trained is the same afterwards.
+    """
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for parameter, flag in trained:
+            parameter.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put the module into evaluation mode without gradients, and every part back as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def disable_dropout(module: torch.nn.Module) -> None:
+    """Set every dropout rate to zero: log-ratios to a reference are noise otherwise."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+
+
+def _logit_factor(config: Any) -> float:
+    """Return what the architecture multiplies its logits by.
+
+    Each family has its own name for it.
+    """
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if getattr(config, name, None) is not None:
+            return float(getattr(config, name))
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling is None:
+        return 1.0
+    return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
+
+
+def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of an output layer, seen through peft's wrappers."""
+    if hasattr(module, "modules_to_save") and hasattr(module, "original_module"):
+        active = (
+            module.active_adapters
+            if hasattr(module, "active_adapters")
+            else [module.active_adapter]
+        )
+        saved = (
+            adapters
+            and not module.disable_adapters
+            and active
+            and active[0] in module.modules_to_save
+        )
+        return _linear(
+            module.modules_to_save[active[0]] if saved else module.original_module, adapters
+        )
+    if hasattr(module, "get_base_layer") and hasattr(module, "get_delta_weight"):
+        base = module.get_base_layer()
+        weight = base.weight
+        if adapters and not module.disable_adapters and not module.merged:
+            for name in module.active_adapters:
+                if name in module.lora_A:
+                    weight = weight + module.get_delta_weight(name).to(weight.dtype)
+        return weight, getattr(base, "bias", None)
+    return module.weight, getattr(module, "bias", None)
+
+
+class Scorer(torch.nn.Module):
+    """A causal language model of transformers, with or without peft adapters, whose forward scores completions.
+
+    Wrap this module, not the model inside, for distributed training: its forward meets all
+    parameters that are trained, the head included.
+
+    Parameters
+    ----------
+    model
+        A ``PreTrainedModel`` with a language-modelling head, or a ``PeftModel`` around one.
+
+    Raises
+    ------
+    ValueError
+        If the model's own logits are not those of its head on its last hidden states (up to a soft
+        cap and a constant factor in its configuration), or if its adapters are not inside its
+        layers (prompt tuning).
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        if is_adapted(model) and any(
+            config.is_prompt_learning for config in model.peft_config.values()
+        ):
+            raise ValueError(
+                "adapters must live inside the layers (LoRA and its like); prompt tuning is not"
+                " supported"
+            )
+        config = self.plain.config.get_text_config()
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.logit_factor = _logit_factor(config)
+        if not any(parameter.is_meta for parameter in model.parameters()):
+            self._check_head()
+
+    @property
+    def plain(self) -> Any:
+        """The ``PreTrainedModel`` itself, without peft's wrapper (adapters live inside its layers)."""
+        return self.model.get_base_model() if is_adapted(self.model) else self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    def head(self, *, adapters: bool = True) -> Head:
+        """Return weight, bias and soft cap of the last layer."""
+        return Head(*_linear(self.plain.get_output_embeddings(), adapters), self.softcap)
+
+    def states(self, batch: TokenBatch, *, adapters: bool = True) -> tuple[Tensor, Head]:
+        """Return the last hidden states ``(B, T, d)`` as the head takes them, and the head."""
+        if not adapters and is_adapted(self.model):
+            with adapters_off(self.model):
+                return self.states(batch)
+        # Counted from the first real token, so that the side of the padding changes no position.
+        positions = (batch.attention_mask.long().cumsum(dim=1) - 1).clamp_min(0)
+        output = self.plain.base_model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask.long(),
+            position_ids=positions,
+            use_cache=False,
+        )
+        hidden = output.last_hidden_state
+        return hidden if self.logit_factor == 1.0 else hidden * self.logit_factor, self.head()
+
+    def forward(
+        self,
+        batch: TokenBatch,
+        *,
+        adapters: bool = True,
+        collision: bool = False,
+        ref_hidden: Tensor | None = None,
+        ref_head: Head | None = None,
+    ) -> TokenStatistics:
+        """Return log-probabilities ``(B, T)`` of the completion's tokens, 0 elsewhere.
+
+        Differentiable.
+
+        ``collision`` and a reference's states and head add what
+        :func:`~prefsim.lm.token_statistics` says.
+        """
+        hidden, head = self.states(batch, adapters=adapters)
+        if collision or ref_hidden is not None or ref_head is not None:
+            return token_statistics(
+                hidden,
+                head,
+                batch.input_ids,
+                batch.completion_mask,
+                collision=collision,
+                ref_hidden=ref_hidden,
+                ref_head=ref_head,
+            )
+        bias, softcap = head.bias, head.softcap
+        return TokenStatistics(
+            token_logprobs(
+                hidden,
+                head.weight,
+                batch.input_ids,
+                batch.completion_mask,
+                head_bias=bias,
+                softcap=softcap,
+            )
+        )
+
+    def _check_head(self) -> None:
+        vocabulary = len(self.head().weight)
+        ids = (torch.arange(4, device=self.device) % vocabulary)[None]
+        here = torch.ones_like(ids, dtype=torch.bool)
+        with evaluating(self.model):
+            expected = self.model(input_ids=ids, use_cache=False).logits.float()
+            hidden, head = self.states(TokenBatch(ids, here, here))
+            found = torch.nn.functional.linear(
+                hidden.float(),
+                head.weight.float(),
+                None if head.bias is None else head.bias.float(),
+            )
+            if head.softcap is not None:
+                found = head.softcap * torch.tanh(found / head.softcap)
+        error = (
+            (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
+        )
+        narrow = hidden.dtype in (torch.float16, torch.bfloat16)
+        if not error <= (5e-2 if narrow else 1e-3) * (1 + expected.abs().max().item()):
+            name = type(self.plain).__name__
+            raise ValueError(
+                f"the logits of {name} must be its output layer on its last hidden states, got a"
+                f" difference of {error:.3g}"
+            )

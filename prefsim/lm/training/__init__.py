@@ -1,0 +1,1 @@
+"""From text and a loss to a trained model."""

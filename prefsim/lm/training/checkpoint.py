@@ -1,0 +1,195 @@
+"""Training on disk.
+
+Checkpoints that are whole or not there, in safetensors and JSON, never pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.scorer import is_adapted
+
+__all__ = [
+    "Checkpoint",
+    "latest",
+    "load_optimizer",
+    "load_weights",
+    "optimizer_tensors",
+    "random_states",
+    "saved",
+    "set_random_states",
+]
+
+STATE, OPTIMIZER, RANDOM, MODEL = (
+    "state.json",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "model",
+)
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint: its folder and what its state file says."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that were done."""
+        return int(self.state["step"])
+
+    @property
+    def model(self) -> Path:
+        """The model or its adapters in the layout of transformers, for :meth:`CausalLM.load`."""
+        return self.folder / MODEL
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a training, or None.
+
+    Raises
+    ------
+    ValueError
+        If a checkpoint's state cannot be read (they are moved into place whole, so that somebody
+        else has written it).
+    """
+    found = sorted(folder.glob("step-*/" + STATE))
+    if not found:
+        return None
+    try:
+        return Checkpoint(found[-1].parent, json.loads(found[-1].read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {str(found[-1].parent)!r} cannot be read ({error}); delete it to resume"
+            " from the one before"
+        ) from error
+
+
+@contextlib.contextmanager
+def saved(target: Path) -> Iterator[Path]:
+    """Give a folder to write into that appears as ``target`` when the block ends, whole, and not at all if it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if target.exists():
+            # A folder cannot take the place of another in one move; the old one stays readable
+            # until the new one is there.
+            old = target.with_name(f".{target.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old)
+        else:
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_older(folder: Path, keep: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints, and what an interrupted write left."""
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    for left in folder.glob(".*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def whole_tensor(value: Any) -> Any:
+    """Return a tensor that is sharded over processes as one (all of them must call), any other as it is."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str]
+) -> dict[str, Tensor]:
+    """Return the state of every parameter as tensors on the CPU named ``parameter|entry``.
+
+    Every process must call.
+    """
+    found = {}
+    for parameter, entries in optimizer.state.items():
+        for entry, value in entries.items():
+            tensor = whole_tensor(value) if torch.is_tensor(value) else torch.tensor(value)
+            found[f"{names[parameter]}|{entry}"] = tensor.detach().cpu().contiguous().clone()
+    return found
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str], file: Path) -> None:
+    """Put a saved state back, sharded as the parameters are."""
+    from safetensors.torch import load_file
+
+    stored = load_file(file)
+    by_name: dict[str, Any] = {name: parameter for parameter, name in names.items()}
+    for key, value in stored.items():
+        name, _, entry = key.rpartition("|")
+        parameter = by_name.get(name)
+        if parameter is None:
+            raise ValueError(
+                f"{str(file)!r} holds the optimiser state of {name!r}, which is no parameter of"
+                " this training"
+            )
+        if value.shape == parameter.shape and hasattr(parameter, "placements"):
+            from torch.distributed.tensor import distribute_tensor
+
+            value = distribute_tensor(
+                value.to(parameter.device), parameter.device_mesh, parameter.placements
+            )
+        elif value.ndim:  # a count of steps stays where its optimiser keeps it
+            value = value.to(parameter.device)
+        optimizer.state[parameter][entry] = value
+
+
+def save_model(policy: CausalLM, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write model or adapters and tokenizer.
+
+    ``state`` replaces the model's own tensors where those are sharded.
+    """
+    policy.model.save_pretrained(folder, **({} if state is None else {"state_dict": state}))
+    if policy.tokenizer is not None:
+        policy.tokenizer.save_pretrained(folder)
+
+
+def load_weights(policy: CausalLM, folder: Path) -> None:
+    """Put the weights of a saved model or of saved adapters into the policy's, in place, before it is wrapped or sharded."""
+    if is_adapted(policy.model):
+        import peft
+
+        peft.set_peft_model_state_dict(
+            policy.model, peft.load_peft_weights(str(folder), device="cpu")
+        )
+        return
+    plain = policy.scorer.plain
+    stored = type(plain).from_pretrained(folder, dtype=plain.dtype)
+    plain.load_state_dict(stored.state_dict())
+
+
+def random_states() -> dict[str, Tensor]:
+    """Return the states of torch's random generators of this process."""
+    found = {"cpu": torch.random.get_rng_state()}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Put the states of the generators back."""
+    torch.random.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

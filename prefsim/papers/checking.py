@@ -1,0 +1,411 @@
+"""Is a claim true.
+
+The worst of many random instances, and a counterexample where an assumption is dropped.
+
+Hypothesis makes the instances, climbs towards the larger errors, and shrinks what it finds.
+Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefsim.checks import check_integer
+from prefsim.papers import Claim, Verdict, load, source_file
+from prefsim.parallel import Report, check_jobs, unordered
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["ClaimResult", "check_claim", "check_papers", "describe_error"]
+
+EXAMPLES = 50
+_LONGEST = 2000  # characters of an instance that are worth reading
+
+
+class ClaimResult(NamedTuple):
+    """What checking a claim found.
+
+    Attributes
+    ----------
+    holds
+        True if no instance erred beyond the tolerance and, where the claim names what breaks it, a
+        violation was found there.
+    examples
+        Instances really checked, all within the claim's assumptions.
+    worst
+        Largest error among them; ``inf`` if a check raised, NaN if one measured NaN.
+    tolerance
+        The claim's.
+    counterexample_found
+        Whether the dropped assumption broke the claim; None where the claim names nothing that
+        breaks it.
+    detail
+        Why it does not hold, or the verdict of the worst instance.
+    counterexample
+        The smallest instance found that breaks the claim: of ``breaks`` where it holds, of
+        ``strategy`` where it fails.
+    """
+
+    holds: bool
+    examples: int
+    worst: float
+    tolerance: float
+    counterexample_found: bool | None
+    detail: str = ""
+    counterexample: str | None = None
+
+
+class _Enough(BaseException):
+    """Ends a search from inside.
+
+    Not an Exception, so that Hypothesis does not take it for a failing example.
+    """
+
+
+class _Trial:
+    """Runs one check after another and remembers what came out."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.examples = 0
+        self.worst = -math.inf
+        self.detail = self.latest = ""
+        self.exception: str | None = None
+
+    def __call__(self, instance: Any) -> float:
+        """Return the error on ``instance``: ``inf`` if the check raised."""
+        from hypothesis.errors import HypothesisException
+
+        try:
+            verdict = self.claim.check(instance)
+            error, detail = _read(verdict)
+        except HypothesisException:
+            raise  # an instance rejected by assume(), or Hypothesis' own control flow
+        except Exception as exception:
+            error, detail = math.inf, f"raised {describe_error(exception)}"
+            self.exception = self.exception or detail
+        self.examples += 1
+        self.latest = detail
+        # NaN is the worst of all and stays; `not <=` rather than `>` so that it gets in.
+        if not math.isnan(self.worst) and not error <= self.worst:
+            self.worst, self.detail = error, detail
+        return error
+
+
+def _read(verdict: Any) -> tuple[float, str]:
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"check must return a Verdict, got {type(verdict).__name__}")
+    error = float(verdict.error)
+    if error < 0:
+        raise ValueError(f"error of a Verdict must be >= 0, got {error!r}")
+    return error, str(verdict.detail)
+
+
+def describe_error(exception: BaseException) -> str:
+    """Return type, message and place of an exception in one line.
+
+    The place is outside Hypothesis, which only calls.
+    """
+    frames = traceback.extract_tb(exception.__traceback__)
+    place = next((f for f in reversed(frames) if "hypothesis" not in Path(f.filename).parts), None)
+    where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
+    return f"{type(exception).__name__}: {' '.join(str(exception).split())}{where}"
+
+
+def _search(
+    strategy: SearchStrategy[Any],
+    condition: Callable[[Any], bool],
+    *,
+    examples: int,
+    seed: int,
+    shrink: int,
+) -> Any:
+    """Return a small instance that meets ``condition``, or None; the same seed walks the same way.
+
+    ``shrink`` bounds the number of further instances tried to make the first one smaller.
+    """
+    from hypothesis import Phase, find, settings
+    from hypothesis.errors import NoSuchExample, Unsatisfiable
+
+    found: list[Any] = []
+    tried = 0
+
+    def bounded(instance: Any) -> bool:
+        nonlocal tried
+        tried += bool(found)
+        if tried > shrink:
+            raise _Enough
+        if met := condition(instance):
+            found[:] = [instance]
+        return met
+
+    wanted = settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.target, Phase.shrink),
+        print_blob=False,
+    )
+    with _no_local_constants(), contextlib.suppress(NoSuchExample, Unsatisfiable, _Enough):
+        find(strategy, bounded, settings=wanted, random=random.Random(seed))
+    return found[0] if found else None
+
+
+@contextlib.contextmanager
+def _no_local_constants() -> Iterator[None]:
+    """Keep Hypothesis from mixing constants of our own source into its draws.
+
+    It would collect them from whichever modules happen to be imported, so that an instance would
+    depend on what ran before it and not on the seed alone (and would leave a ``.hypothesis`` folder
+    behind). Versions without this feature need nothing.
+    """
+    from hypothesis.internal.conjecture import providers
+
+    collect, cache = (
+        getattr(providers, "_get_local_constants", None),
+        getattr(providers, "CONSTANTS_CACHE", None),
+    )
+    if collect is None or cache is None:
+        yield
+        return
+    nothing = providers.Constants()
+    providers._get_local_constants, providers.CONSTANTS_CACHE = lambda: nothing, type(cache)(1024)
+    try:
+        yield
+    finally:
+        providers._get_local_constants, providers.CONSTANTS_CACHE = collect, cache
+
+
+def _aim(error: float) -> None:
+    """Steer Hypothesis towards larger errors."""
+    from hypothesis import target
+
+    if math.isfinite(error):
+        target(error, label="error")
+
+
+def _show(instance: Any) -> str:
+    text = repr(instance)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text)} characters)"
+
+
+def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> ClaimResult:
+    """Check one claim on random instances, and look for a violation where it names what breaks it.
+
+    Parameters
+    ----------
+    claim
+        The claim.
+    examples
+        Instances to try, >= 1; fewer where the claim sets its own smaller number or its strategy
+        has fewer. The search for a counterexample may try ten times as many.
+    seed
+        Of the instances; the same seed gives the same result.
+
+    Returns
+    -------
+    ClaimResult
+
+    Raises
+    ------
+    ValueError
+        If ``examples`` is not an integer >= 1 or ``seed`` not one >= 0.
+
+    Notes
+    -----
+    A claim holds if ``error <= tolerance`` on every instance and, where ``breaks`` is given, some
+    instance of it has ``error > tolerance``. A NaN error, no instance at all, or an exception of
+    the check (on either side) is a failure. A solver that did not converge raises
+    :class:`prefsim.solvers.ConvergenceWarning`, an exception here: an error measured on a
+    half-solved problem proves nothing.
+
+    Examples
+    --------
+    >>> from hypothesis import strategies as st
+    >>> def doubling(x):
+    ...     return Verdict(abs((x + x) / 2 - x), f"x = {x}")
+    >>> claim = Claim("halving", "identity", "(x + x) / 2 = x", "school", st.floats(-1e3, 1e3), doubling, 0.0, breaks=st.just(1.5e308))
+    >>> result = check_claim(claim, examples=20)
+    >>> result.holds, result.worst, result.counterexample_found, result.counterexample
+    (True, 0.0, True, '1.5e+308')
+    """
+    from prefsim.solvers.results import ConvergenceWarning
+
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
+    budget = examples if claim.examples is None else min(examples, claim.examples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            result = _hold(claim, budget, seed)
+            return (
+                result
+                if not result.holds or claim.breaks is None
+                else _break(claim, result, budget, seed)
+            )
+        except (
+            Exception
+        ) as exception:  # of a strategy, or of Hypothesis over a check that is not deterministic
+            return ClaimResult(
+                False,
+                0,
+                math.inf,
+                claim.tolerance,
+                None if claim.breaks is None else False,
+                f"raised {describe_error(exception)}",
+            )
+
+
+def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
+    """Look for the worst error within the assumptions."""
+    trial = _Trial(claim)
+    worst_instance: list[Any] = []
+
+    def survey(instance: Any) -> bool:
+        before = trial.worst
+        error = trial(instance)
+        if not worst_instance or trial.worst != before:
+            worst_instance[:] = [instance]
+        _aim(error)
+        return False
+
+    _search(claim.strategy, survey, examples=examples, seed=seed, shrink=0)
+    found = None if claim.breaks is None else False
+    if trial.examples == 0:
+        return ClaimResult(
+            False,
+            0,
+            math.nan,
+            claim.tolerance,
+            found,
+            "no instance satisfied the claim's assumptions",
+        )
+    if trial.worst <= claim.tolerance:
+        return ClaimResult(True, trial.examples, trial.worst, claim.tolerance, found, trial.detail)
+    # The same seed walks the same instances again and now stops at the first bad one to shrink it.
+    again = _Trial(claim)
+    said = trial.detail
+
+    def fails(instance: Any) -> bool:
+        nonlocal said
+        error = again(instance)
+        _aim(error)
+        if bad := not error <= claim.tolerance:
+            said = again.latest or f"error {error:.3g}"
+        return bad
+
+    smallest = _search(claim.strategy, fails, examples=examples, seed=seed, shrink=10 * examples)
+    text = _show(worst_instance[0] if smallest is None else smallest)
+    reason = trial.exception or f"error {trial.worst:.3g} > tolerance {claim.tolerance:.3g}" + (
+        f": {trial.detail}" if trial.detail else ""
+    )
+    detail = (
+        reason + f"; smallest instance found: {text}" + (f", {said}" if said not in reason else "")
+    )
+    return ClaimResult(False, trial.examples, trial.worst, claim.tolerance, found, detail, text)
+
+
+def _break(claim: Claim, result: ClaimResult, examples: int, seed: int) -> ClaimResult:
+    """Look for a violation where an assumption is dropped."""
+    assert claim.breaks is not None
+    trial = _Trial(claim)
+
+    def violates(instance: Any) -> bool:
+        error = trial(instance)
+        if trial.exception:
+            raise _Enough
+        _aim(error)
+        return error > claim.tolerance
+
+    instance = _search(claim.breaks, violates, examples=10 * examples, seed=seed, shrink=examples)
+    if trial.exception:
+        return result._replace(
+            holds=False,
+            detail=f"on an instance that drops an assumption, the check {trial.exception}",
+        )
+    if instance is None:
+        worst = (
+            f"the largest error was {trial.worst:.3g}" if trial.examples else "it gave no instance"
+        )
+        detail = (
+            f"no counterexample in {trial.examples} instances that drop an assumption: {worst},"
+            f" tolerance {claim.tolerance:.3g}"
+        )
+        return result._replace(holds=False, counterexample_found=False, detail=detail)
+    return result._replace(counterexample_found=True, counterexample=_show(instance))
+
+
+def check_papers(
+    slugs: Sequence[str],
+    *,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    jobs: int = 1,
+    report: Report | None = None,
+) -> dict[str, dict[str, ClaimResult]]:
+    """Check every claim of several papers, ``jobs`` at a time.
+
+    The results do not depend on ``jobs``.
+
+    Parameters
+    ----------
+    slugs
+        The papers.
+    examples, seed
+        As for :func:`check_claim`.
+    jobs
+        Number of processes; -1 for one a core.
+    report
+        Told after each claim how many of all are done, see :class:`prefsim.parallel.Report`.
+
+    Returns
+    -------
+    ``{slug: {claim id: ClaimResult}}``, in the order given. A module that cannot be imported has
+    one failed claim, ``"import"``.
+
+    Raises
+    ------
+    ValueError
+        If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
+    """
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
+    check_jobs(jobs)
+    results: dict[str, dict[str, ClaimResult]] = {}
+    calls = []
+    for slug in dict.fromkeys(slugs):
+        source_file(slug)
+        results[slug] = {}
+        try:
+            claims = load(slug).claims
+        except Exception as exception:  # one broken module shall not hide the others
+            results[slug]["import"] = ClaimResult(
+                False, 0, math.inf, 0.0, None, f"raised {describe_error(exception)}"
+            )
+            continue
+        # An id keeps its place: results come in any order.
+        results[slug] = dict.fromkeys((claim.id for claim in claims), _PENDING)
+        calls += [(slug, index, examples, seed) for index in range(len(claims))]
+    for done, (slug, name, result) in enumerate(unordered(_check_one, calls, jobs=jobs), start=1):
+        results[slug][name] = result
+        if report is not None:
+            report(slug, "claims", done, len(calls))
+    return results
+
+
+_PENDING = ClaimResult(False, 0, math.inf, 0.0, None, "was not checked")
+
+
+def _check_one(
+    slug: str, index: int, examples: int, seed: int, *, report: Report | None
+) -> tuple[str, str, ClaimResult]:
+    claim = load(slug).claims[index]
+    return slug, claim.id, check_claim(claim, examples=examples, seed=seed)

@@ -1,0 +1,1 @@
+"""Equilibria of preference games: certificates, methods, general preference models."""

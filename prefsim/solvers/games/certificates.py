@@ -1,0 +1,341 @@
+r"""Certificates of preference games, and the one mirror step that every Nash method is made of.
+
+Throughout, ``P`` is a preference matrix ``(..., n, n)`` with ``P + Pᵀ = 1``, policies are
+``(..., n)``, ``μ`` is a reference with full support and ``τ >= 0`` the strength of the KL penalty
+towards it. Every function broadcasts over leading axes and runs on any array library.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefsim.checks import check_interval, check_nonnegative, check_reference_weight, check_shape
+from prefsim.numerics import array_namespace, categorical_kl, log_softmax
+
+Array = Any
+
+__all__ = [
+    "best_response",
+    "duality_gap",
+    "expected_preference",
+    "exploitability",
+    "geometric_mixture",
+    "log_best_response",
+    "log_probs",
+    "mirror_step",
+    "payoff",
+    "regularised_gap",
+]
+
+
+def log_probs(policy: Array) -> Array:
+    """Return the logarithm of probabilities, ``-inf`` at zero without a warning."""
+    xp = array_namespace(policy)
+    positive = policy > 0
+    return xp.where(
+        positive,
+        xp.log(xp.where(positive, policy, xp.ones_like(policy))),
+        xp.full_like(policy, -math.inf),
+    )
+
+
+def _check_game(preference: Array, policy: Array) -> None:
+    n = policy.shape[-1] if policy.ndim else None
+    check_shape(preference, "preference", (n, n))
+
+
+def payoff(preference: Array, policy: Array) -> Array:
+    r"""Return :math:`(P\pi)_y`, the probability that response y is preferred to a draw from ``policy``: ``(..., n)``."""
+    return (preference @ policy[..., None])[..., 0]
+
+
+def expected_preference(
+    preference: Array,
+    policy: Array,
+    opponent: Array,
+    *,
+    reference: Array | None = None,
+    tau: float = 0.0,
+) -> Array:
+    r"""Return how often ``policy`` is preferred to ``opponent``, with the KL penalties of both players if ``tau > 0``.
+
+    .. math:: V_\tau(\pi, \pi') = \pi^\top P \pi' - \tau\,\mathrm{KL}(\pi\|\mu) + \tau\,\mathrm{KL}(\pi'\|\mu)
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    policy, opponent
+        ``(..., n)``.
+    reference
+        ``(..., n)``, needed exactly when ``tau > 0``.
+    tau
+        Strength of the penalty, >= 0.
+
+    Returns
+    -------
+    Array ``(...,)``.
+
+    References
+    ----------
+    Munos et al. 2023, arXiv:2312.00886.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.array([[0.5, 0.8], [0.2, 0.5]])
+    >>> float(expected_preference(P, np.array([1.0, 0.0]), np.array([0.5, 0.5])))
+    0.65
+    """
+    _check_game(preference, policy)
+    _check_tau(tau, reference)
+    xp = array_namespace(preference)
+    value = xp.sum(policy * payoff(preference, opponent), axis=-1)
+    if tau == 0:
+        return value
+    log_reference = log_probs(reference)
+    return value - tau * (
+        categorical_kl(log_probs(policy), log_reference)
+        - categorical_kl(log_probs(opponent), log_reference)
+    )
+
+
+def _check_tau(tau: float, reference: Array | None) -> None:
+    check_nonnegative(tau=tau)
+    if (tau > 0) != (reference is not None):
+        given = "no reference" if reference is None else "a reference"
+        raise ValueError(
+            f"a reference is needed exactly when tau > 0, got {given} with tau={tau!r}"
+        )
+
+
+def log_best_response(
+    preference: Array, policy: Array, log_reference: Array, *, tau: float
+) -> Array:
+    r"""Return :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`, ``(..., n)`` in nats, for ``tau > 0``."""
+    # Around one half the payoffs would lose digits that a small τ brings out.
+    return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
+
+
+def best_response(
+    preference: Array, policy: Array, *, reference: Array | None = None, tau: float = 0.0
+) -> Array:
+    r"""Return the best response to ``policy``: ``(..., n)``.
+
+    With ``tau > 0`` it is the maximiser of :math:`V_\tau(\cdot, \pi)`, the softmax of
+    :math:`\log\mu + P\pi/\tau`; with ``tau = 0`` the pure response with the largest payoff, the
+    first of several.
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    policy
+        ``(..., n)``.
+    reference
+        ``(..., n)``, needed exactly when ``tau > 0``.
+    tau
+        Strength of the penalty, >= 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.array([[0.5, 0.8], [0.2, 0.5]])
+    >>> best_response(P, np.array([0.5, 0.5]))
+    array([1., 0.])
+    """
+    _check_game(preference, policy)
+    _check_tau(tau, reference)
+    xp = array_namespace(preference)
+    if tau > 0:
+        return xp.exp(log_best_response(preference, policy, log_probs(reference), tau=tau))
+    value = payoff(preference, policy)
+    places = xp.arange(value.shape[-1], dtype=xp.int64, device=getattr(value, "device", None))
+    return xp.astype(places == xp.argmax(value, axis=-1, keepdims=True), value.dtype)
+
+
+def exploitability(preference: Array, policy: Array) -> Array:
+    r"""Return :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, in [0, ½] and 0 exactly at a Nash equilibrium: ``(...,)``.
+
+    References
+    ----------
+    The value of a symmetric constant-sum game is ½: von Neumann 1928.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.array([[0.5, 0.8], [0.2, 0.5]])
+    >>> float(exploitability(P, np.array([1.0, 0.0])))
+    0.0
+    """
+    _check_game(preference, policy)
+    return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
+
+
+def duality_gap(preference: Array, policy: Array, opponent: Array | None = None) -> Array:
+    r"""Return the duality gap of a pair of policies, twice the exploitability when both are ``policy``: ``(...,)``.
+
+    .. math:: \max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    policy
+        ``(..., n)``, of the first player.
+    opponent
+        ``(..., n)``, of the second player; ``policy`` unless given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.array([[0.5, 0.8], [0.2, 0.5]])
+    >>> round(float(duality_gap(P, np.array([0.0, 1.0]))), 12)
+    0.6
+    """
+    # The worst response to π₁ leaves it 1 - max_y (Pπ₁)_y, because Pᵀ = 1 - P.
+    second = policy if opponent is None else opponent
+    return exploitability(preference, policy) + exploitability(preference, second)
+
+
+def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: float) -> Array:
+    r"""Return the duality gap of the KL-regularised game when both players use ``policy``.
+
+    ``(...,)``.
+
+    .. math:: 2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))
+
+    The difference of the two values, :math:`2(\max_{\pi'} V_\tau(\pi', \pi) - \tfrac12)`, is the
+    same number; in this form nothing cancels. It bounds the distance to the equilibrium:
+    :math:`2\tau\,\mathrm{KL}(\pi\|\pi^*_\tau)` is no larger.
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    policy, reference
+        ``(..., n)``; the reference has full support.
+    tau
+        Strength of the penalty, > 0.
+
+    References
+    ----------
+    Munos et al. 2023, arXiv:2312.00886 (the regularised game).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P, mu = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]]), np.array([0.5, 0.3, 0.2])
+    >>> round(float(regularised_gap(P, mu, reference=mu, tau=0.1)), 10)
+    0.0256931327
+    """
+    _check_game(preference, policy)
+    check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
+    return (
+        2.0
+        * tau
+        * _divergence_of_neighbours(
+            policy, log_best_response(preference, policy, log_probs(reference), tau=tau)
+        )
+    )
+
+
+def _divergence_of_neighbours(policy: Array, log_other: Array) -> Array:
+    """Return KL(policy‖other) of two distributions that may agree to the last digit.
+
+    Every term is >= 0, so that none cancel.
+    """
+    xp = array_namespace(policy)
+    difference = log_probs(policy) - log_other
+    near = xp.abs(difference) < 1.0
+    zero = xp.zeros_like(policy)
+    small = xp.where(near, difference, zero)
+    large = xp.where(near | (policy <= 0), zero, difference)
+    # Σ p (e⁻ᵈ − 1 + d) = Σ p d + Σ q − Σ p, and the two sums are one.
+    close = policy * (xp.expm1(-small) + small)
+    far = policy * large + xp.exp(log_other) - policy
+    return xp.sum(xp.where(near, close, far), axis=-1)
+
+
+def mirror_step(
+    log_policy: Array, log_reference: Array | None, payoffs: Array, *, step: float, tau: float = 0.0
+) -> Array:
+    r"""Return one KL-proximal step, the primitive of every method in :func:`prefsim.solvers.solve_nash`.
+
+    .. math:: \log\mathrm{softmax}\big((1-\eta\tau)\log\pi + \eta\tau\log\mu + \eta g\big)
+        = \log\arg\max_p\; \eta\langle p, g\rangle - \eta\tau\,\mathrm{KL}(p\|\mu) - (1-\eta\tau)\,\mathrm{KL}(p\|\pi)
+
+    Parameters
+    ----------
+    log_policy
+        Where the step starts, ``(..., n)`` in nats.
+    log_reference
+        ``(..., n)`` in nats; None when ``tau = 0``.
+    payoffs
+        g, ``(..., n)``; adding a constant changes nothing.
+    step
+        Step size η > 0 (0 leaves the policy where it is), with ``step * tau <= 1``.
+    tau
+        Strength of the penalty, >= 0.
+
+    Returns
+    -------
+    Array ``(..., n)``: normalised log-probabilities in nats.
+
+    Raises
+    ------
+    ValueError
+        If ``step`` or ``tau`` is negative or ``step * tau > 1``: the policy would get a negative
+        exponent.
+
+    References
+    ----------
+    Munos et al. 2023 (Nash-MD), arXiv:2312.00886; Zhang et al. 2024 (INPO), arXiv:2407.00617.
+    """
+    check_nonnegative(step=step, tau=tau)
+    weight = step * tau
+    check_reference_weight(step, tau)
+    logits = step * payoffs
+    # A weight of exactly zero drops its term: 0 · log 0 is NaN.
+    if weight < 1:
+        logits = logits + (1.0 - weight) * log_policy
+    if weight > 0:
+        if log_reference is None:
+            raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
+        logits = logits + weight * log_reference
+    return log_softmax(logits)
+
+
+def geometric_mixture(log_policy: Array, log_reference: Array, *, weight: float) -> Array:
+    r"""Return the log-probabilities of :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^{\kappa}`.
+
+    The weight κ multiplies the *reference*.
+
+    Parameters
+    ----------
+    log_policy, log_reference
+        ``(..., n)`` in nats. With next-token log-probabilities ``(..., vocabulary)`` this is the
+        token-wise mixture of language models, which is not the mixture of the sequences'
+        probabilities.
+    weight
+        κ in [0, 1]: 0 returns the policy, 1 the reference.
+
+    References
+    ----------
+    Munos et al. 2023, arXiv:2312.00886.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(geometric_mixture(np.log([0.2, 0.5, 0.3]), np.log([0.5, 0.3, 0.2]), weight=0.125)).round(4)
+    array([0.2292, 0.4794, 0.2914])
+    """
+    check_interval(low=0.0, high=1.0, closed="both", weight=weight)
+    return mirror_step(
+        log_policy,
+        log_reference,
+        array_namespace(log_policy).zeros_like(log_policy),
+        step=weight,
+        tau=1.0,
+    )

@@ -1,0 +1,210 @@
+r"""Nash-MD-PG: the policy gradient of a softmax policy against a mixture of itself and the reference, exactly and from samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.checks import check_integer, check_interval, check_nonnegative
+from prefsim.numerics import array_namespace
+from prefsim.solvers.games.certificates import (
+    geometric_mixture,
+    log_best_response,
+    log_probs,
+    payoff,
+)
+from prefsim.solvers.optimisers.policy_gradient import regularised_reward, score_gradient
+from prefsim.worlds.game import PreferenceGame
+
+Array = Any
+
+__all__ = [
+    "moving_average",
+    "nash_md_pg_gradient",
+    "nash_md_pg_stationary_point",
+    "policy_gradient",
+    "sampled_policy_gradient",
+]
+
+
+def policy_gradient(
+    preference: Array, log_policy: Array, log_reference: Array, log_opponent: Array, *, tau: float
+) -> Array:
+    r"""Return the gradient in the logits of the regularised preference over a fixed opponent.
+
+    ``(..., n)``.
+
+    .. math:: \nabla_\theta\big[P(\pi_\theta \succ \pi') - \tau\,\mathrm{KL}(\pi_\theta\|\mu)\big] = \pi\odot(a - \pi^\top a),
+        \qquad a = P\pi' - \tfrac12 - \tau\log(\pi/\mu)
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    log_policy, log_reference, log_opponent
+        ``(..., n)`` in nats.
+    tau
+        Strength of the penalty, >= 0.
+
+    References
+    ----------
+    Munos et al. 2023 (Nash-MD-PG and Nash-EMA-PG), arXiv:2312.00886. The constant ½ is a control
+    variate.
+    """
+    check_nonnegative(tau=tau)
+    xp = array_namespace(log_policy)
+    advantage = regularised_reward(
+        payoff(preference, xp.exp(log_opponent)) - 0.5, log_policy, log_reference, beta=tau
+    )
+    return score_gradient(advantage, log_policy)
+
+
+def nash_md_pg_gradient(
+    preference: Array, log_policy: Array, log_reference: Array, *, tau: float, mixture: float
+) -> Array:
+    r"""Return the Nash-MD-PG gradient, that against :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^\kappa`: ``(..., n)``.
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    log_policy, log_reference
+        ``(..., n)`` in nats.
+    tau
+        Strength of the penalty, >= 0.
+    mixture
+        κ in [0, 1]: 0 is self-play, 1 plays against the reference.
+
+    References
+    ----------
+    Munos et al. 2023, arXiv:2312.00886.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P, log_mu = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]]), np.log([0.5, 0.3, 0.2])
+    >>> nash_md_pg_gradient(P, np.log([0.2, 0.5, 0.3]), log_mu, tau=0.1, mixture=0.125).round(6)
+    array([ 0.039859,  0.009436, -0.049295])
+    """
+    opponent = geometric_mixture(log_policy, log_reference, weight=mixture)
+    return policy_gradient(preference, log_policy, log_reference, opponent, tau=tau)
+
+
+def nash_md_pg_stationary_point(
+    game: PreferenceGame | Any, reference: Any, *, tau: float, mixture: float
+) -> Array:
+    r"""Return the policy ``(..., n)`` with full support at which the Nash-MD-PG gradient is zero.
+
+    It is the best response :math:`\mathrm{BR}_\tau` to :math:`\pi^*_{\tau/(1-\kappa)}`, which is
+    its own mixture with the reference; for κ = 1 the best response to the reference. Only κ = 0
+    gives the equilibrium of the game with penalty τ.
+
+    Parameters
+    ----------
+    game
+        A :class:`PreferenceGame` or its matrix ``(..., n, n)``.
+    reference
+        ``(n,)`` or ``(..., n)`` with full support.
+    tau
+        Strength of the penalty, > 0.
+    mixture
+        κ in [0, 1].
+
+    References
+    ----------
+    Derived from the gradient; the case κ = 0 is the equilibrium of Munos et al. 2023,
+    arXiv:2312.00886.
+    """
+    # The solver is made of this module's gradient, among others.
+    from prefsim.solvers.games.nash import solve_nash
+
+    check_interval(low=0.0, high=1.0, closed="both", mixture=mixture)
+    # κ = 1 is the limit of an infinite penalty on the opponent; the solver also validates the game
+    # there.
+    solved = solve_nash(
+        game,
+        method="regularised",
+        reference=reference,
+        tau=tau / (1.0 - mixture) if mixture < 1 else tau,
+    )
+    matrix = game.preference if isinstance(game, PreferenceGame) else game
+    preference = like(matrix, solved.policy)
+    log_reference = log_probs(like(reference, solved.policy))
+    opponent = solved.policy if mixture < 1 else array_namespace(preference).exp(log_reference)
+    return array_namespace(preference).exp(
+        log_best_response(preference, opponent, log_reference, tau=tau)
+    )
+
+
+def sampled_policy_gradient(
+    preference: Array,
+    log_policy: Array,
+    log_reference: Array,
+    log_opponent: Array,
+    *,
+    tau: float,
+    n: int,
+    seed: Seed,
+    baseline: float = 0.5,
+) -> Array:
+    r"""Return unbiased estimates of :func:`policy_gradient`, one from each of ``n`` pairs of samples: ``(n, ..., responses)``.
+
+    .. math:: (e_y - \pi)\,\big(P(y \succ y') - b - \tau\log(\pi(y)/\mu(y))\big),\qquad y \sim \pi,\; y' \sim \pi'
+
+    Parameters
+    ----------
+    preference
+        ``(..., responses, responses)``.
+    log_policy, log_reference, log_opponent
+        ``(..., responses)`` in nats.
+    tau
+        Strength of the penalty, >= 0.
+    n
+        Number of pairs.
+    seed
+        Integer or generator.
+    baseline
+        b; changes the variance only.
+
+    References
+    ----------
+    Munos et al. 2023, arXiv:2312.00886.
+    """
+    check_nonnegative(tau=tau)
+    check_integer(low=1, n=n)
+    xp = array_namespace(log_policy)
+    rng = random_generator(seed)
+    responses = log_policy.shape[-1]
+    shape = (n, *log_policy.shape)
+
+    def draw(logs: Array) -> Array:
+        # The largest of log-probabilities with Gumbel noise is a draw from them; the noise is
+        # NumPy's, so the seed decides on any device.
+        best = (to_numpy(logs) + rng.gumbel(size=shape)).argmax(axis=-1)
+        return like(best[..., None] == range(responses), log_policy)
+
+    own, other = draw(log_policy), draw(log_opponent)
+    preferred = xp.sum(own * payoff(preference, other), axis=-1, keepdims=True)
+    log_ratio = xp.sum(own * (log_policy - log_reference), axis=-1, keepdims=True)
+    return (own - xp.exp(log_policy)) * (preferred - baseline - tau * log_ratio)
+
+
+def moving_average(average: Array, parameters: Array, *, rate: float) -> Array:
+    r"""Return :math:`(1-\epsilon)\bar\theta + \epsilon\theta`, the parameters of the opponent in Nash-EMA-PG.
+
+    This mixes parameters, unlike :func:`prefsim.solvers.games.certificates.geometric_mixture`,
+    which mixes distributions.
+
+    Parameters
+    ----------
+    average, parameters
+        Arrays of one shape.
+    rate
+        ε in [0, 1].
+
+    References
+    ----------
+    Munos et al. 2023 (Nash-EMA-PG), arXiv:2312.00886.
+    """
+    check_interval(low=0.0, high=1.0, closed="both", rate=rate)
+    return (1.0 - rate) * average + rate * parameters

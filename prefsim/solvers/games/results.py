@@ -1,0 +1,71 @@
+"""What :func:`prefsim.solvers.solve_nash` returns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any
+
+__all__ = ["NashHistory", "NashResult"]
+
+
+class NashHistory(NamedTuple):
+    """What was recorded, with the records along the first axis.
+
+    Attributes
+    ----------
+    iteration
+        ``(K,)``, updates made so far.
+    policy, average_policy
+        ``(K, ..., n)``.
+    exploitability, average_exploitability
+        ``(K, ...)``, of the two.
+    regularised_gap
+        ``(K, ...)`` of the policy; None when ``tau = 0``.
+    """
+
+    iteration: np.ndarray
+    policy: Array
+    average_policy: Array
+    exploitability: Array
+    average_exploitability: Array
+    regularised_gap: Array | None
+
+
+class NashResult(NamedTuple):
+    """A policy for each game, and how good it is.
+
+    Attributes
+    ----------
+    policy
+        ``(..., n)``; of the iterative methods the last one.
+    average_policy
+        ``(..., n)``, the mean of the policies that were played (the initial one up to the last but
+        one), of regret matching with weights 1, 2, 3…; None for the direct methods.
+    exploitability
+        ``(...,)`` of ``policy`` in the game without penalty, in [0, ½].
+    regularised_gap
+        ``(...,)`` of ``policy``, the duality gap with the penalty; None when ``tau = 0`` and for
+        ``"comal"``, whose penalty vanishes.
+    iterations
+        ``(...,)``, updates (or Newton steps) that each game took.
+    converged
+        ``(...,)``, whether the certificate of the method met the tolerance: the regularised gap
+        when ``tau > 0``, else the exploitability, of the average policy for multiplicative weights
+        and regret matching and of the last one for the others.
+    history
+        What ``record`` asked for, else None.
+    average_exploitability
+        ``(...,)`` of ``average_policy``, or None.
+    """
+
+    policy: Array
+    average_policy: Array | None
+    exploitability: Array
+    regularised_gap: Array | None
+    iterations: Array
+    converged: Array
+    history: NashHistory | None = None
+    average_exploitability: Array | None = None

@@ -1,0 +1,1 @@
+"""Maximum likelihood of choices, rankings and segments."""

@@ -1,0 +1,1 @@
+"""Newton steps, penalties and gradients of policies."""

@@ -1,0 +1,55 @@
+"""Planning in tabular decision processes.
+
+Optimal and soft-optimal values, each with a certificate.
+"""
+
+from prefsim.solvers.planning.bellman import (
+    PlanningResult,
+    action_values,
+    bellman_backup,
+    greedy_policy,
+    soft_bellman_backup,
+    soft_maximum,
+    soft_policy,
+)
+from prefsim.solvers.planning.evaluation import (
+    SuccessorFeatures,
+    occupancy,
+    policy_evaluation,
+    successor_features,
+)
+from prefsim.solvers.planning.features import FeatureOptimum, FeatureProcess
+from prefsim.solvers.planning.iteration import (
+    advantages,
+    linear_program,
+    policy_iteration,
+    soft_value_iteration,
+    value_iteration,
+)
+from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
+
+__all__ = [
+    "FeatureOptimum",
+    "FeatureProcess",
+    "PlanningResult",
+    "SoftBackup",
+    "SuccessorFeatures",
+    "action_values",
+    "advantages",
+    "bellman_backup",
+    "greedy_policy",
+    "linear_program",
+    "modified_policy_iteration",
+    "occupancy",
+    "policy_evaluation",
+    "policy_iteration",
+    "score_gradient_in_tree",
+    "soft_backup",
+    "soft_bellman_backup",
+    "soft_maximum",
+    "soft_policy",
+    "soft_value_iteration",
+    "successor_features",
+    "value_iteration",
+]

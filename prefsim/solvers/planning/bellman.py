@@ -1,0 +1,405 @@
+"""Bellman backups as pure functions, greedy and soft policies, and the result that every planner returns."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prefsim.backend import like, to_numpy
+from prefsim.checks import check_choice, check_nonnegative, check_positive
+from prefsim.numerics import array_namespace, logsumexp, softmax
+from prefsim.solvers.results import ConvergenceWarning
+from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.transitions import expected_next
+
+Array = Any
+
+__all__ = [
+    "PlanningResult",
+    "action_values",
+    "bellman_backup",
+    "greedy_policy",
+    "soft_bellman_backup",
+    "soft_maximum",
+    "soft_policy",
+]
+
+TIE_TOLERANCE = 1e-9
+"""Actions whose values differ by less than this, relative to the largest value, count as equally good in a returned policy."""
+
+ROUNDING_UNITS = 16
+"""A residual of this many units in the last place of the largest value is as good as zero."""
+
+
+class PlanningResult(NamedTuple):
+    """Values of a decision process with their certificate.
+
+    With a finite horizon H every table gains a time axis before the states: ``value`` has ``H + 1``
+    entries along it (the last is 0), the others have ``H``.
+
+    Attributes
+    ----------
+    value
+        ``(*batch, S)``.
+    q_value, advantage, policy
+        ``(*batch, S, A)``: action values, action values minus values, and probabilities of actions.
+        A policy of the hard maximum shares its mass equally among the optimal actions.
+    residual
+        Largest absolute Bellman residual, computed afresh from ``value`` at the end: a float, or
+        ``(*batch,)``. The error of the values is at most ``residual / (1 - discount)``.
+    iterations
+        Sweeps, or improvement steps; see the function.
+    converged
+        Whether the residual meets the tolerance: a bool, or ``(*batch,)``.
+    """
+
+    value: Array
+    q_value: Array
+    advantage: Array
+    policy: Array
+    residual: Any
+    iterations: int
+    converged: Any
+
+
+def action_values(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+    r"""Return :math:`Q(s, a) = r(s, a) + \gamma \sum_{s'} P(s' \mid s, a) v(s')`.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``.
+    reward
+        ``(*batch, S, A)``.
+    value
+        ``(*more, *batch, S)``, 0 in terminal states.
+
+    Returns
+    -------
+    Array ``(*more, *batch, S, A)``.
+    """
+    after = expected_next(transitions, value)
+    if (
+        not isinstance(after, np.ndarray)
+        or after.dtype != reward.dtype
+        or after.shape != reward.shape
+    ):
+        return reward + discount * after
+    # The product is a fresh array of this function's own; large sparse sweeps are bound by memory
+    # traffic.
+    after *= discount
+    after += reward
+    return after
+
+
+def bellman_backup(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+    r"""Return :math:`(Tv)(s) = \max_a Q(s, a)`, a contraction of modulus ``discount`` in the largest absolute difference.
+
+    Shapes are those of :func:`action_values`; the result is shaped as ``value``.
+
+    References
+    ----------
+    Puterman 1994, "Markov decision processes", eq. 6.2.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> swap = np.array([[[0.0, 1.0]], [[1.0, 0.0]]])
+    >>> bellman_backup(swap, np.array([[1.0], [2.0]]), np.array([10.0, 20.0]), discount=0.5)
+    array([11.,  7.])
+    """
+    xp = array_namespace(value)
+    return xp.max(action_values(transitions, reward, value, discount=discount), axis=-1)
+
+
+def soft_bellman_backup(
+    transitions: Array,
+    reward: Array,
+    value: Array,
+    *,
+    discount: float,
+    temperature: float,
+    log_reference: Array | None = None,
+    terminal: Array | None = None,
+) -> Array:
+    r"""Return the soft backup :math:`\alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a) / \alpha)`.
+
+    See :func:`soft_maximum`.
+
+    ``terminal`` marks states ``(*batch, S)`` of value 0, where the entropy of idle actions must not
+    count.
+
+    References
+    ----------
+    Hejna et al. 2023, section 2, arXiv:2310.13639; Ziebart 2010, "Modeling purposeful adaptive
+    behavior".
+    """
+    q_value = action_values(transitions, reward, value, discount=discount)
+    backed_up = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
+    return backed_up if terminal is None else _ended(backed_up, terminal)
+
+
+def soft_maximum(
+    q_value: Array, *, temperature: float, log_reference: Array | None = None
+) -> Array:
+    r"""Return :math:`\alpha \log \sum_a \mu(a \mid s)\, e^{Q(s, a)/\alpha}` over the last axis.
+
+    Parameters
+    ----------
+    q_value
+        ``(..., S, A)``.
+    temperature
+        :math:`\alpha > 0`, in units of reward.
+    log_reference
+        :math:`\log\mu`, ``(..., S, A)`` in nats (``-inf`` forbids an action): the value is that of reward minus
+        :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`. Without it :math:`\mu = 1`, and the value is that of reward plus the entropy times
+        :math:`\alpha`.
+
+    Raises
+    ------
+    ValueError
+        If ``temperature`` is not > 0.
+    """
+    return temperature * logsumexp(_soft_logits(q_value, temperature, log_reference))
+
+
+def soft_policy(q_value: Array, *, temperature: float, log_reference: Array | None = None) -> Array:
+    r"""Return :math:`\pi(a \mid s) \propto \mu(a \mid s)\, e^{Q(s, a)/\alpha}`.
+
+    The arguments are those of :func:`soft_maximum`.
+    """
+    return softmax(_soft_logits(q_value, temperature, log_reference))
+
+
+def _soft_logits(q_value: Array, temperature: float, log_reference: Array | None) -> Array:
+    check_positive(temperature=temperature)
+    logits = q_value / temperature
+    return logits if log_reference is None else logits + log_reference
+
+
+def greedy_policy(
+    q_value: Array, *, ties: str = "shared", tolerance: float = TIE_TOLERANCE
+) -> Array:
+    """Return the probabilities of the policy that takes a best action.
+
+    Parameters
+    ----------
+    q_value
+        ``(..., S, A)``.
+    ties
+        ``"shared"`` spreads the mass evenly over all best actions, ``"first"`` puts it on the first
+        of them.
+    tolerance
+        How far below the best an action still counts as tied, relative to the largest absolute
+        value of the state (at least 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> greedy_policy(np.array([[2.0, 1.0, 2.0]]))
+    array([[0.5, 0. , 0.5]])
+    """
+    check_choice(("shared", "first"), ties=ties)
+    check_nonnegative(tolerance=tolerance)
+    xp = array_namespace(q_value)
+    if ties == "first":
+        first = best_action(q_value)[1]
+        return xp.astype(
+            first[..., None] == xp.arange(q_value.shape[-1], device=first.device), q_value.dtype
+        )
+    best = best_value(q_value)
+    magnitude = xp.abs(best)
+    slack = tolerance * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
+    mass = xp.astype(q_value >= (best - slack)[..., None], q_value.dtype)
+    return mass / xp.sum(mass, axis=-1, keepdims=True)
+
+
+def best_action(q_value: Array) -> tuple[Array, Array]:
+    """Return the maximum over the last axis and its first index."""
+    if not _is_short(q_value):
+        xp = array_namespace(q_value)
+        return xp.max(q_value, axis=-1), xp.argmax(q_value, axis=-1)
+    best = q_value[..., 0].copy()
+    index = np.zeros(best.shape, dtype=np.int8)
+    for action in range(1, q_value.shape[-1]):
+        candidate = q_value[..., action]
+        better = (candidate > best).view(np.int8)
+        np.maximum(best, candidate, out=best)
+        np.maximum(index, better * np.int8(action), out=index)
+    return best, index
+
+
+def best_value(q_value: Array) -> Array:
+    """Return the maximum over the last axis."""
+    if not _is_short(q_value):
+        return array_namespace(q_value).max(q_value, axis=-1)
+    best = q_value[..., 0].copy()
+    for action in range(1, q_value.shape[-1]):
+        np.maximum(best, q_value[..., action], out=best)
+    return best
+
+
+def _is_short(q_value: Array) -> bool:
+    # NumPy reduces a short last axis slowly; one pass for each action is several times faster.
+    return isinstance(q_value, np.ndarray) and q_value.shape[-1] <= 32
+
+
+def _ended(value: Array, terminal: Array) -> Array:
+    xp = array_namespace(value)
+    return xp.where(terminal, xp.zeros_like(value), value)
+
+
+class Criterion(NamedTuple):
+    """What a planner maximises: how action values become values, and which policy attains them."""
+
+    maximum: Callable[[Array], Array]
+    policy: Callable[[Array], Array]
+
+
+def hard_criterion(tolerance: float = TIE_TOLERANCE) -> Criterion:
+    """Return the criterion of the expected discounted reward."""
+    return Criterion(best_value, lambda q: greedy_policy(q, tolerance=tolerance))
+
+
+def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | None) -> Criterion:
+    """Return the criterion regularised by entropy, or by the divergence from a reference."""
+    check_positive(temperature=temperature)
+    return Criterion(
+        lambda q: _ended(
+            soft_maximum(q, temperature=temperature, log_reference=log_reference), mdp.terminal
+        ),
+        lambda q: soft_policy(q, temperature=temperature, log_reference=log_reference),
+    )
+
+
+def residual_limit(value: Array, tolerance: float) -> Array:
+    """Return ``(*batch,)``.
+
+    The tolerance, or where that is larger the rounding error of the largest value.
+    """
+    xp = array_namespace(value)
+    unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
+    if isinstance(value, np.ndarray):
+        # Without temporaries: this is asked after every sweep.
+        return np.maximum(
+            unit * np.maximum(np.maximum(value.max(axis=-1), -value.min(axis=-1)), 1.0), tolerance
+        )
+    return xp.clip(unit * xp.clip(xp.max(xp.abs(value), axis=-1), 1.0, None), tolerance, None)
+
+
+class SpanStop:
+    r"""The stopping rule of sweeps.
+
+    What the change :math:`Tv - v` of the last one says about the values :math:`Tv`.
+
+    Without terminal states all values may be shifted together, to the middle of the bounds that the
+    change sets, and half the span of the change remains. With terminal states, whose values are
+    known to be 0, the largest change counts.
+
+    References
+    ----------
+    Puterman 1994, theorem 6.6.6 (bounds of MacQueen and Porteus).
+    """
+
+    def __init__(self, mdp: TabularMDP) -> None:
+        xp = array_namespace(mdp.terminal)
+        self.discount = mdp.discount
+        self.endless = ~xp.any(mdp.terminal, axis=-1)
+        # One answer for all processes spares a selection in every sweep, which at small S costs as
+        # much as the sweep.
+        every, some = bool(xp.all(self.endless)), bool(xp.any(self.endless))
+        self.uniform = every if every == some else None
+
+    @staticmethod
+    def bounds(change: Array) -> tuple[Array, Array]:
+        """Return the smallest and the largest change, ``(*batch,)``."""
+        if isinstance(change, np.ndarray):
+            return change.min(axis=-1), change.max(axis=-1)
+        xp = array_namespace(change)
+        return xp.min(change, axis=-1), xp.max(change, axis=-1)
+
+    def gap(self, low: Array, high: Array) -> Array:
+        r"""Return the Bellman residual of :math:`Tv` after the shift."""
+        if self.uniform is True:
+            return 0.5 * self.discount * (high - low)
+        xp = array_namespace(low)
+        largest = xp.where(high > -low, high, -low)
+        return self.discount * (
+            largest
+            if self.uniform is False
+            else xp.where(self.endless, 0.5 * (high - low), largest)
+        )
+
+    def shifted(self, value: Array, low: Array, high: Array) -> Array:
+        r"""Return :math:`Tv` (``value``) moved to the middle of its bounds."""
+        if self.uniform is False:
+            return value
+        middle = 0.5 * (low + high) * (self.discount / (1.0 - self.discount))
+        if self.uniform is None:
+            xp = array_namespace(value)
+            middle = xp.where(self.endless, middle, xp.zeros_like(middle))
+        return value + middle[..., None]
+
+
+def zeros(mdp: TabularMDP) -> Array:
+    """Return values ``(*batch, S)`` of 0."""
+    return like(np.zeros((*mdp.batch_shape, mdp.n_states)), mdp.reward)
+
+
+def certify(
+    name: str,
+    mdp: TabularMDP,
+    value: Array,
+    policy: Callable[[Array], Array],
+    maximum: Callable[[Array], Array],
+    *,
+    tolerance: float,
+    iterations: int,
+    q_value: Array | None = None,
+) -> PlanningResult:
+    """Return the result for values of an infinite horizon.
+
+    The residual is computed here, whatever the caller believes it to be.
+
+    ``q_value`` may be given by a caller who has just backed up these very values.
+    """
+    xp = array_namespace(value)
+    if q_value is None:
+        q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
+    residual = to_numpy(xp.max(xp.abs(maximum(q_value) - value), axis=-1))
+    limit = to_numpy(residual_limit(value, tolerance))
+    # Written so that a NaN counts as a failure.
+    converged = residual <= limit
+    warn_unless(name, converged, residual, limit, iterations)
+    single = residual.ndim == 0
+    return PlanningResult(
+        value=value,
+        q_value=q_value,
+        advantage=q_value - value[..., None],
+        policy=policy(q_value),
+        residual=float(residual) if single else residual,
+        iterations=iterations,
+        converged=bool(converged) if single else converged,
+    )
+
+
+def warn_unless(name: str, converged: Any, residual: Any, limit: Any, iterations: int) -> None:
+    """Warn where a certificate misses its limit."""
+    if np.all(converged):
+        return
+    worst = np.argmax(np.where(converged, -np.inf, np.where(np.isnan(residual), np.inf, residual)))
+    found, wanted = np.ravel(residual)[worst], np.ravel(limit)[worst]
+    of_batch = (
+        ""
+        if np.ndim(residual) == 0
+        else f" for {int(np.sum(~np.asarray(converged)))} of {np.size(residual)} processes"
+    )
+    warnings.warn(
+        f"{name} stopped after {iterations} iterations with Bellman residual {found:.3g} >"
+        f" {wanted:.3g}{of_batch}",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

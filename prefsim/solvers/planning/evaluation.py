@@ -1,0 +1,426 @@
+"""Exact consequences of a fixed policy: values, occupancy and successor features."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+from prefsim.backend import like, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_positive,
+    check_probabilities,
+    check_shape,
+)
+from prefsim.numerics import array_namespace
+from prefsim.solvers.planning.bellman import (
+    PlanningResult,
+    action_values,
+    certify,
+    residual_limit,
+    warn_unless,
+    zeros,
+)
+from prefsim.solvers.results import ConvergenceWarning
+from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.mdp_input import check_reachable
+from prefsim.worlds.transitions import expected_next
+
+Array = Any
+
+__all__ = ["SuccessorFeatures", "occupancy", "policy_evaluation", "successor_features"]
+
+LU_LIMIT = 20_000
+"""Sparse systems above this many states are never factorised.
+
+Fill-in takes minutes and gigabytes where Krylov methods take a second.
+"""
+
+
+class SuccessorFeatures(NamedTuple):
+    """Expected discounted sums of features.
+
+    From a state ``(*batch, S, d)``, and after an action in it ``(*batch, S, A, d)``.
+
+    With a finite horizon both gain a time axis before the states.
+    """
+
+    state: Array
+    state_action: Array
+
+
+def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12) -> PlanningResult:
+    r"""Return the values of a policy, from one linear system :math:`(I - \gamma P_\pi) v = r_\pi`.
+
+    Dense systems are solved directly. Sparse ones by BiCGSTAB, restarted until the residual meets
+    the tolerance, then GMRES, then (up to 20,000 states) a sparse factorisation. Finite horizons
+    are evaluated backwards in time.
+
+    Parameters
+    ----------
+    mdp
+        Any process.
+    policy
+        Probabilities ``(*batch, S, A)``, one action per state ``(*batch, S)`` as integers, or an
+        object with ``probs``; for a finite horizon H also ``(*batch, H, S, A)``.
+    tolerance
+        Largest Bellman residual accepted.
+
+    Returns
+    -------
+    PlanningResult
+        Values, action values and advantages of ``policy``; ``residual`` is that of
+        :math:`v = r_\pi + \gamma P_\pi v`.
+
+    Raises
+    ------
+    ValueError
+        If the policy does not fit, or has no finite value because ``discount`` is 1 and it never
+        ends.
+
+    Examples
+    --------
+    >>> mdp = TabularMDP([[[0.5, 0.5]], [[0.0, 1.0]]], [[1.0], [2.0]], discount=0.5)
+    >>> policy_evaluation(mdp, [0, 0]).value
+    array([2.66666667, 4.        ])
+    """
+    check_positive(tolerance=tolerance)
+    probs = as_policy(mdp, policy)
+    if mdp.horizon is not None:
+        return backward_induction("policy_evaluation", mdp, by_time(mdp, probs))
+    reward = mdp.reward
+    xp = array_namespace(reward)
+    chain = policy_chain(mdp, probs)
+    value = solve_chain(
+        chain, _alive(mdp, xp.sum(probs * reward, axis=-1)), mdp, tolerance=tolerance
+    )
+
+    def maximum(q_value: Array) -> Array:
+        return _alive(mdp, xp.sum(probs * q_value, axis=-1))
+
+    return certify(
+        "policy_evaluation",
+        mdp,
+        value,
+        lambda q: probs + xp.zeros_like(q),
+        maximum,
+        tolerance=tolerance,
+        iterations=1,
+    )
+
+
+def occupancy(mdp: TabularMDP, policy: Any) -> Array:
+    r"""Return the expected discounted visits :math:`\mu(s, a) = \sum_t \gamma^t \Pr(s_t = s, a_t = a)` to non-terminal states.
+
+    The policy's value from the start distribution is :math:`\sum_{s,a} \mu(s, a)\, r(s, a)`.
+    Without terminal states the sum of the visits is :math:`1 / (1 - \gamma)`.
+
+    Parameters
+    ----------
+    mdp, policy
+        As for :func:`policy_evaluation`.
+
+    Returns
+    -------
+    Array ``(*batch, S, A)``; for a finite horizon ``(*batch, H, S, A)``, the terms of the sum by
+    time.
+
+    Examples
+    --------
+    >>> mdp = TabularMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[3.0], [0.0]], discount=0.9, terminal=[False, True])
+    >>> occupancy(mdp, [0, 0])
+    array([[1.],
+           [0.]])
+    """
+    probs = as_policy(mdp, policy)
+    start = _alive(mdp, mdp.start_probs)
+    if mdp.horizon is None:
+        visits = _alive(
+            mdp, solve_chain(policy_chain(mdp, probs), start + zeros(mdp), mdp, transposed=True)
+        )
+        return visits[..., None] * probs
+    xp = array_namespace(mdp.reward)
+    terms = []
+    mass = start + zeros(mdp)
+    for step in by_time(mdp, probs):
+        terms.append(mass[..., None] * step)
+        mass = mdp.discount * _alive(mdp, _push(mdp, terms[-1]))
+    return xp.stack(terms, axis=-3)
+
+
+def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> SuccessorFeatures:
+    r"""Return :math:`\psi(s) = \mathbb E_\pi[\sum_t \gamma^t \varphi_t \mid s_0 = s]` and :math:`\psi(s, a)`.
+
+    For a reward linear in the features, :math:`r = w \cdot \varphi`, the value is
+    :math:`\psi \cdot w`.
+
+    Parameters
+    ----------
+    mdp, policy
+        As for :func:`policy_evaluation`; rewards play no part.
+    features
+        ``(*batch, S, A, d)``, or of transitions ``(*batch, S, A, S, d)`` (dense processes only);
+        those in terminal states do not count.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit or an entry is not finite.
+
+    References
+    ----------
+    Barreto et al. 2017, "Successor features for transfer in reinforcement learning",
+    arXiv:1606.05312, eq. 3.
+    """
+    probs = as_policy(mdp, policy)
+    phi = _expected_features(mdp, features)
+    xp = array_namespace(phi)
+    alive = 1.0 - xp.astype(mdp.terminal, phi.dtype)
+    # Features go first, so that each is a reward (*batch, S, A) of the process.
+    phi = xp.moveaxis(
+        xp.broadcast_to(phi * alive[..., None, None], (*mdp.batch_shape, *phi.shape[-3:])), -1, 0
+    )
+    if mdp.horizon is None:
+        state = solve_chain(policy_chain(mdp, probs), xp.sum(probs * phi, axis=-1), mdp)
+        after = phi + mdp.discount * expected_next(mdp.transitions, state)
+        return SuccessorFeatures(xp.moveaxis(state, 0, -1), xp.moveaxis(after, 0, -1))
+    state = xp.zeros_like(phi[..., 0])
+    states, afters = [state], []
+    for step in reversed(by_time(mdp, probs)):
+        afters.append(phi + mdp.discount * expected_next(mdp.transitions, state))
+        state = _alive(mdp, xp.sum(step * afters[-1], axis=-1))
+        states.append(state)
+    return SuccessorFeatures(
+        xp.moveaxis(xp.stack(states[::-1], axis=-2), 0, -1),
+        xp.moveaxis(xp.stack(afters[::-1], axis=-3), 0, -1),
+    )
+
+
+def as_policy(mdp: TabularMDP, policy: Any) -> Array:
+    """Return a policy as validated probabilities in the process's arrays.
+
+    ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
+    """
+    given = getattr(policy, "probs", policy)
+    states, actions = mdp.n_states, mdp.n_actions
+    listed = to_numpy(given)
+    if listed.dtype.kind in "iu":
+        check_shape(listed, "policy", (states,))
+        given = listed = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
+    checked = as_float_array(listed, "policy", min_ndim=2)
+    check_shape(checked, "policy", (states, actions))
+    # Probabilities held in less than double precision cannot sum to one more closely than their own
+    # rounding.
+    coarse = np.asarray(listed).dtype.itemsize < 8
+    check_probabilities(checked, "policy", tolerance=1e-5 if coarse else 1e-9)
+    batch, horizon = mdp.batch_shape, mdp.horizon
+    lead = checked.shape[:-2]
+    timed = (
+        horizon is not None
+        and lead != batch
+        and lead[-1:] == (horizon,)
+        and len(lead) in (1, len(batch) + 1)
+    )
+    expected: tuple[int, ...] = (*batch, horizon or 0) if timed else batch
+    try:
+        fits = np.broadcast_shapes(lead, expected) == expected
+    except ValueError:
+        fits = False
+    if not fits:
+        with_time = "" if horizon is None else f" or {(*batch, horizon, states, actions)}"
+        raise ValueError(
+            f"policy must have shape {(*batch, states, actions)}{with_time}, got {checked.shape}"
+        )
+    probs = like(given, mdp.reward)
+    if horizon is not None and not timed:
+        xp = array_namespace(probs)
+        probs = xp.broadcast_to(
+            probs[..., None, :, :], (*probs.shape[:-2], horizon, states, actions)
+        )
+    return probs
+
+
+def by_time(mdp: TabularMDP, probs: Array) -> list[Array]:
+    """Return the policy of each decision, ``(*batch, S, A)``."""
+    return [probs[..., t, :, :] for t in range(mdp.horizon or 0)]
+
+
+def policy_chain(mdp: TabularMDP, probs: Array) -> Array:
+    """Return the moves under a policy, ``(*batch, S, S)`` or CSR ``(S, S)``, with nothing after a terminal state."""
+    if not mdp.is_sparse:
+        xp = array_namespace(probs)
+        mixed = xp.matmul(probs[..., None, :], mdp.transitions)[..., 0, :]
+        chain = xp.where(mdp.terminal[..., :, None], xp.zeros_like(mixed), mixed)
+    else:
+        weight = probs * ~mdp.terminal[:, None]
+        state, action = np.nonzero(weight)
+        pairs = state * mdp.n_actions + action
+        pick = sp.csr_array(
+            (weight[state, action], (state, pairs)), shape=(mdp.n_states, mdp.transitions.shape[0])
+        )
+        chain = (pick @ mdp.transitions).tocsr()
+    if mdp.discount == 1 and mdp.horizon is None:
+        moves = chain if mdp.is_sparse else to_numpy(chain)[..., None, :]
+        check_reachable(moves, to_numpy(mdp.terminal), by="this policy")
+    return chain
+
+
+def solve_chain(
+    chain: Array,
+    target: Array,
+    mdp: TabularMDP,
+    *,
+    transposed: bool = False,
+    tolerance: float = 1e-12,
+) -> Array:
+    r"""Return the solution of :math:`(I - \gamma P) x = b`, or of its transpose, for ``b`` of shape ``(*more, *batch, S)``."""
+    if not mdp.is_sparse:
+        xp = array_namespace(target)
+        matrix = xp.matrix_transpose(chain) if transposed else chain
+        identity = xp.eye(mdp.n_states, dtype=matrix.dtype, device=matrix.device)
+        # Axes before those of the chain are columns of one system, so that each matrix is
+        # factorised once.
+        more = target.ndim + 1 - matrix.ndim
+        columns = xp.moveaxis(xp.reshape(target, (-1, *target.shape[more:])), 0, -1)
+        solution = xp.linalg.solve(identity - mdp.discount * matrix, columns)
+        return xp.reshape(xp.moveaxis(solution, -1, 0), target.shape)
+    matrix = sp.eye_array(mdp.n_states, format="csr") - mdp.discount * (
+        chain.T.tocsr() if transposed else chain
+    )
+    flat = target.reshape(-1, mdp.n_states)
+    return np.stack([_solve_sparse(matrix, column, tolerance) for column in flat]).reshape(
+        target.shape
+    )
+
+
+def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return the solution of a sparse system.
+
+    Restarts on the residual, so that rounding inside a method does not stay.
+    """
+    solution = np.zeros_like(target)
+    residual = target.copy()
+
+    def done() -> bool:
+        return float(np.abs(residual).max()) <= float(residual_limit(solution, tolerance))
+
+    for method, extra in (
+        (spla.bicgstab, {"maxiter": 1000}),
+        (spla.gmres, {"restart": 50, "maxiter": 20}),
+    ):
+        before = math.inf
+        # As long as a restart gains a digit, the method is worth another.
+        while not done() and np.abs(residual).max() < 0.1 * before:
+            before = float(np.abs(residual).max())
+            with np.errstate(all="ignore"):
+                step, _ = method(matrix, residual, rtol=1e-10, atol=0.1 * tolerance, **extra)
+            error = target - matrix @ (solution + step)
+            if np.isfinite(error).all() and np.abs(error).max() < before:
+                solution, residual = solution + step, error
+    if not done() and matrix.shape[0] <= LU_LIMIT:
+        factors = spla.splu(matrix.tocsc())
+        for _ in range(3):
+            solution = solution + factors.solve(residual)
+            residual = target - matrix @ solution
+    if not done():
+        found, limit = float(np.abs(residual).max()), float(residual_limit(solution, tolerance))
+        warnings.warn(
+            f"sparse linear solve stopped with residual {found:.3g} > {limit:.3g}",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return solution
+
+
+def backward_induction(
+    name: str, mdp: TabularMDP, policies: list[Array] | None, criterion: Any = None
+) -> PlanningResult:
+    """Return the finite-horizon result of a policy for each decision, or of a criterion where there is none."""
+    xp = array_namespace(mdp.reward)
+    value = zeros(mdp)
+    values, q_values, chosen = [value], [], []
+    for t in reversed(range(mdp.horizon or 0)):
+        q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
+        policy = (
+            criterion.policy(q_value) if policies is None else policies[t] + xp.zeros_like(q_value)
+        )
+        backed_up = (
+            criterion.maximum(q_value)
+            if policies is None
+            else _alive(mdp, xp.sum(policy * q_value, axis=-1))
+        )
+        value = backed_up
+        values.append(value)
+        q_values.append(q_value)
+        chosen.append(policy)
+    # Recomputed for all times at once, from the stacked values alone.
+    stacked = xp.stack(values[::-1], axis=0)
+    q_again = action_values(mdp.transitions, mdp.reward, stacked[1:], discount=mdp.discount)
+    policy_again = xp.stack(chosen[::-1], axis=0)
+    again = (
+        criterion.maximum(q_again)
+        if policies is None
+        else _alive(mdp, xp.sum(policy_again * q_again, axis=-1))
+    )
+    gap = xp.max(xp.abs(again - stacked[:-1]), axis=-1)
+    residual = to_numpy(xp.max(gap, axis=0))
+    limit = to_numpy(xp.max(residual_limit(stacked, 1e-12), axis=0))
+    converged = residual <= limit
+    warn_unless(name, converged, residual, limit, mdp.horizon or 0)
+    single = residual.ndim == 0
+    q_table = xp.stack(q_values[::-1], axis=-3)
+    value_table = xp.stack(values[::-1], axis=-2)
+    return PlanningResult(
+        value=value_table,
+        q_value=q_table,
+        advantage=q_table - value_table[..., :-1, :, None],
+        policy=xp.stack(chosen[::-1], axis=-3),
+        residual=float(residual) if single else residual,
+        iterations=mdp.horizon or 0,
+        converged=bool(converged) if single else converged,
+    )
+
+
+def _alive(mdp: TabularMDP, per_state: Array) -> Array:
+    xp = array_namespace(per_state)
+    return xp.where(mdp.terminal, xp.zeros_like(per_state), per_state)
+
+
+def _push(mdp: TabularMDP, visits: Array) -> Array:
+    """Return the distribution of the next state of visits ``(*batch, S, A)``."""
+    if mdp.is_sparse:
+        return mdp.transitions.T @ visits.reshape(-1)
+    xp = array_namespace(visits)
+    states, actions = mdp.n_states, mdp.n_actions
+    flat = xp.reshape(mdp.transitions, (*mdp.transitions.shape[:-3], states * actions, states))
+    return xp.matmul(xp.reshape(visits, (*visits.shape[:-2], 1, states * actions)), flat)[..., 0, :]
+
+
+def _expected_features(mdp: TabularMDP, features: Any) -> Array:
+    """Return features ``(*batch, S, A, d)`` in the process's arrays, expected over the next state where they depend on it."""
+    table = as_float_array(to_numpy(features), "features", min_ndim=3)
+    pairs = (mdp.n_states, mdp.n_actions)
+    cube = (*pairs, mdp.n_states)
+    of_pairs = table.shape[-3:-1] == pairs
+    batched = of_pairs and table.shape[:-3] == mdp.batch_shape
+    given = like(features, mdp.reward)
+    if table.ndim >= 4 and table.shape[-4:-1] == cube and not batched:
+        if mdp.is_sparse:
+            raise ValueError(
+                f"features of transitions need a dense process, got shape {table.shape} with a"
+                " sparse one"
+            )
+        xp = array_namespace(given)
+        return xp.sum(mdp.transitions[..., None] * given, axis=-2)
+    if not of_pairs:
+        raise ValueError(
+            f"features must have trailing shape (S, A, d) = {(*pairs, 'd')} or (S, A, S, d), got"
+            f" {table.shape}"
+        )
+    return given

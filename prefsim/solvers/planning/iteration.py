@@ -1,0 +1,424 @@
+"""Planning in tabular decision processes: optimal and soft-optimal values, each with a certificate.
+
+All functions take a :class:`~prefsim.worlds.TabularMDP`, dense (with any batch of processes solved
+in one call) or sparse, and return a
+:class:`PlanningResult` whose residual is recomputed from the values at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from array_api_compat import is_torch_array
+
+from prefsim.backend import like, to_numpy
+from prefsim.checks import as_float_array, check_choice, check_integer, check_positive, check_shape
+from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.solvers.planning.bellman import (
+    Criterion,
+    PlanningResult,
+    SpanStop,
+    action_values,
+    certify,
+    greedy_policy,
+    hard_criterion,
+    residual_limit,
+    soft_criterion,
+    zeros,
+)
+from prefsim.solvers.planning.evaluation import (
+    as_policy,
+    backward_induction,
+    policy_chain,
+    policy_evaluation,
+    solve_chain,
+)
+from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.worlds.mdp import DENSE_LIMIT, TabularMDP
+
+Array = Any
+
+__all__ = [
+    "advantages",
+    "linear_program",
+    "policy_iteration",
+    "soft_value_iteration",
+    "value_iteration",
+]
+
+
+def value_iteration(
+    mdp: TabularMDP,
+    *,
+    tolerance: float = 1e-12,
+    max_iterations: int = 100_000,
+    initial_value: Any = None,
+) -> PlanningResult:
+    r"""Return the optimal values by repeated Bellman backups, or by one backward pass where the horizon is finite.
+
+    The sweeps stop on the span of the differences, after which all values are shifted to the middle
+    of their bounds; with terminal states, on the largest difference.
+
+    Parameters
+    ----------
+    mdp
+        Any process.
+    tolerance
+        Bellman residual to reach, in units of reward. Where 16 units in the last place of the
+        largest value are more, they are enough.
+    max_iterations
+        Largest number of sweeps.
+    initial_value
+        ``(S,)`` or ``(*batch, S)``, 0 in terminal states; 0 unless given. Infinite horizon only.
+
+    Returns
+    -------
+    PlanningResult
+        ``iterations`` counts sweeps (decisions, for a finite horizon).
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or ``initial_value`` does not fit.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the residual misses the tolerance, as for an undiscounted process whose value is
+        infinite.
+
+    References
+    ----------
+    Puterman 1994, "Markov decision processes", sections 4.5, 6.3 and 6.6.
+
+    Examples
+    --------
+    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0)
+    >>> value_iteration(corridor).value
+    array([ 9., 10.,  0.])
+    """
+    criterion = hard_criterion()
+    if mdp.horizon is not None:
+        if initial_value is not None:
+            raise ValueError(
+                f"initial_value is for an infinite horizon, got it with horizon {mdp.horizon}"
+            )
+        return backward_induction("value_iteration", mdp, None, criterion)
+    return _sweeps("value_iteration", mdp, criterion, tolerance, max_iterations, initial_value)
+
+
+def soft_value_iteration(
+    mdp: TabularMDP,
+    *,
+    temperature: float,
+    reference: Any = None,
+    method: str = "auto",
+    tolerance: float = 1e-12,
+    max_iterations: int = 100_000,
+) -> PlanningResult:
+    r"""Return the soft-optimal values, :math:`V = \alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a)/\alpha)`.
+
+    The policy is :math:`\pi = \mu \exp(A/\alpha)`. It maximises reward plus :math:`\alpha` times
+    entropy (no ``reference``:
+    :math:`\mu = 1`), or reward minus :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`.
+
+    Parameters
+    ----------
+    mdp
+        Any process.
+    temperature
+        :math:`\alpha > 0`, in units of reward.
+    reference
+        :math:`\mu`: probabilities ``(*batch, S, A)`` or an object with ``probs``; zero forbids an action.
+    method
+        ``"sweeps"`` repeats the soft backup; ``"newton"`` solves a linear system at each step (soft
+        policy iteration) and takes few steps at any discount; ``"auto"`` takes Newton for dense
+        processes up to 2,000 states. Newton's result is differentiable with torch: its gradient
+        with respect to rewards and transitions is exact, by the implicit function theorem.
+    tolerance, max_iterations
+        As for :func:`value_iteration`; Newton steps count as iterations.
+
+    Returns
+    -------
+    PlanningResult
+        In terminal states value and advantage are 0 and the policy is :math:`\mu`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or the reference does not fit.
+
+    References
+    ----------
+    Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal
+    entropy"; Hejna et al. 2023, arXiv:2310.13639, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> swap = np.eye(2)[[[0, 1], [1, 0]]]
+    >>> mdp = TabularMDP(swap, [[0.0, 1.0], [0.5, 0.0]], discount=0.9)
+    >>> soft_value_iteration(mdp, temperature=0.5).value.round(8)
+    array([7.97830252, 7.62777071])
+    """
+    check_choice(("auto", "sweeps", "newton"), method=method)
+    log_reference = None
+    if reference is not None:
+        if mdp.horizon is not None and as_policy(mdp, reference).ndim > len(mdp.batch_shape) + 3:
+            raise ValueError("reference must not depend on time")
+        probs = as_policy(_stationary(mdp), reference)
+        xp = array_namespace(probs)
+        positive = probs > 0
+        safe = xp.where(positive, probs, xp.ones_like(probs))
+        log_reference = xp.where(positive, xp.log(safe), xp.full_like(probs, -np.inf))
+    criterion = soft_criterion(mdp, temperature, log_reference)
+    if mdp.horizon is not None:
+        return backward_induction("soft_value_iteration", mdp, None, criterion)
+    newton = method == "newton" or (
+        method == "auto" and not mdp.is_sparse and mdp.n_states <= DENSE_LIMIT
+    )
+    if newton:
+        return _newton(
+            "soft_value_iteration", mdp, criterion, zeros(mdp), tolerance, max_iterations
+        )
+    return _sweeps("soft_value_iteration", mdp, criterion, tolerance, max_iterations, None)
+
+
+def policy_iteration(
+    mdp: TabularMDP, *, tolerance: float = 1e-12, max_iterations: int = 1000
+) -> PlanningResult:
+    r"""Return the optimal values by policy iteration, which is Newton's method on the Bellman equation.
+
+    Every step solves :math:`(I - \gamma P_\pi)\,\delta = Tv - v` for the greedy policy and moves by
+    :math:`\delta`. The first policy is the uniform one, and greedy ties are shared, so that an
+    undiscounted process stays proper.
+
+    Parameters
+    ----------
+    mdp
+        A process of infinite horizon. Sparse systems are solved as in :func:`policy_evaluation`.
+    tolerance, max_iterations
+        As for :func:`value_iteration`; steps count as iterations.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, the horizon is finite, or an undiscounted process rewards not
+        ending.
+
+    References
+    ----------
+    Howard 1960; Puterman 1994, section 6.4 (theorem 6.4.1 for the Newton form).
+    """
+    _require_infinite(mdp, "policy_iteration")
+    uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
+    start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
+    return _newton("policy_iteration", mdp, _strictly_greedy(), start, tolerance, max_iterations)
+
+
+def _strictly_greedy() -> Criterion:
+    """Return the criterion whose improvement shares only exact ties.
+
+    A near tie is a strict improvement that must not be given away.
+    """
+    return hard_criterion()._replace(policy=lambda q: greedy_policy(q, tolerance=1e-14))
+
+
+def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResult:
+    r"""Return the optimal values by linear programming.
+
+    Minimise :math:`\sum_s v(s)` subject to :math:`v \ge r_a + \gamma P_a v` for all a.
+
+    HiGHS solves the program (a batch is one program of independent blocks) to its own tolerance of
+    about 1e-7; the policy that it identifies is then evaluated exactly, and improved where actions
+    closer than that tolerance hid a better one.
+
+    Parameters
+    ----------
+    mdp
+        A process of infinite horizon, dense or sparse.
+    tolerance
+        Bellman residual to reach.
+
+    Raises
+    ------
+    ValueError
+        If the horizon is finite, or the program has no finite solution (an undiscounted process
+        that rewards not ending).
+
+    References
+    ----------
+    d'Epenoux 1963; Puterman 1994, section 6.9.
+    """
+    from scipy.optimize import linprog
+
+    _require_infinite(mdp, "linear_program")
+    check_positive(tolerance=tolerance)
+    shape = (*mdp.batch_shape, mdp.n_states, mdp.n_actions)
+    states = mdp.n_states
+    reward = np.broadcast_to(to_numpy(mdp.reward), shape).astype(np.float64)
+    ended = np.broadcast_to(to_numpy(mdp.terminal), shape[:-1]).reshape(-1)
+    if mdp.is_sparse:
+        blocks = [mdp.transitions]
+    else:
+        table = np.broadcast_to(to_numpy(mdp.transitions), (*shape, states)).reshape(
+            -1, states * mdp.n_actions, states
+        )
+        blocks = [sp.csr_array(block) for block in table]
+    own = sp.kron(sp.eye_array(ended.size), np.ones((mdp.n_actions, 1)), format="csr")
+    matrix = (mdp.discount * sp.block_diag(blocks, format="csr") - own).tocsr()
+    bounds = np.where(ended[:, None], 0.0, np.array([-np.inf, np.inf]))
+    solution = linprog(
+        np.ones(ended.size), A_ub=matrix, b_ub=-reward.reshape(-1), bounds=bounds, method="highs"
+    )
+    if solution.x is None or solution.status in (2, 3):
+        raise ValueError(f"linear_program has no finite solution: {solution.message}")
+    value = like(solution.x.reshape(shape[:-1]), mdp.reward)
+    policy = greedy_policy(
+        action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount), tolerance=1e-7
+    )
+    value = policy_evaluation(mdp, policy, tolerance=tolerance).value
+    found = _newton("linear_program", mdp, _strictly_greedy(), value, tolerance, max_iterations=100)
+    return found._replace(iterations=found.iterations + int(solution.nit))
+
+
+def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None = None) -> Array:
+    r"""Return exact advantages :math:`A(s, a) = Q(s, a) - V(s)`, ``(*batch, S, A)``, 0 in terminal states.
+
+    Those of the optimal policy; of ``policy`` where it is given; of the soft-optimal one at
+    ``temperature`` where that is given (then
+    :math:`A = \alpha \log \pi`). With a finite horizon a time axis comes before the states.
+
+    Raises
+    ------
+    ValueError
+        If both ``policy`` and ``temperature`` are given, or either does not fit.
+
+    Examples
+    --------
+    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0)
+    >>> advantages(corridor)[0]
+    array([-1., -1., -1.,  0.])
+    """
+    if policy is not None and temperature is not None:
+        raise ValueError("advantages takes a policy or a temperature, got both")
+    if policy is not None:
+        return policy_evaluation(mdp, policy).advantage
+    if temperature is not None:
+        return soft_value_iteration(mdp, temperature=temperature).advantage
+    dense = not mdp.is_sparse and mdp.n_states <= DENSE_LIMIT
+    if mdp.horizon is None and dense:
+        return policy_iteration(mdp).advantage
+    return (
+        value_iteration(mdp).advantage
+        if mdp.horizon is not None
+        else modified_policy_iteration(mdp).advantage
+    )
+
+
+def _sweeps(
+    name: str,
+    mdp: TabularMDP,
+    criterion: Criterion,
+    tolerance: float,
+    max_iterations: int,
+    initial_value: Any,
+) -> PlanningResult:
+    check_positive(tolerance=tolerance)
+    check_integer(low=1, max_iterations=max_iterations)
+    value = zeros(mdp)
+    xp = array_namespace(value)
+    if initial_value is not None:
+        given = as_float_array(to_numpy(initial_value), "initial_value", min_ndim=1)
+        check_shape(given, "initial_value", (mdp.n_states,))
+        if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
+            raise ValueError("initial_value must be 0 in every terminal state")
+        value = value + like(given, mdp.reward)
+    stop, iterations = SpanStop(mdp), 0
+    while True:
+        iterations += 1
+        q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
+        swept = criterion.maximum(q_value)
+        low, high = stop.bounds(swept - value)
+        value = swept
+        # Half, since the prediction of the residual has rounding errors of its own.
+        if (
+            bool(xp.all(stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance)))
+            or iterations == max_iterations
+        ):
+            break
+    value = stop.shifted(value, low, high)
+    return certify(
+        name,
+        mdp,
+        value,
+        criterion.policy,
+        criterion.maximum,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
+
+
+def _newton(
+    name: str,
+    mdp: TabularMDP,
+    criterion: Criterion,
+    value: Array,
+    tolerance: float,
+    max_iterations: int,
+) -> PlanningResult:
+    check_positive(tolerance=tolerance)
+    check_integer(low=1, max_iterations=max_iterations)
+    constant = _detached(mdp)
+    xp = array_namespace(value)
+    iterations = 0
+    while True:
+        q_value = action_values(constant.transitions, constant.reward, value, discount=mdp.discount)
+        change = criterion.maximum(q_value) - value
+        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance)
+        if bool(xp.all(met)) or iterations == max_iterations:
+            break
+        chain = policy_chain(constant, criterion.policy(q_value))
+        value = value + solve_chain(chain, change, constant, tolerance=0.1 * tolerance)
+        iterations += 1
+    if _tracked(mdp.reward) or _tracked(mdp.transitions):
+        # At the solution v = Tv, so one Newton step with the policy held constant moves nothing but
+        # carries the exact gradient.
+        chain = policy_chain(constant, stop_gradient(criterion.policy(q_value)))
+        moved = (
+            criterion.maximum(
+                action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
+            )
+            - value
+        )
+        value = value + solve_chain(chain, moved, constant)
+    policy = criterion.policy if name.startswith("soft") else hard_criterion().policy
+    return certify(
+        name, mdp, value, policy, criterion.maximum, tolerance=tolerance, iterations=iterations
+    )
+
+
+def _tracked(array: Array) -> bool:
+    return is_torch_array(array) and bool(array.requires_grad)
+
+
+def _detached(mdp: TabularMDP) -> TabularMDP:
+    if not (_tracked(mdp.reward) or _tracked(mdp.transitions)):
+        return mdp
+    return mdp.replace_checked(
+        reward=stop_gradient(mdp.reward), transitions=stop_gradient(mdp.transitions)
+    )
+
+
+def _stationary(mdp: TabularMDP) -> TabularMDP:
+    return mdp if mdp.horizon is None else mdp.replace_checked(horizon=None)
+
+
+def _require_infinite(mdp: TabularMDP, name: str) -> None:
+    if mdp.horizon is not None:
+        raise ValueError(
+            f"{name} needs an infinite horizon, got {mdp.horizon}; value_iteration solves finite"
+            " ones backwards"
+        )

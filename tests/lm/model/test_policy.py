@@ -1,0 +1,458 @@
+"""The language-model policy against transformers' own logits; sampling; references."""
+
+import numpy as np
+import pytest
+import torch
+
+from prefsim.lm import CausalLM, Scorer, TokenBatch, Tokens, collate, model_hash, reference_logps
+
+ROWS = [
+    Tokens([1, 20, 30, 40], [50, 60, 2]),
+    Tokens([1], [70]),
+    Tokens([1, 9, 8], [7, 6, 5, 4, 3, 2]),
+    Tokens([5, 5], [5, 5]),
+]
+PROMPTS = [row.prompt_ids for row in ROWS]
+COMPLETIONS = [row.completion_ids for row in ROWS]
+
+
+def expected(model, row):
+    """Token log-probabilities of one sequence alone, from transformers' logits and a log-softmax."""
+    ids = torch.tensor([row.prompt_ids + row.completion_ids])
+    with torch.no_grad():
+        logs = torch.log_softmax(model(input_ids=ids).logits.double(), dim=-1)[0]
+    start = len(row.prompt_ids)
+    return torch.stack([logs[start + t - 1, token] for t, token in enumerate(row.completion_ids)])
+
+
+def adapted(config=None, seed=0, **options):
+    from lm_made import small_llama
+    from peft import LoraConfig
+
+    settings = {
+        "r": 4,
+        "target_modules": ["q_proj", "v_proj"],
+        "init_lora_weights": False,
+        "lora_dropout": 0.1,
+    } | options
+    return CausalLM.from_config(
+        config or small_llama(), seed=seed, adapter=LoraConfig(task_type="CAUSAL_LM", **settings)
+    )
+
+
+def assert_scores(policy, tolerance=1e-5):
+    logps, mask = policy.token_log_probs(PROMPTS, COMPLETIONS, batch_size=3)
+    assert mask.sum(dim=1).tolist() == [3, 1, 6, 2]
+    for row, found, kept in zip(ROWS, logps, mask, strict=True):
+        torch.testing.assert_close(
+            found[kept].double(), expected(policy.model, row), rtol=0, atol=tolerance
+        )
+        assert not found[~kept].any()
+    totals = torch.stack([expected(policy.model, row).sum() for row in ROWS])
+    torch.testing.assert_close(
+        policy.log_prob(PROMPTS, COMPLETIONS), totals, rtol=0, atol=2 * tolerance
+    )
+
+
+def test_log_probs_equal_those_of_the_plain_model(llama):
+    assert_scores(llama)
+    assert llama.length(PROMPTS, COMPLETIONS).tolist() == [3, 1, 6, 2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_batches_change_nothing(llama, batch_size):
+    torch.testing.assert_close(
+        llama.log_prob(PROMPTS, COMPLETIONS, batch_size=batch_size),
+        llama.log_prob(PROMPTS, COMPLETIONS),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "granite", "cohere", "phi", "qwen2", "opt"])
+def test_other_architectures(name):
+    """Absolute positions (gpt2, opt), soft caps (gemma2), logit factors (granite, cohere), a head bias (phi), tied heads."""
+    from transformers import AutoConfig
+
+    small = {
+        "vocab_size": 90,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    small |= {
+        "intermediate_size": 48,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    special = {
+        "gpt2": {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 64,
+            "vocab_size": 90,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        "gemma2": small | {"final_logit_softcapping": 3.0, "initializer_range": 0.3},
+        "granite": small | {"logits_scaling": 4.0},
+        "cohere": small | {"logit_scale": 0.25},
+        "opt": (
+            {k: v for k, v in small.items() if k != "head_dim"}
+            | {"ffn_dim": 48, "word_embed_proj_dim": 16}
+        ),
+    }
+    policy = CausalLM.from_config(AutoConfig.for_model(name, **special.get(name, small)), seed=3)
+    if name == "gemma2":
+        assert policy.scorer.softcap == 3.0
+    if name == "phi":
+        assert policy.scorer.head().bias is not None
+    assert_scores(policy)
+
+
+def test_the_side_of_the_padding_changes_nothing():
+    from transformers import GPT2Config
+
+    config = GPT2Config(
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        vocab_size=90,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    policy = CausalLM.from_config(config, seed=0)
+    right = policy.scorer(collate(ROWS, pad_id=0)).logp.sum(dim=1)
+    left = policy.scorer(collate(ROWS, pad_id=0, side="left", multiple_of=16)).logp.sum(dim=1)
+    torch.testing.assert_close(right, left, rtol=0, atol=1e-5)
+
+
+def test_gradients_equal_those_of_the_plain_model(llama):
+    policy = llama.frozen()
+    policy.scorer.requires_grad_(True)
+    batch = collate(ROWS, pad_id=0)
+    policy.scorer(batch).logp.sum().backward()
+    found = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
+    policy.scorer.zero_grad()
+    for row in ROWS:
+        ids = torch.tensor([row.prompt_ids + row.completion_ids])
+        logs = torch.log_softmax(policy.model(input_ids=ids).logits, dim=-1)[0, :-1].gather(
+            1, ids[0, 1:, None]
+        )
+        logs[len(row.prompt_ids) - 1 :].sum().backward()
+    for name, parameter in policy.model.named_parameters():
+        assert (found[name] - parameter.grad).norm() <= 1e-5 * (1 + parameter.grad.norm()), name
+
+
+def test_statistics_through_the_scorer(llama):
+    other = CausalLM.from_config(llama.scorer.plain.config, seed=5)
+    batch = collate(ROWS, pad_id=0)
+    with torch.no_grad():
+        ref_hidden, ref_head = other.scorer.states(batch)
+        found = llama.scorer(batch, collision=True, ref_hidden=ref_hidden, ref_head=ref_head)
+        kept = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
+        ours, theirs = (
+            torch.log_softmax(p.model(**kept).logits, dim=-1)[:, :-1] for p in (llama, other)
+        )
+    where = batch.completion_mask[:, 1:]
+    torch.testing.assert_close(
+        found.kl[:, 1:][where],
+        (theirs.exp() * (theirs - ours)).sum(-1)[where],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        found.collision[:, 1:][where], torch.logsumexp(2 * ours, -1)[where], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(found.logp, llama.scorer(batch).logp, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.ref_logp, other.scorer(batch).logp, rtol=0, atol=1e-5)
+
+
+def test_text_and_ids_score_alike(llama):
+    prompts, completions = ["was it a good film?", "the cat"], [" it was great!", " sat on the mat"]
+    rows = llama.encode(prompts, completions)
+    by_ids = llama.log_prob([row.prompt_ids for row in rows], [row.completion_ids for row in rows])
+    torch.testing.assert_close(llama.log_prob(prompts, completions), by_ids)
+    assert all(row.completion_ids[-1] == 2 for row in rows)
+    assert llama.decode(rows[0].completion_ids) == " it was great!"
+
+
+def test_samples_are_reproducible_and_end_once(llama):
+    prompts = ["the cat", [1, 20], [{"role": "user", "content": "was it good?"}]]
+    first = llama.sample(prompts, 3, 7, max_new_tokens=12)
+    assert first == llama.sample(prompts, 3, np.random.default_rng(7), max_new_tokens=12)
+    assert first != llama.sample(prompts, 3, 8, max_new_tokens=12)
+    assert [len(row) for row in first] == [3, 3, 3]
+    for ids in (ids for row in first for ids in row):
+        assert 1 <= len(ids) <= 12
+        assert 2 not in ids[:-1]
+        assert len(ids) == 12 or ids[-1] == 2
+
+
+def test_sampling_leaves_the_random_state_and_the_settings_alone(llama):
+    own = llama.model.generation_config
+    torch.manual_seed(0)
+    wanted = torch.rand(3)
+    torch.manual_seed(0)
+    llama.sample([[1]], 2, 0, max_new_tokens=3)
+    assert torch.equal(torch.rand(3), wanted)
+    assert llama.model.generation_config is own
+
+
+def test_samples_come_from_the_policy_and_not_from_the_models_settings():
+    from lm_made import small_llama
+
+    policy = CausalLM.from_config(small_llama(12), seed=1)
+    policy.model.generation_config.update(
+        top_k=2, temperature=0.2, repetition_penalty=3.0, do_sample=True
+    )
+    drawn = [ids[0] for ids in policy.sample([[1, 5, 5]], 4000, 3, max_new_tokens=1)[0]]
+    exact = policy.log_prob([[1, 5, 5]] * 12, [[token] for token in range(12)]).exp().numpy()
+    assert exact.sum() == pytest.approx(1.0, abs=1e-5)
+    # Hoeffding and a union over 12 tokens: a deviation of 0.05 has probability below 1e-7.
+    assert np.abs(np.bincount(drawn, minlength=12) / 4000 - exact).max() < 0.05
+
+
+def test_left_padded_prompts_sample_as_alone():
+    from lm_made import small_llama
+
+    policy = CausalLM.from_config(small_llama(12), seed=1)
+    drawn = policy.sample([[1, 5, 5], [1, 2, 3, 4, 5, 6, 7]], 4000, 3, max_new_tokens=1)[0]
+    exact = policy.log_prob([[1, 5, 5]] * 12, [[token] for token in range(12)]).exp().numpy()
+    assert np.abs(np.bincount([ids[0] for ids in drawn], minlength=12) / 4000 - exact).max() < 0.05
+
+
+def test_loading_what_was_saved(llama, tmp_path):
+    llama.save(tmp_path / "model")
+    loaded = CausalLM.load(tmp_path / "model")
+    torch.testing.assert_close(
+        loaded.log_prob(["the cat"], [" sat"]),
+        llama.log_prob(["the cat"], [" sat"]),
+        rtol=0,
+        atol=1e-6,
+    )
+    narrow = CausalLM.load(tmp_path / "model", dtype="bfloat16")
+    assert next(narrow.model.parameters()).dtype == torch.bfloat16
+    assert narrow.token_log_probs(["the cat"], [" sat"])[0].dtype == torch.float32
+    torch.testing.assert_close(
+        narrow.log_prob(["the cat"], [" sat"]),
+        llama.log_prob(["the cat"], [" sat"]),
+        rtol=0.05,
+        atol=0.5,
+    )
+    wide = CausalLM.load(tmp_path / "model", dtype="float64", append_eos=False)
+    assert wide.token_log_probs(["the cat"], [" sat"])[0].dtype == torch.float64
+
+
+def test_adapters_saved_and_loaded(tmp_path):
+    policy = adapted()
+    base = policy.without_adapters()
+    policy.save(tmp_path / "adapter")
+    from lm_made import small_llama
+
+    again = CausalLM.from_config(small_llama(), seed=0, adapter=str(tmp_path / "adapter"))
+    plain = CausalLM.from_config(small_llama(), seed=0)
+    torch.testing.assert_close(
+        again.log_prob(PROMPTS, COMPLETIONS),
+        policy.log_prob(PROMPTS, COMPLETIONS),
+        rtol=0,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        base.log_prob(PROMPTS, COMPLETIONS), plain.log_prob(PROMPTS, COMPLETIONS), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"target_modules": ["q_proj", "lm_head"]}, {"modules_to_save": ["lm_head"]}],
+    ids=["inside", "lora head", "own head"],
+)
+def test_references_agree(options, tmp_path):
+    """Frozen copy, adapters off, cached: the same numbers, and not those of the policy."""
+    from lm_made import small_llama
+
+    policy = adapted(**options)
+    if "modules_to_save" in options:
+        with torch.no_grad():
+            policy.scorer.head().weight.mul_(1.5)
+    assert_scores(policy)
+    plain = CausalLM.from_config(small_llama(), seed=0)
+    off = policy.without_adapters()
+    copied = off.frozen()
+    wanted = plain.log_prob(PROMPTS, COMPLETIONS)
+    assert (policy.log_prob(PROMPTS, COMPLETIONS) - wanted).abs().max() > 0.1
+    for reference in (plain.frozen(), off, copied):
+        torch.testing.assert_close(
+            reference.log_prob(PROMPTS, COMPLETIONS), wanted, rtol=0, atol=1e-5
+        )
+        for _ in range(2):  # computed, then read
+            cached = reference_logps(reference, ROWS, cache=tmp_path / "cache")
+            torch.testing.assert_close(torch.as_tensor(cached.sums), wanted, rtol=0, atol=1e-5)
+    batch = collate(ROWS[1:3], pad_id=0)
+    torch.testing.assert_close(
+        cached.place(batch, [1, 2]), off.scorer(batch, adapters=False).logp, rtol=0, atol=1e-5
+    )
+
+
+def test_switching_adapters_off_leaves_what_is_trained():
+    policy = adapted()
+    before = {name: p.requires_grad for name, p in policy.model.named_parameters()}
+    policy.without_adapters().log_prob(PROMPTS, COMPLETIONS)
+    policy.without_adapters().sample([[1]], 1, 0, max_new_tokens=2)
+    assert {name: p.requires_grad for name, p in policy.model.named_parameters()} == before
+    assert any(before.values())
+    assert not all(before.values())
+    assert not any(p.requires_grad for p in policy.frozen().model.parameters())
+
+
+def test_gradients_reach_the_adapters_alone():
+    policy = adapted(target_modules=["q_proj", "lm_head"])
+    policy.scorer(collate(ROWS, pad_id=0)).logp.sum().backward()
+    for name, parameter in policy.model.named_parameters():
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == ("lora_" in name), (
+            name
+        )
+
+
+def test_evaluation_restores_the_mode_and_tracks_nothing(llama):
+    llama.scorer.train()
+    assert not llama.log_prob(PROMPTS, COMPLETIONS).requires_grad
+    assert llama.scorer.training
+    assert llama.scorer.plain.model.training
+    llama.scorer.eval()
+
+
+def test_training_mode_has_no_dropout():
+    from transformers import GPT2Config
+
+    config = GPT2Config(
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        vocab_size=90,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    policy = CausalLM.from_config(config, seed=0)
+    batch = collate(ROWS, pad_id=0)
+    quiet = policy.scorer(batch).logp
+    policy.scorer.train()
+    assert torch.equal(policy.scorer(batch).logp, quiet)
+
+
+def test_the_cache_is_keyed_by_model_and_data(tmp_path, monkeypatch):
+    policy = adapted()
+    first = reference_logps(policy, ROWS, cache=tmp_path)
+    reference_logps(policy, ROWS[:2], cache=tmp_path)
+    reference_logps(policy.without_adapters(), ROWS, cache=tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(list(tmp_path.iterdir())) == 3
+    before = model_hash(policy), model_hash(policy.without_adapters())
+    with torch.no_grad():
+        next(p for name, p in policy.model.named_parameters() if "lora_B" in name).mul_(2)
+    assert model_hash(policy) != before[0]
+    assert model_hash(policy.without_adapters()) == before[1]
+    assert np.abs(reference_logps(policy, ROWS, cache=tmp_path).sums - first.sums).max() > 1e-3
+    monkeypatch.setattr(CausalLM, "token_log_probs", None)  # what is cached is not computed again
+    assert reference_logps(policy, ROWS, cache=tmp_path).offsets.tolist() == [0, 3, 4, 10, 12]
+
+
+def test_a_broken_cache_is_named(tmp_path, llama):
+    reference_logps(llama, ROWS, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=rf"{file.name}.*delete the file"):
+        reference_logps(llama, ROWS, cache=tmp_path)
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, llama, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        reference_logps(llama, ROWS, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_placing_the_wrong_rows_is_an_error(llama):
+    with pytest.raises(ValueError, match="numbers of scored tokens"):
+        reference_logps(llama, ROWS).place(collate(ROWS[:1], pad_id=0), [1])
+
+
+def test_a_model_with_other_logits_is_refused():
+    from lm_made import small_llama
+    from transformers import LlamaForCausalLM
+
+    class Odd(LlamaForCausalLM):
+        def forward(self, *arguments, **options):
+            found = super().forward(*arguments, **options)
+            found.logits = found.logits * 2
+            return found
+
+    with pytest.raises(ValueError, match="the logits of Odd must be its output layer"):
+        Scorer(Odd(small_llama()))
+
+
+def test_prompt_tuning_is_refused():
+    from lm_made import small_llama
+    from peft import PromptTuningConfig, get_peft_model
+    from transformers import LlamaForCausalLM
+
+    model = get_peft_model(
+        LlamaForCausalLM(small_llama()),
+        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
+    )
+    with pytest.raises(ValueError, match="prompt tuning is not supported"):
+        Scorer(model)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: p.log_prob("text", "text"), "two lists of one length, got str and str"),
+        (lambda p: p.log_prob([[1]], []), "two lists of one length, got 1 and 0"),
+        (lambda p: p.log_prob([[1], [1]], [[2], []]), "row 1 has a completion without tokens"),
+        (lambda p: p.log_prob([[]], [[2]]), "row 0 has a prompt without tokens"),
+        (
+            lambda p: p.log_prob([[1]], [[320]]),
+            "row 0: the completion's token ids must be < 320, the model's vocabulary, got 320",
+        ),
+        (lambda p: p.log_prob([[1]], [[2.5]]), "row 0: completion ids must hold integers"),
+        (lambda p: p.log_prob([[1]], [[2]], batch_size=0), "batch_size must be an integer >= 1"),
+        (lambda p: p.sample([[1]], 0, 0), "n must be an integer >= 1"),
+        (
+            lambda p: p.sample([[1]], 1, 0, temperature=0.0),
+            "temperature must be a finite number > 0",
+        ),
+        (lambda p: p.sample([[1]], 1, 0, top_p=0.0), r"top_p must lie in \(0.0, 1.0\]"),
+        (lambda p: p.sample([[1]], 1, -1), "seed must be an integer >= 0"),
+        (lambda p: p.without_adapters(), "no adapters to switch off"),
+        (
+            lambda p: CausalLM.load("/no/such/folder"),
+            "neither a folder with a causal language model nor a reachable hub id",
+        ),
+        (lambda p: CausalLM.load("/no/such/folder", dtype="int8"), "dtype must be one of"),
+        (
+            lambda p: CausalLM.from_config(p.scorer.plain.config, seed=0).log_prob(["a"], ["b"]),
+            "row 0: text and chat messages need a tokenizer",
+        ),
+        (lambda p: CausalLM.from_config(p.scorer.plain.config, seed=0).decode([1]), "no tokenizer"),
+    ],
+)
+def test_bad_inputs(llama, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(llama)
+
+
+def test_a_batch_moves():
+    batch = collate(ROWS, pad_id=0)
+    assert isinstance(batch.to("meta"), TokenBatch)
+    assert batch.to("meta").input_ids.device.type == "meta"

@@ -1,0 +1,234 @@
+"""The text containers.
+
+What they accept, and the containers of losses that they build, against the policy's own
+log-probabilities.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from prefsim import losses
+from prefsim.lm import (
+    CompletionLists,
+    Completions,
+    PreferencePairs,
+    RejectedCompletions,
+    revision_prompt,
+)
+from prefsim.lm.training.objective import Needs, Scores, rows_of
+
+X, W, L = [[1, 20], [1], [1, 9, 8]], [[30, 2], [40, 41, 42, 2], [50]], [[60, 61, 62], [70], [80, 2]]
+
+
+def pairs(**options):
+    return PreferencePairs(X, W, L, **options)
+
+
+def built(policy, data, kind, examples=(0, 1, 2), *, reference=None, needs=None):
+    scores = Scores(
+        policy, data, rows_of(policy, data, kind), losses.dpo, needs or Needs(), reference
+    )
+    with torch.no_grad():
+        return data.take(examples).container(
+            kind, scores.scored(policy.scorer, policy.scorer, examples)
+        )
+
+
+def test_pairs_see_the_policys_log_probs(llama):
+    data = pairs(
+        weight=[1, 2, 3],
+        chosen_score=[3, 2, 1],
+        rejected_score=[0, 0, 1],
+        old_chosen=[-1, -2, -3],
+        old_rejected=[-4, -5, -6],
+    )
+    found, weight = built(llama, data, losses.PairLogps, [2, 0], reference=llama)
+    assert weight.tolist() == [3, 1]
+    for field, completions in (("chosen", W), ("rejected", L)):
+        expected = llama.log_prob([X[2], X[0]], [completions[2], completions[0]])
+        torch.testing.assert_close(getattr(found, field), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(getattr(found, f"ref_{field}"), expected, rtol=0, atol=1e-4)
+        assert getattr(found, f"{field}_length").tolist() == [
+            len(completions[2]),
+            len(completions[0]),
+        ]
+    assert found.chosen.dtype == torch.float64
+    assert found.chosen_score.tolist() == [1, 3]
+    assert found.old_rejected.tolist() == [-6, -4]
+
+
+def test_without_a_reference_its_log_probs_are_zero(llama):
+    found, _ = built(llama, pairs(), losses.PairLogps)
+    assert not found.ref_chosen.any()
+    assert not found.ref_rejected.any()
+    assert found.chosen_score is None
+
+
+def test_a_soft_label_enters_both_ways_round(llama):
+    data = pairs(
+        prob=[0.75, 1.0, 0.5], weight=[1, 2, 4], chosen_score=[1, 2, 3], rejected_score=[4, 5, 6]
+    )
+    hard, _ = built(llama, pairs(), losses.PairLogps)
+    found, weight = built(llama, data, losses.PairLogps)
+    assert weight.tolist() == [0.75, 2, 2, 0.25, 0, 2]
+    assert found.chosen.tolist() == [*hard.chosen.tolist(), *hard.rejected.tolist()]
+    assert found.rejected_length.tolist() == [3, 1, 2, 2, 4, 1]
+    assert found.rejected_score.tolist() == [4, 5, 6, 1, 2, 3]
+
+
+def test_tokens_start_at_the_left_whatever_the_prompt(llama):
+    found, _ = built(
+        llama, pairs(), losses.TokenPairLogps, needs=Needs(collision=True, kl=True), reference=llama
+    )
+    assert found.chosen_mask.tolist() == [
+        [True, True, False, False],
+        [True] * 4,
+        [True, False, False, False],
+    ]
+    logps, mask = llama.token_log_probs(X, W)
+    torch.testing.assert_close(found.chosen[:, : mask.shape[1]].float(), logps, rtol=0, atol=1e-5)
+    assert found.chosen_kl.abs().max() < 1e-5, "of the policy to itself"
+    for value in (found.rejected_kl, found.rejected_collision, found.rejected):
+        assert not value[~found.rejected_mask].any()
+    assert (found.rejected_collision[found.rejected_mask] < 0).all()
+
+
+def test_revisions_show_the_draft(llama):
+    found, _ = built(llama, pairs(), losses.SelfImprovementLogps)
+    for output, completions in (("chosen", W), ("rejected", L)):
+        for draft, drafts in (("chosen", W), ("rejected", L)):
+            expected = llama.log_prob([x + d for x, d in zip(X, drafts, strict=True)], completions)
+            torch.testing.assert_close(
+                getattr(found, f"{output}_from_{draft}"), expected, rtol=0, atol=1e-4
+            )
+    custom = pairs(revise=lambda prompt, draft: [*prompt, 7, *draft])
+    assert custom.sequences(losses.SelfImprovementLogps)[0][2] == ([1, 20, 7, 60, 61, 62], [30, 2])
+
+
+def test_revision_prompts():
+    assert revision_prompt([1, 2], [3]) == [1, 2, 3]
+    assert revision_prompt("Q?", " A.").startswith("Q? A.")
+    chat = revision_prompt([{"role": "user", "content": "Q?"}], "A.")
+    assert [message["role"] for message in chat] == ["user", "assistant", "user"]
+    with pytest.raises(ValueError, match="needs both as text"):
+        revision_prompt("Q?", [1])
+
+
+def test_completions(llama):
+    data = Completions(X, W, [True, False, True], weight=[1, 2, 3])
+    found, weight = built(llama, data, losses.UnpairedLogps)
+    torch.testing.assert_close(found.logp, llama.log_prob(X, W), rtol=0, atol=1e-4)
+    assert found.desirable.tolist() == [True, False, True]
+    assert found.length.tolist() == [2, 4, 1]
+    assert weight.tolist() == [1, 2, 3]
+    soft, weight = built(llama, Completions(X, W, [0.25, 1, 0]), losses.UnpairedLogps)
+    assert soft.desirable.tolist() == [True] * 3 + [False] * 3
+    assert weight.tolist() == [0.25, 1, 0, 0.75, 0, 1]
+    judged, _ = built(llama, Completions(X, W, [0.25, 1, 0]), losses.JudgedLogps)
+    assert judged.win_prob.tolist() == [0.25, 1, 0]
+    torch.testing.assert_close(judged.logp.sum(-1), llama.log_prob(X, W), rtol=0, atol=1e-4)
+
+
+def test_lists_and_anchors(llama):
+    lists = [[w, low] for w, low in zip(W, L, strict=True)]
+    found, _ = built(llama, CompletionLists(X, lists, [[1, 0], [2, 3], [0, 0]]), losses.ListLogps)
+    expected = torch.stack([llama.log_prob(X, W), llama.log_prob(X, L)], dim=1)
+    torch.testing.assert_close(found.logps, expected, rtol=0, atol=1e-4)
+    assert found.scores.tolist() == [[1, 0], [2, 3], [0, 0]]
+    anchored, _ = built(
+        llama,
+        RejectedCompletions(X, L, lists, sample_weight=[[0.5, 0.5]] * 3),
+        losses.AnchoredLogps,
+        [1, 2],
+    )
+    torch.testing.assert_close(anchored.samples, expected[1:], rtol=0, atol=1e-4)
+    torch.testing.assert_close(anchored.rejected, expected[1:, 1], rtol=0, atol=1e-4)
+    assert anchored.sample_weight.shape == (2, 2)
+
+
+def test_text_and_chat_rows_mix(llama):
+    prompt = ["the cat", [{"role": "user", "content": "was it good?"}], [1, 20]]
+    data = PreferencePairs(
+        prompt,
+        [" sat", "it was", [5]],
+        [" film", [{"role": "assistant", "content": "great"}], [6, 7]],
+    )
+    found, _ = built(llama, data, losses.PairLogps)
+    torch.testing.assert_close(
+        found.chosen, llama.log_prob(prompt, [" sat", "it was", [5]]), rtol=0, atol=1e-4
+    )
+
+
+def test_rows_are_taken_in_order():
+    data = pairs(prob=[0.6, 0.7, 0.8]).take(np.asarray([2, 2, 0]))
+    assert data.prompt == [X[2], X[2], X[0]]
+    assert data.prob.tolist() == [0.8, 0.8, 0.6]
+    assert len(data) == 3
+    with pytest.raises(ValueError, match="rows must be >= 0 and < 3, got 3"):
+        pairs().take([3])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: PreferencePairs("ab", ["c", "d"], ["e", "f"]),
+            "prompt must be a list of rows, got str",
+        ),
+        (lambda: PreferencePairs(X, W[:2], L), "chosen must have as many rows as prompt, 3, got 2"),
+        (
+            lambda: PreferencePairs(X, [W[0], 3.5, W[2]], L),
+            "chosen must hold text, chat messages or token ids, got 3.5 in row 1",
+        ),
+        (
+            lambda: PreferencePairs(X, [W[0], [1.5], W[2]], L),
+            r"chosen must hold .* got \[1.5\] in row 1",
+        ),
+        (lambda: PreferencePairs(X, [{"role": "user"}], L), "chosen must hold"),
+        (lambda: pairs(prob=[1, 2, 0]), r"prob must lie in \[0, 1\], got 2.0 at index 1"),
+        (lambda: pairs(prob=[1, 1]), "prob must have n = 3 entries"),
+        (
+            lambda: pairs(weight=[1, -1, 0]),
+            "weight must be >= 0 and not zero everywhere, got -1.0 at row 1",
+        ),
+        (lambda: pairs(weight=[0, 0, 0]), "not zero everywhere"),
+        (lambda: pairs(weight=[1, float("nan"), 1]), "weight must be finite"),
+        (lambda: pairs(chosen_score=[1, 2, 3]), "got chosen_score alone"),
+        (lambda: pairs(old_rejected=[1, 2, 3]), "got old_rejected alone"),
+        (lambda: pairs(revise=3), "revise must be a function"),
+        (lambda: Completions(X, W, [0.5, 2, 0]), "label must lie in"),
+        (lambda: Completions(X, W, ["yes", "no", "no"]), "label must be an array of numbers"),
+        (
+            lambda: CompletionLists(X, [W, W, W[:2]], np.zeros((3, 3))),
+            "completions must hold lists of one length, 3, got 2 in row 2",
+        ),
+        (
+            lambda: CompletionLists(X, [W, W, W], np.zeros((3, 2))),
+            r"scores must have shape \(3, 3\)",
+        ),
+        (
+            lambda: CompletionLists(X, [W, W], np.zeros((2, 3))),
+            "completions must have as many rows as prompt, 3, got 2",
+        ),
+        (
+            lambda: CompletionLists(X, ["abc", W, W], np.zeros((3, 3))),
+            "row 0: completions must be a list of rows, got str",
+        ),
+        (
+            lambda: RejectedCompletions(X, L, [W, W, W], sample_weight=-np.ones((3, 3))),
+            "sample_weight must be >= 0",
+        ),
+        (
+            lambda: pairs().sequences(losses.ListLogps),
+            "PreferencePairs feed losses of PairLogps, .* got a loss of ListLogps",
+        ),
+        (
+            lambda: Completions(X, W, [1, 0, 1]).sequences(losses.PairLogps),
+            "Completions feed losses of UnpairedLogps, JudgedLogps, got",
+        ),
+    ],
+)
+def test_bad_inputs(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

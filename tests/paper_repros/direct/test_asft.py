@@ -1,0 +1,113 @@
+"""Golden values of arXiv:2409.10571.
+
+The losses and gradients, the shared-feature trajectories, the tabular minimiser.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+from paper_repros import asft as paper
+from prefsim import losses
+from prefsim.papers import Run
+
+PAIR = paper.pair(0.4, 0.1, 0.3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (functools.partial(losses.asft, lambda_=1.0, sft_weight=0.0), 1.0216512475319814),
+        (functools.partial(losses.asft, lambda_=1.0), 1.937941979406136),
+        (functools.partial(losses.asft, lambda_=0.1), 1.0184558566273532),
+        (functools.partial(losses.orpo, lambda_=0.1), 0.9317057998568808),
+    ],
+)
+def test_golden_losses(loss, value):
+    assert loss(PAIR)[0] == pytest.approx(value, rel=1e-15)
+
+
+def test_golden_odds_ratio_term():
+    assert losses.orpo(PAIR, lambda_=1.0)[0] - losses.sft(PAIR)[0] == pytest.approx(
+        0.15415067982725833, abs=1e-15
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (functools.partial(losses.dpo, beta=0.1), (-0.11887473, 0.47549891)),
+        (functools.partial(losses.asft, lambda_=1.0), (-5.0, 1 / 0.9)),
+        (lambda logps: losses.orpo(logps, lambda_=1.0) + logps.chosen, (-0.59523810, 1.58730159)),
+    ],
+)
+def test_golden_gradients(loss, expected):
+    np.testing.assert_allclose(np.ravel(paper.prob_gradients(loss, PAIR)), expected, atol=6e-9)
+
+
+def test_the_scale_of_the_log_odds():
+    odds = np.log([0.4 / 0.6, 0.1 / 0.9])
+    expected = -np.log(0.4) + 0.5 * (np.log1p(np.exp(-2 * odds[0])) + np.log1p(np.exp(2 * odds[1])))
+    assert losses.asft(PAIR, lambda_=0.5, beta=2.0)[0] == pytest.approx(expected, rel=1e-14)
+    near = losses.asft(PAIR, beta=1 + 1e-12)[0]
+    assert near == pytest.approx(losses.asft(PAIR, beta=1.0)[0], rel=1e-11)
+
+
+def test_likelihoods_are_means_over_tokens():
+    logps = PAIR._replace(
+        chosen=4 * PAIR.chosen,
+        rejected=9 * PAIR.rejected,
+        chosen_length=np.full(1, 4.0),
+        rejected_length=np.full(1, 9.0),
+    )
+    assert losses.asft(logps)[0] == pytest.approx(losses.asft(PAIR)[0], rel=1e-14)
+
+
+def test_golden_minimiser():
+    case = paper.Frequencies(np.asarray([0.5, 0.3, 0.2]), np.asarray([0.1, 0.3, 0.6]))
+    probs, multiplier = paper.kkt_policy(case)
+    np.testing.assert_allclose(probs, [0.50792631, 0.29856644, 0.19350725], atol=6e-9)
+    assert multiplier == pytest.approx(1.0625121, abs=6e-8)
+    assert paper.kkt(case).error < 1e-10
+
+
+def test_dpo_trajectory_against_the_scalar_recursion():
+    theta, phi = 0.0, paper.SHARED[:, 0]
+    for _ in range(100):
+        theta += 0.1 * 0.1 * (phi[0] - phi[1]) / (1 + np.exp(0.1 * theta * (phi[0] - phi[1])))
+    expected = np.exp(theta * phi) / np.exp(theta * phi).sum()
+    path = paper.trajectory(paper.SHARED, paper.DPO, 100)
+    np.testing.assert_allclose(path[-1], expected, atol=1e-12)
+    assert path[-1, 0] == pytest.approx(0.2834, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "end"), [(paper.ORPO, 0.3765), (paper.ASFT, 0.3769), (paper.STRONG, 0.3628)]
+)
+def test_golden_ends(method, end):
+    chosen = paper.trajectory(paper.SHARED, method, 100)[:, 0]
+    assert chosen[-1] == pytest.approx(end, abs=1e-4)
+    assert chosen.min() == chosen[0]
+
+
+@pytest.mark.parametrize(
+    ("logps", "options", "message"),
+    [
+        (PAIR, {"lambda_": -0.1}, "lambda_ must be a finite number >= 0"),
+        (PAIR, {"beta": 0.0}, "beta must be a finite number > 0"),
+        (PAIR, {"sft_weight": -1.0}, "sft_weight must be a finite number >= 0"),
+        (PAIR._replace(chosen_length=None), {}, "chosen_length is needed"),
+        (PAIR._replace(rejected=np.zeros(2)), {}, "one shape"),
+    ],
+)
+def test_bad_input(logps, options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.asft(logps, **options)
+
+
+@pytest.mark.slow
+def test_reproduction():
+    result = paper.reproduce(Run(quick=True))
+    assert [c for c in result.criteria if not c.passed] == []
+    assert len(result.table) == 8

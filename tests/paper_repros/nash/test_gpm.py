@@ -1,0 +1,155 @@
+"""Golden values of the paper's page, its pitfalls, and its reproduction."""
+
+import numpy as np
+import pytest
+
+from paper_repros._gpm_experiments import best_order, best_order_by_enumeration, cycle, mixture
+from paper_repros.gpm import reproduce
+from prefsim import losses
+from prefsim.numerics import logsumexp, sigmoid
+from prefsim.papers import Run
+from prefsim.raters import learned_temperature, reward_embedding, score_matrix, skew_score
+from prefsim.solvers import decompose_skew, fit_bradley_terry, fit_preference_embedding, gpo_update
+from prefsim.solvers.games.certificates import payoff
+
+VECTORS = np.array([[1, 0.5, -0.3, 0.2], [0.4, -1, 0.6, 0.1], [-0.7, 0.3, 0.2, 0.9]])
+SCORES = np.array([[0, -1.35, 0.34], [1.35, 0, -0.06], [-0.34, 0.06, 0]])
+POLICY = np.array([0.4, 0.4, 0.2])
+
+
+def loss(score, temperature, margin=0.0):
+    pair = losses.PairRewards(np.asarray(score) / temperature, np.zeros(np.shape(score)))
+    return losses.bradley_terry(pair, margin=margin / temperature)
+
+
+def test_scores():
+    np.testing.assert_allclose(score_matrix(VECTORS), SCORES, atol=1e-15)
+    np.testing.assert_allclose(
+        skew_score(VECTORS[0], VECTORS[1], scales=np.array([1.5, 0.5])), -1.875, atol=1e-15
+    )
+
+
+def test_the_loss_is_bradley_terry_of_the_score():
+    score = skew_score(VECTORS[0], VECTORS[1])
+    assert loss(score, 0.1) == pytest.approx(13.5000013710, abs=5e-11)
+    assert np.exp(-loss(score, 0.1)) == pytest.approx(1.3709572068e-6, rel=1e-10)
+    assert loss(score, 1.0) == pytest.approx(1.5805085714, abs=5e-11)
+    assert loss(score, 0.1, margin=0.05) == pytest.approx(
+        -np.log(sigmoid(np.float64(-1.40 / 0.1))), rel=1e-12
+    )
+
+
+def test_the_regression_variant_is_half_of_ipo():
+    # ½ (s/τ − m)², in the authors' code with m = 10.
+    zero = np.zeros(3)
+    ratios = losses.PairLogps(SCORES[0] / 0.1, zero, zero, zero)
+    np.testing.assert_allclose(
+        0.5 * losses.ipo(ratios, tau=1 / 20), 0.5 * (SCORES[0] / 0.1 - 10) ** 2, rtol=1e-13
+    )
+
+
+def test_a_learned_temperature_starts_at_a_tenth():
+    assert learned_temperature(np.float64(-2.25)) == pytest.approx(
+        np.log1p(np.exp(-2.25)), rel=1e-14
+    )
+    assert learned_temperature(np.float64(-2.25)) == pytest.approx(0.1, abs=0.002)
+
+
+def test_five_on_a_circle():
+    angle = 2 * np.pi * np.arange(5) / 5
+    scores = score_matrix(np.stack([np.cos(angle), np.sin(angle)], axis=-1))
+    np.testing.assert_allclose(
+        scores[0], [0, 0.9510565163, 0.5877852523, -0.5877852523, -0.9510565163], atol=1e-10
+    )
+    assert ((scores > 1e-12).sum(axis=1) == 2).all()
+    assert int(decompose_skew(scores).rank) == 2
+
+
+def test_general_preference_optimisation():
+    payoffs = payoff(SCORES, POLICY)
+    np.testing.assert_allclose(payoffs, [-0.472, 0.528, -0.112], atol=1e-15)
+    assert POLICY @ payoffs == pytest.approx(0.0, abs=1e-15)
+    found = np.exp(gpo_update(np.log(POLICY), SCORES, beta=0.5))
+    np.testing.assert_allclose(found, [0.1061991333, 0.7847113535, 0.1090895132], atol=1e-10)
+    assert logsumexp(np.log(POLICY) + payoffs / 0.5) == pytest.approx(0.3821485995, abs=1e-10)
+
+
+def test_the_partition_function_vanishes_only_to_first_order():
+    payoffs = payoff(SCORES, POLICY)
+    variance = POLICY @ payoffs**2
+    left = [
+        logsumexp(np.log(POLICY) + payoffs / beta) - variance / (2 * beta**2)
+        for beta in (10.0, 100.0)
+    ]
+    assert np.log10(abs(left[0] / left[1])) == pytest.approx(3.0, abs=0.05)
+
+
+def test_the_cycle_of_three():
+    result = fit_bradley_terry(cycle(3))
+    assert -float(result.log_likelihood) / 3 == pytest.approx(0.693147, abs=5e-7)
+    np.testing.assert_allclose(result.reward, 0.0, atol=1e-12)
+    assert best_order_by_enumeration(cycle(3)) == pytest.approx(2 / 3)
+    fitted = [
+        float(fit_preference_embedding(cycle(3), dim=2, ridge=ridge).objective)
+        for ridge in (1e-2, 1e-4, 1e-6)
+    ]
+    assert fitted[2] < 1e-4 and fitted[2] < fitted[1] < fitted[0]
+
+
+def test_a_table_less_its_transpose_doubles_a_skew_table():
+    np.testing.assert_allclose(SCORES - SCORES.T, 2 * SCORES)
+    slow, fast = (
+        gpo_update(np.log(POLICY), table, beta=beta)
+        for table, beta in ((SCORES, 0.5), (SCORES - SCORES.T, 1.0))
+    )
+    np.testing.assert_allclose(slow, fast, atol=1e-14)
+
+
+def test_normalised_vectors_saturate():
+    unit = VECTORS / np.linalg.norm(VECTORS, axis=-1, keepdims=True)
+    assert np.abs(score_matrix(unit)).max() <= 1
+    assert np.abs(score_matrix(unit, scales=np.array([2.0, 0.0]))).max() <= 2
+
+
+def test_odd_vectors_are_refused():
+    with pytest.raises(ValueError, match="last axis of embedding must be even, got 3"):
+        score_matrix(VECTORS[:, :3])
+    with pytest.raises(ValueError, match="dim must be even, got 5"):
+        decompose_skew(SCORES, dim=5)
+
+
+def test_rewards_are_vectors_with_a_one():
+    reward = np.array([0.3, -1.0, 2.0])
+    np.testing.assert_array_equal(
+        score_matrix(reward_embedding(reward)), np.subtract.outer(reward, reward)
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_order_is_that_of_enumeration(seed):
+    rng = np.random.default_rng(seed)
+    wins = rng.integers(0, 2, (6, 6)) * (1.0 - np.eye(6))
+    assert best_order(wins) == pytest.approx(best_order_by_enumeration(wins))
+    labels = mixture(rng)
+    assert (labels * labels.T).max() == 0 and labels.sum() > 20
+
+
+def test_reproduction_without_data():
+    result = reproduce(Run(quick=True, seed=1))
+    assert {c.name: c.measured for c in result.criteria if not c.passed} == {}
+    assert [row["ballots"] for row in result.table if "ballots" in row] == [
+        "Synthetic Condorcet cycle"
+    ]
+    assert len(result.figure.axes) == 3
+
+
+def test_elections_are_decomposed(real_data):
+    from paper_repros._gpm_experiments import elect
+
+    files = sorted((real_data / "preflib").glob("*.soi"))
+    if not files:
+        pytest.skip(f"no ballots in {real_data / 'preflib'}")
+    for election in map(elect, files):
+        assert election.rank == 4 and election.residual <= 1e-13
+        # Two numbers hold every reward, so that they miss no more.
+        assert 0.9 < election.reward_share <= election.plane_share <= 1

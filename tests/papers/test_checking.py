@@ -1,0 +1,274 @@
+"""A claim holds, fails, or is not tested: the harness tells the three apart."""
+
+import json
+import math
+import random
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from prefsim.papers import Claim, Verdict, checking
+from prefsim.papers.checking import check_claim, check_papers
+from prefsim.solvers.results import ConvergenceWarning
+
+UNIT = st.floats(0, 1)
+
+
+def claim(check, strategy=UNIT, *, tolerance=1e-9, breaks=None, examples=None):
+    return Claim(
+        "c", "identity", "statement", "source", strategy, check, tolerance, breaks, examples
+    )
+
+
+def excess(x):
+    return Verdict(max(0.0, x - 1), f"x = {x}")
+
+
+def test_a_claim_that_holds():
+    result = check_claim(claim(excess), examples=20)
+    assert result == (True, 20, 0.0, 1e-9, None, result.detail, None)
+
+
+def test_the_worst_error_is_over_all_instances_and_not_the_first_bad_one():
+    seen = []
+
+    def check(x):
+        seen.append(x)
+        return Verdict(x)
+
+    result = check_claim(claim(check, st.floats(0, 100), tolerance=1.0), examples=40)
+    survey = seen[:40]
+    assert not result.holds
+    assert result.examples == 40
+    assert result.worst == max(survey)
+    assert next(x for x in survey if x > 1.0) < result.worst, (
+        "the first violation was the worst: this shows nothing"
+    )
+
+
+def test_a_failure_names_its_smallest_instance():
+    result = check_claim(claim(excess, st.integers(0, 1000)), examples=30)
+    assert not result.holds
+    assert result.counterexample == "2"
+    assert "smallest instance found: 2, x = 2" in result.detail
+    assert "> tolerance 1e-09" in result.detail
+
+
+def test_nan_is_a_failure_and_stays_the_worst():
+    result = check_claim(claim(lambda x: Verdict(math.nan if x > 0.5 else 0.0)), examples=30)
+    assert not result.holds
+    assert math.isnan(result.worst)
+    assert "error nan" in result.detail
+
+
+def test_an_exception_is_a_failure_with_its_text_and_place():
+    def check(x):
+        raise KeyError(f"no {x}")
+
+    result = check_claim(claim(check), examples=30)
+    assert not result.holds
+    assert result.worst == math.inf
+    assert "raised KeyError: 'no 0.0' (test_checking.py:" in result.detail
+
+
+def test_an_exception_of_the_strategy_is_a_failure():
+    def make(x):
+        raise OSError("no instance")
+
+    result = check_claim(claim(excess, UNIT.map(make)), examples=5)
+    assert not result.holds
+    assert "raised OSError: no instance" in result.detail
+
+
+def test_a_solver_that_did_not_converge_is_a_failure():
+    def check(x):
+        warnings.warn("gap 0.1", ConvergenceWarning, stacklevel=1)
+        return Verdict(0.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = check_claim(claim(check), examples=5)
+    assert not result.holds
+    assert "ConvergenceWarning: gap 0.1" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [(0.0, "must return a Verdict, got float"), (Verdict(-1.0), "must be >= 0, got -1.0")],
+)
+def test_a_wrong_verdict_is_a_failure(verdict, message):
+    result = check_claim(claim(lambda x: verdict), examples=5)
+    assert not result.holds
+    assert message in result.detail
+
+
+def test_no_instance_is_a_failure():
+    result = check_claim(claim(lambda x: assume(False)), examples=5)
+    assert not result.holds
+    assert result.examples == 0
+    assert "no instance satisfied" in result.detail
+
+
+def test_rejected_instances_do_not_count():
+    tried = []
+
+    def check(x):
+        tried.append(x)
+        assume(x < 0.5)
+        return Verdict(0.0)
+
+    result = check_claim(claim(check), examples=20)
+    assert result.holds
+    assert result.examples == sum(x < 0.5 for x in tried) < len(tried)
+
+
+def test_a_counterexample_is_found_and_small():
+    result = check_claim(claim(excess, breaks=st.integers(0, 1000)), examples=20)
+    assert result.holds
+    assert result.counterexample_found is True
+    assert 1 < int(result.counterexample) <= 1000
+
+
+def test_a_rare_counterexample_is_climbed_to(monkeypatch):
+    digits = st.lists(st.integers(0, 9), min_size=10, max_size=10)
+    rare = claim(lambda x: Verdict(float(sum(x))), st.just([0]), tolerance=80.0, breaks=digits)
+    assert all(check_claim(rare, seed=seed).counterexample_found for seed in range(2))
+    monkeypatch.setattr(checking, "_aim", lambda error: None)
+    assert not all(check_claim(rare, seed=seed).counterexample_found for seed in range(2)), (
+        "chance alone finds it: this shows nothing"
+    )
+
+
+def test_a_claim_that_nothing_breaks_is_no_claim():
+    result = check_claim(claim(excess, breaks=UNIT), examples=20)
+    assert not result.holds
+    assert result.counterexample_found is False
+    assert result.worst == 0.0
+    assert "no counterexample in 200 instances" in result.detail
+
+
+def test_a_crash_where_an_assumption_is_dropped_is_no_counterexample():
+    def check(x):
+        if x > 1:
+            raise ZeroDivisionError("crash")
+        return Verdict(0.0)
+
+    result = check_claim(claim(check, breaks=st.floats(2, 3)), examples=20)
+    assert not result.holds
+    assert result.counterexample_found is False
+    assert "raised ZeroDivisionError: crash" in result.detail
+
+
+def test_nan_is_no_counterexample_but_infinity_is():
+    assert not check_claim(
+        claim(lambda x: Verdict(math.nan if x > 1 else 0.0), breaks=st.floats(2, 3)), examples=5
+    ).holds
+    assert check_claim(
+        claim(lambda x: Verdict(math.inf if x > 1 else 0.0), breaks=st.floats(2, 3)), examples=5
+    ).holds
+
+
+def test_no_counterexample_is_sought_for_a_claim_that_fails():
+    result = check_claim(claim(lambda x: Verdict(1.0), breaks=UNIT), examples=5)
+    assert not result.holds
+    assert result.counterexample_found is False
+
+
+def test_costly_claims_take_fewer_examples_and_deterministic_ones_one():
+    assert check_claim(claim(excess, examples=3), examples=50).examples == 3
+    assert check_claim(claim(excess, examples=300), examples=50).examples == 50
+    assert check_claim(claim(excess, st.just(0.5)), examples=50).examples == 1
+
+
+def test_the_seed_decides_the_instances():
+    def run(seed):
+        seen = []
+        check_claim(claim(lambda x: seen.append(x) or Verdict(0.0)), examples=20, seed=seed)
+        return seen
+
+    random.seed(1)
+    first = run(0)
+    random.seed(2)
+    assert run(0) == first
+    assert run(1) != first
+
+
+def test_the_instances_do_not_depend_on_what_else_is_imported(tmp_path, monkeypatch):
+    def run():
+        seen = []
+        check_claim(
+            claim(lambda x: seen.append(x) or Verdict(0.0), st.integers(0, 10**9)), examples=200
+        )
+        return seen
+
+    first = run()
+    (tmp_path / "full_of_numbers.py").write_text(
+        "\n".join(f"x{i} = {123_456 + i}" for i in range(300))
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("full_of_numbers")
+    assert run() == first
+    assert not (tmp_path / ".hypothesis").exists()
+
+
+def test_arrays_are_shown_and_cut_short():
+    big = st.just(np.arange(5000.0).tolist())
+    result = check_claim(claim(lambda x: Verdict(1.0), big), examples=5)
+    assert "characters)" in result.counterexample
+    assert len(result.counterexample) < 2100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": 0}, "examples must be an integer >= 1, got 0"),
+        ({"examples": 2.5}, "examples must be an integer >= 1, got 2.5"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": True}, "seed must be an integer >= 0, got True"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_claim(claim(excess), **options)
+
+
+def test_papers_are_checked_in_order_and_a_broken_one_hides_no_other(fake_papers):
+    fake_papers("whole")
+    fake_papers("broken", source="PAPER = 1 / 0")
+    told = []
+    results = check_papers(
+        ["broken", "whole"], examples=10, report=lambda *event: told.append(event)
+    )
+    assert list(results) == ["broken", "whole"]
+    assert not results["broken"]["import"].holds
+    assert "ZeroDivisionError" in results["broken"]["import"].detail
+    assert {name: result.holds for name, result in results["whole"].items()} == {
+        "zero": True,
+        "bound": True,
+    }
+    assert told == [("whole", "claims", 1, 2), ("whole", "claims", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("slugs", "options", "message"),
+    [
+        (["whol"], {}, "paper 'whol' is not known; did you mean 'whole'"),
+        (["whole"], {"jobs": 0}, "jobs must be an integer >= 1, or -1 for one a core, got 0"),
+        (["whole"], {"examples": -3}, "examples must be"),
+    ],
+)
+def test_bad_options_of_many(fake_papers, slugs, options, message):
+    fake_papers("whole")
+    with pytest.raises(ValueError, match=message):
+        check_papers(slugs, **options)
+
+
+def test_results_are_plain(fake_papers):
+    fake_papers("whole")
+    results = check_papers(["whole"], examples=10)
+    assert (
+        json.loads(json.dumps(results["whole"]["bound"]._asdict()))["counterexample_found"] is True
+    )

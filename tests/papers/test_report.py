@@ -1,0 +1,189 @@
+"""Tables and the page of results say what the results say, and nothing in a result can break them."""
+
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from prefsim.papers import FAMILIES, card, load
+from prefsim.papers.checking import ClaimResult
+from prefsim.papers.report import (
+    FAMILY_NAMES,
+    cards_table,
+    checks_table,
+    claims_table,
+    collect,
+    criteria_table,
+    format_number,
+    write_index,
+)
+from prefsim.papers.reproducing import run_reproduction
+from prefsim.progress import Bars
+
+VOID = {"meta", "img", "br", "link"}
+
+
+def shown(table):
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(table)
+    return stream.getvalue()
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed in turn; keeps ids, links and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources, self.text = [], [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.sources += [attributes["src"]] if "src" in attributes else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+@pytest.fixture
+def results(fake_papers, tmp_path):
+    fake_papers("zeta", family="direct")
+    fake_papers("alpha", family="nash", body="passed = False")
+    fake_papers("beta", family="direct")
+    for slug in ("zeta", "alpha", "beta"):
+        run_reproduction(slug, out=tmp_path / "results", quick=True, seed=4)
+    return tmp_path / "results"
+
+
+def test_results_come_in_the_order_of_families(results):
+    (results / "stray").mkdir()
+    (results / "note.txt").write_text("")
+    found = collect(results)
+    assert [result["slug"] for result in found] == ["beta", "zeta", "alpha"]
+    assert all(result["current"] for result in found)
+
+
+def test_a_result_of_other_code_is_marked(results, fake_papers):
+    file = fake_papers("zeta", family="direct")
+    file.write_text(file.read_text() + "# changed\n")
+    assert [result["current"] for result in collect(results)] == [True, False, True]
+    file.unlink()
+    assert [result["current"] for result in collect(results)] == [True, False, True]
+    assert write_index(results).read_text().count("of an earlier version of the code") == 1
+
+
+def test_the_table_of_criteria(results):
+    text = shown(criteria_table(collect(results), {"gamma": "KeyError: [red]x"}))
+    assert re.search(r"Paper +Criterion +Paper's figure +Measured +Pass", text)
+    assert re.search(r"alpha +first <c> +>= 0 & more +1\.235 +✓ pass", text)
+    assert re.search(r"second +yes +\[red\]yes +✗ FAIL", text)
+    assert re.search(r"gamma +runs to its end +KeyError: \[red\]x +✗ FAIL", text)
+    assert text.count("✓ pass") == 5
+
+
+def test_the_table_of_claims_checked():
+    checks = {
+        "p": {
+            "a": ClaimResult(True, 50, 1e-12, 1e-9, True),
+            "b": ClaimResult(False, 0, float("nan"), 0.0, None, "why"),
+        }
+    }
+    text = shown(checks_table(checks))
+    assert re.search(r"p +a +50 +1e-12 +1e-09 +found +✓ pass", text)
+    assert re.search(r"b +0 +nan +0 +– +✗ FAIL", text)
+
+
+def test_the_tables_of_cards_and_claims(fake_papers):
+    fake_papers("p")
+    assert re.search(
+        r"direct +p +2024 +2401\.00001 +On <p> & more", shown(cards_table([card("p")]))
+    )
+    text = shown(claims_table(load("p").claims))
+    assert re.search(r"zero +identity +x & <x> agree +eq\. 1 +1e-09 +–", text)
+    assert re.search(r"bound +inequality +x <= 1 +eq\. 2 +1e-09 +yes", text)
+
+
+def test_the_page(results):
+    path = write_index(results, {"gamma": "KeyError: <script>alert(1)</script>"})
+    assert path == results / "index.html"
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert {"alpha", "alpha-claims", "alpha-bound", "error-gamma"} <= set(page.ids)
+    assert page.links.count("https://arxiv.org/abs/2401.00001") == 3
+    assert "prefers-color-scheme: dark" in text
+    assert "5 of 6 criteria pass, 1 did not run to the end" in " ".join(page.text.split())
+    for said in (
+        "On <beta> & more",
+        "A [bold]summary[/bold] & <b>more</b>.",
+        "first <c>",
+        "error <e>",
+        "x & <x> agree",
+        "[red]yes",
+    ):
+        assert said in page.text
+    assert "KeyError: <script>alert(1)</script>" in page.text
+    assert re.search(r"first <c>\s*>= 0 & more\s*1\.235\s*✓ pass", page.text)
+    assert "quick run, seed 4, numpy" in page.text
+
+
+def test_the_page_stands_alone(results):
+    text = write_index(results).read_text(encoding="utf-8")
+    assert all(source.startswith("data:image/png;base64,") for source in Page(text).sources)
+    assert "<link" not in text
+    assert "url(" not in text
+    assert "@import" not in text
+    assert oct((results / "index.html").stat().st_mode & 0o777) == "0o644"
+    assert [path.name for path in results.glob(".*")] == []
+
+
+def test_a_page_of_nothing(tmp_path):
+    text = write_index(tmp_path).read_text(encoding="utf-8")
+    assert "0 papers" in Page(text).text
+    with pytest.raises(ValueError, match="folder of results must be a folder that exists, got"):
+        write_index(tmp_path / "none")
+
+
+def test_every_family_has_a_name():
+    assert tuple(FAMILY_NAMES) == FAMILIES
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-16, "1e-16"), (123456.7, "1.235e+05"), (10**7, "10000000"), (True, "True"), ("", "")],
+)
+def test_numbers(value, text):
+    assert format_number(value) == text
+
+
+def test_bars_on_a_terminal_and_elsewhere():
+    def run(terminal):
+        stream = io.StringIO()
+        with Bars(
+            "papers", 2, console=Console(file=stream, force_terminal=terminal, width=100)
+        ) as bars:
+            assert bars.live is terminal
+            bars.loop("p", "seeds", 0, 10)
+            bars.loop("p", "seeds", 10, 10)
+            bars.whole(1, 2)
+            bars._progress.refresh()
+            bars.finished("p", "✓ p: [red]fine")
+        return stream.getvalue()
+
+    assert run(False) == "✓ p: [red]fine\n"
+    live = run(True)
+    assert "p: seeds" in live
+    assert "10/10" in live
+    assert "✓ p: [red]fine" in live

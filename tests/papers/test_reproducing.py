@@ -1,0 +1,342 @@
+"""Results are whole or absent, kept while nothing has changed, and one paper's failure is its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefsim.backend import current_backend
+from prefsim.papers import Run, reproducing
+from prefsim.papers.reproducing import (
+    Settings,
+    fingerprint,
+    read_result,
+    run_reproduction,
+    run_reproductions,
+)
+from prefsim.parallel import track, unordered
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_reproduction_leaves_its_two_files_and_nothing_else(fake_papers, tmp_path):
+    fake_papers("p")
+    outcome = run_reproduction("p", out=tmp_path / "deep" / "results", quick=True, seed=3)
+    assert (outcome.slug, outcome.passed, outcome.reused, outcome.error) == ("p", True, False, None)
+    assert names(tmp_path / "deep" / "results") == ["p"]
+    assert names(outcome.folder) == ["figure.png", "result.json"]
+    assert (outcome.folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads(
+        (outcome.folder / "result.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"not JSON: {name}"),
+    )
+    assert result == outcome.result == read_result(outcome.folder)
+    assert result["settings"] == {
+        "quick": True,
+        "seed": 3,
+        "data": None,
+        "backend": "numpy",
+        "device": "cpu",
+    }
+    assert result["criteria"][0] == {
+        "name": "first <c>",
+        "paper": ">= 0 & more",
+        "measured": 1.23456789,
+        "passed": True,
+    }
+    assert result["table"] == [{"n": 1, "error <e>": 0.5}, {"n": 2, "other": "nan"}]
+    assert [claim["id"] for claim in result["claims"]] == ["zero", "bound"]
+    assert result["paper"]["arxiv"] == "2401.00001"
+
+
+def test_what_numpy_measures_becomes_plain(fake_papers, tmp_path):
+    fake_papers(
+        "p",
+        body=(
+            "import numpy; passed = numpy.bool_(run.quick); run = run._replace(seed=numpy.int64(1))"
+        ),
+    )
+    result = run_reproduction("p", out=tmp_path, quick=True).result
+    assert result["criteria"][1]["passed"] is True
+    assert reproducing._plain(np.float32(0.5)) == 0.5
+    assert reproducing._plain(np.float64("inf")) == "inf"
+
+
+def test_a_kept_result_is_not_computed_again(fake_papers, tmp_path):
+    log = tmp_path / "log"
+    fake_papers("p", body=f"open({str(log)!r}, 'a').write('x')")
+    out = tmp_path / "results"
+    first = run_reproduction("p", out=out)
+    again = run_reproduction("p", out=out)
+    assert (first.reused, again.reused) == (False, True)
+    assert again.result == first.result
+    assert log.read_text() == "x"
+    assert not run_reproduction("p", out=out, force=True).reused
+    assert log.read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quick": True},
+        {"seed": 1},
+        {"data": "."},
+        {"backend": "torch"},
+        "source",
+        "helper",
+        "library",
+        "version",
+    ],
+)
+def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monkeypatch, change):
+    file = fake_papers("p")
+    out = tmp_path / "results"
+    first = run_reproduction("p", out=out)
+    options = {}
+    if change == "source":
+        file.write_text(file.read_text() + "\n# changed\n")
+    elif change == "helper":
+        fake_papers("_shared", source="STEP = 1")
+    elif change == "library":
+        monkeypatch.setattr(reproducing, "_library_hash", lambda: "changed")
+    elif change == "version":
+        monkeypatch.setattr(reproducing, "__version__", "changed")
+    else:
+        options = change
+    again = run_reproduction("p", out=out, **options)
+    assert not again.reused
+    assert again.result["fingerprint"] != first.result["fingerprint"]
+    assert read_result(out / "p") == again.result
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncate", "remove", "no figure", "not an object", "no criteria"]
+)
+def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
+    fake_papers("p")
+    folder = run_reproduction("p", out=tmp_path / "results").folder
+    file = folder / "result.json"
+    if damage == "truncate":
+        file.write_text(file.read_text()[:-40])
+    elif damage == "remove":
+        file.unlink()
+    elif damage == "no figure":
+        (folder / "figure.png").unlink()
+    else:
+        file.write_text("[]" if damage == "not an object" else json.dumps({"slug": "p"}))
+    assert read_result(folder) is None
+    assert not run_reproduction("p", out=tmp_path / "results").reused
+    assert read_result(folder) is not None
+
+
+def test_a_failure_keeps_the_earlier_result_and_leaves_nothing_half(fake_papers, tmp_path):
+    file = fake_papers("p")
+    out = tmp_path / "results"
+    first = run_reproduction("p", out=out)
+    fake_papers("p", body="raise KeyError('boom')")
+    failed = run_reproduction("p", out=out)
+    assert not failed.passed
+    assert failed.result is None
+    assert failed.error.startswith("KeyError: 'boom' (p.py:")
+    assert read_result(out / "p") == first.result
+    assert names(out) == ["p"]
+    assert file.exists()
+
+
+def test_an_error_while_writing_leaves_nothing_half(fake_papers, tmp_path):
+    fake_papers("p", body="Figure.savefig = lambda *_, **__: open('/no/such/folder/x')")
+    from matplotlib.figure import Figure
+
+    savefig = Figure.savefig
+    try:
+        outcome = run_reproduction("p", out=tmp_path / "results")
+    finally:
+        Figure.savefig = savefig
+    assert "FileNotFoundError" in outcome.error
+    assert names(tmp_path / "results") == []
+
+
+def test_an_interrupt_leaves_nothing_half_and_the_finished_ones(fake_papers, tmp_path):
+    fake_papers("a")
+    fake_papers("b", body="raise KeyboardInterrupt")
+    fake_papers("c")
+    out = tmp_path / "results"
+    with pytest.raises(KeyboardInterrupt):
+        list(run_reproductions(["a", "b", "c"], out=out))
+    assert names(out) == ["a"]
+    fake_papers("b")
+    assert {o.slug: o.reused for o in run_reproductions(["a", "b", "c"], out=out)} == {
+        "a": True,
+        "b": False,
+        "c": False,
+    }
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(fake_papers, tmp_path):
+    fake_papers("p")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".p.{gone.pid}.part").mkdir()
+    (tmp_path / f".q.{os.getppid()}.part").mkdir()
+    run_reproduction("p", out=tmp_path)
+    assert names(tmp_path / ".") == sorted([f".q.{os.getppid()}.part", "fake", "p"])
+
+
+@pytest.mark.parametrize("source", ["raise RuntimeError('broken')", "def broken(:", "x = 1"])
+def test_one_paper_does_not_stop_the_others(fake_papers, tmp_path, source):
+    fake_papers("a", source=source)
+    fake_papers("b", body="passed = False")
+    fake_papers("c")
+    outcomes = {o.slug: o for o in run_reproductions(["a", "b", "c"], out=tmp_path / "results")}
+    assert [o.passed for o in outcomes.values()] == [False, False, True]
+    assert outcomes["a"].error
+    assert outcomes["b"].error is None
+    assert names(tmp_path / "results") == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return None", "TypeError: reproduce must return a Reproduction, got NoneType"),
+        (
+            "return Reproduction(Figure(), [], ())",
+            "ValueError: a reproduction must have at least one criterion, got none",
+        ),
+        (
+            "c = Criterion('x', '', 1, True); return Reproduction(Figure(), [], (c, c))",
+            "ValueError: criteria must have one name each",
+        ),
+        ("return Reproduction(Figure(), [], (PAPER._replace(slug='x'),))", "AttributeError"),
+        (
+            "return Reproduction(Figure(), [1], (Criterion('x', '', 1, True),))",
+            "TypeError: rows of the table must be dicts, got int",
+        ),
+    ],
+)
+def test_a_wrong_reproduction(fake_papers, tmp_path, body, message):
+    fake_papers("p", body=body)
+    outcome = run_reproduction("p", out=tmp_path / "results")
+    assert outcome.error.startswith(message)
+    assert names(tmp_path / "results") == []
+
+
+def test_the_backend_is_in_force_while_it_runs(fake_papers, tmp_path):
+    fake_papers(
+        "p",
+        body=(
+            "from prefsim.backend import current_backend; assert current_backend().name == 'torch'"
+        ),
+    )
+    assert run_reproduction("p", out=tmp_path / "results", backend="torch").error is None
+    assert current_backend().name == "numpy"
+    assert "AssertionError" in run_reproduction("p", out=tmp_path / "results").error
+
+
+def test_the_run_is_told_what_was_asked(fake_papers, tmp_path):
+    fake_papers(
+        "p",
+        body=f"assert str(run.data) == {str(tmp_path)!r} and run.quick is True and run.seed == 5",
+    )
+    assert (
+        run_reproduction("p", out=tmp_path / "r", data=tmp_path, quick=True, seed=5).error is None
+    )
+
+
+def test_progress_is_told(fake_papers, tmp_path):
+    fake_papers("p")
+    events = []
+    run_reproduction("p", out=tmp_path / "results", report=lambda *event: events.append(event))
+    assert events[0] == ("p", "steps", 0, 3)
+    assert events[-1] == ("p", "steps", 3, 3)
+    assert list(Run().progress([1, 2], "alone")) == [1, 2]
+
+
+def test_progress_of_a_loop_of_unknown_length():
+    events = []
+    assert list(track(iter("ab"), "d", name="n", report=lambda *event: events.append(event))) == [
+        "a",
+        "b",
+    ]
+    assert events[0] == ("n", "d", 0, None)
+    assert events[-1] == ("n", "d", 2, 2)
+
+
+def test_a_folder_with_other_files_is_never_replaced(fake_papers, tmp_path):
+    fake_papers("p")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        ValueError, match=r"must be free for the result of p, got a folder that holds 'thesis.tex'"
+    ):
+        run_reproduction("p", out=tmp_path)
+    assert names(tmp_path / "p") == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slug": "q"}, "paper 'q' is not known"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": 1.5}, "seed must be an integer >= 0, got 1.5"),
+        ({"backend": "jax"}, "name must be one of 'numpy', 'torch', got 'jax'"),
+        ({"device": "cuda"}, "device must be one of 'cpu', got 'cuda'"),
+        (
+            {"backend": "torch", "device": "warp"},
+            "device must be one that torch can use here, got 'warp'",
+        ),
+        ({"data": "/no/such"}, "data folder must be a folder that exists, got '/no/such'"),
+        ({"out": Path(__file__)}, "out must be a folder that can be made"),
+    ],
+)
+def test_bad_options(fake_papers, tmp_path, options, message):
+    fake_papers("p")
+    with pytest.raises(ValueError, match=message):
+        run_reproduction(**{"slug": "p", "out": tmp_path / "results", **options})
+
+
+def test_bad_options_of_many_are_found_before_anything_runs(fake_papers, tmp_path):
+    fake_papers("p")
+    with pytest.raises(ValueError, match="paper 'q' is not known"):
+        run_reproductions(["p", "q"], out=tmp_path / "results")
+    with pytest.raises(ValueError, match="jobs must be"):
+        run_reproductions(["p"], out=tmp_path / "results", jobs=0)
+    with pytest.raises(ValueError, match="paper 'q' is not known"):
+        fingerprint("q", Settings())
+    assert not (tmp_path / "results").exists()
+
+
+def square(x, *, report):
+    if report is not None:
+        report(f"job {x}", "squaring", 1, 1)
+    return x, x * x, os.getpid()
+
+
+def test_many_calls_on_several_processes():
+    told = []
+    found = list(
+        unordered(
+            square, [(x,) for x in range(6)], jobs=2, report=lambda *event: told.append(event)
+        )
+    )
+    assert sorted((x, y) for x, y, _ in found) == [(x, x * x) for x in range(6)]
+    assert os.getpid() not in {pid for *_, pid in found}
+    assert sorted(told) == [(f"job {x}", "squaring", 1, 1) for x in range(6)]
+    assert [y for _, y, _ in unordered(square, [(x,) for x in range(3)])] == [0, 1, 4]
+
+
+def threads(_, *, report):
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return {pool["num_threads"] for pool in threadpool_info()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_blas_thread_each(jobs):
+    assert list(unordered(threads, [(0,), (1,)], jobs=jobs)) == [{1}, {1}]

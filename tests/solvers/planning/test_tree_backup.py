@@ -1,0 +1,88 @@
+"""Soft backward induction on token trees against the tilt over whole sequences, and the gradient against autograd."""
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefsim.numerics import logsumexp, softmax
+from prefsim.policies import TokenTreePolicy
+from prefsim.solvers import solve_nash
+from prefsim.solvers.planning.tree_backup import score_gradient_in_tree, soft_backup
+from prefsim.testing.tokens import token_tree_policies, token_trees
+from prefsim.worlds import PreferenceGame, TokenTree
+
+PAIRS = token_trees().flatmap(lambda tree: st.tuples(st.just(tree), token_tree_policies(tree)))
+
+
+@given(PAIRS, st.floats(-50.0, 50.0))
+def test_the_backup_is_the_tilt_over_sequences(pair, scale):
+    tree, policy = pair
+    values = scale * np.asarray(tree.reward)
+    found = soft_backup(policy, values)
+    tilted = np.asarray(policy.log_probs) + values
+    np.testing.assert_allclose(found.policy.probs, softmax(tilted), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(found.value[..., 0], logsumexp(tilted), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("end_token", [None, 0, 2])
+def test_batches_and_libraries(end_token):
+    tree = TokenTree.random(3, 3, seed=0, n_contexts=2, end_token=end_token)
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((4, 2, tree.n_nodes, 3))
+    values = rng.standard_normal((4, 2, tree.n_sequences))
+    together = soft_backup(TokenTreePolicy(tree, logits), values)
+    assert together.value.shape == (4, 2, tree.n_nodes)
+    alone = soft_backup(TokenTreePolicy(tree, logits[1]), values[1])
+    np.testing.assert_array_equal(alone.policy.logits, together.policy.logits[1])
+    shared = soft_backup(TokenTreePolicy(tree, logits[0]), values)
+    np.testing.assert_allclose(shared.policy.logits[0], together.policy.logits[0], rtol=1e-14)
+    for library in (torch.as_tensor, array_api_strict.asarray):
+        other = soft_backup(TokenTreePolicy(tree, library(logits)), library(values))
+        np.testing.assert_allclose(
+            np.asarray(other.policy.logits), together.policy.logits, rtol=1e-13
+        )
+        gradient = score_gradient_in_tree(TokenTreePolicy(tree, library(logits)), library(values))
+        np.testing.assert_allclose(
+            np.asarray(gradient),
+            score_gradient_in_tree(TokenTreePolicy(tree, logits), values),
+            atol=1e-13,
+        )
+
+
+def test_impossible_sequences_stay_impossible():
+    tree = TokenTree(2, 2)
+    policy = TokenTreePolicy.from_sequence_probs(tree, [[0.5, 0.5, 0.0, 0.0]])
+    found = soft_backup(policy, np.array([[0.0, 1.0, 5.0, 5.0]]))
+    np.testing.assert_allclose(
+        found.policy.probs, [[1 / (1 + np.e), np.e / (1 + np.e), 0.0, 0.0]], atol=1e-15
+    )
+
+
+def test_hedge_over_trajectories_by_backups():
+    tree = TokenTree(2, 3)
+    game = np.asarray(PreferenceGame.random(8, seed=1).preference)
+    policy = TokenTreePolicy.uniform(tree)
+    for _ in range(200):
+        policy = soft_backup(policy, 0.3 * (game @ policy.probs[0])[None]).policy
+    flat = solve_nash(game, method="spo", step=0.3, iterations=200, tol=0.0)
+    np.testing.assert_allclose(policy.probs[0], flat.policy, atol=1e-13)
+
+
+@given(PAIRS, st.integers(0, 99))
+def test_the_gradient_is_that_of_autograd(pair, seed):
+    tree, policy = pair
+    weights = np.random.default_rng(seed).standard_normal((tree.n_contexts, tree.n_sequences))
+    logits = torch.tensor(policy.logits, requires_grad=True)
+    (TokenTreePolicy(tree, logits).log_probs * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(
+        score_gradient_in_tree(policy, weights), logits.grad.numpy(), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("function", [soft_backup, score_gradient_in_tree])
+def test_bad_input(function):
+    with pytest.raises(ValueError, match=r"must have trailing shape \(1, 8\), got \(1, 7\)"):
+        function(TokenTreePolicy.uniform(TokenTree(2, 3)), np.zeros((1, 7)))
