@@ -184,7 +184,7 @@ def adapter_of(setting: Setting) -> Any:
 
 def by_prefsim(setting: Setting, reference: str, steps: int, device: str) -> list[float]:
     from prefsim import losses
-    from prefsim.lm import CausalLM, PreferencePairs, references_of
+    from prefsim.lm import CausalLM, TextComparisons, references_of
     from prefsim.solvers import fit
 
     policy = made(setting, device)
@@ -194,7 +194,7 @@ def by_prefsim(setting: Setting, reference: str, steps: int, device: str) -> lis
         name: [row[name] for row in rows_of(setting, steps)]
         for name in ("prompt", "chosen", "rejected")
     }
-    data: Any = PreferencePairs(**columns)
+    data: Any = TextComparisons(**columns)
     loss = functools.partial(losses.dpo, beta=BETA)
     if reference == "precomputed":
         fixed: Any = references_of(policy, data, loss)

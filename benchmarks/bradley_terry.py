@@ -61,7 +61,10 @@ def cpu_seconds(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 
 def loosest(fit: Callable[[float], np.ndarray], counts: np.ndarray, target: float) -> float | None:
     """Return the loosest tolerance with which ``fit`` meets the target."""
-    return next((tol for tol in TOLERANCES if certificate(counts, fit(tol)) <= target), None)
+    return next(
+        (tolerance for tolerance in TOLERANCES if certificate(counts, fit(tolerance)) <= target),
+        None,
+    )
 
 
 def run(
@@ -79,14 +82,14 @@ def run(
         (
             "prefsim fit_bradley_terry",
             counting,
-            lambda tol: fit_bradley_terry(counts, tol=tol).reward,
+            lambda tolerance: fit_bradley_terry(counts, tolerance=tolerance).reward,
             1e-12,
             repeats,
         ),
         (
             "choix ilsr_pairwise_dense",
             counting,
-            lambda tol: choix.ilsr_pairwise_dense(counts, tol=tol),
+            lambda tolerance: choix.ilsr_pairwise_dense(counts, tolerance=tolerance),
             1e-8,
             repeats,
         ),
@@ -96,7 +99,7 @@ def run(
             (
                 "choix ilsr_pairwise (list of pairs)",
                 listing,
-                lambda tol: choix.ilsr_pairwise(n_items, pairs, tol=tol),
+                lambda tolerance: choix.ilsr_pairwise(n_items, pairs, tolerance=tolerance),
                 1e-8,
                 1,
             )
@@ -104,16 +107,16 @@ def run(
     rows: list[dict[str, Any]] = []
     for name, building, fit, default, times in methods:
         matched = loosest(fit, counts, target)
-        for setting, tol in (("to the target", matched), ("default", default)):
-            if tol is None:
-                rows.append({"method": name, "tolerance": setting, "tol": None})
+        for setting, tolerance in (("to the target", matched), ("default", default)):
+            if tolerance is None:
+                rows.append({"method": name, "setting": setting, "tolerance": None})
                 continue
-            seconds, reward = cpu_seconds(functools.partial(fit, tol), times)
+            seconds, reward = cpu_seconds(functools.partial(fit, tolerance), times)
             rows.append(
                 {
                     "method": name,
-                    "tolerance": setting,
-                    "tol": tol,
+                    "setting": setting,
+                    "tolerance": tolerance,
                     "grad_norm": certificate(counts, reward),
                     "negative_log_likelihood": float(
                         -np.sum(counts * np.log(expit(reward[:, None] - reward[None, :])))
@@ -124,7 +127,7 @@ def run(
             )
     ours = {row["tolerance"]: row for row in rows if row["method"].startswith("prefsim")}
     for row in rows:
-        if row["tol"] is not None:
+        if row["tolerance"] is not None:
             row["ratio"] = row["cpu_s"] / ours[row["tolerance"]]["cpu_s"]
             row["ratio_from_pairs"] = (
                 row["cpu_s_from_pairs"] / ours[row["tolerance"]]["cpu_s_from_pairs"]
@@ -156,7 +159,7 @@ def table(result: dict[str, Any]) -> str:
     )
     lines = []
     for row in result["rows"]:
-        if row["tol"] is None:
+        if row["tolerance"] is None:
             lines.append(f"{row['method']:36} {row['tolerance']:>14}  does not meet it")
             continue
         lines.append(

@@ -170,7 +170,7 @@ def by_first_order(method: str, preference: np.ndarray, iterations: int) -> Run:
             preference,
             method=method,
             iterations=iterations,
-            tol=FIRST_ORDER_TARGET,
+            tolerance=FIRST_ORDER_TARGET,
             **FIRST_ORDER[method],
         )
     averaged = (

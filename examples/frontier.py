@@ -48,7 +48,7 @@ class Settings:
     count: int = 12_000
     hidden: int = 64
     pretraining_steps: int = 375
-    #: Completions of each prompt that stand for the reference's whole distribution where the upper
+    #: TextFeedback of each prompt that stand for the reference's whole distribution where the upper
     #: curves are computed.
     atoms: int = 400
     #: Judged pairs of a run, and gradient steps; a method that plays against itself spends them in
@@ -63,7 +63,7 @@ class Settings:
     #: Fresh completions of each prompt that a trained policy is measured on.
     evaluation: int = 96
     max_new_tokens: int = 40
-    #: Completions that are sampled or scored together.
+    #: TextFeedback that are sampled or scored together.
     rows: int = 256
     seeds: tuple[int, ...] = (0, 1, 2)
     dpo: tuple[float, ...] = (4.0, 2.0, 1.0, 0.25)

@@ -200,7 +200,7 @@ def language_model(
     """
     from transformers import LlamaConfig
 
-    from prefsim.lm import CausalLM, Completions
+    from prefsim.lm import CausalLM, TextFeedback
 
     if folder is not None and (folder / "model").is_dir():
         return CausalLM.load(folder / "model", dtype="float32")
@@ -220,7 +220,7 @@ def language_model(
         bos_token_id=1,
         eos_token_id=2,
     )
-    data: Any = Completions(asked, written, np.ones(count, dtype=bool))
+    data: Any = TextFeedback(asked, written, np.ones(count, dtype=bool))
     options: dict[str, Any] = {
         "steps": steps,
         "batch_size": 64,

@@ -82,7 +82,7 @@ class Unlearn(NamedTuple):
 def solve(case: Unlearn, **options: Any) -> np.ndarray:
     """Return the fitted probabilities ``(Y,)``."""
     reference = TabularPolicy.from_logits(case.log_ref[None])
-    data = Negatives.exact([0], [0], reference)
+    data = Negatives.population([0], [0], reference)
     if case.counts is not None:
         data = Negatives([0], [0], data.samples, (case.counts / case.counts.sum())[None])
     loss = functools.partial(losses.d2o, beta=case.beta, alpha=case.alpha)
@@ -156,7 +156,7 @@ class Laws(NamedTuple):
 def anchor(case: Laws, sampler: np.ndarray) -> float:
     """Return the anchor term Σ sampler(y) log π(y)/π_ref(y) as the loss computes it."""
     base = TabularPolicy.from_logits(case.policy[None])
-    data = Negatives.exact([0], [0], TabularPolicy.from_logits(sampler[None]))
+    data = Negatives.population([0], [0], TabularPolicy.from_logits(sampler[None]))
     ref_logps = data.log_probs(TabularPolicy.from_logits(case.reference[None]))
     return float(anchor_log_ratio(data.examples(base, ref_logps, losses.AnchoredLogps)[0])[0])
 
@@ -174,7 +174,7 @@ def online(case: Laws) -> Verdict:
     value, reverse = anchor(case, sampler), float(categorical_kl(case.policy, case.reference))
     jeffrey = reverse + float(categorical_kl(case.reference, case.policy))
     logits = torch.tensor(case.policy[None], requires_grad=True)
-    data = Negatives.exact([0], [0], TabularPolicy.from_logits(sampler[None]))
+    data = Negatives.population([0], [0], TabularPolicy.from_logits(sampler[None]))
     logps, _ = data.examples(TabularPolicy(logits), None, losses.AnchoredLogps)
     (gradient,) = torch.autograd.grad(anchor_log_ratio(logps).sum(), logits)
     drift = float(np.abs(to_numpy(gradient)).max())

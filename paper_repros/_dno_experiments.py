@@ -50,7 +50,13 @@ def play(
 ) -> dict[str, Trace]:
     """Play exact steps of the three methods from one start."""
     run = solve_nash(
-        preference, method="dno", initial=start, step=1 / eta, iterations=horizon, tol=0.0, record=1
+        preference,
+        method="dno",
+        initial=start,
+        step=1 / eta,
+        iterations=horizon,
+        tolerance=0.0,
+        record=1,
     )
     assert run.history is not None
     found = {DNO: trace(preference, to_numpy(run.history.policy))}

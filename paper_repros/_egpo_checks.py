@@ -226,7 +226,7 @@ def check_cycle(case: Cycle) -> Verdict:
                 tau=0.01,
                 step=case.step,
                 iterations=5000,
-                tol=0.0,
+                tolerance=0.0,
             )
         gaps[method] = to_numpy(run.regularised_gap)
     known = int(unstable(games, reference, beta=0.01, step=case.step).sum())

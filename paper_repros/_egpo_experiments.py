@@ -101,7 +101,7 @@ def play(name: str, games: np.ndarray, reference: np.ndarray, setting: Setting) 
             reference=reference,
             tau=setting.beta,
             iterations=setting.iterations,
-            tol=0.0,
+            tolerance=0.0,
             record=every,
             **options(games.shape[-1], setting.beta, setting.rate),
         )

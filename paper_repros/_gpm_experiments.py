@@ -140,7 +140,7 @@ def play_cycle(steps: int, step: float, seed: int) -> Play:
             step=2 * bound * step,
             initial=start,
             iterations=steps,
-            tol=0.0,
+            tolerance=0.0,
             record=max(1, steps // 400),
         )
         assert run.history is not None

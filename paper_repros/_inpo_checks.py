@@ -255,7 +255,7 @@ def check_schedule(case: Schedule) -> Verdict:
             tau=case.tau,
             step=step,
             iterations=case.iterations,
-            tol=0.0,
+            tolerance=0.0,
             record=1,
         )
     assert run.history is not None

@@ -58,7 +58,7 @@ def exact_gaps(
             tau=penalty,
             step=step,
             iterations=iterations,
-            tol=0.0,
+            tolerance=0.0,
             record=10,
         )
     assert run.history is not None
@@ -101,7 +101,7 @@ def last_iterate_rate(
             tau=tau,
             step=scheduled(tau),
             iterations=iterations,
-            tol=0.0,
+            tolerance=0.0,
             record=10,
         )
     assert run.history is not None
@@ -128,7 +128,7 @@ def average_rate(
                 tau=tau,
                 step=step,
                 iterations=horizon,
-                tol=0.0,
+                tolerance=0.0,
             )
         worst.append(
             float(np.max(regularised_gap(games, run.average_policy, reference=reference, tau=tau)))

@@ -55,7 +55,10 @@ def misspecified(
 
         theta = to_numpy(
             minimise(
-                loss, torch.zeros(instances, d, dtype=torch.float64), tol=1e-9, max_iterations=100
+                loss,
+                torch.zeros(instances, d, dtype=torch.float64),
+                tolerance=1e-9,
+                max_iterations=100,
             ).parameters
         )
         policy = np.exp(log_softmax(uniform + (features @ theta[..., None])[..., 0]))
@@ -141,7 +144,7 @@ def pipeline(
     reader = LogLinearPolicy.from_features(ngrams(tree, positions=True)[None], base=base)
     ranker = fit(
         reader, functools.partial(losses.dpo, beta=1.0), direct, reference=reader,
-        penalty=lambda policy: 5e-3 * (policy.parameters**2).sum(-1), tol=1e-7,
+        penalty=lambda policy: 5e-3 * (policy.parameters**2).sum(-1), tolerance=1e-7,
     )  # fmt: skip
     proxy = to_numpy(ranker.policy.parameters) @ ngrams(tree, positions=True).T
     proxy = proxy - (proxy @ sft)[:, None]

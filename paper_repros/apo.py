@@ -204,7 +204,12 @@ def _check_plain(case: Plain) -> Verdict:
         payoffs_of(case.preference), case.start, beta=case.beta, momentum=case.momentum, rounds=5
     )
     weights = solve_nash(
-        case.preference, method="mwu", initial=case.start, step=1 / case.beta, iterations=5, tol=0.0
+        case.preference,
+        method="mwu",
+        initial=case.start,
+        step=1 / case.beta,
+        iterations=5,
+        tolerance=0.0,
     )
     by_method = solve_nash(
         case.preference,
@@ -212,7 +217,7 @@ def _check_plain(case: Plain) -> Verdict:
         initial=case.start,
         step=1 / case.beta,
         iterations=5,
-        tol=0.0,
+        tolerance=0.0,
         momentum=case.momentum,
     )
     fitted = path[-1].fitted.probs[0]

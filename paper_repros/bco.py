@@ -78,7 +78,7 @@ def pair_optimum(instance: tuple[float, float]) -> Verdict:
     w, lose = instance
     middle = (w + lose) / 2
     found = minimize_scalar(
-        lambda d: gap(w, lose, d)[0], bracket=(middle - 1, middle + 1.5), tol=1e-10
+        lambda d: gap(w, lose, d)[0], bracket=(middle - 1, middle + 1.5), tolerance=1e-10
     )
     half = (lose - w) / 2
     formula = np.log1p(2 * np.exp(half) / (1 + np.exp(2 * half)))
@@ -99,7 +99,7 @@ def batch_shift(instance: tuple[np.ndarray, np.ndarray]) -> Verdict:
     def best(scale: float) -> tuple[float, float]:
         r_w, r_l = scale * instance[0], scale * instance[1]
         found = minimize_scalar(
-            lambda d: logsumexp(np.r_[d - r_w, r_l - d]), bracket=(-1, 1.5), tol=1e-12
+            lambda d: logsumexp(np.r_[d - r_w, r_l - d]), bracket=(-1, 1.5), tolerance=1e-12
         )
         return float(found.x), float(logsumexp(r_l) - logsumexp(-r_w)) / 2
 
@@ -230,8 +230,8 @@ def twice_bradley_terry(instance: tuple[float, bool]) -> Verdict:
                 + (1 - p) * losses.bco_pair(pairs(b, a), beta=1.0)[0]
             )
 
-        first = minimize_scalar(lambda a: risk(a, 0.0), tol=1e-12).x
-        found = np.asarray([first, minimize_scalar(lambda b: risk(first, b), tol=1e-12).x])
+        first = minimize_scalar(lambda a: risk(a, 0.0), tolerance=1e-12).x
+        found = np.asarray([first, minimize_scalar(lambda b: risk(first, b), tolerance=1e-12).x])
     error = float(np.abs(found - logit(p) * np.asarray([1, -1])).max())
     return Verdict(
         error, f"scores {found}, logit p {logit(p):.6f}, margin {found[0] - found[1]:.6f}"

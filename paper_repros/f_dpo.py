@@ -98,7 +98,7 @@ def _best_policy(case: Regularised) -> np.ndarray:
             alpha=case.alpha,
         )
 
-    found = minimise(cost, log_reference.reshape(1, -1), tol=1e-11, max_iterations=300)
+    found = minimise(cost, log_reference.reshape(1, -1), tolerance=1e-11, max_iterations=300)
     return to_numpy(torch.softmax(found.parameters.reshape(shape), dim=-1))
 
 

@@ -159,7 +159,7 @@ def _check_last_iterate(case: Horizon) -> Verdict:
         tau=case.tau,
         step=played,
         iterations=case.horizon,
-        tol=0.0,
+        tolerance=0.0,
     )
     target = _equilibrium(game.preference, reference, case.tau)
     bound = (1 - step * case.tau) ** case.horizon * _kl(target, np.log(reference)) + step / (

@@ -29,7 +29,7 @@ PAPER = Paper(
     implements=(
         "prefsim.raters.regret.segment_regret",
         "prefsim.raters.regret.regret_preference",
-        "prefsim.losses.segments.regret_preference_loss",
+        "prefsim.losses.segments.regret",
         "prefsim.solvers.likelihood.reward_learning.fit_regret_reward",
         "prefsim.solvers.likelihood.reward_learning.fit_regret_reward_library",
         "prefsim.solvers.likelihood.reward_learning.fit_partial_return_reward",

@@ -110,7 +110,12 @@ def _check_regret(case: Learning) -> Verdict:
     n, rounds = len(case.preference), np.arange(1, LONGEST + 1)
     if case.learns:
         run = solve_nash(
-            case.preference, method="spo", step=case.step, iterations=LONGEST, tol=0.0, record=1
+            case.preference,
+            method="spo",
+            step=case.step,
+            iterations=LONGEST,
+            tolerance=0.0,
+            record=1,
         )
         assert run.history is not None
         played, average = run.history.policy[:-1], run.history.average_policy[1:]
@@ -181,7 +186,7 @@ def _check_fast_rate(case: Margin) -> Verdict:
         method="spo",
         step=case.claimed / 2,
         iterations=FAST_HORIZON,
-        tol=0.0,
+        tolerance=0.0,
         record=FAST_HORIZON // 4,
     )
     assert run.history is not None
@@ -301,7 +306,7 @@ def _check_cyclic(case: Survey) -> Verdict:
     ]
     tops.append(int(np.argmax(borda_scores(case.preference))))
     exploited = exploitability(case.preference, np.eye(n)[tops])
-    run = solve_nash(case.preference, method="spo", iterations=1000, tol=0.0)
+    run = solve_nash(case.preference, method="spo", iterations=1000, tolerance=0.0)
     excess = float(to_numpy(run.average_exploitability)) - float(hedge_bound(1000, n))
     arbitrary = 0.0 if tops[0] != tops[1] else 1.0
     return Verdict(
@@ -451,7 +456,10 @@ def reproduce(run: Run) -> Reproduction:
             preference, truth if name == NOISY else preference, rng
         )
     noisy_average = solve_nash(
-        experiments.family(NOISY, seeds), method="spo", iterations=experiments.HORIZONS[-1], tol=0.0
+        experiments.family(NOISY, seeds),
+        method="spo",
+        iterations=experiments.HORIZONS[-1],
+        tolerance=0.0,
     )
     backup = experiments.backup_error(experiments.family(CYCLIC, seeds), 100 if run.quick else 1000)
     sampled = experiments.sample_play(

@@ -266,9 +266,10 @@ def check_gradcheck(loss: Callable[..., Any]) -> None:
         container = to_torch(example(losses.container_of(loss), seed=2), grad=True)
         names = differentiable(container)
         inputs = tuple(getattr(container, name) for name in names)
-        call = lambda *parts, c=container, k=names, s=setting: loss(
-            c._replace(**dict(zip(k, parts, strict=True))), **s
-        )
+
+        def call(*parts, container=container, names=names, setting=setting):
+            return loss(container._replace(**dict(zip(names, parts, strict=True))), **setting)
+
         with nothing_detached():
             assert torch.autograd.gradcheck(call, inputs, eps=1e-6, atol=1e-6, rtol=1e-5)
 

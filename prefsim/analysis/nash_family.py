@@ -137,7 +137,7 @@ def compare_methods(
                     method=method,
                     step=None if update.default_step is None else step,
                     iterations=iterations,
-                    tol=0.0,
+                    tolerance=0.0,
                     record=record,
                     **options,
                 )

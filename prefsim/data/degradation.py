@@ -17,7 +17,7 @@ import numpy as np
 
 from prefsim.checks import as_token_array, check_integer
 
-__all__ = ["Degraded", "KeyPhrases", "degrade", "key_phrases", "kept_tokens"]
+__all__ = ["Degraded", "KeyPhrases", "degrade", "kept_tokens", "key_phrases"]
 
 # Scores are sums of fractions: what differs by less than this is a tie.
 TIE_DECIMALS = 9

@@ -46,7 +46,7 @@ class Negatives:
     Examples
     --------
     >>> from prefsim.policies import TabularPolicy
-    >>> data = Negatives.exact([0], [1], TabularPolicy.from_probs([[0.25, 0.75]]))
+    >>> data = Negatives.population([0], [1], TabularPolicy.from_probs([[0.25, 0.75]]))
     >>> data.samples, data.sample_weight
     (array([[0, 1]]), array([[0.25, 0.75]]))
     """
@@ -111,7 +111,7 @@ class Negatives:
         return int(self.prompt.size)
 
     @classmethod
-    def exact(
+    def population(
         cls, prompt: Any, rejected: Any, sampler: InMemoryPolicy, *, weight: Any = None
     ) -> Negatives:
         """Return the negatives against the whole distribution of ``sampler``.

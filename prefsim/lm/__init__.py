@@ -39,11 +39,11 @@ if TYPE_CHECKING:
         tree_policy,
     )
     from prefsim.lm.training.data import (
-        CompletionLists,
-        Completions,
-        PreferencePairs,
-        RejectedCompletions,
+        TextComparisons,
         TextData,
+        TextFeedback,
+        TextNegatives,
+        TextRankings,
         revision_prompt,
     )
     from prefsim.lm.training.diagnostics import DIAGNOSTICS, Diagnostics
@@ -51,18 +51,18 @@ if TYPE_CHECKING:
     from prefsim.lm.training.options import TrainingOptions, TrainResult
 
 __all__ = [
-    "CausalLM",
-    "CompletionLists",
-    "Completions",
     "DIAGNOSTICS",
+    "CausalLM",
     "Diagnostics",
     "Head",
     "JudgedCompletions",
-    "PreferencePairs",
     "ReferenceLogps",
-    "RejectedCompletions",
     "Scorer",
+    "TextComparisons",
     "TextData",
+    "TextFeedback",
+    "TextNegatives",
+    "TextRankings",
     "TextSource",
     "TokenBatch",
     "TokenStatistics",
@@ -97,10 +97,10 @@ __all__ = [
 
 _HOME = {
     "training.data": (
-        "CompletionLists",
-        "Completions",
-        "PreferencePairs",
-        "RejectedCompletions",
+        "TextRankings",
+        "TextFeedback",
+        "TextComparisons",
+        "TextNegatives",
         "TextData",
         "revision_prompt",
     ),

@@ -61,7 +61,7 @@ from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reward import bradley_terry
-from prefsim.losses.segments import cpl, cpl_ranked, regret_preference_loss
+from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unpaired import kto
@@ -103,8 +103,8 @@ __all__ = [
     "crammer_singer",
     "cross_entropy",
     "d2o",
-    "discopop",
     "density_ratio_weights",
+    "discopop",
     "dno",
     "dpo",
     "dpop",
@@ -133,15 +133,15 @@ __all__ = [
     "nca_pair",
     "npo",
     "odpo",
-    "ordinal_logits",
     "online_ipo",
+    "ordinal_logits",
     "orpo",
     "p3o",
     "pl_dpo",
     "preference_degree",
     "rdpo",
     "rdpo_length",
-    "regret_preference_loss",
+    "regret",
     "reward_margin",
     "rloo_kl",
     "rpo",
@@ -154,8 +154,8 @@ __all__ = [
     "slic",
     "soft",
     "soft_logistic",
-    "spo_degree",
     "spce",
+    "spo_degree",
     "sppo",
     "sppo_hard",
     "srpo",

@@ -1,23 +1,17 @@
-r"""Losses of self-play.
+r"""Losses of self-play: what moves a policy towards the equilibrium of a preference game, one value per pair or response.
 
-What moves a policy towards the equilibrium of a preference game, one value per pair or response.
-
-Each of them, minimised exactly over all policies on pairs that connect the responses, makes the
-update of a method of
+Each of them, minimised exactly over all policies on pairs that connect the responses, makes the update of a method of
 :func:`prefsim.solvers.solve_nash`. A judge gives a response its probability to win against an opponent (``*_score``).
 
 =================== =================================================================================================================
 loss                method whose update is its minimiser
 =================== =================================================================================================================
-sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the
-reference inpo                ``mirror_descent`` with step 1/η, from labels alone mirror_descent
-``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step,
-then the same
-                    against the trial), ``nash_md`` (against the mixture), ``optimistic``
-                    (extrapolated wins), ``apo`` (from the extrapolated iterate): whatever is a
-                    mirror step
-online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient
-descent is ``mirror_descent`` with
+sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the reference
+inpo                ``mirror_descent`` with step 1/η, from labels alone
+mirror_descent      ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step, then the same
+                    against the trial), ``nash_md`` (against the mixture), ``optimistic`` (extrapolated wins), ``apo`` (from the
+                    extrapolated iterate): whatever is a mirror step
+online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient descent is ``mirror_descent`` with
                     uniform pairs, and ``online_ipo`` with pairs from the policy
 nash_md_pg          none: its gradient is that of the method
 =================== =================================================================================================================

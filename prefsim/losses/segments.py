@@ -16,7 +16,7 @@ Array = Any
 __all__ = [
     "cpl",
     "cpl_ranked",
-    "regret_preference_loss",
+    "regret",
     "segment_contrast",
     "segment_scores",
     "squared_error_logps",
@@ -194,7 +194,7 @@ def cpl_ranked(logps: ListLogps, *, alpha: float = 0.1, lambda_: float = 0.5) ->
     return xp.sum(weight * others * contrast, axis=(-2, -1)) / (k * (k - 1) / 2)
 
 
-def regret_preference_loss(
+def regret(
     advantages: Array,
     mask: Array | None = None,
     *,
@@ -236,7 +236,7 @@ def regret_preference_loss(
     Examples
     --------
     >>> import numpy as np
-    >>> regret_preference_loss(np.asarray([[[0.0, 0.0], [-1.0, -2.0]]])).round(6)
+    >>> regret(np.asarray([[[0.0, 0.0], [-1.0, -2.0]]])).round(6)
     array([0.048587])
     """
     if len(advantages.shape) < 2 or advantages.shape[-2] != 2:

@@ -49,7 +49,7 @@ class FitResult(NamedTuple):
     grad_norm
         Largest absolute entry of the gradient, recomputed at the policy; shaped like ``value``.
     converged
-        Whether every ``grad_norm <= tol``.
+        Whether every ``grad_norm <= tolerance``.
     history
         ``(iterations, 2)``: objective (summed over the batch) and worst gradient, before each step.
     """
@@ -125,19 +125,19 @@ def fit(
     *,
     reference: Any = None,
     penalty: Penalty | None = None,
-    tol: float = 1e-10,
+    tolerance: float = 1e-10,
     max_iterations: int = 500,
 ) -> FitResult:
     """Fit ``policy`` to ``loss`` on ``data``; the optimiser follows the type of the policy.
 
     In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and
-    deterministically in float64 to ``grad_norm <= tol``: Newton steps where the size allows,
+    deterministically in float64 to ``grad_norm <= tolerance``: Newton steps where the size allows,
     quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems, solved in
     one call.
 
     Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text
-    (:class:`prefsim.lm.PreferencePairs` and the like), with the options of
-    :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tol`` and ``max_iterations``; the
+    (:class:`prefsim.lm.TextComparisons` and the like), with the options of
+    :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tolerance`` and ``max_iterations``; the
     result is a
     :class:`prefsim.lm.TrainResult`.
 
@@ -155,7 +155,7 @@ def fit(
         The reference policy; none makes the loss reference-free.
     penalty
         A further differentiable term, a function of the policy with value ``(*batch,)``.
-    tol
+    tolerance
         Largest absolute gradient entry at which the fit counts as converged, > 0.
     max_iterations
         Most optimisation steps.
@@ -175,7 +175,7 @@ def fit(
     Warns
     -----
     ConvergenceWarning
-        If ``grad_norm`` stays above ``tol``, for instance where the loss is unbounded below or not
+        If ``grad_norm`` stays above ``tolerance``, for instance where the loss is unbounded below or not
         smooth.
 
     Examples
@@ -202,20 +202,20 @@ def _(
     *,
     reference: Any = None,
     penalty: Penalty | None = None,
-    tol: float = 1e-10,
+    tolerance: float = 1e-10,
     max_iterations: int = 500,
 ) -> FitResult:
     from prefsim.solvers.optimisers.newton import minimise
 
-    check_positive(tol=tol, max_iterations=max_iterations)
+    check_positive(tolerance=tolerance, max_iterations=max_iterations)
     problem, start, batch = _torch_problem(policy, loss, data, reference, penalty)
-    result = minimise(problem, start, tol=tol, max_iterations=max_iterations)
-    converged = bool((result.grad_norm <= tol).all())
+    result = minimise(problem, start, tolerance=tolerance, max_iterations=max_iterations)
+    converged = bool((result.grad_norm <= tolerance).all())
     if not converged:
         worst = float(result.grad_norm.max())
         warnings.warn(
-            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tol ="
-            f" {tol:g}; the loss may have no finite minimiser",
+            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tolerance ="
+            f" {tolerance:g}; the loss may have no finite minimiser",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -233,7 +233,7 @@ def gradient_descent(
     penalty: Penalty | None = None,
     step: float,
     iterations: int,
-    tol: float = 1e-10,
+    tolerance: float = 1e-10,
     record: Callable[[Any], Any] | None = None,
     record_every: int = 1,
 ) -> tuple[FitResult, list[Any]]:
@@ -243,7 +243,7 @@ def gradient_descent(
 
     Parameters
     ----------
-    policy, loss, data, reference, penalty, tol
+    policy, loss, data, reference, penalty, tolerance
         As for :func:`fit`.
     step
         Step size, > 0.
@@ -280,7 +280,7 @@ def gradient_descent(
         theta = theta.detach() - step * gradient
         if (i + 1) % record_every == 0:
             note(theta)
-    converged = bool((norm <= tol).all())
+    converged = bool((norm <= tolerance).all())
     return (
         _fit_result(policy, theta.detach(), value.detach(), norm, converged, batch, tuple(history)),
         recorded,

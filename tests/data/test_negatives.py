@@ -16,7 +16,7 @@ REFERENCE = TabularPolicy.random(2, 4, seed=1)
 
 
 def test_exact_samples_are_all_responses_with_their_probabilities():
-    data = Negatives.exact([1, 0], [3, 2], REFERENCE)
+    data = Negatives.population([1, 0], [3, 2], REFERENCE)
     np.testing.assert_array_equal(data.samples, [[0, 1, 2, 3]] * 2)
     np.testing.assert_allclose(data.sample_weight, REFERENCE.probs[[1, 0]], atol=1e-15)
     np.testing.assert_array_equal(data.weight, [0.5, 0.5])
@@ -66,7 +66,7 @@ def test_weights_with_a_batch_are_a_batch_of_problems():
 
 def test_a_sample_without_support_does_no_harm():
     half = TabularPolicy.from_probs([[0.5, 0.5, 0.0]])
-    data = Negatives.exact([0], [1], half)
+    data = Negatives.population([0], [1], half)
     assert np.isfinite(objective(half, losses.d2o, data, reference=half))
     logits = torch.tensor([[0.0, 0.0, 1.0]], requires_grad=True)
     objective(TabularPolicy(logits), losses.d2o, data, reference=half).backward()

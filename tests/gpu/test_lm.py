@@ -9,7 +9,7 @@ import torch
 from lm_made import small_llama
 
 from prefsim import losses
-from prefsim.lm import CausalLM, PreferencePairs, references_of, token_logprobs
+from prefsim.lm import CausalLM, TextComparisons, references_of, token_logprobs
 from prefsim.lm.model.fused import has_liger
 from prefsim.solvers import fit
 
@@ -76,7 +76,7 @@ def ids(rng, n):
 @pytest.fixture(scope="module")
 def pairs():
     rng = np.random.default_rng(0)
-    return PreferencePairs(ids(rng, 12), ids(rng, 12), ids(rng, 12))
+    return TextComparisons(ids(rng, 12), ids(rng, 12), ids(rng, 12))
 
 
 def policy(**options):

@@ -11,7 +11,7 @@ from prefsim.losses import ListLogps, PairLogps, TokenPairLogps, dpo
 from prefsim.losses.segments import (
     cpl,
     cpl_ranked,
-    regret_preference_loss,
+    regret,
     segment_contrast,
     segment_scores,
     squared_error_logps,
@@ -155,24 +155,22 @@ def test_regret_loss_is_the_cross_entropy_of_the_rater():
     p = regret_preference(regret[:, 0], regret[:, 1])
     expected = -prob * np.log(p) - (1 - prob) * np.log(1 - p)
     np.testing.assert_allclose(
-        regret_preference_loss(advantages, mask, prob=prob, discount=0.8), expected, rtol=1e-12
+        regret(advantages, mask, prob=prob, discount=0.8), expected, rtol=1e-12
     )
-    swapped = regret_preference_loss(
-        advantages[:, ::-1], mask[:, ::-1], prob=1 - prob, discount=0.8
-    )
+    swapped = regret(advantages[:, ::-1], mask[:, ::-1], prob=1 - prob, discount=0.8)
     np.testing.assert_allclose(swapped, expected, rtol=1e-12)
 
 
 def test_regret_loss_on_every_array_library():
     advantages = -np.random.default_rng(2).random((3, 2, 4))
-    expected = regret_preference_loss(advantages, prob=0.7)
+    expected = regret(advantages, prob=0.7)
     np.testing.assert_allclose(
-        np.asarray(regret_preference_loss(array_api_strict.asarray(advantages), prob=0.7)),
+        np.asarray(regret(array_api_strict.asarray(advantages), prob=0.7)),
         expected,
         rtol=1e-12,
     )
     tensor = torch.tensor(1e4 * advantages, requires_grad=True)
-    regret_preference_loss(tensor, prob=0.7).sum().backward()
+    regret(tensor, prob=0.7).sum().backward()
     assert tensor.grad is not None
     assert tensor.grad.isfinite().all()
 
@@ -210,6 +208,6 @@ def test_bad_arrays():
     with pytest.raises(ValueError, match="at least two segments"):
         cpl_ranked(ListLogps(np.zeros((2, 1)), np.zeros((2, 1)), np.zeros((2, 1))))
     with pytest.raises(ValueError, match=r"\(\.\.\., 2, T\)"):
-        regret_preference_loss(np.zeros((4, 3)))
+        regret(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="one shape"):
         squared_error_logps(np.zeros((2, 3)), np.zeros((2, 2)))

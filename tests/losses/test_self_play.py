@@ -70,7 +70,7 @@ def one_step(method, preference, last, reference, **options):
             initial=last,
             reference=reference,
             iterations=1,
-            tol=0.0,
+            tolerance=0.0,
             **options,
         ).policy
 
@@ -251,7 +251,7 @@ def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
             tau=tau,
             step=step,
             iterations=15,
-            tol=0.0,
+            tolerance=0.0,
             record=1,
         )
         other = solve_nash(
@@ -260,7 +260,7 @@ def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
             reference=reference,
             initial=start,
             iterations=15,
-            tol=0.0,
+            tolerance=0.0,
             record=1,
             **stronger,
         )
@@ -281,7 +281,7 @@ def test_nash_md_with_a_weaker_penalty_has_its_mixture_at_the_equilibrium(tau):
         tau=weaker,
         step=step,
         iterations=2500,
-        tol=0.0,
+        tolerance=0.0,
     ).policy
     mixture = np.exp(geometric_mixture(np.log(end), np.log(reference), weight=step * weaker))
     target = solve_nash(games, method="regularised", reference=reference, tau=tau).policy

@@ -94,7 +94,9 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
 def test_nash_batch_library_and_repetition(method):
     games = np.asarray(PreferenceGame.random(4, seed=1, batch_shape=(3,)).preference)
     settings = (
-        {"iterations": 30 if method == "comal" else 300, "tol": 0} if method in UPDATES else {}
+        {"iterations": 30 if method == "comal" else 300, "tolerance": 0}
+        if method in UPDATES
+        else {}
     )
     together = solve_nash(games, method=method, **settings, **options(method))
     again = solve_nash(games, method=method, **settings, **options(method))

@@ -25,7 +25,11 @@ def test_population_dpo_is_the_closed_form(seed, beta, concentration):
     # Rows of tiny weight put the optimum below any fixed gradient tolerance: the fit polishes to
     # rounding.
     result = fit(
-        reference, functools.partial(losses.dpo, beta=beta), data, reference=reference, tol=1e-12
+        reference,
+        functools.partial(losses.dpo, beta=beta),
+        data,
+        reference=reference,
+        tolerance=1e-12,
     )
     best = optimal_policy(r, reference.probs, beta=beta)
     np.testing.assert_allclose(result.policy.probs, best, atol=1e-10)
@@ -208,8 +212,8 @@ def test_bad_input():
         fit(
             TabularPolicy.uniform(1, 2), losses.dpo, Comparisons([0], [0], [1]), reference=reference
         )
-    with pytest.raises(ValueError, match="tol must be"):
-        fit(reference, losses.dpo, data, tol=-1)
+    with pytest.raises(ValueError, match="tolerance must be"):
+        fit(reference, losses.dpo, data, tolerance=-1)
     with pytest.raises(ValueError, match="at least one row"):
         fit(reference, losses.dpo, Comparisons([], [], []))
     world, uniform = ContextualBandit.random(1, 3, seed=0), TabularPolicy.uniform(1, 3)

@@ -12,16 +12,16 @@ from typing import Any
 
 from prefsim.checks import check_nonnegative
 from prefsim.lm.training.data import (
-    CompletionLists,
-    Completions,
-    PreferencePairs,
-    RejectedCompletions,
+    TextComparisons,
+    TextFeedback,
+    TextNegatives,
+    TextRankings,
 )
 
 __all__ = ["ASSISTANT", "HUMAN", "Container", "Row", "RowReader", "UnsharedPrompt"]
 
 Row = dict[str, Any]
-Container = PreferencePairs | Completions | CompletionLists | RejectedCompletions
+Container = TextComparisons | TextFeedback | TextRankings | TextNegatives
 
 ASSISTANT, HUMAN = "\n\nAssistant:", "\n\nHuman:"
 
@@ -193,12 +193,12 @@ def _anchored(row: Row) -> Row:
 
 _PAIR_NUMBERS = ("prob", "weight", "chosen_score", "rejected_score", "old_chosen", "old_rejected")
 _LAYOUTS = (
-    _Layout(PreferencePairs, ("prompt", "chosen", "rejected"), _PAIR_NUMBERS, _pair),
-    _Layout(PreferencePairs, ("chosen", "rejected"), _PAIR_NUMBERS, _dialogues),
-    _Layout(Completions, ("prompt", "completion", "label"), ("weight",), _labelled),
-    _Layout(CompletionLists, ("prompt", "completions", "scores"), ("weight",), _scored),
+    _Layout(TextComparisons, ("prompt", "chosen", "rejected"), _PAIR_NUMBERS, _pair),
+    _Layout(TextComparisons, ("chosen", "rejected"), _PAIR_NUMBERS, _dialogues),
+    _Layout(TextFeedback, ("prompt", "completion", "label"), ("weight",), _labelled),
+    _Layout(TextRankings, ("prompt", "completions", "scores"), ("weight",), _scored),
     _Layout(
-        RejectedCompletions,
+        TextNegatives,
         ("prompt", "rejected", "samples"),
         ("weight", "sample_weight"),
         _anchored,

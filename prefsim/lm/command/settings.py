@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from prefsim.lm.training.data import (
-    CompletionLists,
-    Completions,
-    PreferencePairs,
-    RejectedCompletions,
+    TextComparisons,
+    TextFeedback,
+    TextNegatives,
+    TextRankings,
 )
 from prefsim.losses.registry import container_of, loss_functions
 
 __all__ = ["Settings", "configured_loss", "read_toml", "trainable_losses", "words"]
 
-_CONTAINERS = (PreferencePairs, Completions, CompletionLists, RejectedCompletions)
+_CONTAINERS = (TextComparisons, TextFeedback, TextRankings, TextNegatives)
 _WORDS = {"true": True, "false": False}
 
 

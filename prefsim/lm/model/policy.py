@@ -43,7 +43,7 @@ class CausalLM:
         A transformers tokenizer, or ``None`` for token ids alone.
     append_eos
         Whether completions given as text end with the end-of-sequence token, and so are scored for
-        ending where they do. Completions given as token ids are always scored as they are.
+        ending where they do. TextFeedback given as token ids are always scored as they are.
     adapters
         False for the model with its adapters switched off.
     """

@@ -111,7 +111,7 @@ def reference_logps(
     rows
         Prompts and completions as token ids (:meth:`CausalLM.encode`).
     batch_size
-        Completions in one forward; no number depends on it beyond rounding.
+        TextFeedback in one forward; no number depends on it beyond rounding.
     cache
         Folder of cached results, made if it is not there; ``None`` keeps nothing. A file is named
         after the hashes of model and data, so that a changed model or data set never meets the

@@ -1,21 +1,19 @@
 """Online learning of language models: sample, have the samples judged, learn from them, repeat.
 
-The loop is that of the tabular policies, :func:`prefsim.loops.rounds.play_rounds`; here are the
-draws that it makes with a language model, and the trainer. Judges are in
-:mod:`prefsim.lm.online.judges`. Which method it is, the loss, its reference and the draw decide:
+The loop is that of the tabular policies, :func:`prefsim.loops.rounds.play_rounds`; here are the draws that it makes with a language model,
+and the trainer. Judges are in :mod:`prefsim.lm.online.judges`. Which method it is, the loss, its reference and the draw decide:
 
 ================ =================== ================ ====================================================================================
 method           loss                reference        draw
 ================ =================== ================ ====================================================================================
-online DPO, IPO  ``dpo``, ``ipo``    fixed            ``draw_pairs``; ``labels="sampled"`` for a
-label drawn with the judge's probability iterative DPO    ``dpo``             last iterate
-``draw_pairs`` SPPO             ``sppo``            last iterate     ``draw_pairs`` DNO
-``dno``             last iterate     ``draw_pairs`` INPO             ``inpo``            fixed
-``draw_pairs`` with ``labels="sampled"`` (or ``"soft"``) and two samples Nash-MD
-``mirror_descent``  fixed            ``draw_pairs`` with ``reference`` and ``mixture`` = step · tau
-EGPO             ``mirror_descent``  fixed            ``draw_pairs``, and ``extragradient=True`` of
-the loop Nash-MD-PG       ``nash_md_pg``      fixed            ``draw_judged``, one plain gradient
-step a round
+online DPO, IPO  ``dpo``, ``ipo``    fixed            ``draw_pairs``; ``labels="sampled"`` for a label drawn with the judge's probability
+iterative DPO    ``dpo``             last iterate     ``draw_pairs``
+SPPO             ``sppo``            last iterate     ``draw_pairs``
+DNO              ``dno``             last iterate     ``draw_pairs``
+INPO             ``inpo``            fixed            ``draw_pairs`` with ``labels="sampled"`` (or ``"soft"``) and two samples
+Nash-MD          ``mirror_descent``  fixed            ``draw_pairs`` with ``reference`` and ``mixture`` = step · tau
+EGPO             ``mirror_descent``  fixed            ``draw_pairs``, and ``extragradient=True`` of the loop
+Nash-MD-PG       ``nash_md_pg``      fixed            ``draw_judged``, one plain gradient step a round
 ================ =================== ================ ====================================================================================
 
 The reference is fixed where ``play_rounds`` is given one, and the last iterate where it is not.
@@ -41,7 +39,7 @@ from prefsim.data.ranked_pairs import PAIRINGS
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.judges import as_rows
-from prefsim.lm.training.data import Completions, PreferencePairs
+from prefsim.lm.training.data import TextComparisons, TextFeedback
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.loops.rounds import Draw, Loss, Trainer
 from prefsim.loops.self_play import LABELS, Judge, picked, ranked_places, win_rates
@@ -62,7 +60,7 @@ __all__ = [
 
 
 class JudgedCompletions(NamedTuple):
-    """Completions of prompts, compared with each other.
+    """TextFeedback of prompts, compared with each other.
 
     :class:`prefsim.loops.JudgedSamples` of a language model.
 
@@ -126,7 +124,7 @@ def judged_completions(
     prompts
         What is asked; a prompt may be asked several times.
     n_samples
-        Completions K of each, >= 2.
+        TextFeedback K of each, >= 2.
     opponent
         Win rates are against ``n_samples`` fresh draws of this policy; against the completions
         themselves unless given.
@@ -208,7 +206,7 @@ def _judged(
 
 def completion_pairs(
     samples: JudgedCompletions, *, pairing: str = "best_worst", labels: str = "rank", seed: Seed = 0
-) -> PreferencePairs:
+) -> TextComparisons:
     """Pair judged completions, with win rates as scores and the log-probabilities of the policy that drew them as ``old_*``.
 
     Parameters
@@ -220,7 +218,7 @@ def completion_pairs(
 
     Returns
     -------
-    PreferencePairs, as token ids. Pairs that the judge abstained from are left out; where
+    TextComparisons, as token ids. Pairs that the judge abstained from are left out; where
     completions are ranked, an abstention is a tie.
 
     Raises
@@ -244,7 +242,7 @@ def completion_pairs(
         )
     chosen, rejected = (list(picked(samples.completions, place)[kept]) for place in places)
     old = [picked(samples.logp, place)[kept] for place in places]
-    return PreferencePairs(
+    return TextComparisons(
         list(np.repeat(samples.prompt, first.shape[1])[kept]),
         chosen,
         rejected,
@@ -279,26 +277,24 @@ def draw_pairs(
     pairing, labels
         As for :func:`completion_pairs`.
     per_round
-        How many of the prompts a round asks, drawn anew without replacement; all of them unless
-        given.
+        How many of the prompts a round asks, drawn anew without replacement; all of them unless given.
     options
-        Further options of :func:`judged_completions`: ``reference`` and ``mixture``,
-        ``include_self``, ``max_new_tokens`` and so on.
+        Further options of :func:`judged_completions`: ``reference`` and ``mixture``, ``include_self``, ``max_new_tokens`` and so on.
 
     Examples
     --------
     A language model plays against itself, judged by the length of its answers::
 
-        draw = draw_pairs(prompts, reward_judge(lambda prompt, answer: -len(answer)),
-        labels="sampled", n_samples=2, max_new_tokens=64) loss = functools.partial(losses.inpo,
-        eta=0.3, tau=0.1) train = trainer(epochs=1, learning_rate=1e-5) for round in
-        play_rounds(policy, draw, loss, rounds=10, seed=0, reference=policy, train=train):
+        draw = draw_pairs(prompts, reward_judge(lambda prompt, answer: -len(answer)), labels="sampled", n_samples=2, max_new_tokens=64)
+        loss = functools.partial(losses.inpo, eta=0.3, tau=0.1)
+        train = trainer(epochs=1, learning_rate=1e-5)
+        for round in play_rounds(policy, draw, loss, rounds=10, seed=0, reference=policy, train=train):
             print(round.pairs.chosen_score.mean())
     """
     check_choice(PAIRINGS, pairing=pairing)
     check_choice(LABELS, labels=labels)
 
-    def draw(policy: CausalLM, opponent: CausalLM, rng: np.random.Generator) -> PreferencePairs:
+    def draw(policy: CausalLM, opponent: CausalLM, rng: np.random.Generator) -> TextComparisons:
         samples = _round(policy, opponent, judge, prompts, per_round, rng, n_samples, options)
         return completion_pairs(samples, pairing=pairing, labels=labels, seed=rng)
 
@@ -315,11 +311,11 @@ def draw_judged(
 ) -> Draw:
     """Return what draws single completions with their win rates, for :func:`prefsim.losses.nash_md_pg`.
 
-    The parameters are those of :func:`draw_pairs`. Completions that the judge abstained from are
+    The parameters are those of :func:`draw_pairs`. TextFeedback that the judge abstained from are
     left out.
     """
 
-    def draw(policy: CausalLM, opponent: CausalLM, rng: np.random.Generator) -> Completions:
+    def draw(policy: CausalLM, opponent: CausalLM, rng: np.random.Generator) -> TextFeedback:
         samples = _round(policy, opponent, judge, prompts, per_round, rng, n_samples, options)
         kept = ~np.isnan(samples.win_rate).ravel()
         if not kept.any():
@@ -328,7 +324,7 @@ def draw_judged(
                 " to learn from"
             )
         asked = np.repeat(samples.prompt, samples.completions.shape[1])
-        return Completions(
+        return TextFeedback(
             list(asked[kept]),
             list(samples.completions.ravel()[kept]),
             samples.win_rate.ravel()[kept],

@@ -20,7 +20,7 @@ from prefsim.checks import as_index_array, check_shape
 from prefsim.data.comparisons import Comparisons
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Ids
-from prefsim.lm.training.data import PreferencePairs
+from prefsim.lm.training.data import TextComparisons
 from prefsim.loops.self_play import Judge, table_judge
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.worlds.tokens import TokenTree
@@ -67,7 +67,7 @@ def tree_log_probs(
     prompts
         Token ids, one prompt for each context of the tree.
     batch_size
-        Completions in one forward.
+        TextFeedback in one forward.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def tree_pairs(
     prompts: Sequence[Sequence[int]],
     *,
     merge: bool = True,
-) -> PreferencePairs:
+) -> TextComparisons:
     """Return comparisons of a tree's sequences as token ids to train a language model on, with all their numbers.
 
     Parameters
@@ -151,7 +151,7 @@ def tree_pairs(
         columns = _merged(columns)
     asked = [rows[i] for i in columns.pop("prompt")]
     chosen, rejected = ([leaves[i] for i in columns.pop(name)] for name in ("chosen", "rejected"))
-    return PreferencePairs(asked, chosen, rejected, **columns)
+    return TextComparisons(asked, chosen, rejected, **columns)
 
 
 _SIDES = ("chosen", "rejected", "chosen_score", "rejected_score", "old_chosen", "old_rejected")

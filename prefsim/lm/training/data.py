@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 Revise = Callable[[Text, Text], Text]
 
 __all__ = [
-    "CompletionLists",
-    "Completions",
-    "PreferencePairs",
-    "RejectedCompletions",
     "Scored",
+    "TextComparisons",
     "TextData",
+    "TextFeedback",
+    "TextNegatives",
+    "TextRankings",
     "revision_prompt",
 ]
 
@@ -76,7 +76,7 @@ def revision_prompt(prompt: Text, draft: Text) -> Text:
 
 
 @dataclass(frozen=True, init=False, eq=False)
-class PreferencePairs(TextData):
+class TextComparisons(TextData):
     """Prompts with two completions each, in the ecosystem's columns.
 
     The text counterpart of :class:`prefsim.data.Comparisons`.
@@ -107,7 +107,7 @@ class PreferencePairs(TextData):
 
     Examples
     --------
-    >>> pairs = PreferencePairs(["Good film?", "Bad film?"], [" Yes.", " No."], [" No.", " Yes."], prob=[0.9, 1.0])
+    >>> pairs = TextComparisons(["Good film?", "Bad film?"], [" Yes.", " No."], [" No.", " Yes."], prob=[0.9, 1.0])
     >>> len(pairs), pairs.take([1]).chosen
     (2, [' No.'])
     """
@@ -216,7 +216,7 @@ def _joined(first: Tensor, second: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, init=False, eq=False)
-class Completions(TextData):
+class TextFeedback(TextData):
     """Single completions with a judgement each, in the ecosystem's columns.
 
     The text counterpart of :class:`prefsim.data.Feedback`.
@@ -304,7 +304,7 @@ def _lists(column: Any, name: str) -> tuple[list[list[Text]], int]:
 
 
 @dataclass(frozen=True, init=False, eq=False)
-class CompletionLists(TextData):
+class TextRankings(TextData):
     """Prompts with K scored completions each, in the ecosystem's columns.
 
     Parameters
@@ -371,7 +371,7 @@ class CompletionLists(TextData):
 
 
 @dataclass(frozen=True, init=False, eq=False)
-class RejectedCompletions(TextData):
+class TextNegatives(TextData):
     """Prompts with a rejected completion and K samples that anchor the policy, for losses of :class:`prefsim.losses.AnchoredLogps`.
 
     Parameters

@@ -27,7 +27,7 @@ from prefsim.lm.model.logprobs import token_statistics
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.scorer import Scorer
 from prefsim.lm.model.tokens import Tokens, collate
-from prefsim.lm.training.data import PreferencePairs, TextData
+from prefsim.lm.training.data import TextComparisons, TextData
 from prefsim.lm.training.objective import Scores
 
 __all__ = ["DIAGNOSTICS", "Diagnostics", "Probe"]
@@ -53,7 +53,7 @@ class Diagnostics:
     gradient_examples
         Of these, how many for ``"entanglement"``: two backward passes each.
     samples, max_new_tokens
-        Completions drawn for each prompt for ``"kl"``, and where they are cut off.
+        TextFeedback drawn for each prompt for ``"kl"``, and where they are cut off.
     """
 
     names: tuple[str, ...] = ("displacement", "accuracy")
@@ -76,9 +76,9 @@ class Diagnostics:
     def check(self, data: TextData, reference: Any) -> None:
         """Raise unless the data and the reference have what is measured."""
         for name in self.names:
-            if name != "kl" and not isinstance(data, PreferencePairs):
+            if name != "kl" and not isinstance(data, TextComparisons):
                 raise ValueError(
-                    f"diagnostics {name!r} are of PreferencePairs, got {type(data).__name__}"
+                    f"diagnostics {name!r} are of TextComparisons, got {type(data).__name__}"
                 )
             if name == "kl" and not isinstance(reference, CausalLM):
                 raise ValueError(

@@ -50,7 +50,7 @@ class Engine:
         kind = container_of(loss)
         if not isinstance(data, TextData):
             raise ValueError(
-                "a language model is trained on PreferencePairs and the like of prefsim.lm, got"
+                "a language model is trained on TextComparisons and the like of prefsim.lm, got"
                 f" {type(data).__name__}"
             )
         data.check(kind)

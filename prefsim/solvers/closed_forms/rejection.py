@@ -32,8 +32,8 @@ Array = Any
 
 __all__ = [
     "AcceptedLaw",
-    "accepted_law",
     "accept_pass",
+    "accepted_law",
     "first_accepted_law",
     "log_acceptance",
     "rejection_sample",

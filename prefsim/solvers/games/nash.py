@@ -58,7 +58,7 @@ def solve_nash(
     tau: float = 0.0,
     step: Step | None = None,
     iterations: int | None = None,
-    tol: float | None = None,
+    tolerance: float | None = None,
     initial: Any = None,
     record: int = 0,
     momentum: float | None = None,
@@ -69,28 +69,24 @@ def solve_nash(
     ==================== ======== ====================================================================================================
     method               penalty  what it does
     ==================== ======== ====================================================================================================
-    lp                   no       exact equilibrium, of several the one with the largest support
-    (path-following, dense) regularised          yes      exact :math:`\pi^*_\tau`, to rounding
-    error (EGPO, then damped Newton) mwu, sppo, dno, spo  no       multiplicative weights; the
-    average policy converges apo                  no       the same with ``momentum`` (0.3 unless
-    given); for games with a best response regret_matching      no       predictive regret
-    matching⁺; the average policy converges, without a step size fictitious_play      no       best
-    responses to the mean of all play; converges slowly, without a step size comal
-    τ/step   equilibria with penalty τ towards the last one, to the equilibrium without penalty
-    mirror_descent, inpo yes      online mirror descent; linear for steps up to
-    :math:`4\tau/(1+4\tau^2)` mmd                  yes      magnetic mirror descent; linear for
-    steps up to :math:`4\tau` nash_md              yes      Nash-MD; with a constant step its limit
-    is off by O(step) nash_md_pg           yes      policy gradient in the logits against the
-    ``mixture`` with the reference (κ = 0, self-play, unless
+    lp                   no       exact equilibrium, of several the one with the largest support (path-following, dense)
+    regularised          yes      exact :math:`\pi^*_\tau`, to rounding error (EGPO, then damped Newton)
+    mwu, sppo, dno, spo  no       multiplicative weights; the average policy converges
+    apo                  no       the same with ``momentum`` (0.3 unless given); for games with a best response
+    regret_matching      no       predictive regret matching⁺; the average policy converges, without a step size
+    fictitious_play      no       best responses to the mean of all play; converges slowly, without a step size
+    comal                τ/step   equilibria with penalty τ towards the last one, to the equilibrium without penalty
+    mirror_descent, inpo yes      online mirror descent; linear for steps up to :math:`4\tau/(1+4\tau^2)`
+    mmd                  yes      magnetic mirror descent; linear for steps up to :math:`4\tau`
+    nash_md              yes      Nash-MD; with a constant step its limit is off by O(step)
+    nash_md_pg           yes      policy gradient in the logits against the ``mixture`` with the reference (κ = 0, self-play, unless
                                   given; with κ > 0 the limit is off by O(κ))
-    online_ipo           yes      gradient descent on online IPO's loss with pairs from the policy:
-    self-play policy gradient egpo, extragradient  either   extragradient; linear for steps up to
-    :math:`\min(1/(2\tau+1), 1/2)` optimistic           either   optimistic multiplicative weights;
-    with a penalty as ``egpo``
+    online_ipo           yes      gradient descent on online IPO's loss with pairs from the policy: self-play policy gradient
+    egpo, extragradient  either   extragradient; linear for steps up to :math:`\min(1/(2\tau+1), 1/2)`
+    optimistic           either   optimistic multiplicative weights; with a penalty as ``egpo``
     ==================== ======== ====================================================================================================
 
-    Methods on one line make the same exact update; they are different algorithms only on samples,
-    where each has a loss of its own in
+    Methods on one line make the same exact update; they are different algorithms only on samples, where each has a loss of its own in
     :mod:`prefsim.losses`.
 
     Parameters
@@ -100,27 +96,21 @@ def solve_nash(
     method
         One of the above.
     reference
-        μ ``(n,)`` or ``(..., n)`` with full support: what the penalty is measured from, and where
-        the iterative methods start. Uniform unless given. Not for ``"lp"``.
+        μ ``(n,)`` or ``(..., n)`` with full support: what the penalty is measured from, and where the iterative methods start. Uniform
+        unless given. Not for ``"lp"``.
     tau
-        Strength τ >= 0 of the KL penalty; for ``"comal"`` that of each of its steps, towards the
-        last policy.
+        Strength τ >= 0 of the KL penalty; for ``"comal"`` that of each of its steps, towards the last policy.
     step
-        Step size η of the iterative methods, or a function of the iteration (from 0). The one with
-        the best guarantee unless given.
+        Step size η of the iterative methods, or a function of the iteration (from 0). The one with the best guarantee unless given.
     iterations
-        Largest number of updates; 200 for the direct methods and 10,000 for the iterative ones
-        unless given.
-    tol
-        Bound on the certificate; ``eps**0.75`` of the dtype (2e-12 in float64) for the direct
-        methods and 1e-8 for the iterative ones unless given. With 0 an iterative method makes
-        exactly ``iterations`` updates, and no warning is given.
+        Largest number of updates; 200 for the direct methods and 10,000 for the iterative ones unless given.
+    tolerance
+        Bound on the certificate; ``eps**0.75`` of the dtype (2e-12 in float64) for the direct methods and 1e-8 for the iterative ones
+        unless given. With 0 an iterative method makes exactly ``iterations`` updates, and no warning is given.
     initial
-        Initial policy ``(n,)`` or ``(..., n)`` of the iterative methods, with full support; the
-        reference unless given.
+        Initial policy ``(n,)`` or ``(..., n)`` of the iterative methods, with full support; the reference unless given.
     record
-        Keep policies and certificates of every so many iterations (and of the first and the last)
-        in ``history``; 0 keeps none.
+        Keep policies and certificates of every so many iterations (and of the first and the last) in ``history``; 0 keeps none.
     momentum
         α in [0, 1) of ``"apo"``.
     mixture
@@ -138,7 +128,7 @@ def solve_nash(
     Warns
     -----
     ConvergenceWarning
-        If a certificate misses ``tol``.
+        If a certificate misses ``tolerance``.
     StepSizeWarning
         If ``step`` exceeds the largest one that is known to converge.
 
@@ -163,8 +153,8 @@ def solve_nash(
     _check_options(method, tau, reference, step, initial, record)
     options = _options(method, {"momentum": momentum, "mixture": mixture})
     exact = float(array_namespace(preference).finfo(preference.dtype).eps) ** 0.75
-    goal = tol if tol is not None else exact if direct else UPDATE_TOLERANCE
-    check_nonnegative(tol=goal)
+    goal = tolerance if tolerance is not None else exact if direct else UPDATE_TOLERANCE
+    check_nonnegative(tolerance=goal)
     if iterations is None:
         iterations = DIRECT_ITERATIONS if direct else UPDATE_ITERATIONS
     check_integer(low=0, iterations=iterations)
@@ -177,7 +167,7 @@ def solve_nash(
         result = _iterate(
             update, preference, log_reference, start, tau, steps, options, goal, record
         )
-    _warn_unless_converged(result, method, goal if tol != 0 else None)
+    _warn_unless_converged(result, method, goal if tolerance != 0 else None)
     return result
 
 
@@ -271,7 +261,7 @@ def _solve_directly(
     batch = np.broadcast_shapes(tuple(preference.shape[:-2]), tuple(log_reference.shape[:-1]))
     games = xp.reshape(xp.broadcast_to(preference, (*batch, n, n)), (-1, n, n))
     if tau == 0:
-        path = follow_path(games, tol=goal, max_iterations=iterations)
+        path = follow_path(games, tolerance=goal, max_iterations=iterations)
         policy, used = path.policy, path.iterations
         gap = None
     else:

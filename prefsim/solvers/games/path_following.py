@@ -35,12 +35,12 @@ class Path(NamedTuple):
     iterations: Array
 
 
-def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
-    """Follow the central path of every game of ``preference (B, n, n)`` until its exploitability is at most ``tol``.
+def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> Path:
+    """Follow the central path of every game of ``preference (B, n, n)`` until its exploitability is at most ``tolerance``.
 
     The path ends in the relative interior of the set of equilibria: of several the one returned has
     the largest support. Responses outside of it end at exactly zero, unless only the traces left of
-    them keep the exploitability within ``tol``.
+    them keep the exploitability within ``tolerance``.
 
     References
     ----------
@@ -55,14 +55,14 @@ def follow_path(preference: Array, *, tol: float, max_iterations: int) -> Path:
     gap = _worst(skew, policy)
     floor = SMALLEST_BOUND * xp.finfo(preference.dtype).eps
     iterations = xp.zeros(batch, dtype=xp.int64, device=preference.device)
-    active = xp.nonzero(gap > tol)[0]
+    active = xp.nonzero(gap > tolerance)[0]
     state = _Point(policy[active, :], xp.ones(active.shape[0], **like), skew[active, ...])
     for _ in range(max_iterations):
         if active.shape[0] == 0:
             break
         state = _step(state)
         swept = _without_dust(state)
-        clean = _worst(state.skew, swept) <= tol
+        clean = _worst(state.skew, swept) <= tolerance
         candidate = xp.where(clean[:, None], swept, state.policy)
         found = _worst(state.skew, candidate)
         better = clean | (found < gap[active])

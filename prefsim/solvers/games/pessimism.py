@@ -210,7 +210,7 @@ class PessimisticGame:
         )
         return self.eta * np.sum(self.context_probs * advantage, axis=-1) + misfit
 
-    def solve(self, *, tol: float = 1e-12, max_iterations: int = 300) -> WorstReward:
+    def solve(self, *, tolerance: float = 1e-12, max_iterations: int = 300) -> WorstReward:
         r"""Return the max–min policy, the Gibbs policy :math:`\pi_{\hat r} \propto \pi_{ref} e^{\hat r / \beta}` of the min–max reward.
 
         .. math:: \hat r = \arg\min_{r \in R}\; \eta\,E_x[\beta\log Z_r - E_{\pi_{base}} r] + L_D(r)
@@ -222,7 +222,7 @@ class PessimisticGame:
         Warns
         -----
         ConvergenceWarning
-            If ``tol`` is missed, for instance where all functions are allowed and no minimiser
+            If ``tolerance`` is missed, for instance where all functions are allowed and no minimiser
             exists.
         """
         tilt = self.eta[..., None] * self.context_probs
@@ -235,13 +235,13 @@ class PessimisticGame:
             self.low,
             self.high,
         )
-        found = minimise_in_box(problem, tol=tol, max_iterations=max_iterations)
+        found = minimise_in_box(problem, tolerance=tolerance, max_iterations=max_iterations)
         return self._report(
-            log_softmax(self.log_reference + found.minimiser / self.beta), found, tol
+            log_softmax(self.log_reference + found.minimiser / self.beta), found, tolerance
         )
 
     def worst_reward(
-        self, log_policy: Array, *, tol: float = 1e-12, max_iterations: int = 300
+        self, log_policy: Array, *, tolerance: float = 1e-12, max_iterations: int = 300
     ) -> WorstReward:
         r"""Return :math:`\arg\min_{r \in R} \varphi(\pi, r)` for policies ``(..., X, Y)``.
 
@@ -250,7 +250,7 @@ class PessimisticGame:
         Warns
         -----
         ConvergenceWarning
-            If ``tol`` is missed, for instance where all functions are allowed and no minimiser
+            If ``tolerance`` is missed, for instance where all functions are allowed and no minimiser
             exists.
         """
         log_policy = to_numpy(log_policy).astype(np.float64)
@@ -267,16 +267,18 @@ class PessimisticGame:
             self.high,
         )
         return self._report(
-            log_policy, minimise_in_box(problem, tol=tol, max_iterations=max_iterations), tol
+            log_policy,
+            minimise_in_box(problem, tolerance=tolerance, max_iterations=max_iterations),
+            tolerance,
         )
 
-    def _report(self, log_policy: np.ndarray, found: Any, tol: float) -> WorstReward:
+    def _report(self, log_policy: np.ndarray, found: Any, tolerance: float) -> WorstReward:
         residual = found.residual.max(axis=-1)
-        converged = bool((residual <= tol).all())
+        converged = bool((residual <= tolerance).all())
         if not converged:
             warnings.warn(
                 f"PessimisticGame stopped after {found.iterations} steps with a projected gradient"
-                f" of {residual.max():.3g} above tol = {tol:g}; without a bound the worst reward"
+                f" of {residual.max():.3g} above tolerance = {tolerance:g}; without a bound the worst reward"
                 " may not exist",
                 ConvergenceWarning,
                 stacklevel=3,

@@ -68,7 +68,7 @@ class EmbeddingResult(NamedTuple):
     iterations
         Newton steps; 0 where the maximum has a closed form.
     converged
-        ``(...,)``, whether the gradient is within ``tol``: a stationary point. It is the global
+        ``(...,)``, whether the gradient is within ``tolerance``: a stationary point. It is the global
         minimum if the gap is nil.
     """
 
@@ -131,7 +131,7 @@ def fit_preference_embedding(
     ridge: float = 0.0,
     starts: int = 4,
     seed: Seed = 0,
-    tol: float = 1e-9,
+    tolerance: float = 1e-9,
     max_iterations: int = 300,
 ) -> EmbeddingResult:
     r"""Return the vectors that maximise the likelihood of pairwise counts, all members of a batch together.
@@ -155,7 +155,7 @@ def fit_preference_embedding(
         How many starting points are tried, >= 1.
     seed
         Of the random ones.
-    tol
+    tolerance
         Bound on ``grad_norm``.
     max_iterations
         Largest number of Newton steps.
@@ -173,7 +173,7 @@ def fit_preference_embedding(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iterations`` steps do not reach ``tol``.
+        If ``max_iterations`` steps do not reach ``tolerance``.
 
     References
     ----------
@@ -198,7 +198,7 @@ def fit_preference_embedding(
     check_even(dim, "dim")
     check_nonnegative(ridge=ridge)
     check_integer(low=1, starts=starts, max_iterations=max_iterations)
-    check_positive(tol=tol)
+    check_positive(tolerance=tolerance)
     if ridge == 0:
         _check_two_sided(counts)
     n, batch = counts.shape[-1], counts.shape[:-2]
@@ -210,7 +210,9 @@ def fit_preference_embedding(
     if ridge == 0 and dim >= 2 * (n // 2):
         embedding, iterations = decompose_skew(_log_odds(flat, 0.0), dim=dim).embedding, 0
     else:
-        embedding, iterations = _search(shares, penalty, dim, starts, seed, tol, max_iterations)
+        embedding, iterations = _search(
+            shares, penalty, dim, starts, seed, tolerance, max_iterations
+        )
     scores = score_matrix(embedding)
     pull = shares * sigmoid(-scores)
     # The gradient of the loss in S is skew: dL/dv_i is its product with the rotated vectors.
@@ -220,11 +222,11 @@ def fit_preference_embedding(
     )
     objective = embedding_objective(embedding, flat, ridge=ridge)
     gap = objective - embedding_lower_bound(scores, flat, ridge=ridge)
-    converged = grad_norm <= tol
+    converged = grad_norm <= tolerance
     if not converged.all():
         warnings.warn(
             f"fit_preference_embedding stopped after {iterations} steps with a gradient of"
-            f" {grad_norm.max():.3g} above tol = {tol:g}",
+            f" {grad_norm.max():.3g} above tolerance = {tolerance:g}",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -306,7 +308,7 @@ def _search(
     dim: int,
     starts: int,
     seed: Seed,
-    tol: float,
+    tolerance: float,
     max_iterations: int,
 ) -> tuple[np.ndarray, int]:
     """Return the best embedding ``(B, n, dim)`` over all starts, which are one batch, and the steps taken."""
@@ -327,7 +329,9 @@ def _search(
     def hessian(theta: Any) -> Any:
         return _hessian(theta.reshape(-1, n, dim), weights, ridges)
 
-    found = minimise(objective, points, tol=tol, max_iterations=max_iterations, hessian=hessian)
+    found = minimise(
+        objective, points, tolerance=tolerance, max_iterations=max_iterations, hessian=hessian
+    )
     best = found.value.reshape(starts, problems).argmin(dim=0)
     return (
         found.parameters.reshape(starts, problems, n, dim)[best, torch.arange(problems)].numpy(),

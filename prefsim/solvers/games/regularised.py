@@ -181,7 +181,7 @@ def _equilibrium_start(skew: Array, log_reference: Array, tau: float) -> Array:
     """Return the unregularised equilibrium, with the best response's mass where it has none."""
     xp = array_namespace(skew)
     policy = follow_path(
-        skew + 0.5, tol=float(xp.finfo(skew.dtype).eps) ** 0.75, max_iterations=100
+        skew + 0.5, tolerance=float(xp.finfo(skew.dtype).eps) ** 0.75, max_iterations=100
     ).policy
     supported = policy > 1e-9
     inside = xp.log(xp.where(supported, policy, xp.ones_like(policy)))

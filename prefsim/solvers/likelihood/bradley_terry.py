@@ -55,7 +55,7 @@ class BradleyTerryResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        ``(...,)``: whether every item's gradient is within ``tol`` of its terms and the last step
+        ``(...,)``: whether every item's gradient is within ``tolerance`` of its terms and the last step
         was small.
     """
 
@@ -129,7 +129,7 @@ def count_matrix(
 
 
 def fit_bradley_terry(
-    counts: Any, *, ridge: float = 0.0, tol: float = 1e-12, max_iter: int = 1000
+    counts: Any, *, ridge: float = 0.0, tolerance: float = 1e-12, max_iter: int = 1000
 ) -> BradleyTerryResult:
     r"""Return the rewards that maximise the Bradley–Terry likelihood of pairwise counts.
 
@@ -146,7 +146,7 @@ def fit_bradley_terry(
     ridge
         Precision λ >= 0 of a normal prior on the rewards, in comparisons; with λ > 0 the maximum
         always exists.
-    tol
+    tolerance
         Largest gradient of an item's reward, as a fraction of the sum of its absolute terms
         (expected upsets for and against the item): a measure that does not depend on the scale of
         the counts.
@@ -167,7 +167,7 @@ def fit_bradley_terry(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iter`` steps do not reach ``tol``.
+        If ``max_iter`` steps do not reach ``tolerance``.
 
     References
     ----------
@@ -182,7 +182,7 @@ def fit_bradley_terry(
     """
     check_nonnegative(ridge=ridge)
     check_integer(low=1, max_iter=max_iter)
-    check_positive(tol=tol)
+    check_positive(tolerance=tolerance)
     model = (
         _sparse_pairs(counts, ridge)
         if scipy.sparse.issparse(counts)
@@ -191,7 +191,7 @@ def fit_bradley_terry(
     run = maximise(
         model,
         log_odds_start(model.wins, model.comparisons),
-        tol=tol,
+        tolerance=tolerance,
         max_iter=int(max_iter),
         max_products=model.max_products,
     )

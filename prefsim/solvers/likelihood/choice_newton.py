@@ -125,11 +125,11 @@ def maximise(
     model: ChoiceModel,
     start: Array,
     *,
-    tol: float,
+    tolerance: float,
     max_iter: int,
     max_products: int,
 ) -> NewtonRun:
-    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tol * flow_i``, up to rounding.
+    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tolerance * flow_i``, up to rounding.
 
     Newton directions come from conjugate gradients, which need a handful of products on
     well-connected comparisons. Where ``max_products`` do not suffice the comparisons are badly
@@ -148,18 +148,20 @@ def maximise(
         point = model.derivatives(reward)
         # Rewards far from zero are rounded, and the gradient moves with them.
         rounding = ROUNDING * np.max(np.abs(reward), axis=-1, keepdims=True) * point.diagonal
-        allowed = tol * point.flow + rounding
-        error = tol * np.max(np.abs(point.gradient) / np.where(allowed > 0, allowed, 1.0), axis=-1)
-        converged = (error <= tol) & (last_step <= LAST_STEP)
+        allowed = tolerance * point.flow + rounding
+        error = tolerance * np.max(
+            np.abs(point.gradient) / np.where(allowed > 0, allowed, 1.0), axis=-1
+        )
+        converged = (error <= tolerance) & (last_step <= LAST_STEP)
         if converged.all() or iteration == max_iter:
             return NewtonRun(reward, point.gradient, iteration, converged)
         direction = None
         if not direct:
             # The residual must shrink with the gradient for the convergence to stay quadratic, but
-            # never below what reaches ``tol``.
+            # never below what reaches ``tolerance``.
             worst = float(error.max())
             forcing = min(
-                0.1, max(worst, 0.1 * tol / worst if worst > 0 else 0.1, SMALLEST_FORCING)
+                0.1, max(worst, 0.1 * tolerance / worst if worst > 0 else 0.1, SMALLEST_FORCING)
             )
             direction, solved = conjugate_gradient(
                 point, forcing=forcing, max_products=max_products

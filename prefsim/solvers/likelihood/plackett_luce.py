@@ -42,7 +42,7 @@ class PlackettLuceResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        Whether every item's gradient is within ``tol`` of its terms and the last step was small.
+        Whether every item's gradient is within ``tolerance`` of its terms and the last step was small.
     """
 
     reward: Array
@@ -59,7 +59,7 @@ def fit_plackett_luce(
     weight: Any = None,
     unranked: str = "absent",
     ridge: float = 0.0,
-    tol: float = 1e-12,
+    tolerance: float = 1e-12,
     max_iter: int = 1000,
 ) -> PlackettLuceResult:
     r"""Return the rewards that maximise the Plackett–Luce likelihood of rankings.
@@ -80,7 +80,7 @@ def fit_plackett_luce(
         all that it lists, in no known order (top-k lists, incomplete ballots).
     ridge
         Precision >= 0 of a normal prior on the rewards; with a ridge the maximum always exists.
-    tol
+    tolerance
         Largest gradient of an item's reward, as a fraction of the sum of its absolute terms
         (expected upsets for and against it).
     max_iter
@@ -95,7 +95,7 @@ def fit_plackett_luce(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iter`` steps do not reach ``tol``.
+        If ``max_iter`` steps do not reach ``tolerance``.
 
     References
     ----------
@@ -109,7 +109,7 @@ def fit_plackett_luce(
     (array([ 0.7829, -0.3915, -0.3915]), True)
     """
     check_integer(low=1, n_items=n_items)
-    check_positive(tol=tol)
+    check_positive(tolerance=tolerance)
     check_nonnegative(ridge=ridge)
     check_integer(low=1, max_iter=max_iter)
     check_choice(("absent", "below"), unranked=unranked)
@@ -132,7 +132,11 @@ def fit_plackett_luce(
     if ridge == 0:
         check_win_graph(model.win_graph())
     run = maximise(
-        model, model.start(), tol=tol, max_iter=int(max_iter), max_products=2 * n_items + 200
+        model,
+        model.start(),
+        tolerance=tolerance,
+        max_iter=int(max_iter),
+        max_products=2 * n_items + 200,
     )
     grad_norm = float(np.max(np.abs(run.gradient)))
     if not run.converged:

@@ -52,8 +52,8 @@ class BoxMinimum(NamedTuple):
     iterations: int
 
 
-def minimise_in_box(problem: BoxProblem, *, tol: float, max_iterations: int) -> BoxMinimum:
-    """Minimise each problem from r = 0 (or the nearest point of the box) to a projected gradient of ``tol``.
+def minimise_in_box(problem: BoxProblem, *, tolerance: float, max_iterations: int) -> BoxMinimum:
+    """Minimise each problem from r = 0 (or the nearest point of the box) to a projected gradient of ``tolerance``.
 
     Entries held at a bound by their gradient are fixed, the others take a Newton step in which flat
     directions keep still; the step is projected on the box and halved until it decreases the
@@ -64,7 +64,7 @@ def minimise_in_box(problem: BoxProblem, *, tol: float, max_iterations: int) -> 
     Bertsekas 1982, "Projected Newton methods for optimization problems with simple constraints"
     (doi:10.1137/0320018).
     """
-    check_positive(tol=tol)
+    check_positive(tolerance=tolerance)
     check_integer(low=1, max_iterations=max_iterations)
     n = problem.linear.shape[-1]
     batch = np.broadcast_shapes(
@@ -90,7 +90,7 @@ def minimise_in_box(problem: BoxProblem, *, tol: float, max_iterations: int) -> 
         at = point[todo]
         gradient = _gradient(part, at)
         residual[todo], gap[todo] = _residual(part, at, gradient), _gap(part, at, gradient)
-        open_ = residual[todo] > tol
+        open_ = residual[todo] > tolerance
         if iterations == max_iterations or not open_.any():
             break
         todo = todo[open_]

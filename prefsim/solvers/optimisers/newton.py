@@ -40,11 +40,11 @@ def minimise(
     objective: Objective,
     start: Tensor,
     *,
-    tol: float,
+    tolerance: float,
     max_iterations: int,
     hessian: Objective | None = None,
 ) -> Minimum:
-    """Minimise ``objective: (B, D) -> (B,)`` from ``start``, each problem to ``grad_norm <= tol`` and then to the floor of float64.
+    """Minimise ``objective: (B, D) -> (B,)`` from ``start``, each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
 
     Small problems (``D <= 400``) take exact Newton steps with Levenberg damping; larger ones start
     with limited-memory BFGS and finish with Newton steps solved by conjugate gradients. The exact
@@ -53,13 +53,20 @@ def minimise(
     history: list[tuple[float, float]] = []
     if start.shape[-1] > DENSE_LIMIT:
         start = _quasi_newton(
-            objective, start, tol=tol, max_iterations=max_iterations, history=history
+            objective, start, tolerance=tolerance, max_iterations=max_iterations, history=history
         )
         return _newton(
-            objective, start, _conjugate_gradient_step, tol=tol, max_iterations=60, history=history
+            objective,
+            start,
+            _conjugate_gradient_step,
+            tolerance=tolerance,
+            max_iterations=60,
+            history=history,
         )
     step = functools.partial(_dense_step, known=hessian)
-    return _newton(objective, start, step, tol=tol, max_iterations=max_iterations, history=history)
+    return _newton(
+        objective, start, step, tolerance=tolerance, max_iterations=max_iterations, history=history
+    )
 
 
 def _value_and_gradient(
@@ -92,7 +99,7 @@ def _newton(
     theta: Tensor,
     step: Callable[..., Tensor],
     *,
-    tol: float,
+    tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
 ) -> Minimum:
@@ -106,7 +113,7 @@ def _newton(
     iterations = 0
     while iterations < max_iterations:
         history.append((float(value.sum()), float(norm.max()) if norm.numel() else 0.0))
-        if bool((norm <= tol).all()):
+        if bool((norm <= tolerance).all()):
             # At the tolerance the weights may still hide an error of the parameters: a few more
             # steps are quadratic and end at rounding.
             polished += 1
@@ -244,7 +251,7 @@ def _quasi_newton(
     objective: Objective,
     theta: Tensor,
     *,
-    tol: float,
+    tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
 ) -> Tensor:
@@ -264,7 +271,7 @@ def _quasi_newton(
     options = {
         "maxiter": max_iterations,
         "maxfun": 2 * max_iterations,
-        "gtol": tol,
+        "gtol": tolerance,
         "ftol": 0.0,
         "maxcor": 20,
     }

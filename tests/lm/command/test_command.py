@@ -21,7 +21,7 @@ from prefsim import cli, losses
 from prefsim.lm import CausalLM
 from prefsim.lm.command.memory import activation_numbers
 from prefsim.lm.command.settings import trainable_losses
-from prefsim.lm.training.data import PreferencePairs
+from prefsim.lm.training.data import TextComparisons
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.solvers import fit
 
@@ -122,7 +122,7 @@ def test_a_run_is_the_call_of_fit(prefsim, tmp_path):
     columns = {name: [row[name] for row in PAIRS] for name in PAIRS[0]}
     loss = functools.partial(losses.dpo, beta=0.5, label_smoothing=0.1)
     data, options = (
-        PreferencePairs(**columns),
+        TextComparisons(**columns),
         {"steps": 2, "batch_size": 3, "learning_rate": 1e-3, "progress": False},
     )
     expected = fit(policy, loss, data, reference=policy.frozen(), **options)
@@ -368,7 +368,7 @@ def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
     fit(
         policy,
         losses.dpo,
-        PreferencePairs(**columns),
+        TextComparisons(**columns),
         reference=reference,
         steps=1,
         optimizer=Watched,
@@ -482,7 +482,7 @@ ERRORS = [
     ),
     (
         ("--data", "labels.jsonl"),
-        "Completions feed losses of UnpairedLogps, JudgedLogps, got a loss of PairLogps",
+        "TextFeedback feed losses of UnpairedLogps, JudgedLogps, got a loss of PairLogps",
     ),
     (
         ("--data", "dialogues.jsonl"),

@@ -11,10 +11,10 @@ import pytest
 from prefsim.lm import read_text_data
 from prefsim.lm.command.layouts import ASSISTANT, HUMAN, UnsharedPrompt
 from prefsim.lm.training.data import (
-    CompletionLists,
-    Completions,
-    PreferencePairs,
-    RejectedCompletions,
+    TextComparisons,
+    TextFeedback,
+    TextNegatives,
+    TextRankings,
 )
 
 USER, YES, NO = (
@@ -44,7 +44,7 @@ def columns(data, *names):
 
 
 def pairs(found):
-    assert isinstance(found.data, PreferencePairs)
+    assert isinstance(found.data, TextComparisons)
     return list(zip(*columns(found.data, "prompt", "chosen", "rejected"), strict=True))
 
 
@@ -101,7 +101,7 @@ def test_labelled_completions(write):
         {"prompt": "Hi", "completion": " you", "label": False},
     ]
     found = read_text_data(write(*rows)).data
-    assert isinstance(found, Completions)
+    assert isinstance(found, TextFeedback)
     assert columns(found, "prompt", "completion", "label") == (
         ["Hi", "Hi"],
         [" there", " you"],
@@ -118,7 +118,7 @@ def test_labelled_completions(write):
 def test_scored_completions(write):
     rows = [{"prompt": "Hi", "completions": [" a", " b", " c"], "scores": [1, 0.5, -2]}] * 2
     found = read_text_data(write(*rows)).data
-    assert isinstance(found, CompletionLists)
+    assert isinstance(found, TextRankings)
     assert [list(row) for row in found.completions] == [[" a", " b", " c"]] * 2
     assert [[float(score) for score in row] for row in found.scores] == [[1, 0.5, -2]] * 2
 
@@ -134,7 +134,7 @@ def test_anchored_completions(write):
             }
         )
     ).data
-    assert isinstance(found, RejectedCompletions)
+    assert isinstance(found, TextNegatives)
     assert columns(found, "prompt", "rejected", "samples") == (["Hi"], [" a"], [[" b", " c"]])
     assert found.sample_weight.tolist() == [[0.25, 0.75]]
 

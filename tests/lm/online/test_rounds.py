@@ -218,9 +218,10 @@ def test_samples(start, reference):
 @pytest.mark.parametrize("pairing", ["all", "best_worst"])
 def test_pairs_are_those_of_the_tabular_loop(reference, pairing, labels):
     """The same samples make the same pairs with the same numbers."""
-    judge = lambda prompt, first, second: GAME[
-        prompt[:, None, None], first[:, :, None], second[:, None, :]
-    ]
+
+    def judge(prompt, first, second):
+        return GAME[prompt[:, None, None], first[:, :, None], second[:, None, :]]
+
     samples = judged_samples(
         reference, judge, np.array([0, 1, 1]), n_samples=4, include_self=False, seed=0
     )
@@ -437,7 +438,7 @@ def test_sampled_steps_are_those_of_multiplicative_weights(start, reference, nam
     )
     found = played(start, loss, draw, 2)
     exact = solve_nash(
-        GAME, method="mwu", initial=reference.probs, step=2.0, iterations=2, tol=0.0
+        GAME, method="mwu", initial=reference.probs, step=2.0, iterations=2, tolerance=0.0
     ).policy
     assert total_variation(reference.probs, exact) > 0.15
     assert total_variation(found, exact) < 0.06

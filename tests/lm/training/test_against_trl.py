@@ -18,7 +18,7 @@ import torch
 from lm_made import byte_tokenizer, small_llama
 
 from prefsim import losses
-from prefsim.lm import CausalLM, Completions, PreferencePairs, references_of
+from prefsim.lm import CausalLM, TextComparisons, TextFeedback, references_of
 from prefsim.solvers import fit
 
 if importlib.util.find_spec("trl") is None:
@@ -94,7 +94,7 @@ def dpo_trainer(models, tokenizer, tmp_path_factory):
 def pairs(dpo_trainer):
     """The pairs in TRL's own tokens."""
     data = dpo_trainer.train_dataset
-    return PreferencePairs(data["prompt_ids"], data["chosen_ids"], data["rejected_ids"])
+    return TextComparisons(data["prompt_ids"], data["chosen_ids"], data["rejected_ids"])
 
 
 def batch_of(trainer, rows=None):
@@ -252,7 +252,7 @@ def test_dpo_trainer_sft(models, dpo_trainer, pairs):
     Weights by length make them one.
     """
     theirs = of_trl(dpo_trainer, loss_types=["sft"])
-    weighted = PreferencePairs(
+    weighted = TextComparisons(
         pairs.prompt, pairs.chosen, pairs.rejected, weight=[len(row) for row in pairs.chosen]
     )
     assert_same(of_fit(models[0], p(losses.sft, reduction="mean"), weighted, models[1]), theirs)
@@ -396,7 +396,7 @@ def test_only_scored_tokens_are_counted(models, dpo_trainer, pairs, kind):
         for column in (pairs.chosen, pairs.rejected)
     ]
     inputs["completion_mask"] = inputs["attention_mask"].clone()
-    cut = PreferencePairs(
+    cut = TextComparisons(
         [row[:1] for row in whole[0]], *([row[1:] for row in side] for side in whole)
     )
     chosen, rejected = log_ratios(models, cut)
@@ -424,7 +424,7 @@ def test_only_scored_tokens_are_counted(models, dpo_trainer, pairs, kind):
 
 def test_finite_where_trl_overflows(models, dpo_trainer, pairs):
     """TRL's discopop multiplies an overflowed exponential by a weight of zero."""
-    turned = PreferencePairs(pairs.prompt, pairs.rejected, pairs.chosen)
+    turned = TextComparisons(pairs.prompt, pairs.rejected, pairs.chosen)
     inputs = {
         name: torch.cat(value.chunk(2)[::-1]) for name, value in batch_of(dpo_trainer).items()
     }
@@ -470,7 +470,7 @@ def test_kto_trainer(models, tokenizer, feedback, tmp_path, kind):
             each.log_prob(data["prompt_ids"], data["KL_completion_ids"]) for each in models
         ]
         point = max(float((mismatched[0] - mismatched[1]).mean()), 0.0)
-    ours = Completions(data["prompt_ids"], data["completion_ids"], LABELS)
+    ours = TextFeedback(data["prompt_ids"], data["completion_ids"], LABELS)
     assert_same(
         of_fit(
             models[0], p(losses.kto, beta=0.3, reference_point=point, **weights), ours, models[1]

@@ -10,10 +10,10 @@ import torch
 
 from prefsim import losses
 from prefsim.lm import (
-    CompletionLists,
-    Completions,
-    PreferencePairs,
-    RejectedCompletions,
+    TextComparisons,
+    TextFeedback,
+    TextNegatives,
+    TextRankings,
     revision_prompt,
 )
 from prefsim.lm.training.objective import Needs, Scores, rows_of
@@ -22,7 +22,7 @@ X, W, L = [[1, 20], [1], [1, 9, 8]], [[30, 2], [40, 41, 42, 2], [50]], [[60, 61,
 
 
 def pairs(**options):
-    return PreferencePairs(X, W, L, **options)
+    return TextComparisons(X, W, L, **options)
 
 
 def built(policy, data, kind, examples=(0, 1, 2), *, reference=None, needs=None):
@@ -116,29 +116,29 @@ def test_revision_prompts():
 
 
 def test_completions(llama):
-    data = Completions(X, W, [True, False, True], weight=[1, 2, 3])
+    data = TextFeedback(X, W, [True, False, True], weight=[1, 2, 3])
     found, weight = built(llama, data, losses.UnpairedLogps)
     torch.testing.assert_close(found.logp, llama.log_prob(X, W), rtol=0, atol=1e-4)
     assert found.desirable.tolist() == [True, False, True]
     assert found.length.tolist() == [2, 4, 1]
     assert weight.tolist() == [1, 2, 3]
-    soft, weight = built(llama, Completions(X, W, [0.25, 1, 0]), losses.UnpairedLogps)
+    soft, weight = built(llama, TextFeedback(X, W, [0.25, 1, 0]), losses.UnpairedLogps)
     assert soft.desirable.tolist() == [True] * 3 + [False] * 3
     assert weight.tolist() == [0.25, 1, 0, 0.75, 0, 1]
-    judged, _ = built(llama, Completions(X, W, [0.25, 1, 0]), losses.JudgedLogps)
+    judged, _ = built(llama, TextFeedback(X, W, [0.25, 1, 0]), losses.JudgedLogps)
     assert judged.win_prob.tolist() == [0.25, 1, 0]
     torch.testing.assert_close(judged.logp.sum(-1), llama.log_prob(X, W), rtol=0, atol=1e-4)
 
 
 def test_lists_and_anchors(llama):
     lists = [[w, low] for w, low in zip(W, L, strict=True)]
-    found, _ = built(llama, CompletionLists(X, lists, [[1, 0], [2, 3], [0, 0]]), losses.ListLogps)
+    found, _ = built(llama, TextRankings(X, lists, [[1, 0], [2, 3], [0, 0]]), losses.ListLogps)
     expected = torch.stack([llama.log_prob(X, W), llama.log_prob(X, L)], dim=1)
     torch.testing.assert_close(found.logps, expected, rtol=0, atol=1e-4)
     assert found.scores.tolist() == [[1, 0], [2, 3], [0, 0]]
     anchored, _ = built(
         llama,
-        RejectedCompletions(X, L, lists, sample_weight=[[0.5, 0.5]] * 3),
+        TextNegatives(X, L, lists, sample_weight=[[0.5, 0.5]] * 3),
         losses.AnchoredLogps,
         [1, 2],
     )
@@ -149,7 +149,7 @@ def test_lists_and_anchors(llama):
 
 def test_text_and_chat_rows_mix(llama):
     prompt = ["the cat", [{"role": "user", "content": "was it good?"}], [1, 20]]
-    data = PreferencePairs(
+    data = TextComparisons(
         prompt,
         [" sat", "it was", [5]],
         [" film", [{"role": "assistant", "content": "great"}], [6, 7]],
@@ -173,19 +173,19 @@ def test_rows_are_taken_in_order():
     ("make", "message"),
     [
         (
-            lambda: PreferencePairs("ab", ["c", "d"], ["e", "f"]),
+            lambda: TextComparisons("ab", ["c", "d"], ["e", "f"]),
             "prompt must be a list of rows, got str",
         ),
-        (lambda: PreferencePairs(X, W[:2], L), "chosen must have as many rows as prompt, 3, got 2"),
+        (lambda: TextComparisons(X, W[:2], L), "chosen must have as many rows as prompt, 3, got 2"),
         (
-            lambda: PreferencePairs(X, [W[0], 3.5, W[2]], L),
+            lambda: TextComparisons(X, [W[0], 3.5, W[2]], L),
             "chosen must hold text, chat messages or token ids, got 3.5 in row 1",
         ),
         (
-            lambda: PreferencePairs(X, [W[0], [1.5], W[2]], L),
+            lambda: TextComparisons(X, [W[0], [1.5], W[2]], L),
             r"chosen must hold .* got \[1.5\] in row 1",
         ),
-        (lambda: PreferencePairs(X, [{"role": "user"}], L), "chosen must hold"),
+        (lambda: TextComparisons(X, [{"role": "user"}], L), "chosen must hold"),
         (lambda: pairs(prob=[1, 2, 0]), r"prob must lie in \[0, 1\], got 2.0 at index 1"),
         (lambda: pairs(prob=[1, 1]), "prob must have n = 3 entries"),
         (
@@ -197,35 +197,35 @@ def test_rows_are_taken_in_order():
         (lambda: pairs(chosen_score=[1, 2, 3]), "got chosen_score alone"),
         (lambda: pairs(old_rejected=[1, 2, 3]), "got old_rejected alone"),
         (lambda: pairs(revise=3), "revise must be a function"),
-        (lambda: Completions(X, W, [0.5, 2, 0]), "label must lie in"),
-        (lambda: Completions(X, W, ["yes", "no", "no"]), "label must be an array of numbers"),
+        (lambda: TextFeedback(X, W, [0.5, 2, 0]), "label must lie in"),
+        (lambda: TextFeedback(X, W, ["yes", "no", "no"]), "label must be an array of numbers"),
         (
-            lambda: CompletionLists(X, [W, W, W[:2]], np.zeros((3, 3))),
+            lambda: TextRankings(X, [W, W, W[:2]], np.zeros((3, 3))),
             "completions must hold lists of one length, 3, got 2 in row 2",
         ),
         (
-            lambda: CompletionLists(X, [W, W, W], np.zeros((3, 2))),
+            lambda: TextRankings(X, [W, W, W], np.zeros((3, 2))),
             r"scores must have shape \(3, 3\)",
         ),
         (
-            lambda: CompletionLists(X, [W, W], np.zeros((2, 3))),
+            lambda: TextRankings(X, [W, W], np.zeros((2, 3))),
             "completions must have as many rows as prompt, 3, got 2",
         ),
         (
-            lambda: CompletionLists(X, ["abc", W, W], np.zeros((3, 3))),
+            lambda: TextRankings(X, ["abc", W, W], np.zeros((3, 3))),
             "row 0: completions must be a list of rows, got str",
         ),
         (
-            lambda: RejectedCompletions(X, L, [W, W, W], sample_weight=-np.ones((3, 3))),
+            lambda: TextNegatives(X, L, [W, W, W], sample_weight=-np.ones((3, 3))),
             "sample_weight must be >= 0",
         ),
         (
             lambda: pairs().sequences(losses.ListLogps),
-            "PreferencePairs feed losses of PairLogps, .* got a loss of ListLogps",
+            "TextComparisons feed losses of PairLogps, .* got a loss of ListLogps",
         ),
         (
-            lambda: Completions(X, W, [1, 0, 1]).sequences(losses.PairLogps),
-            "Completions feed losses of UnpairedLogps, JudgedLogps, got",
+            lambda: TextFeedback(X, W, [1, 0, 1]).sequences(losses.PairLogps),
+            "TextFeedback feed losses of UnpairedLogps, JudgedLogps, got",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from prefsim.analysis.displacement import (
     ranking_accuracy,
     reward_accuracy,
 )
-from prefsim.lm import CausalLM, Completions, Diagnostics, PreferencePairs
+from prefsim.lm import CausalLM, Diagnostics, TextComparisons, TextFeedback
 from prefsim.solvers import fit
 
 dpo = functools.partial(losses.dpo, beta=0.5)
@@ -32,7 +32,7 @@ OPTIONS = {
 
 def pairs(n=5, vocabulary=64, **options):
     rng = np.random.default_rng(0)
-    return PreferencePairs(
+    return TextComparisons(
         *(
             [rng.integers(3, vocabulary, rng.integers(2, 8)).tolist() for _ in range(n)]
             for _ in range(3)
@@ -232,7 +232,7 @@ def test_token_losses_and_completions(policy, reference):
         **OPTIONS,
     )
     assert np.isfinite([value for line in found.metrics for value in line.values()]).all()
-    data = Completions(pairs().prompt, pairs().chosen, np.arange(5) % 2)
+    data = TextFeedback(pairs().prompt, pairs().chosen, np.arange(5) % 2)
     assert (
         fit(policy, losses.kto, data, reference=reference, diagnostics=["kl"], **OPTIONS).metrics[
             0
@@ -240,7 +240,7 @@ def test_token_losses_and_completions(policy, reference):
         > 0
     )
     with pytest.raises(
-        ValueError, match="diagnostics 'ches' are of PreferencePairs, got Completions"
+        ValueError, match="diagnostics 'ches' are of TextComparisons, got TextFeedback"
     ):
         fit(policy, losses.kto, data, reference=reference, diagnostics=["ches"], **OPTIONS)
     with pytest.raises(ValueError, match="gradient_examples must be an integer >= 1"):

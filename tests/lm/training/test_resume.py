@@ -14,7 +14,7 @@ from lm_made import byte_tokenizer, small_llama
 
 import prefsim
 from prefsim import losses
-from prefsim.lm import CausalLM, PreferencePairs
+from prefsim.lm import CausalLM, TextComparisons
 from prefsim.lm import checkpoint as disk
 from prefsim.lm.training.metrics import read_metrics
 from prefsim.solvers import fit
@@ -28,7 +28,7 @@ sys.path[:0] = {paths!r}
 import accelerate, peft, prefsim.lm.training.engine
 from lm_made import small_llama
 from prefsim import losses
-from prefsim.lm import CausalLM, PreferencePairs
+from prefsim.lm import CausalLM, TextComparisons
 from prefsim.losses import PairLogps
 from prefsim.solvers import fit
 
@@ -46,7 +46,7 @@ def slow_dpo(logps: PairLogps):
 def forked(folder):
     child = os.fork()
     if child == 0:
-        result = fit(policy, slow_dpo, PreferencePairs(*made), reference=policy, steps=12, batch_size=4, learning_rate=3e-3, log_every=2,
+        result = fit(policy, slow_dpo, TextComparisons(*made), reference=policy, steps=12, batch_size=4, learning_rate=3e-3, log_every=2,
                      out=f"{{out}}/{{folder}}", save_every=3, resume=True, diagnostics=("displacement",), progress=False)
         print(folder, float(result.history[-1, 0]).hex(), flush=True)
         os._exit(0)
@@ -111,7 +111,7 @@ def test_after_kill_9_the_run_ends_as_if_nothing_had_happened(tmp_path):
 
 def pairs(n=7, seed=0):
     rng = np.random.default_rng(seed)
-    return PreferencePairs(
+    return TextComparisons(
         *([rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(n)] for _ in range(3))
     )
 

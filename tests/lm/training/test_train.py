@@ -24,10 +24,10 @@ import prefsim
 from prefsim import losses
 from prefsim.lm import (
     CausalLM,
-    CompletionLists,
-    Completions,
-    PreferencePairs,
-    RejectedCompletions,
+    TextComparisons,
+    TextFeedback,
+    TextNegatives,
+    TextRankings,
     TrainingOptions,
     references_of,
 )
@@ -59,19 +59,19 @@ def ids(rng, n, low=2, high=8, vocabulary=64):
 
 def pairs(n=7, seed=0, **options):
     rng = np.random.default_rng(seed)
-    return PreferencePairs(ids(rng, n), ids(rng, n), ids(rng, n), **options)
+    return TextComparisons(ids(rng, n), ids(rng, n), ids(rng, n), **options)
 
 
 def rich_data(kind, n=6):
     """Data with every column that a loss of ``kind`` may ask for."""
     rng = np.random.default_rng(1)
     prompts, lists = ids(rng, n), [ids(rng, 3) for _ in range(n)]
-    if kind in Completions.kinds:
-        return Completions(prompts, ids(rng, n), np.arange(n) % 2)
-    if kind in CompletionLists.kinds:
-        return CompletionLists(prompts, lists, rng.standard_normal((n, 3)))
-    if kind in RejectedCompletions.kinds:
-        return RejectedCompletions(prompts, ids(rng, n), lists)
+    if kind in TextFeedback.kinds:
+        return TextFeedback(prompts, ids(rng, n), np.arange(n) % 2)
+    if kind in TextRankings.kinds:
+        return TextRankings(prompts, lists, rng.standard_normal((n, 3)))
+    if kind in TextNegatives.kinds:
+        return TextNegatives(prompts, ids(rng, n), lists)
     scores = {"chosen_score": 0.5 + 0.4 * rng.random(n), "rejected_score": 0.4 * rng.random(n)}
     return pairs(n, **scores, old_chosen=-9 - rng.random(n), old_rejected=-9 - rng.random(n))
 
@@ -126,10 +126,10 @@ def test_what_text_cannot_feed_is_refused(tiny):
     assert not [
         kind
         for kind in NOT_FROM_TEXT
-        if any(kind in data.kinds for data in (PreferencePairs, Completions, CompletionLists))
+        if any(kind in data.kinds for data in (TextComparisons, TextFeedback, TextRankings))
     ]
     with pytest.raises(
-        ValueError, match=r"PreferencePairs feed losses of .* got a loss of PairRewards"
+        ValueError, match=r"TextComparisons feed losses of .* got a loss of PairRewards"
     ):
         fit(tiny, losses.bradley_terry, pairs(), reference=tiny)
 
@@ -433,12 +433,12 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from lm_made import small_llama
 from prefsim import losses
-from prefsim.lm import CausalLM, PreferencePairs
+from prefsim.lm import CausalLM, TextComparisons
 from prefsim.solvers import fit
 
 made = [[np.random.default_rng([i, k]).integers(3, 64, 2 + (5 * i + k) % 6).tolist() for i in range(7)] for k in range(3)]
 policy, reference = (CausalLM.from_config(small_llama(64), seed=seed) for seed in range(2))
-data = PreferencePairs(*made, weight=1 + np.arange(7) % 3)
+data = TextComparisons(*made, weight=1 + np.arange(7) % 3)
 
 
 def train(name, **options):
@@ -635,12 +635,12 @@ def test_bad_data(tiny):
             dpo,
             Comparisons([0], [0], [1]),
             tiny,
-            "trained on PreferencePairs and the like of prefsim.lm, got Comparisons",
+            "trained on TextComparisons and the like of prefsim.lm, got Comparisons",
         ),
-        (dpo, PreferencePairs([], [], []), tiny, "data must hold at least one row, got 0"),
+        (dpo, TextComparisons([], [], []), tiny, "data must hold at least one row, got 0"),
         (
             dpo,
-            PreferencePairs([[1], [1]], [[2], []], [[3], [3]]),
+            TextComparisons([[1], [1]], [[2], []], [[3], [3]]),
             tiny,
             "example 1: row 0 has a completion without tokens",
         ),
@@ -668,7 +668,7 @@ def test_bad_data(tiny):
     for loss, data, reference, message in cases:
         with pytest.raises(ValueError, match=message):
             fit(tiny, loss, data, reference=reference)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'tol'"):
-        fit(tiny, dpo, pairs(), reference=tiny, tol=1e-3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tolerance'"):
+        fit(tiny, dpo, pairs(), reference=tiny, tolerance=1e-3)
     with pytest.raises(ValueError, match="must have a parameter that requires a gradient"):
         fit(tiny.frozen(), dpo, pairs(), reference=tiny)

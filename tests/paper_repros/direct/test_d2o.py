@@ -52,7 +52,7 @@ def test_golden_optimum(share, q):
 
 
 def test_above_the_threshold_the_response_vanishes():
-    probs = checks.solve(case(2.0), tol=1e-13)
+    probs = checks.solve(case(2.0), tolerance=1e-13)
     assert probs[0] < 1e-60
 
 
@@ -87,7 +87,7 @@ def test_every_velocity_is_minus_the_gradient_of_a_library_loss(method):
     reference = policy.with_parameters(world.start)
     moved = policy.with_parameters(torch.tensor(theta, requires_grad=True))
     if method == "D²O":
-        data = Negatives.exact([0], [world.rejected], reference)
+        data = Negatives.population([0], [world.rejected], reference)
         value = objective(
             moved, functools.partial(losses.d2o, beta=0.3, alpha=0.2), data, reference=reference
         )
@@ -125,7 +125,7 @@ def test_more_samples_bring_the_optimum_to_the_exact_one():
     )
     exact, sampled = (
         fit(reference, loss, d, reference=reference).policy.probs
-        for d in (Negatives.exact([0], [0], reference), counted)
+        for d in (Negatives.population([0], [0], reference), counted)
     )
     np.testing.assert_allclose(sampled, exact, atol=0.01)
 

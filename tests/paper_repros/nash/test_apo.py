@@ -95,7 +95,7 @@ def test_several_momenta_at_once_are_the_method(momentum):
         initial=CYCLE_START,
         step=0.2,
         iterations=30,
-        tol=0.0,
+        tolerance=0.0,
     )
     assert path.last[-1, 0] == pytest.approx(float(run.exploitability), abs=1e-14)
     assert path.average[-1, 0] == pytest.approx(float(run.average_exploitability), abs=1e-14)

@@ -52,7 +52,7 @@ def test_wins_over_the_last_policy_and_over_the_first():
         initial=paper.REFERENCE,
         step=2.0,
         iterations=11,
-        tol=0.0,
+        tolerance=0.0,
         record=1,
     )
     played = run.history.policy

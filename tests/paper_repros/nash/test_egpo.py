@@ -31,7 +31,13 @@ PLAY = Play(GOLDEN, REFERENCE, HERE, UNIFORM, 0.1, 0.5, "")
 
 def iterate(steps):
     return solve_nash(
-        GOLDEN, method="egpo", reference=REFERENCE, tau=0.1, step=0.5, iterations=steps, tol=0.0
+        GOLDEN,
+        method="egpo",
+        reference=REFERENCE,
+        tau=0.1,
+        step=0.5,
+        iterations=steps,
+        tolerance=0.0,
     ).policy
 
 
@@ -113,7 +119,7 @@ def test_the_condition_of_local_stability():
         tau=0.1,
     )
     with pytest.warns(UserWarning, match="exceeds"):
-        ends = [play_on(step=1.0, iterations=t, tol=0.0).policy for t in (200, 2000)]
+        ends = [play_on(step=1.0, iterations=t, tolerance=0.0).policy for t in (200, 2000)]
     far = [np.abs(end - near).max(axis=-1) for end in ends]
     np.testing.assert_array_equal(far[1] < far[0], condition)
 

@@ -39,7 +39,7 @@ def distance(step, iterations):
             tau=0.1,
             step=step,
             iterations=iterations,
-            tol=0.0,
+            tolerance=0.0,
         )
     target = solve_nash(GOLDEN, method="regularised", reference=REFERENCE, tau=0.1).policy
     return run.policy, categorical_kl(np.log(target), np.log(run.policy))

@@ -71,7 +71,7 @@ def ten_steps(method, game=GAME, **options):
         "tau": tau_of(method),
         "step": 0.5,
         "iterations": 10,
-        "tol": 0.0,
+        "tolerance": 0.0,
         **options,
     }
     with warnings.catch_warnings():
@@ -150,13 +150,13 @@ def test_exact_equilibrium():
 # -----------------------------------------------------------------------------------------------------------
 
 
-def assert_equilibrium(game, result, tol=1e-9):
+def assert_equilibrium(game, result, tolerance=1e-9):
     policy = np.asarray(result.policy)
     assert (policy >= 0).all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1.0, atol=1e-12)
     # The certificate again, from the definition.
     certificate = (np.asarray(game.preference) @ policy[..., None])[..., 0].max(axis=-1) - 0.5
-    assert (certificate <= tol).all()
+    assert (certificate <= tolerance).all()
     np.testing.assert_allclose(result.exploitability, certificate, atol=1e-12)
     assert np.all(result.converged)
 
@@ -197,7 +197,7 @@ def test_batches_of_every_kind(kind, ties, n):
 def test_a_hundred_actions_to_1e_9():
     for seed in range(5):
         game = PreferenceGame.random(100, seed=seed)
-        assert_equilibrium(game, solve_nash(game, method="lp"), tol=1e-11)
+        assert_equilibrium(game, solve_nash(game, method="lp"), tolerance=1e-11)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "tournament"])
@@ -351,16 +351,18 @@ def test_default_steps_converge_to_the_regularised_equilibrium(method):
 
 @pytest.mark.parametrize("method", ["egpo", "optimistic"])
 def test_last_iterates_without_a_penalty(method):
-    result = solve_nash(GAME, method=method, tol=1e-6)
+    result = solve_nash(GAME, method=method, tolerance=1e-6)
     np.testing.assert_allclose(result.policy, np.array([4, 2, 3]) / 9, atol=1e-4)
     assert result.converged
 
 
 def test_hedge_converges_on_average_only():
-    result = solve_nash(GAME, method="mwu", iterations=4000, tol=0.05)
+    result = solve_nash(GAME, method="mwu", iterations=4000, tolerance=0.05)
     assert result.converged
     bound = np.sqrt(np.log(3) / (2 * 4000))
-    full = solve_nash(GAME, method="mwu", iterations=4000, tol=0.0, reference=np.full(3, 1 / 3))
+    full = solve_nash(
+        GAME, method="mwu", iterations=4000, tolerance=0.0, reference=np.full(3, 1 / 3)
+    )
     assert exploitability(GAME, full.average_policy) <= bound
     assert full.average_exploitability == exploitability(GAME, full.average_policy)
     assert full.exploitability > full.average_exploitability
@@ -373,7 +375,7 @@ def test_torch_agrees(method):
     options = (
         {}
         if method == "regularised"
-        else {"iterations": 10 if method == "comal" else 50, "tol": 0.0}
+        else {"iterations": 10 if method == "comal" else 50, "tolerance": 0.0}
     )
     expected = solve_nash(games, method=method, tau=tau, **options)
     found = solve_nash(torch.tensor(games), method=method, tau=tau, **options)
@@ -406,7 +408,7 @@ def test_a_batch_is_its_members(method):
     )
     options = {
         "tau": tau_of(method, 0.4),
-        **({} if method not in UPDATES else {"tol": 0.04, "iterations": 3000}),
+        **({} if method not in UPDATES else {"tolerance": 0.04, "iterations": 3000}),
     }
     together = solve_nash(games, method=method, reference=reference, **options)
     for index in np.ndindex(2, 3):
@@ -427,7 +429,7 @@ def test_a_single_response_and_one_of_many_references(method):
     assert alone.policy.tolist() == [1.0]
     assert alone.converged
     if method != "lp":
-        options = {} if method == "regularised" else {"iterations": 5, "tol": 0.0}
+        options = {} if method == "regularised" else {"iterations": 5, "tolerance": 0.0}
         many = solve_nash(
             GAME,
             method=method,
@@ -456,9 +458,11 @@ def test_history_records_what_was_asked():
 @pytest.mark.parametrize("method", ["regret_matching", "fictitious_play"])
 def test_methods_without_a_step_size(method):
     game = PreferenceGame.random(5, seed=0, batch_shape=(3,), ties=0.2)
-    result = solve_nash(game, method=method, tol=1e-4 if method == "regret_matching" else 0.02)
+    result = solve_nash(
+        game, method=method, tolerance=1e-4 if method == "regret_matching" else 0.02
+    )
     assert result.converged.all()
-    last = solve_nash(GAME, method=method, iterations=2000, tol=0.0, record=1)
+    last = solve_nash(GAME, method=method, iterations=2000, tolerance=0.0, record=1)
     step = np.diff(last.history.policy, axis=0)
     if method == "fictitious_play":
         # The policy of step t is the mean of t plays after the initial one: every step moves 1/(t +
@@ -480,7 +484,7 @@ def test_methods_without_a_step_size(method):
 
 @given(degenerate_games(), st.floats(0.05, 2.0))
 def test_proximal_points_converge_to_an_equilibrium_without_penalty(game, tau):
-    result = solve_nash(game, method="comal", tau=tau, tol=1e-6, iterations=3000)
+    result = solve_nash(game, method="comal", tau=tau, tolerance=1e-6, iterations=3000)
     assert result.converged
     assert result.regularised_gap is None
 
@@ -488,7 +492,7 @@ def test_proximal_points_converge_to_an_equilibrium_without_penalty(game, tau):
 @given(cyclic_games(), st.floats(0.05, 1.0))
 def test_proximal_points_never_move_away_from_an_equilibrium(game, tau):
     target = solve_nash(game, method="lp").policy
-    run = solve_nash(game, method="comal", tau=tau, tol=0.0, iterations=20, record=1)
+    run = solve_nash(game, method="comal", tau=tau, tolerance=0.0, iterations=20, record=1)
     distance = categorical_kl(np.log(np.maximum(target, 1e-300)), np.log(run.history.policy))
     assert (np.diff(distance) <= 1e-10).all()
 
@@ -512,7 +516,9 @@ def test_the_policy_gradient_ends_at_its_stationary_point(mixture):
 
 def test_online_ipo_is_self_play_and_momentum_zero_is_multiplicative_weights():
     same = [
-        solve_nash(GAME, method=m, reference=REFERENCE, tau=0.1, iterations=50, tol=0.0).policy
+        solve_nash(
+            GAME, method=m, reference=REFERENCE, tau=0.1, iterations=50, tolerance=0.0
+        ).policy
         for m in ("online_ipo", "nash_md_pg")
     ]
     np.testing.assert_array_equal(*same)
@@ -543,7 +549,13 @@ def test_linear_rates_of_the_theory(pair, tau):
     rates["optimistic"] = rates["egpo"]
     for method, rate in rates.items():
         run = solve_nash(
-            game, method=method, reference=reference, tau=tau, iterations=30, tol=0.0, record=1
+            game,
+            method=method,
+            reference=reference,
+            tau=tau,
+            iterations=30,
+            tolerance=0.0,
+            record=1,
         )
         distance = categorical_kl(target, np.log(run.history.policy))
         assert (distance <= rate ** np.arange(31) * distance[0] + 1e-12).all(), method
@@ -567,7 +579,7 @@ def test_a_missed_tolerance_warns():
             r" iterations"
         ),
     ):
-        assert not solve_nash(GAME, method="mwu", iterations=20, tol=1e-6).converged
+        assert not solve_nash(GAME, method="mwu", iterations=20, tolerance=1e-6).converged
     with pytest.warns(ConvergenceWarning, match="regularised gap"):
         solve_nash(GAME, method="egpo", tau=0.1, iterations=3)
     with pytest.warns(ConvergenceWarning, match="method='lp'.*exploitability"):
@@ -582,10 +594,10 @@ def test_a_missed_tolerance_warns():
 )
 def test_a_step_beyond_the_guarantee_warns(method, step):
     with pytest.warns(StepSizeWarning, match=f"largest with which '{method}' is known to converge"):
-        solve_nash(GAME, method=method, tau=0.1, step=step, iterations=2, tol=0.0)
+        solve_nash(GAME, method=method, tau=0.1, step=step, iterations=2, tolerance=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        solve_nash(GAME, method=method, tau=0.1, step=step - 0.02, iterations=2, tol=0.0)
+        solve_nash(GAME, method=method, tau=0.1, step=step - 0.02, iterations=2, tolerance=0.0)
 
 
 @pytest.mark.parametrize(
@@ -636,7 +648,7 @@ def test_a_step_beyond_the_guarantee_warns(method, step):
             r"step \* tau must be <= 1, got step=2.1 times tau=0.5",
         ),
         ({"method": "egpo", "iterations": -1}, "iterations must be an integer >= 0"),
-        ({"method": "egpo", "tol": -1.0}, "tol must be a finite number >= 0"),
+        ({"method": "egpo", "tolerance": -1.0}, "tolerance must be a finite number >= 0"),
         ({"method": "egpo", "record": 1.5}, "record must be an integer >= 0"),
         (
             {"method": "egpo", "reference": [0.5, 0.5, 0.0]},
@@ -673,7 +685,7 @@ def test_the_game_is_left_as_it_was():
     games = PreferenceGame.random(5, seed=0, batch_shape=(3,)).preference
     before = games.copy()
     for method in METHODS:
-        solve_nash(games, method=method, tau=tau_of(method, 0.3), tol=0.1)
+        solve_nash(games, method=method, tau=tau_of(method, 0.3), tolerance=0.1)
     np.testing.assert_array_equal(games, before)
 
 
@@ -685,6 +697,6 @@ def test_each_option_changes_the_result():
         {"iterations": 9},
         {"reference": REFERENCE[::-1]},
         {"initial": REFERENCE[::-1]},
-        {"tol": 0.03},
+        {"tolerance": 0.03},
     ):
         assert not np.allclose(ten_steps("mirror_descent", **change).policy, base.policy), change

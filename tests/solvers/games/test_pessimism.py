@@ -211,7 +211,7 @@ def test_box_newton_leaves_the_problem_alone_and_needs_no_more_than_a_start_at_t
         np.full(n, 0.2),
         np.full(n, 1.0),
     )
-    found = minimise_in_box(problem, tol=1e-12, max_iterations=5)
+    found = minimise_in_box(problem, tolerance=1e-12, max_iterations=5)
     # Only the partition function is left: the lowest corner of the box.
     np.testing.assert_array_equal(found.minimiser, np.full(n, 0.2))
     assert found.iterations == 0
@@ -254,8 +254,8 @@ def test_bad_inputs(change, message):
 
 def test_bad_options_of_the_solver():
     game = PessimisticGame(GOOD["data"], REFERENCE, BASE, beta=0.5, eta=0.1, bound=1.0)
-    with pytest.raises(ValueError, match="tol must be a finite number > 0"):
-        game.solve(tol=0.0)
+    with pytest.raises(ValueError, match="tolerance must be a finite number > 0"):
+        game.solve(tolerance=0.0)
     with pytest.raises(ValueError, match="max_iterations must be an integer >= 1"):
         game.solve(max_iterations=0)
     with pytest.raises(ValueError, match="log_policy must have trailing shape"):

@@ -152,7 +152,7 @@ def test_gpo_is_multiplicative_weights_on_a_game_of_bounded_scores(scores, beta,
         step=2 * bound / beta,
         initial=start,
         iterations=5,
-        tol=0.0,
+        tolerance=0.0,
     )
     log_policy = np.log(start)
     for _ in range(5):
@@ -317,8 +317,8 @@ def test_stopping_early_warns_and_says_so():
             "starts must be an integer >= 1",
         ),
         (
-            lambda: fit_preference_embedding(CYCLE, ridge=1.0, tol=0.0),
-            "tol must be a finite number > 0",
+            lambda: fit_preference_embedding(CYCLE, ridge=1.0, tolerance=0.0),
+            "tolerance must be a finite number > 0",
         ),
     ],
 )

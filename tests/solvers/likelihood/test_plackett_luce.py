@@ -39,7 +39,7 @@ def test_the_same_rewards_as_choix():
     choix = pytest.importorskip("choix")
     rng = np.random.default_rng(0)
     rankings = np.argsort(rng.random((200, 8)) + 0.05 * np.arange(8), axis=1)[:, :5]
-    expected = choix.ilsr_rankings(8, rankings.tolist(), tol=1e-12)
+    expected = choix.ilsr_rankings(8, rankings.tolist(), tolerance=1e-12)
     np.testing.assert_allclose(fit_plackett_luce(rankings, 8).reward, expected, atol=1e-9)
 
 
@@ -110,7 +110,7 @@ def test_no_maximum_and_its_remedy():
         ([[0, 1], [1, 0]], {"weight": [1.0, -1.0]}, "weight"),
         ([[0, 1], [1, 0]], {"unranked": "last"}, "unranked"),
         ([[0, 1], [1, 0]], {"ridge": -0.1}, "ridge"),
-        ([[0, 1], [1, 0]], {"tol": 0.0}, "tol"),
+        ([[0, 1], [1, 0]], {"tolerance": 0.0}, "tolerance"),
     ],
 )
 def test_bad_rankings(rankings, options, message):

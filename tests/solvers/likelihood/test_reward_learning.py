@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prefsim.analysis.returns import scaled_return
 from prefsim.data import Segments
-from prefsim.losses import regret_preference_loss
+from prefsim.losses import regret
 from prefsim.solvers import planning
 from prefsim.solvers.likelihood.rationality import cross_validated_loss, fit_rationality
 from prefsim.solvers.likelihood.reward_learning import (
@@ -119,8 +119,7 @@ def regret_loss(weights, segments, task):
     """The objective from the general planner and the loss of the library."""
     advantage = planning.policy_iteration(task.mdp.with_reward(task.features @ weights)).advantage
     return float(
-        segments.weight
-        @ regret_preference_loss(segments.step_values(advantage), segments.mask, prob=segments.prob)
+        segments.weight @ regret(segments.step_values(advantage), segments.mask, prob=segments.prob)
     )
 
 
