@@ -169,7 +169,7 @@ def by_first_order(method: str, preference: np.ndarray, iterations: int) -> Run:
         result = solve_nash(
             preference,
             method=method,
-            iterations=iterations,
+            max_iterations=iterations,
             tolerance=FIRST_ORDER_TARGET,
             **FIRST_ORDER[method],
         )

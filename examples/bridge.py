@@ -164,7 +164,7 @@ def train_by_self_play(
         "initial": reference.probs,
     }
     history: Any = solve_nash(
-        preference, method="inpo", iterations=rounds, tolerance=0.0, record=1, **updates
+        preference, method="inpo", max_iterations=rounds, tolerance=0.0, record=1, **updates
     ).history
     return Trace(
         exact,

@@ -54,7 +54,7 @@ def play(
         method="dno",
         initial=start,
         step=1 / eta,
-        iterations=horizon,
+        max_iterations=horizon,
         tolerance=0.0,
         record=1,
     )

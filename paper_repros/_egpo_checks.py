@@ -225,7 +225,7 @@ def check_cycle(case: Cycle) -> Verdict:
                 reference=reference,
                 tau=0.01,
                 step=case.step,
-                iterations=5000,
+                max_iterations=5000,
                 tolerance=0.0,
             )
         gaps[method] = to_numpy(run.regularised_gap)

@@ -100,7 +100,7 @@ def play(name: str, games: np.ndarray, reference: np.ndarray, setting: Setting) 
             method=method,
             reference=reference,
             tau=setting.beta,
-            iterations=setting.iterations,
+            max_iterations=setting.iterations,
             tolerance=0.0,
             record=every,
             **options(games.shape[-1], setting.beta, setting.rate),

@@ -139,7 +139,7 @@ def play_cycle(steps: int, step: float, seed: int) -> Play:
             method="mwu",
             step=2 * bound * step,
             initial=start,
-            iterations=steps,
+            max_iterations=steps,
             tolerance=0.0,
             record=max(1, steps // 400),
         )

@@ -254,7 +254,7 @@ def check_schedule(case: Schedule) -> Verdict:
             reference=reference,
             tau=case.tau,
             step=step,
-            iterations=case.iterations,
+            max_iterations=case.iterations,
             tolerance=0.0,
             record=1,
         )

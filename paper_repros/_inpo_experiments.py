@@ -57,7 +57,7 @@ def exact_gaps(
             reference=reference,
             tau=penalty,
             step=step,
-            iterations=iterations,
+            max_iterations=iterations,
             tolerance=0.0,
             record=10,
         )
@@ -100,7 +100,7 @@ def last_iterate_rate(
             reference=reference,
             tau=tau,
             step=scheduled(tau),
-            iterations=iterations,
+            max_iterations=iterations,
             tolerance=0.0,
             record=10,
         )
@@ -127,7 +127,7 @@ def average_rate(
                 reference=reference,
                 tau=tau,
                 step=step,
-                iterations=horizon,
+                max_iterations=horizon,
                 tolerance=0.0,
             )
         worst.append(

@@ -44,7 +44,7 @@ def play_games(
         method=method,
         tau=penalty,
         step=step,
-        iterations=horizon,
+        max_iterations=horizon,
         tolerance=0.0,
         record=max(1, horizon // 500),
     )
@@ -123,7 +123,7 @@ class Election(NamedTuple):
 def elect(path: Path) -> Election:
     game = PreferenceGame.from_preflib(path)
     exact = solve_nash(game, method="lp")
-    played = solve_nash(game, method="nash_md", tau=0.1, iterations=2000, tolerance=0.0)
+    played = solve_nash(game, method="nash_md", tau=0.1, max_iterations=2000, tolerance=0.0)
     target = to_numpy(solve_nash(game, method="regularised", tau=0.1).policy)
     return Election(
         game,

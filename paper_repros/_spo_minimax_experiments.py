@@ -97,7 +97,7 @@ def compare(preference: Array, truth: Array, rng: np.random.Generator) -> Outcom
     """Learn from ``preference`` and measure in the game ``truth``."""
     runs = [
         to_numpy(
-            solve_nash(preference, method="spo", iterations=horizon, tolerance=0.0).average_policy
+            solve_nash(preference, method="spo", max_iterations=horizon, tolerance=0.0).average_policy
         )
         for horizon in HORIZONS
     ]
@@ -116,7 +116,7 @@ def backup_error(preference: Array, iterations: int) -> float:
         wins = preference @ to_numpy(policy.probs)[..., 0, :, None]
         policy = soft_backup(policy, step * np.swapaxes(wins, -1, -2)).policy
     flat = solve_nash(
-        preference, method="spo", step=step, iterations=iterations, tolerance=0.0
+        preference, method="spo", step=step, max_iterations=iterations, tolerance=0.0
     ).policy
     return float(np.abs(to_numpy(policy.probs)[..., 0, :] - to_numpy(flat)).max())
 
@@ -199,7 +199,7 @@ def fast_rate(margin: float, horizon: int) -> FastRate:
         games,
         method="spo",
         step=margin / 2,
-        iterations=horizon,
+        max_iterations=horizon,
         tolerance=0.0,
         record=max(1, horizon // 64),
     )
@@ -218,7 +218,7 @@ def election(path: Path, horizon: int) -> dict[str, str | float | int]:
     assert game.ballots is not None
     names, table = game.ballots.labels, to_numpy(game.preference)
     exact = to_numpy(solve_nash(game, method="lp").policy)
-    played = solve_nash(game, method="spo", iterations=horizon, tolerance=0.0)
+    played = solve_nash(game, method="spo", max_iterations=horizon, tolerance=0.0)
     winner = int(game.condorcet_winner())
     borda = int(borda_scores(table).argmax())
     return {

@@ -41,7 +41,7 @@ def play(game: PreferenceGame, horizons: Iterable[int]) -> Rate:
     horizon, logn = np.asarray(list(horizons)), np.log(game.n_responses)
     runs = [
         solve_nash(
-            game, method="sppo", step=float(np.sqrt(8 * logn / t)), iterations=int(t), tolerance=0.0
+            game, method="sppo", step=float(np.sqrt(8 * logn / t)), max_iterations=int(t), tolerance=0.0
         )
         for t in horizon
     ]

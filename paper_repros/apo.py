@@ -208,7 +208,7 @@ def _check_plain(case: Plain) -> Verdict:
         method="mwu",
         initial=case.start,
         step=1 / case.beta,
-        iterations=5,
+        max_iterations=5,
         tolerance=0.0,
     )
     by_method = solve_nash(
@@ -216,7 +216,7 @@ def _check_plain(case: Plain) -> Verdict:
         method="apo",
         initial=case.start,
         step=1 / case.beta,
-        iterations=5,
+        max_iterations=5,
         tolerance=0.0,
         momentum=case.momentum,
     )

@@ -174,7 +174,7 @@ def _check_monotone(case: Race) -> Verdict:
         method="dno",
         initial=step.last,
         step=1 / step.eta,
-        iterations=12,
+        max_iterations=12,
         tolerance=0.0,
         record=1,
     )
@@ -204,7 +204,7 @@ def _check_average(case: Average) -> Verdict:
         method="dno",
         initial=start,
         step=1 / eta,
-        iterations=case.horizon,
+        max_iterations=case.horizon,
         tolerance=0.0,
     )
     bound = (
@@ -369,7 +369,7 @@ def reproduce(run: Run) -> Reproduction:
     tuned = math.sqrt(horizon / (8 * math.log(3)))
     bounds = [eta * math.log(5) / horizon + 1 / (8 * eta) for eta in (experiments.ETA, tuned)]
     run_tuned = solve_nash(
-        GOLDEN, method="dno", initial=REFERENCE, step=1 / tuned, iterations=horizon, tolerance=0.0
+        GOLDEN, method="dno", initial=REFERENCE, step=1 / tuned, max_iterations=horizon, tolerance=0.0
     )
     averages = [float(golden[experiments.DNO].average[-1]), float(run_tuned.average_exploitability)]  # type: ignore[arg-type]
     sizes = SIZES if run.quick else (250, 500, 1000, 2000, 4000, 8000, 16000)

@@ -158,7 +158,7 @@ def _check_last_iterate(case: Horizon) -> Verdict:
         reference=reference,
         tau=case.tau,
         step=played,
-        iterations=case.horizon,
+        max_iterations=case.horizon,
         tolerance=0.0,
     )
     target = _equilibrium(game.preference, reference, case.tau)

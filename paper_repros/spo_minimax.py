@@ -113,7 +113,7 @@ def _check_regret(case: Learning) -> Verdict:
             case.preference,
             method="spo",
             step=case.step,
-            iterations=LONGEST,
+            max_iterations=LONGEST,
             tolerance=0.0,
             record=1,
         )
@@ -185,7 +185,7 @@ def _check_fast_rate(case: Margin) -> Verdict:
         games,
         method="spo",
         step=case.claimed / 2,
-        iterations=FAST_HORIZON,
+        max_iterations=FAST_HORIZON,
         tolerance=0.0,
         record=FAST_HORIZON // 4,
     )
@@ -306,7 +306,7 @@ def _check_cyclic(case: Survey) -> Verdict:
     ]
     tops.append(int(np.argmax(borda_scores(case.preference))))
     exploited = exploitability(case.preference, np.eye(n)[tops])
-    run = solve_nash(case.preference, method="spo", iterations=1000, tolerance=0.0)
+    run = solve_nash(case.preference, method="spo", max_iterations=1000, tolerance=0.0)
     excess = float(to_numpy(run.average_exploitability)) - float(hedge_bound(1000, n))
     arbitrary = 0.0 if tops[0] != tops[1] else 1.0
     return Verdict(
@@ -458,7 +458,7 @@ def reproduce(run: Run) -> Reproduction:
     noisy_average = solve_nash(
         experiments.family(NOISY, seeds),
         method="spo",
-        iterations=experiments.HORIZONS[-1],
+        max_iterations=experiments.HORIZONS[-1],
         tolerance=0.0,
     )
     backup = experiments.backup_error(experiments.family(CYCLIC, seeds), 100 if run.quick else 1000)

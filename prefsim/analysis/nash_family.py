@@ -136,7 +136,7 @@ def compare_methods(
                     game,
                     method=method,
                     step=None if update.default_step is None else step,
-                    iterations=iterations,
+                    max_iterations=iterations,
                     tolerance=0.0,
                     record=record,
                     **options,

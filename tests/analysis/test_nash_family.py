@@ -20,7 +20,7 @@ def test_traces_are_the_solver_s_certificates():
     (trace,) = compare_methods(
         {"one": game}, methods=["egpo"], tau=0.1, step=0.3, iterations=20, record=5
     )
-    run = solve_nash(game, method="egpo", tau=0.1, step=0.3, iterations=20, tolerance=0.0)
+    run = solve_nash(game, method="egpo", tau=0.1, step=0.3, max_iterations=20, tolerance=0.0)
     assert trace.iteration.tolist() == [0, 5, 10, 15, 20]
     assert trace.last[-1] == pytest.approx(float(run.exploitability))
     assert trace.average[-1] == pytest.approx(float(run.average_exploitability))

@@ -29,7 +29,7 @@ def population(policy, opponent, rng):
 
 def solved(method, **options):
     return solve_nash(
-        GAME, method=method, reference=REFERENCE, iterations=5, tolerance=0.0, **options
+        GAME, method=method, reference=REFERENCE, max_iterations=5, tolerance=0.0, **options
     ).policy
 
 

@@ -113,7 +113,7 @@ def test_many_samples_make_the_exact_steps(loss, labels):
         seed=0,
     )[-1].policy
     exact = solve_nash(
-        GAME, method="mwu", initial=LAST, step=0.5, iterations=2, tolerance=0.0
+        GAME, method="mwu", initial=LAST, step=0.5, max_iterations=2, tolerance=0.0
     ).policy
     np.testing.assert_allclose(found.probs[0], exact, atol=0.006)
 

@@ -69,7 +69,7 @@ def one_step(method, preference, last, reference, **options):
             method=method,
             initial=last,
             reference=reference,
-            iterations=1,
+            max_iterations=1,
             tolerance=0.0,
             **options,
         ).policy
@@ -250,7 +250,7 @@ def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
             reference=reference,
             tau=tau,
             step=step,
-            iterations=15,
+            max_iterations=15,
             tolerance=0.0,
             record=1,
         )
@@ -259,7 +259,7 @@ def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
             method="mirror_descent",
             reference=reference,
             initial=start,
-            iterations=15,
+            max_iterations=15,
             tolerance=0.0,
             record=1,
             **stronger,
@@ -280,7 +280,7 @@ def test_nash_md_with_a_weaker_penalty_has_its_mixture_at_the_equilibrium(tau):
         reference=reference,
         tau=weaker,
         step=step,
-        iterations=2500,
+        max_iterations=2500,
         tolerance=0.0,
     ).policy
     mixture = np.exp(geometric_mixture(np.log(end), np.log(reference), weight=step * weaker))

@@ -71,7 +71,7 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
         result = solve_nash(
             preference,
             method=method,
-            iterations=200 if method in ("lp", "regularised") else 3000,
+            max_iterations=200 if method in ("lp", "regularised") else 3000,
             **options(method),
         )
     np.testing.assert_array_equal(preference, before)
@@ -94,7 +94,7 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
 def test_nash_batch_library_and_repetition(method):
     games = np.asarray(PreferenceGame.random(4, seed=1, batch_shape=(3,)).preference)
     settings = (
-        {"iterations": 30 if method == "comal" else 300, "tolerance": 0}
+        {"max_iterations": 30 if method == "comal" else 300, "tolerance": 0}
         if method in UPDATES
         else {}
     )

@@ -57,7 +57,7 @@ def solve_nash(
     reference: Any = None,
     tau: float = 0.0,
     step: Step | None = None,
-    iterations: int | None = None,
+    max_iterations: int | None = None,
     tolerance: float | None = None,
     initial: Any = None,
     record: int = 0,
@@ -102,11 +102,11 @@ def solve_nash(
         Strength τ >= 0 of the KL penalty; for ``"comal"`` that of each of its steps, towards the last policy.
     step
         Step size η of the iterative methods, or a function of the iteration (from 0). The one with the best guarantee unless given.
-    iterations
+    max_iterations
         Largest number of updates; 200 for the direct methods and 10,000 for the iterative ones unless given.
     tolerance
         Bound on the certificate; ``eps**0.75`` of the dtype (2e-12 in float64) for the direct methods and 1e-8 for the iterative ones
-        unless given. With 0 an iterative method makes exactly ``iterations`` updates, and no warning is given.
+        unless given. With 0 an iterative method makes exactly ``max_iterations`` updates, and no warning is given.
     initial
         Initial policy ``(n,)`` or ``(..., n)`` of the iterative methods, with full support; the reference unless given.
     record
@@ -155,15 +155,15 @@ def solve_nash(
     exact = float(array_namespace(preference).finfo(preference.dtype).eps) ** 0.75
     goal = tolerance if tolerance is not None else exact if direct else UPDATE_TOLERANCE
     check_nonnegative(tolerance=goal)
-    if iterations is None:
-        iterations = DIRECT_ITERATIONS if direct else UPDATE_ITERATIONS
-    check_integer(low=0, iterations=iterations)
+    if max_iterations is None:
+        max_iterations = DIRECT_ITERATIONS if direct else UPDATE_ITERATIONS
+    check_integer(low=0, max_iterations=max_iterations)
     log_reference = _log_policy(reference, preference, "reference")
     if update is None:
-        result = _solve_directly(preference, log_reference, tau, goal, iterations, exact)
+        result = _solve_directly(preference, log_reference, tau, goal, max_iterations, exact)
     else:
         start = log_reference if initial is None else _log_policy(initial, preference, "initial")
-        steps = _steps(step, update, method, preference.shape[-1], tau, iterations)
+        steps = _steps(step, update, method, preference.shape[-1], tau, max_iterations)
         result = _iterate(
             update, preference, log_reference, start, tau, steps, options, goal, record
         )

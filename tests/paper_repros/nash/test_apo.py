@@ -94,7 +94,7 @@ def test_several_momenta_at_once_are_the_method(momentum):
         momentum=momentum,
         initial=CYCLE_START,
         step=0.2,
-        iterations=30,
+        max_iterations=30,
         tolerance=0.0,
     )
     assert path.last[-1, 0] == pytest.approx(float(run.exploitability), abs=1e-14)

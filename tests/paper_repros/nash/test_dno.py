@@ -51,7 +51,7 @@ def test_wins_over_the_last_policy_and_over_the_first():
         method="dno",
         initial=paper.REFERENCE,
         step=2.0,
-        iterations=11,
+        max_iterations=11,
         tolerance=0.0,
         record=1,
     )

@@ -36,7 +36,7 @@ def iterate(steps):
         reference=REFERENCE,
         tau=0.1,
         step=0.5,
-        iterations=steps,
+        max_iterations=steps,
         tolerance=0.0,
     ).policy
 
@@ -119,7 +119,7 @@ def test_the_condition_of_local_stability():
         tau=0.1,
     )
     with pytest.warns(UserWarning, match="exceeds"):
-        ends = [play_on(step=1.0, iterations=t, tolerance=0.0).policy for t in (200, 2000)]
+        ends = [play_on(step=1.0, max_iterations=t, tolerance=0.0).policy for t in (200, 2000)]
     far = [np.abs(end - near).max(axis=-1) for end in ends]
     np.testing.assert_array_equal(far[1] < far[0], condition)
 

@@ -38,7 +38,7 @@ def distance(step, iterations):
             reference=REFERENCE,
             tau=0.1,
             step=step,
-            iterations=iterations,
+            max_iterations=iterations,
             tolerance=0.0,
         )
     target = solve_nash(GOLDEN, method="regularised", reference=REFERENCE, tau=0.1).policy

@@ -22,7 +22,7 @@ def iterate(steps, tau=0.1):
         reference=REFERENCE,
         tau=tau,
         step=0.5,
-        iterations=steps,
+        max_iterations=steps,
         tolerance=0.0,
     ).policy
 
@@ -93,7 +93,7 @@ def test_theorem_1_on_the_golden_game():
     horizon, tau = 1000, 0.1
     step = np.log(horizon) / (tau * horizon)
     run = solve_nash(
-        GAME, method="nash_md", reference=REFERENCE, tau=tau, iterations=horizon, tolerance=0.0
+        GAME, method="nash_md", reference=REFERENCE, tau=tau, max_iterations=horizon, tolerance=0.0
     )
     target = solve_nash(GAME, method="regularised", reference=REFERENCE, tau=tau).policy
     distance = categorical_kl(np.log(target), np.log(run.policy))

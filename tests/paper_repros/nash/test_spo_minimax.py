@@ -20,7 +20,9 @@ REFERENCE = np.array([0.5, 0.3, 0.2])
 
 def test_golden_average_of_hedge():
     """A step of .1 on preferences in [−1, 1] is a step of .2 on probabilities."""
-    run = solve_nash(GAME, method="spo", step=0.2, initial=REFERENCE, iterations=100, tolerance=0.0)
+    run = solve_nash(
+        GAME, method="spo", step=0.2, initial=REFERENCE, max_iterations=100, tolerance=0.0
+    )
     np.testing.assert_allclose(
         run.average_policy, (0.5392500982, 0.1591769599, 0.3015729418), atol=1e-10
     )
@@ -57,7 +59,7 @@ def test_intransitive_majorities():
     games = experiments.family(experiments.CYCLIC, range(20))
     winners = exploitability(games, np.eye(8)[borda_scores(games).argmax(axis=-1)])
     assert set(winners.round(12)) == {0.0, round(1 / 6, 12)}
-    run = solve_nash(games, method="spo", iterations=4096, tolerance=0.0)
+    run = solve_nash(games, method="spo", max_iterations=4096, tolerance=0.0)
     assert run.average_exploitability.max() <= 0.00805
     assert experiments.hedge_bound(4096) == pytest.approx(0.0159, abs=5e-5)
 
@@ -69,7 +71,7 @@ def test_the_last_iterate_has_no_guarantee():
         method="spo",
         initial=[0.6, 0.3, 0.1],
         step=0.3,
-        iterations=3000,
+        max_iterations=3000,
         tolerance=0.0,
         record=10,
     )

@@ -47,7 +47,7 @@ def test_iterates(iterations, expected):
         method="sppo",
         initial=REFERENCE,
         step=0.5,
-        iterations=iterations,
+        max_iterations=iterations,
         tolerance=0.0,
     ).policy
     np.testing.assert_allclose(found, expected, atol=1e-10)
@@ -96,7 +96,7 @@ def test_the_reference_is_the_last_iterate():
     one = mirror_step(np.log(REFERENCE), None, payoff(paper.GOLDEN, REFERENCE), step=0.5)
     wins = payoff(paper.GOLDEN, np.exp(one))
     two = solve_nash(
-        paper.GOLDEN, method="sppo", initial=REFERENCE, step=0.5, iterations=2, tolerance=0.0
+        paper.GOLDEN, method="sppo", initial=REFERENCE, step=0.5, max_iterations=2, tolerance=0.0
     ).policy
     np.testing.assert_allclose(np.exp(mirror_step(one, None, wins, step=0.5)), two, rtol=1e-13)
     assert np.abs(np.exp(mirror_step(np.log(REFERENCE), None, wins, step=0.5)) - two).max() > 1e-3

@@ -70,7 +70,7 @@ def ten_steps(method, game=GAME, **options):
         "reference": REFERENCE,
         "tau": tau_of(method),
         "step": 0.5,
-        "iterations": 10,
+        "max_iterations": 10,
         "tolerance": 0.0,
         **options,
     }
@@ -110,7 +110,7 @@ def test_ten_optimistic_steps_without_penalty():
 def test_the_first_step_of_three_methods_is_the_same():
     for method in ("mwu", "mirror_descent", "nash_md"):
         np.testing.assert_allclose(
-            ten_steps(method, iterations=1).policy,
+            ten_steps(method, max_iterations=1).policy,
             [0.5124786274, 0.2895805173, 0.1979408553],
             atol=1e-10,
         )
@@ -357,11 +357,11 @@ def test_last_iterates_without_a_penalty(method):
 
 
 def test_hedge_converges_on_average_only():
-    result = solve_nash(GAME, method="mwu", iterations=4000, tolerance=0.05)
+    result = solve_nash(GAME, method="mwu", max_iterations=4000, tolerance=0.05)
     assert result.converged
     bound = np.sqrt(np.log(3) / (2 * 4000))
     full = solve_nash(
-        GAME, method="mwu", iterations=4000, tolerance=0.0, reference=np.full(3, 1 / 3)
+        GAME, method="mwu", max_iterations=4000, tolerance=0.0, reference=np.full(3, 1 / 3)
     )
     assert exploitability(GAME, full.average_policy) <= bound
     assert full.average_exploitability == exploitability(GAME, full.average_policy)
@@ -375,7 +375,7 @@ def test_torch_agrees(method):
     options = (
         {}
         if method == "regularised"
-        else {"iterations": 10 if method == "comal" else 50, "tolerance": 0.0}
+        else {"max_iterations": 10 if method == "comal" else 50, "tolerance": 0.0}
     )
     expected = solve_nash(games, method=method, tau=tau, **options)
     found = solve_nash(torch.tensor(games), method=method, tau=tau, **options)
@@ -408,7 +408,7 @@ def test_a_batch_is_its_members(method):
     )
     options = {
         "tau": tau_of(method, 0.4),
-        **({} if method not in UPDATES else {"tolerance": 0.04, "iterations": 3000}),
+        **({} if method not in UPDATES else {"tolerance": 0.04, "max_iterations": 3000}),
     }
     together = solve_nash(games, method=method, reference=reference, **options)
     for index in np.ndindex(2, 3):
@@ -429,7 +429,7 @@ def test_a_single_response_and_one_of_many_references(method):
     assert alone.policy.tolist() == [1.0]
     assert alone.converged
     if method != "lp":
-        options = {} if method == "regularised" else {"iterations": 5, "tolerance": 0.0}
+        options = {} if method == "regularised" else {"max_iterations": 5, "tolerance": 0.0}
         many = solve_nash(
             GAME,
             method=method,
@@ -449,7 +449,7 @@ def test_history_records_what_was_asked():
         result.history.exploitability, exploitability(GAME, result.history.policy), atol=1e-15
     )
     assert result.history.regularised_gap.shape == (4,)
-    played = np.stack([ten_steps("egpo", iterations=k).policy for k in range(4)])
+    played = np.stack([ten_steps("egpo", max_iterations=k).policy for k in range(4)])
     np.testing.assert_allclose(result.history.average_policy[1], played.mean(axis=0), rtol=1e-12)
     assert ten_steps("mwu", record=10).history.regularised_gap is None
     assert ten_steps("egpo").history is None
@@ -462,7 +462,7 @@ def test_methods_without_a_step_size(method):
         game, method=method, tolerance=1e-4 if method == "regret_matching" else 0.02
     )
     assert result.converged.all()
-    last = solve_nash(GAME, method=method, iterations=2000, tolerance=0.0, record=1)
+    last = solve_nash(GAME, method=method, max_iterations=2000, tolerance=0.0, record=1)
     step = np.diff(last.history.policy, axis=0)
     if method == "fictitious_play":
         # The policy of step t is the mean of t plays after the initial one: every step moves 1/(t +
@@ -484,7 +484,7 @@ def test_methods_without_a_step_size(method):
 
 @given(degenerate_games(), st.floats(0.05, 2.0))
 def test_proximal_points_converge_to_an_equilibrium_without_penalty(game, tau):
-    result = solve_nash(game, method="comal", tau=tau, tolerance=1e-6, iterations=3000)
+    result = solve_nash(game, method="comal", tau=tau, tolerance=1e-6, max_iterations=3000)
     assert result.converged
     assert result.regularised_gap is None
 
@@ -492,7 +492,7 @@ def test_proximal_points_converge_to_an_equilibrium_without_penalty(game, tau):
 @given(cyclic_games(), st.floats(0.05, 1.0))
 def test_proximal_points_never_move_away_from_an_equilibrium(game, tau):
     target = solve_nash(game, method="lp").policy
-    run = solve_nash(game, method="comal", tau=tau, tolerance=0.0, iterations=20, record=1)
+    run = solve_nash(game, method="comal", tau=tau, tolerance=0.0, max_iterations=20, record=1)
     distance = categorical_kl(np.log(np.maximum(target, 1e-300)), np.log(run.history.policy))
     assert (np.diff(distance) <= 1e-10).all()
 
@@ -507,7 +507,7 @@ def test_the_policy_gradient_ends_at_its_stationary_point(mixture):
             reference=REFERENCE,
             tau=0.1,
             mixture=mixture,
-            iterations=4000,
+            max_iterations=4000,
         )
     target = nash_md_pg_stationary_point(GAME, REFERENCE, tau=0.1, mixture=mixture)
     np.testing.assert_allclose(found.policy, target, atol=1e-4)
@@ -517,7 +517,7 @@ def test_the_policy_gradient_ends_at_its_stationary_point(mixture):
 def test_online_ipo_is_self_play_and_momentum_zero_is_multiplicative_weights():
     same = [
         solve_nash(
-            GAME, method=m, reference=REFERENCE, tau=0.1, iterations=50, tolerance=0.0
+            GAME, method=m, reference=REFERENCE, tau=0.1, max_iterations=50, tolerance=0.0
         ).policy
         for m in ("online_ipo", "nash_md_pg")
     ]
@@ -528,15 +528,15 @@ def test_online_ipo_is_self_play_and_momentum_zero_is_multiplicative_weights():
 
 
 def test_schedules_and_starts():
-    halving = ten_steps("mirror_descent", step=lambda t: 1 / (t + 2), iterations=2)
+    halving = ten_steps("mirror_descent", step=lambda t: 1 / (t + 2), max_iterations=2)
     by_hand = ten_steps(
         "mirror_descent",
         step=1 / 3,
-        iterations=1,
-        initial=ten_steps("mirror_descent", step=0.5, iterations=1).policy,
+        max_iterations=1,
+        initial=ten_steps("mirror_descent", step=0.5, max_iterations=1).policy,
     )
     np.testing.assert_allclose(halving.policy, by_hand.policy, rtol=1e-14)
-    decreasing = ten_steps("mirror_descent", step=lambda t: 2 / (0.1 * (t + 2)), iterations=200)
+    decreasing = ten_steps("mirror_descent", step=lambda t: 2 / (0.1 * (t + 2)), max_iterations=200)
     target = solve_nash(GAME, method="regularised", reference=REFERENCE, tau=0.1).policy
     assert categorical_kl(np.log(target), np.log(decreasing.policy)) <= 2 / (0.1**2 * 201)
 
@@ -553,7 +553,7 @@ def test_linear_rates_of_the_theory(pair, tau):
             method=method,
             reference=reference,
             tau=tau,
-            iterations=30,
+            max_iterations=30,
             tolerance=0.0,
             record=1,
         )
@@ -579,13 +579,15 @@ def test_a_missed_tolerance_warns():
             r" iterations"
         ),
     ):
-        assert not solve_nash(GAME, method="mwu", iterations=20, tolerance=1e-6).converged
+        assert not solve_nash(GAME, method="mwu", max_iterations=20, tolerance=1e-6).converged
     with pytest.warns(ConvergenceWarning, match="regularised gap"):
-        solve_nash(GAME, method="egpo", tau=0.1, iterations=3)
+        solve_nash(GAME, method="egpo", tau=0.1, max_iterations=3)
     with pytest.warns(ConvergenceWarning, match="method='lp'.*exploitability"):
-        solve_nash(PreferenceGame.random(20, seed=0), method="lp", iterations=2)
+        solve_nash(PreferenceGame.random(20, seed=0), method="lp", max_iterations=2)
     with pytest.warns(ConvergenceWarning, match="method='regularised'"):
-        solve_nash(PreferenceGame.random(20, seed=0), method="regularised", tau=0.03, iterations=0)
+        solve_nash(
+            PreferenceGame.random(20, seed=0), method="regularised", tau=0.03, max_iterations=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -594,10 +596,10 @@ def test_a_missed_tolerance_warns():
 )
 def test_a_step_beyond_the_guarantee_warns(method, step):
     with pytest.warns(StepSizeWarning, match=f"largest with which '{method}' is known to converge"):
-        solve_nash(GAME, method=method, tau=0.1, step=step, iterations=2, tolerance=0.0)
+        solve_nash(GAME, method=method, tau=0.1, step=step, max_iterations=2, tolerance=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        solve_nash(GAME, method=method, tau=0.1, step=step - 0.02, iterations=2, tolerance=0.0)
+        solve_nash(GAME, method=method, tau=0.1, step=step - 0.02, max_iterations=2, tolerance=0.0)
 
 
 @pytest.mark.parametrize(
@@ -647,7 +649,7 @@ def test_a_step_beyond_the_guarantee_warns(method, step):
             {"method": "nash_md", "tau": 0.5, "step": 2.1},
             r"step \* tau must be <= 1, got step=2.1 times tau=0.5",
         ),
-        ({"method": "egpo", "iterations": -1}, "iterations must be an integer >= 0"),
+        ({"method": "egpo", "max_iterations": -1}, "max_iterations must be an integer >= 0"),
         ({"method": "egpo", "tolerance": -1.0}, "tolerance must be a finite number >= 0"),
         ({"method": "egpo", "record": 1.5}, "record must be an integer >= 0"),
         (
@@ -694,7 +696,7 @@ def test_each_option_changes_the_result():
     for change in (
         {"tau": 0.2},
         {"step": 0.3},
-        {"iterations": 9},
+        {"max_iterations": 9},
         {"reference": REFERENCE[::-1]},
         {"initial": REFERENCE[::-1]},
         {"tolerance": 0.03},

@@ -151,7 +151,7 @@ def test_gpo_is_multiplicative_weights_on_a_game_of_bounded_scores(scores, beta,
         method="mwu",
         step=2 * bound / beta,
         initial=start,
-        iterations=5,
+        max_iterations=5,
         tolerance=0.0,
     )
     log_policy = np.log(start)

@@ -67,7 +67,7 @@ def test_hedge_over_trajectories_by_backups():
     policy = TokenTreePolicy.uniform(tree)
     for _ in range(200):
         policy = soft_backup(policy, 0.3 * (game @ policy.probs[0])[None]).policy
-    flat = solve_nash(game, method="spo", step=0.3, iterations=200, tolerance=0.0)
+    flat = solve_nash(game, method="spo", step=0.3, max_iterations=200, tolerance=0.0)
     np.testing.assert_allclose(policy.probs[0], flat.policy, atol=1e-13)
 
 
