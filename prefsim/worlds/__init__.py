@@ -5,9 +5,11 @@ from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
 from prefsim.worlds.delivery import DeliveryTask, delivery_task
 from prefsim.worlds.game import PreferenceGame
 from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 from prefsim.worlds.tokens import TokenTree
 
 __all__ = [
+    "TEXTBOOK_REFERENCE",
     "Ballots",
     "ContextualBandit",
     "DeliveryTask",
@@ -18,4 +20,5 @@ __all__ = [
     "delivery_task",
     "read_preflib",
     "synthetic_ballots",
+    "textbook_game",
 ]

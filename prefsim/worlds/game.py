@@ -25,7 +25,7 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.worlds.ballots import Ballots, pairwise_preference, read_preflib
-from prefsim.worlds.bandit import bradley_terry_matrix
+from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
 
 Array = Any
 
@@ -59,7 +59,8 @@ class PreferenceGame:
 
     Examples
     --------
-    >>> game = PreferenceGame([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]], labels=("rock", "scissors", "paper"))
+    >>> table = [[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]
+    >>> game = PreferenceGame(table, labels=("rock", "scissors", "paper"))
     >>> game.n_responses, game.batch_shape
     (3, ())
     """
@@ -119,7 +120,9 @@ class PreferenceGame:
         return (values * self.context_probs).sum(-1)
 
     def condorcet_winner(self) -> np.ndarray:
-        """Return the response that beats every other with probability above one half, -1 where there is none: integers ``(...,)``.
+        """Return the response that beats every other with probability above one half.
+
+        Integers ``(...,)``, -1 where there is none.
 
         Examples
         --------
@@ -130,11 +133,30 @@ class PreferenceGame:
         wins = beats.sum(axis=-1) == self.n_responses - 1
         return np.where(wins.any(axis=-1), wins.argmax(axis=-1), -1)
 
+    def to_bandit(self) -> ContextualBandit:
+        """Return the bandit in which a response is judged by this game's preferences.
+
+        One game is one context. A last leading axis is the contexts, weighted by ``context_probs``
+        (evenly where there are none); further ones stay independent bandits.
+
+        Examples
+        --------
+        >>> PreferenceGame([[0.5, 0.9], [0.1, 0.5]]).to_bandit().preference.shape
+        (1, 2, 2)
+        >>> world = PreferenceGame.random(3, seed=0, batch_shape=(4,)).to_bandit()
+        >>> world.n_contexts, world.n_responses
+        (4, 3)
+        """
+        contexts = self.preference if self.batch_shape else self.preference[None]
+        return ContextualBandit(preference=contexts, context_probs=self.context_probs)
+
     @classmethod
     def from_reward(
         cls, reward: Any, *, scale: float = 1.0, labels: Sequence[str] | None = None
     ) -> PreferenceGame:
-        r"""Return the Bradley–Terry game :math:`P_{ij} = \sigma(c\,(r_i - r_j))` of rewards ``(..., n)``.
+        r"""Return the Bradley–Terry game of rewards.
+
+        .. math:: P_{ij} = \sigma(c\,(r_i - r_j))
 
         Parameters
         ----------
@@ -218,7 +240,7 @@ class PreferenceGame:
 
     @classmethod
     def from_preflib(cls, path: str | os.PathLike[str]) -> PreferenceGame:
-        """Return the game of an election in a PrefLib file (``.soc``, ``.soi``, ``.toc`` or ``.toi``).
+        """Return the game of an election in a PrefLib file (.soc, .soi, .toc or .toi).
 
         ``P[i, j]`` is the share of voters that place i above j. A voter who ties two alternatives
         counts as half a vote for each; the alternatives that a ballot leaves out tie with each

@@ -186,3 +186,25 @@ def test_references_have_full_support(pair):
     assert reference.shape == (game.n_responses,)
     assert (reference > 0).all()
     assert abs(reference.sum() - 1) < 1e-12
+
+
+def test_a_game_is_a_bandit_of_one_context():
+    world = PreferenceGame(CYCLE).to_bandit()
+    assert (world.n_contexts, world.n_responses, world.batch_shape) == (1, 3, ())
+    np.testing.assert_array_equal(world.preference, CYCLE[None])
+    np.testing.assert_array_equal(world.context_probs, [1.0])
+    assert world.reward is None
+
+
+def test_the_games_of_a_batch_are_contexts():
+    table = PreferenceGame.random(3, seed=0, batch_shape=(2, 4)).preference
+    weighted = PreferenceGame(table, context_probs=[0.1, 0.2, 0.3, 0.4]).to_bandit()
+    assert (weighted.n_contexts, weighted.batch_shape) == (4, (2,))
+    np.testing.assert_array_equal(weighted.preference, table)
+    np.testing.assert_array_equal(weighted.context_probs, [0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_array_equal(PreferenceGame(table).to_bandit().context_probs, 4 * [0.25])
+
+
+def test_the_bandit_of_a_game_follows_the_backend():
+    with use_backend("torch"):
+        assert isinstance(PreferenceGame(CYCLE).to_bandit().preference, torch.Tensor)
