@@ -14,7 +14,13 @@ from prefsim.solvers.closed_forms.self_improvement import (
 )
 from prefsim.solvers.fit import FitResult, fit, gradient_descent, objective
 from prefsim.solvers.games.certificates import duality_gap, exploitability
-from prefsim.solvers.games.nash import NashResult, StepSizeWarning, solve_nash
+from prefsim.solvers.games.nash import (
+    NashHistory,
+    NashResult,
+    StepSizeWarning,
+    nash_path,
+    solve_nash,
+)
 from prefsim.solvers.games.pessimism import PessimisticGame
 from prefsim.solvers.games.preference_embedding import EmbeddingResult, fit_preference_embedding
 from prefsim.solvers.games.skew_symmetric import (
@@ -37,6 +43,7 @@ __all__ = [
     "ConvergenceWarning",
     "EmbeddingResult",
     "FitResult",
+    "NashHistory",
     "NashResult",
     "PessimisticGame",
     "PlackettLuceResult",
@@ -58,6 +65,7 @@ __all__ = [
     "gpo_update",
     "gradient_descent",
     "kl_penalty",
+    "nash_path",
     "objective",
     "optimal_policy",
     "planning",

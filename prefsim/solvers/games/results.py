@@ -1,4 +1,4 @@
-"""What :func:`prefsim.solvers.solve_nash` returns."""
+"""What :func:`prefsim.solvers.solve_nash` and :func:`prefsim.solvers.nash_path` return."""
 
 from __future__ import annotations
 
