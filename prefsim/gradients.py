@@ -7,7 +7,7 @@ weight, a stopped gradient) is a constant: it has no derivative here, as it has 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -53,22 +53,23 @@ def loss_gradient(loss: Callable[[Logps], Array], logps: Logps) -> Logps:
     >>> found.chosen.round(6), found.ref_chosen.round(6), found.chosen_length is None
     (array([-0.18877, -0.25   ]), array([0.18877, 0.25   ]), True)
     """
-    import torch
-
-    fields = [None if field is None else torch.as_tensor(to_numpy(field)) for field in logps]
-    is_differentiable = [field is not None and field.is_floating_point() for field in fields]
-    leaves = [
-        field.to(torch.float64, copy=True).requires_grad_() if differentiable else field
-        for field, differentiable in zip(fields, is_differentiable, strict=True)
-    ]
-    make = type(logps)
-    found = iter(
-        _derivatives(
-            loss(make(*leaves)),
-            [leaf for leaf, wanted in zip(leaves, is_differentiable, strict=True) if wanted],
-        )
+    make: Callable[..., Logps] = type(logps)
+    leaves = [None if field is None else _leaf(field, only_floats=True) for field in logps]
+    moving = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
+    found = iter(_derivatives(loss(make(*leaves)), moving))
+    return make(
+        *(next(found) if leaf is not None and leaf.requires_grad else None for leaf in leaves)
     )
-    return make(*(next(found) if differentiable else None for differentiable in is_differentiable))
+
+
+@overload
+def gradient(function: Callable[..., Array], array: Any, /) -> np.ndarray: ...
+
+
+@overload
+def gradient(
+    function: Callable[..., Array], first: Any, second: Any, /, *others: Any
+) -> tuple[np.ndarray, ...]: ...
 
 
 def gradient(function: Callable[..., Array], *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -101,16 +102,22 @@ def gradient(function: Callable[..., Array], *arrays: Any) -> np.ndarray | tuple
     >>> gradient(lambda x, y: x * y, [2.0, 3.0], 4.0)
     (array([4., 4.]), array(5.))
     """
-    import torch
-
     if not arrays:
         raise TypeError("gradient needs at least one array to differentiate in")
-    leaves = [
-        torch.as_tensor(to_numpy(array)).to(torch.float64, copy=True).requires_grad_()
-        for array in arrays
-    ]
+    leaves = [_leaf(array) for array in arrays]
     found = _derivatives(function(*leaves), leaves)
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def _leaf(value: Any, *, only_floats: bool = False) -> Any:
+    """Return a float64 tensor of its own to differentiate in; as it is where it may not be one."""
+    import torch
+
+    tensor = torch.as_tensor(to_numpy(value))
+    if only_floats and not tensor.is_floating_point():
+        return tensor
+    # A copy, so that a function that writes to its argument does not write to the caller's.
+    return tensor.to(torch.float64, copy=True).requires_grad_()
 
 
 def _derivatives(value: Any, leaves: list[Any]) -> list[np.ndarray]:
