@@ -37,20 +37,29 @@ def seconds(loss: Callable[..., Any], batch: losses.PairLogps, repeats: int) -> 
 def make_batch(n: int) -> losses.PairLogps:
     """Sequences of up to 300 tokens at 0.2 to 2 nats a token, a policy some 5 nats from its reference."""
     generator = torch.Generator().manual_seed(0)
-    lengths = [torch.randint(1, 300, (n,), generator=generator).float() for _ in range(2)]
-    reference = [-length * (0.2 + 1.8 * torch.rand(n, generator=generator)) for length in lengths]
-    policy = [
-        (part + 5 * torch.randn(n, generator=generator)).clamp(max=-0.01).requires_grad_()
-        for part in reference
-    ]
-    scores = (
-        0.6 + 0.3 * torch.rand(n, generator=generator),
-        0.3 * torch.rand(n, generator=generator),
+
+    def length() -> torch.Tensor:
+        return torch.randint(1, 300, (n,), generator=generator).float()
+
+    def near(log_prob: torch.Tensor, nats: float) -> torch.Tensor:
+        return (log_prob + nats * torch.randn(n, generator=generator)).clamp(max=-0.01)
+
+    chosen_length, rejected_length = length(), length()
+    ref_chosen = -chosen_length * (0.2 + 1.8 * torch.rand(n, generator=generator))
+    ref_rejected = -rejected_length * (0.2 + 1.8 * torch.rand(n, generator=generator))
+    chosen, rejected = near(ref_chosen, 5.0), near(ref_rejected, 5.0)
+    return losses.PairLogps(
+        chosen=chosen.clone().requires_grad_(),
+        rejected=rejected.clone().requires_grad_(),
+        ref_chosen=ref_chosen,
+        ref_rejected=ref_rejected,
+        chosen_length=chosen_length,
+        rejected_length=rejected_length,
+        chosen_score=0.6 + 0.3 * torch.rand(n, generator=generator),
+        rejected_score=0.3 * torch.rand(n, generator=generator),
+        old_chosen=near(chosen, 1.0),
+        old_rejected=near(rejected, 1.0),
     )
-    last = [
-        (part.detach() + torch.randn(n, generator=generator)).clamp(max=-0.01) for part in policy
-    ]
-    return losses.PairLogps(*policy, *reference, *lengths, *scores, *last)
 
 
 def main() -> None:

@@ -1,11 +1,18 @@
-"""What a loss sees.
+"""What a loss sees: log-probabilities in nats, rewards or logits, with any leading batch shape.
 
-log-probabilities in nats (or rewards, or logits) with any leading batch shape.
+Fields are reached by name. :func:`map_fields`, :func:`stacked` and the methods ``swapped`` visit
+every field that a container has, so that a new one takes part from the day it is written.
+``example`` gives random data of a container, for checks that run over every loss.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from prefsim.numerics import array_namespace
 
 Array = Any
 
@@ -21,7 +28,114 @@ __all__ = [
     "SelfImprovementLogps",
     "TokenPairLogps",
     "UnpairedLogps",
+    "fields_of",
+    "map_fields",
+    "stacked",
 ]
+
+C = TypeVar("C", bound=tuple)  # a container below
+OTHER = {"chosen": "rejected", "rejected": "chosen"}
+
+# Sizes of the examples: small, and all different, so that a confusion of axes is an error of shape.
+CANDIDATES, TOKENS, CLASSES, VERSIONS = 4, 5, 7, 3
+
+
+def map_fields(container: C, change: Callable[[Array], Any]) -> C:
+    """Return a container with ``change`` applied to every field that is given.
+
+    Parameters
+    ----------
+    container
+        A container of this module.
+    change
+        A function of one array; fields that are None stay None.
+
+    Examples
+    --------
+    >>> map_fields(PairRewards(np.ones(2), np.zeros(2)), lambda x: x[:1])
+    PairRewards(chosen=array([1.]), rejected=array([0.]))
+    """
+    fields = container._asdict()  # type: ignore[attr-defined]
+    return type(container)(
+        **{name: None if value is None else change(value) for name, value in fields.items()}
+    )
+
+
+def stacked(first: C, second: C, *, axis: int = -1) -> C:
+    """Return the examples of two containers of one kind, one after the other.
+
+    Parameters
+    ----------
+    first, second
+        Containers with fields of equal shapes. A field that one of them lacks is left out.
+    axis
+        Of the examples in the fields.
+
+    Examples
+    --------
+    >>> stacked(PairRewards(np.ones(1), np.zeros(1)), PairRewards(np.zeros(1), np.ones(1)))
+    PairRewards(chosen=array([1., 0.]), rejected=array([0., 1.]))
+    """
+    joined: dict[str, Array | None] = {}
+    for name, here in first._asdict().items():  # type: ignore[attr-defined]
+        there = getattr(second, name)
+        both_given = here is not None and there is not None
+        joined[name] = (
+            array_namespace(here).concat([here, there], axis=axis) if both_given else None
+        )
+    return type(first)(**joined)
+
+
+def fields_of(pairs: Any, response: str) -> dict[str, Array | None]:
+    """Return the fields of pairs that belong to the ``"chosen"`` or the ``"rejected"`` response.
+
+    Examples
+    --------
+    >>> sorted(fields_of(PairRewards(1.0, 0.0), "chosen"))
+    ['chosen']
+    """
+    return {name: value for name, value in pairs._asdict().items() if response in name.split("_")}
+
+
+def _exchanged(pairs: C) -> C:
+    """Return pairs in which every field holds what its partner held.
+
+    Partners bear one name but for "chosen" in the place of "rejected", and the other way round.
+    """
+    names = pairs._fields  # type: ignore[attr-defined]
+    partners = {name: "_".join(OTHER.get(word, word) for word in name.split("_")) for name in names}
+    return type(pairs)(**{name: getattr(pairs, partner) for name, partner in partners.items()})
+
+
+class _Draws:
+    """Random entries of moderate size: examples test formulas, extremes have their own tests."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.rows, self.rng = rows, np.random.default_rng(seed)
+
+    def log_probs(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        return scale * (-0.5 - 4 * self.rng.random((self.rows, *shape)))
+
+    def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
+        return low + (high - low) * self.rng.random((self.rows, *shape))
+
+    def normal(self, *shape: int) -> np.ndarray:
+        return 1.5 * self.rng.standard_normal((self.rows, *shape))
+
+    def lengths(self) -> np.ndarray:
+        return self.rng.integers(2, 9, self.rows).astype(float)
+
+    def mask(self) -> np.ndarray:
+        return np.arange(TOKENS) < self.rng.integers(1, TOKENS + 1, (self.rows, 1))
+
+    def token_log_probs(self, mask: np.ndarray) -> np.ndarray:
+        return np.where(mask, self.log_probs(TOKENS, scale=0.25), 0.0)
+
+    def degrees(self) -> np.ndarray:
+        """Return degrees of which some are left out, but never all of a response."""
+        degree = np.where(self.rng.random((self.rows, VERSIONS)) < 0.3, -1, np.arange(VERSIONS))
+        degree[:, 0] = 0
+        return degree
 
 
 class PairLogps(NamedTuple):
@@ -43,6 +157,28 @@ class PairLogps(NamedTuple):
     old_chosen: Array | None = None
     old_rejected: Array | None = None
 
+    def swapped(self) -> PairLogps:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return _exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> PairLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(
+            chosen=draws.log_probs(),
+            rejected=draws.log_probs(),
+            ref_chosen=draws.log_probs(),
+            ref_rejected=draws.log_probs(),
+            chosen_length=draws.lengths(),
+            rejected_length=draws.lengths(),
+            # Probabilities, and better for the chosen: what losses with scores ask for.
+            chosen_score=draws.uniform(0.6, 0.9),
+            rejected_score=draws.uniform(0.1, 0.4),
+            old_chosen=draws.log_probs(),
+            old_rejected=draws.log_probs(),
+        )
+
 
 class UnpairedLogps(NamedTuple):
     """Sequence log-probabilities of single completions, each ``(..., n)`` in nats.
@@ -55,6 +191,17 @@ class UnpairedLogps(NamedTuple):
     desirable: Array
     length: Array | None = None
 
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> UnpairedLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(
+            logp=draws.log_probs(),
+            ref_logp=draws.log_probs(),
+            desirable=np.arange(rows) % 2 == 0,
+            length=draws.lengths(),
+        )
+
 
 class ListLogps(NamedTuple):
     """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats.
@@ -66,13 +213,24 @@ class ListLogps(NamedTuple):
     ref_logps: Array
     scores: Array
 
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ListLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(
+            logps=draws.log_probs(CANDIDATES),
+            ref_logps=draws.log_probs(CANDIDATES),
+            scores=draws.normal(CANDIDATES),
+        )
+
 
 class AnchoredLogps(NamedTuple):
-    """Sequence log-probabilities in nats of rejected responses ``(..., n)``, each with K samples that anchor the policy ``(..., n, K)``.
+    """Sequence log-probabilities in nats of rejected responses, each with K anchoring samples.
 
-    The two references may differ: one for the rejected response, one for the samples.
-    ``sample_weight`` sums to one along the last axis, 1/K unless given; all responses with their
-    probabilities make the mean over samples an exact expectation.
+    Rejected responses ``(..., n)``, samples ``(..., n, K)``. The two references may differ: one for
+    the rejected response, one for the samples. ``sample_weight`` sums to one along the last axis,
+    1/K unless given; all responses with their probabilities make the mean over samples an exact
+    expectation.
     """
 
     rejected: Array
@@ -80,6 +238,19 @@ class AnchoredLogps(NamedTuple):
     samples: Array
     ref_samples: Array
     sample_weight: Array | None = None
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> AnchoredLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        weight = draws.uniform(0.1, 1.1, CANDIDATES)
+        return cls(
+            rejected=draws.log_probs(),
+            ref_rejected=draws.log_probs(),
+            samples=draws.log_probs(CANDIDATES),
+            ref_samples=draws.log_probs(CANDIDATES),
+            sample_weight=weight / weight.sum(axis=-1, keepdims=True),
+        )
 
 
 class TokenPairLogps(NamedTuple):
@@ -102,19 +273,48 @@ class TokenPairLogps(NamedTuple):
     chosen_collision: Array | None = None
     rejected_collision: Array | None = None
 
+    def swapped(self) -> TokenPairLogps:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return _exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> TokenPairLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        chosen_mask, rejected_mask = draws.mask(), draws.mask()
+        return cls(
+            chosen=draws.token_log_probs(chosen_mask),
+            rejected=draws.token_log_probs(rejected_mask),
+            ref_chosen=draws.token_log_probs(chosen_mask),
+            ref_rejected=draws.token_log_probs(rejected_mask),
+            chosen_mask=chosen_mask,
+            rejected_mask=rejected_mask,
+            chosen_kl=draws.uniform(0.0, 0.2, TOKENS),
+            rejected_kl=draws.uniform(0.0, 0.2, TOKENS),
+            chosen_collision=draws.uniform(-2.0, -1.0, TOKENS),
+            rejected_collision=draws.uniform(-2.0, -1.0, TOKENS),
+        )
+
 
 class DegreeLogits(NamedTuple):
-    """Scores of the degree of each of V graded versions of a response, ``(..., n, V, C)``, and the degrees, integers ``(..., n, V)``.
+    """Scores of the degree of each of V graded versions of a response, with the degrees.
 
-    A negative degree leaves its version out.
+    Scores ``(..., n, V, C)``, degrees integers ``(..., n, V)``; a negative degree leaves its
+    version out.
     """
 
     logits: Array
     degree: Array
 
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreeLogits:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(logits=draws.normal(VERSIONS, VERSIONS), degree=draws.degrees())
+
 
 class DegreePairLogps(NamedTuple):
-    """Compared pairs as in :class:`PairLogps`, with the graded versions of both responses as in :class:`DegreeLogits`."""
+    """Compared pairs as in :class:`PairLogps`, with graded versions as in :class:`DegreeLogits`."""
 
     chosen: Array
     rejected: Array
@@ -128,6 +328,29 @@ class DegreePairLogps(NamedTuple):
     rejected_length: Array | None = None
     chosen_score: Array | None = None
     rejected_score: Array | None = None
+    old_chosen: Array | None = None
+    old_rejected: Array | None = None
+
+    def pair(self) -> PairLogps:
+        """Return the whole responses without their graded versions."""
+        return PairLogps(**{name: getattr(self, name) for name in PairLogps._fields})
+
+    def swapped(self) -> DegreePairLogps:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return _exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreePairLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        pair = PairLogps.example(rows, seed=seed)
+        return cls(
+            **pair._asdict(),
+            chosen_logits=draws.normal(VERSIONS, VERSIONS),
+            chosen_degree=draws.degrees(),
+            rejected_logits=draws.normal(VERSIONS, VERSIONS),
+            rejected_degree=draws.degrees(),
+        )
 
 
 class PairRewards(NamedTuple):
@@ -136,17 +359,43 @@ class PairRewards(NamedTuple):
     chosen: Array
     rejected: Array
 
+    def swapped(self) -> PairRewards:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return _exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> PairRewards:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(chosen=draws.normal(), rejected=draws.normal())
+
 
 class ClassLogits(NamedTuple):
-    """Class scores ``(..., n, K)``, integer labels ``(..., n)`` and optional label margins ``(..., n, K)`` (0 at the label)."""
+    """Class scores ``(..., n, K)`` and integer labels ``(..., n)``.
+
+    ``margin`` ``(..., n, K)`` is what a class is granted over the label: >= 0, and 0 at the label.
+    """
 
     logits: Array
     label: Array
     margin: Array | None = None
 
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ClassLogits:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        label = draws.rng.integers(0, CLASSES, rows)
+        return cls(
+            logits=draws.normal(CLASSES),
+            label=label,
+            margin=np.where(
+                np.arange(CLASSES) == label[:, None], 0.0, draws.uniform(0, 1, CLASSES)
+            ),
+        )
+
 
 class JudgedLogps(NamedTuple):
-    """Responses sampled from the policy, token by token, with the judge's probability that each is preferred to the opponent's.
+    """Responses sampled from the policy, token by token, with the judge's verdict on each.
 
     Attributes
     ----------
@@ -156,7 +405,8 @@ class JudgedLogps(NamedTuple):
     mask
         ``(..., n, T)``, which tokens belong to the response.
     win_prob
-        ``(..., n)`` in [0, 1]. Responses that the judge abstained from must be left out before.
+        ``(..., n)`` in [0, 1], the probability that the response is preferred to the opponent's.
+        Responses that the judge abstained from must be left out before.
     """
 
     logp: Array
@@ -164,13 +414,25 @@ class JudgedLogps(NamedTuple):
     mask: Array
     win_prob: Array
 
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> JudgedLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        mask = draws.mask()
+        return cls(
+            logp=draws.token_log_probs(mask),
+            ref_logp=draws.token_log_probs(mask),
+            mask=mask,
+            win_prob=draws.uniform(0.0, 1.0),
+        )
+
 
 class SelfImprovementLogps(NamedTuple):
-    """Sequence log-probabilities of compared pairs as answers and as revisions, each ``(..., n)`` in nats.
+    """Sequence log-probabilities in nats of compared pairs as answers and as revisions.
 
-    ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a`` is b as the revision
-    of the draft a (the improver), an answer to the prompt that shows the draft. Each has its own
-    reference, the reference model under the same prompt.
+    Each ``(..., n)``. ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a``
+    is b as the revision of the draft a (the improver), an answer to the prompt that shows the
+    draft. Each has its own reference, the reference model under the same prompt.
     """
 
     chosen: Array
@@ -185,3 +447,13 @@ class SelfImprovementLogps(NamedTuple):
     ref_rejected_from_chosen: Array
     ref_chosen_from_chosen: Array
     ref_rejected_from_rejected: Array
+
+    def swapped(self) -> SelfImprovementLogps:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return _exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> SelfImprovementLogps:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = _Draws(rows, seed)
+        return cls(**{name: draws.log_probs() for name in cls._fields})

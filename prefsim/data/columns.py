@@ -1,18 +1,26 @@
-"""What the data containers share.
-
-Columns of one length, and the log-probabilities of an absent reference.
-"""
+"""What the data share: columns of one length, an absent reference, rows read both ways."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from prefsim.containers import stacked
 from prefsim.numerics import array_namespace
 
 Array = Any
+
+__all__ = ["both_ways", "check_both_or_none", "check_columns", "supported", "zeros_like_logps"]
+
+
+class _Pairs(Protocol):
+    """A container of pairs, such as :class:`prefsim.containers.PairLogps`."""
+
+    def swapped(self) -> Any: ...
+
+
+P = TypeVar("P", bound=_Pairs)
 
 
 def check_columns(name_to_column: dict[str, np.ndarray], n: int) -> None:
@@ -22,6 +30,13 @@ def check_columns(name_to_column: dict[str, np.ndarray], n: int) -> None:
             raise ValueError(
                 f"{name} must have n = {n} entries along its last axis, got shape {column.shape}"
             )
+
+
+def check_both_or_none(columns: dict[str, Any], what: str) -> None:
+    """Raise where one of two columns, each of one of two ``what``, is given without the other."""
+    given = [name for name, column in columns.items() if column is not None]
+    if len(given) == 1:
+        raise ValueError(f"columns of both {what} or of none are needed, got {given[0]} alone")
 
 
 def zeros_like_logps(logps: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -41,29 +56,22 @@ def supported(logps: Array, weight: Array) -> Array:
     return xp.where(weight > 0, logps, -xp.ones_like(logps))
 
 
-def both_ways(
-    columns: Sequence[Array | None], weight: Array, prob: Array, *, axis: int = -1
-) -> tuple[list[Array | None], Array]:
-    """Return rows as they stand with weight ``weight · prob``, then reversed with weight ``weight · (1 − prob)``.
+def both_ways(pairs: P, weight: Array, prob: Array, *, axis: int = -1) -> tuple[P, Array]:
+    """Return pairs as they stand, then reversed, weighted by ``prob`` and ``1 − prob``.
 
     Parameters
     ----------
-    columns
-        In twos, one for each of two responses, or None for what is not there; a reversed row has
-        the two exchanged.
+    pairs
+        A container with a method ``swapped``.
     weight, prob
-        ``(..., n)``, of the rows.
+        ``(..., n)``, of the pairs.
     axis
-        Of the rows in the columns.
+        Of the pairs in the container's fields.
 
     Returns
     -------
-    Columns of 2n rows, and their weights ``(..., 2n)``.
+    2n pairs, and their weights ``(..., 2n)``.
     """
+    twice = stacked(pairs, pairs.swapped(), axis=axis)
     xp = array_namespace(weight)
-    twins = ((columns[i], columns[i ^ 1]) for i in range(len(columns)))
-    both = [
-        None if here is None or there is None else xp.concat([here, there], axis=axis)
-        for here, there in twins
-    ]
-    return both, xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+    return twice, xp.concat([weight * prob, weight * (1 - prob)], axis=-1)

@@ -10,7 +10,13 @@ import numpy as np
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
 from prefsim.containers import PairLogps
-from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
+from prefsim.data.columns import (
+    both_ways,
+    check_both_or_none,
+    check_columns,
+    supported,
+    zeros_like_logps,
+)
 from prefsim.data.feedback import Feedback
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
@@ -85,32 +91,21 @@ class Comparisons:
         weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
         columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
         columns["weight"] = weight if weight.ndim else np.full(n, float(weight))
-        optional = {
-            "chosen_score": chosen_score,
-            "rejected_score": rejected_score,
-            "old_chosen": old_chosen,
-            "old_rejected": old_rejected,
-        }
-        for kind in ("score", "old"):
-            given = [
-                name for name, column in optional.items() if kind in name and column is not None
-            ]
-            if len(given) == 1:
-                raise ValueError(
-                    f"columns of both responses or of none are needed, got {given[0]} alone"
-                )
-        for name, column in optional.items():
+        scores = {"chosen_score": chosen_score, "rejected_score": rejected_score}
+        old = {"old_chosen": old_chosen, "old_rejected": old_rejected}
+        check_both_or_none(scores, "responses")
+        check_both_or_none(old, "responses")
+        for name, column in scores.items():
             if column is not None:
-                columns[name] = (
-                    _log_probabilities(column, name)
-                    if "old" in name
-                    else as_float_array(to_numpy(column), name)
-                )
+                columns[name] = as_float_array(to_numpy(column), name)
+        for name, column in old.items():
+            if column is not None:
+                columns[name] = _log_probabilities(column, name)
         check_columns(columns, n)
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
             raise ValueError(f"weight must be >= 0, got {columns['weight'].min()}")
-        for name, column in (optional | columns).items():
+        for name, column in (scores | old | columns).items():
             object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
@@ -301,40 +296,40 @@ class Comparisons:
                 f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}; see"
                 " Comparisons.to_feedback"
             )
-        logps = self.log_probs(policy)
-        xp = array_namespace(*logps)
-        lengths = (
-            policy.length(self.prompt, self.chosen),
-            policy.length(self.prompt, self.rejected),
-        )
-        scores, old = (self.chosen_score, self.rejected_score), (self.old_chosen, self.old_rejected)
-        sides = (
-            logps,
-            ref_logps or zeros_like_logps(logps),
-            lengths,
-            scores,
-            old,
-            (self.weight, self.prob),
-        )
-        given = [
-            None if column is None else like(column, logps[0]) for side in sides for column in side
-        ]
-        shape = np.broadcast_shapes(
-            *(tuple(column.shape) for column in given if column is not None)
-        )
-        *columns, weight, prob = (
-            None if column is None else xp.broadcast_to(column, shape) for column in given
-        )
+        chosen, rejected = self.log_probs(policy)
+        ref_chosen, ref_rejected = ref_logps or zeros_like_logps((chosen, rejected))
+        log_probs = {
+            "chosen": chosen,
+            "rejected": rejected,
+            "ref_chosen": ref_chosen,
+            "ref_rejected": ref_rejected,
+            "old_chosen": self.old_chosen,
+            "old_rejected": self.old_rejected,
+        }
+        others = {
+            "chosen_length": policy.length(self.prompt, self.chosen),
+            "rejected_length": policy.length(self.prompt, self.rejected),
+            "chosen_score": self.chosen_score,
+            "rejected_score": self.rejected_score,
+            "weight": self.weight,
+            "prob": self.prob,
+        }
+        columns = {
+            name: like(column, chosen)
+            for name, column in (log_probs | others).items()
+            if column is not None
+        }
+        xp = array_namespace(chosen)
+        shape = np.broadcast_shapes(*(tuple(column.shape) for column in columns.values()))
+        columns = {name: xp.broadcast_to(column, shape) for name, column in columns.items()}
+        weight, prob = columns.pop("weight"), columns.pop("prob")
         if (self.weight == 0).any():
-            logs = (0, 1, 2, 3, 8, 9)
-            columns = [
-                supported(column, weight) if i in logs and column is not None else column
-                for i, column in enumerate(columns)
-            ]
+            for name in log_probs.keys() & columns.keys():
+                columns[name] = supported(columns[name], weight)
+        pairs = PairLogps(**columns)
         if (self.prob == 1).all():
-            return PairLogps(*columns), weight
-        columns, weight = both_ways(columns, weight, prob)
-        return PairLogps(*columns), weight
+            return pairs, weight
+        return both_ways(pairs, weight, prob)
 
     def to_feedback(self) -> Feedback:
         """Return both responses of each comparison as single completions.

@@ -9,8 +9,8 @@ import numpy as np
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
-from prefsim.containers import UnpairedLogps
-from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.containers import UnpairedLogps, stacked
+from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 
@@ -122,21 +122,23 @@ class Feedback:
             raise ValueError(
                 f"Feedback feeds losses of UnpairedLogps, got a loss of {kind.__name__}"
             )
-        logps = self.log_probs(policy)
-        xp = array_namespace(*logps)
-        length = policy.length(self.prompt, self.completion)
-        weight, label = like(self.weight, logps[0]), like(self.label, logps[0])
+        (logp,) = self.log_probs(policy)
+        (ref_logp,) = ref_logps or zeros_like_logps((logp,))
+        xp = array_namespace(logp)
         logp, ref_logp, length, weight, label = xp.broadcast_arrays(
-            *logps, *(ref_logps or zeros_like_logps(logps)), length, weight, label
+            logp,
+            ref_logp,
+            policy.length(self.prompt, self.completion),
+            like(self.weight, logp),
+            like(self.label, logp),
         )
         if (self.weight == 0).any():
-            logp, ref_logp = (
-                xp.where(weight > 0, part, -xp.ones_like(part)) for part in (logp, ref_logp)
-            )
+            logp, ref_logp = supported(logp, weight), supported(ref_logp, weight)
+        completions = UnpairedLogps(logp, ref_logp, desirable=label > 0.5, length=length)
         if np.isin(self.label, (0.0, 1.0)).all():
-            return UnpairedLogps(logp, ref_logp, label > 0.5, length), weight
-        twice = [xp.concat([part, part], axis=-1) for part in (logp, ref_logp, length)]
-        desirable = xp.concat([xp.ones_like(label), xp.zeros_like(label)], axis=-1) > 0.5
-        return UnpairedLogps(twice[0], twice[1], desirable, twice[2]), xp.concat(
-            [weight * label, weight * (1 - label)], axis=-1
+            return completions, weight
+        never = xp.zeros_like(completions.desirable)
+        twice = stacked(
+            completions._replace(desirable=~never), completions._replace(desirable=never)
         )
+        return twice, xp.concat([weight * label, weight * (1 - label)], axis=-1)

@@ -13,7 +13,7 @@ import numpy as np
 from prefsim.backend import Seed, like, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_probabilities
 from prefsim.containers import AnchoredLogps
-from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 
@@ -165,18 +165,19 @@ class Negatives:
             raise ValueError(
                 f"Negatives feed losses of AnchoredLogps, got a loss of {kind.__name__}"
             )
-        logps = self.log_probs(policy)
-        ref_rejected, ref_samples = ref_logps or zeros_like_logps(logps)
-        xp = array_namespace(*logps)
+        rejected, samples = self.log_probs(policy)
+        ref_rejected, ref_samples = ref_logps or zeros_like_logps((rejected, samples))
+        xp = array_namespace(rejected)
         samples, ref_samples, shares = xp.broadcast_arrays(
-            logps[1], ref_samples, like(self.sample_weight, logps[0])
+            samples, ref_samples, like(self.sample_weight, samples)
         )
-        # A response outside the sampler's support has no weight, but −inf − (−inf) would poison the
-        # sum.
-        samples, ref_samples = (
-            xp.where(shares > 0, part, -xp.ones_like(part)) for part in (samples, ref_samples)
+        rejected, ref_rejected, _ = xp.broadcast_arrays(rejected, ref_rejected, shares[..., 0])
+        anchored = AnchoredLogps(
+            rejected=rejected,
+            ref_rejected=ref_rejected,
+            # The sampler's support is where a sample has weight.
+            samples=supported(samples, shares),
+            ref_samples=supported(ref_samples, shares),
+            sample_weight=shares,
         )
-        rejected, ref_rejected, _ = xp.broadcast_arrays(logps[0], ref_rejected, shares[..., 0])
-        return AnchoredLogps(rejected, ref_rejected, samples, ref_samples, shares), like(
-            self.weight, logps[0]
-        )
+        return anchored, like(self.weight, rejected)

@@ -123,8 +123,6 @@ class Rankings:
         """Return what a loss sees and the weight of each value."""
         if kind is not ListLogps:
             raise ValueError(f"Rankings feed losses of ListLogps, got a loss of {kind.__name__}")
-        logps = self.log_probs(policy)
-        reference = ref_logps or zeros_like_logps(logps)
-        return ListLogps(logps[0], reference[0], like(self.scores, logps[0])), like(
-            self.weight, logps[0]
-        )
+        (logps,) = self.log_probs(policy)
+        (reference,) = ref_logps or zeros_like_logps((logps,))
+        return ListLogps(logps, reference, like(self.scores, logps)), like(self.weight, logps)

@@ -12,8 +12,8 @@ import numpy as np
 
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
-from prefsim.containers import SelfImprovementLogps
-from prefsim.data.columns import both_ways, supported, zeros_like_logps
+from prefsim.containers import SelfImprovementLogps, map_fields
+from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
@@ -105,20 +105,34 @@ class Revisions:
         xp = array_namespace(table)
         return table[..., :x, :], xp.reshape(table[..., x:, :], (*table.shape[:-2], x, y, y))
 
-    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, ...]:
-        """Return log-probabilities in the order of :class:`~prefsim.losses.SelfImprovementLogps`, each ``(..., n)`` in nats."""
+    def log_probs(self, policy: InMemoryPolicy) -> dict[str, Array]:
+        """Return the log-probabilities of answers and revisions by the names of their fields.
+
+        The fields of :class:`~prefsim.losses.SelfImprovementLogps` that are not of the reference,
+        each ``(..., n)`` in nats.
+        """
         rows = self.comparisons
         prompt, chosen, rejected = np.broadcast_arrays(rows.prompt, rows.chosen, rows.rejected)
         first = self.n_contexts + prompt * self.n_responses
         after_chosen, after_rejected = first + chosen, first + rejected
-        asked = (prompt, prompt, after_rejected, after_chosen, after_chosen, after_rejected)
-        given = (chosen, rejected, chosen, rejected, chosen, rejected)
-        together = policy.log_prob(np.concatenate(asked, axis=-1), np.concatenate(given, axis=-1))
+        asked = {
+            "chosen": (prompt, chosen),
+            "rejected": (prompt, rejected),
+            "chosen_from_rejected": (after_rejected, chosen),
+            "rejected_from_chosen": (after_chosen, rejected),
+            "chosen_from_chosen": (after_chosen, chosen),
+            "rejected_from_rejected": (after_rejected, rejected),
+        }
+        # One call for all: a policy makes its whole table of log-probabilities anew at each.
+        prompts, responses = zip(*asked.values(), strict=True)
+        together = policy.log_prob(
+            np.concatenate(prompts, axis=-1), np.concatenate(responses, axis=-1)
+        )
         n = len(self)
-        return tuple(together[..., i * n : (i + 1) * n] for i in range(6))
+        return {name: together[..., i * n : (i + 1) * n] for i, name in enumerate(asked)}
 
     def examples(
-        self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type
+        self, policy: InMemoryPolicy, ref_logps: dict[str, Array] | None, kind: type
     ) -> tuple[SelfImprovementLogps, Array]:
         """Return what a loss sees and the weight of each value.
 
@@ -129,18 +143,17 @@ class Revisions:
                 f"Revisions feed losses of SelfImprovementLogps, got a loss of {kind.__name__}"
             )
         logps = self.log_probs(policy)
-        xp = array_namespace(*logps)
+        some = logps["chosen"]
+        xp = array_namespace(some)
         rows = self.comparisons
-        sides = (
-            *logps,
-            *(ref_logps or zeros_like_logps(logps)),
-            like(rows.weight, logps[0]),
-            like(rows.prob, logps[0]),
+        ref_logps = ref_logps or {name: xp.zeros_like(column) for name, column in logps.items()}
+        columns = logps | {f"ref_{name}": column for name, column in ref_logps.items()}
+        *wide, weight, prob = xp.broadcast_arrays(
+            *columns.values(), like(rows.weight, some), like(rows.prob, some)
         )
-        *columns, weight, prob = xp.broadcast_arrays(*sides)
+        pairs = SelfImprovementLogps(**dict(zip(columns, wide, strict=True)))
         if (to_numpy(rows.weight) == 0).any():
-            columns = [supported(part, weight) for part in columns]
+            pairs = map_fields(pairs, lambda column: supported(column, weight))
         if (rows.prob == 1).all():
-            return SelfImprovementLogps(*columns), weight
-        columns, weight = both_ways(columns, weight, prob)
-        return SelfImprovementLogps(*columns), weight
+            return pairs, weight
+        return both_ways(pairs, weight, prob)

@@ -149,18 +149,19 @@ class ScoredPairs(Comparisons):
             raise ValueError(
                 "world must have a reward, got one that is given by its preferences alone"
             )
-        tables = [to_numpy(table).astype(np.float64) for table in (world.reward, policy.log_probs)]
-        tables.append(
-            tables[1] if against is None else to_numpy(against.log_probs).astype(np.float64)
-        )
+        reward = to_numpy(world.reward).astype(np.float64)
+        of_first = to_numpy(policy.log_probs).astype(np.float64)
+        of_second = of_first
+        if against is not None:
+            of_second = to_numpy(against.log_probs).astype(np.float64)
         return cls(
             prompt,
             first,
             second,
-            chosen_score=gather(tables[0], prompt, first),
-            rejected_score=gather(tables[0], prompt, second),
-            old_chosen=gather(tables[1], prompt, first),
-            old_rejected=gather(tables[2], prompt, second),
+            chosen_score=gather(reward, prompt, first),
+            rejected_score=gather(reward, prompt, second),
+            old_chosen=gather(of_first, prompt, first),
+            old_rejected=gather(of_second, prompt, second),
             weight=weight,
         )
 

@@ -349,33 +349,44 @@ class Segments:
             raise ValueError(
                 f"Segments feed losses of TokenPairLogps, got a loss of {kind.__name__}"
             )
-        logps = self.log_probs(policy)
-        xp = array_namespace(*logps)
-        weight, prob = like(self.weight, logps[0]), like(self.prob, logps[0])
-        masks = [like(self.mask[..., k, :], logps[0], integer=True) > 0 for k in (0, 1)]
+        first, second = self.log_probs(policy)
+        ref_first, ref_second = ref_logps or zeros_like_logps((first, second))
+        xp = array_namespace(first)
+        weight, prob = like(self.weight, first), like(self.prob, first)
         lead = np.broadcast_shapes(
-            tuple(weight.shape), tuple(prob.shape), tuple(logps[0].shape[:-1]), self.mask.shape[:-2]
+            tuple(weight.shape), tuple(prob.shape), tuple(first.shape[:-1]), self.mask.shape[:-2]
         )
         weight, prob = xp.broadcast_to(weight, lead), xp.broadcast_to(prob, lead)
-        steps = (*lead, self.length)
-        *parts, first, second = (
-            xp.broadcast_to(x, steps)
-            for x in (*logps, *(ref_logps or zeros_like_logps(logps)), *masks)
+
+        def log_probs(steps: Array) -> Array:
+            wide = xp.broadcast_to(steps, (*lead, self.length))
+            return supported(wide, weight[..., None]) if (self.weight == 0).any() else wide
+
+        def mask(segment: int) -> Array:
+            taken = like(self.mask[..., segment, :], first, integer=True) > 0
+            return xp.broadcast_to(taken, (*lead, self.length))
+
+        pairs = TokenPairLogps(
+            chosen=log_probs(first),
+            rejected=log_probs(second),
+            ref_chosen=log_probs(ref_first),
+            ref_rejected=log_probs(ref_second),
+            chosen_mask=mask(0),
+            rejected_mask=mask(1),
         )
-        if (self.weight == 0).any():
-            parts = [supported(part, weight[..., None]) for part in parts]
-        columns = [*parts, first, second]
         if (self.prob == 1).all():
-            return TokenPairLogps(*columns), weight
-        columns, weight = both_ways(columns, weight, prob, axis=-2)
-        return TokenPairLogps(*columns), weight
+            return pairs, weight
+        return both_ways(pairs, weight, prob, axis=-2)
 
 
-def _pairs(found: Trajectories, first: np.ndarray, second: np.ndarray, weight: Any) -> Segments:
-    states, actions, mask = (np.stack([part[first], part[second]], axis=1) for part in found[:3])
+def _pairs(ways: Trajectories, first: np.ndarray, second: np.ndarray, weight: Any) -> Segments:
+    states, actions, mask = (
+        np.stack([column[first], column[second]], axis=1)
+        for column in (ways.states, ways.actions, ways.mask)
+    )
     return Segments(states, actions, 0.5, weight, mask)
 
 
-def _neighbours(found: Trajectories) -> Segments:
-    index = np.arange(found.prob.size).reshape(-1, 2)
-    return _pairs(found, index[:, 0], index[:, 1], None)
+def _neighbours(ways: Trajectories) -> Segments:
+    index = np.arange(ways.prob.size).reshape(-1, 2)
+    return _pairs(ways, index[:, 0], index[:, 1], None)

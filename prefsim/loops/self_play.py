@@ -268,7 +268,9 @@ def sampled_pairs(
         If ``pairing`` or ``labels`` is unknown.
     """
     places, prob = ranked_places(samples.preference, pairing=pairing, labels=labels, seed=seed)
-    chosen, rejected = (picked(samples.responses, place) for place in places)
+    chosen_place, rejected_place = places
+    chosen = picked(samples.responses, chosen_place)
+    rejected = picked(samples.responses, rejected_place)
     prompt = np.broadcast_to(samples.prompt[:, None], prob.shape).reshape(chosen.shape)
     table = to_numpy(policy.log_probs).astype(np.float64)
     return Comparisons(
@@ -276,8 +278,8 @@ def sampled_pairs(
         chosen,
         rejected,
         prob.reshape(chosen.shape) if labels == "soft" else 1.0,
-        chosen_score=picked(samples.win_rate, places[0]),
-        rejected_score=picked(samples.win_rate, places[1]),
+        chosen_score=picked(samples.win_rate, chosen_place),
+        rejected_score=picked(samples.win_rate, rejected_place),
         old_chosen=gather(table, prompt, chosen),
         old_rejected=gather(table, prompt, rejected),
     )

@@ -22,6 +22,7 @@ from prefsim.containers import (
     SelfImprovementLogps,
     TokenPairLogps,
     UnpairedLogps,
+    map_fields,
 )
 from prefsim.losses.registry import container_of, loss_functions
 
@@ -30,7 +31,6 @@ Loss = Callable[..., Any]
 
 __all__ = ["LossProperties", "catalogue", "couples_batch", "properties_of"]
 
-ROWS = 7
 PROBABILITIES = np.asarray([0.55, 0.7, 0.85])
 
 
@@ -99,7 +99,7 @@ def catalogue() -> tuple[LossProperties, ...]:
 def properties_of(loss: Loss, name: str) -> LossProperties:
     """Measure one loss; see :class:`LossProperties`."""
     kind = container_of(loss)
-    example = _example(kind)
+    example = kind.example()
     value = loss(example)
     noise = np.random.default_rng(1)
     references = {
@@ -113,7 +113,7 @@ def properties_of(loss: Loss, name: str) -> LossProperties:
     pairs = kind is PairLogps
     margin_only = None
     if pairs:
-        shift = np.linspace(-1.0, 1.0, ROWS)
+        shift = np.linspace(-1.0, 1.0, example.chosen.size)
         along = example._replace(
             chosen=example.chosen - 2 + shift, rejected=example.rejected - 2 + shift
         )
@@ -133,47 +133,13 @@ def properties_of(loss: Loss, name: str) -> LossProperties:
 
 def couples_batch(loss: Loss) -> bool:
     """Return whether the value of one example depends on the others of its batch."""
-    example = _example(container_of(loss))
-    alone = loss(type(example)(*(None if x is None else x[:1] for x in example)))
+    example = container_of(loss).example()
+    alone = loss(map_fields(example, lambda column: column[:1]))
     return not _same(alone, loss(example)[:1])
 
 
 def _same(a: Array, b: Array) -> bool:
     return np.allclose(a, b, rtol=1e-10, atol=1e-12)
-
-
-def _example(kind: type, rows: int = ROWS) -> Any:
-    rng = np.random.default_rng(0)
-
-    def logps(*shape: int) -> np.ndarray:
-        return -4.0 - 3.0 * rng.random(shape)
-
-    if kind in (PairLogps, DegreePairLogps):
-        policy, reference = (logps(rows), logps(rows)), (logps(rows), logps(rows))
-    if kind is PairLogps:
-        lengths = (np.full(rows, 3.0), np.full(rows, 4.0))
-        scores = (0.6 + 0.3 * rng.random(rows), 0.3 * rng.random(rows))
-        return PairLogps(*policy, *reference, *lengths, *scores, logps(rows), logps(rows))
-    if kind is UnpairedLogps:
-        return UnpairedLogps(logps(rows), logps(rows), np.arange(rows) % 2 == 0, np.full(rows, 3.0))
-    if kind is DegreePairLogps:
-        graded = (rng.standard_normal((rows, 3, 3)), np.tile(np.arange(3), (rows, 1)))
-        return DegreePairLogps(*policy, *reference, *graded, *graded)
-    if kind is ListLogps:
-        return ListLogps(logps(rows, 4), logps(rows, 4), rng.standard_normal((rows, 4)))
-    if kind is AnchoredLogps:
-        return AnchoredLogps(logps(rows), logps(rows), logps(rows, 4), logps(rows, 4))
-    if kind is SelfImprovementLogps:
-        return SelfImprovementLogps(*(logps(rows) for _ in SelfImprovementLogps._fields))
-    parts = {
-        name: logps(rows, 3) / 3 for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")
-    }
-    parts |= {name: np.ones((rows, 3), bool) for name in ("chosen_mask", "rejected_mask")}
-    parts |= {name: 0.2 * rng.random((rows, 3)) for name in ("chosen_kl", "rejected_kl")}
-    return TokenPairLogps(
-        **parts,
-        **{name: -1 - rng.random((rows, 3)) for name in ("chosen_collision", "rejected_collision")},
-    )
 
 
 def _at_margins(loss: Loss, margins: np.ndarray, *, reverse: bool = False) -> np.ndarray:
@@ -183,15 +149,13 @@ def _at_margins(loss: Loss, margins: np.ndarray, *, reverse: bool = False) -> np
 
     Every pair is a batch of its own (a leading axis), so that a coupled loss sees no other.
     """
-    base = PairLogps(
-        *(np.broadcast_to(part, (margins.size, 1)) for part in _example(PairLogps, rows=1))
+    base = map_fields(
+        PairLogps.example(rows=1), lambda column: np.broadcast_to(column, (margins.size, 1))
     )
     low = np.full((margins.size, 1), -0.5 * np.abs(margins).max() - 1.0)
     half = 0.5 * margins[:, None]
     pair = base._replace(chosen=low + half, rejected=low - half, ref_chosen=low, ref_rejected=low)
-    if reverse:
-        pair = PairLogps(*(pair[i] for i in (1, 0, 3, 2, 5, 4, 7, 6, 9, 8)))
-    return loss(pair)[:, 0]
+    return loss(pair.swapped() if reverse else pair)[:, 0]
 
 
 def _is_convex(loss: Loss) -> bool:
@@ -220,7 +184,7 @@ def _is_bounded_below(loss: Loss, kind: type) -> bool:
             "rejected_from_rejected",
         )
         fields = [f for f in varied if f in kind._fields]  # type: ignore[attr-defined]
-        example = _example(kind, rows=1)
+        example = kind.example(rows=1)
         lowest = math.inf
         for grid in np.stack(np.meshgrid(*[levels] * len(fields)), -1).reshape(-1, len(fields)):
             filled = {
@@ -228,7 +192,9 @@ def _is_bounded_below(loss: Loss, kind: type) -> bool:
                 for field, level in zip(fields, grid, strict=True)
             }
             if kind is ListLogps:
-                filled = {"logps": np.where(np.arange(4) == 0, grid[0], -1.0)[None]}
+                # Only the first candidate falls: a loss of lists may see nothing but differences.
+                first = np.arange(example.logps.shape[-1]) == 0
+                filled = {"logps": np.where(first, *grid, -1.0)[None]}
             lowest = min(lowest, float(np.min(loss(example._replace(**filled)))))
         least.append(lowest)
     return least[1] > least[0] - 1.0
@@ -249,7 +215,9 @@ def _closed_forms(loss: Loss) -> dict[str, np.ndarray]:
         forms["logit(p) / beta"] = logit / defaults["beta"]
         forms["sign(2p - 1) / beta"] = np.ones_like(logit) / defaults["beta"]
         if "alpha" in defaults:
-            pair = _example(PairLogps, rows=1)
+            pair = PairLogps.example(rows=1)
+            assert pair.chosen_length is not None
+            assert pair.rejected_length is not None
             longer = float(pair.chosen_length[0] - pair.rejected_length[0])
             forms["(logit(p) - alpha (n_w - n_l)) / beta"] = (
                 logit - defaults["alpha"] * longer

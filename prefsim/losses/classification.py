@@ -74,7 +74,7 @@ def label_margins(classes: ClassLogits) -> Array:
     >>> label_margins(ClassLogits(np.asarray([2.0, 1.0, 0.5, -1.0]), np.asarray(2)))
     array([ 1.5,  0.5,  0. , -1.5])
     """
-    logits, label, margin = classes
+    logits, label, margin = classes.logits, classes.label, classes.margin
     size = logits.shape[-1] if logits.ndim else 0
     if size < 2:
         raise ValueError(

@@ -154,15 +154,7 @@ def spo_degree(
     """
     check_nonnegative(gamma_chosen=gamma_chosen, gamma_rejected=gamma_rejected)
     check_callable(align=align)
-    pair = align(
-        PairLogps(
-            **{
-                field: value
-                for field, value in logps._asdict().items()
-                if field in PairLogps._fields
-            }
-        )
-    )
+    pair = align(logps.pair())
     chosen = preference_degree(DegreeLogits(logps.chosen_logits, logps.chosen_degree))
     rejected = preference_degree(DegreeLogits(logps.rejected_logits, logps.rejected_degree))
     return pair + gamma_chosen * chosen + gamma_rejected * rejected

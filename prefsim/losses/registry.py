@@ -10,7 +10,8 @@ from typing import Any
 
 from prefsim import containers
 
-CONTAINERS = tuple(getattr(containers, name) for name in containers.__all__)
+_PUBLIC = (getattr(containers, name) for name in containers.__all__)
+CONTAINERS = tuple(value for value in _PUBLIC if inspect.isclass(value))
 
 __all__ = ["CONTAINERS", "container_of", "loss_functions"]
 

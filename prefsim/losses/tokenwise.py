@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
-from prefsim.containers import TokenPairLogps
+from prefsim.containers import TokenPairLogps, fields_of
 from prefsim.losses.pairwise import needed, soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
 
@@ -24,10 +24,8 @@ def masked_sum(values: Array, mask: Array) -> Array:
 
 
 def _check(logps: TokenPairLogps) -> None:
-    chosen = {name: value for name, value in logps._asdict().items() if "chosen" in name}
-    rejected = {name: value for name, value in logps._asdict().items() if "rejected" in name}
-    check_same_shape(**chosen)
-    check_same_shape(**rejected)
+    check_same_shape(**fields_of(logps, "chosen"))
+    check_same_shape(**fields_of(logps, "rejected"))
     if tuple(logps.chosen.shape[:-1]) != tuple(logps.rejected.shape[:-1]):
         raise ValueError(
             f"chosen and rejected must agree before the last axis, got {logps.chosen.shape} and"
@@ -173,18 +171,16 @@ def ld_dpo(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> A
     _check(logps)
     xp = array_namespace(logps.chosen)
     dtype = logps.chosen.dtype
-    counts = [xp.astype(mask, dtype) for mask in (logps.chosen_mask, logps.rejected_mask)]
-    totals = [xp.sum(count, axis=-1, keepdims=True) for count in counts]
-    shorter = xp.where(totals[0] < totals[1], totals[0], totals[1])
+    scored = xp.astype(logps.chosen_mask, dtype), xp.astype(logps.rejected_mask, dtype)
+    chosen_count, rejected_count = (xp.sum(each, axis=-1, keepdims=True) for each in scored)
+    shorter = xp.where(chosen_count < rejected_count, chosen_count, rejected_count)
 
-    def weighted(log_ratio: Array, mask: Array, count: Array) -> Array:
+    def weighted(log_ratio: Array, mask: Array) -> Array:
+        count = xp.astype(mask, dtype)
         position = xp.cumulative_sum(count, axis=-1)
-        return masked_sum(
-            log_ratio
-            * xp.where(position <= shorter, xp.ones_like(count), xp.full_like(count, alpha)),
-            mask,
-        )
+        share = xp.where(position <= shorter, xp.ones_like(count), xp.full_like(count, alpha))
+        return masked_sum(log_ratio * share, mask)
 
-    chosen = weighted(logps.chosen - logps.ref_chosen, logps.chosen_mask, counts[0])
-    rejected = weighted(logps.rejected - logps.ref_rejected, logps.rejected_mask, counts[1])
+    chosen = weighted(logps.chosen - logps.ref_chosen, logps.chosen_mask)
+    rejected = weighted(logps.rejected - logps.ref_rejected, logps.rejected_mask)
     return soft_logistic(beta * (chosen - rejected), 1)

@@ -96,9 +96,13 @@ def token_pair_logps(
 ) -> TokenPairLogps:
     """Return log-probabilities of the steps of compared segments in ``[low, 0]``, with masks that count the first steps."""
     n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
-    parts = [draw(tables((n, length), low=low, high=0.0)) for _ in range(4)]
-    masks = [
-        np.arange(length) < draw(hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length)))
-        for _ in range(2)
-    ]
-    return TokenPairLogps(*parts, *masks)
+    log_probs = tables((n, length), low=low, high=0.0)
+    counts = hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length))
+    return TokenPairLogps(
+        chosen=draw(log_probs),
+        rejected=draw(log_probs),
+        ref_chosen=draw(log_probs),
+        ref_rejected=draw(log_probs),
+        chosen_mask=np.arange(length) < draw(counts),
+        rejected_mask=np.arange(length) < draw(counts),
+    )

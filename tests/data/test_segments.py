@@ -136,11 +136,9 @@ def ordered_objective(mdp, length, table, loss):
         steps = [logp.log_probs[found.states[k, :-1], found.actions[k]][None] for k in (i, j)]
         masks = [found.mask[k][None] for k in (i, j)]
         zero = np.zeros((1, length))
-        as_is = TokenPairLogps(*steps, zero, zero, *masks)
-        reversed_pair = TokenPairLogps(*steps[::-1], zero, zero, *masks[::-1])
-        total += (
-            found.prob[i] * found.prob[j] * (p * loss(as_is)[0] + (1 - p) * loss(reversed_pair)[0])
-        )
+        pair = TokenPairLogps(*steps, zero, zero, *masks)
+        expected = p * loss(pair)[0] + (1 - p) * loss(pair.swapped())[0]
+        total += found.prob[i] * found.prob[j] * expected
     return total, logp
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from prefsim.backend import use_backend
-from prefsim.containers import ClassLogits
+from prefsim.containers import ClassLogits, map_fields
 from prefsim.losses.adaptive_classification import (
     AldrState,
     aldr_kl,
@@ -373,9 +373,9 @@ def test_libraries_and_precisions_agree(loss):
     )
     expected = loss(classes)
     assert expected.shape == (2, 3)
-    moved = ClassLogits(*(torch.tensor(part) for part in classes))
+    moved = map_fields(classes, torch.tensor)
     np.testing.assert_allclose(loss(moved).numpy(), expected, rtol=1e-12, atol=1e-14)
-    strict = loss(ClassLogits(*(array_api_strict.asarray(part) for part in classes)))
+    strict = loss(map_fields(classes, array_api_strict.asarray))
     np.testing.assert_allclose(np.asarray(strict), expected, rtol=1e-12, atol=1e-14)
     single = loss(ClassLogits(moved.logits.float(), moved.label, moved.margin.float()))
     assert single.dtype == torch.float32

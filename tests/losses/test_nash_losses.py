@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from prefsim.containers import map_fields
 from prefsim.losses.nash import JudgedLogps, antisymmetrised, nash_md_pg
 
 LENGTH, VOCABULARY = 2, 3
@@ -96,9 +97,9 @@ def test_the_formula(kl):
     else:
         expected = 0.2 * (ratio * logps.logp).sum(-1) - (logps.win_prob - 0.5) * logps.logp.sum(-1)
     np.testing.assert_allclose(nash_md_pg(logps, tau=0.2, kl=kl), expected, rtol=1e-12, atol=1e-15)
-    with_torch = nash_md_pg(JudgedLogps(*map(torch.tensor, logps)), tau=0.2, kl=kl)
+    with_torch = nash_md_pg(map_fields(logps, torch.tensor), tau=0.2, kl=kl)
     np.testing.assert_allclose(with_torch.numpy(), expected, rtol=1e-12, atol=1e-15)
-    strict = nash_md_pg(JudgedLogps(*map(array_api_strict.asarray, logps)), tau=0.2, kl=kl)
+    strict = nash_md_pg(map_fields(logps, array_api_strict.asarray), tau=0.2, kl=kl)
     np.testing.assert_allclose(np.asarray(strict), expected, rtol=1e-12, atol=1e-15)
 
 
@@ -133,12 +134,14 @@ def test_gradients_are_finite_at_extremes(kl, dtype):
 
 def test_only_the_log_probability_carries_a_gradient():
     logps = batch()
-    parts = [torch.tensor(x, requires_grad=x.dtype != bool) for x in logps]
-    nash_md_pg(JudgedLogps(*parts), tau=0.2).sum().backward()
+    moved = map_fields(logps, lambda x: torch.tensor(x, requires_grad=x.dtype != bool))
+    nash_md_pg(moved, tau=0.2).sum().backward()
     advantage = logps.win_prob - 0.5 - 0.2 * (logps.logp - logps.ref_logp).sum(-1)
-    np.testing.assert_allclose(parts[0].grad.numpy(), -advantage[:, None] * logps.mask, rtol=1e-12)
-    assert parts[1].grad is None
-    assert parts[3].grad is None
+    np.testing.assert_allclose(
+        moved.logp.grad.numpy(), -advantage[:, None] * logps.mask, rtol=1e-12
+    )
+    assert moved.ref_logp.grad is None
+    assert moved.win_prob.grad is None
 
 
 def test_a_judge_freed_from_order():

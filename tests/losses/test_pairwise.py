@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefsim.containers import map_fields
 from prefsim.losses import (
     PairLogps,
     dpo,
@@ -100,14 +101,9 @@ GOLDEN = {
 EIGHT_DIGITS = 5.1e-9
 
 
-def each(logps: PairLogps, change) -> PairLogps:
-    """Return the pairs with every field changed that is there."""
-    return PairLogps(*(None if x is None else change(x) for x in logps))
-
-
 def as_torch(logps: PairLogps, dtype: torch.dtype = torch.float64) -> PairLogps:
     """Return the batch in torch, with gradients for the policy's part."""
-    moved = each(logps, lambda x: torch.tensor(np.asarray(x), dtype=dtype))
+    moved = map_fields(logps, lambda x: torch.tensor(np.asarray(x), dtype=dtype))
     moved.chosen.requires_grad_()
     moved.rejected.requires_grad_()
     return moved
@@ -364,10 +360,10 @@ def test_float32_keeps_six_digits(name):
 
 
 def test_any_leading_shape_and_an_empty_batch():
-    stacked = each(BATCH, lambda x: np.stack([x, x[::-1]]))
+    stacked = map_fields(BATCH, lambda x: np.stack([x, x[::-1]]))
     for loss, expected, _ in GOLDEN.values():
         np.testing.assert_allclose(loss(stacked), [expected, expected[::-1]], atol=EIGHT_DIGITS)
-        assert loss(each(BATCH, lambda x: x[:0])).shape == (0,)
+        assert loss(map_fields(BATCH, lambda x: x[:0])).shape == (0,)
 
 
 # --- bad input

@@ -18,13 +18,17 @@ from prefsim.testing import betas, tables
 
 def batch(n=6, seed=0):
     rng = np.random.default_rng(seed)
-    logps = [-3 * rng.random(n) for _ in range(4)]
+    chosen, rejected, ref_chosen, ref_rejected = (-3 * rng.random(n) for _ in range(4))
+    chosen_score, rejected_score = rng.standard_normal((2, n))
     return losses.PairLogps(
-        *logps,
-        None,
-        None,
-        *rng.standard_normal((2, n)),
-        *(x + rng.uniform(-0.5, 0.5, n) for x in logps[:2]),
+        chosen,
+        rejected,
+        ref_chosen,
+        ref_rejected,
+        chosen_score=chosen_score,
+        rejected_score=rejected_score,
+        old_chosen=chosen + rng.uniform(-0.5, 0.5, n),
+        old_rejected=rejected + rng.uniform(-0.5, 0.5, n),
     )
 
 

@@ -110,7 +110,12 @@ def test_a_pair_without_scored_steps_costs_a_coin_flip():
 
 @given(token_pair_logps(max_length=1), st.floats(0.05, 5.0))
 def test_one_step_is_dpo(logps, alpha):
-    pairs = PairLogps(*(part[:, 0] for part in logps[:4]))
+    pairs = PairLogps(
+        chosen=logps.chosen[:, 0],
+        rejected=logps.rejected[:, 0],
+        ref_chosen=logps.ref_chosen[:, 0],
+        ref_rejected=logps.ref_rejected[:, 0],
+    )
     np.testing.assert_allclose(
         cpl(logps, alpha=alpha, lambda_=1.0), dpo(pairs, beta=alpha), atol=1e-12
     )
@@ -151,8 +156,8 @@ def test_regret_loss_is_the_cross_entropy_of_the_rater():
     rng = np.random.default_rng(1)
     advantages, mask = -rng.random((6, 2, 4)), np.arange(4) < rng.integers(1, 5, (6, 2, 1))
     prob = rng.random(6)
-    regret = segment_regret(advantages, mask, discount=0.8)
-    p = regret_preference(regret[:, 0], regret[:, 1])
+    regrets = segment_regret(advantages, mask, discount=0.8)
+    p = regret_preference(regrets[:, 0], regrets[:, 1])
     expected = -prob * np.log(p) - (1 - prob) * np.log(1 - p)
     np.testing.assert_allclose(
         regret(advantages, mask, prob=prob, discount=0.8), expected, rtol=1e-12

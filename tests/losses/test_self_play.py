@@ -329,8 +329,14 @@ def test_inpo():
     assert float(
         objective(policy(HERE), soft, against_each_other, reference=policy(REFERENCE))
     ) == pytest.approx(1.7567364149, abs=1e-10)
-    logs = [np.log(p[:1]) for q in (HERE, REFERENCE, LAST) for p in (q, q[1:])]
-    pair = PairLogps(*logs[:4], old_chosen=logs[4], old_rejected=logs[5])
+    pair = PairLogps(
+        chosen=np.log(HERE[:1]),
+        rejected=np.log(HERE[1:2]),
+        ref_chosen=np.log(REFERENCE[:1]),
+        ref_rejected=np.log(REFERENCE[1:2]),
+        old_chosen=np.log(LAST[:1]),
+        old_rejected=np.log(LAST[1:2]),
+    )
     assert loss(pair)[0] == pytest.approx((-1.0865659398 - 1 / 0.6) ** 2, abs=1e-9)
 
 

@@ -57,10 +57,11 @@ def test_scalars_and_tables_stay_in_range(policy, beta, rate, alpha, divergence,
 
 @given(pair_logps(max_size=3, lowest=-5.0, lengths=True), pair_logps())
 def test_pairs_hold_log_probabilities(with_lengths, plain):
-    for part in with_lengths[:4]:
-        assert part.shape == with_lengths.chosen.shape
-        assert part.max() <= 0
-        assert part.min() >= -5
+    for name in ("chosen", "rejected", "ref_chosen", "ref_rejected"):
+        log_probs = getattr(with_lengths, name)
+        assert log_probs.shape == with_lengths.chosen.shape
+        assert log_probs.max() <= 0
+        assert log_probs.min() >= -5
     assert with_lengths.chosen_length.min() >= 1
     assert plain.chosen_length is None
 

@@ -253,26 +253,48 @@ def _ended(value: Array, terminal: Array) -> Array:
 
 
 class Criterion(NamedTuple):
-    """What a planner maximises: how action values become values, and which policy attains them."""
+    """What a planner maximises.
+
+    Attributes
+    ----------
+    maximum
+        How action values become values.
+    policy
+        The policy that attains them, which a result reports.
+    improvement
+        The policy that a step of policy iteration moves to.
+    """
 
     maximum: Callable[[Array], Array]
     policy: Callable[[Array], Array]
+    improvement: Callable[[Array], Array]
+
+
+# Policy iteration shares exact ties only: a near tie is a strict improvement not to be given away.
+STRICT_TIE_TOLERANCE = 1e-14
 
 
 def hard_criterion(tolerance: float = TIE_TOLERANCE) -> Criterion:
     """Return the criterion of the expected discounted reward."""
-    return Criterion(best_value, lambda q: greedy_policy(q, tolerance=tolerance))
+    return Criterion(
+        maximum=best_value,
+        policy=lambda q: greedy_policy(q, tolerance=tolerance),
+        improvement=lambda q: greedy_policy(q, tolerance=STRICT_TIE_TOLERANCE),
+    )
 
 
 def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | None) -> Criterion:
     """Return the criterion regularised by entropy, or by the divergence from a reference."""
     check_positive(temperature=temperature)
-    return Criterion(
-        lambda q: _ended(
-            soft_maximum(q, temperature=temperature, log_reference=log_reference), mdp.terminal
-        ),
-        lambda q: soft_policy(q, temperature=temperature, log_reference=log_reference),
-    )
+
+    def maximum(q_value: Array) -> Array:
+        value = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
+        return _ended(value, mdp.terminal)
+
+    def policy(q_value: Array) -> Array:
+        return soft_policy(q_value, temperature=temperature, log_reference=log_reference)
+
+    return Criterion(maximum, policy, improvement=policy)
 
 
 def residual_limit(value: Array, tolerance: float) -> Array:

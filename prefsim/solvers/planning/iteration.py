@@ -215,15 +215,7 @@ def policy_iteration(
     _require_infinite(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    return _newton("policy_iteration", mdp, _strictly_greedy(), start, tolerance, max_iterations)
-
-
-def _strictly_greedy() -> Criterion:
-    """Return the criterion whose improvement shares only exact ties.
-
-    A near tie is a strict improvement that must not be given away.
-    """
-    return hard_criterion()._replace(policy=lambda q: greedy_policy(q, tolerance=1e-14))
+    return _newton("policy_iteration", mdp, hard_criterion(), start, tolerance, max_iterations)
 
 
 def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResult:
@@ -280,8 +272,10 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
         action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount), tolerance=1e-7
     )
     value = policy_evaluation(mdp, policy, tolerance=tolerance).value
-    found = _newton("linear_program", mdp, _strictly_greedy(), value, tolerance, max_iterations=100)
-    return found._replace(iterations=found.iterations + int(solution.nit))
+    improved = _newton(
+        "linear_program", mdp, hard_criterion(), value, tolerance, max_iterations=100
+    )
+    return improved._replace(iterations=improved.iterations + int(solution.nit))
 
 
 def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None = None) -> Array:
@@ -380,13 +374,13 @@ def _newton(
         met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance)
         if bool(xp.all(met)) or iterations == max_iterations:
             break
-        chain = policy_chain(constant, criterion.policy(q_value))
+        chain = policy_chain(constant, criterion.improvement(q_value))
         value = value + solve_chain(chain, change, constant, tolerance=0.1 * tolerance)
         iterations += 1
     if _tracked(mdp.reward) or _tracked(mdp.transitions):
         # At the solution v = Tv, so one Newton step with the policy held constant moves nothing but
         # carries the exact gradient.
-        chain = policy_chain(constant, stop_gradient(criterion.policy(q_value)))
+        chain = policy_chain(constant, stop_gradient(criterion.improvement(q_value)))
         moved = (
             criterion.maximum(
                 action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
@@ -394,9 +388,14 @@ def _newton(
             - value
         )
         value = value + solve_chain(chain, moved, constant)
-    policy = criterion.policy if name.startswith("soft") else hard_criterion().policy
     return certify(
-        name, mdp, value, policy, criterion.maximum, tolerance=tolerance, iterations=iterations
+        name,
+        mdp,
+        value,
+        criterion.policy,
+        criterion.maximum,
+        tolerance=tolerance,
+        iterations=iterations,
     )
 
 

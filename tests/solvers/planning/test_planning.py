@@ -831,7 +831,7 @@ class TestEdges:
         assert other.residual != plain.residual
 
     def test_slow_chain_ends_in_a_krylov_solve(self, monkeypatch):
-        from prefsim.solvers import modified_policy_iteration as module
+        from prefsim.solvers.planning import modified as module
 
         n = 300
         s = np.arange(n)[:, None]
