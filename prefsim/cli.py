@@ -6,7 +6,6 @@ Data to stdout, progress to stderr, one line for bad input.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,12 +16,11 @@ import typer
 
 from prefsim import __version__
 from prefsim.lm.command.cli import train
-from prefsim.papers import all_slugs, cards, load, source_file
+from prefsim.papers.discovery import FAMILIES, all_slugs, cards, find, load, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from prefsim.papers.checking import ClaimResult
     from prefsim.papers.reproducing import Outcome
 
 __all__ = ["app", "main"]
@@ -44,12 +42,20 @@ app = typer.Typer(
 
 Slugs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="SLUG...", help="Papers, as `prefsim list` names them."),
+    typer.Argument(
+        metavar="SLUG...",
+        help="Papers, as `prefsim list` names them, or paths such as ./mine.py.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Every = Annotated[bool, typer.Option("--all", help="All papers.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw, >= 0.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Processes; -1 for one a core.")]
+Out = Annotated[Path, typer.Option(help="Folder of the results.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="tcp://HOST:PORT", help="Run on the workers of this Dask scheduler."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -88,7 +94,7 @@ def _chosen(slugs: Sequence[str] | None, every: bool) -> list[str]:
         )
     chosen = list(all_slugs()) if every else list(dict.fromkeys(slugs or ()))
     for slug in chosen:
-        source_file(slug)  # raises for an unknown one before anything runs
+        find(slug)  # raises for an unknown one before anything runs
     if not chosen:
         raise ValueError("no papers are installed")
     return chosen
@@ -98,9 +104,7 @@ def _chosen(slugs: Sequence[str] | None, every: bool) -> list[str]:
 def list_(
     family: Annotated[
         str | None,
-        typer.Option(
-            help="Only this family: direct, nash, mdp, theory, robust, selfimprove, plural."
-        ),
+        typer.Option(help=f"Only this family: {', '.join(FAMILIES)}."),
     ] = None,
     by: Annotated[
         str | None,
@@ -119,7 +123,7 @@ def list_(
         return
     papers = cards(family)
     if as_json:
-        _print_json([paper._asdict() for paper in papers])
+        _print_json([plain(paper, family) for family, paper in papers])
         return
     from prefsim.papers.report import cards_table
 
@@ -142,49 +146,39 @@ def _list_losses(family: str | None, by: str, as_json: bool) -> None:
 
 @app.command()
 def show(
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The paper.")], as_json: Json = False
+    slug: Annotated[
+        str, typer.Argument(metavar="SLUG", help="The paper, or a path such as ./mine.py.")
+    ],
+    as_json: Json = False,
 ) -> None:
     """Show a paper's card and claims."""
-    paper, claims, _, path = load(slug)
+    paper, family, claims, _, path = load(slug)
     if as_json:
-        kept = ("id", "kind", "statement", "source", "tolerance")
+        kept = ("id", "kind", "statement", "source", "stated", "tolerance")
         rows = [
-            {name: getattr(claim, name) for name in kept} | {"breaks": claim.breaks is not None}
+            {name: getattr(claim, name) for name in kept}
+            | {"breaks": bool(claim.breaks), "dropped": [list(names) for names in claim.dropped]}
             for claim in claims
         ]
-        _print_json({**paper._asdict(), "module": str(path), "claims": rows})
+        _print_json({**plain(paper, family), "module": str(path), "claims": rows})
         return
-    from prefsim.papers.report import FAMILY_NAMES, claims_table
+    from prefsim.papers.report import claims_table
 
     console = _console()
-    console.print(f"{paper.title} ({paper.year})", style="bold", markup=False, highlight=False)
-    console.print(
-        f"https://arxiv.org/abs/{paper.arxiv}",
-        f"family: {paper.family}, {FAMILY_NAMES[paper.family]}",
-        sep="\n",
-        markup=False,
-    )
+    year = f" ({paper.year})" if paper.year else ""
+    console.print(f"{paper.title}{year}", style="bold", markup=False, highlight=False)
+    if paper.arxiv:
+        console.print(f"https://arxiv.org/abs/{paper.arxiv}", markup=False)
+    if family:
+        console.print(f"family: {family}, {FAMILIES.get(family, family)}", markup=False)
     console.print(f"\n{paper.summary}\n", markup=False, highlight=False)
-    console.print("Implemented by " + ", ".join(paper.implements), markup=False, highlight=False)
+    if paper.implements:
+        implemented = ", ".join(paper.implements)
+        console.print(f"Implemented by {implemented}", markup=False, highlight=False)
     console.print(
         f"Claims and reproduction: {path}\n", markup=False, highlight=False, soft_wrap=True
     )
     console.print(claims_table(claims))
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _check_json(result: ClaimResult) -> dict[str, Any]:
-    row = {
-        "holds": result.holds,
-        "examples": result.examples,
-        "worst": _number(result.worst),
-        "tolerance": result.tolerance,
-        "counterexample_found": result.counterexample_found,
-    }
-    return row if result.holds else {**row, "detail": result.detail}
 
 
 @app.command()
@@ -195,15 +189,24 @@ def check(
         int, typer.Option(help="Random instances of each claim; costly claims take fewer.")
     ] = 50,
     seed: Seed = 0,
+    out: Out = Path("results"),
     jobs: Jobs = 1,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Check the claims of papers on random instances; exit 1 if one does not hold."""
-    from prefsim.papers.checking import check_papers
+    """Check the claims of papers on random instances; exit 1 if one does not hold.
+
+    The verdicts are kept beside the results of the reproductions, and shown on their page.
+    """
+    from prefsim.papers.report import checks_table, write_index
+    from prefsim.papers.storage import make_folder
+    from prefsim.papers.verdicts import check_papers, claim_json, write_verdicts
+    from prefsim.parallel import on_cluster
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
-    with Bars("claims") as bars:
+    make_folder(out)  # before the work, not after it
+    with on_cluster(cluster), Bars("claims") as bars:
         results = check_papers(
             chosen,
             examples=examples,
@@ -211,34 +214,30 @@ def check(
             jobs=jobs,
             report=lambda _, __, done, total: bars.whole(done, total),
         )
+    write_verdicts(out, results, examples=examples, seed=seed)
+    index = write_index(out)
+    named = {find(reference).slug: results[reference] for reference in chosen}
     failed = [
         (slug, name, result)
-        for slug, claims in results.items()
+        for slug, claims in named.items()
         for name, result in claims.items()
         if not result.holds
     ]
     if as_json:
-        _print_json(
-            {
-                slug: {name: _check_json(result) for name, result in claims.items()}
-                for slug, claims in results.items()
-            }
-        )
+        rows = {
+            slug: {name: claim_json(result) for name, result in claims.items()}
+            for slug, claims in named.items()
+        }
+        _print_json(rows)
     else:
-        from prefsim.papers.report import checks_table
-
         console = _console()
-        console.print(checks_table(results))
+        console.print(checks_table(named))
         for slug, name, result in failed:
-            console.print(
-                f"{slug} {name}: {result.detail}",
-                style="red",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-        total = sum(map(len, results.values()))
+            line = f"{slug} {name}: {result.detail}"
+            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        total = sum(map(len, named.values()))
         console.print(f"{total - len(failed)} of {total} claims hold", highlight=False)
+        console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -258,10 +257,9 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     row: dict[str, Any] = {"passed": outcome.passed, "reused": outcome.reused}
     if outcome.result is None:
         return {**row, "criteria": [], "error": outcome.error}
-    files = {
-        "figure": str(outcome.folder / "figure.png"),
-        "result": str(outcome.folder / "result.json"),
-    }
+    from prefsim.papers.storage import FIGURE, RESULT
+
+    files = {"figure": str(outcome.folder / FIGURE), "result": str(outcome.folder / RESULT)}
     return {
         **row,
         "criteria": outcome.result["criteria"],
@@ -274,11 +272,12 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 def repro(
     slugs: Slugs = None,
     every: Every = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    out: Out = Path("results"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds and smaller worlds.")] = False,
     backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy",
     device: Annotated[str, typer.Option(help="Device of torch, such as cuda.")] = "cpu",
     jobs: Jobs = 1,
+    cluster: Cluster = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with real data; otherwise the variable PREFSIM_DATA."),
@@ -296,20 +295,22 @@ def repro(
     from prefsim.data.locate import data_folder
     from prefsim.papers.report import criteria_table, write_index
     from prefsim.papers.reproducing import Settings, run_reproductions
+    from prefsim.parallel import on_cluster
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
     settings = Settings(quick, seed, data_folder(data), backend, device)
     outcomes: dict[str, Outcome] = {}
+    named = [find(reference).slug for reference in chosen]
 
     def errors() -> dict[str, str]:
         return {
             slug: str(outcomes[slug].error)
-            for slug in chosen
+            for slug in named
             if slug in outcomes and outcomes[slug].result is None
         }
 
-    with Bars("papers", total=len(chosen)) as bars:
+    with on_cluster(cluster), Bars("papers", total=len(chosen)) as bars:
         running = run_reproductions(
             chosen,
             out=out,
@@ -326,14 +327,11 @@ def repro(
             if outcomes:
                 index = write_index(out, errors())
     if as_json:
-        _print_json({slug: _outcome_json(outcomes[slug]) for slug in chosen})
+        _print_json({slug: _outcome_json(outcomes[slug]) for slug in named})
     else:
         console = _console()
-        console.print(
-            criteria_table(
-                [r for slug in chosen if (r := outcomes[slug].result) is not None], errors()
-            )
-        )
+        whole = [r for slug in named if (r := outcomes[slug].result) is not None]
+        console.print(criteria_table(whole, errors()))
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes.values()):
         raise typer.Exit(FAILED)

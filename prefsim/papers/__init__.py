@@ -1,35 +1,68 @@
 """Papers: what one is, how its claims are checked, how its result is reproduced and shown."""
 
-from prefsim.papers.paper import (
-    FAMILIES,
+from prefsim.papers._old import Claim, Criterion
+from prefsim.papers.claims import (
     KINDS,
-    Claim,
-    Criterion,
-    Module,
-    Paper,
-    Reproduction,
-    Run,
     Verdict,
-    all_slugs,
-    card,
-    cards,
-    load,
-    source_file,
+    above,
+    apart,
+    claim,
+    claims_of,
+    falls,
+    outside,
+    rises,
+    worst,
 )
+from prefsim.papers.criteria import (
+    at_least,
+    at_most,
+    below,
+    between,
+    falling,
+    holds,
+    near,
+    rising,
+)
+from prefsim.papers.discovery import FAMILIES, all_slugs, card, cards, find, load
+from prefsim.papers.figures import panels
+from prefsim.papers.paper import Paper, PaperModule, Reproduction, Run
+from prefsim.papers.stated import STATED
 
 __all__ = [
     "FAMILIES",
     "KINDS",
+    "STATED",
     "Claim",
     "Criterion",
-    "Module",
     "Paper",
+    "PaperModule",
     "Reproduction",
     "Run",
     "Verdict",
+    "above",
     "all_slugs",
+    "apart",
+    "at_least",
+    "at_most",
+    "below",
+    "between",
     "card",
     "cards",
+    "claim",
+    "claims_of",
+    "falling",
+    "falls",
+    "find",
+    "holds",
     "load",
-    "source_file",
+    "near",
+    "outside",
+    "panels",
+    "rises",
+    "rising",
+    "worst",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

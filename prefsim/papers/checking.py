@@ -13,18 +13,17 @@ import math
 import random
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefsim.checks import check_integer
-from prefsim.papers import Claim, Verdict, load, source_file
-from prefsim.parallel import Report, check_jobs, unordered
+from prefsim.papers.claims import Claim, Verdict
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["ClaimResult", "check_claim", "check_papers", "describe_error"]
+__all__ = ["EXAMPLES", "ClaimResult", "check_claim", "describe_error"]
 
 EXAMPLES = 50
 _LONGEST = 2000  # characters of an instance that are worth reading
@@ -45,13 +44,15 @@ class ClaimResult(NamedTuple):
     tolerance
         The claim's.
     counterexample_found
-        Whether the dropped assumption broke the claim; None where the claim names nothing that
+        Whether every dropped assumption broke the claim; None where the claim names nothing that
         breaks it.
     detail
         Why it does not hold, or the verdict of the worst instance.
     counterexample
         The smallest instance found that breaks the claim: of ``breaks`` where it holds, of
-        ``strategy`` where it fails.
+        ``strategy`` where it fails. Where several assumptions are dropped, that of the first.
+    used
+        For an inequality, the largest share of its bound that an instance used; None for others.
     """
 
     holds: bool
@@ -61,6 +62,7 @@ class ClaimResult(NamedTuple):
     counterexample_found: bool | None
     detail: str = ""
     counterexample: str | None = None
+    used: float | None = None
 
 
 class _Enough(BaseException):
@@ -79,19 +81,21 @@ class _Trial:
         self.worst = -math.inf
         self.detail = self.latest = ""
         self.exception: str | None = None
+        self.used: float | None = None
 
     def __call__(self, instance: Any) -> float:
         """Return the error on ``instance``: ``inf`` if the check raised."""
         from hypothesis.errors import HypothesisException
 
         try:
-            verdict = self.claim.check(instance)
-            error, detail = _read(verdict)
+            error, detail, used = _read(self.claim.check(instance))
         except HypothesisException:
             raise  # an instance rejected by assume(), or Hypothesis' own control flow
         except Exception as exception:
-            error, detail = math.inf, f"raised {describe_error(exception)}"
+            error, detail, used = math.inf, f"raised {describe_error(exception)}", None
             self.exception = self.exception or detail
+        if used is not None:
+            self.used = max(used, self.used or 0.0)
         self.examples += 1
         self.latest = detail
         # NaN is the worst of all and stays; `not <=` rather than `>` so that it gets in.
@@ -100,13 +104,13 @@ class _Trial:
         return error
 
 
-def _read(verdict: Any) -> tuple[float, str]:
+def _read(verdict: Any) -> tuple[float, str, float | None]:
     if not isinstance(verdict, Verdict):
         raise TypeError(f"check must return a Verdict, got {type(verdict).__name__}")
     error = float(verdict.error)
     if error < 0:
         raise ValueError(f"error of a Verdict must be >= 0, got {error!r}")
-    return error, str(verdict.detail)
+    return error, str(verdict.detail), verdict.used
 
 
 def describe_error(exception: BaseException) -> str:
@@ -232,7 +236,10 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
     >>> from hypothesis import strategies as st
     >>> def doubling(x):
     ...     return Verdict(abs((x + x) / 2 - x), f"x = {x}")
-    >>> claim = Claim("halving", "identity", "(x + x) / 2 = x", "school", st.floats(-1e3, 1e3), doubling, 0.0, breaks=st.just(1.5e308))
+    >>> claim = Claim(
+    ...     "halving", "identity", "(x + x) / 2 = x", "school", st.floats(-1e3, 1e3), doubling, 0.0,
+    ...     breaks=(st.just(1.5e308),),
+    ... )
     >>> result = check_claim(claim, examples=20)
     >>> result.holds, result.worst, result.counterexample_found, result.counterexample
     (True, 0.0, True, '1.5e+308')
@@ -246,22 +253,19 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
         warnings.simplefilter("error", ConvergenceWarning)
         try:
             result = _hold(claim, budget, seed)
-            return (
-                result
-                if not result.holds or claim.breaks is None
-                else _break(claim, result, budget, seed)
-            )
-        except (
-            Exception
-        ) as exception:  # of a strategy, or of Hypothesis over a check that is not deterministic
-            return ClaimResult(
-                False,
-                0,
-                math.inf,
-                claim.tolerance,
-                None if claim.breaks is None else False,
-                f"raised {describe_error(exception)}",
-            )
+            for index in range(len(claim.breaks)):
+                if result.holds:
+                    result = _break(claim, index, result, budget, seed)
+            return result
+        # Of a strategy, or of Hypothesis over a check that is not deterministic.
+        except Exception as exception:
+            return _failure(claim, math.inf, f"raised {describe_error(exception)}")
+
+
+def _failure(claim: Claim, worst: float, detail: str) -> ClaimResult:
+    """Return the result of a claim that no instance could be checked of."""
+    found = False if claim.breaks else None
+    return ClaimResult(False, 0, worst, claim.tolerance, found, detail)
 
 
 def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
@@ -278,18 +282,19 @@ def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
         return False
 
     _search(claim.strategy, survey, examples=examples, seed=seed, shrink=0)
-    found = None if claim.breaks is None else False
     if trial.examples == 0:
-        return ClaimResult(
-            False,
-            0,
-            math.nan,
-            claim.tolerance,
-            found,
-            "no instance satisfied the claim's assumptions",
-        )
-    if trial.worst <= claim.tolerance:
-        return ClaimResult(True, trial.examples, trial.worst, claim.tolerance, found, trial.detail)
+        return _failure(claim, math.nan, "no instance satisfied the claim's assumptions")
+    result = ClaimResult(
+        holds=trial.worst <= claim.tolerance,
+        examples=trial.examples,
+        worst=trial.worst,
+        tolerance=claim.tolerance,
+        counterexample_found=False if claim.breaks else None,
+        detail=trial.detail,
+        used=trial.used,
+    )
+    if result.holds:
+        return result
     # The same seed walks the same instances again and now stops at the first bad one to shrink it.
     again = _Trial(claim)
     said = trial.detail
@@ -304,19 +309,21 @@ def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
 
     smallest = _search(claim.strategy, fails, examples=examples, seed=seed, shrink=10 * examples)
     text = _show(worst_instance[0] if smallest is None else smallest)
-    reason = trial.exception or f"error {trial.worst:.3g} > tolerance {claim.tolerance:.3g}" + (
-        f": {trial.detail}" if trial.detail else ""
-    )
-    detail = (
-        reason + f"; smallest instance found: {text}" + (f", {said}" if said not in reason else "")
-    )
-    return ClaimResult(False, trial.examples, trial.worst, claim.tolerance, found, detail, text)
+    measured = f"error {trial.worst:.3g} > tolerance {claim.tolerance:.3g}"
+    if trial.detail:
+        measured += f": {trial.detail}"
+    reason = trial.exception or measured
+    detail = f"{reason}; smallest instance found: {text}"
+    if said not in reason:
+        detail += f", {said}"
+    return result._replace(detail=detail, counterexample=text)
 
 
-def _break(claim: Claim, result: ClaimResult, examples: int, seed: int) -> ClaimResult:
-    """Look for a violation where an assumption is dropped."""
-    assert claim.breaks is not None
+def _break(claim: Claim, index: int, result: ClaimResult, examples: int, seed: int) -> ClaimResult:
+    """Look for a violation where one assumption is dropped."""
     trial = _Trial(claim)
+    names = claim.dropped[index] if claim.dropped else ()
+    which = f"an assumption ({', '.join(names)} drawn otherwise)" if names else "an assumption"
 
     def violates(instance: Any) -> bool:
         error = trial(instance)
@@ -325,87 +332,18 @@ def _break(claim: Claim, result: ClaimResult, examples: int, seed: int) -> Claim
         _aim(error)
         return error > claim.tolerance
 
-    instance = _search(claim.breaks, violates, examples=10 * examples, seed=seed, shrink=examples)
+    strategy = claim.breaks[index]
+    instance = _search(strategy, violates, examples=10 * examples, seed=seed, shrink=examples)
     if trial.exception:
-        return result._replace(
-            holds=False,
-            detail=f"on an instance that drops an assumption, the check {trial.exception}",
-        )
+        detail = f"on an instance that drops {which}, the check {trial.exception}"
+        return result._replace(holds=False, counterexample_found=False, detail=detail)
     if instance is None:
-        worst = (
-            f"the largest error was {trial.worst:.3g}" if trial.examples else "it gave no instance"
-        )
+        largest = f"the largest error was {trial.worst:.3g}" if trial.examples else "no instance"
         detail = (
-            f"no counterexample in {trial.examples} instances that drop an assumption: {worst},"
+            f"no counterexample in {trial.examples} instances that drop {which}: {largest},"
             f" tolerance {claim.tolerance:.3g}"
         )
         return result._replace(holds=False, counterexample_found=False, detail=detail)
-    return result._replace(counterexample_found=True, counterexample=_show(instance))
-
-
-def check_papers(
-    slugs: Sequence[str],
-    *,
-    examples: int = EXAMPLES,
-    seed: int = 0,
-    jobs: int = 1,
-    report: Report | None = None,
-) -> dict[str, dict[str, ClaimResult]]:
-    """Check every claim of several papers, ``jobs`` at a time.
-
-    The results do not depend on ``jobs``.
-
-    Parameters
-    ----------
-    slugs
-        The papers.
-    examples, seed
-        As for :func:`check_claim`.
-    jobs
-        Number of processes; -1 for one a core.
-    report
-        Told after each claim how many of all are done, see :class:`prefsim.parallel.Report`.
-
-    Returns
-    -------
-    ``{slug: {claim id: ClaimResult}}``, in the order given. A module that cannot be imported has
-    one failed claim, ``"import"``.
-
-    Raises
-    ------
-    ValueError
-        If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
-    """
-    check_integer(low=1, examples=examples)
-    check_integer(low=0, seed=seed)
-    check_jobs(jobs)
-    results: dict[str, dict[str, ClaimResult]] = {}
-    calls = []
-    for slug in dict.fromkeys(slugs):
-        source_file(slug)
-        results[slug] = {}
-        try:
-            claims = load(slug).claims
-        except Exception as exception:  # one broken module shall not hide the others
-            results[slug]["import"] = ClaimResult(
-                False, 0, math.inf, 0.0, None, f"raised {describe_error(exception)}"
-            )
-            continue
-        # An id keeps its place: results come in any order.
-        results[slug] = dict.fromkeys((claim.id for claim in claims), _PENDING)
-        calls += [(slug, index, examples, seed) for index in range(len(claims))]
-    for done, (slug, name, result) in enumerate(unordered(_check_one, calls, jobs=jobs), start=1):
-        results[slug][name] = result
-        if report is not None:
-            report(slug, "claims", done, len(calls))
-    return results
-
-
-_PENDING = ClaimResult(False, 0, math.inf, 0.0, None, "was not checked")
-
-
-def _check_one(
-    slug: str, index: int, examples: int, seed: int, *, report: Report | None
-) -> tuple[str, str, ClaimResult]:
-    claim = load(slug).claims[index]
-    return slug, claim.id, check_claim(claim, examples=examples, seed=seed)
+    # The first counterexample is the one that is shown.
+    shown = result.counterexample or _show(instance)
+    return result._replace(counterexample_found=True, counterexample=shown)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefsim import __version__
-from prefsim.papers import FAMILIES, Paper
+from prefsim.checks import check_directory
+from prefsim.papers.discovery import FAMILIES, rank
+from prefsim.papers.fingerprint import fingerprint
+from prefsim.papers.paper import Paper
+from prefsim.papers.reproducing import read_result
+from prefsim.papers.stated import origin
+from prefsim.papers.storage import FIGURE, write_text
+from prefsim.papers.verdicts import read_verdicts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from prefsim.papers.checking import ClaimResult
 
 __all__ = [
-    "FAMILY_NAMES",
     "cards_table",
     "checks_table",
     "claims_table",
@@ -30,18 +35,9 @@ __all__ = [
     "criteria_table",
     "format_number",
     "losses_table",
+    "said_in_paper",
     "write_index",
 ]
-
-FAMILY_NAMES = {
-    "direct": "Direct alignment",
-    "nash": "Games",
-    "mdp": "Regret, sequences and reinforcement learning",
-    "theory": "Analyses",
-    "robust": "Robust, contrastive and reward models",
-    "selfimprove": "Self-improvement and data",
-    "plural": "Many people",
-}
 
 
 def format_number(value: Any) -> str:
@@ -58,40 +54,47 @@ def format_number(value: Any) -> str:
 
 
 def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return every whole result in a folder, in the order of families and slugs.
+    """Return what a folder of results holds of each paper, in the order of families and slugs.
 
-    Each says under ``current`` if the code is still the same.
+    Parameters
+    ----------
+    out
+        The folder.
+
+    Returns
+    -------
+    For each paper ``slug``, ``title``, ``family``, ``folder``, and its ``result`` and ``verdicts``,
+    either of them None where it is not there. Both say under ``current`` whether they still follow
+    from the code.
 
     Raises
     ------
     ValueError
         If the folder does not exist.
     """
-    from prefsim.checks import check_directory
-    from prefsim.papers.reproducing import Settings, fingerprint, read_result
-
     out = Path(out)
     check_directory(out, "folder of results")
-    results = []
-    for folder in sorted(
-        path for path in out.iterdir() if path.is_dir() and not path.name.startswith(".")
-    ):
-        if (result := read_result(folder)) is None:
+    papers = []
+    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+        result, verdicts = read_result(folder), read_verdicts(folder)
+        for held in filter(None, (result, verdicts)):
+            held["current"] = _is_current(held)
+        if result is not None:
+            shown = {name: result["paper"][name] for name in ("title", "family")}
+        elif verdicts is not None:
+            shown = {name: verdicts[name] for name in ("title", "family")}
+        else:
             continue
-        stored = result["settings"]
-        settings = Settings(
-            **{**stored, "data": None if stored["data"] is None else Path(stored["data"])}
-        )
-        try:
-            result["current"] = fingerprint(result["slug"], settings) == result["fingerprint"]
-        except ValueError:  # a paper of another checkout
-            result["current"] = False
-        results.append({**result, "folder": folder})
-    return sorted(results, key=lambda result: (_rank(result["paper"]["family"]), result["slug"]))
+        about = {"slug": folder.name, "folder": folder, **shown}
+        papers.append({**about, "result": result, "verdicts": verdicts})
+    return sorted(papers, key=lambda paper: (rank(paper["family"]), paper["slug"]))
 
 
-def _rank(family: str) -> int:
-    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+def _is_current(held: Mapping[str, Any]) -> bool:
+    try:
+        return bool(fingerprint(held["reference"], held["settings"]) == held["fingerprint"])
+    except ValueError:  # a paper of another checkout
+        return False
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -117,12 +120,27 @@ def _text(value: Any) -> Any:
     return Text(str(value))
 
 
+def said_in_paper(criterion: Mapping[str, Any]) -> str:
+    """Return what the paper states of a criterion, or in words that the number is not from there.
+
+    Examples
+    --------
+    >>> said_in_paper({"stated": "paper", "bound": "-0.5 ± 0.1", "paper": ""})
+    '-0.5 ± 0.1'
+    >>> said_in_paper({"stated": "chosen", "bound": "at most 0.02", "paper": "much smaller"})
+    'much smaller; chosen here'
+    """
+    if criterion["stated"] == "paper":
+        return str(criterion["paper"] or criterion["bound"])
+    return "; ".join(filter(None, (criterion["paper"], origin(criterion["stated"]))))
+
+
 def criteria_table(
     results: Iterable[Mapping[str, Any]], errors: Mapping[str, str] | None = None
 ) -> Table:
     """Return the table of reproductions.
 
-    Paper, criterion, the paper's figure, what was measured, and whether it passes.
+    Slug, criterion, what the paper says, what is expected, what was measured, whether it passes.
 
     Parameters
     ----------
@@ -131,37 +149,29 @@ def criteria_table(
     errors
         What the reproductions that raised have raised, under their slugs.
     """
-    table = _table("Reproductions", "Paper", "Criterion", "Paper's figure", "Measured", "Pass")
+    columns = ("Slug", "Criterion", "Paper", "Expected", "Measured", "Pass")
+    table = _table("Reproductions", *columns)
     for result in results:
         for row, criterion in enumerate(result["criteria"]):
             table.add_row(
                 _text(result["slug"] if row == 0 else ""),
                 _text(criterion["name"]),
-                _text(criterion["paper"]),
-                _text(format_number(criterion["measured"])),
+                _text(said_in_paper(criterion)),
+                _text(criterion["bound"]),
+                _text(criterion["measured"]),
                 _mark(criterion["passed"]),
                 end_section=row == len(result["criteria"]) - 1,
             )
     for slug, error in (errors or {}).items():
-        table.add_row(
-            _text(slug), _text("runs to its end"), "", _text(error), _mark(False), end_section=True
-        )
+        cells = (_text(slug), _text("runs to its end"), "", "", _text(error), _mark(False))
+        table.add_row(*cells, end_section=True)
     return table
 
 
 def checks_table(checks: Mapping[str, Mapping[str, ClaimResult]]) -> Table:
-    """Return the table of claims checked, with the reason below each that does not hold."""
-    table = _table(
-        "Claims",
-        "Paper",
-        "Claim",
-        "Examples",
-        "Worst error",
-        "Tolerance",
-        "Counterexample",
-        "Holds",
-    )
-    found = {None: "–", True: "found", False: "none found"}
+    """Return the table of claims checked."""
+    columns = ("Examples", "Worst error", "Tolerance", "Bound used", "Counterexample", "Holds")
+    table = _table("Claims", "Paper", "Claim", *columns)
     for slug, claims in checks.items():
         for row, (name, result) in enumerate(claims.items()):
             table.add_row(
@@ -170,18 +180,26 @@ def checks_table(checks: Mapping[str, Mapping[str, ClaimResult]]) -> Table:
                 str(result.examples),
                 f"{result.worst:.3g}",
                 f"{result.tolerance:.3g}",
-                found[result.counterexample_found],
+                _percent(result.used),
+                _COUNTEREXAMPLE[result.counterexample_found],
                 _mark(result.holds),
                 end_section=row == len(claims) - 1,
             )
     return table
 
 
-def cards_table(papers: Iterable[Paper]) -> Table:
-    """Return the table of papers."""
+_COUNTEREXAMPLE = {None: "–", True: "found", False: "none found"}
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2g} %"
+
+
+def cards_table(papers: Iterable[tuple[str, Paper]]) -> Table:
+    """Return the table of papers, each with its family."""
     table = _table("Papers", "Family", "Slug", "Year", "arXiv", "Title")
-    for paper in papers:
-        table.add_row(*map(_text, (paper.family, paper.slug, paper.year, paper.arxiv, paper.title)))
+    for family, paper in papers:
+        table.add_row(*map(_text, (family, paper.slug, paper.year, paper.arxiv, paper.title)))
     return table
 
 
@@ -195,27 +213,17 @@ def losses_table(part: str, topics: Mapping[str, list[str]]) -> Table:
 
 def claims_table(claims: Iterable[Claim]) -> Table:
     """Return the table of a paper's claims."""
-    table = _table("Claims", "Id", "Kind", "Statement", "Source", "Tolerance", "Broken on purpose")
+    columns = ("Statement", "Source", "Stated", "Tolerance", "Broken by")
+    table = _table("Claims", "Id", "Kind", *columns)
     for claim in claims:
-        breaks = "–" if claim.breaks is None else "yes"
-        table.add_row(
-            *map(
-                _text,
-                (
-                    claim.id,
-                    claim.kind,
-                    claim.statement,
-                    claim.source,
-                    f"{claim.tolerance:.3g}",
-                    breaks,
-                ),
-            )
-        )
+        dropped = "; ".join(", ".join(names) for names in claim.dropped) or "–"
+        about = (claim.id, claim.kind, claim.statement, claim.source, origin(claim.stated))
+        table.add_row(*map(_text, (*about, f"{claim.tolerance:.3g}", dropped)))
     return table
 
 
 def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = None) -> Path:
-    """Write ``index.html`` from every whole result in a folder, and return its path.
+    """Write ``index.html`` from all that a folder of results holds, and return its path.
 
     Figures are inside the page.
 
@@ -234,11 +242,12 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     out = Path(out)
-    results = collect(out)
-    for result in results:
-        picture = (result["folder"] / "figure.png").read_bytes()
-        result["picture"] = base64.b64encode(picture).decode("ascii")
-        result["columns"] = list(dict.fromkeys(key for row in result["table"] for key in row))
+    papers = collect(out)
+    for paper in papers:
+        if (result := paper["result"]) is not None:
+            picture = (paper["folder"] / FIGURE).read_bytes()
+            result["picture"] = base64.b64encode(picture).decode("ascii")
+            result["columns"] = list(dict.fromkeys(key for row in result["table"] for key in row))
     environment = Environment(
         loader=PackageLoader("prefsim.papers"),
         autoescape=True,
@@ -246,24 +255,30 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = format_number
+    environment.filters |= {
+        "number": format_number,
+        "origin": origin,
+        "percent": _percent,
+        "said": said_in_paper,
+    }
+    results = [paper["result"] for paper in papers if paper["result"] is not None]
+    checked = [paper["verdicts"] for paper in papers if paper["verdicts"] is not None]
     criteria = [criterion for result in results for criterion in result["criteria"]]
+    claims = [claim for verdicts in checked for claim in verdicts["claims"]]
+    families = sorted({paper["family"] for paper in papers}, key=rank)
     page = environment.get_template("index.html.j2").render(
         families=[
-            (name, [r for r in results if r["paper"]["family"] == family])
-            for family, name in FAMILY_NAMES.items()
+            (FAMILIES.get(family, family), [p for p in papers if p["family"] == family])
+            for family in families
         ],
-        results=results,
+        papers=papers,
         errors=dict(errors or {}),
         criteria=len(criteria),
         passed=sum(criterion["passed"] for criterion in criteria),
+        claims=len(claims),
+        held=sum(claim["holds"] for claim in claims),
         version=__version__,
     )
     path = out / "index.html"
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=out, prefix=".index-", suffix=".part", delete=False
-    ) as file:
-        file.write(page)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_text(path, page)
     return path

@@ -1,19 +1,18 @@
-"""Run the reproductions of papers and keep their results: each is written whole, and once.
+"""Run the reproductions of papers and keep their results.
 
-``out/<slug>/`` holds ``result.json`` and ``figure.png``. Both are made in a hidden folder beside it
-that is moved into place when it is complete; a result whose fingerprint still matches is not
-computed again, so an interrupted run continues where it stopped.
+``out/<slug>/`` holds ``result.json`` and ``figure.png``. A result whose fingerprint still matches
+is not computed again, so that an interrupted run continues where it stopped. Workers compute and
+the calling process writes: they need not share a disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
+import io
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,23 +20,17 @@ from typing import Any, NamedTuple
 
 from prefsim import __version__
 from prefsim.backend import use_backend
-from prefsim.checks import check_integer, check_known
+from prefsim.checks import check_integer
 from prefsim.data.locate import data_folder
-from prefsim.papers import Criterion, Module, Reproduction, Run, all_slugs, load, source_file
 from prefsim.papers.checking import describe_error
+from prefsim.papers.criteria import Criterion
+from prefsim.papers.discovery import find, load, plain
+from prefsim.papers.fingerprint import fingerprint
+from prefsim.papers.paper import PaperModule, Reproduction, Run
+from prefsim.papers.storage import FIGURE, RESULT, clear, make_folder, write_bytes, write_text
 from prefsim.parallel import Report, check_jobs, track, unordered
 
-__all__ = [
-    "Outcome",
-    "Settings",
-    "fingerprint",
-    "read_result",
-    "run_reproduction",
-    "run_reproductions",
-]
-
-RESULT, FIGURE = "result.json", "figure.png"
-_FRONT = {"cli.py", "progress.py", "report.py"}  # what shows numbers does not change them
+__all__ = ["Outcome", "Settings", "read_result", "run_reproduction", "run_reproductions"]
 
 
 class Settings(NamedTuple):
@@ -48,6 +41,10 @@ class Settings(NamedTuple):
     data: Path | None = None
     backend: str = "numpy"
     device: str = "cpu"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as JSON can hold them."""
+        return {**self._asdict(), "data": None if self.data is None else str(self.data)}
 
 
 class Outcome(NamedTuple):
@@ -77,71 +74,45 @@ class Outcome(NamedTuple):
     error: str | None = None
 
 
-@functools.lru_cache(maxsize=1)
-def _library_hash() -> str:
-    digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for path in sorted(root.rglob("*.py")):
-        if path.name not in _FRONT:
-            digest.update(path.relative_to(root).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+class Computed(NamedTuple):
+    """What a worker sends home: the result and its drawing, or the error."""
 
-
-def fingerprint(slug: str, settings: Settings) -> str:
-    """Return a hash of all that a result follows from.
-
-    That is the paper's module and those that papers share, the library's version and source, and
-    the settings.
-
-    Raises
-    ------
-    ValueError
-        If no such paper is known.
-    """
-    digest = hashlib.sha256()
-    module = source_file(slug)
-    sources = [
-        module,
-        *sorted(module.parent.glob("_*.py")),
-    ]  # what papers share with each other has a leading underscore
-    parts = [path.read_bytes() for path in sources] + [
-        __version__.encode(),
-        _library_hash().encode(),
-    ]
-    for part in (*parts, repr(_settings_json(settings)).encode()):
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
-
-
-def _settings_json(settings: Settings) -> dict[str, Any]:
-    return {**settings._asdict(), "data": None if settings.data is None else str(settings.data)}
+    reference: str
+    result: dict[str, Any] | None
+    figure: bytes | None
+    error: str | None = None
 
 
 def read_result(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return the result in ``folder``, or None if there is none that is whole."""
+    """Return the result in ``folder``, or None if there is none that is whole.
+
+    It is whole when its figure is the one that was drawn with it.
+    """
     folder = Path(folder)
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        figure = (folder / FIGURE).read_bytes()
     except (OSError, ValueError):
         return None
     keys = {
         "slug",
+        "reference",
         "paper",
         "settings",
         "fingerprint",
+        "figure",
         "criteria",
         "passed",
         "table",
-        "claims",
         "seconds",
     }
-    whole = isinstance(result, dict) and keys <= result.keys() and (folder / FIGURE).is_file()
-    return result if whole else None
+    if not isinstance(result, dict) or not keys <= result.keys():
+        return None
+    return result if result["figure"] == hashlib.sha256(figure).hexdigest() else None
 
 
 def run_reproduction(
-    slug: str,
+    reference: str,
     *,
     out: str | os.PathLike[str] = "results",
     quick: bool = False,
@@ -152,12 +123,14 @@ def run_reproduction(
     force: bool = False,
     report: Report | None = None,
 ) -> Outcome:
-    """Run the reproduction of one paper, or keep its result if nothing that it follows from has changed.
+    """Run the reproduction of one paper.
+
+    Its result is kept if nothing that it follows from has changed.
 
     Parameters
     ----------
-    slug
-        The paper.
+    reference
+        The paper's slug, or the path of a file or folder of one's own.
     out
         Folder of all results; made if it does not exist.
     quick
@@ -176,8 +149,8 @@ def run_reproduction(
     Returns
     -------
     Outcome
-        An exception of the reproduction is caught and described there; an earlier result then stays
-        as it was.
+        An exception of the reproduction is caught and described there; an earlier result then
+        stays as it was.
 
     Raises
     ------
@@ -185,12 +158,14 @@ def run_reproduction(
         If the paper, the backend, the device, the seed or a folder is wrong.
     """
     settings = Settings(bool(quick), seed, data_folder(data), backend, device)
-    folder = _prepare(Path(out), [slug], settings)
-    return _run(slug, folder, settings, force, report=report)
+    (outcome,) = run_reproductions(
+        [reference], out=out, settings=settings, force=force, report=report
+    )
+    return outcome
 
 
 def run_reproductions(
-    slugs: Sequence[str],
+    references: Sequence[str],
     *,
     out: str | os.PathLike[str] = "results",
     settings: Settings = Settings(),  # noqa: B008 - immutable
@@ -200,142 +175,103 @@ def run_reproductions(
 ) -> Iterator[Outcome]:
     """Run several reproductions, ``jobs`` at a time, and yield each outcome as it comes.
 
-    One that fails does not stop the others.
-
-    The parameters are those of :func:`run_reproduction` and :func:`prefsim.parallel.unordered`.
-    Wrong ones raise ``ValueError`` at once, before anything runs.
+    One that fails does not stop the others. The parameters are those of :func:`run_reproduction`
+    and :func:`prefsim.parallel.unordered`. Wrong ones raise ``ValueError`` at once, before anything
+    runs.
     """
     check_jobs(jobs)
-    folder = _prepare(Path(out), slugs, settings)
-    return _outcomes(slugs, folder, settings, jobs, force, report)
+    folder = _prepare(Path(out), references, settings)
+    return _outcomes(references, folder, settings, jobs, force, report)
 
 
 def _outcomes(
-    slugs: Sequence[str],
-    folder: Path,
+    references: Sequence[str],
+    out: Path,
     settings: Settings,
     jobs: int,
     force: bool,
     report: Report | None,
 ) -> Iterator[Outcome]:
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    left = list(dict.fromkeys(slugs))
-    try:
-        for outcome in unordered(
-            _run, [(slug, folder, settings, force) for slug in left], jobs=jobs, report=report
-        ):
-            left.remove(outcome.slug)
-            yield outcome
-    except TerminatedWorkerError as error:
-        for slug in left:
-            yield Outcome(
-                slug,
-                False,
-                False,
-                folder / slug,
-                None,
-                f"a worker process died: {str(error).splitlines()[0]}",
-            )
-    finally:
-        _clear(folder)
+    calls = []
+    for reference in dict.fromkeys(references):
+        mark = fingerprint(reference, settings.plain())
+        folder = out / find(reference).slug
+        kept = None if force else read_result(folder)
+        if kept is not None and kept["fingerprint"] == mark:
+            yield Outcome(kept["slug"], kept["passed"], True, folder, kept)
+        else:
+            calls.append((reference, settings, mark))
+    for computed in unordered(_compute, calls, jobs=jobs, report=report, lost=_lost):
+        yield _keep(computed, out)
 
 
-def _prepare(out: Path, slugs: Sequence[str], settings: Settings) -> Path:
-    """Reject wrong arguments before anything runs, and return the folder of results, made and rid of what dead processes left."""
-    known = all_slugs()
-    for slug in slugs:
-        check_known(known, paper=slug)
+def _prepare(out: Path, references: Sequence[str], settings: Settings) -> Path:
+    """Reject wrong arguments before anything runs, and return the folder of results."""
+    slugs: dict[str, str] = {}
+    for reference in references:
+        slug = find(reference).slug
+        if slugs.setdefault(slug, reference) != reference:
+            raise ValueError(f"two papers must not share the results of {slug}")
     check_integer(low=0, seed=settings.seed)
     with use_backend(settings.backend, device=settings.device):
         pass
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"out must be a folder that can be made, got {str(out)!r}: {error.strerror}"
-        ) from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be a folder that can be written, got {str(out)!r}")
+    folder = make_folder(out)
     for slug in slugs:
-        others = {path.name for path in (out / slug).glob("*")} - {RESULT, FIGURE}
-        if others or (out / slug).is_file():
-            held = f"a folder that holds {sorted(others)[0]!r}" if others else "a file"
-            raise ValueError(
-                f"{out / slug} must be free for the result of {slug}, got {held}, which is no part"
-                " of one"
-            )
-    _clear(out)
-    return out.resolve()
+        if (folder / slug).is_file():
+            raise ValueError(f"{out / slug} must be free for the result of {slug}, got a file")
+        clear(folder / slug)
+    return folder
 
 
-def _clear(out: Path) -> None:
-    """Remove the unfinished folders of processes that are gone."""
-    for part in out.glob(".*.part"):
-        process = part.name.split(".")[-2]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _run(
-    slug: str, out: Path, settings: Settings, force: bool, *, report: Report | None
-) -> Outcome:
-    folder = out / slug
-    mark = fingerprint(slug, settings)
-    kept = None if force else read_result(folder)
-    if kept is not None and kept["fingerprint"] == mark:
-        return Outcome(slug, kept["passed"], True, folder, kept)
-    part = out / f".{slug}.{os.getpid()}.part"
+def _compute(reference: str, settings: Settings, mark: str, *, report: Report | None) -> Computed:
+    """Run a reproduction, here or in a worker; nothing is written."""
     start = time.perf_counter()
     try:
-        module = load(slug)
-        progress = (
-            Run().progress if report is None else functools.partial(track, name=slug, report=report)
-        )
+        module = load(reference)
+        if module.reproduce is None:
+            raise ValueError(f"{module.path} defines no reproduce(run)")
+        progress = Run().progress
+        if report is not None:
+            progress = functools.partial(track, name=module.paper.slug, report=report)
         with use_backend(settings.backend, device=settings.device):
-            reproduction = module.reproduce(
-                Run(settings.quick, settings.seed, settings.data, progress)
-            )
+            run = Run(settings.quick, settings.seed, settings.data, progress)
+            reproduction = module.reproduce(run)
         _check(reproduction)
-        result = _as_json(module, reproduction, settings, mark, time.perf_counter() - start)
-        part.mkdir()
+        drawing = io.BytesIO()
         # Without the Software entry the same run gives the same bytes under any version of
         # matplotlib that draws alike.
-        reproduction.figure.savefig(part / FIGURE, dpi=150, metadata={"Software": None})
-        (part / RESULT).write_text(
-            json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
-        _move(part, folder)
+        reproduction.figure.savefig(drawing, format="png", dpi=150, metadata={"Software": None})
+        figure = drawing.getvalue()
+        result = _as_json(module, reproduction, settings)
     except Exception as error:
+        return Computed(reference, None, None, describe_error(error))
+    result |= {
+        "reference": reference,
+        "seconds": round(time.perf_counter() - start, 3),
+        "fingerprint": mark,
+        "figure": hashlib.sha256(figure).hexdigest(),
+    }
+    return Computed(reference, result, figure)
+
+
+def _lost(call: tuple[Any, ...], reason: str) -> Computed:
+    """Return what is known of a reproduction whose worker died."""
+    return Computed(call[0], None, None, reason)
+
+
+def _keep(computed: Computed, out: Path) -> Outcome:
+    """Write what came home. The figure goes first: a result names the figure that belongs to it."""
+    slug = find(computed.reference).slug
+    folder = out / slug
+    if computed.result is None or computed.figure is None:
+        return Outcome(slug, False, False, folder, None, computed.error)
+    text = json.dumps(computed.result, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        write_bytes(folder / FIGURE, computed.figure)
+        write_text(folder / RESULT, text)
+    except OSError as error:
         return Outcome(slug, False, False, folder, None, describe_error(error))
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return Outcome(slug, result["passed"], False, folder, result)
-
-
-def _move(part: Path, folder: Path) -> None:
-    """Put ``part`` in the place of ``folder``.
-
-    Whoever looks sees one or the other, or for an instant none, never a mixture.
-    """
-    old = part.with_name(f".old{part.name}")
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    return Outcome(slug, computed.result["passed"], False, folder, computed.result)
 
 
 def _check(reproduction: Any) -> None:
@@ -363,33 +299,15 @@ def _plain(value: Any) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _as_json(
-    module: Module, reproduction: Reproduction, settings: Settings, mark: str, seconds: float
-) -> dict[str, Any]:
-    criteria = [
-        {"name": c.name, "paper": c.paper, "measured": _plain(c.measured), "passed": bool(c.passed)}
-        for c in reproduction.criteria
-    ]
+def _as_json(module: PaperModule, reproduction: Reproduction, settings: Settings) -> dict[str, Any]:
+    criteria = [criterion._asdict() for criterion in reproduction.criteria]
+    table = [{str(key): _plain(value) for key, value in row.items()} for row in reproduction.table]
     return {
         "slug": module.paper.slug,
-        "passed": all(c["passed"] for c in criteria),
+        "passed": all(criterion.passed for criterion in reproduction.criteria),
         "criteria": criteria,
-        "table": [
-            {str(key): _plain(value) for key, value in row.items()} for row in reproduction.table
-        ],
-        "paper": {**module.paper._asdict(), "implements": list(module.paper.implements)},
-        "claims": [
-            {
-                "id": c.id,
-                "kind": c.kind,
-                "statement": c.statement,
-                "source": c.source,
-                "tolerance": c.tolerance,
-            }
-            for c in module.claims
-        ],
-        "settings": _settings_json(settings),
-        "seconds": round(seconds, 3),
+        "table": table,
+        "paper": plain(module.paper, module.family),
+        "settings": settings.plain(),
         "version": __version__,
-        "fingerprint": mark,
     }

@@ -1,0 +1,1 @@
+"""Regret, sequences and reinforcement learning."""

@@ -1,0 +1,1 @@
+"""Robust, contrastive and reward models."""

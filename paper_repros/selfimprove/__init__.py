@@ -1,0 +1,1 @@
+"""Self-improvement and data."""

@@ -1,0 +1,419 @@
+"""The words that claims are written in: a decorator, and measures of the distance from a statement.
+
+A claim is a function. Its docstring is the statement, its parameters are the instance, ``given``
+says where instances come from, and ``breaks`` names only what is drawn otherwise, so that the
+dropped assumption can be seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from prefsim.backend import to_numpy
+from prefsim.checks import check_callable, check_choice, check_integer, check_nonnegative
+from prefsim.papers.stated import STATED, check_stated
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = [
+    "KINDS",
+    "Claim",
+    "Verdict",
+    "above",
+    "apart",
+    "claim",
+    "claims_of",
+    "falls",
+    "outside",
+    "rises",
+    "worst",
+]
+
+KINDS = (
+    "identity",
+    "inequality",
+    "limit",
+    "counterexample",
+    "rate",
+    "statistical",
+    "minimiser",
+    "invariance",
+    "monotone",
+    "equivalence",
+    "consistency",
+)
+
+
+class Verdict(NamedTuple):
+    """How far one instance is from satisfying a claim, and what was compared.
+
+    Attributes
+    ----------
+    error
+        Distance from the statement, >= 0; 0 where it is exactly true.
+    detail
+        What was compared, for a reader of the worst instance.
+    used
+        For an inequality, the largest share of its bound that was used, 1 at equality: a bound of
+        which no instance uses more than a hundredth says little. None for other statements.
+    """
+
+    error: float
+    detail: str = ""
+    used: float | None = None
+
+
+class Claim(NamedTuple):
+    """A statement of a paper as a measurable property of random instances; :func:`claim` makes one.
+
+    Attributes
+    ----------
+    id
+        Short name, unique within the paper.
+    kind
+        One of :data:`KINDS`.
+    statement, source
+        What is claimed, and where (equation, theorem, section).
+    strategy
+        Hypothesis strategy of instances that satisfy the claim's assumptions.
+    check
+        Measures how far an instance is from the claim: ``check(instance) -> Verdict``.
+    tolerance
+        The claim holds when ``error <= tolerance`` on every instance.
+    breaks
+        Strategies of instances that drop one assumption each. In every one a violation must be
+        *found*: a claim that cannot fail is no claim.
+    examples
+        Instances that a costly check can afford, in place of the number asked for.
+    stated
+        Whether the statement is of the ``"paper"``, ``"derived"`` here, or ``"chosen"`` here.
+    dropped
+        For each strategy of ``breaks`` the names of the parameters that it draws otherwise.
+    """
+
+    id: str
+    kind: str
+    statement: str
+    source: str
+    strategy: SearchStrategy[Any]
+    check: Callable[[Any], Verdict]
+    tolerance: float
+    breaks: tuple[SearchStrategy[Any], ...] = ()
+    examples: int | None = None
+    stated: str = "paper"
+    dropped: tuple[tuple[str, ...], ...] = ()
+
+
+Checked = Callable[..., Verdict]
+
+
+def claim(
+    id: str,
+    kind: str,
+    *,
+    source: str,
+    stated: str,
+    given: Mapping[str, SearchStrategy[Any]] | SearchStrategy[Mapping[str, Any]],
+    breaks: Mapping[str, SearchStrategy[Any]]
+    | Sequence[Mapping[str, SearchStrategy[Any]]]
+    | None = None,
+    tolerance: float = 1e-12,
+    examples: int | None = None,
+) -> Callable[[Checked], Checked]:
+    """Make the decorated check a claim of its module.
+
+    Parameters
+    ----------
+    id
+        Short name, unique within the paper.
+    kind
+        One of :data:`KINDS`.
+    source
+        Where the paper says it: equation, theorem, section.
+    stated
+        ``"paper"`` where the statement is the paper's own, ``"derived"`` where it follows from the
+        paper's definitions by an argument made here, ``"chosen"`` where a threshold in it is ours.
+    given
+        A strategy for each parameter of the check; or one strategy of mappings from names to
+        values, where parameters depend on each other.
+    breaks
+        Strategies for the parameters that drop an assumption, and only for those. Several mappings
+        drop one assumption each, and each must break the claim by itself.
+    tolerance
+        Largest error that counts as true, >= 0.
+    examples
+        Instances that a costly check can afford.
+
+    Returns
+    -------
+    A decorator that leaves the function as it is and notes the :class:`Claim` in its ``claims``.
+    Decorated several times, one check serves several claims.
+
+    Raises
+    ------
+    ValueError
+        If the kind or ``stated`` is unknown, the check has no docstring, the parameters of the
+        check are not those of ``given``, or ``breaks`` draws one that the check does not take.
+
+    Examples
+    --------
+    >>> from hypothesis import strategies as st
+    >>> @claim(
+    ...     "telescoping", "identity", source="eq. 3", stated="paper",
+    ...     given={"x": st.floats(0, 1), "shift": st.just(0.0)}, breaks={"shift": st.floats(1, 2)},
+    ... )
+    ... def halves_add_up(x, shift):
+    ...     '''Two halves of x are x.'''
+    ...     return apart(x / 2 + x / 2 + shift, x)
+    >>> [(c.statement, c.dropped) for c in halves_add_up.claims]
+    [('Two halves of x are x.', (('shift',),))]
+    """
+    from hypothesis import strategies as st
+
+    name = f"claim {id!r}"
+    check_choice(KINDS, **{f"kind of {name}": kind})
+    check_stated(name, stated)
+    check_nonnegative(**{f"tolerance of {name}": tolerance})
+    if examples is not None:
+        check_integer(low=1, **{f"examples of {name}": examples})
+    whole = st.fixed_dictionaries(dict(given)) if isinstance(given, Mapping) else given
+    dropping = _as_mappings(breaks)
+
+    def register(check: Checked) -> Checked:
+        check_callable(**{f"check of {name}": check})
+        statement = " ".join((inspect.getdoc(check) or "").split())
+        if not statement:
+            raise ValueError(
+                f"{name} must state itself in the docstring of {check.__name__}, got none"
+            )
+        parameters = set(inspect.signature(check).parameters)
+        if isinstance(given, Mapping):
+            _check_names(f"given of {name}", set(given), parameters, exactly=True)
+        for mapping in dropping:
+            _check_names(f"breaks of {name}", set(mapping), parameters, exactly=False)
+        made = Claim(
+            id=id,
+            kind=kind,
+            statement=statement,
+            source=source,
+            strategy=whole,
+            check=functools.partial(_call, check),
+            tolerance=tolerance,
+            breaks=tuple(_overridden(whole, mapping) for mapping in dropping),
+            examples=examples,
+            stated=stated,
+            dropped=tuple(tuple(mapping) for mapping in dropping),
+        )
+        # Several: one check may serve a claim for each divergence, loss or method.
+        check.claims = (*getattr(check, "claims", ()), made)  # type: ignore[attr-defined]
+        return check
+
+    return register
+
+
+def _call(check: Checked, instance: Mapping[str, Any]) -> Verdict:
+    return check(**instance)
+
+
+def _as_mappings(breaks: Any) -> tuple[Mapping[str, Any], ...]:
+    if breaks is None:
+        return ()
+    return (breaks,) if isinstance(breaks, Mapping) else tuple(breaks)
+
+
+def _check_names(what: str, got: set[str], parameters: set[str], *, exactly: bool) -> None:
+    unknown = sorted(got - parameters)
+    missing = sorted(parameters - got) if exactly else []
+    if unknown or missing or not got:
+        raise ValueError(
+            f"{what} must draw {'all' if exactly else 'some'} of the parameters"
+            f" {', '.join(sorted(parameters))}, got {', '.join(sorted(got)) or 'nothing'}"
+        )
+
+
+def _overridden(whole: Any, mapping: Mapping[str, Any]) -> Any:
+    """Return instances with some parameters drawn otherwise; the others are drawn as before."""
+    from hypothesis import strategies as st
+
+    other = st.fixed_dictionaries(dict(mapping))
+    return st.tuples(whole, other).map(lambda pair: {**pair[0], **pair[1]})
+
+
+def claims_of(module: ModuleType) -> tuple[Claim, ...]:
+    """Return the claims that a module defines, in the order in which they are written."""
+    found: dict[int, tuple[Claim, ...]] = {}
+    for member in vars(module).values():
+        # The module's own functions only: what it imports is claimed elsewhere.
+        if inspect.isfunction(member) and member.__module__ == module.__name__:
+            found[id(member)] = getattr(member, "claims", ())
+    return tuple(itertools.chain.from_iterable(found.values()))
+
+
+# --- measures: both sides in, the distance from the statement out ---
+
+
+def _float(value: Any) -> np.ndarray:
+    return np.asarray(to_numpy(value), dtype=np.float64)
+
+
+def _largest(values: np.ndarray, what: str) -> float:
+    """Return the largest of some errors; NaN is larger than any, and no errors are refused."""
+    if values.size == 0:
+        raise ValueError(f"{what} must compare at least one number, got none")
+    return float(np.max(values))
+
+
+def _scale(relative: bool, scale: Any, stated: np.ndarray) -> Any:
+    return 1 + np.abs(stated) if relative else _float(scale)
+
+
+def apart(
+    found: Any, stated: Any, *, relative: bool = False, scale: Any = 1.0, detail: str = ""
+) -> Verdict:
+    """Measure an identity: the largest difference between its two sides.
+
+    Parameters
+    ----------
+    found, stated
+        The sides, arrays of NumPy or torch that broadcast.
+    relative
+        Divide each difference by ``1 + |stated|``.
+    scale
+        Divide each difference by this, where the rounding error grows with something else.
+    detail
+        What was compared.
+
+    Examples
+    --------
+    >>> apart([1.0, 2.5], [1.0, 2.0]).error, apart(3.0, 1.0, relative=True).error
+    (0.5, 1.0)
+    """
+    found, stated = _float(found), _float(stated)
+    difference = np.abs(found - stated) / _scale(relative, scale, stated)
+    return Verdict(_largest(difference, "apart"), detail)
+
+
+def above(
+    smaller: Any, larger: Any, *, relative: bool = False, scale: Any = 1.0, detail: str = ""
+) -> Verdict:
+    """Measure an inequality ``smaller <= larger``: by how much it is missed at worst, 0 if nowhere.
+
+    Where both sides are non-negative the verdict says in ``used`` how much of the bound was used.
+
+    Parameters
+    ----------
+    smaller, larger
+        The sides, arrays of NumPy or torch that broadcast.
+    relative
+        Divide each excess by ``1 + |larger|``.
+    scale
+        Divide each excess by this, where the rounding error grows with something else.
+    detail
+        What was compared.
+
+    Examples
+    --------
+    >>> above([0.5, 3.0], 4.0)
+    Verdict(error=0.0, detail='', used=0.75)
+    """
+    smaller, larger = _float(smaller), _float(larger)
+    excess = (smaller - larger) / _scale(relative, scale, larger)
+    return Verdict(_largest(np.maximum(excess, 0.0), "above"), detail, _share(smaller, larger))
+
+
+def _share(smaller: np.ndarray, larger: np.ndarray) -> float | None:
+    smaller, larger = np.broadcast_arrays(smaller, larger)
+    meaningful = (larger > 0) & np.isfinite(larger)
+    # A share of something negative, or of a bound of zero alone, means nothing.
+    if not ((smaller >= 0) & (larger >= 0)).all() or not meaningful.any():
+        return None
+    return float(np.max(smaller[meaningful] / larger[meaningful]))
+
+
+def outside(value: Any, low: float, high: float, *, detail: str = "") -> Verdict:
+    """Measure that values lie in the band ``[low, high]``: how far the farthest is outside it.
+
+    Examples
+    --------
+    >>> outside([-0.5, -0.25], -0.75, -0.375).error
+    0.125
+    """
+    value = _float(value)
+    missed = np.maximum(np.maximum(low - value, value - high), 0.0)
+    return Verdict(_largest(missed, "outside"), detail)
+
+
+def falls(values: Any, *, detail: str = "") -> Verdict:
+    """Measure that values do not rise along their first axis: the largest rise, 0 if there is none.
+
+    Examples
+    --------
+    >>> falls([3.0, 1.0, 1.25]).error
+    0.25
+    """
+    steps = np.diff(_float(values), axis=0)
+    return Verdict(_largest(np.maximum(steps, 0.0), "falls"), detail)
+
+
+def rises(values: Any, *, detail: str = "") -> Verdict:
+    """Measure that values do not fall along their first axis: the largest fall, 0 if there is none.
+
+    Examples
+    --------
+    >>> rises([1.0, 2.0, 1.75]).error
+    0.25
+    """
+    return falls(-_float(values), detail=detail)
+
+
+def worst(*parts: Verdict | float, detail: str = "") -> Verdict:
+    """Return the verdict on a statement of several parts: the largest of their errors.
+
+    Parameters
+    ----------
+    parts
+        Verdicts, or bare errors >= 0. NaN is worse than anything.
+    detail
+        What was compared; the details of the parts unless given.
+
+    Examples
+    --------
+    >>> worst(apart(1.0, 1.5, detail="ends"), above(1.0, 2.0), 0.25)
+    Verdict(error=0.5, detail='ends', used=0.5)
+    """
+    verdicts = [part if isinstance(part, Verdict) else Verdict(float(part)) for part in parts]
+    if not verdicts:
+        raise ValueError("worst must be given at least one part, got none")
+    shares = [verdict.used for verdict in verdicts if verdict.used is not None]
+    said = detail or "; ".join(verdict.detail for verdict in verdicts if verdict.detail)
+    error = _largest(np.array([verdict.error for verdict in verdicts]), "worst")
+    return Verdict(error, said, max(shares, default=None))
+
+
+def check_claims(claims: Iterable[Claim], where: str) -> None:
+    """Raise unless there are claims, each in order and with an id of its own."""
+    seen: set[str] = set()
+    for item in claims:
+        name = f"claim {item.id!r} of paper {where}"
+        if item.id in seen:
+            raise ValueError(
+                f"claims of paper {where} must have one id each, got {item.id!r} twice"
+            )
+        seen.add(item.id)
+        check_choice(KINDS, **{f"kind of {name}": item.kind})
+        check_choice(STATED, **{f"stated of {name}": item.stated})
+        check_nonnegative(**{f"tolerance of {name}": item.tolerance})
+        if item.examples is not None:
+            check_integer(low=1, **{f"examples of {name}": item.examples})
+        if not callable(item.check):
+            raise ValueError(f"check of {name} must be a function, got {item.check!r}")
+    if not seen:
+        raise ValueError(f"paper {where} must have at least one claim, got none")

@@ -1,0 +1,187 @@
+"""Check the claims of papers, and keep the verdicts beside the results of their reproductions."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefsim import __version__
+from prefsim.checks import check_integer
+from prefsim.papers.checking import EXAMPLES, ClaimResult, check_claim, describe_error
+from prefsim.papers.discovery import find, load
+from prefsim.papers.fingerprint import fingerprint
+from prefsim.papers.storage import VERDICTS, make_folder, write_text
+from prefsim.parallel import Report, check_jobs, unordered
+
+__all__ = ["check_papers", "claim_json", "read_verdicts", "write_verdicts"]
+
+
+def check_papers(
+    references: Sequence[str],
+    *,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    jobs: int = 1,
+    report: Report | None = None,
+) -> dict[str, dict[str, ClaimResult]]:
+    """Check every claim of several papers, ``jobs`` at a time.
+
+    The results do not depend on ``jobs``.
+
+    Parameters
+    ----------
+    references
+        Slugs, or paths of files and folders of one's own.
+    examples, seed
+        As for :func:`prefsim.papers.checking.check_claim`.
+    jobs
+        Number of processes; -1 for one a core.
+    report
+        Told after each claim how many of all are done, see :class:`prefsim.parallel.Report`.
+
+    Returns
+    -------
+    ``{reference: {claim id: ClaimResult}}``, in the order given. A paper that cannot be imported
+    has one failed claim, ``"import"``.
+
+    Raises
+    ------
+    ValueError
+        If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
+    """
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
+    check_jobs(jobs)
+    results: dict[str, dict[str, ClaimResult]] = {}
+    calls = []
+    for reference in dict.fromkeys(references):
+        find(reference)
+        results[reference] = {}
+        try:
+            claims = load(reference).claims
+        except Exception as exception:  # one broken paper shall not hide the others
+            results[reference]["import"] = _failed(f"raised {describe_error(exception)}")
+            continue
+        # An id keeps its place: results come in any order.
+        pending = _failed("was not checked")
+        results[reference] = dict.fromkeys((claim.id for claim in claims), pending)
+        calls += [(reference, index, examples, seed) for index in range(len(claims))]
+    outcomes = unordered(_check_one, calls, jobs=jobs, lost=_lost)
+    for done, (reference, name, result) in enumerate(outcomes, start=1):
+        results[reference][name] = result
+        if report is not None:
+            report(reference, "claims", done, len(calls))
+    return results
+
+
+def _failed(detail: str) -> ClaimResult:
+    return ClaimResult(False, 0, math.inf, 0.0, None, detail)
+
+
+def _check_one(
+    reference: str, index: int, examples: int, seed: int, *, report: Report | None
+) -> tuple[str, str, ClaimResult]:
+    claim = load(reference).claims[index]
+    return reference, claim.id, check_claim(claim, examples=examples, seed=seed)
+
+
+def _lost(call: tuple[Any, ...], reason: str) -> tuple[str, str, ClaimResult]:
+    """Return what is known of a claim whose worker died."""
+    reference, index, *_ = call
+    return reference, load(reference).claims[index].id, _failed(reason)
+
+
+# --- on disk ---
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def claim_json(result: ClaimResult) -> dict[str, Any]:
+    """Return a result as JSON can hold it; a number that is not finite becomes null."""
+    row = {
+        "holds": result.holds,
+        "examples": result.examples,
+        "worst": _number(result.worst),
+        "tolerance": result.tolerance,
+        "used": _number(result.used),
+        "counterexample_found": result.counterexample_found,
+    }
+    return row if result.holds else {**row, "detail": result.detail}
+
+
+def write_verdicts(
+    out: str | os.PathLike[str],
+    checked: Mapping[str, Mapping[str, ClaimResult]],
+    *,
+    examples: int,
+    seed: int,
+) -> Path:
+    """Write what was found of each paper to ``out/<slug>/claims.json``.
+
+    Parameters
+    ----------
+    out
+        Folder of all results; made if it does not exist.
+    checked
+        What :func:`check_papers` returned.
+    examples, seed
+        What it was asked for.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder cannot be made or written.
+    """
+    folder = make_folder(out)
+    settings = {"examples": examples, "seed": seed}
+    for reference, results in checked.items():
+        if set(results) == {"import"}:
+            continue  # nothing was checked: an earlier verdict stays, and is out of date
+        paper, family, claims, _, _ = load(reference)
+        rows = [
+            {
+                "id": claim.id,
+                "kind": claim.kind,
+                "statement": claim.statement,
+                "source": claim.source,
+                "stated": claim.stated,
+                "dropped": [list(names) for names in claim.dropped],
+                **claim_json(results[claim.id]),
+                "detail": results[claim.id].detail,
+                "counterexample": results[claim.id].counterexample,
+            }
+            for claim in claims
+        ]
+        held = {
+            "slug": paper.slug,
+            "reference": reference,
+            "title": paper.title,
+            "family": family,
+            "settings": settings,
+            "holds": all(result.holds for result in results.values()),
+            "claims": rows,
+            "version": __version__,
+            "fingerprint": fingerprint(reference, settings),
+        }
+        write_text(folder / paper.slug / VERDICTS, json.dumps(held, indent=2, ensure_ascii=False))
+    return folder
+
+
+def read_verdicts(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the verdicts in the folder of a paper's results, or None if there are none."""
+    try:
+        held = json.loads((Path(folder) / VERDICTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    keys = {"slug", "reference", "title", "family", "settings", "claims", "holds", "fingerprint"}
+    return held if isinstance(held, dict) and keys <= held.keys() else None
