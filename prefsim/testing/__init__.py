@@ -20,10 +20,14 @@ from prefsim.testing.data import (
     user_populations,
 )
 from prefsim.testing.games import (
+    Play,
     cyclic_games,
     degenerate_games,
+    games_near,
     games_with_reference,
+    plays,
     preference_games,
+    random_games,
     references,
     transitive_games,
 )
@@ -44,6 +48,7 @@ from prefsim.testing.segments import (
 from prefsim.testing.tokens import comparisons, feedback, token_tree_policies, token_trees
 
 __all__ = [
+    "Play",
     "SegmentProcess",
     "action_tables",
     "alphas",
@@ -57,15 +62,18 @@ __all__ = [
     "divergences",
     "feedback",
     "flip_rates",
+    "games_near",
     "games_with_reference",
     "grid_worlds",
     "margins",
     "mdps",
     "mdps_with_policy",
     "pair_logps",
+    "plays",
     "policies",
     "potentials",
     "preference_games",
+    "random_games",
     "ranking_tables",
     "references",
     "rewards",
