@@ -68,14 +68,14 @@ class Bounds(NamedTuple):
         kl, reward = self.optimal(np.asarray([penalty]))[0]
         return float(kl), float(reward)
 
-    def self_play(self, *, tau: float, eta: float, rounds: int) -> tuple[float, float]:
+    def self_play(self, *, tau: float, step: float, rounds: int) -> tuple[float, float]:
         """Return KL and sentiment after so many mirror steps of INPO's.
 
-        One of them with ``eta = tau`` is IPO's minimiser.
+        One of them with ``step * tau = 1`` is IPO's minimiser.
         """
         wins = sigmoid(self.sharpness * (self.reward[:, :, None] - self.reward[:, None, :]))
         log_policy = self.log_reference
         for _ in range(rounds):
             payoff = (wins @ np.exp(log_policy)[:, :, None])[:, :, 0]
-            log_policy = mirror_step(log_policy, self.log_reference, payoff, step=1 / eta, tau=tau)
+            log_policy = mirror_step(log_policy, self.log_reference, payoff, step=step, tau=tau)
         return self.point(log_policy)

@@ -35,7 +35,7 @@ from prefsim.worlds import ContextualBandit, PreferenceGame, TokenTree
 LETTERS = "ab."
 PROMPTS = [[0]]
 BOUND = 0.02
-FLIPS, ETA, TAU = 0.1, 1.0, 0.5
+FLIPS, STEP, TAU = 0.1, 1.0, 0.5
 
 #: Name, loss, and what the figure says about it.
 METHODS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -46,7 +46,7 @@ METHODS: dict[str, tuple[Callable[..., Any], str]] = {
         f"robust DPO on {FLIPS:.0%} flips",
     ),
     "sppo": (functools.partial(losses.sppo, beta=0.3), "SPPO, one round"),
-    "inpo": (functools.partial(losses.inpo, eta=ETA, tau=TAU), "INPO, six rounds"),
+    "inpo": (functools.partial(losses.inpo, step=STEP, tau=TAU), "INPO, six rounds"),
 }
 COLOURS = {"dpo": "C0", "ipo": "C1", "rdpo": "C2", "sppo": "C3", "inpo": "C4"}
 
@@ -158,7 +158,7 @@ def train_by_self_play(
         [distance(table, exact) for table in tables],
     )
     updates = {
-        "step": 1 / ETA,
+        "step": STEP,
         "tau": TAU,
         "reference": reference.probs,
         "initial": reference.probs,

@@ -117,7 +117,7 @@ def loss_of(run: Run, settings: Settings) -> tuple[functools.partial[Any], int]:
     """
     if run.method == "inpo":
         return (
-            functools.partial(losses.inpo, tau=run.strength, eta=1.5 * run.strength),
+            functools.partial(losses.inpo, tau=run.strength, step=1 / (1.5 * run.strength)),
             settings.rounds,
         )
     if run.method == "ipo":
@@ -131,7 +131,7 @@ def target(run: Run, bounds: Bounds, settings: Settings) -> tuple[float, float]:
     if run.method == "dpo":
         return bounds.regularised(run.strength / settings.sharpness)
     return bounds.self_play(
-        tau=run.strength, eta=loss.keywords.get("eta", run.strength), rounds=rounds
+        tau=run.strength, step=loss.keywords.get("step", 1 / run.strength), rounds=rounds
     )
 
 

@@ -119,7 +119,7 @@ def check_minimiser(play: Play) -> Verdict:
     import torch
 
     logits = torch.tensor(np.log(closed_form(play))[None], requires_grad=True)
-    loss = functools.partial(losses.inpo, eta=play.eta, tau=play.tau)
+    loss = functools.partial(losses.inpo, step=1 / play.eta, tau=play.tau)
     objective(
         TabularPolicy(logits), loss, drawn_pairs(play), reference=as_policy(play.reference)
     ).backward()
@@ -139,7 +139,7 @@ def check_constant(play: Play) -> Verdict:
     pairwise = Comparisons(
         *columns, chosen_score=data.prob, rejected_score=np.full(len(data), 0.5), **old
     )
-    binary = functools.partial(losses.inpo, eta=play.eta, tau=play.tau)
+    binary = functools.partial(losses.inpo, step=1 / play.eta, tau=play.tau)
     soft = functools.partial(losses.mirror_descent, step=1 / play.eta, tau=play.tau)
     constant = float(np.sum(data.weight * (0.25 - (data.prob - 0.5) ** 2)) / play.eta**2)
     rng, error = np.random.default_rng(0), 0.0

@@ -155,7 +155,7 @@ def sampled_gaps(
     def draw(policy: Any, opponent: Any, rng: np.random.Generator) -> Any:
         return labelled_pairs(world, policy, sizes, seed=rng)
 
-    loss = functools.partial(losses.inpo, eta=eta, tau=tau)
+    loss = functools.partial(losses.inpo, step=1 / eta, tau=tau)
     played = play_rounds(
         start,
         draw,

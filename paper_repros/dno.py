@@ -118,7 +118,7 @@ def _check_stationary(case: Sampling) -> Verdict:
             chosen_score=scores[first],
             rejected_score=scores[second],
         )
-        return (weight * losses.dno(pair, eta=step.eta)).sum()
+        return (weight * losses.dno(pair, step=1 / step.eta)).sum()
 
     logits = torch.tensor(np.log(step.exact()), requires_grad=True)
     (slope,) = torch.autograd.grad(value(logits), logits)
@@ -143,7 +143,7 @@ def minimisers(step: Step) -> tuple[np.ndarray, np.ndarray]:
     )
     data = Comparisons.self_play(world, policy)
     found = (
-        functools.partial(losses.dno, eta=step.eta),
+        functools.partial(losses.dno, step=1 / step.eta),
         functools.partial(losses.dpo, beta=step.eta),
     )
     first, second = (fit(policy, loss, data, reference=policy).policy.probs[0] for loss in found)
@@ -279,7 +279,7 @@ def _check_shift(case: Shift) -> Verdict:
         )
         return losses.dno(
             losses.PairLogps(chosen, rejected, ref_chosen, ref_rejected, None, None, win, other),
-            eta=0.5,
+            step=2.0,
         )
 
     wins, reference, plain, back = (

@@ -111,7 +111,7 @@ def play_rounds(
     >>> world, start = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]]), TabularPolicy.uniform(1, 2)
     >>> def draw(policy, opponent, rng):
     ...     return labelled_pairs(world, policy, 10_000, seed=rng)
-    >>> loss = functools.partial(losses.inpo, eta=0.5, tau=0.2)
+    >>> loss = functools.partial(losses.inpo, step=2.0, tau=0.2)
     >>> *_, last = play_rounds(start, draw, loss, rounds=20, seed=0, reference=start)
     >>> last.policy.probs.round(2)
     array([[0.88, 0.12]])

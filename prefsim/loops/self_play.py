@@ -353,7 +353,7 @@ def self_play(
     >>> from prefsim import losses
     >>> from prefsim.policies import TabularPolicy
     >>> judge = table_judge([[[0.5, 0.9], [0.1, 0.5]]])
-    >>> loss = functools.partial(losses.inpo, eta=1.0, tau=0.1)
+    >>> loss = functools.partial(losses.inpo, step=1.0, tau=0.1)
     >>> start = TabularPolicy.uniform(1, 2)
     >>> found = self_play(start, loss, judge, rounds=3, n_samples=2, draws=500, labels="sampled", reference=start, seed=0)
     >>> [round(float(r.policy.probs[0, 0]), 2) for r in found]

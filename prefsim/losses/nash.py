@@ -7,7 +7,7 @@ Each of them, minimised exactly over all policies on pairs that connect the resp
 loss                method whose update is its minimiser
 =================== =================================================================================================================
 sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the reference
-inpo                ``mirror_descent`` with step 1/η, from labels alone
+inpo                ``mirror_descent``, from labels alone
 mirror_descent      ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step, then the same
                     against the trial), ``nash_md`` (against the mixture), ``optimistic`` (extrapolated wins), ``apo`` (from the
                     extrapolated iterate): whatever is a mirror step
@@ -126,7 +126,7 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
         iterate :math:`\pi_t`; scores: the payoffs w of both responses, such as their probabilities
         to win against an opponent. Each ``(..., n)``.
     step
-        Step size η > 0.
+        Step size η > 0, that of :func:`prefsim.solvers.solve_nash`.
     tau
         Strength τ >= 0 of the penalty towards the reference, with ``step * tau <= 1``; at 1
         ``old_*`` is not needed.
@@ -165,27 +165,28 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
     ) ** 2
 
 
-def inpo(logps: PairLogps, *, eta: float = 0.3, tau: float = 0.1) -> Array:
+def inpo(logps: PairLogps, *, step: float = 10 / 3, tau: float = 0.1) -> Array:
     r"""Loss of iterative Nash policy optimisation.
 
     The mirror step from labels alone, on pairs drawn from the last iterate.
 
-    .. math:: \Big(h_t - \frac{1}{2\eta}\Big)^2,\qquad h_t = \log\frac{\pi(y_w)}{\pi(y_l)}
-        - \frac{\tau}{\eta}\log\frac{\mu(y_w)}{\mu(y_l)} - \frac{\eta-\tau}{\eta}\log\frac{\pi_t(y_w)}{\pi_t(y_l)}
+    .. math:: \Big(h_t - \frac{\eta}{2}\Big)^2,\qquad h_t = \log\frac{\pi(y_w)}{\pi(y_l)}
+        - \eta\tau\log\frac{\mu(y_w)}{\mu(y_l)} - (1-\eta\tau)\log\frac{\pi_t(y_w)}{\pi_t(y_l)}
 
     It is :func:`ipo` with a mixture of μ and the last iterate as reference. In expectation over
-    labels it is the loss of
-    :func:`mirror_descent` with step 1/η, plus a constant, where both responses are drawn from :math:`\pi_t`, which is also the opponent.
+    labels it is the loss of :func:`mirror_descent` with the same options, plus a constant, where
+    both responses are drawn from :math:`\pi_t`, which is also the opponent.
 
     Parameters
     ----------
     logps
         Log-probabilities in nats of the policy, the reference μ, and as ``old_*`` those of the last
         iterate; each ``(..., n)``.
-    eta
-        Inverse step size, >= ``tau``: a small one is an aggressive step.
+    step
+        Step size η > 0 of the mirror step, that of :func:`prefsim.solvers.solve_nash`; the paper's
+        own η is its inverse.
     tau
-        Strength of the penalty towards the reference, >= 0.
+        Strength τ >= 0 of the penalty towards the reference, with ``step * tau <= 1``.
 
     Returns
     -------
@@ -200,14 +201,10 @@ def inpo(logps: PairLogps, *, eta: float = 0.3, tau: float = 0.1) -> Array:
     ----------
     Zhang et al. 2024, arXiv:2407.00617.
     """
-    check_positive(eta=eta)
+    check_positive(step=step)
     check_nonnegative(tau=tau)
-    if tau > eta:
-        raise ValueError(
-            f"eta must be >= tau, got eta={eta!r} and tau={tau!r}: the last iterate would get a"
-            " negative exponent"
-        )
-    return ipo(_from_last_iterate(logps, tau / eta), tau=eta)
+    check_reference_weight(step, tau)
+    return ipo(_from_last_iterate(logps, step * tau), tau=1 / step)
 
 
 def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
@@ -246,12 +243,12 @@ def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
     return (reward_margin(logps) - stop_gradient(chosen_win - rejected_win) / tau) ** 2
 
 
-def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
+def dno(logps: PairLogps, *, step: float = 10.0) -> Array:
     r"""Direct Nash optimisation.
 
     Cross-entropy of the margin with the difference of win probabilities as log-odds.
 
-    .. math:: t\,\ell(\eta h) + (1-t)\,\ell(-\eta h),\qquad t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
+    .. math:: t\,\ell(h/\eta) + (1-t)\,\ell(-h/\eta),\qquad t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
 
     The label is of a difference of *win rates*, between σ(−1) = 0.27 and σ(1) = 0.73, and not the
     preference P(y ≻ y'), with which it would be iterative DPO, of another minimiser.
@@ -261,8 +258,9 @@ def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
     logps
         Log-probabilities in nats and, as scores, the probabilities w of both responses to win
         against the previous iterate, which is also the reference; each ``(..., n)``.
-    eta
-        Inverse step size, > 0.
+    step
+        Step size η > 0 of the multiplicative weights, that of :func:`prefsim.solvers.solve_nash`;
+        the paper's own η is its inverse.
 
     Returns
     -------
@@ -271,17 +269,17 @@ def dno(logps: PairLogps, *, eta: float = 0.1) -> Array:
     Raises
     ------
     ValueError
-        If ``eta`` is out of range, a win probability is missing or outside [0, 1], or shapes
+        If ``step`` is out of range, a win probability is missing or outside [0, 1], or shapes
         differ.
 
     References
     ----------
     Rosset et al. 2024, arXiv:2404.03715.
     """
-    check_positive(eta=eta)
+    check_positive(step=step)
     chosen_win, rejected_win = _win_probabilities(logps)
     return soft_logistic(
-        eta * reward_margin(logps), stop_gradient(sigmoid(chosen_win - rejected_win))
+        reward_margin(logps) / step, stop_gradient(sigmoid(chosen_win - rejected_win))
     )
 
 

@@ -155,7 +155,7 @@ def test_inpo_finds_the_equilibrium(start, reference):
 
     Labels are all that the loss sees of the game.
     """
-    eta, tau = 1.0, 0.5
+    step, tau = 1.0, 0.5
     game = PreferenceGame.random(TREE.n_sequences, seed=3, batch_shape=(2,))
     world = ContextualBandit(preference=game.preference)
     exact = solve_nash(game, method="regularised", reference=reference.probs, tau=tau).policy
@@ -165,7 +165,7 @@ def test_inpo_finds_the_equilibrium(start, reference):
             TREE, Comparisons.self_play(world, tree_policy(policy, TREE, PROMPTS)), PROMPTS
         )
 
-    loss = functools.partial(losses.inpo, eta=eta, tau=tau)
+    loss = functools.partial(losses.inpo, step=step, tau=tau)
     train = trainer(steps=40, batch_size=56, **OPTIONS | {"learning_rate": 5e-3})
     assert total_variation(reference.probs, exact) > 0.1
     *_, last = play_rounds(start, draw, loss, rounds=5, seed=0, reference=start, train=train)

@@ -128,7 +128,7 @@ def test_bounds(frontier):
     for _ in range(400):
         log_policy = 0.9 * log_policy + 0.1 * (wins @ np.exp(log_policy)[:, :, None])[:, :, 0] / 0.2
         log_policy -= np.log(np.exp(log_policy).sum(axis=1, keepdims=True))
-    assert bounds.self_play(tau=0.2, eta=0.3, rounds=60) == pytest.approx(
+    assert bounds.self_play(tau=0.2, step=1 / 0.3, rounds=60) == pytest.approx(
         bounds.point(log_policy), abs=1e-8
     )
 

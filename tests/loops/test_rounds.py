@@ -15,10 +15,10 @@ from prefsim.loops import descent
 from prefsim.loops.rounds import play_rounds
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import solve_nash
-from prefsim.worlds import ContextualBandit
+from prefsim.worlds import TEXTBOOK_REFERENCE, ContextualBandit, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
-REFERENCE = np.array([0.5, 0.3, 0.2])
+GAME = textbook_game().preference
+REFERENCE = TEXTBOOK_REFERENCE
 WORLD = ContextualBandit(preference=GAME[None])
 START = TabularPolicy.from_probs(REFERENCE[None])
 
@@ -43,7 +43,7 @@ def test_on_the_population_it_is_the_solver(method, extragradient):
 
 
 def test_without_a_reference_it_is_the_last_policy():
-    loss = functools.partial(losses.dno, eta=2.0)
+    loss = functools.partial(losses.dno, step=0.5)
     *_, last = play_rounds(START, population, loss, rounds=5, seed=0)
     np.testing.assert_allclose(last.policy.probs[0], solved("dno", step=0.5), atol=1e-9)
 

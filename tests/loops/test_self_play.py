@@ -14,9 +14,9 @@ from prefsim import losses
 from prefsim.loops import descent, judged_samples, sampled_pairs, self_play, table_judge
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import solve_nash
-from prefsim.worlds import PreferenceGame
+from prefsim.worlds import PreferenceGame, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+GAME = textbook_game().preference
 LAST = np.array([0.4, 0.4, 0.2])
 POLICY = TabularPolicy.from_probs(LAST[None])
 JUDGE = table_judge(GAME[None])
@@ -93,9 +93,9 @@ def test_pairs():
 @pytest.mark.parametrize(
     ("loss", "labels"),
     [
-        (functools.partial(losses.dno, eta=2.0), "rank"),
+        (functools.partial(losses.dno, step=0.5), "rank"),
         (functools.partial(losses.mirror_descent, step=0.5, tau=0.0), "rank"),
-        (functools.partial(losses.inpo, eta=2.0, tau=0.0), "sampled"),
+        (functools.partial(losses.inpo, step=0.5, tau=0.0), "sampled"),
         (functools.partial(losses.sppo, beta=2.0), "soft"),
     ],
 )

@@ -38,7 +38,7 @@ def test_objective(here, expected):
     data = Comparisons.self_play(ContextualBandit(preference=paper.GOLDEN[None]), last)
     found = objective(
         TabularPolicy.from_probs(np.asarray(here)[None]),
-        functools.partial(losses.dno, eta=0.5),
+        functools.partial(losses.dno, step=2.0),
         data,
         reference=last,
     )
@@ -94,7 +94,7 @@ def test_labels_are_of_win_rates():
         margin = np.log(label / (1 - label)) / 0.5
         best = [
             losses.dno(
-                losses.PairLogps(np.full(1, m), zero, zero, zero, None, None, *wins), eta=0.5
+                losses.PairLogps(np.full(1, m), zero, zero, zero, None, None, *wins), step=2.0
             )[0]
             for m in (margin - 0.1, margin, margin + 0.1)
         ]
@@ -112,9 +112,9 @@ def test_bad_input(change, message):
     half = np.full(1, 0.5)
     pair = losses.PairLogps(*[np.zeros(1)] * 4, chosen_score=half, rejected_score=half)
     with pytest.raises(ValueError, match=message):
-        losses.dno(pair._replace(**change), eta=0.5)
-    with pytest.raises(ValueError, match="eta must be"):
-        losses.dno(pair, eta=0.0)
+        losses.dno(pair._replace(**change), step=2.0)
+    with pytest.raises(ValueError, match="step must be"):
+        losses.dno(pair, step=0.0)
 
 
 @pytest.mark.slow

@@ -65,16 +65,16 @@ def pair():
 def test_a_pair():
     # (h − 1/(2η))² of h = −1.0865659398 is 7.58028978…53; the page ends in …03.
     margin = -1.0865659398
-    assert losses.inpo(pair(), eta=0.3, tau=0.1)[0] == pytest.approx(
+    assert losses.inpo(pair(), step=1 / 0.3, tau=0.1)[0] == pytest.approx(
         (margin - 1 / 0.6) ** 2, abs=1e-9
     )
-    assert losses.inpo(pair(), eta=0.3, tau=0.1)[0] == pytest.approx(7.5802897853, abs=1e-9)
+    assert losses.inpo(pair(), step=1 / 0.3, tau=0.1)[0] == pytest.approx(7.5802897853, abs=1e-9)
 
 
 def test_population():
     world = ContextualBandit(preference=GOLDEN[None])
     data = Comparisons.self_play(world, policy(LAST))
-    loss = functools.partial(losses.inpo, eta=0.3, tau=0.1)
+    loss = functools.partial(losses.inpo, step=1 / 0.3, tau=0.1)
     assert float(objective(policy(HERE), loss, data, reference=policy(REFERENCE))) == pytest.approx(
         3.8589586371, abs=1e-10
     )
@@ -86,22 +86,22 @@ def test_special_cases():
     logps = pair()
     by_last = logps._replace(ref_chosen=logps.old_chosen, ref_rejected=logps.old_rejected)
     np.testing.assert_allclose(
-        losses.inpo(logps, eta=0.3, tau=0.0), (reward_margin(by_last) - 1 / 0.6) ** 2, rtol=1e-14
+        losses.inpo(logps, step=1 / 0.3, tau=0.0), (reward_margin(by_last) - 1 / 0.6) ** 2, rtol=1e-14
     )
     np.testing.assert_allclose(
-        losses.inpo(logps, eta=0.3, tau=0.3), losses.ipo(logps, tau=0.3), rtol=1e-14
+        losses.inpo(logps, step=1 / 0.3, tau=0.3), losses.ipo(logps, tau=0.3), rtol=1e-14
     )
     first = logps._replace(old_chosen=logps.ref_chosen, old_rejected=logps.ref_rejected)
     np.testing.assert_allclose(
-        losses.inpo(first, eta=0.3, tau=0.1), (reward_margin(logps) - 1 / 0.6) ** 2, rtol=1e-14
+        losses.inpo(first, step=1 / 0.3, tau=0.1), (reward_margin(logps) - 1 / 0.6) ** 2, rtol=1e-14
     )
 
 
-def test_the_smallest_eta_gives_the_best_response():
+def test_the_largest_step_gives_the_best_response():
     data = Comparisons.self_play(ContextualBandit(preference=GOLDEN[None]), policy(LAST))
     found = fit(
         policy(LAST),
-        functools.partial(losses.inpo, eta=0.1, tau=0.1),
+        functools.partial(losses.inpo, step=10.0, tau=0.1),
         data,
         reference=policy(REFERENCE),
     ).policy.probs[0]
@@ -110,9 +110,9 @@ def test_the_smallest_eta_gives_the_best_response():
     )
 
 
-def test_eta_below_tau():
-    with pytest.raises(ValueError, match=r"eta must be >= tau, got eta=0.1 and tau=0.2"):
-        losses.inpo(pair(), eta=0.1, tau=0.2)
+def test_a_step_above_the_largest():
+    with pytest.raises(ValueError, match=r"step \* tau must be <= 1, got step=10.0 times tau=0.2"):
+        losses.inpo(pair(), step=10.0, tau=0.2)
 
 
 @pytest.mark.filterwarnings("error")
