@@ -1,11 +1,19 @@
-"""Unlearn one response of four log-linear policies with GA, NPO and D²O, with the exact anchor and with K samples."""
+"""Unlearn one response of four log-linear policies.
+
+GA, NPO and D²O, with its exact anchor and with K samples.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paper_repros.direct.d2o.unlearning import LEVELS, World
 from prefsim.papers import Reproduction, Run, at_most, below, near, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = (1, 4, 16)
 STYLES = {
@@ -21,9 +29,10 @@ STYLES = {
 def curves_of(
     world: World, levels: np.ndarray, repeats: int, rng: np.random.Generator
 ) -> dict[str | int, np.ndarray]:
-    """Return the disturbance at each level, ``(paths, levels)``, of every method and number of samples."""
+    """Return the disturbances ``(paths, levels)`` of every method and number of samples."""
     curves: dict[str | int, np.ndarray] = {
-        m: world.disturbances(world.flow(m, levels[-1]), levels)[None] for m in ("GA", "NPO")
+        method: world.disturbances(world.flow(method, levels[-1]), levels)[None]
+        for method in ("GA", "NPO")
     }
     curves["D²O"] = world.disturbances(world.straight(), levels)[None]
     for k in SAMPLES:
@@ -33,7 +42,7 @@ def curves_of(
 
 
 def variance_ratio(world: World, draws: int, rng: np.random.Generator) -> float:
-    """Return the variance of the gradient from 4 samples over that from 16, halfway along the path."""
+    """Return the gradient's variance from 4 samples over that from 16, halfway along the path."""
     theta = world.straight().at(0.5)
     few, many = (
         world.sampled_gradients(theta, world.sampled_shares(k, draws, rng)).var(axis=0).sum()
@@ -45,7 +54,10 @@ def variance_ratio(world: World, draws: int, rng: np.random.Generator) -> float:
 def reproduce(run: Run) -> Reproduction:
     repeats, draws = (5, 2000) if run.quick else (20, 20_000)
     levels = np.linspace(0.0, LEVELS[-1], 25)[1:]
-    marks = [int(np.abs(levels - level).argmin()) for level in LEVELS]
+    marks = {
+        name: int(np.abs(levels - level).argmin())
+        for name, level in zip(("0.1ρ", "0.01ρ"), LEVELS, strict=True)
+    }
     curves, ratios = {}, []
     for seed in run.progress(range(run.seed, run.seed + 4), "worlds"):
         world, rng = World.draw(seed), np.random.default_rng((run.seed, seed))
@@ -60,11 +72,11 @@ def reproduce(run: Run) -> Reproduction:
         *(
             below(
                 f"KL(rest) at {name}: D²O (exact) below GA and NPO",
-                d2o[:, i],
-                np.minimum(ga, npo)[:, i],
+                d2o[:, mark],
+                np.minimum(ga, npo)[:, mark],
                 stated="chosen",
             )
-            for name, i in zip(("0.1ρ", "0.01ρ"), marks, strict=True)
+            for name, mark in marks.items()
         ),
         at_most(
             "GA and NPO: one curve, relative difference",
@@ -85,10 +97,10 @@ def reproduce(run: Run) -> Reproduction:
         {
             "seed": seed,
             "method": STYLES[name]["label"],
-            "paths to 0.01ρ": f"{np.isfinite(kl[:, marks[1]]).sum()} of {len(kl)}",
+            "paths to 0.01ρ": f"{np.isfinite(kl[:, marks['0.01ρ']]).sum()} of {len(kl)}",
             **{
-                f"KL(rest) at {at}": round(float(np.nanmedian(kl[:, i])), 4)
-                for at, i in zip(("0.1ρ", "0.01ρ"), marks, strict=True)
+                f"KL(rest) at {at}": round(float(np.nanmedian(kl[:, mark])), 4)
+                for at, mark in marks.items()
             },
         }
         for seed, by_method in curves.items()
@@ -97,7 +109,7 @@ def reproduce(run: Run) -> Reproduction:
     return Reproduction(draw(curves, levels), table, criteria)
 
 
-def draw(curves: dict[int, dict[str | int, np.ndarray]], levels: np.ndarray):
+def draw(curves: dict[int, dict[str | int, np.ndarray]], levels: np.ndarray) -> Figure:
     figure, axes = panels(
         1,
         len(curves),
@@ -110,11 +122,10 @@ def draw(curves: dict[int, dict[str | int, np.ndarray]], levels: np.ndarray):
         for name, kl in by_method.items():
             drawn = np.insert(kl[:5], 0, 0.0, axis=1).T
             label = [STYLES[name]["label"], *[None] * (drawn.shape[1] - 1)]
-            axis.plot(
-                np.append(0.0, levels),
-                drawn,
-                **STYLES[name] | {"label": label, "zorder": 3 if len(kl) == 1 else 2},
-            )
+            # The methods over the many paths from samples.
+            order = 3 if len(kl) == 1 else 2
+            style = STYLES[name] | {"label": label, "zorder": order}
+            axis.plot(np.append(0.0, levels), drawn, **style)
         axis.invert_xaxis()
         axis.set(
             xlabel="log π(y_l)/π_ref(y_l), nats",

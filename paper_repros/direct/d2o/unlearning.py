@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from prefsim import losses
-from prefsim.backend import to_numpy
 from prefsim.data import Negatives
+from prefsim.gradients import gradient
 from prefsim.numerics import log_softmax
 from prefsim.policies import LogLinearPolicy
 from prefsim.solvers import objective
@@ -22,14 +22,28 @@ LEVELS = np.log([0.1, 0.01])  # of π(y_l)/π_ref(y_l), at which the methods are
 
 
 class Path(NamedTuple):
-    """Parameters by time ``t -> (d,)``, and the last time there is (infinite for a straight line)."""
+    """Parameters by time ``t -> (d,)``, and the last time there is, infinite for a line."""
 
     at: Callable[[float], np.ndarray]
     end: float = np.inf
 
 
 class World(NamedTuple):
-    """Features ``(Y, d)``, start θ₀ ``(d,)``, log π_ref ``(Y,)``, the response to unlearn; β and α."""
+    """A log-linear policy with a response to unlearn.
+
+    Attributes
+    ----------
+    features
+        ``(Y, d)``.
+    start
+        Parameters θ₀ of the reference, ``(d,)``.
+    log_ref
+        log π_ref, ``(Y,)``.
+    rejected
+        The response to unlearn.
+    beta, alpha
+        Of the loss.
+    """
 
     features: np.ndarray
     start: np.ndarray
@@ -40,7 +54,7 @@ class World(NamedTuple):
 
     @classmethod
     def draw(cls, seed: int, responses: int = 20, dimension: int = 6) -> World:
-        """Draw normal features and a start half as large; the third most likely response is to go."""
+        """Draw normal features and a start half as large; the third likeliest response is to go."""
         rng = np.random.default_rng(seed)
         features = rng.standard_normal((responses, dimension))
         start = 0.5 * rng.standard_normal(dimension)
@@ -80,58 +94,65 @@ class World(NamedTuple):
             return self.log_ratio(theta) - lowest
 
         arrived.terminal = True  # type: ignore[attr-defined]
-        options = {
-            "method": "LSODA",
-            "events": arrived,
-            "dense_output": True,
-            "rtol": 1e-9,
-            "atol": 1e-11,
-        }
-        found = solve_ivp(
-            lambda _, theta: self.velocity(method, theta), (0.0, 1e5), self.start, **options
+        solution = solve_ivp(
+            lambda _, theta: self.velocity(method, theta),
+            (0.0, 1e5),
+            self.start,
+            method="LSODA",
+            events=arrived,
+            dense_output=True,
+            rtol=1e-9,
+            atol=1e-11,
         )
-        return Path(found.sol, float(found.t[-1]))
+        return Path(solution.sol, float(solution.t[-1]))
 
     def straight(self, shares: np.ndarray | None = None) -> Path:
-        """Return D²O's path where α = β: its inner term is linear in θ, so that the flow never turns."""
+        """Return D²O's path where α = β.
+
+        Its inner term is linear in θ, so that the flow never turns.
+        """
         shares = np.exp(self.log_ref) if shares is None else shares
         direction = shares @ self.features - self.features[self.rejected]
         return Path(lambda time: self.start + time * direction)
 
     def disturbances(self, path: Path, levels: np.ndarray) -> np.ndarray:
-        """Return the disturbance where a path meets each level of the log-ratio; NaN where it never does."""
+        """Return the disturbance where a path meets each level of the log-ratio.
 
-        def remaining(time: float, level: float) -> float:
+        NaN where it never does.
+        """
+        times = [self.meeting(path, level) for level in levels]
+        return np.array([np.nan if t is None else self.disturbance(path.at(t)) for t in times])
+
+    def meeting(self, path: Path, level: float) -> float | None:
+        """Return the time at which the log-ratio first meets a level; None where it never does."""
+
+        def remaining(time: float) -> float:
             return self.log_ratio(path.at(time)) - level
 
-        found = np.full(levels.shape, np.nan)
-        for k, level in enumerate(levels):
-            ends = 2.0 ** np.arange(-4, 12) if np.isinf(path.end) else (path.end,)
-            # A path that was stopped at the lowest level meets it up to rounding.
-            end = next((time for time in ends if remaining(time, level) <= 1e-7), None)
-            if end is not None:
-                met = (
-                    end
-                    if remaining(end, level) >= 0
-                    else brentq(remaining, 0.0, end, args=(level,), xtol=1e-13)
-                )
-                found[k] = self.disturbance(path.at(met))
-        return found
+        ends = 2.0 ** np.arange(-4, 12) if np.isinf(path.end) else (path.end,)
+        # A path that was stopped at the lowest level meets it up to rounding.
+        end = next((time for time in ends if remaining(time) <= 1e-7), None)
+        if end is None or remaining(end) >= 0:
+            return end
+        return float(brentq(remaining, 0.0, end, xtol=1e-13))
 
     def sampled_shares(self, k: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
-        """Return how often each response is among ``k`` samples of the reference, over k: ``(repeats, Y)``."""
+        """Return the share of each response among ``k`` samples of the reference, ``(repeats, Y)``.
+
+        ``repeats`` sets of samples are drawn.
+        """
         return rng.multinomial(k, np.exp(self.log_ref), size=repeats) / k
 
     def sampled_gradients(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """Return the gradient in θ of the library's loss for each set of samples, ``(repeats, d)``."""
-        import torch
-
+        """Return the gradient in θ of the loss itself for each set of samples, ``(repeats, d)``."""
         policy = LogLinearPolicy.from_features(self.features[None], weights=theta)
         reference = policy.with_parameters(self.start)
-        data = Negatives(
-            [0], [self.rejected], np.arange(self.log_ref.size)[None], shares[:, None, :]
-        )
-        moved = torch.tensor(np.tile(theta, (len(shares), 1)), requires_grad=True)
+        everything = np.arange(self.log_ref.size)
+        data = Negatives([0], [self.rejected], everything[None], shares[:, None, :])
         loss = functools.partial(losses.d2o, beta=self.beta, alpha=self.alpha)
-        value = objective(policy.with_parameters(moved), loss, data, reference=reference)
-        return to_numpy(torch.autograd.grad(value.sum(), moved)[0])
+
+        def values(parameters: Any) -> Any:
+            moved = policy.with_parameters(parameters)
+            return objective(moved, loss, data, reference=reference)
+
+        return gradient(values, np.tile(theta, (len(shares), 1)))
