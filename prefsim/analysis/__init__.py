@@ -1,1 +1,113 @@
-"""Analyses: value, coverage and regret of policies."""
+"""Analyses: what policies are worth, what data covers, how games and elections end, how fast."""
+
+from prefsim.analysis.bandit import (
+    divergence_to_reference,
+    expected_reward,
+    kl_to_reference,
+    regularised_value,
+    suboptimality,
+)
+from prefsim.analysis.coverage import (
+    KLBallCoverage,
+    concentrability,
+    global_coverage,
+    in_distribution_reward_error,
+    kl_ball_coverage,
+    partial_coverage_coefficient,
+)
+from prefsim.analysis.displacement import (
+    Displacement,
+    Entanglement,
+    ches_score,
+    displacement,
+    entanglement,
+    kl_from_tokens,
+    ranking_accuracy,
+    reward_accuracy,
+)
+from prefsim.analysis.elections import (
+    Election,
+    bradley_terry_winner,
+    distance_from_winner,
+    elect,
+)
+from prefsim.analysis.frontier import (
+    Frontier,
+    optimal_frontier,
+)
+from prefsim.analysis.loglinear import (
+    difference_covariance,
+    estimate_covariance,
+    estimation_bound,
+    feature_differences,
+    policy_covariance,
+    relative_condition_number,
+)
+from prefsim.analysis.nash_family import (
+    FAMILY,
+    MethodTrace,
+    compare_methods,
+    draw_comparison,
+    family_games,
+)
+from prefsim.analysis.rates import (
+    log_log_slope,
+)
+from prefsim.analysis.returns import (
+    mean_return,
+    scaled_return,
+)
+from prefsim.analysis.voting import (
+    borda_scores,
+    condorcet_margin,
+    copeland_scores,
+)
+
+__all__ = [
+    "FAMILY",
+    "Displacement",
+    "Election",
+    "Entanglement",
+    "Frontier",
+    "KLBallCoverage",
+    "MethodTrace",
+    "borda_scores",
+    "bradley_terry_winner",
+    "ches_score",
+    "compare_methods",
+    "concentrability",
+    "condorcet_margin",
+    "copeland_scores",
+    "difference_covariance",
+    "displacement",
+    "distance_from_winner",
+    "divergence_to_reference",
+    "draw_comparison",
+    "elect",
+    "entanglement",
+    "estimate_covariance",
+    "estimation_bound",
+    "expected_reward",
+    "family_games",
+    "feature_differences",
+    "global_coverage",
+    "in_distribution_reward_error",
+    "kl_ball_coverage",
+    "kl_from_tokens",
+    "kl_to_reference",
+    "log_log_slope",
+    "mean_return",
+    "optimal_frontier",
+    "partial_coverage_coefficient",
+    "policy_covariance",
+    "ranking_accuracy",
+    "regularised_value",
+    "relative_condition_number",
+    "reward_accuracy",
+    "scaled_return",
+    "suboptimality",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

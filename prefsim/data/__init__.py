@@ -26,3 +26,7 @@ __all__ = [
     "read_jsonl",
     "write_jsonl",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

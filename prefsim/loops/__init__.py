@@ -36,3 +36,7 @@ __all__ = [
     "self_preferring",
     "table_judge",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Losses: pure functions of log-probabilities, one value per example, no reduction, no hidden state."""
+"""Losses: pure functions of log-probabilities, one value per example, without hidden state."""
 
 from prefsim.containers import (
     AnchoredLogps,
@@ -163,3 +163,7 @@ __all__ = [
     "tdpo2",
     "wpo",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

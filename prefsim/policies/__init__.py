@@ -7,3 +7,7 @@ from prefsim.policies.tabular import TabularPolicy
 from prefsim.policies.tokens import TokenTreePolicy
 
 __all__ = ["InMemoryPolicy", "LogLinearPolicy", "NetworkPolicy", "TabularPolicy", "TokenTreePolicy"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -51,3 +51,7 @@ __all__ = [
     "segment_return",
     "skew_score",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -75,3 +75,7 @@ __all__ = [
     "solve_nash",
     "solve_self_improvement",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -88,3 +88,7 @@ __all__ = [
     "transitive_games",
     "user_populations",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -22,3 +22,7 @@ __all__ = [
     "synthetic_ballots",
     "textbook_game",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
