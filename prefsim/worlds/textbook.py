@@ -8,8 +8,6 @@ from prefsim.worlds.game import PreferenceGame
 
 #: The reference policy of the regularised answers of :func:`textbook_game`.
 TEXTBOOK_REFERENCE = np.array([0.5, 0.3, 0.2])
-# One array for everyone who imports it: nobody may change it for the others.
-TEXTBOOK_REFERENCE.flags.writeable = False
 
 __all__ = ["TEXTBOOK_REFERENCE", "textbook_game"]
 

@@ -6,9 +6,9 @@ import pytest
 from prefsim.loops import judged_samples, queue_win_rates, queued_self_play, table_judge
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers.games.certificates import exploitability
-from prefsim.worlds import PreferenceGame, TokenTree
+from prefsim.worlds import PreferenceGame, TokenTree, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+GAME = textbook_game().preference
 TREE = TokenTree(2, 2)
 
 

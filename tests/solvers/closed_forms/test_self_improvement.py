@@ -13,10 +13,10 @@ from prefsim.solvers.closed_forms.self_improvement import (
 )
 from prefsim.testing.bandits import betas
 from prefsim.testing.games import games_with_reference, preference_games
-from prefsim.worlds import PreferenceGame
+from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
-REFERENCE = np.array([0.5, 0.3, 0.2])
+GAME = textbook_game().preference
+REFERENCE = TEXTBOOK_REFERENCE
 
 
 def test_a_numerical_search_finds_the_same_saddle_point():

@@ -25,9 +25,10 @@ from prefsim.solvers.games.policy_gradient import moving_average, policy_gradien
 from prefsim.solvers.games.updates import UPDATES
 from prefsim.testing.games import games_with_reference, references
 from prefsim.worlds.game import PreferenceGame
+from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
-REFERENCE = np.array([0.5, 0.3, 0.2])
+GAME = textbook_game().preference
+REFERENCE = TEXTBOOK_REFERENCE
 POLICY = np.array([0.2, 0.5, 0.3])
 
 

@@ -28,9 +28,10 @@ from prefsim.testing.games import (
     transitive_games,
 )
 from prefsim.worlds.game import KINDS, PreferenceGame
+from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
-REFERENCE = np.array([0.5, 0.3, 0.2])
+GAME = textbook_game().preference
+REFERENCE = TEXTBOOK_REFERENCE
 PENALISED = [name for name, rule in UPDATES.items() if rule.penalty in ("needed", "optional")]
 UNPENALISED = ["lp", *(name for name, rule in UPDATES.items() if rule.penalty == "none")]
 GOLDEN = {
@@ -80,7 +81,7 @@ def ten_steps(method, game=GAME, **options):
 
 
 # --- golden values
-# -------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", GOLDEN)
@@ -147,7 +148,7 @@ def test_exact_equilibrium():
 
 
 # --- the exact equilibrium
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 def assert_equilibrium(game, result, tolerance=1e-9):
@@ -289,7 +290,7 @@ def test_against_quantecon():
 
 
 # --- the regularised equilibrium
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 @given(games_with_reference(), st.floats(-5.0, 1.5).map(lambda x: 10.0**x))
@@ -334,7 +335,7 @@ def test_ten_thousand_games_in_one_call():
 
 
 # --- the iterative methods
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", PENALISED)
@@ -568,7 +569,7 @@ def test_magnetic_is_mirror_descent_with_a_shorter_step():
 
 
 # --- warnings and errors
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 def test_a_missed_tolerance_warns():

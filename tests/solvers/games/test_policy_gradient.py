@@ -19,9 +19,10 @@ from prefsim.solvers.games.policy_gradient import (
 )
 from prefsim.testing.games import games_with_reference, preference_games, references
 from prefsim.worlds.game import PreferenceGame
+from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 
-GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
-LOG_REFERENCE = np.log([0.5, 0.3, 0.2])
+GAME = textbook_game().preference
+LOG_REFERENCE = np.log(TEXTBOOK_REFERENCE)
 LOG_POLICY = np.log([0.2, 0.5, 0.3])
 
 
