@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Two workers with two BLAS threads each on two cores run slower than one; this must happen before
 # NumPy is imported.
@@ -47,25 +48,45 @@ def real_data() -> Path:
     return folder
 
 
-FAKE_PAPER = """
-import os, time
-from hypothesis import assume, strategies as st
-from matplotlib.figure import Figure
-from prefsim.papers import Claim, Criterion, Paper, Reproduction, Run, Verdict
+CARD = """
+from prefsim.papers import Paper
 
-PAPER = Paper(slug={slug!r}, title="On <{slug}> & more", arxiv="2401.00001", year=2024, family={family!r},
-              summary="A [bold]summary[/bold] & <b>more</b>.", implements=("prefsim.losses.dpo",))
-
-
-def shift(x):
-    return Verdict(max(0.0, x - 1), f"x = {{x}}")
-
-
-CLAIMS = (
-    Claim("zero", "identity", "x & <x> agree", "eq. 1", st.floats(0, 1), lambda x: Verdict(0.0), 1e-9),
-    Claim("bound", "inequality", "x <= 1", "eq. 2", st.floats(0, 1), shift, 1e-9, breaks=st.floats(0, 5)),
-    {claims}
+PAPER = Paper(
+    slug={slug!r}, title="On <{slug}> & more", arxiv="2401.00001", year=2024,
+    summary="A [bold]summary[/bold] & <b>more</b>.", implements=("prefsim.losses.dpo",),
 )
+"""
+
+CLAIMS = """
+from hypothesis import assume, strategies as st
+from prefsim.papers import Verdict, above, apart, claim
+
+
+@claim(
+    "zero", "identity", source="eq. 3", stated="paper", given={{"x": st.floats(0, 1)}},
+    tolerance=1e-9,
+)
+def agrees_with_itself(x):
+    '''x & <x> agree'''
+    return apart(x, x)
+
+
+@claim(
+    "bound", "inequality", source="eq. 2", stated="derived", given={{"x": st.floats(0, 1)}},
+    breaks={{"x": st.floats(0, 5)}}, tolerance=1e-9,
+)
+def is_at_most_one(x):
+    '''x <= 1'''
+    return above(x, 1.0, detail=f"x = {{x}}")
+
+
+{claims}
+"""
+
+REPRODUCTION = """
+import os, time
+from matplotlib.figure import Figure
+from prefsim.papers import Reproduction, at_least, at_most, holds
 
 
 def reproduce(run):
@@ -76,19 +97,38 @@ def reproduce(run):
     figure = Figure(figsize=(2, 2))
     figure.subplots().plot([0, run.seed])
     table = [{{"n": 1, "error <e>": 0.5}}, {{"n": 2, "other": float("nan")}}]
-    criteria = (Criterion("first <c>", ">= 0 & more", 1.23456789, True), Criterion("second", "yes", "[red]yes", passed))
+    criteria = (
+        at_least("first <c>", 1.23456789, 0, stated="paper", paper=">= 0 & more"),
+        holds("second", [passed], "[red]yes", stated="chosen"),
+    )
     return Reproduction(figure, table, criteria)
 """
 
 
+def write_fake_paper(
+    folder: Path, *, claims: str = "", body: str = "", pause: float = 0.0, source: str | None = None
+) -> Path:
+    """Write a paper made for a test into ``folder``; ``source`` is all of its claims."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = CLAIMS.format(claims=claims) if source is None else source
+    (folder / "__init__.py").write_text(CARD.format(slug=folder.name), encoding="utf-8")
+    (folder / "claims.py").write_text(text, encoding="utf-8")
+    told = REPRODUCTION.format(body=body, pause=pause)
+    (folder / "reproduction.py").write_text(told, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def fake_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Make papers in a folder that takes the place of ``paper_repros``, here and (by ``PYTHONPATH``) in processes started from here."""
-    folder = tmp_path / "fake" / "paper_repros"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text('"""Papers made for a test."""\n')
-    monkeypatch.setattr(paper_repros, "__path__", [str(folder)])
-    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    """Make papers in a folder that takes the place of ``paper_repros``.
+
+    So it is here, and (by ``PYTHONPATH``) in processes that are started from here.
+    """
+    root = tmp_path / "fake" / "paper_repros"
+    root.mkdir(parents=True)
+    (root / "__init__.py").write_text('"""Papers made for a test."""\n')
+    monkeypatch.setattr(paper_repros, "__path__", [str(root)])
+    monkeypatch.setenv("PYTHONPATH", str(root.parent))
     monkeypatch.delenv("PREFSIM_DATA", raising=False)
     kept = {
         name: module for name, module in sys.modules.items() if name.startswith("paper_repros.")
@@ -96,25 +136,12 @@ def fake_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     for name in kept:
         del sys.modules[name]
 
-    def add(
-        slug: str,
-        *,
-        family: str = "direct",
-        claims: str = "",
-        body: str = "",
-        pause: float = 0.0,
-        source: str | None = None,
-    ) -> Path:
-        file = folder / f"{slug}.py"
-        text = (
-            FAKE_PAPER.format(slug=slug, family=family, claims=claims, body=body, pause=pause)
-            if source is None
-            else source
-        )
-        file.write_text(text, encoding="utf-8")
-        sys.modules.pop(f"paper_repros.{slug}", None)
+    def add(slug: str, *, family: str = "direct", **content: Any) -> Path:
+        folder = write_fake_paper(root / family / slug, **content)
+        for name in [name for name in sys.modules if name.startswith("paper_repros.")]:
+            del sys.modules[name]
         importlib.invalidate_caches()
-        return file
+        return folder
 
     yield add
     for name in [name for name in sys.modules if name.startswith("paper_repros.")]:

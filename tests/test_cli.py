@@ -16,19 +16,26 @@ import pytest
 
 from prefsim import __version__, cli
 
-FAILS = (
-    'Claim("fails", "identity", "x = 2", "eq. 3", st.floats(0, 1), lambda x: Verdict(abs(x - 2)),'
-    " 1e-9),"
-)
-NOTHING_BREAKS = (
-    'Claim("robust", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(0.0), 1e-9,'
-    " breaks=st.floats(0, 1)),"
-)
-RAISES = (
-    'Claim("raises", "identity", "x = x", "eq. 3", st.floats(0, 1), lambda x: Verdict(1 / 0),'
-    " 1e-9),"
-)
-KEYS = ["holds", "examples", "worst", "tolerance", "counterexample_found"]
+DRAWN = 'source="eq. 3", stated="paper", given={"x": st.floats(0, 1)}, tolerance=1e-9'
+FAILS = f"""
+@claim("fails", "identity", {DRAWN})
+def is_two(x):
+    '''x = 2'''
+    return apart(x, 2.0)
+"""
+NOTHING_BREAKS = f"""
+@claim("robust", "identity", {DRAWN}, breaks={{"x": st.floats(0, 1)}})
+def is_itself(x):
+    '''x = x'''
+    return apart(x, x)
+"""
+RAISES = f"""
+@claim("raises", "identity", {DRAWN})
+def divides(x):
+    '''x = x'''
+    return Verdict(1 / 0)
+"""
+KEYS = ["holds", "examples", "worst", "tolerance", "used", "counterexample_found"]
 
 
 @pytest.fixture
@@ -101,8 +108,10 @@ def test_show(prefsim, fake_papers):
         "kind": "inequality",
         "statement": "x <= 1",
         "source": "eq. 2",
+        "stated": "derived",
         "tolerance": 1e-9,
         "breaks": True,
+        "dropped": [["x"]],
     }
     assert [claim["breaks"] for claim in shown["claims"]] == [False, True]
     code, out, _ = prefsim("show", "first")
@@ -111,30 +120,24 @@ def test_show(prefsim, fake_papers):
     assert "https://arxiv.org/abs/2401.00001" in out
 
 
-def test_check(prefsim, fake_papers):
+def test_check(prefsim, fake_papers, tmp_path):
     fake_papers("first")
     fake_papers("second")
     code, out, err = prefsim("check", "--all", "--examples", 7, "--seed", 1, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out) == {
-        slug: {
-            "zero": {
-                "holds": True,
-                "examples": 7,
-                "worst": 0.0,
-                "tolerance": 1e-9,
-                "counterexample_found": None,
-            },
-            "bound": {
-                "holds": True,
-                "examples": 7,
-                "worst": 0.0,
-                "tolerance": 1e-9,
-                "counterexample_found": True,
-            },
+    found = json.loads(out)
+    assert list(found) == ["first", "second"]
+    for claims in found.values():
+        used = claims["bound"].pop("used")
+        assert 0 < used <= 1
+        row = {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9}
+        assert claims == {
+            "zero": {**row, "used": None, "counterexample_found": None},
+            "bound": {**row, "counterexample_found": True},
         }
-        for slug in ("first", "second")
-    }
+    assert (tmp_path / "results" / "first" / "claims.json").is_file()
+    page = (tmp_path / "results" / "index.html").read_text()
+    assert "4 of 4 claims checked hold" in " ".join(page.split())
     code, out, _ = prefsim("check", "second", "second", "--examples", 5)
     assert code == 0
     assert "2 of 2 claims hold" in out
@@ -163,6 +166,26 @@ def test_a_claim_that_does_not_hold(prefsim, fake_papers, claims, name, countere
     assert code == 1
     assert f"first {name}: {detail}" in out
     assert "2 of 3 claims hold" in out
+
+
+def test_papers_of_ones_own(prefsim, fake_papers, tmp_path):
+    folder = fake_papers("mine")
+    own = tmp_path / "mine"
+    folder.rename(own)
+    (tmp_path / "other.py").write_text((own / "claims.py").read_text())
+    code, out, err = prefsim("check", "./mine", "./other.py", "--examples", 5, "--json")
+    assert (code, err) == (0, "")
+    assert {slug: list(claims) for slug, claims in json.loads(out).items()} == {
+        "mine": ["zero", "bound"],
+        "other": ["zero", "bound"],
+    }
+    code, out, _ = prefsim("repro", "./mine", "--quick", "--json")
+    assert code == 0
+    assert json.loads(out)["mine"]["passed"] is True
+    code, out, _ = prefsim("show", "./other.py", "--json")
+    assert json.loads(out)["family"] == ""
+    page = (tmp_path / "results" / "index.html").read_text()
+    assert "4 of 4 claims checked hold" in " ".join(page.split())
 
 
 def test_repro(prefsim, fake_papers, tmp_path):
@@ -255,6 +278,8 @@ def test_version_and_help(prefsim):
             "data folder must be a folder that exists, got '/no/such'",
         ),
         (["repro", "first", "--out", __file__], "out must be a folder that can be made"),
+        (["check", "first", "--out", __file__], "out must be a folder that can be made"),
+        (["check", "./none.py"], "paper must be a file or a folder that exists, got './none.py'"),
         (["bogus"], "No such command 'bogus'"),
         (["list", "--bogus"], "--bogus"),
         (["show"], "Missing argument"),
@@ -347,7 +372,7 @@ def test_an_interrupted_run_resumes(fake_papers, tmp_path, jobs):
 
 
 def test_a_reader_that_leaves_is_no_error(fake_papers, tmp_path):
-    file = fake_papers("long")
+    file = fake_papers("long") / "__init__.py"
     file.write_text(file.read_text().replace("A [bold]summary", "long " * 100_000))
     command = [sys.executable, "-m", "prefsim", "list", "--json"]
     # Unbuffered, Python itself loses the rest of a write that a pipe took in part, and sees no

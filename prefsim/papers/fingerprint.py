@@ -35,24 +35,60 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
-def _imports(file: Path, package: str) -> set[str]:
-    """Return the dotted names that a file may import, all names after ``import`` among them.
+class _Imports(ast.NodeVisitor):
+    """Collects the dotted names that a file may import, all names after ``import`` among them.
 
-    ``package`` is what relative imports are relative to.
+    What stands under ``if TYPE_CHECKING`` is kept apart: it runs nowhere, but says where the names
+    of a lazy package come from.
     """
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *filter(None, [base])])
-            names.add(base)
-            # What is imported from a package may be a module of it.
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    return names
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.names: set[str] = set()
+        self.lazy: set[str] = set()
+        self.is_lazy = False
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.names.update(alias.name for alias in node.names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = node.module or ""
+        if node.level:
+            parts = self.package.split(".")
+            base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+        self.names.add(base)
+        # What is imported from a package may be a module of it.
+        self.names.update(f"{base}.{alias.name}" for alias in node.names)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        # After `import prefsim` a module is reached as an attribute.
+        name = ast.unparse(node)
+        if name.startswith(f"{LIBRARY}."):
+            self.names.add(name)
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self.is_lazy |= node.name == "__getattr__"
+        self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> None:
+        if ast.unparse(node.test) != "TYPE_CHECKING":
+            self.generic_visit(node)
+            return
+        types = _Imports(self.package)
+        for statement in node.body:
+            types.visit(statement)
+        self.lazy |= types.names
+
+
+def _read_imports(file: Path, package: str) -> _Imports:
+    """Return what a file imports; ``package`` is what relative imports are relative to."""
+    imports = _Imports(package)
+    try:
+        imports.visit(ast.parse(file.read_bytes()))
+    except SyntaxError:  # it imports nothing as it stands
+        return _Imports(package)
+    return imports
 
 
 def _with_parents(names: Iterable[str]) -> set[str]:
@@ -65,15 +101,29 @@ def _with_parents(names: Iterable[str]) -> set[str]:
 
 
 @functools.cache
-def _library_imports(module: str) -> frozenset[str]:
+def _library_imports(module: str) -> _Imports:
     file = _file_of(module)
     assert file is not None
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    return frozenset(
-        name
-        for name in _with_parents(_imports(file, package))
-        if name.partition(".")[0] == LIBRARY and _file_of(name) is not None
-    )
+    return _read_imports(file, package)
+
+
+def _modules(names: Iterable[str]) -> set[str]:
+    """Return the modules of this library that importing some names runs or may run.
+
+    A name of a lazy package that is no module of it stands for all that the package may load.
+    """
+    found: set[str] = set()
+    for name in names:
+        if name.partition(".")[0] != LIBRARY:
+            continue
+        found |= {part for part in _with_parents([name]) if _file_of(part) is not None}
+        package = name.rpartition(".")[0]
+        if _file_of(name) is None and _file_of(package) is not None:
+            face = _library_imports(package)
+            if face.is_lazy:
+                found |= {part for part in _with_parents(face.lazy) if _file_of(part) is not None}
+    return found
 
 
 def modules_behind(reference: str) -> dict[str, Path]:
@@ -85,18 +135,17 @@ def modules_behind(reference: str) -> dict[str, Path]:
         If no such paper is known.
     """
     source = find(reference)
-    left: set[str] = set()
+    names: set[str] = set()
     for file in source.files():
-        left |= _with_parents(_imports(file, source.module))
-    left = {name for name in left if name.partition(".")[0] == LIBRARY}
+        names |= _read_imports(file, source.module).names
+    left = _modules(names)
     found: dict[str, Path] = {}
     while left:
         module = left.pop()
         file = _file_of(module)
-        if module in found or file is None:
-            continue
-        found[module] = file
-        left |= _library_imports(module) - found.keys()
+        if module not in found and file is not None:
+            found[module] = file
+            left |= _modules(_library_imports(module).names) - found.keys()
     return dict(sorted(found.items()))
 
 

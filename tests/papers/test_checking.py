@@ -1,6 +1,5 @@
 """A claim holds, fails, or is not tested: the harness tells the three apart."""
 
-import json
 import math
 import random
 import warnings
@@ -10,17 +9,18 @@ import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from prefsim.papers import Claim, Verdict, checking
-from prefsim.papers.checking import check_claim, check_papers
+from prefsim.papers import Verdict, checking
+from prefsim.papers.checking import check_claim
+from prefsim.papers.claims import Claim
 from prefsim.solvers.results import ConvergenceWarning
 
 UNIT = st.floats(0, 1)
 
 
 def claim(check, strategy=UNIT, *, tolerance=1e-9, breaks=None, examples=None):
-    return Claim(
-        "c", "identity", "statement", "source", strategy, check, tolerance, breaks, examples
-    )
+    dropping = () if breaks is None else (breaks,)
+    about = ("c", "identity", "statement", "source")
+    return Claim(*about, strategy, check, tolerance, dropping, examples)
 
 
 def excess(x):
@@ -29,7 +29,7 @@ def excess(x):
 
 def test_a_claim_that_holds():
     result = check_claim(claim(excess), examples=20)
-    assert result == (True, 20, 0.0, 1e-9, None, result.detail, None)
+    assert result == (True, 20, 0.0, 1e-9, None, result.detail, None, None)
 
 
 def test_the_worst_error_is_over_all_instances_and_not_the_first_bad_one():
@@ -177,6 +177,12 @@ def test_no_counterexample_is_sought_for_a_claim_that_fails():
     assert result.counterexample_found is False
 
 
+def test_the_largest_share_of_a_bound_is_kept():
+    result = check_claim(claim(lambda x: Verdict(0.0, "", x / 2)), examples=30)
+    assert 0 < result.used <= 0.5
+    assert check_claim(claim(excess), examples=5).used is None
+
+
 def test_costly_claims_take_fewer_examples_and_deterministic_ones_one():
     assert check_claim(claim(excess, examples=3), examples=50).examples == 3
     assert check_claim(claim(excess, examples=300), examples=50).examples == 50
@@ -233,42 +239,3 @@ def test_arrays_are_shown_and_cut_short():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         check_claim(claim(excess), **options)
-
-
-def test_papers_are_checked_in_order_and_a_broken_one_hides_no_other(fake_papers):
-    fake_papers("whole")
-    fake_papers("broken", source="PAPER = 1 / 0")
-    told = []
-    results = check_papers(
-        ["broken", "whole"], examples=10, report=lambda *event: told.append(event)
-    )
-    assert list(results) == ["broken", "whole"]
-    assert not results["broken"]["import"].holds
-    assert "ZeroDivisionError" in results["broken"]["import"].detail
-    assert {name: result.holds for name, result in results["whole"].items()} == {
-        "zero": True,
-        "bound": True,
-    }
-    assert told == [("whole", "claims", 1, 2), ("whole", "claims", 2, 2)]
-
-
-@pytest.mark.parametrize(
-    ("slugs", "options", "message"),
-    [
-        (["whol"], {}, "paper 'whol' is not known; did you mean 'whole'"),
-        (["whole"], {"jobs": 0}, "jobs must be an integer >= 1, or -1 for one a core, got 0"),
-        (["whole"], {"examples": -3}, "examples must be"),
-    ],
-)
-def test_bad_options_of_many(fake_papers, slugs, options, message):
-    fake_papers("whole")
-    with pytest.raises(ValueError, match=message):
-        check_papers(slugs, **options)
-
-
-def test_results_are_plain(fake_papers):
-    fake_papers("whole")
-    results = check_papers(["whole"], examples=10)
-    assert (
-        json.loads(json.dumps(results["whole"]["bound"]._asdict()))["counterexample_found"] is True
-    )

@@ -1,26 +1,25 @@
-"""Every claim of every paper, one test each.
+"""Every paper: its card, what it implements, each of its claims, and its quick reproduction."""
 
-And what the discovery of papers says of wrong modules.
-"""
-
+import ast
 import importlib
+import os
 import re
-import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from prefsim.papers import FAMILIES, all_slugs, card, cards, load
+from prefsim.data.locate import data_folder
+from prefsim.papers import FAMILIES, Run, all_slugs, card, cards, find, load
 from prefsim.papers.checking import check_claim
+from prefsim.papers.reproducing import run_reproduction
 
 SLUGS = all_slugs()
 
 
 def claims():
-    """Yield (slug, claim id) of every claim.
-
-    A module that cannot be imported has one test, which says why.
-    """
+    """Yield (slug, claim id) of every claim; a paper that cannot be imported has one test."""
     for slug in SLUGS:
         try:
             names = [claim.id for claim in load(slug).claims]
@@ -37,6 +36,15 @@ def test_claim(slug, name):
 
 
 @pytest.mark.parametrize("slug", SLUGS)
+def test_quick_reproduction(slug, tmp_path):
+    outcome = run_reproduction(slug, out=tmp_path, quick=True, data=data_folder())
+    assert outcome.error is None
+    failed = [row for row in outcome.result["criteria"] if not row["passed"]]
+    assert not failed
+    assert outcome.result["table"]
+
+
+@pytest.mark.parametrize("slug", SLUGS)
 def test_card(slug):
     paper = load(slug).paper
     assert card(slug) == paper, "the card must be written with literals"
@@ -45,6 +53,7 @@ def test_card(slug):
     assert paper.title
     assert paper.summary
     assert paper.implements
+    assert find(slug).family in FAMILIES
 
 
 @pytest.mark.parametrize("slug", SLUGS)
@@ -63,100 +72,65 @@ def test_what_a_paper_implements_exists(slug):
         assert callable(found) or hasattr(found, "__file__"), name
 
 
-def test_cards_are_read_without_importing(fake_papers):
-    fake_papers("second", family="nash")
-    fake_papers("first", family="nash")
-    fake_papers("other", family="direct")
-    fake_papers("_helper")
-    assert all_slugs() == ("first", "other", "second")
-    assert [paper.slug for paper in cards()] == ["other", "first", "second"]
-    assert [paper.slug for paper in cards("nash")] == ["first", "second"]
-    assert not any(name.startswith("paper_repros.") for name in sys.modules)
-    assert card("first") == load("first").paper
+def imported_papers(file: Path) -> set[str]:
+    """Return the slugs of the papers that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    parts = [name.split(".") for name in names if name.startswith("paper_repros.")]
+    return {part[2] for part in parts if len(part) > 2}
 
 
-def test_a_card_that_is_computed_is_imported(fake_papers):
-    file = fake_papers("late")
-    file.write_text(file.read_text().replace("year=2024", "year=2000 + 24"))
-    assert card("late").year == 2024
-    assert "paper_repros.late" in sys.modules
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_paper_is_four_short_files_and_imports_no_other(slug):
+    source = find(slug)
+    names = {file.name for file in source.files()}
+    assert {"__init__.py", "claims.py", "reproduction.py"} <= names
+    assert len(names) <= 6, "what a paper needs beyond its subject belongs in prefsim"
+    for file in source.files():
+        assert imported_papers(file) <= {slug}, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 420, file
 
 
-def test_an_unknown_family():
-    with pytest.raises(
-        ValueError, match=f"family must be one of {', '.join(map(repr, FAMILIES))}, got 'north'"
-    ):
-        cards("north")
+def test_nothing_of_a_paper_lies_outside_its_folder():
+    root = find(SLUGS[0]).path.parents[1]
+    assert [path.name for path in root.glob("*.py")] == ["__init__.py"]
+    for family in (path for path in root.iterdir() if (path / "__init__.py").is_file()):
+        assert [path.name for path in family.glob("*.py")] == ["__init__.py"]
 
 
-@pytest.mark.parametrize("function", [card, load])
-@pytest.mark.parametrize(
-    ("slug", "hint"),
-    [
-        ("frist", "did you mean 'first'"),
-        ("zzz", "1 are known, none like it"),
-        ("../first", "did you mean 'first'"),
-    ],
+@pytest.mark.parametrize("slug", SLUGS)
+def test_no_text_speaks_of_notes_that_a_reader_does_not_have(slug):
+    for file in find(slug).files():
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\bthe page\b|\bspecification\b|PAGE_|\bgolden\b", text, re.I), file
+        assert "fmt: skip" not in text, file
+
+
+def test_cards_are_listed_by_family():
+    listed = cards()
+    assert [paper.slug for _, paper in listed] != []
+    order = [list(FAMILIES).index(family) for family, _ in listed]
+    assert order == sorted(order)
+    assert {paper.slug for _, paper in listed} == set(SLUGS)
+    assert Run().quick is False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "PREFSIM_BUDGET" not in os.environ, reason="measures CPU time: set PREFSIM_BUDGET=1"
 )
-def test_an_unknown_slug_names_the_closest(fake_papers, function, slug, hint):
-    fake_papers("first")
-    with pytest.raises(ValueError, match=re.escape(f"paper {slug!r} is not known; {hint}")):
-        function(slug)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("slug='p'", "slug='q'", r"slug of the paper in p.py must be 'p', got 'q'"),
-        ("family='direct'", "family='north'", "family of paper p must be one of .*, got 'north'"),
-        (
-            "def reproduce",
-            "def produce",
-            "must define PAPER, CLAIMS and reproduce, got no reproduce",
-        ),
-        (
-            'Claim("bound"',
-            'Claim("zero"',
-            "claims of paper p must have one id each, got 'zero' twice",
-        ),
-        (
-            '"inequality"',
-            '"inequal"',
-            "kind of claim 'bound' of paper p must be one of .*, got 'inequal'",
-        ),
-        (
-            "shift, 1e-9",
-            "shift, -1e-9",
-            "tolerance of claim 'bound' of paper p must be a finite number >= 0, got -1e-09",
-        ),
-        (
-            "shift, 1e-9",
-            "shift, float('nan')",
-            "tolerance of claim 'bound' of paper p must be a finite number >= 0, got nan",
-        ),
-        (
-            "shift, 1e-9",
-            "'shift', 1e-9",
-            "check of claim 'bound' of paper p must be a function, got 'shift'",
-        ),
-        (
-            "breaks=",
-            "examples=0, breaks=",
-            "examples of claim 'bound' of paper p must be an integer >= 1, got 0",
-        ),
-    ],
-)
-def test_a_wrong_module(fake_papers, old, new, message):
-    file = fake_papers("p")
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    with pytest.raises(ValueError, match=message):
-        load("p")
-
-
-def test_a_paper_without_claims(fake_papers):
-    file = fake_papers("p")
-    file.write_text(file.read_text() + "\nCLAIMS = ()\n")
-    with pytest.raises(ValueError, match="CLAIMS of paper p must hold at least one claim"):
-        load("p")
+@pytest.mark.parametrize("slug", SLUGS)
+def test_budget(slug, tmp_path, record_property):
+    """What a paper costs in the suite: its claims and its quick reproduction, in CPU seconds."""
+    start = time.process_time()
+    for claim in load(slug).claims:
+        check_claim(claim, examples=settings.default.max_examples)
+    checked = time.process_time()
+    run_reproduction(slug, out=tmp_path, quick=True, data=data_folder())
+    ended = time.process_time()
+    record_property("cpu", ended - start)
+    print(f"{slug}: claims {checked - start:.1f} s, reproduction {ended - checked:.1f} s")

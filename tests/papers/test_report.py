@@ -1,4 +1,4 @@
-"""Tables and the page of results say what the results say, and nothing in a result can break them."""
+"""Tables and the page say what the results say, and nothing in a result can break them."""
 
 import io
 import re
@@ -7,10 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from prefsim.papers import FAMILIES, card, load
+from prefsim.papers import cards, load
 from prefsim.papers.checking import ClaimResult
 from prefsim.papers.report import (
-    FAMILY_NAMES,
     cards_table,
     checks_table,
     claims_table,
@@ -20,6 +19,7 @@ from prefsim.papers.report import (
     write_index,
 )
 from prefsim.papers.reproducing import run_reproduction
+from prefsim.papers.verdicts import check_papers, write_verdicts
 from prefsim.progress import Bars
 
 VOID = {"meta", "img", "br", "link"}
@@ -63,6 +63,7 @@ def results(fake_papers, tmp_path):
     fake_papers("beta", family="direct")
     for slug in ("zeta", "alpha", "beta"):
         run_reproduction(slug, out=tmp_path / "results", quick=True, seed=4)
+    write_verdicts(tmp_path / "results", check_papers(["alpha"], examples=10), examples=10, seed=0)
     return tmp_path / "results"
 
 
@@ -70,24 +71,43 @@ def test_results_come_in_the_order_of_families(results):
     (results / "stray").mkdir()
     (results / "note.txt").write_text("")
     found = collect(results)
-    assert [result["slug"] for result in found] == ["beta", "zeta", "alpha"]
-    assert all(result["current"] for result in found)
+    assert [paper["slug"] for paper in found] == ["beta", "zeta", "alpha"]
+    assert all(paper["result"]["current"] for paper in found)
+    assert [paper["verdicts"] is not None for paper in found] == [False, False, True]
+    assert found[2]["verdicts"]["current"]
+
+
+def test_verdicts_alone_are_shown(fake_papers, tmp_path):
+    fake_papers("p")
+    write_verdicts(tmp_path / "r", check_papers(["p"], examples=10), examples=10, seed=0)
+    (paper,) = collect(tmp_path / "r")
+    assert paper["result"] is None
+    page = Page(write_index(tmp_path / "r").read_text(encoding="utf-8"))
+    assert "2 of 2 claims checked hold, 0 of 0 criteria pass" in " ".join(page.text.split())
+    assert "p-bound" in page.ids
 
 
 def test_a_result_of_other_code_is_marked(results, fake_papers):
-    file = fake_papers("zeta", family="direct")
-    file.write_text(file.read_text() + "# changed\n")
-    assert [result["current"] for result in collect(results)] == [True, False, True]
-    file.unlink()
-    assert [result["current"] for result in collect(results)] == [True, False, True]
-    assert write_index(results).read_text().count("of an earlier version of the code") == 1
+    folder = fake_papers("zeta", family="direct")
+    with (folder / "reproduction.py").open("a") as file:
+        file.write("# changed\n")
+    current = [paper["result"]["current"] for paper in collect(results)]
+    assert current == [True, False, True]
+    (folder / "claims.py").unlink()
+    current = [paper["result"]["current"] for paper in collect(results)]
+    assert current == [True, False, True]
+    page = write_index(results).read_text()
+    assert page.count("of an earlier version of the code") == 1
+    fake_papers("alpha", family="nash", body="passed = 1")
+    assert write_index(results).read_text().count("checked with an earlier version") == 1
 
 
 def test_the_table_of_criteria(results):
-    text = shown(criteria_table(collect(results), {"gamma": "KeyError: [red]x"}))
-    assert re.search(r"Paper +Criterion +Paper's figure +Measured +Pass", text)
-    assert re.search(r"alpha +first <c> +>= 0 & more +1\.235 +✓ pass", text)
-    assert re.search(r"second +yes +\[red\]yes +✗ FAIL", text)
+    whole = [paper["result"] for paper in collect(results)]
+    text = shown(criteria_table(whole, {"gamma": "KeyError: [red]x"}))
+    assert re.search(r"Slug +Criterion +Paper +Expected +Measured +Pass", text)
+    assert re.search(r"alpha +first <c> +>= 0 & more +at least 0 +1\.235 +✓ pass", text)
+    assert re.search(r"second +chosen here +\[red\]yes +0 of 1 +✗ FAIL", text)
     assert re.search(r"gamma +runs to its end +KeyError: \[red\]x +✗ FAIL", text)
     assert text.count("✓ pass") == 5
 
@@ -95,23 +115,21 @@ def test_the_table_of_criteria(results):
 def test_the_table_of_claims_checked():
     checks = {
         "p": {
-            "a": ClaimResult(True, 50, 1e-12, 1e-9, True),
+            "a": ClaimResult(True, 50, 1e-12, 1e-9, True, used=0.25),
             "b": ClaimResult(False, 0, float("nan"), 0.0, None, "why"),
         }
     }
     text = shown(checks_table(checks))
-    assert re.search(r"p +a +50 +1e-12 +1e-09 +found +✓ pass", text)
-    assert re.search(r"b +0 +nan +0 +– +✗ FAIL", text)
+    assert re.search(r"p +a +50 +1e-12 +1e-09 +25 % +found +✓ pass", text)
+    assert re.search(r"b +0 +nan +0 +– +– +✗ FAIL", text)
 
 
 def test_the_tables_of_cards_and_claims(fake_papers):
     fake_papers("p")
-    assert re.search(
-        r"direct +p +2024 +2401\.00001 +On <p> & more", shown(cards_table([card("p")]))
-    )
+    assert re.search(r"direct +p +2024 +2401\.00001 +On <p> & more", shown(cards_table(cards())))
     text = shown(claims_table(load("p").claims))
-    assert re.search(r"zero +identity +x & <x> agree +eq\. 1 +1e-09 +–", text)
-    assert re.search(r"bound +inequality +x <= 1 +eq\. 2 +1e-09 +yes", text)
+    assert re.search(r"zero +identity +x & <x> agree +eq\. 3 +stated in the paper +1e-09 +–", text)
+    assert re.search(r"bound +inequality +x <= 1 +eq\. 2 +derived here +1e-09 +x", text)
 
 
 def test_the_page(results):
@@ -124,7 +142,9 @@ def test_the_page(results):
     assert {"alpha", "alpha-claims", "alpha-bound", "error-gamma"} <= set(page.ids)
     assert page.links.count("https://arxiv.org/abs/2401.00001") == 3
     assert "prefers-color-scheme: dark" in text
-    assert "5 of 6 criteria pass, 1 did not run to the end" in " ".join(page.text.split())
+    assert "2 of 2 claims checked hold, 5 of 6 criteria pass, 1 did not run to the end" in " ".join(
+        page.text.split()
+    )
     for said in (
         "On <beta> & more",
         "A [bold]summary[/bold] & <b>more</b>.",
@@ -135,8 +155,12 @@ def test_the_page(results):
     ):
         assert said in page.text
     assert "KeyError: <script>alert(1)</script>" in page.text
-    assert re.search(r"first <c>\s*>= 0 & more\s*1\.235\s*✓ pass", page.text)
+    assert re.search(r"first <c>\s*>= 0 & more\s*at least 0\s*1\.235\s*✓ pass", page.text)
     assert "quick run, seed 4, numpy" in page.text
+    assert re.search(r"eq\. 2; derived here\s*10", page.text)
+    assert re.search(r"counterexample found\s*\(x\)", page.text)
+    assert "{'x': " in page.text
+    assert "Its claims have not been checked here: prefsim check beta" in page.text
 
 
 def test_the_page_stands_alone(results):
@@ -154,10 +178,6 @@ def test_a_page_of_nothing(tmp_path):
     assert "0 papers" in Page(text).text
     with pytest.raises(ValueError, match="folder of results must be a folder that exists, got"):
         write_index(tmp_path / "none")
-
-
-def test_every_family_has_a_name():
-    assert tuple(FAMILY_NAMES) == FAMILIES
 
 
 @pytest.mark.parametrize(

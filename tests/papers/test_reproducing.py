@@ -1,9 +1,7 @@
-"""Results are whole or absent, kept while nothing has changed, and one paper's failure is its own."""
+"""Results are whole or absent, kept while nothing has changed; a failure is its own paper's."""
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,12 @@ import pytest
 from prefsim.backend import current_backend
 from prefsim.papers import Run, reproducing
 from prefsim.papers.reproducing import (
-    Settings,
-    fingerprint,
     read_result,
     run_reproduction,
     run_reproductions,
 )
-from prefsim.parallel import track, unordered
+from prefsim.papers.storage import STALE, clear
+from prefsim.parallel import track
 
 
 def names(folder):
@@ -46,13 +43,15 @@ def test_a_reproduction_leaves_its_two_files_and_nothing_else(fake_papers, tmp_p
     }
     assert result["criteria"][0] == {
         "name": "first <c>",
-        "paper": ">= 0 & more",
-        "measured": 1.23456789,
+        "bound": "at least 0",
+        "stated": "paper",
+        "measured": "1.235",
         "passed": True,
+        "paper": ">= 0 & more",
     }
     assert result["table"] == [{"n": 1, "error <e>": 0.5}, {"n": 2, "other": "nan"}]
-    assert [claim["id"] for claim in result["claims"]] == ["zero", "bound"]
     assert result["paper"]["arxiv"] == "2401.00001"
+    assert result["paper"]["family"] == "direct"
 
 
 def test_what_numpy_measures_becomes_plain(fake_papers, tmp_path):
@@ -83,30 +82,15 @@ def test_a_kept_result_is_not_computed_again(fake_papers, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"quick": True},
-        {"seed": 1},
-        {"data": "."},
-        {"backend": "torch"},
-        "source",
-        "helper",
-        "library",
-        "version",
-    ],
+    [{"quick": True}, {"seed": 1}, {"data": "."}, {"backend": "torch"}, "source"],
 )
 def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monkeypatch, change):
-    file = fake_papers("p")
+    file = fake_papers("p") / "reproduction.py"
     out = tmp_path / "results"
     first = run_reproduction("p", out=out)
     options = {}
     if change == "source":
         file.write_text(file.read_text() + "\n# changed\n")
-    elif change == "helper":
-        fake_papers("_shared", source="STEP = 1")
-    elif change == "library":
-        monkeypatch.setattr(reproducing, "_library_hash", lambda: "changed")
-    elif change == "version":
-        monkeypatch.setattr(reproducing, "__version__", "changed")
     else:
         options = change
     again = run_reproduction("p", out=out, **options)
@@ -116,7 +100,8 @@ def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncate", "remove", "no figure", "not an object", "no criteria"]
+    "damage",
+    ["truncate", "remove", "no figure", "another figure", "not an object", "no criteria"],
 )
 def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
     fake_papers("p")
@@ -128,6 +113,8 @@ def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
         file.unlink()
     elif damage == "no figure":
         (folder / "figure.png").unlink()
+    elif damage == "another figure":
+        (folder / "figure.png").write_bytes(b"\x89PNG")
     else:
         file.write_text("[]" if damage == "not an object" else json.dumps({"slug": "p"}))
     assert read_result(folder) is None
@@ -143,7 +130,7 @@ def test_a_failure_keeps_the_earlier_result_and_leaves_nothing_half(fake_papers,
     failed = run_reproduction("p", out=out)
     assert not failed.passed
     assert failed.result is None
-    assert failed.error.startswith("KeyError: 'boom' (p.py:")
+    assert failed.error.startswith("KeyError: 'boom' (reproduction.py:")
     assert read_result(out / "p") == first.result
     assert names(out) == ["p"]
     assert file.exists()
@@ -178,14 +165,22 @@ def test_an_interrupt_leaves_nothing_half_and_the_finished_ones(fake_papers, tmp
     }
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(fake_papers, tmp_path):
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    abandoned, fresh = tmp_path / ".result.json-x.part", tmp_path / ".figure.png-y.part"
+    for part in (abandoned, fresh):
+        part.write_text("half")
+    os.utime(abandoned, (0, abandoned.stat().st_mtime - 2 * STALE))
+    clear(tmp_path)
+    assert names(tmp_path) == [fresh.name]
+
+
+def test_claims_and_other_files_beside_a_result_stay(fake_papers, tmp_path):
     fake_papers("p")
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / f".p.{gone.pid}.part").mkdir()
-    (tmp_path / f".q.{os.getppid()}.part").mkdir()
-    run_reproduction("p", out=tmp_path)
-    assert names(tmp_path / ".") == sorted([f".q.{os.getppid()}.part", "fake", "p"])
+    for name in ("claims.json", "thesis.tex"):
+        (tmp_path / "r" / "p").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "r" / "p" / name).write_text("years of work")
+    assert run_reproduction("p", out=tmp_path / "r").error is None
+    assert names(tmp_path / "r" / "p") == ["claims.json", "figure.png", "result.json", "thesis.tex"]
 
 
 @pytest.mark.parametrize("source", ["raise RuntimeError('broken')", "def broken(:", "x = 1"])
@@ -209,12 +204,12 @@ def test_one_paper_does_not_stop_the_others(fake_papers, tmp_path, source):
             "ValueError: a reproduction must have at least one criterion, got none",
         ),
         (
-            "c = Criterion('x', '', 1, True); return Reproduction(Figure(), [], (c, c))",
+            "c = at_most('x', 0, 1, stated='paper'); return Reproduction(Figure(), [], (c, c))",
             "ValueError: criteria must have one name each",
         ),
-        ("return Reproduction(Figure(), [], (PAPER._replace(slug='x'),))", "AttributeError"),
+        ("return Reproduction(Figure(), [], (holds,))", "AttributeError"),
         (
-            "return Reproduction(Figure(), [1], (Criterion('x', '', 1, True),))",
+            "return Reproduction(Figure(), [1], (at_most('x', 0, 1, stated='paper'),))",
             "TypeError: rows of the table must be dicts, got int",
         ),
     ],
@@ -267,21 +262,44 @@ def test_progress_of_a_loop_of_unknown_length():
     assert events[-1] == ("n", "d", 2, 2)
 
 
-def test_a_folder_with_other_files_is_never_replaced(fake_papers, tmp_path):
+def test_a_file_in_the_place_of_a_folder_is_refused(fake_papers, tmp_path):
     fake_papers("p")
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "thesis.tex").write_text("years of work")
-    with pytest.raises(
-        ValueError, match=r"must be free for the result of p, got a folder that holds 'thesis.tex'"
-    ):
+    (tmp_path / "p").write_text("years of work")
+    with pytest.raises(ValueError, match=r"must be free for the result of p, got a file"):
         run_reproduction("p", out=tmp_path)
-    assert names(tmp_path / "p") == ["thesis.tex"]
+    assert (tmp_path / "p").read_text() == "years of work"
+
+
+def test_a_paper_without_a_reproduction(tmp_path):
+    own = """
+from hypothesis import strategies as st
+from prefsim.papers import apart, claim
+
+
+@claim("same", "identity", source="school", stated="derived", given={"x": st.floats(0, 1)})
+def is_itself(x):
+    '''x is x.'''
+    return apart(x, x)
+"""
+    (tmp_path / "mine.py").write_text(own)
+    outcome = run_reproduction(str(tmp_path / "mine.py"), out=tmp_path / "r")
+    assert "mine.py defines no reproduce(run)" in outcome.error
+    told = """
+def reproduce(run):
+    from prefsim.papers import Reproduction, at_most, panels
+    return Reproduction(panels(1, 1, title="x")[0], [], (at_most("x", 0.0, 1, stated="chosen"),))
+"""
+    (tmp_path / "other.py").write_text(own + told)
+    outcome = run_reproduction(str(tmp_path / "other.py"), out=tmp_path / "r")
+    assert outcome.error is None
+    assert outcome.passed
+    assert run_reproduction(str(tmp_path / "other.py"), out=tmp_path / "r").reused
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"slug": "q"}, "paper 'q' is not known"),
+        ({"reference": "q"}, "paper 'q' is not known"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"seed": 1.5}, "seed must be an integer >= 0, got 1.5"),
         ({"backend": "jax"}, "name must be one of 'numpy', 'torch', got 'jax'"),
@@ -297,7 +315,7 @@ def test_a_folder_with_other_files_is_never_replaced(fake_papers, tmp_path):
 def test_bad_options(fake_papers, tmp_path, options, message):
     fake_papers("p")
     with pytest.raises(ValueError, match=message):
-        run_reproduction(**{"slug": "p", "out": tmp_path / "results", **options})
+        run_reproduction(**{"reference": "p", "out": tmp_path / "results", **options})
 
 
 def test_bad_options_of_many_are_found_before_anything_runs(fake_papers, tmp_path):
@@ -306,37 +324,4 @@ def test_bad_options_of_many_are_found_before_anything_runs(fake_papers, tmp_pat
         run_reproductions(["p", "q"], out=tmp_path / "results")
     with pytest.raises(ValueError, match="jobs must be"):
         run_reproductions(["p"], out=tmp_path / "results", jobs=0)
-    with pytest.raises(ValueError, match="paper 'q' is not known"):
-        fingerprint("q", Settings())
     assert not (tmp_path / "results").exists()
-
-
-def square(x, *, report):
-    if report is not None:
-        report(f"job {x}", "squaring", 1, 1)
-    return x, x * x, os.getpid()
-
-
-def test_many_calls_on_several_processes():
-    told = []
-    found = list(
-        unordered(
-            square, [(x,) for x in range(6)], jobs=2, report=lambda *event: told.append(event)
-        )
-    )
-    assert sorted((x, y) for x, y, _ in found) == [(x, x * x) for x in range(6)]
-    assert os.getpid() not in {pid for *_, pid in found}
-    assert sorted(told) == [(f"job {x}", "squaring", 1, 1) for x in range(6)]
-    assert [y for _, y, _ in unordered(square, [(x,) for x in range(3)])] == [0, 1, 4]
-
-
-def threads(_, *, report):
-    from threadpoolctl import threadpool_info
-
-    np.ones((2, 2)) @ np.ones((2, 2))
-    return {pool["num_threads"] for pool in threadpool_info()}
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_one_blas_thread_each(jobs):
-    assert list(unordered(threads, [(0,), (1,)], jobs=jobs)) == [{1}, {1}]
