@@ -1,35 +1,51 @@
-"""Golden values of arXiv:2405.00675 and its reproduction.
-
-The losses' own values are in tests/losses/test_self_play.py.
-"""
+"""Values that arXiv:2405.00675 fixes: a step, regressions, iterates, the options of its authors."""
 
 import numpy as np
 import pytest
+import torch
 
-from paper_repros import sppo as paper
+from paper_repros.nash.sppo.claims import (
+    TEXTBOOK,
+    half_the_step,
+    log_normaliser,
+    next_policy,
+    regression,
+    shortfalls,
+    win_rates,
+)
 from prefsim import losses
-from prefsim.papers import Run
-from prefsim.solvers import solve_nash
+from prefsim.solvers import nash_path
 from prefsim.solvers.games.certificates import mirror_step, payoff
+from prefsim.testing.games import Play
+from prefsim.worlds import TEXTBOOK_REFERENCE
 
-STEP = paper.Step(paper.GOLDEN, paper.LAST, 2.0)
-REFERENCE = np.array([0.5, 0.3, 0.2])
+REFERENCE = np.asarray(TEXTBOOK_REFERENCE)
+PLAY = Play(TEXTBOOK.preference, REFERENCE, TEXTBOOK.policy, REFERENCE, tau=0.5, weight=1.0)
+
+
+def iterates(iterations):
+    path = nash_path(
+        PLAY.preference, method="sppo", iterations=iterations, initial=REFERENCE, step=0.5
+    )
+    return path.policy
 
 
 def test_one_step():
-    np.testing.assert_allclose(payoff(paper.GOLDEN, paper.LAST), [0.58, 0.46, 0.42], rtol=1e-14)
-    assert paper.log_normaliser(STEP) == pytest.approx(1.0090386726, abs=1e-10)
+    assert PLAY.step == 2.0
+    np.testing.assert_allclose(win_rates(PLAY), [0.58, 0.46, 0.42], rtol=1e-14)
+    assert log_normaliser(PLAY) == pytest.approx(1.0090386726, abs=1e-10)
     np.testing.assert_allclose(
-        np.exp(STEP.policy()), [0.4651806731, 0.3659240779, 0.1688952489], atol=1e-10
+        np.exp(next_policy(PLAY)), [0.4651806731, 0.3659240779, 0.1688952489], atol=1e-10
     )
 
 
-@pytest.mark.parametrize(("exact", "expected"), [(False, 0.3918526075), (True, 0.3900016845)])
-def test_the_two_regressions(exact, expected):
-    import torch
-
-    here = torch.log(torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64))
-    assert float(paper.regression(STEP._replace(exact=exact), here)) == pytest.approx(
+@pytest.mark.parametrize(
+    ("normaliser", "expected"), [(half_the_step, 0.3918526075), (log_normaliser, 0.3900016845)]
+)
+def test_the_two_regressions(normaliser, expected):
+    here = np.log([0.2, 0.5, 0.3])
+    assert float(regression(PLAY, normaliser, here)) == pytest.approx(expected, abs=1e-10)
+    assert float(regression(PLAY, normaliser, torch.tensor(here))) == pytest.approx(
         expected, abs=1e-10
     )
 
@@ -42,24 +58,14 @@ def test_the_two_regressions(exact, expected):
     ],
 )
 def test_iterates(iterations, expected):
-    found = solve_nash(
-        paper.GOLDEN,
-        method="sppo",
-        initial=REFERENCE,
-        step=0.5,
-        max_iterations=iterations,
-        tolerance=0.0,
-    ).policy
-    np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_allclose(iterates(iterations)[-1], expected, atol=1e-10)
 
 
 def test_the_third_power():
-    """Against the same minimisation in arithmetic of 40 digits.
-
-    The page has 4.3e-6, 5.5e-7 and 7.0e-8 without saying from where.
-    """
-    found = paper.shortfalls(paper.Cubic(paper.GOLDEN, paper.LAST, (0.4, 0.2, 0.1)))
-    np.testing.assert_allclose(found, [4.655e-6, 5.7795e-7, 7.197e-8], rtol=1e-4)
+    """Against the same minimisation in arithmetic of 40 digits."""
+    np.testing.assert_allclose(
+        shortfalls(TEXTBOOK, (0.4, 0.2, 0.1)), [4.655e-6, 5.7795e-7, 7.197e-8], rtol=1e-4
+    )
 
 
 def logps(ratios, wins):
@@ -93,40 +99,10 @@ def test_the_authors_step_size_keeps_single_precision_targets():
 
 def test_the_reference_is_the_last_iterate():
     """Regression on the first reference forgets what the earlier steps added."""
-    one = mirror_step(np.log(REFERENCE), None, payoff(paper.GOLDEN, REFERENCE), step=0.5)
-    wins = payoff(paper.GOLDEN, np.exp(one))
-    two = solve_nash(
-        paper.GOLDEN, method="sppo", initial=REFERENCE, step=0.5, max_iterations=2, tolerance=0.0
-    ).policy
-    np.testing.assert_allclose(np.exp(mirror_step(one, None, wins, step=0.5)), two, rtol=1e-13)
-    assert np.abs(np.exp(mirror_step(np.log(REFERENCE), None, wins, step=0.5)) - two).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: losses.sppo(logps((0.0, 0.0), (1.2, 0.4)), beta=0.5),
-            r"chosen_score must be a probability in \[0, 1\]",
-        ),
-        (
-            lambda: losses.sppo(logps((0.0, 0.0), (0.7, -0.1)), beta=0.5),
-            r"rejected_score must be a probability in \[0, 1\]",
-        ),
-        (lambda: losses.sppo(logps((0.0, 0.0), (0.7, 0.4)), beta=0.0), "beta must be"),
-        (
-            lambda: losses.sppo(logps((0.0, 0.0), (0.7, 0.4))._replace(chosen_score=None)),
-            "chosen_score",
-        ),
-    ],
-)
-def test_bad_input(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-@pytest.mark.slow
-def test_reproduction():
-    result = paper.reproduce(Run(quick=True, seed=1))
-    assert [c for c in result.criteria if not c.passed] == []
-    assert len(result.table) == 3 + 4 * 3
+    _, one, two = iterates(2)
+    wins = payoff(PLAY.preference, one)
+    from_last, from_first = (
+        np.exp(mirror_step(np.log(start), None, wins, step=0.5)) for start in (one, REFERENCE)
+    )
+    np.testing.assert_allclose(from_last, two, rtol=1e-13)
+    assert np.abs(from_first - two).max() > 1e-3

@@ -1,0 +1,159 @@
+"""Play random games for several horizons; train small networks on their own samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paper_repros.nash.sppo.rounds import (
+    ROUNDS,
+    SAMPLES,
+    Likelihoods,
+    Rate,
+    exploitability_by_horizon,
+    losses_and_steps,
+    preferences_by_prompt,
+    trained_on_own_samples,
+)
+from prefsim.papers import (
+    Reproduction,
+    Run,
+    at_least,
+    at_most,
+    between,
+    holds,
+    near,
+    panels,
+)
+from prefsim.worlds.game import PreferenceGame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESPONSES = 10
+
+# Mean exploitability of the average policy over twenty other draws of games.
+OTHER_DRAWS = {64: 0.0428, 256: 0.0223, 1024: 0.0109, 4096: 0.0057}
+
+
+def reproduce(run: Run) -> Reproduction:
+    horizons = (64, 256, 1024) if run.quick else (64, 256, 1024, 4096)
+    networks, iterations = (4, 40) if run.quick else (16, 100)
+    games = PreferenceGame.random(RESPONSES, seed=run.seed, batch_shape=(20,))
+    rate = exploitability_by_horizon(games, horizons)
+    features, preference = preferences_by_prompt(run.seed, networks)
+    paths = {
+        name: trained_on_own_samples(
+            loss, preference, features, step=step, iterations=iterations, seed=run.seed
+        )
+        for name, (loss, step) in run.progress(losses_and_steps().items(), "methods")
+    }
+    means, sppo = rate.average.mean(axis=1), paths["SPPO"]
+    criteria = (
+        at_most(
+            "exploitability of the average policy less √(log n/(2T)), worst game of each T",
+            (rate.average - rate.bound[:, None]).max(axis=1),
+            0,
+            stated="derived",
+            paper="theorem 4.1: a duality gap of O(1/√T)",
+        ),
+        between(
+            "log–log slope of the average's exploitability in T",
+            rate.slope,
+            -0.6,
+            -0.4,
+            stated="chosen",
+            paper="theorem 4.1: at most O(1/√T)",
+        ),
+        near(
+            "the average's exploitability over that in other draws of games",
+            means / [OTHER_DRAWS[t] for t in horizons],
+            1,
+            within=0.15,
+            stated="chosen",
+        ),
+        holds(
+            f"SPPO, K = {SAMPLES} samples, {networks} small networks, each iteration",
+            ((sppo.chosen > 0) & (sppo.rejected < 0)).flat,
+            "mean log-likelihood of chosen up and of rejected down",
+            stated="paper",
+        ),
+        at_least(
+            f"iterations of {sppo.chosen.size} in which DPO, set out with the same first gradient,"
+            " lowers the chosen response too",
+            (paths["iterative DPO"].chosen < 0).sum(),
+            1,
+            stated="chosen",
+            paper="symmetric pairwise losses see only the difference of the two",
+        ),
+    )
+    table: list[dict[str, str | float | int]] = [
+        {"horizon T": int(t), "e(average)": float(a), "e(last)": float(b), "bound": float(c)}
+        for t, a, b, c in zip(horizons, means, rate.last.mean(axis=1), rate.bound, strict=True)
+    ]
+    table += [
+        {
+            "method": name,
+            "iteration": i + 1,
+            "chosen, nats": round(float(path.chosen[i].mean()), 4),
+            "rejected, nats": round(float(path.rejected[i].mean()), 4),
+            "networks whose chosen fell": int((path.chosen[i] < 0).sum()),
+            "wins against the start": round(float(path.wins[i].mean()), 4),
+        }
+        for name, path in paths.items()
+        for i in range(ROUNDS)
+    ]
+    return Reproduction(draw(rate, paths, iterations), table, criteria)
+
+
+def draw(rate: Rate, paths: dict[str, Likelihoods], iterations: int) -> Figure:
+    networks = paths["SPPO"].chosen.shape[1]
+    figure, axes = panels(
+        1,
+        3,
+        title=(
+            "SPPO's average policy keeps to the theorem; trained on samples it raises the chosen"
+            " response and lowers the rejected one"
+            f" (middle, right: {networks} networks, {iterations} gradient steps an iteration,"
+            f" best against worst of {SAMPLES} samples, ± s.e.)"
+        ),
+    )
+    left, middle, right = axes[0]
+    mean, last = rate.average.mean(axis=1), rate.last.mean(axis=1)
+    left.plot(rate.horizon, rate.bound, "k--", lw=1, label="theorem: √(log n / 2T)")
+    left.plot(rate.horizon, last, "C1s-", label="last policy")
+    left.plot(rate.horizon, mean, "C0o-", label=f"average policy, slope {rate.slope:.2f}")
+    left.fill_between(
+        rate.horizon,
+        rate.average.min(axis=1),
+        rate.average.max(axis=1),
+        color="C0",
+        alpha=0.15,
+        label="range of the games",
+    )
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="horizon T, with η = √(8 log n / T)",
+        ylabel="exploitability (probability)",
+        title=f"Exact steps, {rate.average.shape[1]} games, n = {RESPONSES}",
+    )
+    rounds = np.arange(1, ROUNDS + 1)
+    for axis, side in ((middle, "chosen"), (right, "rejected")):
+        for (name, path), marker in zip(paths.items(), "os^D", strict=True):
+            values = getattr(path, side)
+            error = values.std(axis=1) / np.sqrt(networks)
+            axis.errorbar(rounds, values.mean(axis=1), error, marker=marker, capsize=3, label=name)
+        axis.axhline(0, color="grey", lw=0.8)
+        axis.set(
+            xlabel="iteration",
+            ylabel="change of mean log-likelihood (nats)",
+            xticks=rounds,
+            title=f"{side.capitalize()} responses",
+        )
+    right.set_yscale("symlog", linthresh=1)
+    right.yaxis.set_major_formatter("{x:g}")
+    for axis in (left, right):
+        axis.legend(fontsize=8)
+    return figure
