@@ -198,23 +198,21 @@ def check(
 
     The verdicts are kept beside the results of the reproductions, and shown on their page.
     """
+    from prefsim import parallel
     from prefsim.papers.report import checks_table, write_index
-    from prefsim.papers.storage import make_folder
-    from prefsim.papers.verdicts import check_papers, claim_json, write_verdicts
-    from prefsim.parallel import on_cluster
+    from prefsim.papers.verdicts import check_papers, claim_json
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
-    make_folder(out)  # before the work, not after it
-    with on_cluster(cluster), Bars("claims") as bars:
+    with parallel.cluster(cluster), Bars("claims") as bars:
         results = check_papers(
             chosen,
             examples=examples,
             seed=seed,
             jobs=jobs,
+            out=out,
             report=lambda _, __, done, total: bars.whole(done, total),
         )
-    write_verdicts(out, results, examples=examples, seed=seed)
     index = write_index(out)
     named = {find(reference).slug: results[reference] for reference in chosen}
     failed = [
@@ -292,10 +290,10 @@ def repro(
 
     Run again to resume.
     """
+    from prefsim import parallel
     from prefsim.data.locate import data_folder
     from prefsim.papers.report import criteria_table, write_index
     from prefsim.papers.reproducing import Settings, run_reproductions
-    from prefsim.parallel import on_cluster
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
@@ -310,7 +308,7 @@ def repro(
             if slug in outcomes and outcomes[slug].result is None
         }
 
-    with on_cluster(cluster), Bars("papers", total=len(chosen)) as bars:
+    with parallel.cluster(cluster), Bars("papers", total=len(chosen)) as bars:
         running = run_reproductions(
             chosen,
             out=out,

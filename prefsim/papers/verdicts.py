@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
@@ -26,6 +27,7 @@ def check_papers(
     examples: int = EXAMPLES,
     seed: int = 0,
     jobs: int = 1,
+    out: str | os.PathLike[str] | None = None,
     report: Report | None = None,
 ) -> dict[str, dict[str, ClaimResult]]:
     """Check every claim of several papers, ``jobs`` at a time.
@@ -40,6 +42,9 @@ def check_papers(
         As for :func:`prefsim.papers.checking.check_claim`.
     jobs
         Number of processes; -1 for one a core.
+    out
+        Folder of results, where the verdicts on each paper are written as soon as they are
+        complete, see :func:`write_verdicts`; None keeps none.
     report
         Told after each claim how many of all are done, see :class:`prefsim.parallel.Report`.
 
@@ -51,15 +56,19 @@ def check_papers(
     Raises
     ------
     ValueError
-        If a paper is unknown, or ``examples``, ``seed`` or ``jobs`` is out of range.
+        If a paper is unknown, ``examples``, ``seed`` or ``jobs`` is out of range, or ``out`` cannot
+        be written.
     """
     check_integer(low=1, examples=examples)
     check_integer(low=0, seed=seed)
     check_jobs(jobs)
     results: dict[str, dict[str, ClaimResult]] = {}
     calls = []
-    for reference in dict.fromkeys(references):
+    for reference in references:
         find(reference)
+    if out is not None:
+        make_folder(out)  # before the work, not after it
+    for reference in dict.fromkeys(references):
         results[reference] = {}
         try:
             claims = load(reference).claims
@@ -71,8 +80,12 @@ def check_papers(
         results[reference] = dict.fromkeys((claim.id for claim in claims), pending)
         calls += [(reference, index, examples, seed) for index in range(len(claims))]
     outcomes = unordered(_check_one, calls, jobs=jobs, lost=_lost)
+    left = collections.Counter(reference for reference, *_ in calls)
     for done, (reference, name, result) in enumerate(outcomes, start=1):
         results[reference][name] = result
+        left[reference] -= 1
+        if out is not None and not left[reference]:
+            write_verdicts(out, {reference: results[reference]}, examples=examples, seed=seed)
         if report is not None:
             report(reference, "claims", done, len(calls))
     return results

@@ -37,14 +37,6 @@ def test_bad_options(fake_papers, slugs, options, message):
         check_papers(slugs, **options)
 
 
-def test_results_do_not_depend_on_the_number_of_processes(fake_papers, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # workers look for modules here first
-    fake_papers("a")
-    fake_papers("b")
-    alone = check_papers(["a", "b"], examples=10, seed=3)
-    assert check_papers(["a", "b"], examples=10, seed=3, jobs=2) == alone
-
-
 def test_verdicts_are_kept_and_read(fake_papers, tmp_path):
     fake_papers("p", family="nash")
     results = check_papers(["p"], examples=10, seed=2)
@@ -61,6 +53,21 @@ def test_verdicts_are_kept_and_read(fake_papers, tmp_path):
     assert bound["counterexample"].startswith("{'x': ")
     assert 0 < bound["used"] <= 1
     assert bound["statement"] == "x <= 1"
+
+
+def test_the_verdicts_on_a_paper_are_kept_as_soon_as_they_are_complete(fake_papers, tmp_path):
+    interrupts = """
+@claim("stops", "identity", source="s", stated="paper", given={"x": st.floats(0, 1)})
+def stops(x):
+    '''x = x'''
+    raise KeyboardInterrupt
+"""
+    fake_papers("a")
+    fake_papers("b", claims=interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        check_papers(["a", "b"], examples=5, out=tmp_path / "r")
+    assert read_verdicts(tmp_path / "r" / "a")["holds"]
+    assert read_verdicts(tmp_path / "r" / "b") is None
 
 
 def test_what_could_not_be_checked_leaves_the_earlier_verdict(fake_papers, tmp_path):
