@@ -113,11 +113,11 @@ def _leaf(value: Any, *, only_floats: bool = False) -> Any:
     """Return a float64 tensor of its own to differentiate in; as it is where it may not be one."""
     import torch
 
-    tensor = torch.as_tensor(to_numpy(value))
+    # A copy: what a function writes must not reach the caller's array, which may be read-only.
+    tensor = torch.as_tensor(np.array(to_numpy(value)))
     if only_floats and not tensor.is_floating_point():
         return tensor
-    # A copy, so that a function that writes to its argument does not write to the caller's.
-    return tensor.to(torch.float64, copy=True).requires_grad_()
+    return tensor.to(torch.float64).requires_grad_()
 
 
 def _derivatives(value: Any, leaves: list[Any]) -> list[np.ndarray]:
