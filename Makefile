@@ -12,7 +12,7 @@ DEMO := rdpo f_dpo rpo_overopt hypo_coverage regret_preference cpl nash_md ldr
 PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
 export PREFSIM_DATA
 
-.PHONY: venv demo test test-fast lint format nightly bench docs bridge frontier clean
+.PHONY: venv demo test test-fast lint format nightly portable budget bench docs bridge frontier clean
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -48,6 +48,21 @@ format: $(STAMP)
 
 nightly: lint
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+# The numerical tests as other processors would run them: other kernels round otherwise.
+NUMERICAL := tests/solvers tests/losses tests/data tests/raters tests/policies tests/worlds tests/analysis \
+	tests/loops tests/papers tests/paper_repros tests/test_numerics.py tests/test_divergences.py tests/test_gradients.py
+PYTEST_NUMERICAL := $(BIN)/pytest -n $(JOBS) --dist worksteal $(NUMERICAL)
+
+portable: $(STAMP)
+	OPENBLAS_CORETYPE=Haswell $(PYTEST_NUMERICAL)
+	OPENBLAS_CORETYPE=SkylakeX $(PYTEST_NUMERICAL)
+	OPENBLAS_CORETYPE=Prescott $(PYTEST_NUMERICAL)
+	ATEN_CPU_CAPABILITY=default $(PYTEST_NUMERICAL)
+
+# CPU seconds of each paper: its claims and its quick reproduction, as the suite runs them.
+budget: $(STAMP)
+	OMP_NUM_THREADS=1 PREFSIM_BUDGET=1 $(BIN)/pytest -s tests/papers/test_every_paper.py -k test_budget
 
 # One BLAS thread: the ratios compare algorithms, not thread pools.
 bench: $(BENCH_STAMP)

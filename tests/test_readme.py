@@ -6,6 +6,7 @@ Python blocks of every Markdown file, and the doctests of every module.
 import ast
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -14,8 +15,7 @@ import pytest
 
 import paper_repros
 import prefsim
-from prefsim.papers import FAMILIES, Run
-from prefsim.papers.checking import check_claim
+from prefsim import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 # docs/reference is made from docstrings, whose examples run with their modules.
@@ -104,15 +104,51 @@ def test_a_wrong_block_fails(tmp_path):
         run_block(session, tmp_path, 12, names)
 
 
-def test_the_module_in_contributing_is_a_paper():
-    names = {}
-    for line, code, _ in blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
-        run_block(code, ROOT / "CONTRIBUTING.md", line, names)
-    (claim,) = names["CLAIMS"]
-    assert check_claim(claim, examples=30).holds
-    reproduction = names["reproduce"](Run(quick=True))
-    assert all(criterion.passed for criterion in reproduction.criteria)
-    assert names["PAPER"].family in FAMILIES
+def written_files(document):
+    """Yield (file name, code) of the blocks that are files: their first line names them."""
+    for _, code, _ in blocks((ROOT / document).read_text(encoding="utf-8")):
+        if (match := re.match(r"# (\w+\.py)\n", code)) is not None:
+            yield match[1], code
+
+
+def run_command(*arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code, capsys.readouterr().out
+
+
+def test_the_folder_in_contributing_is_a_paper(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "my_paper"
+    folder.mkdir()
+    for name, code in written_files("CONTRIBUTING.md"):
+        (folder / name).write_text(code, encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} == {
+        "__init__.py",
+        "claims.py",
+        "reproduction.py",
+    }
+    monkeypatch.chdir(tmp_path)
+    code, out = run_command("show", "./my_paper", capsys=capsys)
+    assert code == 0
+    assert "Title as on arXiv" in out
+    code, out = run_command("check", "./my_paper", "--json", capsys=capsys)
+    checked = json.loads(out)["my_paper"]
+    assert code == 0, checked
+    assert all(claim["counterexample_found"] for claim in checked.values())
+    for seed in (0, 1):
+        command = ("repro", "./my_paper", "--quick", "--seed", seed, "--json")
+        code, out = run_command(*command, capsys=capsys)
+        assert code == 0, out
+    assert (tmp_path / "results" / "my_paper" / "claims.json").is_file()
+
+
+def test_the_file_in_the_how_to_is_checked_from_the_command_line(tmp_path, monkeypatch, capsys):
+    ((name, code),) = written_files("docs/how-to/check-a-claim.md")
+    (tmp_path / name).write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exit_code, out = run_command("check", f"./{name}", "--examples", 10, "--json", capsys=capsys)
+    assert exit_code == 0
+    assert json.loads(out)["mine"]["recovers"]["counterexample_found"] is True
 
 
 def test_the_readme_opens_with_its_two_commands():
