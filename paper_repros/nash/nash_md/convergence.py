@@ -1,0 +1,92 @@
+"""How near the iterates of a method come to the regularised equilibrium, and how near they must."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prefsim.analysis import log_log_slope
+from prefsim.backend import to_numpy
+from prefsim.numerics import categorical_kl
+from prefsim.solvers import nash_path, solve_nash
+
+# A figure needs no more points.
+RECORDS = 500
+
+
+def theorem_weight(horizon: int) -> float:
+    """Return the weight ητ = log T/T of the reference that the theorem asks for."""
+    return math.log(horizon) / horizon
+
+
+def bound(first: Any, weight: float, tau: float, iteration: Any) -> Any:
+    """Return the bound (1 − ητ)^t KL(π*‖π₀) + η/(8τ) on KL(π*‖π_t), with η = weight/τ."""
+    return (1 - weight) ** iteration * first + weight / (8 * tau**2)
+
+
+class Curve(NamedTuple):
+    """Distances KL(π*‖π_t) in nats by iteration: ``(K,)`` and ``(K, games)``."""
+
+    iteration: np.ndarray
+    distance: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Over the games, ``(K,)``."""
+        return self.distance.mean(axis=1)
+
+
+def curve_of(
+    method: str, games: np.ndarray, tau: float, horizon: int, step: float | None = None
+) -> Curve:
+    """Play games ``(B, n, n)`` and measure the distance from the equilibrium with penalty τ."""
+    target = to_numpy(solve_nash(games, method="regularised", tau=tau).policy)
+    path = nash_path(
+        games,
+        method=method,
+        # Multiplicative weights know no penalty.
+        tau=0.0 if method == "mwu" else tau,
+        step=step,
+        iterations=horizon,
+        record=max(1, horizon // RECORDS),
+    )
+    return Curve(path.iteration, categorical_kl(np.log(target), np.log(to_numpy(path.policy))))
+
+
+class Convergence(NamedTuple):
+    """Nash-MD with one penalty.
+
+    Attributes
+    ----------
+    last
+        Mean last distance of each horizon.
+    excess
+        Largest of any distance over its bound.
+    curve, bound
+        Of the longest horizon; the bound ``(K,)`` is the mean of those of the games.
+    """
+
+    last: dict[int, float]
+    excess: float
+    curve: Curve
+    bound: np.ndarray
+
+    @property
+    def slope(self) -> float:
+        """Of the last log-distance against the log-horizon."""
+        return float(log_log_slope(list(self.last), list(self.last.values())))
+
+
+def converge(games: np.ndarray, tau: float, horizons: tuple[int, ...]) -> Convergence:
+    """Run Nash-MD to each horizon with the step of the theorem."""
+    last, excesses = {}, []
+    for horizon in horizons:
+        # Short runs would forget the policy altogether.
+        weight = min(theorem_weight(horizon), 0.5)
+        curve = curve_of("nash_md", games, tau, horizon, weight / tau)
+        bounds = bound(curve.distance[0], weight, tau, curve.iteration[:, None])
+        excesses.append(np.max(curve.distance - bounds))
+        last[horizon] = float(curve.mean[-1])
+    return Convergence(last, float(np.max(excesses)), curve, bounds.mean(axis=1))
