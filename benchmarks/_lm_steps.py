@@ -106,7 +106,10 @@ COMPETITORS = {"prefsim": "prefsim", "TRL": "trl"}
 
 
 def tokenizer_of(vocabulary: int) -> Any:
-    """Return a tokenizer that has a word for every token, so that both trainers read the same ids out of text."""
+    """Return a tokenizer that has a word for every token.
+
+    So both trainers read the same ids out of text.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -233,7 +236,8 @@ def by_trl(setting: Setting, reference: str, steps: int, device: str) -> list[fl
     policy = made(setting, device)
     other = copy.deepcopy(policy.model) if reference == "model" else None
     if device == "cuda" and not setting.rank:
-        policy.model.float()  # trained parameters in float32 and products in bfloat16, as prefsim holds them
+        # Trained parameters in float32 and products in bfloat16, as prefsim holds them.
+        policy.model.float()
     with tempfile.TemporaryDirectory() as folder:
         arguments = DPOConfig(
             output_dir=folder,
@@ -485,16 +489,14 @@ def show_steps(rows: list[dict[str, Any]]) -> None:
             ),
             None,
         )
-        ratios = (
-            ["-"] * 3
-            if peer is None
-            else [f"{row[key] / peer[key]:.2f}" for key in ("seconds", "wall", "memory")]
+        seconds, wall, memory = (
+            "-" if peer is None else f"{row[key] / peer[key]:.2f}"
+            for key in ("seconds", "wall", "memory")
         )
-        numbers = f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>8.0f}{ratios[0]:>7}{ratios[1]:>7}{ratios[2]:>6}"
-        rate = (
-            f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}"
-            if "rate" in row
-            else ""
-        )
+        numbers = f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>8.0f}"
+        numbers += f"{seconds:>7}{wall:>7}{memory:>6}"
+        rate = ""
+        if "rate" in row:
+            rate = f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}"
         where = f"{row['model']:<8}{row['reference']:<14}{row['threads']:>7} {row['trainer']:<9}"
         print(f"{where}{numbers}{row['loss error']:>11.1e}{rate}")

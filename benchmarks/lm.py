@@ -77,30 +77,33 @@ def dpo_by_hand(logps: Any, ref_logps: Any) -> Any:
     return -torch.nn.functional.logsigmoid(BETA * (chosen - rejected)).mean()
 
 
-def both_heads(sequence_logprobs: Callable[[Any, Any], Any], problem: Problem) -> Any:
+def both_heads(sequence_log_probs: Callable[[Any, Any], Any], problem: Problem) -> Any:
     """Return the DPO loss of hand-written log-probabilities; the reference without a graph."""
     import torch
 
     with torch.no_grad():
-        ref_logps = sequence_logprobs(problem.ref_hidden, problem.ref_weight)
-    return dpo_by_hand(sequence_logprobs(problem.hidden, problem.weight), ref_logps)
+        ref_logps = sequence_log_probs(problem.ref_hidden, problem.ref_weight)
+    return dpo_by_hand(sequence_log_probs(problem.hidden, problem.weight), ref_logps)
 
 
 def by_prefsim() -> Callable[[Problem], Any]:
     import torch
 
     from prefsim import losses
-    from prefsim.lm import sequence_logprobs
+    from prefsim.lm import sequence_log_probs
 
     def loss(problem: Problem) -> Any:
         with torch.no_grad():
-            ref = sequence_logprobs(
+            ref_chosen, ref_rejected = sequence_log_probs(
                 problem.ref_hidden, problem.ref_weight, problem.labels, problem.mask
             ).chunk(2)
-        ours = sequence_logprobs(
+        chosen, rejected = sequence_log_probs(
             problem.hidden, problem.weight, problem.labels, problem.mask
         ).chunk(2)
-        return losses.dpo(losses.PairLogps(*ours, *ref), beta=BETA).mean()
+        logps = losses.PairLogps(
+            chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected
+        )
+        return losses.dpo(logps, beta=BETA).mean()
 
     return loss
 
@@ -227,7 +230,10 @@ def run_head(name: str, threads: int, repeats: int, folder: Path) -> dict[str, A
 
 
 def errors(folder: Path, name: str, threads: int) -> dict[str, float]:
-    """Return the relative error of the loss and the largest error of a gradient over its largest entry, against float64."""
+    """Return the errors of the loss and of the gradients against float64.
+
+    The relative one of the loss, and the largest of a gradient over its largest entry.
+    """
     from safetensors.torch import load_file
 
     found, exact = (
@@ -292,8 +298,8 @@ def show_heads(rows: list[dict[str, Any]]) -> None:
     sizes = ", ".join(f"{name} {size:,}" for name, size in SIZES.items())
     print(f"DPO on given hidden states, forward and backward with both heads, float32: {sizes}")
     print(
-        f"{'threads':>7}"
-        f" {'head':<14}{'CPU s':>8}{'wall s':>8}{'MB':>7}{'x torch':>9}{'x Liger MB':>11}{'loss':>10}{'gradient':>10}"
+        f"{'threads':>7} {'head':<14}{'CPU s':>8}{'wall s':>8}{'MB':>7}{'x torch':>9}"
+        f"{'x Liger MB':>11}{'loss':>10}{'gradient':>10}"
     )
     for row in rows:
         beside = {other["head"]: other for other in rows if other["threads"] == row["threads"]}

@@ -1,4 +1,7 @@
-"""What can be had of a reward at a divergence, and what losses are minimised by, computed on completions of the reference alone."""
+"""What can be had of a reward at a divergence, and what losses are minimised by.
+
+Computed on completions of the reference alone.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ class Bounds(NamedTuple):
         return self.point(best_of_n(self.reward, self.log_reference, n))
 
     def regularised(self, penalty: float) -> tuple[float, float]:
-        """Return KL and sentiment of the policy with the most sentiment less ``penalty`` times the KL; DPO's minimiser at β / sharpness."""
+        """Return KL and sentiment of the policy with the most sentiment less ``penalty`` times KL.
+
+        It is DPO's minimiser at β / sharpness.
+        """
         kl, reward = self.optimal(np.asarray([penalty]))[0]
         return float(kl), float(reward)
 

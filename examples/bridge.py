@@ -97,9 +97,11 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def train_on_population(tree: TokenTree, start: Any, name: str, steps: int, rate: float) -> Trace:
-    """Return what Newton's method and gradient steps make of one loss on all pairs of the reference, each with its weight."""
-    from prefsim.lm import CausalLM
-    from prefsim.lm.online.trees import tree_pairs, tree_policy
+    """Return what Newton's method and gradient steps make of one loss.
+
+    It is taken on all pairs of the reference, each with its weight.
+    """
+    from prefsim.lm import CausalLM, tree_pairs, tree_policy
 
     since, loss = time.perf_counter(), METHODS[name][0]
     reference = tree_policy(start, tree, PROMPTS)
@@ -129,34 +131,38 @@ def train_on_population(tree: TokenTree, start: Any, name: str, steps: int, rate
 def train_by_self_play(
     tree: TokenTree, start: Any, preference: np.ndarray, rounds: int, steps: int, rate: float
 ) -> Trace:
-    """Return the equilibrium of a game among the completions, and what INPO makes of the transformer's own pairs, round after round."""
-    from prefsim.lm.online.rounds import trainer
-    from prefsim.lm.online.trees import tree_pairs, tree_policy
+    """Return the equilibrium of a game among the completions, and how near INPO comes to it.
+
+    INPO learns from the transformer's own pairs, round after round.
+    """
+    from prefsim.lm import trainer, tree_pairs, tree_policy
 
     since = time.perf_counter()
     world, reference = ContextualBandit(preference=preference), tree_policy(start, tree, PROMPTS)
-    exact = solve_nash(preference, method="regularised", reference=reference.probs, tau=TAU).policy[
-        0
-    ]
+    equilibrium = solve_nash(preference, method="regularised", reference=reference.probs, tau=TAU)
+    exact = equilibrium.policy[0]
 
-    def draw(policy: Any, opponent: Any, rng: Any) -> Any:
-        return tree_pairs(
-            tree, Comparisons.self_play(world, tree_policy(policy, tree, PROMPTS)), PROMPTS
-        )
+    def pairs_of_round(policy: Any, opponent: Any, rng: Any) -> Any:
+        table = tree_policy(policy, tree, PROMPTS)
+        return tree_pairs(tree, Comparisons.self_play(world, table), PROMPTS)
 
     pairs = tree.n_sequences * (tree.n_sequences + 1) // 2
     train = trainer(**_options(steps, pairs, rate))
     played = play_rounds(
-        start, draw, METHODS["inpo"][0], rounds=rounds, seed=0, reference=start, train=train
+        start,
+        pairs_of_round,
+        METHODS["inpo"][0],
+        rounds=rounds,
+        seed=0,
+        reference=start,
+        train=train,
     )
     tables = [
         reference.probs[0],
         *(tree_policy(each.policy, tree, PROMPTS).probs[0] for each in played),
     ]
-    done, path = (
-        [steps * i for i in range(rounds + 1)],
-        [distance(table, exact) for table in tables],
-    )
+    done = [steps * i for i in range(rounds + 1)]
+    path = [distance(table, exact) for table in tables]
     updates = {
         "step": STEP,
         "tau": TAU,
@@ -205,7 +211,7 @@ def bridge(
     say
         Told of every method that is done.
     """
-    from prefsim.lm.online.trees import tree_completions, tree_policy
+    from prefsim.lm import tree_completions, tree_policy
 
     tree = TokenTree.random(3, 2 if quick else 3, seed=seed, end_token=2)
     preference = PreferenceGame.random(tree.n_sequences, seed=seed, batch_shape=(1,)).preference

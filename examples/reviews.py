@@ -1,4 +1,4 @@
-"""Reviews out of a grammar, how positive they are, and a small language model that learned to write them."""
+"""Reviews out of a grammar, how positive they are, and a small language model that learned them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ def prompts() -> list[str]:
 
 
 def review(prompt: str, rng: np.random.Generator) -> str:
-    """Return one review after ``prompt``, of two or three sentences that share a mood and now and then leave it."""
+    """Return one review after ``prompt``.
+
+    It has two or three sentences that share a mood and now and then leave it.
+    """
 
     def pick(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
@@ -185,7 +188,9 @@ def language_model(
     layers: int = 2,
     steps: int = 375,
 ) -> Any:
-    """Train a language model from scratch on generated reviews, or load it from ``folder`` where that was done before.
+    """Train a language model from scratch on generated reviews.
+
+    It is loaded from ``folder`` where that was done before.
 
     Parameters
     ----------

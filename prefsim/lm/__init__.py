@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefsim.lm.command.read import TextSource, read_text_data
-    from prefsim.lm.model.logprobs import (
-        Head,
-        TokenStatistics,
-        sequence_logprobs,
-        sum_logprobs,
-        token_logprobs,
+    from prefsim.lm.data.comparisons import TextComparisons, revision_prompt
+    from prefsim.lm.data.feedback import TextFeedback
+    from prefsim.lm.data.negatives import TextNegatives
+    from prefsim.lm.data.rankings import TextRankings
+    from prefsim.lm.data.text_data import TextData
+    from prefsim.lm.fitting import CausalLM
+    from prefsim.lm.model.head import Head
+    from prefsim.lm.model.log_prob_model import LogProbModel
+    from prefsim.lm.model.log_probs import (
+        sequence_log_probs,
+        sum_log_probs,
+        token_log_probs,
         token_statistics,
     )
-    from prefsim.lm.model.policy import CausalLM
-    from prefsim.lm.model.reference import ReferenceLogps, model_hash, reference_logps
-    from prefsim.lm.model.scorer import Scorer
+    from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
+    from prefsim.lm.model.tiled import TokenStatistics
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate, encode
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
     from prefsim.lm.online.rounds import (
@@ -38,26 +43,17 @@ if TYPE_CHECKING:
         tree_pairs,
         tree_policy,
     )
-    from prefsim.lm.training.data import (
-        TextComparisons,
-        TextData,
-        TextFeedback,
-        TextNegatives,
-        TextRankings,
-        revision_prompt,
-    )
-    from prefsim.lm.training.diagnostics import DIAGNOSTICS, Diagnostics
-    from prefsim.lm.training.objective import references_of
-    from prefsim.lm.training.options import TrainingOptions, TrainResult
+    from prefsim.lm.training.options import DIAGNOSTICS, Diagnostics, TrainingOptions, TrainResult
+    from prefsim.lm.training.token_rows import references_of
 
 __all__ = [
-    "DIAGNOSTICS",
     "CausalLM",
+    "DIAGNOSTICS",
     "Diagnostics",
     "Head",
     "JudgedCompletions",
+    "LogProbModel",
     "ReferenceLogps",
-    "Scorer",
     "TextComparisons",
     "TextData",
     "TextFeedback",
@@ -83,9 +79,9 @@ __all__ = [
     "references_of",
     "revision_prompt",
     "reward_judge",
-    "sequence_logprobs",
-    "sum_logprobs",
-    "token_logprobs",
+    "sequence_log_probs",
+    "sum_log_probs",
+    "token_log_probs",
     "token_statistics",
     "trainer",
     "tree_completions",
@@ -95,26 +91,46 @@ __all__ = [
     "tree_policy",
 ]
 
-_HOME = {
-    "training.data": (
-        "TextRankings",
-        "TextFeedback",
+# Where each name lives. `CausalLM` comes from the file that registers `fit` for it.
+_NAMES_OF = {
+    "command.read": (
+        "TextSource",
+        "read_text_data",
+    ),
+    "data.comparisons": (
         "TextComparisons",
-        "TextNegatives",
-        "TextData",
         "revision_prompt",
     ),
-    "training.diagnostics": ("DIAGNOSTICS", "Diagnostics"),
-    "online.judges": ("as_rows", "pairwise_judge", "reward_judge"),
-    "model.logprobs": (
-        "Head",
-        "TokenStatistics",
-        "sequence_logprobs",
-        "sum_logprobs",
-        "token_logprobs",
+    "data.feedback": ("TextFeedback",),
+    "data.negatives": ("TextNegatives",),
+    "data.rankings": ("TextRankings",),
+    "data.text_data": ("TextData",),
+    "fitting": ("CausalLM",),
+    "model.log_prob_model": ("LogProbModel",),
+    "model.head": ("Head",),
+    "model.tiled": ("TokenStatistics",),
+    "model.log_probs": (
+        "sequence_log_probs",
+        "sum_log_probs",
+        "token_log_probs",
         "token_statistics",
     ),
-    "training.objective": ("references_of",),
+    "model.reference_logps": (
+        "ReferenceLogps",
+        "model_hash",
+        "reference_logps",
+    ),
+    "model.tokens": (
+        "TokenBatch",
+        "Tokens",
+        "collate",
+        "encode",
+    ),
+    "online.judges": (
+        "as_rows",
+        "pairwise_judge",
+        "reward_judge",
+    ),
     "online.rounds": (
         "JudgedCompletions",
         "completion_pairs",
@@ -123,12 +139,6 @@ _HOME = {
         "judged_completions",
         "trainer",
     ),
-    "model.policy": ("CausalLM",),
-    "command.read": ("TextSource", "read_text_data"),
-    "model.reference": ("ReferenceLogps", "model_hash", "reference_logps"),
-    "model.scorer": ("Scorer",),
-    "model.tokens": ("TokenBatch", "Tokens", "collate", "encode"),
-    "training.options": ("TrainResult", "TrainingOptions"),
     "online.trees": (
         "tree_completions",
         "tree_judge",
@@ -136,14 +146,21 @@ _HOME = {
         "tree_pairs",
         "tree_policy",
     ),
+    "training.options": (
+        "DIAGNOSTICS",
+        "Diagnostics",
+        "TrainResult",
+        "TrainingOptions",
+    ),
+    "training.token_rows": ("references_of",),
 }
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

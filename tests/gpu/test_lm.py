@@ -9,7 +9,7 @@ import torch
 from lm_made import small_llama
 
 from prefsim import losses
-from prefsim.lm import CausalLM, TextComparisons, references_of, token_logprobs
+from prefsim.lm import CausalLM, TextComparisons, references_of, token_log_probs
 from prefsim.lm.model.fused import has_liger
 from prefsim.solvers import fit
 
@@ -48,7 +48,7 @@ def problem(dtype, softcap, size=3000, d=64):
 
 def value_and_gradients(hidden, weight, labels, mask, softcap, *, device, dtype, path):
     leaves = [tensor.to(device=device, dtype=dtype).requires_grad_() for tensor in (hidden, weight)]
-    found = token_logprobs(*leaves, labels.to(device), mask.to(device), softcap=softcap, path=path)
+    found = token_log_probs(*leaves, labels.to(device), mask.to(device), softcap=softcap, path=path)
     upstream = torch.linspace(0.5, 1.5, found.numel(), dtype=torch.float64).reshape(found.shape)
     gradients = torch.autograd.grad((found * upstream.to(device)).sum(), leaves)
     return [tensor.detach().double().cpu() for tensor in (found, *gradients)]
@@ -141,7 +141,9 @@ def test_bfloat16_stays_near_float32(pairs, checkpointing):
     expected = fit(wide, dpo, pairs, reference=wide, **OPTIONS, **settings).history[:, 0]
     narrow = policy(device=DEVICE, dtype="bfloat16")
     result = fit(narrow, dpo, pairs, reference=narrow, **OPTIONS, **settings)
-    assert {parameter.dtype for parameter in result.policy.scorer.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in result.policy.log_prob_model.parameters()} == {
+        torch.bfloat16
+    }
     np.testing.assert_allclose(result.history[:, 0], expected, atol=0.1)
     assert result.history[0, 0] == pytest.approx(np.log(2), abs=1e-3)
     assert result.history[-3:, 0].mean() < result.history[:3, 0].mean()

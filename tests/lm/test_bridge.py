@@ -14,10 +14,10 @@ from lm_made import small_llama
 
 from prefsim import losses
 from prefsim.data import Comparisons
-from prefsim.lm import CausalLM
-from prefsim.lm.online.judges import as_rows
-from prefsim.lm.online.rounds import trainer
-from prefsim.lm.online.trees import (
+from prefsim.lm import (
+    CausalLM,
+    as_rows,
+    trainer,
     tree_completions,
     tree_judge,
     tree_log_probs,
@@ -160,15 +160,16 @@ def test_inpo_finds_the_equilibrium(start, reference):
     world = ContextualBandit(preference=game.preference)
     exact = solve_nash(game, method="regularised", reference=reference.probs, tau=tau).policy
 
-    def draw(policy, opponent, rng):
-        return tree_pairs(
-            TREE, Comparisons.self_play(world, tree_policy(policy, TREE, PROMPTS)), PROMPTS
-        )
+    def pairs_of_round(policy, opponent, rng):
+        table = tree_policy(policy, TREE, PROMPTS)
+        return tree_pairs(TREE, Comparisons.self_play(world, table), PROMPTS)
 
     loss = functools.partial(losses.inpo, step=step, tau=tau)
     train = trainer(steps=40, batch_size=56, **OPTIONS | {"learning_rate": 5e-3})
     assert total_variation(reference.probs, exact) > 0.1
-    *_, last = play_rounds(start, draw, loss, rounds=5, seed=0, reference=start, train=train)
+    *_, last = play_rounds(
+        start, pairs_of_round, loss, rounds=5, seed=0, reference=start, train=train
+    )
     assert total_variation(tree_policy(last.policy, TREE, PROMPTS).probs, exact) <= 0.02
 
 

@@ -24,13 +24,18 @@ def frontier():
         import frontier
 
         yield frontier
-    for name in ("frontier", "reviews", "attainable"):
+    for name in ("frontier", "frontier_runs", "reviews", "attainable"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
-def small(frontier):
-    return frontier.Settings(
+def runs(frontier):
+    return sys.modules["frontier_runs"]
+
+
+@pytest.fixture(scope="module")
+def small(runs):
+    return runs.Settings(
         count=240,
         hidden=32,
         pretraining_steps=12,
@@ -50,9 +55,9 @@ def small(frontier):
 
 
 @pytest.fixture(scope="module")
-def done(frontier, small, tmp_path_factory):
+def done(frontier, runs, small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("frontier")
-    frontier.everything(small, folder)
+    runs.everything(small, folder)
     return folder, frontier.collected(small, folder)
 
 
@@ -86,30 +91,30 @@ def test_the_tokenizer_gives_the_text_back(frontier):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_bounds(frontier):
+def test_bounds(runs):
     """On rewards at random.
 
     Nothing is above the optimal curve, DPO's target lies on it, IPO's is its closed form.
     """
     rng = np.random.default_rng(0)
-    settings = dataclasses.replace(frontier.Settings(), sharpness=4.0, rounds=3)
-    bounds = frontier.Bounds(rng.normal(size=(3, 40)) / 2, settings.sharpness)
+    settings = dataclasses.replace(runs.Settings(), sharpness=4.0, rounds=3)
+    bounds = runs.Bounds(rng.normal(size=(3, 40)) / 2, settings.sharpness)
     curve = bounds.optimal(np.geomspace(8.0, 0.02, 400))
     assert (np.diff(curve[:, 0]) > 0).all() and (np.diff(curve[:, 1]) > 0).all()
     points = {("best", n): bounds.best_of(n) for n in (1, 2, 5)}
-    runs = [
-        frontier.Run(method, strength, 0)
+    trainings = [
+        runs.Run(method, strength, 0)
         for method, strength in (("dpo", 2.0), ("ipo", 0.2), ("inpo", 0.2), ("inpo", 0.05))
     ]
-    points |= {run: frontier.target(run, bounds, settings) for run in runs}
+    points |= {run: runs.target(run, bounds, settings) for run in trainings}
     for kl, reward in points.values():
         assert reward <= np.interp(kl, curve[:, 0], curve[:, 1]) + 1e-4
     assert points["best", 1] == pytest.approx((0.0, bounds.reward.mean()), abs=1e-12)
     # Independent of the solvers: exponential weights, normalised by hand.
     for run, tilt in (
-        (runs[0], 4.0 * bounds.reward / 2.0),
+        (trainings[0], 4.0 * bounds.reward / 2.0),
         (
-            runs[1],
+            trainings[1],
             (1 / (1 + np.exp(-4.0 * (bounds.reward[:, :, None] - bounds.reward[:, None, :])))).mean(
                 axis=-1
             )
@@ -133,11 +138,11 @@ def test_bounds(frontier):
     )
 
 
-def test_pairs_are_labelled_by_the_model_of_bradley_and_terry(frontier, small):
+def test_pairs_are_labelled_by_the_model_of_bradley_and_terry(runs, small):
     import reviews
 
     model = reviews.language_model(count=240, hidden=32, steps=12)
-    pairs = frontier.pairs_of(480, small)(model, model, np.random.default_rng(0))
+    pairs = runs.pairs_of(480, small)(model, model, np.random.default_rng(0))
     assert len(pairs) == 480 and set(pairs.prompt) == set(reviews.prompts())
     gap = [
         reviews.sentiment([model.decode(ids) for ids in side])
@@ -155,16 +160,16 @@ def test_pairs_are_labelled_by_the_model_of_bradley_and_terry(frontier, small):
     )
 
 
-def test_the_reference_is_no_nats_from_itself(frontier, small):
+def test_the_reference_is_no_nats_from_itself(runs, small):
     import reviews
 
     model = reviews.language_model(count=240, hidden=32, steps=1)
-    found = frontier.measured(model, model, 0, small)
+    found = runs.measured(model, model, 0, small)
     assert (found["kl"], found["kl_error"]) == (0.0, 0.0)
     assert 0 < found["tokens"] <= small.max_new_tokens
 
 
-def test_everything_is_written_and_nothing_is_done_twice(frontier, small, done):
+def test_everything_is_written_and_nothing_is_done_twice(frontier, runs, small, done):
     folder, found = done
     names = {"reference.json", "dpo-1-3.json", "ipo-0.1-3.json", "inpo-0.1-3.json"}
     assert {path.name for path in (folder / "runs").iterdir()} == names
@@ -179,7 +184,7 @@ def test_everything_is_written_and_nothing_is_done_twice(frontier, small, done):
     again = folder / "runs" / "inpo-0.1-3.json"
     kept = json.loads(again.read_text())
     again.unlink()
-    frontier.everything(small, folder)
+    runs.everything(small, folder)
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {again}
     # From the stored reference model the lost run comes out the same.
     repeated = json.loads(again.read_text())
@@ -188,13 +193,13 @@ def test_everything_is_written_and_nothing_is_done_twice(frontier, small, done):
     )
 
 
-def test_results_of_other_settings_are_not_mixed(frontier, small, done):
+def test_results_of_other_settings_are_not_mixed(runs, small, done):
     with pytest.raises(ValueError, match="holds results of other settings"):
-        frontier.everything(dataclasses.replace(small, steps=6), done[0])
+        runs.everything(dataclasses.replace(small, steps=6), done[0])
 
 
 def test_at_the_same_divergence(frontier, small):
-    """Interpolated along the frontier of each seed, and left out where a seed's frontier does not reach."""
+    """Interpolated along the frontier of each seed, and left out where one does not reach."""
     rows = [
         {"method": "dpo", "seed": seed, "kl": kl, "reward": reward}
         for seed, points in ((3, [(0.2, 0.1), (1.2, 0.6)]), (4, [(0.2, 0.2), (0.9, 0.9)]))
@@ -223,7 +228,7 @@ def test_at_the_same_divergence(frontier, small):
 
 
 def test_the_figure_says_what_it_shows(frontier, small, done, tmp_path):
-    figure = frontier.draw(done[1], small)
+    figure = frontier.figure_of(done[1], small)
     figure.savefig(tmp_path / "frontier.png")
     (axis,) = figure.axes
     assert "nats" in axis.get_xlabel() and "VADER" in axis.get_ylabel()

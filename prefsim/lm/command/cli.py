@@ -171,17 +171,18 @@ def train(
     """
     from prefsim.lm.command.settings import Settings
 
-    found = Settings(context, config, get_type_hints(train))
+    given = Settings(context, config, get_type_hints(train))
     try:
         _quiet_unless_watched()
-        report = _dry_run(found) if found["dry_run"] else _train(found)
+        report = _dry_run(given) if given["dry_run"] else _train(given)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
         ) from error
+    # One report of all processes that were launched together.
     if not _is_main_process():
         return
-    if found["as_json"]:
+    if given["as_json"]:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         typer.echo("\n".join(_lines(report)))
@@ -199,63 +200,64 @@ def _is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _train(found: Mapping[str, Any]) -> dict[str, Any]:
-    from prefsim.lm.command.assemble import computed, engine_of, prepared, required
+def _train(given: Mapping[str, Any]) -> dict[str, Any]:
+    from prefsim.lm.command.job import check_given, make_setup, precompute_reference, read_job
+    from prefsim.lm.training.engine import run
 
-    required(found, "out")
-    run = prepared(found, load=True)
-    if _is_main_process() and (run.source.skipped or run.source.unused):
-        typer.echo("\n".join(_remarks(run.source)), err=True)
-    if found["precompute"]:
-        run = run._replace(reference=computed(run, found["out"] / "reference"))
-    result = engine_of(run).run()
+    check_given(given, "out")
+    job = read_job(given, load=True)
+    if _is_main_process() and (job.source.skipped or job.source.unused):
+        typer.echo("\n".join(_remarks(job.source)), err=True)
+    if given["precompute"]:
+        job = precompute_reference(job, given["out"] / "reference")
+    result = run(make_setup(job))
     return {
         "loss": result.value,
         "grad_norm": result.grad_norm,
         "steps": result.steps,
-        "model": str(found["out"] / "model"),
-        "metrics": str(found["out"] / "metrics.jsonl"),
+        "model": str(given["out"] / "model"),
+        "metrics": str(given["out"] / "metrics.jsonl"),
     }
 
 
-def _dry_run(found: Mapping[str, Any]) -> dict[str, Any]:
-    from prefsim.lm.command.assemble import engine_of, prepared
+def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    from prefsim.lm.command.job import make_setup, read_job
     from prefsim.lm.command.memory import estimate_memory
 
-    run = prepared(found, load=False)
-    options = run.options
-    second = (
-        None
-        if run.reference is None or run.reference.scorer is run.policy.scorer
-        else run.reference
-    )
-    engine = engine_of(run._replace(reference=None if found["precompute"] else run.reference))
-    rows = engine.rows
+    job = read_job(given, load=False)
+    options, policy, reference = job.options, job.policy, job.reference
+    second_model = None
+    if given["precompute"]:
+        # Its memory is free before training begins.
+        job = job._replace(reference=None)
+    elif reference is not None and reference.log_prob_model is not policy.log_prob_model:
+        second_model = reference
+    setup = make_setup(job)
+    rows = setup.rows
     examples = -(-options.batch_size // options.gradient_accumulation)
     memory = estimate_memory(
-        run.policy,
-        precision=engine.precision,
+        policy,
+        precision=setup.precision,
         optimizer=str(options.optimizer),
-        tokens=min(examples, len(run.source)) * rows.per_example * int(rows.lengths.max()),
+        tokens=min(examples, len(job.source)) * rows.per_example * int(rows.lengths.max()),
         checkpointing=options.gradient_checkpointing,
-        reference=None if found["precompute"] else second,
+        reference=second_model,
     )
-    parameters = list(run.policy.scorer.parameters())
-    prompt, completion = (sum(len(ids[part]) for ids in rows.tokens) for part in (0, 1))
+    parameters = list(policy.log_prob_model.parameters())
     return {
         "data": {
-            "rows": len(run.source),
-            "skipped": len(run.source.skipped),
-            "unused_columns": list(run.source.unused),
+            "rows": len(job.source),
+            "skipped": len(job.source.skipped),
+            "unused_columns": list(job.source.unused),
         },
         "tokens": {
-            "prompt": prompt,
-            "completion": completion,
+            "prompt": sum(len(row.prompt_ids) for row in rows.tokens),
+            "completion": sum(len(row.completion_ids) for row in rows.tokens),
             "longest_sequence": int(rows.lengths.max()),
         },
         "training": {
-            "steps": engine.total,
-            "epochs": engine.total / engine.plan.steps_per_epoch,
+            "steps": setup.total,
+            "epochs": setup.total / setup.plan.steps_per_epoch,
             "examples_per_step": options.batch_size,
         },
         "parameters": {
@@ -267,43 +269,42 @@ def _dry_run(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _remarks(source: TextSource) -> list[str]:
-    remarks = (
-        [f"{len(source.skipped)} rows skipped, the first: {source.skipped[0]}"]
-        if source.skipped
-        else []
-    )
-    return remarks + ([f"columns not used: {', '.join(source.unused)}"] if source.unused else [])
+    remarks = []
+    if source.skipped:
+        remarks.append(f"{len(source.skipped)} rows skipped, the first: {source.skipped[0]}")
+    if source.unused:
+        remarks.append(f"columns not used: {', '.join(source.unused)}")
+    return remarks
 
 
 def _lines(report: Mapping[str, Any]) -> list[str]:
     """Return a report as lines of text."""
-    if "memory" not in report:
-        return [
-            (
-                f"{report['steps']} steps, loss {report['loss']:.6g} and gradient norm"
-                f" {report['grad_norm']:.3g} at the last"
-            ),
-            f"Model: {report['model']}",
-            f"Metrics: {report['metrics']}",
-        ]
-    data, tokens, training, parameters, memory = (
-        report[name] for name in ("data", "tokens", "training", "parameters", "memory")
-    )
-    unused = (
-        f"; columns not used: {', '.join(data['unused_columns'])}" if data["unused_columns"] else ""
-    )
+    return _plan_lines(report) if "memory" in report else _result_lines(report)
+
+
+def _result_lines(report: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{report['steps']} steps, loss {report['loss']:.6g} and gradient norm"
+        f" {report['grad_norm']:.3g} at the last",
+        f"Model: {report['model']}",
+        f"Metrics: {report['metrics']}",
+    ]
+
+
+def _plan_lines(report: Mapping[str, Any]) -> list[str]:
+    data, tokens, training = report["data"], report["tokens"], report["training"]
+    parameters, memory = report["parameters"], report["memory"]
+    rows = f"Rows: {data['rows']:,}"
+    if data["skipped"]:
+        rows += f", {data['skipped']:,} skipped"
+    if data["unused_columns"]:
+        rows += f"; columns not used: {', '.join(data['unused_columns'])}"
     lines = [
-        f"Rows: {data['rows']:,}"
-        + (f", {data['skipped']:,} skipped" if data["skipped"] else "")
-        + unused,
-        (
-            f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions; "
-            f"the longest sequence has {tokens['longest_sequence']:,}"
-        ),
-        (
-            f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"
-            f" {training['epochs']:.3g} epochs"
-        ),
+        rows,
+        f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions;"
+        f" the longest sequence has {tokens['longest_sequence']:,}",
+        f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"
+        f" {training['epochs']:.3g} epochs",
         f"Parameters: {parameters['all']:,}, of which {parameters['trained']:,} are trained",
         f"Memory, estimated: {_size(memory['total'])}",
     ]

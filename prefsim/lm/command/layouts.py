@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefsim.checks import check_nonnegative
-from prefsim.lm.training.data import (
-    TextComparisons,
-    TextFeedback,
-    TextNegatives,
-    TextRankings,
-)
+from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.feedback import TextFeedback
+from prefsim.lm.data.negatives import TextNegatives
+from prefsim.lm.data.rankings import TextRankings
 
 __all__ = ["ASSISTANT", "HUMAN", "Container", "Row", "RowReader", "UnsharedPrompt"]
 
@@ -32,7 +30,7 @@ class UnsharedPrompt(ValueError):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns hold the text of a kind of data, which numbers may stand beside them, and how the text of a row is read."""
+    """A kind of data: the columns of its text and of its numbers, and how a row's text is read."""
 
     container: type[Container]
     required: tuple[str, ...]
@@ -41,23 +39,20 @@ class _Layout:
 
     def numbers_in(self, row: Row) -> dict[str, str]:
         """Return the columns of numbers of a row, by the container's name for each."""
-        found = {}
+        columns = {}
         for name in self.numbers:
-            given = [
-                spelling
-                for spelling in (name, _OTHER_NAMES.get(name))
-                if spelling is not None and row.get(spelling) is not None
-            ]
+            spellings = [name, *_OTHER_NAMES.get(name, ())]
+            given = [spelling for spelling in spellings if row.get(spelling) is not None]
             if len(given) > 1:
                 raise ValueError(f"{' and '.join(given)} are two names of one column, got both")
             if given:
-                found[name] = given[0]
-        return found
+                columns[name] = given[0]
+        return columns
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads the rows of a source in the layout of its first row, with the numbers that the first row has."""
+    """Reads the rows of a source in the layout of its first row, with the numbers it has."""
 
     layout: _Layout
     numbers: Mapping[str, str]
@@ -98,7 +93,8 @@ class RowReader:
         return self.layout.parse(row) | numbers
 
 
-_OTHER_NAMES = {"chosen_score": "score_chosen", "rejected_score": "score_rejected"}
+# UltraFeedback and the data sets made from it say it the other way round.
+_OTHER_NAMES = {"chosen_score": ("score_chosen",), "rejected_score": ("score_rejected",)}
 
 
 def _number(value: Any, name: str) -> float:
@@ -124,7 +120,7 @@ def _pair(row: Row) -> Row:
         _value(row[name], name) for name in ("prompt", "chosen", "rejected")
     )
     if isinstance(prompt, str) and _is_chat(chosen) and _is_chat(rejected):
-        if not any(message["role"] != "assistant" for message in (*chosen, *rejected)):
+        if all(message["role"] == "assistant" for message in (*chosen, *rejected)):
             prompt = [{"role": "user", "content": prompt}]
         else:
             whole = _chat_dialogues(chosen, rejected)
@@ -192,6 +188,7 @@ def _anchored(row: Row) -> Row:
 
 
 _PAIR_NUMBERS = ("prob", "weight", "chosen_score", "rejected_score", "old_chosen", "old_rejected")
+# The first whose columns are all there is taken: a prompt says more than none.
 _LAYOUTS = (
     _Layout(TextComparisons, ("prompt", "chosen", "rejected"), _PAIR_NUMBERS, _pair),
     _Layout(TextComparisons, ("chosen", "rejected"), _PAIR_NUMBERS, _dialogues),
@@ -243,14 +240,15 @@ def _message(message: Mapping[str, Any], name: str) -> Row:
 
 def _completion(prompt: Any, value: Any, name: str) -> Any:
     """Return a completion; of chat messages without the prompt's, which may stand in front."""
-    found = _value(value, name)
-    if not _is_chat(found):
-        return found
+    completion = _value(value, name)
+    if not _is_chat(completion):
+        return completion
     if not _is_chat(prompt):
         raise ValueError(
             f"{name} in chat messages needs a prompt in chat messages, got {_shown(prompt)}"
         )
-    answer = found[len(prompt) :] if found[: len(prompt)] == prompt else found
+    repeats_the_prompt = completion[: len(prompt)] == prompt
+    answer = completion[len(prompt) :] if repeats_the_prompt else completion
     roles = [message["role"] for message in answer]
     if not roles or any(role != "assistant" for role in roles):
         raise ValueError(
@@ -262,9 +260,8 @@ def _completion(prompt: Any, value: Any, name: str) -> Any:
 
 def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
     """Return the length of the common beginning."""
-    return next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def _chat_dialogues(chosen: list[Row], rejected: list[Row]) -> Row:
@@ -306,10 +303,8 @@ def _text_dialogues(chosen: str, rejected: str) -> Row:
             "chosen": chosen[len(beginning[0]) :],
             "rejected": rejected[len(beginning[0]) :],
         }
-    (prompt, first), (other, second) = (
-        _last_turn(chosen, "chosen"),
-        _last_turn(rejected, "rejected"),
-    )
+    prompt, first = _last_turn(chosen, "chosen")
+    other, second = _last_turn(rejected, "rejected")
     if prompt != other:
         at = _shared(prompt, other)
         raise UnsharedPrompt(

@@ -93,7 +93,7 @@ def estimate_memory(
     reference
         A second model in memory, or None.
     """
-    parameters = list(policy.scorer.parameters())
+    parameters = list(policy.log_prob_model.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     held = sum(
@@ -114,11 +114,11 @@ def estimate_memory(
         reference=(
             0
             if reference is None
-            else sum(p.numel() * p.itemsize for p in reference.scorer.parameters())
+            else sum(p.numel() * p.itemsize for p in reference.log_prob_model.parameters())
         ),
         activations=math.ceil(
             tokens
             * number
-            * activation_numbers(policy.scorer.plain.config, checkpointing=checkpointing)
+            * activation_numbers(policy.log_prob_model.plain.config, checkpointing=checkpointing)
         ),
     )

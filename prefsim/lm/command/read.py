@@ -58,7 +58,10 @@ class TextSource:
         return f"{self.source}, {self.unit} {self.numbers[row]}"
 
     def without(self, reasons: Mapping[int, str]) -> TextSource:
-        """Return the source without some rows of ``data``, each put into ``skipped`` with its reason."""
+        """Return the source without some rows of ``data``.
+
+        Each is put into ``skipped`` with its reason.
+        """
         kept = [row for row in range(len(self)) if row not in reasons]
         if not kept:
             raise ValueError(
@@ -95,7 +98,7 @@ def read_text_data(
     A number ``weight`` may stand beside all of them; beside compared pairs also ``prob``,
     ``chosen_score`` and ``rejected_score`` (also found as ``score_chosen`` and ``score_rejected``),
     ``old_chosen`` and ``old_rejected``; beside samples a list ``sample_weight``. What they mean is
-    said at the containers of :mod:`prefsim.lm.training.data`. Each is in every row or in none.
+    said at the containers of :mod:`prefsim.lm.data.comparisons`. Each is in every row or in none.
     Other columns are named in ``unused``.
 
     Parameters
@@ -124,14 +127,15 @@ def read_text_data(
     Examples
     --------
     >>> from pathlib import Path
-    >>> pair = r'{"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}'
-    >>> _ = Path("pairs.jsonl").write_text(pair)
-    >>> found = read_text_data("pairs.jsonl")
-    >>> found.data.prompt[0], found.data.chosen[0], found.place(0)
+    >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
+    >>> rejected = r'"rejected": "\n\nHuman: Hi\n\nAssistant: No."'
+    >>> _ = Path("pairs.jsonl").write_text(f"{{{chosen}, {rejected}}}")
+    >>> source = read_text_data("pairs.jsonl")
+    >>> source.data.prompt[0], source.data.chosen[0], source.place(0)
     ('\n\nHuman: Hi\n\nAssistant:', ' Hello!', 'pairs.jsonl, line 1')
     """
     name, unit, rows = _open(source, split)
-    found: list[Row] = []
+    kept: list[Row] = []
     numbers: list[int] = []
     skipped: list[str] = []
     unused: set[str] = set()
@@ -139,7 +143,7 @@ def read_text_data(
     for number, row in rows:
         try:
             reader = reader or RowReader.of(row)
-            found.append(reader.read(row))
+            kept.append(reader.read(row))
         except ValueError as error:
             message = f"{name}, {unit} {number}: {error}"
             if not (skip_unshared and isinstance(error, UnsharedPrompt)):
@@ -148,12 +152,12 @@ def read_text_data(
             continue
         numbers.append(number)
         unused.update(set(row) - set(reader.used))
-    if reader is None or not found:
+    if reader is None or not kept:
         raise ValueError(
             f"{name}: expected at least one {unit}, got "
             + (f"{len(skipped)}, all skipped" if skipped else "none")
         )
-    columns = {column: [row[column] for row in found] for column in found[0]}
+    columns = {column: [row[column] for row in kept] for column in kept[0]}
     data = _build(reader.layout.container, columns, lambda i: f"{name}, {unit} {numbers[i]}")
     return TextSource(data, name, unit, tuple(numbers), tuple(sorted(unused)), tuple(skipped))
 
@@ -197,11 +201,9 @@ def _open(
                 f"{name}: a split is for folders and hub ids, and a file is read whole; got split"
                 f" {split!r}"
             )
-        return (
-            (name, "line", read_json_lines(path))
-            if lines
-            else (name, "row", _parquet_rows(path, name))
-        )
+        if lines:
+            return name, "line", read_json_lines(path)
+        return name, "row", _parquet_rows(path, name)
     if not _HUB_ID.fullmatch(name):
         raise ValueError(f"{name}: no such file or folder, and it is no hub id")
     return name, "row", _dataset_rows(name, name, split)

@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefsim.lm.training.data import (
-    TextComparisons,
-    TextFeedback,
-    TextNegatives,
-    TextRankings,
-)
+from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.feedback import TextFeedback
+from prefsim.lm.data.negatives import TextNegatives
+from prefsim.lm.data.rankings import TextRankings
 from prefsim.losses.registry import container_of, loss_functions
 
-__all__ = ["Settings", "configured_loss", "read_toml", "trainable_losses", "words"]
+__all__ = ["Settings", "configured_loss", "named_values", "read_toml", "trainable_losses"]
 
 _CONTAINERS = (TextComparisons, TextFeedback, TextRankings, TextNegatives)
 _WORDS = {"true": True, "false": False}
@@ -36,7 +34,7 @@ def trainable_losses() -> dict[str, Callable[..., Any]]:
     }
 
 
-def words(settings: Iterable[str]) -> dict[str, str]:
+def named_values(settings: Iterable[str]) -> dict[str, str]:
     """Return ``name=value`` settings by name.
 
     Raises
@@ -44,15 +42,15 @@ def words(settings: Iterable[str]) -> dict[str, str]:
     ValueError
         If one has no ``=`` or a name is given twice.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
             raise ValueError(f"--set takes name=value, got {setting!r}")
-        if name.strip() in found:
+        if name.strip() in values:
             raise ValueError(f"--set got {name.strip()} twice")
-        found[name.strip()] = value.strip()
-    return found
+        values[name.strip()] = value.strip()
+    return values
 
 
 def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -96,32 +94,14 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
             raise ValueError(
                 f"loss {name!r} has no option {option!r}; it has {', '.join(options) or 'none'}"
             )
-    found = functools.partial(
-        loss,
-        **{
-            option: _typed(hints[option], value, f"{name}'s {option}")
-            for option, value in settings.items()
-        },
-    )
-    _check_range(found)
-    return found
-
-
-def _check_range(loss: Callable[..., Any]) -> None:
-    """Raise where an option is out of range: losses check their options when they are called."""
-    from prefsim.containers import JudgedLogps
-    from prefsim.losses.catalogue import couples_batch
-
-    if container_of(loss) is JudgedLogps:
-        import numpy as np
-
-        loss(
-            JudgedLogps(
-                -np.ones((1, 2)), -np.ones((1, 2)), np.ones((1, 2), dtype=bool), np.asarray([0.5])
-            )
-        )
-    else:
-        couples_batch(loss)
+    typed = {
+        option: _typed(hints[option], value, f"{name}'s {option}")
+        for option, value in settings.items()
+    }
+    configured = functools.partial(loss, **typed)
+    # Losses check the range of their options when they are called.
+    configured(container_of(loss).example())  # type: ignore[attr-defined]
+    return configured
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
@@ -136,17 +116,16 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     for number in (int, float):
         if number in allowed and not isinstance(value, bool):
             try:
-                found = number(value)
+                read = number(value)
             except (TypeError, ValueError):
                 continue
-            if found == value or isinstance(value, str):
-                return found
+            # The number 2.5 must not become the integer 2.
+            if read == value or isinstance(value, str):
+                return read
     if str in allowed and isinstance(value, str):
         return value
-    raise ValueError(
-        f"{name} must be {' or '.join(_NAMES[each] for each in allowed if each in _NAMES)}, got"
-        f" {value!r}"
-    )
+    wanted = " or ".join(_NAMES[each] for each in allowed if each in _NAMES)
+    raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 _NAMES: dict[Any, str] = {
@@ -197,7 +176,7 @@ class Settings(Mapping[str, Any]):
 
     def __init__(self, context: Any, file: Path | None, types: Mapping[str, Any]) -> None:
         self._values: dict[str, Any] = dict(context.params)
-        self._values["settings"] = words(context.params["settings"] or ())
+        self._values["settings"] = named_values(context.params["settings"] or ())
         if file is not None:
             self._merge(context, file, types)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefsim.lm.model.tiled import (
+from prefsim.lm.model.head import (
     Head,
     accumulator,
     add_product,
@@ -20,10 +20,10 @@ from prefsim.lm.model.tiled import (
     full_precision,
     operands,
     product,
-    tiled_statistics,
 )
+from prefsim.lm.model.tiled import tiled_statistics
 
-__all__ = ["faster_path", "fused_logprobs", "has_liger"]
+__all__ = ["faster_path", "fused_log_probs", "has_liger"]
 
 
 @functools.cache
@@ -91,14 +91,15 @@ class _FusedLogProb(torch.autograd.Function):
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),
             None if d_bias is None else d_bias.to(bias.dtype),
-            None,
-            None,
-            None,
+            *(None,) * 3,  # of labels, soft cap and tile size
         )
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, tile_bytes: int) -> Any:
-    """Yield blocks of tokens with their float32 logits over the whole vocabulary, and the factors of the product."""
+    """Yield blocks of tokens with their float32 logits, and the factors of the product.
+
+    A block has the logits of the whole vocabulary, as the kernel takes them.
+    """
     narrow = operands(hidden, weight)
     narrow_weight = weight.detach().to(narrow)
     block = max(tile_bytes // (4 * len(weight)), 1)
@@ -113,18 +114,21 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, tile_bytes: int
         yield rows, z, part, narrow_weight
 
 
-def fused_logprobs(
+def fused_log_probs(
     hidden: Tensor, head: Head, labels: Tensor, *, tile_bytes: int | None = None
 ) -> Tensor:
-    """Return ``log p(label)`` of tokens ``hidden`` ``(n, d)``, float32 ``(n,)``, differentiable in hidden states, weight and bias."""
+    """Return ``log p(label)`` of tokens ``hidden`` ``(n, d)``, float32 ``(n,)``.
+
+    Differentiable in hidden states, weight and bias.
+    """
     if len(hidden) == 0:
-        return tiled_statistics(hidden, head, labels)[0]
+        return tiled_statistics(hidden, head, labels).logp
     size = default_tile_bytes(hidden.device) if tile_bytes is None else tile_bytes
     return _FusedLogProb.apply(hidden, head.weight, head.bias, labels, head.softcap, size)
 
 
 @functools.cache
-def _measured(
+def _faster_of_both(
     device: torch.device,
     hidden_dtype: torch.dtype,
     weight_dtype: torch.dtype,
@@ -132,6 +136,7 @@ def _measured(
     v: int,
     capped: bool,
 ) -> str:
+    # Tokens enough to fill a tile; how long a product takes does not depend on its numbers.
     hidden = torch.zeros((1024, d), device=device, dtype=hidden_dtype, requires_grad=True)
     head = Head(
         torch.zeros((v, d), device=device, dtype=weight_dtype, requires_grad=True),
@@ -143,25 +148,23 @@ def _measured(
         for _ in range(3):  # the first calls compile
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
-            logp = (
-                fused_logprobs(hidden, head, labels)
-                if name == "liger"
-                else tiled_statistics(hidden, head, labels)[0]
-            )
+            if name == "liger":
+                logp = fused_log_probs(hidden, head, labels)
+            else:
+                logp = tiled_statistics(hidden, head, labels).logp
             torch.autograd.grad(logp.sum(), (hidden, head.weight))
             stop.record()
             torch.cuda.synchronize(device)
             times[name] = start.elapsed_time(stop)
+    # What the last call took.
     return min(times, key=lambda name: times[name])
 
 
 def faster_path(hidden: Tensor, head: Head) -> str:
-    """Return ``"liger"`` or ``"tiled"``.
+    """Return ``"liger"`` or ``"tiled"``, the faster one.
 
-    The faster one, measured once for each device, dtype and size.
-
-    Only ``"tiled"`` runs without CUDA or liger-kernel, in float64, and it alone makes use of a
-    frozen head.
+    It is measured once for each device, dtype and size. Only ``"tiled"`` runs without CUDA or
+    liger-kernel and in float64, and it alone makes use of a frozen head.
     """
     wide = accumulator(torch.promote_types(hidden.dtype, head.weight.dtype))
     if (
@@ -173,6 +176,6 @@ def faster_path(hidden: Tensor, head: Head) -> str:
         return "tiled"
     v, d = head.weight.shape
     with torch.enable_grad():
-        return _measured(
+        return _faster_of_both(
             hidden.device, hidden.dtype, head.weight.dtype, d, v, head.softcap is not None
         )

@@ -1,6 +1,6 @@
 """A causal language model as a policy.
 
-log-probabilities of completions, samples, and the references made from it.
+Log-probabilities of completions, samples, and the references made from it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from torch import Tensor
 
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
-from prefsim.lm.model.logprobs import sum_logprobs
-from prefsim.lm.model.scorer import Scorer, adapters_off, disable_dropout, evaluating, is_adapted
+from prefsim.lm.model.log_prob_model import (
+    LogProbModel,
+    adapters_off,
+    disable_dropout,
+    evaluating,
+    is_adapted,
+)
+from prefsim.lm.model.log_probs import sum_log_probs
 from prefsim.lm.model.tokens import Ids, Text, Tokens, collate, encode
-from prefsim.solvers.fit import fit
 
 __all__ = ["CausalLM"]
 
@@ -29,26 +34,24 @@ __all__ = ["CausalLM"]
 class CausalLM:
     """A language model that answers prompts.
 
-    Prompts and completions are text, chat messages or lists of token ids.
-
-    Evaluate with :meth:`log_prob`, :meth:`token_log_probs` and :meth:`sample`, none of which tracks
-    gradients; train through
-    :attr:`scorer`, whose forward does.
+    Prompts and completions are text, chat messages or lists of token ids. Evaluate with
+    :meth:`log_prob`, :meth:`token_log_probs` and :meth:`sample`, none of which tracks gradients;
+    train through :attr:`log_prob_model`, whose forward does.
 
     Parameters
     ----------
-    scorer
-        The torch module, see :class:`~prefsim.lm.Scorer`.
+    log_prob_model
+        The torch module, see :class:`~prefsim.lm.LogProbModel`.
     tokenizer
         A transformers tokenizer, or ``None`` for token ids alone.
     append_eos
         Whether completions given as text end with the end-of-sequence token, and so are scored for
-        ending where they do. TextFeedback given as token ids are always scored as they are.
+        ending where they do. Completions given as token ids are always scored as they are.
     adapters
         False for the model with its adapters switched off.
     """
 
-    scorer: Scorer
+    log_prob_model: LogProbModel
     tokenizer: Any = None
     append_eos: bool = True
     adapters: bool = True
@@ -86,7 +89,7 @@ class CausalLM:
         Raises
         ------
         ValueError
-            If there is no such model, or as :class:`~prefsim.lm.Scorer`.
+            If there is no such model, or as :class:`~prefsim.lm.LogProbModel`.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -123,7 +126,10 @@ class CausalLM:
         adapter: Any = None,
         append_eos: bool = True,
     ) -> Self:
-        """Return a model with random weights, the same for the same seed, from a transformers configuration."""
+        """Return a model with random weights from a transformers configuration.
+
+        They are the same for the same seed.
+        """
         from transformers import AutoModelForCausalLM
 
         check_choice(("float32", "bfloat16", "float16", "float64"), dtype=dtype)
@@ -151,41 +157,47 @@ class CausalLM:
         if adapter is not None:
             import peft
 
-            fresh = isinstance(adapter, peft.PeftConfig)
-            model = (
-                peft.get_peft_model(model, adapter)
-                if fresh
-                else peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
-            )
+            if isinstance(adapter, peft.PeftConfig):
+                model = peft.get_peft_model(model, adapter)
+            else:
+                model = peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
         if device is not None:
             model = model.to(device)
         disable_dropout(model)
         model.eval()
-        return cls(Scorer(model), tokenizer, append_eos)
+        return cls(LogProbModel(model), tokenizer, append_eos)
 
     @property
     def model(self) -> Any:
         """The transformers or peft model."""
-        return self.scorer.model
+        return self.log_prob_model.model
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.scorer.device
+        return self.log_prob_model.device
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are."""
+        return int(self.log_prob_model.plain.config.get_text_config().vocab_size)
 
     @property
     def end_ids(self) -> tuple[int, ...]:
         """The tokens that end a completion."""
         sources = (
             self.tokenizer,
-            getattr(self.scorer.plain, "generation_config", None),
-            self.scorer.plain.config,
+            getattr(self.log_prob_model.plain, "generation_config", None),
+            self.log_prob_model.plain.config,
         )
-        found: list[int] = []
+        ends: list[int] = []
         for source in sources:
             ids = getattr(source, "eos_token_id", None)
-            found += ids if isinstance(ids, list) else [] if ids is None else [ids]
-        return tuple(dict.fromkeys(found))
+            if isinstance(ids, list):
+                ends += ids
+            elif ids is not None:
+                ends.append(ids)
+        return tuple(dict.fromkeys(ends))
 
     @property
     def pad_id(self) -> int:
@@ -203,16 +215,15 @@ class CausalLM:
             or isinstance(completions, str)
             or len(prompts) != len(completions)
         ):
-            found = [
-                type(x).__name__ if isinstance(x, str) else f"{len(x)}"
-                for x in (prompts, completions)
-            ]
+            first, second = (
+                type(texts).__name__ if isinstance(texts, str) else f"{len(texts)}"
+                for texts in (prompts, completions)
+            )
             raise ValueError(
-                f"prompts and completions must be two lists of one length, got {found[0]} and"
-                f" {found[1]}"
+                f"prompts and completions must be two lists of one length, got {first} and {second}"
             )
         rows = []
-        size = self.scorer.plain.config.get_text_config().vocab_size
+        size = self.vocabulary_size
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             try:
                 rows.append(
@@ -226,7 +237,8 @@ class CausalLM:
                 )
             except ValueError as error:
                 raise ValueError(f"row {row}: {error}") from error
-            for name, ids in zip(("prompt", "completion"), rows[-1], strict=True):
+            ids_of = {"prompt": rows[-1].prompt_ids, "completion": rows[-1].completion_ids}
+            for name, ids in ids_of.items():
                 if not ids:
                     raise ValueError(f"row {row} has a {name} without tokens")
                 if max(ids) >= size:
@@ -249,39 +261,35 @@ class CausalLM:
     def token_log_probs(
         self, prompts: Sequence[Text], completions: Sequence[Text], *, batch_size: int = 8
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of every token of the completions and the boolean mask of tokens, each ``(n, longest completion)``.
+        """Return the log-probability of every token of the completions, and which are tokens.
 
-        In nats, 0 behind the end; in float32, or float64 for a float64 model, on the device of the
-        model.
+        Each ``(n, longest completion)``; in nats, 0 behind the end, and boolean. In float32, or
+        float64 for a float64 model, on the device of the model.
         """
         check_integer(low=1, batch_size=batch_size)
         rows = self.encode(prompts, completions)
-        width = max((len(row.completion_ids) for row in rows), default=0)
-        found = torch.zeros((len(rows), width), device=self.device, dtype=torch.float64)
-        mask = torch.zeros((len(rows), width), device=self.device, dtype=torch.bool)
+        counts = torch.tensor([len(row.completion_ids) for row in rows], dtype=torch.int64)
+        width = int(counts.max()) if rows else 0
+        mask = (torch.arange(width) < counts[:, None]).to(self.device)
+        log_probs = torch.zeros(mask.shape, device=self.device, dtype=torch.float64)
         dtype = torch.float32
-        with evaluating(self.scorer):
-            for chunk in _by_length(
-                [len(row.prompt_ids) + len(row.completion_ids) for row in rows], batch_size
-            ):
+        lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
+        with evaluating(self.log_prob_model):
+            for chunk in _by_length(lengths, batch_size):
                 batch = collate([rows[i] for i in chunk], pad_id=self.pad_id, device=self.device)
-                logp = self.scorer(batch, adapters=self.adapters).logp
+                logp = self.log_prob_model(batch, adapters=self.adapters).logp
                 dtype = logp.dtype
-                places = torch.zeros((len(chunk), width), dtype=torch.bool)
-                for place, i in zip(places, chunk, strict=True):
-                    place[: len(rows[i].completion_ids)] = True
-                places = places.to(self.device)
-                mask[chunk] = places
-                found[chunk] = torch.zeros_like(places, dtype=found.dtype).masked_scatter(
-                    places, logp[batch.completion_mask].to(found.dtype)
+                scored = logp[batch.completion_mask].to(log_probs.dtype)
+                log_probs[chunk] = torch.zeros_like(log_probs[chunk]).masked_scatter(
+                    mask[chunk], scored
                 )
-        return found.to(dtype), mask
+        return log_probs.to(dtype), mask
 
     def log_prob(
         self, prompts: Sequence[Text], completions: Sequence[Text], *, batch_size: int = 8
     ) -> Tensor:
         """Return ``log π(completion | prompt)``, ``(n,)`` in nats, float64."""
-        return sum_logprobs(self.token_log_probs(prompts, completions, batch_size=batch_size)[0])
+        return sum_log_probs(self.token_log_probs(prompts, completions, batch_size=batch_size)[0])
 
     def length(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """Return the number of scored tokens of each completion, float64 ``(n,)``."""
@@ -328,38 +336,36 @@ class CausalLM:
         )
         # With a completion of one token, `encode` says what generation is to see before it.
         rows = [row.prompt_ids for row in self.encode(prompts, [[0]] * len(prompts))]
-        found: list[list[Ids]] = [[] for _ in rows]
-        plain = self.scorer.plain
-        own = plain.generation_config
+        completions: list[list[Ids]] = [[] for _ in rows]
         devices = [self.device] if self.device.type == "cuda" else []
-        with evaluating(self.scorer), torch.random.fork_rng(devices=devices), _switched(self):
-            plain.generation_config = (
-                settings  # transformers fills what a configuration leaves open from here
-            )
-            try:
-                for chunk in _by_length([len(row) for row in rows], batch_size):
-                    torch.random.manual_seed(int(rng.integers(2**63)))
-                    batch = collate(
-                        [Tokens(rows[i], [0]) for i in chunk],
-                        pad_id=self.pad_id,
-                        side="left",
-                        device=self.device,
-                    )
-                    ids, attention = batch.input_ids[:, :-1], batch.attention_mask[:, :-1].long()
-                    drawn = plain.generate(
-                        input_ids=ids, attention_mask=attention, generation_config=settings
-                    )
-                    for k, tokens in enumerate(drawn[:, ids.shape[1] :].tolist()):
-                        found[chunk[k // n]].append(_until_end(tokens, ends))
-            finally:
-                plain.generation_config = own
-        return found
+        with (
+            evaluating(self.log_prob_model),
+            torch.random.fork_rng(devices=devices),
+            _adapters_as_in(self),
+            _generation_settings(self.log_prob_model.plain, settings) as plain,
+        ):
+            for chunk in _by_length([len(row) for row in rows], batch_size):
+                torch.random.manual_seed(int(rng.integers(2**63)))
+                # On the left, so that all completions begin at one place.
+                batch = collate(
+                    [Tokens(rows[i], [0]) for i in chunk],
+                    pad_id=self.pad_id,
+                    side="left",
+                    device=self.device,
+                )
+                ids, attention = batch.input_ids[:, :-1], batch.attention_mask[:, :-1].long()
+                drawn = plain.generate(
+                    input_ids=ids, attention_mask=attention, generation_config=settings
+                )
+                for k, tokens in enumerate(drawn[:, ids.shape[1] :].tolist()):
+                    completions[chunk[k // n]].append(_until_end(tokens, ends))
+        return completions
 
     def frozen(self) -> Self:
         """Return a copy that shares nothing with this policy and is never trained."""
-        scorer = copy.deepcopy(self.scorer)
-        scorer.requires_grad_(False)
-        return replace(self, scorer=scorer)
+        log_prob_model = copy.deepcopy(self.log_prob_model)
+        log_prob_model.requires_grad_(False)
+        return replace(self, log_prob_model=log_prob_model)
 
     def without_adapters(self) -> Self:
         """Return the same model, sharing its memory, with its adapters switched off in every call.
@@ -376,22 +382,41 @@ class CausalLM:
         return replace(self, adapters=False)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model (or its adapters alone) and the tokenizer as safetensors and JSON, in the layout of transformers."""
+        """Write the model (or its adapters alone) and the tokenizer in the layout of transformers.
+
+        As safetensors and JSON.
+        """
         self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
 
-def _switched(policy: CausalLM) -> Any:
-    return (
-        contextlib.nullcontext()
-        if policy.adapters or not is_adapted(policy.model)
-        else adapters_off(policy.model)
-    )
+def _adapters_as_in(policy: CausalLM) -> contextlib.AbstractContextManager[Any]:
+    """Switch the adapters of the policy's model off where the policy does."""
+    if policy.adapters or not is_adapted(policy.model):
+        return contextlib.nullcontext()
+    return adapters_off(policy.model)
+
+
+@contextlib.contextmanager
+def _generation_settings(model: Any, settings: Any) -> Iterator[Any]:
+    """Give the model with these settings for its own.
+
+    Transformers fills what the settings of a call leave open from the model's own.
+    """
+    own = model.generation_config
+    model.generation_config = settings
+    try:
+        yield model
+    finally:
+        model.generation_config = own
 
 
 def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of row numbers, similar lengths together, the longest first (so that too large a batch fails at once)."""
+    """Yield batches of row numbers, similar lengths together.
+
+    The longest come first, so that too large a batch fails at once.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
@@ -400,13 +425,3 @@ def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
 def _until_end(tokens: Ids, ends: Sequence[int]) -> Ids:
     last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens) - 1)
     return tokens[: last + 1]
-
-
-def _fit(policy: CausalLM, loss: Any, data: Any, *, reference: Any = None, **options: Any) -> Any:
-    from prefsim.lm.training.options import train
-
-    return train(policy, loss, data, reference=reference, **options)
-
-
-# Here, so that whoever has a CausalLM can fit it.
-fit.register(CausalLM, _fit)

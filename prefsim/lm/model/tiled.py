@@ -1,78 +1,56 @@
-"""Log-softmax statistics of ``hidden @ weight.T`` in tiles, so that the (tokens x vocabulary) matrix never exists."""
+"""Log-softmax statistics of ``hidden @ weight.T`` in tiles.
+
+The (tokens x vocabulary) matrix never exists.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Head", "accumulator", "default_tile_bytes", "operands", "product", "tiled_statistics"]
+from prefsim.lm.model.head import (
+    Head,
+    accumulator,
+    add_product,
+    default_tile_bytes,
+    full_precision,
+    operands,
+    product,
+)
+
+__all__ = ["TokenStatistics", "tiled_statistics"]
+
+# Products with fewer columns than this run at a fraction of the machine's rate; fewer rows than
+# that read the weights too often.
+COLUMNS, ROWS = 1024, 256
+# Widths of tiles are multiples of this, so that rows of the weights stay aligned.
+ALIGNMENT = 64
 
 
-class Head(NamedTuple):
-    """The last layer of a language model.
+class TokenStatistics(NamedTuple):
+    """What losses need of the next-token distribution at every scored token.
 
-    logits ``softcap · tanh((hidden @ weight.T + bias) / softcap)``, uncapped for ``None``.
+    Each ``(..., T)`` in nats, and 0 where nothing is scored.
 
-    ``weight`` is ``(V, d)``, ``bias`` ``(V,)``.
+    Attributes
+    ----------
+    logp
+        Log-probability of the token.
+    collision
+        ``log Σ_v π(v)²``.
+    kl
+        ``KL(π_ref‖π)``.
+    ref_logp
+        Log-probability of the token under the reference.
     """
 
-    weight: Tensor
-    bias: Tensor | None = None
-    softcap: float | None = None
-
-
-def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that logits and sums are kept in.
-
-    Float64 for float64, float32 for anything narrower.
-    """
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def default_tile_bytes(device: torch.device) -> int:
-    """Return a tile that stays near the last-level cache of a CPU, or fills a GPU."""
-    return (16 if device.type == "cpu" else 256) * 2**20
-
-
-def operands(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """Return the dtype of the factors of the products.
-
-    Bf16 where tensor cores sum bf16 products in float32, else the accumulator.
-    """
-    wide = accumulator(torch.promote_types(hidden.dtype, weight.dtype))
-    return (
-        torch.bfloat16
-        if hidden.is_cuda and hidden.dtype == torch.bfloat16 and wide == torch.float32
-        else wide
-    )
-
-
-def product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """Write ``left @ right``, factors of one dtype, into ``out``, which may be wider.
-
-    A product rounded to bf16 has lost its bits.
-    """
-    if left.dtype == out.dtype:
-        return torch.mm(left, right, out=out)
-    return out.copy_(torch.mm(left, right, out_dtype=out.dtype))
-
-
-def add_product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """Add ``left @ right`` to ``out``."""
-    if left.dtype == out.dtype:
-        return out.addmm_(left, right)
-    return out.add_(torch.mm(left, right, out_dtype=out.dtype))
-
-
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast from narrowing the products."""
-    with torch.autocast(device_type=device.type, enabled=False):
-        yield
+    logp: Tensor
+    collision: Tensor | None = None
+    kl: Tensor | None = None
+    ref_logp: Tensor | None = None
 
 
 class _Sweep:
@@ -88,13 +66,15 @@ class _Sweep:
         self.wide = accumulator(torch.promote_types(hidden.dtype, head.weight.dtype))
         self.narrow = operands(hidden, head.weight)
         self.hidden = hidden.detach().to(self.narrow)
-        n, v = len(hidden), len(head.weight)
-        entries = max(tile_bytes // self.wide.itemsize, 1)
-        # Products with fewer than about 1024 columns run at a fraction of the machine's rate.
-        self.block: int = max(min(n, max(entries // 1024, 256)), 1) if like is None else like.block
-        self.width: int = (
-            min(v, max(entries // self.block // 64 * 64, 64)) if like is None else like.width
-        )
+        if like is None:
+            n, v = len(hidden), len(head.weight)
+            entries = max(tile_bytes // self.wide.itemsize, 1)
+            self.block: int = max(min(n, max(entries // COLUMNS, ROWS)), 1)
+            aligned = entries // self.block // ALIGNMENT * ALIGNMENT
+            self.width: int = min(v, max(aligned, ALIGNMENT))
+        else:
+            # Two heads that are compared tile by tile walk in step.
+            self.block, self.width = like.block, like.width
         self.buffers: dict[str, Tensor] = {}
         self.current: tuple[slice, Tensor] | None = None
 
@@ -156,16 +136,18 @@ class _Normaliser:
         self.squares = like.new_zeros(n, dtype=wide) if squares else None
 
     def add(self, tokens: slice, z: Tensor) -> Tensor:
-        """Take in a tile, turn it in place into ``exp(z - top)``, and return the factor by which the rows' earlier sums shrank."""
+        """Take in a tile and turn it in place into ``exp(z - top)``.
+
+        Returns the factor by which the rows' earlier sums shrank.
+        """
         top = torch.maximum(self.top[tokens], z.amax(dim=1))
         shrink = torch.exp(self.top[tokens] - top)
         z.sub_(top[:, None]).exp_()
         self.top[tokens] = top
         self.total[tokens] = self.total[tokens] * shrink + z.sum(dim=1)
         if self.squares is not None:
-            self.squares[tokens] = self.squares[tokens] * shrink.square() + torch.linalg.vecdot(
-                z, z
-            )
+            squares = torch.linalg.vecdot(z, z)
+            self.squares[tokens] = self.squares[tokens] * shrink.square() + squares
         return shrink
 
     @property
@@ -174,14 +156,14 @@ class _Normaliser:
 
 
 def _at_labels(labels: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
-    """Return where the labels lie in a tile, clamped into it ``(n, 1)``, and which lie there at all ``(n,)``."""
+    """Return where the labels lie in a tile, clamped into it ``(n, 1)``, and which do ``(n,)``."""
     place = labels - columns.start
     inside = (place >= 0) & (labels < columns.stop)
     return place.clamp(0, columns.stop - columns.start - 1)[:, None], inside
 
 
 class _Statistics(torch.autograd.Function):
-    """Per token: log-probability of the label, ``log Σ p²``, and with a reference ``KL(ref‖p)`` and the label's log-probability there.
+    """Per token: log-probability of the label, ``log Σ p²``, ``KL(ref‖p)`` and the reference's.
 
     The backward recomputes each tile of logits from the saved normalisers. With ``direct`` (a
     frozen head, log-probabilities alone) the forward keeps
@@ -202,13 +184,11 @@ class _Statistics(torch.autograd.Function):
         ref_hidden: Tensor | None,
         reference: Head | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        ref_sweep = None
         with full_precision(hidden.device):
             sweep = _Sweep(hidden, Head(weight, bias, softcap), tile_bytes)
-            ref_sweep = (
-                None
-                if ref_hidden is None or reference is None
-                else _Sweep(ref_hidden, reference, tile_bytes, like=sweep)
-            )
+            if ref_hidden is not None and reference is not None:
+                ref_sweep = _Sweep(ref_hidden, reference, tile_bytes, like=sweep)
             n, wide = len(hidden), sweep.wide
             normaliser = _Normaliser(hidden, n, wide, collision)
             at_label = hidden.new_zeros(n, dtype=wide)
@@ -241,29 +221,23 @@ class _Statistics(torch.autograd.Function):
                         add_product(z.to(sweep.narrow), sweep.weights(columns), pulled[tokens])
             lse = normaliser.logsumexp
             logp = at_label - lse
-            log_collision = (
-                None
-                if normaliser.squares is None
-                else normaliser.squares.log() - 2 * normaliser.total.log()
-            )
+            log_collision = None
+            if normaliser.squares is not None:
+                log_collision = normaliser.squares.log() - 2 * normaliser.total.log()
             kl = ref_logp = ref_lse = None
             if ref_normaliser is not None:
                 ref_lse = ref_normaliser.logsumexp
                 ref_logp = ref_label - ref_lse
+                # Rounding alone makes it negative, where the two agree.
                 kl = (gap / ref_normaliser.total - ref_lse + lse).clamp_min_(0)
             if pulled is not None:
                 chosen = weight[labels].to(wide)
-                pulled = torch.sub(
-                    chosen if softcap is None else chosen * own[:, None],
-                    pulled.div_(normaliser.total[:, None]),
-                )
+                if softcap is not None:
+                    chosen = chosen * own[:, None]
+                pulled = torch.sub(chosen, pulled.div_(normaliser.total[:, None]))
         ctx.dtype = hidden.dtype
-        ctx.settings = (
-            softcap,
-            tile_bytes,
-            direct,
-            reference.softcap if reference is not None else None,
-        )
+        ref_softcap = None if reference is None else reference.softcap
+        ctx.settings = (softcap, tile_bytes, direct, ref_softcap)
         if direct:
             ctx.save_for_backward(pulled)
         else:
@@ -272,6 +246,7 @@ class _Statistics(torch.autograd.Function):
                 hidden, weight, bias, labels, lse, log_collision, ref_hidden, *ref_tensors, ref_lse
             )
         if ref_logp is not None:
+            # A reference is a constant.
             ctx.mark_non_differentiable(ref_logp)
         ctx.set_materialize_grads(False)
         return logp, log_collision, kl, ref_logp
@@ -283,31 +258,17 @@ class _Statistics(torch.autograd.Function):
         g_logp: Tensor | None,
         g_collision: Tensor | None,
         g_kl: Tensor | None,
-        _: Tensor | None,
+        g_ref_logp: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         softcap, tile_bytes, direct, ref_softcap = ctx.settings
-        empty = (None,) * 7
+        no_gradients = (None,) * 7  # of everything behind hidden states, weight and bias
         if direct:
             (pulled,) = ctx.saved_tensors
-            return (
-                None if g_logp is None else (g_logp[:, None] * pulled).to(ctx.dtype),
-                None,
-                None,
-                *empty,
-            )
-        (
-            hidden,
-            weight,
-            bias,
-            labels,
-            lse,
-            log_collision,
-            ref_hidden,
-            ref_weight,
-            ref_bias,
-            ref_lse,
-        ) = ctx.saved_tensors
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+            d_states = None if g_logp is None else (g_logp[:, None] * pulled).to(ctx.dtype)
+            return d_states, None, None, *no_gradients
+        hidden, weight, bias, labels, lse, log_collision, *of_reference = ctx.saved_tensors
+        ref_hidden, ref_weight, ref_bias, ref_lse = of_reference
+        need_hidden, need_weight, need_bias, *_ = ctx.needs_input_grad
         with full_precision(hidden.device):
             sweep = _Sweep(hidden, Head(weight, bias, softcap), tile_bytes)
             wide = sweep.wide
@@ -328,23 +289,19 @@ class _Statistics(torch.autograd.Function):
             d_hidden = hidden.new_zeros(hidden.shape, dtype=wide) if need_hidden else None
             # Written tile by tile, and by nobody if there is no token.
             allocate = torch.empty_like if len(labels) else torch.zeros_like
-            d_weight = (
-                allocate(weight, memory_format=torch.contiguous_format) if need_weight else None
-            )
-            d_bias = allocate(bias) if need_bias else None
-            partial = (
-                weight.new_empty((sweep.width, weight.shape[1]), dtype=wide)
-                if need_weight and weight.dtype != wide
-                else None
-            )
+            d_weight = d_bias = partial = None
+            if need_weight:
+                d_weight = allocate(weight, memory_format=torch.contiguous_format)
+                # Sums over the blocks of tokens are kept wide until a tile is done.
+                if weight.dtype != wide:
+                    partial = weight.new_empty((sweep.width, weight.shape[1]), dtype=wide)
+            if need_bias:
+                d_bias = allocate(bias)
             for columns in sweep.columns():
+                width = columns.stop - columns.start
                 if d_weight is not None:
-                    target = (
-                        d_weight[columns]
-                        if partial is None
-                        else partial[: columns.stop - columns.start]
-                    )
-                bias_sum = lse.new_zeros(columns.stop - columns.start)
+                    target = d_weight[columns] if partial is None else partial[:width]
+                bias_sum = lse.new_zeros(width)
                 for tokens in sweep.tokens():
                     z = sweep.logits(tokens, columns)
                     slope = sweep.cap_slope(z)
@@ -370,14 +327,16 @@ class _Statistics(torch.autograd.Function):
                     if d_hidden is not None:
                         add_product(z, sweep.weights(columns), d_hidden[tokens])
                     if d_weight is not None:
-                        (add_product if tokens.start else product)(
-                            z.T, sweep.hidden[tokens], target
-                        )
+                        # The first block of tokens writes what was allocated empty.
+                        put = add_product if tokens.start else product
+                        put(z.T, sweep.hidden[tokens], target)
                 if d_weight is not None and partial is not None:
                     d_weight[columns] = target
                 if d_bias is not None:
                     d_bias[columns] = bias_sum
-        return None if d_hidden is None else d_hidden.to(hidden.dtype), d_weight, d_bias, *empty
+        if d_hidden is not None:
+            d_hidden = d_hidden.to(hidden.dtype)
+        return d_hidden, d_weight, d_bias, *no_gradients
 
 
 def tiled_statistics(
@@ -389,8 +348,8 @@ def tiled_statistics(
     ref_hidden: Tensor | None = None,
     reference: Head | None = None,
     tile_bytes: int | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Return ``log p(label)``, ``log Σ p²``, ``KL(ref‖p)`` and ``log p_ref(label)`` of tokens ``(n, d)``, each ``(n,)`` or ``None``.
+) -> TokenStatistics:
+    """Return the statistics of tokens ``(n, d)``, each ``(n,)`` or ``None``.
 
     Differentiable in ``hidden`` and the head's weight and bias; a reference is a constant.
     """
@@ -405,13 +364,10 @@ def tiled_statistics(
     if tile_bytes is None:
         tile_bytes = default_tile_bytes(hidden.device)
     if reference is not None and ref_hidden is not None:
-        reference = Head(
-            reference.weight.detach(),
-            None if reference.bias is None else reference.bias.detach(),
-            reference.softcap,
-        )
+        bias = None if reference.bias is None else reference.bias.detach()
+        reference = Head(reference.weight.detach(), bias, reference.softcap)
         ref_hidden = ref_hidden.detach()
-    return _Statistics.apply(
+    logp, log_collision, kl, ref_logp = _Statistics.apply(
         hidden,
         head.weight,
         head.bias,
@@ -423,3 +379,4 @@ def tiled_statistics(
         ref_hidden,
         reference,
     )
+    return TokenStatistics(logp=logp, collision=log_collision, kl=kl, ref_logp=ref_logp)

@@ -1,7 +1,4 @@
-"""Token sequences.
-
-Text and chat messages made into prompt and completion ids, and ids made into padded batches.
-"""
+"""Text and chat messages made into token ids, and token ids into padded batches."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefsim.checks import as_index_array, check_choice, check_integer
+from prefsim.containers import map_fields
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +40,7 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: Any) -> TokenBatch:
         """Return the batch on another device."""
-        return TokenBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return map_fields(self, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def _is_chat(value: Any) -> bool:
@@ -86,10 +84,11 @@ def _text(tokenizer: Any, prompt: str, completion: str) -> Tokens:
 def _rendered(tokenizer: Any, messages: list[Mapping[str, str]], *, prompt: bool) -> Ids:
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError("chat messages need a tokenizer with a chat template, got one without")
-    found = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=prompt, tokenize=True, return_dict=False
+    return list(
+        tokenizer.apply_chat_template(
+            messages, add_generation_prompt=prompt, tokenize=True, return_dict=False
+        )
     )
-    return list(found)
 
 
 def _chat(
@@ -144,47 +143,42 @@ def encode(
         the template does not render the prompt as a prefix, or ``append_eos`` is asked of a
         tokenizer without such a token.
     """
-    if isinstance(prompt, str) or _is_chat(prompt):
-        if tokenizer is None:
-            raise ValueError(
-                "text and chat messages need a tokenizer; without one give lists of token ids"
-            )
-    elif not isinstance(completion, str) and not _is_chat(completion):
+    prompt_is_written = isinstance(prompt, str) or _is_chat(prompt)
+    completion_is_written = isinstance(completion, str) or _is_chat(completion)
+    if not prompt_is_written and not completion_is_written:
         return Tokens(_as_ids(prompt, "prompt ids"), _as_ids(completion, "completion ids"))
-    elif tokenizer is None:
+    if tokenizer is None:
         raise ValueError(
             "text and chat messages need a tokenizer; without one give lists of token ids"
         )
-    if not isinstance(completion, str) and not _is_chat(completion):
+    if not completion_is_written:
         # Sampled ids after a prompt in text: the prompt is what generation saw.
-        ids = (
-            _rendered(tokenizer, list(prompt), prompt=True)
-            if _is_chat(prompt)
-            else _prompt_ids(tokenizer, str(prompt))
-        )  # type: ignore[arg-type]
+        if isinstance(prompt, str):
+            ids = _prompt_ids(tokenizer, prompt)
+        else:
+            ids = _rendered(tokenizer, list(prompt), prompt=True)  # type: ignore[arg-type]
         return Tokens(ids, _as_ids(completion, "completion ids"))
     known = {int(token) for token in (*ends, tokenizer.eos_token_id) if token is not None}
     if _is_chat(prompt):
-        answer = (
-            [{"role": "assistant", "content": completion}]
-            if isinstance(completion, str)
-            else list(completion)
-        )
-        found = _chat(tokenizer, list(prompt), answer, known)  # type: ignore[arg-type]
+        answer: Any = completion
+        if isinstance(completion, str):
+            answer = [{"role": "assistant", "content": completion}]
+        tokens = _chat(tokenizer, list(prompt), list(answer), known)  # type: ignore[arg-type]
     elif isinstance(prompt, str) and isinstance(completion, str):
-        found = _text(tokenizer, prompt, completion)
+        tokens = _text(tokenizer, prompt, completion)
     elif isinstance(completion, str):
         ids = list(tokenizer(completion, add_special_tokens=False)["input_ids"])
-        found = Tokens(_as_ids(prompt, "prompt ids"), ids)
+        tokens = Tokens(_as_ids(prompt, "prompt ids"), ids)
     else:
         raise ValueError("a completion in chat messages needs a prompt in chat messages")
-    if append_eos and (not found.completion_ids or found.completion_ids[-1] not in known):
+    ids = tokens.completion_ids
+    if append_eos and (not ids or ids[-1] not in known):
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 "append_eos needs a tokenizer with an end-of-sequence token, got one without"
             )
-        found.completion_ids.append(int(tokenizer.eos_token_id))
-    return found
+        ids.append(int(tokenizer.eos_token_id))
+    return tokens
 
 
 def collate(
@@ -243,5 +237,5 @@ def collate(
     ids[attention] = torch.tensor(
         [token for sequence in sequences for part in sequence for token in part]
     )
-    batch = TokenBatch(ids, attention, scored)
+    batch = TokenBatch(input_ids=ids, attention_mask=attention, completion_mask=scored)
     return batch if device is None else batch.to(device)

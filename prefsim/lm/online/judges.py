@@ -22,6 +22,9 @@ from prefsim.numerics import sigmoid
 
 Array = Any
 
+# Outside [0, 1], where `antisymmetrised` takes a number for an abstention.
+ABSTAINED = -1.0
+
 __all__ = ["as_rows", "pairwise_judge", "reward_judge"]
 
 
@@ -39,13 +42,14 @@ def as_rows(nested: Sequence[Any], *, depth: int = 1) -> np.ndarray:
     for _ in range(depth):
         shape.append(len(level))
         level = level[0] if len(level) else []
-    found = np.empty(shape, dtype=object)
+    # Filled entry by entry: numpy would make lists of one length into axes of their own.
+    rows = np.empty(shape, dtype=object)
     for where in np.ndindex(*shape):
         entry: Any = nested
         for i in where:
             entry = entry[i]
-        found[where] = entry
-    return found
+        rows[where] = entry
+    return rows
 
 
 def _key(text: Any) -> Any:
@@ -98,37 +102,41 @@ def reward_judge(
         check_positive(scale=scale)
 
     def scores(rows: list[tuple[Any, Any]]) -> np.ndarray:
-        if batched:
-            try:
-                given = to_numpy(
-                    reward([prompt for prompt, _ in rows], [completion for _, completion in rows])
-                )
-            except abstain_on:
-                return np.full(len(rows), np.nan)
-            found = np.asarray(given, dtype=np.float64)
-            if found.shape != (len(rows),):
-                raise ValueError(
-                    f"a batched reward must return one number for each of {len(rows)} completions,"
-                    f" got shape {found.shape}"
-                )
-            return found
-        found = np.full(len(rows), np.nan)
+        return scores_at_once(rows) if batched else scores_one_by_one(rows)
+
+    def scores_at_once(rows: list[tuple[Any, Any]]) -> np.ndarray:
+        prompts, completions = [prompt for prompt, _ in rows], [answer for _, answer in rows]
+        try:
+            given = to_numpy(reward(prompts, completions))
+        except abstain_on:
+            return np.full(len(rows), np.nan)
+        values = np.asarray(given, dtype=np.float64)
+        if values.shape != (len(rows),):
+            raise ValueError(
+                f"a batched reward must return one number for each of {len(rows)} completions,"
+                f" got shape {values.shape}"
+            )
+        return values
+
+    def scores_one_by_one(rows: list[tuple[Any, Any]]) -> np.ndarray:
+        values = np.full(len(rows), np.nan)
         for i, (prompt, completion) in enumerate(rows):
             with contextlib.suppress(*abstain_on):
                 value = reward(prompt, completion)
-                found[i] = np.nan if value is None else float(value)
-        return found
+                values[i] = np.nan if value is None else float(value)
+        return values
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
         both = np.concatenate([first, second], axis=1)
-        rows: dict[Any, tuple[int, Any, Any]] = {}
-        place = np.empty(both.shape, dtype=np.int64)
+        # Equal completions of equal prompts are one row.
+        rows: dict[Any, tuple[Any, Any]] = {}
+        number_of: dict[Any, int] = {}
+        number = np.empty(both.shape, dtype=np.int64)
         for m, k in np.ndindex(both.shape):
-            row = rows.setdefault(
-                (_key(prompt[m]), _key(both[m, k])), (len(rows), prompt[m], both[m, k])
-            )
-            place[m, k] = row[0]
-        value = scores([(question, answer) for _, question, answer in rows.values()])[place]
+            key = _key(prompt[m]), _key(both[m, k])
+            rows.setdefault(key, (prompt[m], both[m, k]))
+            number[m, k] = number_of.setdefault(key, len(number_of))
+        value = scores(list(rows.values()))[number]
         if np.isinf(value).any():
             raise ValueError(f"rewards must be finite or NaN, got {value[np.isinf(value)][0]}")
         split = first.shape[1]
@@ -164,7 +172,9 @@ def pairwise_judge(
 
     Examples
     --------
-    >>> judge = pairwise_judge(lambda prompt, first, second: None if "?" in first + second else len(first) > len(second))
+    >>> def longer(prompt, first, second):
+    ...     return None if "?" in first + second else len(first) > len(second)
+    >>> judge = pairwise_judge(longer)
     >>> judge(as_rows(["Q"]), as_rows([["abc", "a", "?"]], depth=2), as_rows([["a"]], depth=2))
     array([[[1. ],
             [0.5],
@@ -172,12 +182,12 @@ def pairwise_judge(
     """
     check_callable(prefer=prefer)
 
-    def asked(question: Any, first: Any, second: Any) -> float:
+    def answer_of(question: Any, first: Any, second: Any) -> float:
         try:
             value = prefer(question, first, second)
         except abstain_on:
-            return -1.0
-        return -1.0 if value is None else float(value)
+            return ABSTAINED
+        return ABSTAINED if value is None else float(value)
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
         answers: dict[Any, float] = {}
@@ -185,18 +195,15 @@ def pairwise_judge(
         backward = np.empty_like(forward)
         for m, i, j in np.ndindex(forward.shape):
             question, a, b = prompt[m], first[m, i], second[m, j]
-            key = _key(question), _key(a), _key(b)
-            if key[1] == key[2]:
+            if _key(a) == _key(b):
                 forward[m, i, j] = backward[m, i, j] = 0.5
                 continue
-            for table, (one, other), name in (
-                (forward, (a, b), key),
-                (backward, (b, a), (key[0], key[2], key[1])),
-            ):
-                if name not in answers:
-                    answers[name] = asked(question, one, other)
-                table[m, i, j] = answers[name]
-        found = antisymmetrised(forward, backward)
-        return np.where(found.kept, found.win_prob, np.nan)
+            for table, one, other in ((forward, a, b), (backward, b, a)):
+                key = _key(question), _key(one), _key(other)
+                if key not in answers:
+                    answers[key] = answer_of(question, one, other)
+                table[m, i, j] = answers[key]
+        verdict = antisymmetrised(forward, backward)
+        return np.where(verdict.kept, verdict.win_prob, np.nan)
 
     return judge

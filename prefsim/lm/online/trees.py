@@ -18,9 +18,9 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.checks import as_index_array, check_shape
 from prefsim.data.comparisons import Comparisons
+from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Ids
-from prefsim.lm.training.data import TextComparisons
 from prefsim.loops.self_play import Judge, table_judge
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.worlds.tokens import TokenTree
@@ -42,15 +42,15 @@ def tree_completions(tree: TokenTree) -> list[Ids]:
 
 
 def _prompts(tree: TokenTree, prompts: Sequence[Sequence[int]]) -> list[Ids]:
-    found = [
+    rows = [
         as_index_array(list(prompt), f"prompt {i}", size=tree.vocabulary_size).tolist()
         for i, prompt in enumerate(prompts)
     ]
-    if len(found) != tree.n_contexts:
+    if len(rows) != tree.n_contexts:
         raise ValueError(
-            f"the tree has {tree.n_contexts} contexts and needs as many prompts, got {len(found)}"
+            f"the tree has {tree.n_contexts} contexts and needs as many prompts, got {len(rows)}"
         )
-    return found
+    return rows
 
 
 def tree_log_probs(
@@ -67,7 +67,7 @@ def tree_log_probs(
     prompts
         Token ids, one prompt for each context of the tree.
     batch_size
-        TextFeedback in one forward.
+        Completions in one forward.
 
     Returns
     -------
@@ -80,16 +80,15 @@ def tree_log_probs(
         If the vocabularies differ, or prompts do not fit the tree.
     """
     rows, leaves = _prompts(tree, prompts), tree_completions(tree)
-    size = policy.scorer.plain.config.get_text_config().vocab_size
-    if size != tree.vocabulary_size:
+    if policy.vocabulary_size != tree.vocabulary_size:
         raise ValueError(
             f"the model must have the tree's vocabulary of {tree.vocabulary_size} tokens, got"
-            f" {size}"
+            f" {policy.vocabulary_size}"
         )
-    found = policy.log_prob(
+    log_probs = policy.log_prob(
         [row for row in rows for _ in leaves], leaves * len(rows), batch_size=batch_size
     )
-    return found.cpu().numpy().reshape(len(rows), len(leaves))
+    return log_probs.cpu().numpy().reshape(len(rows), len(leaves))
 
 
 def tree_policy(
@@ -112,7 +111,9 @@ def tree_pairs(
     *,
     merge: bool = True,
 ) -> TextComparisons:
-    """Return comparisons of a tree's sequences as token ids to train a language model on, with all their numbers.
+    """Return comparisons of a tree's sequences as token ids, to train a language model on.
+
+    With all their numbers.
 
     Parameters
     ----------
@@ -135,9 +136,8 @@ def tree_pairs(
     """
     rows, leaves = _prompts(tree, prompts), tree_completions(tree)
     n = len(comparisons)
-    sides = {name: getattr(comparisons, name) for name in _SIDES}
-    columns = {name: column for name, column in sides.items() if column is not None}
-    columns |= {name: getattr(comparisons, name) for name in ("prompt", "prob", "weight")}
+    columns = {name: getattr(comparisons, name) for name in (*_OF_THE_PAIR, *_PARTNER)}
+    columns = {name: column for name, column in columns.items() if column is not None}
     for name, column in columns.items():
         if np.shape(column) != (n,):
             raise ValueError(
@@ -154,24 +154,40 @@ def tree_pairs(
     return TextComparisons(asked, chosen, rejected, **columns)
 
 
-_SIDES = ("chosen", "rejected", "chosen_score", "rejected_score", "old_chosen", "old_rejected")
+# The columns of comparisons: of the pair, and of each response with its partner of the other.
+_OF_THE_PAIR = ("prompt", "prob", "weight")
+_PARTNER = {
+    "chosen": "rejected",
+    "rejected": "chosen",
+    "chosen_score": "rejected_score",
+    "rejected_score": "chosen_score",
+    "old_chosen": "old_rejected",
+    "old_rejected": "old_chosen",
+}
 
 
 def _merged(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the rows turned so that the likelier winner is chosen, equal ones merged."""
     prob = columns["prob"]
+    # One half as arithmetic leaves it: the sides decide, or a row and its mirror would not meet.
     even = np.abs(prob - 0.5) < 1e-12
     turned = np.where(even, columns["chosen"] > columns["rejected"], prob < 0.5)
-    found = columns | {"prob": np.where(turned, 1 - prob, prob)}
-    for name, other in zip(_SIDES, (_SIDES[i ^ 1] for i in range(len(_SIDES))), strict=True):
+    oriented = columns | {"prob": np.where(turned, 1 - prob, prob)}
+    for name, partner in _PARTNER.items():
         if name in columns:
-            found[name] = np.where(turned, columns[other], columns[name])
+            oriented[name] = np.where(turned, columns[partner], columns[name])
+    # Equal up to rounding is equal.
     key = np.stack(
-        [np.round(found[name].astype(np.float64), 10) for name in found if name != "weight"]
+        [
+            np.round(column.astype(np.float64), 10)
+            for name, column in oriented.items()
+            if name != "weight"
+        ]
     )
     _, first, group = np.unique(key, axis=1, return_index=True, return_inverse=True)
-    total = np.bincount(group.ravel(), weights=found["weight"], minlength=first.size)
-    return {name: total if name == "weight" else column[first] for name, column in found.items()}
+    merged = {name: column[first] for name, column in oriented.items()}
+    total = np.bincount(group.ravel(), weights=oriented["weight"], minlength=first.size)
+    return merged | {"weight": total}
 
 
 def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]]) -> Judge:
@@ -209,7 +225,7 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
         )
     places = {tuple(leaf): i for i, leaf in enumerate(tree_completions(tree))}
 
-    def found(rows: np.ndarray, known: dict[tuple[int, ...], int], what: str) -> np.ndarray:
+    def indices(rows: np.ndarray, known: dict[tuple[int, ...], int], what: str) -> np.ndarray:
         index = np.empty(rows.shape, dtype=np.int64)
         for where in np.ndindex(rows.shape):
             key = tuple(int(token) for token in rows[where])
@@ -220,9 +236,9 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
         return look_up(
-            found(prompt, contexts, "prompt"),
-            found(first, places, "completion"),
-            found(second, places, "completion"),
+            indices(prompt, contexts, "prompt"),
+            indices(first, places, "completion"),
+            indices(second, places, "completion"),
         )
 
     return judge

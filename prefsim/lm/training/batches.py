@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["ORDERS", "Plan", "epoch_batches", "parts"]
+__all__ = ["ORDERS", "BatchPlan", "epoch_batches", "micro_batches"]
 
 ORDERS = ("by_length", "shuffled", "given")
 # Batches whose rows are sorted together: enough to make lengths equal, few enough that an epoch
@@ -39,7 +39,9 @@ def epoch_batches(
 
     Examples
     --------
-    >>> [batch.tolist() for batch in epoch_batches(np.asarray([5, 1, 4, 2, 3]), 2, order="by_length", seed=0, epoch=0)]
+    >>> lengths = np.asarray([5, 1, 4, 2, 3])
+    >>> batches = epoch_batches(lengths, 2, order="by_length", seed=0, epoch=0)
+    >>> [batch.tolist() for batch in batches]
     [[0, 2], [1], [4, 3]]
     """
     n = len(lengths)
@@ -63,18 +65,20 @@ def epoch_batches(
     return batches
 
 
-def parts(rows: np.ndarray, lengths: np.ndarray, count: int, *, regroup: bool) -> list[np.ndarray]:
-    """Return the rows of a batch in ``count`` parts of nearly equal size, some of them empty if there are too few.
+def micro_batches(
+    rows: np.ndarray, lengths: np.ndarray, count: int, *, regroup: bool
+) -> list[np.ndarray]:
+    """Return the rows of a batch in ``count`` micro-batches of nearly equal size.
 
-    ``regroup`` puts rows of similar length into one part, which saves padding; the sum over the
-    batch does not depend on it.
+    Some are empty if there are too few rows. ``regroup`` puts rows of similar length into one
+    micro-batch, which saves padding; the sum over the batch does not depend on it.
     """
     if regroup:
         rows = rows[np.argsort(-lengths[rows], kind="stable")]
     return np.array_split(rows, count)
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """The batches of a whole training, step by step."""
 
     lengths: np.ndarray
@@ -89,11 +93,11 @@ class Plan(NamedTuple):
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield the batches of the steps ``start`` to ``stop - 1``, made an epoch at a time."""
-        epoch, found = -1, []
+        epoch, batches = -1, []
         for step in range(start, stop):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
-                found = epoch_batches(
+                batches = epoch_batches(
                     self.lengths, self.batch_size, order=self.order, seed=self.seed, epoch=epoch
                 )
-            yield found[step % self.steps_per_epoch]
+            yield batches[step % self.steps_per_epoch]

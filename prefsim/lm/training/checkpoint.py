@@ -9,15 +9,15 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from prefsim.lm.model.log_prob_model import is_adapted
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.scorer import is_adapted
 
 __all__ = [
     "Checkpoint",
@@ -26,16 +26,16 @@ __all__ = [
     "load_weights",
     "optimizer_tensors",
     "random_states",
+    "remove_older",
+    "save_model",
     "saved",
     "set_random_states",
+    "whole_tensor",
+    "write_checkpoint",
 ]
 
-STATE, OPTIMIZER, RANDOM, MODEL = (
-    "state.json",
-    "optimizer.safetensors",
-    "random.safetensors",
-    "model",
-)
+STATE, MODEL = "state.json", "model"
+OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
 
 
 class Checkpoint(NamedTuple):
@@ -54,6 +54,17 @@ class Checkpoint(NamedTuple):
         """The model or its adapters in the layout of transformers, for :meth:`CausalLM.load`."""
         return self.folder / MODEL
 
+    def random_states(self, process: int) -> dict[str, Tensor]:
+        """Return the states of a process's generators; empty if it was not there."""
+        from safetensors.torch import load_file
+
+        prefix = f"{process}|"
+        return {
+            name.removeprefix(prefix): value
+            for name, value in load_file(self.folder / RANDOM).items()
+            if name.startswith(prefix)
+        }
+
 
 def latest(folder: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint of a training, or None.
@@ -64,21 +75,26 @@ def latest(folder: Path) -> Checkpoint | None:
         If a checkpoint's state cannot be read (they are moved into place whole, so that somebody
         else has written it).
     """
-    found = sorted(folder.glob("step-*/" + STATE))
-    if not found:
+    # Numbers of steps have leading zeros, so that names sort as they do.
+    files = sorted(folder.glob("step-*/" + STATE))
+    if not files:
         return None
+    newest = files[-1]
     try:
-        return Checkpoint(found[-1].parent, json.loads(found[-1].read_text(encoding="utf-8")))
+        return Checkpoint(newest.parent, json.loads(newest.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"checkpoint {str(found[-1].parent)!r} cannot be read ({error}); delete it to resume"
-            " from the one before"
+            f"checkpoint {str(newest.parent)!r} cannot be read ({error}); delete it to resume from"
+            " the one before"
         ) from error
 
 
 @contextlib.contextmanager
 def saved(target: Path) -> Iterator[Path]:
-    """Give a folder to write into that appears as ``target`` when the block ends, whole, and not at all if it fails."""
+    """Give a folder to write into that appears as ``target`` when the block ends.
+
+    It appears whole, and not at all if the block fails.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -103,6 +119,44 @@ def saved(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_checkpoint(
+    folder: Path,
+    state: Mapping[str, Any],
+    *,
+    policy: CausalLM,
+    model: dict[str, Tensor] | None,
+    optimizer: dict[str, Tensor],
+    random_states: Sequence[Mapping[str, Tensor]],
+) -> None:
+    """Write a checkpoint of the step that ``state`` names into its own folder.
+
+    Parameters
+    ----------
+    folder
+        Of all checkpoints.
+    state
+        What goes into JSON, ``step`` among it.
+    policy, model
+        As for :func:`save_model`.
+    optimizer
+        From :func:`optimizer_tensors`.
+    random_states
+        From :func:`random_states`, of every process.
+    """
+    from safetensors.torch import save_file
+
+    by_process = {
+        f"{process}|{name}": value
+        for process, states in enumerate(random_states)
+        for name, value in states.items()
+    }
+    with saved(folder / f"step-{state['step']:08d}") as partial:
+        save_model(policy, partial / MODEL, model)
+        save_file(optimizer, partial / OPTIMIZER)
+        save_file(by_process, partial / RANDOM)
+        (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+
 def remove_older(folder: Path, keep: int) -> None:
     """Remove all but the ``keep`` newest checkpoints, and what an interrupted write left."""
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -112,7 +166,10 @@ def remove_older(folder: Path, keep: int) -> None:
 
 
 def whole_tensor(value: Any) -> Any:
-    """Return a tensor that is sharded over processes as one (all of them must call), any other as it is."""
+    """Return a tensor that is sharded over processes as one, any other as it is.
+
+    Every process must call.
+    """
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
@@ -123,12 +180,14 @@ def optimizer_tensors(
 
     Every process must call.
     """
-    found = {}
+    tensors = {}
     for parameter, entries in optimizer.state.items():
         for entry, value in entries.items():
             tensor = whole_tensor(value) if torch.is_tensor(value) else torch.tensor(value)
-            found[f"{names[parameter]}|{entry}"] = tensor.detach().cpu().contiguous().clone()
-    return found
+            # A copy of its own, which no later step changes and safetensors takes.
+            whole = tensor.detach().cpu().contiguous().clone()
+            tensors[f"{names[parameter]}|{entry}"] = whole
+    return tensors
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str], file: Path) -> None:
@@ -167,7 +226,10 @@ def save_model(policy: CausalLM, folder: Path, state: dict[str, Tensor] | None =
 
 
 def load_weights(policy: CausalLM, folder: Path) -> None:
-    """Put the weights of a saved model or of saved adapters into the policy's, in place, before it is wrapped or sharded."""
+    """Put the weights of a saved model or of saved adapters into the policy's, in place.
+
+    It must not be wrapped or sharded yet.
+    """
     if is_adapted(policy.model):
         import peft
 
@@ -175,17 +237,17 @@ def load_weights(policy: CausalLM, folder: Path) -> None:
             policy.model, peft.load_peft_weights(str(folder), device="cpu")
         )
         return
-    plain = policy.scorer.plain
+    plain = policy.log_prob_model.plain
     stored = type(plain).from_pretrained(folder, dtype=plain.dtype)
     plain.load_state_dict(stored.state_dict())
 
 
 def random_states() -> dict[str, Tensor]:
     """Return the states of torch's random generators of this process."""
-    found = {"cpu": torch.random.get_rng_state()}
+    states = {"cpu": torch.random.get_rng_state()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
 def set_random_states(states: dict[str, Tensor]) -> None:

@@ -19,13 +19,13 @@ __all__ = ["Reporter", "read_metrics"]
 
 def read_metrics(file: str | Path) -> list[dict[str, float]]:
     """Return the lines of a ``metrics.jsonl``; a last line that was cut off is left out."""
-    found = []
+    lines = []
     for line in Path(file).read_text(encoding="utf-8").splitlines():
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except ValueError:
             break
-    return found
+    return lines
 
 
 class Reporter:

@@ -1,6 +1,6 @@
-"""``fit`` for language models.
+"""How a language model is trained, and what comes out: options and results.
 
-The same call as for every other policy, on one CPU, one GPU or many.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,17 +20,22 @@ from prefsim.checks import (
     check_nonnegative,
     check_positive,
 )
-from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.reference import ReferenceLogps
 from prefsim.lm.training.batches import ORDERS
-from prefsim.lm.training.data import TextData
-from prefsim.lm.training.diagnostics import Diagnostics
-from prefsim.solvers.fit import Loss
 
-__all__ = ["TrainResult", "TrainingOptions", "learning_rate_factor", "train"]
+if TYPE_CHECKING:
+    from prefsim.lm.model.policy import CausalLM
+
+__all__ = [
+    "DIAGNOSTICS",
+    "Diagnostics",
+    "TrainResult",
+    "TrainingOptions",
+    "learning_rate_factor",
+]
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "sgd")
+DIAGNOSTICS = ("displacement", "accuracy", "ches", "entanglement", "kl")
 
 
 class TrainResult(NamedTuple):
@@ -62,6 +67,50 @@ class TrainResult(NamedTuple):
     history: np.ndarray
     metrics: tuple[dict[str, float], ...]
     folder: Path | None
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What is measured on some of the data during training.
+
+    Attributes
+    ----------
+    names
+        ``"displacement"``: drift of the log-probabilities of chosen and rejected since the start,
+        in nats, and the share of displaced pairs; ``"accuracy"``: ranking accuracy, and
+        implicit-reward accuracy where there is a reference; ``"ches"``: CHES score and its
+        length-normalised form; ``"entanglement"``: inner product and cosine of the gradients of the
+        two log-probabilities, and the share of pairs whose next step raises the chosen and lowers
+        the rejected one; ``"kl"``: ``KL(π‖π_ref)`` by samples from the policy.
+    examples
+        How many of the rows, spread evenly over the data.
+    gradient_examples
+        Of these, how many for ``"entanglement"``: two backward passes each.
+    samples, max_new_tokens
+        Completions drawn for each prompt for ``"kl"``, and where they are cut off.
+    """
+
+    names: tuple[str, ...] = ("displacement", "accuracy")
+    examples: int = 16
+    gradient_examples: int = 4
+    samples: int = 1
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            check_choice(DIAGNOSTICS, diagnostics=name)
+        check_integer(
+            low=1,
+            examples=self.examples,
+            gradient_examples=self.gradient_examples,
+            samples=self.samples,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    @property
+    def need_whole_parameters(self) -> bool:
+        """Whether a diagnostic needs more than forward passes of the wrapped model."""
+        return bool({"entanglement", "kl", "ches"} & set(self.names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,21 +198,21 @@ class TrainingOptions:
             raise ValueError(
                 f"steps or epochs may be given, got both: {self.steps} and {self.epochs}"
             )
-        counts = {
-            name: getattr(self, name)
-            for name in ("batch_size", "gradient_accumulation", "log_every", "keep")
-        }
-        counts |= {
-            name: value
-            for name in ("steps", "save_every")
-            if (value := getattr(self, name)) is not None
-        }
-        check_integer(low=1, **counts)
-        check_integer(low=0, seed=self.seed)
-        check_positive(
-            learning_rate=self.learning_rate,
-            **({} if self.epochs is None else {"epochs": self.epochs}),
+        check_integer(
+            low=1,
+            batch_size=self.batch_size,
+            gradient_accumulation=self.gradient_accumulation,
+            log_every=self.log_every,
+            keep=self.keep,
         )
+        if self.steps is not None:
+            check_integer(low=1, steps=self.steps)
+        if self.save_every is not None:
+            check_integer(low=1, save_every=self.save_every)
+        check_integer(low=0, seed=self.seed)
+        check_positive(learning_rate=self.learning_rate)
+        if self.epochs is not None:
+            check_positive(epochs=self.epochs)
         check_nonnegative(weight_decay=self.weight_decay)
         check_interval(low=0.0, high=1.0, warmup=self.warmup)
         check_choice(SCHEDULES, schedule=self.schedule)
@@ -181,11 +230,19 @@ class TrainingOptions:
         if not isinstance(self.diagnostics, Diagnostics):
             object.__setattr__(self, "diagnostics", Diagnostics(tuple(self.diagnostics)))
 
+    @property
+    def measured(self) -> Diagnostics:
+        """The diagnostics with their settings, in whichever form they were given."""
+        assert isinstance(self.diagnostics, Diagnostics)
+        return self.diagnostics
+
     def total_steps(self, examples: int) -> int:
         """Return the number of optimiser steps on data of so many examples."""
         if self.steps is not None:
             return self.steps
-        return max(1, math.ceil((self.epochs or 1) * math.ceil(examples / self.batch_size) - 1e-9))
+        steps_per_epoch = math.ceil(examples / self.batch_size)
+        # A fraction such as 0.1 of 30 steps is 3 and no more, though the product is 3 + 4e-16.
+        return max(1, math.ceil((self.epochs or 1) * steps_per_epoch - 1e-9))
 
 
 def learning_rate_factor(step: int, total: int, *, schedule: str, warmup: float) -> float:
@@ -193,58 +250,19 @@ def learning_rate_factor(step: int, total: int, *, schedule: str, warmup: float)
 
     Examples
     --------
-    >>> [round(learning_rate_factor(step, 6, schedule="linear", warmup=0.34), 2) for step in range(6)]
+    >>> rates = [
+    ...     learning_rate_factor(step, 6, schedule="linear", warmup=0.34) for step in range(6)
+    ... ]
+    >>> [round(rate, 2) for rate in rates]
     [0.33, 0.67, 1.0, 1.0, 0.67, 0.33]
     """
     rising = math.ceil(warmup * total)
     if step < rising:
         return (step + 1) / rising
     done = (step - rising) / (total - rising)
-    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[
-        schedule
-    ]
-
-
-def train(
-    policy: CausalLM,
-    loss: Loss,
-    data: TextData,
-    *,
-    reference: CausalLM | ReferenceLogps | None = None,
-    **options: Any,
-) -> TrainResult:
-    """Train a language model; what :func:`prefsim.solvers.fit` does for one.
-
-    Parameters
-    ----------
-    policy
-        Where to start. It is not changed, but for the device that its frozen parameters lie on.
-    loss
-        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its
-        first argument says what is computed.
-    data
-        Preference pairs, completions or lists of them, see :mod:`prefsim.lm.training.data`.
-    reference
-        A policy (the one given, with its adapters switched off where it has some, or any other of
-        the same vocabulary), its log-probabilities from :func:`prefsim.lm.references_of`, or
-        ``None``, which stands for log-probabilities of zero and makes the loss reference-free.
-        Which of them is given changes no number.
-    **options
-        See :class:`TrainingOptions`.
-
-    Returns
-    -------
-    TrainResult
-
-    Raises
-    ------
-    TypeError
-        If an option is not known.
-    ValueError
-        If the loss does not fit the data or the reference, an option is out of range, ``out`` holds
-        another training, or the loss stops being finite. Everything that can be is checked before
-        the first step.
-    """
-    from prefsim.lm.training.engine import Engine
-
-    return Engine(policy, loss, data, reference, TrainingOptions(**options)).run()
+    falling = {
+        "constant": 1.0,
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+    }
+    return falling[schedule]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.policy import CausalLM
 
 __all__ = ["as_precise", "copy_of_trained", "widen"]
@@ -15,8 +16,9 @@ __all__ = ["as_precise", "copy_of_trained", "widen"]
 
 def copy_of_trained(policy: CausalLM) -> CausalLM:
     """Return a policy with trained parameters of its own that shares the frozen ones."""
-    shared: dict[int, Any] = {id(p): p for p in policy.scorer.parameters() if not p.requires_grad}
-    return replace(policy, scorer=copy.deepcopy(policy.scorer, shared))
+    model = policy.log_prob_model
+    shared: dict[int, Any] = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return replace(policy, log_prob_model=copy.deepcopy(model, shared))
 
 
 def widen(module: torch.nn.Module) -> None:
@@ -26,7 +28,7 @@ def widen(module: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
-def as_precise(reference: Any, policy: Any) -> Any:
+def as_precise(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
     """Return the reference with embeddings and vectors as precise as the policy's.
 
     It shares the matrices of the one given.
@@ -46,10 +48,8 @@ def as_precise(reference: Any, policy: Any) -> Any:
         for name, parameter in reference.plain.named_parameters()
     ):
         return reference
-    copied = copy.deepcopy(
-        reference,
-        {id(parameter): parameter for parameter in reference.parameters() if parameter.ndim > 1},
-    )
+    shared: dict[int, Any] = {id(p): p for p in reference.parameters() if p.ndim > 1}
+    copied = copy.deepcopy(reference, shared)
     for name, parameter in copied.plain.named_parameters():
         if name in wide and parameter.ndim <= 1:
             parameter.data = parameter.data.float()

@@ -18,11 +18,9 @@ import torch
 from lm_made import byte_tokenizer, small_llama
 
 from prefsim import cli, losses
-from prefsim.lm import CausalLM
+from prefsim.lm import CausalLM, TextComparisons, TrainingOptions
 from prefsim.lm.command.memory import activation_numbers
 from prefsim.lm.command.settings import trainable_losses
-from prefsim.lm.training.data import TextComparisons
-from prefsim.lm.training.options import TrainingOptions
 from prefsim.solvers import fit
 
 PAIRS = [
@@ -352,7 +350,7 @@ def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
     class Watched(torch.optim.AdamW):
         def step(self, *arguments, **keywords):
             found = super().step(*arguments, **keywords)
-            every = list(policy.scorer.parameters())
+            every = list(policy.log_prob_model.parameters())
             held["weights"] = sum(p.numel() * p.itemsize for p in every)
             held["gradients"] = sum(
                 p.grad.numel() * p.grad.itemsize for p in every if p.grad is not None
@@ -376,9 +374,9 @@ def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
         progress=False,
     )
     assert {name: memory[name] for name in held} == held
-    shared = reference.scorer is policy.scorer
+    shared = reference.log_prob_model is policy.log_prob_model
     assert memory["reference"] == (
-        0 if shared else sum(p.numel() * p.itemsize for p in reference.scorer.parameters())
+        0 if shared else sum(p.numel() * p.itemsize for p in reference.log_prob_model.parameters())
     )
 
 
@@ -549,8 +547,8 @@ def test_what_must_be_given(prefsim, missing):
 def test_packages_that_are_not_installed(prefsim, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "prefsim.lm.command.assemble", None)
-    monkeypatch.delattr("prefsim.lm.command.assemble", raising=False)
+    monkeypatch.setitem(sys.modules, "prefsim.lm.command.job", None)
+    monkeypatch.delattr("prefsim.lm.command.job", raising=False)
     code, out, err = prefsim(*BASE, "--dry-run")
     assert (code, out) == (2, "")
     assert "`pip install 'prefsim[lm]'` brings" in err
@@ -617,7 +615,10 @@ def test_two_steps_on_hh_rlhf(prefsim, tmp_path, real_data):
 
 
 def test_the_how_to(prefsim, tmp_path, monkeypatch):
-    """The commands of the document, between its blocks of Python (which the documents' own test runs without them)."""
+    """The commands of the document, between its blocks of Python.
+
+    The documents' own test runs those without the commands.
+    """
     document = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "train-a-language-model.md"
     folder = tmp_path / "how-to"
     folder.mkdir()

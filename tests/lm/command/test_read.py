@@ -8,14 +8,14 @@ import json
 
 import pytest
 
-from prefsim.lm import read_text_data
-from prefsim.lm.command.layouts import ASSISTANT, HUMAN, UnsharedPrompt
-from prefsim.lm.training.data import (
+from prefsim.lm import (
     TextComparisons,
     TextFeedback,
     TextNegatives,
     TextRankings,
+    read_text_data,
 )
+from prefsim.lm.command.layouts import ASSISTANT, HUMAN, UnsharedPrompt
 
 USER, YES, NO = (
     {"role": role, "content": text}

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from prefsim.lm import CausalLM, Scorer, TokenBatch, Tokens, collate, model_hash, reference_logps
+from prefsim.lm import (
+    CausalLM,
+    LogProbModel,
+    TokenBatch,
+    Tokens,
+    collate,
+    model_hash,
+    reference_logps,
+)
 
 ROWS = [
     Tokens([1, 20, 30, 40], [50, 60, 2]),
@@ -17,7 +25,7 @@ COMPLETIONS = [row.completion_ids for row in ROWS]
 
 
 def expected(model, row):
-    """Token log-probabilities of one sequence alone, from transformers' logits and a log-softmax."""
+    """Token log-probabilities of one sequence alone, by transformers' logits and a log-softmax."""
     ids = torch.tensor([row.prompt_ids + row.completion_ids])
     with torch.no_grad():
         logs = torch.log_softmax(model(input_ids=ids).logits.double(), dim=-1)[0]
@@ -71,7 +79,11 @@ def test_batches_change_nothing(llama, batch_size):
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "granite", "cohere", "phi", "qwen2", "opt"])
 def test_other_architectures(name):
-    """Absolute positions (gpt2, opt), soft caps (gemma2), logit factors (granite, cohere), a head bias (phi), tied heads."""
+    """Families with something of their own in the way to the logits.
+
+    Absolute positions (gpt2, opt), soft caps (gemma2), logit factors (granite, cohere), a head bias
+    (phi), tied heads.
+    """
     from transformers import AutoConfig
 
     small = {
@@ -109,9 +121,9 @@ def test_other_architectures(name):
     }
     policy = CausalLM.from_config(AutoConfig.for_model(name, **special.get(name, small)), seed=3)
     if name == "gemma2":
-        assert policy.scorer.softcap == 3.0
+        assert policy.log_prob_model.softcap == 3.0
     if name == "phi":
-        assert policy.scorer.head().bias is not None
+        assert policy.log_prob_model.head().bias is not None
     assert_scores(policy)
 
 
@@ -128,18 +140,20 @@ def test_the_side_of_the_padding_changes_nothing():
         eos_token_id=2,
     )
     policy = CausalLM.from_config(config, seed=0)
-    right = policy.scorer(collate(ROWS, pad_id=0)).logp.sum(dim=1)
-    left = policy.scorer(collate(ROWS, pad_id=0, side="left", multiple_of=16)).logp.sum(dim=1)
+    right = policy.log_prob_model(collate(ROWS, pad_id=0)).logp.sum(dim=1)
+    left = policy.log_prob_model(collate(ROWS, pad_id=0, side="left", multiple_of=16)).logp.sum(
+        dim=1
+    )
     torch.testing.assert_close(right, left, rtol=0, atol=1e-5)
 
 
 def test_gradients_equal_those_of_the_plain_model(llama):
     policy = llama.frozen()
-    policy.scorer.requires_grad_(True)
+    policy.log_prob_model.requires_grad_(True)
     batch = collate(ROWS, pad_id=0)
-    policy.scorer(batch).logp.sum().backward()
+    policy.log_prob_model(batch).logp.sum().backward()
     found = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
-    policy.scorer.zero_grad()
+    policy.log_prob_model.zero_grad()
     for row in ROWS:
         ids = torch.tensor([row.prompt_ids + row.completion_ids])
         logs = torch.log_softmax(policy.model(input_ids=ids).logits, dim=-1)[0, :-1].gather(
@@ -150,12 +164,14 @@ def test_gradients_equal_those_of_the_plain_model(llama):
         assert (found[name] - parameter.grad).norm() <= 1e-5 * (1 + parameter.grad.norm()), name
 
 
-def test_statistics_through_the_scorer(llama):
-    other = CausalLM.from_config(llama.scorer.plain.config, seed=5)
+def test_statistics_through_the_log_prob_model(llama):
+    other = CausalLM.from_config(llama.log_prob_model.plain.config, seed=5)
     batch = collate(ROWS, pad_id=0)
     with torch.no_grad():
-        ref_hidden, ref_head = other.scorer.states(batch)
-        found = llama.scorer(batch, collision=True, ref_hidden=ref_hidden, ref_head=ref_head)
+        ref_hidden, ref_head = other.log_prob_model.states(batch)
+        found = llama.log_prob_model(
+            batch, collision=True, ref_hidden=ref_hidden, ref_head=ref_head
+        )
         kept = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
         ours, theirs = (
             torch.log_softmax(p.model(**kept).logits, dim=-1)[:, :-1] for p in (llama, other)
@@ -170,8 +186,8 @@ def test_statistics_through_the_scorer(llama):
     torch.testing.assert_close(
         found.collision[:, 1:][where], torch.logsumexp(2 * ours, -1)[where], rtol=1e-4, atol=1e-5
     )
-    torch.testing.assert_close(found.logp, llama.scorer(batch).logp, rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.ref_logp, other.scorer(batch).logp, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.logp, llama.log_prob_model(batch).logp, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.ref_logp, other.log_prob_model(batch).logp, rtol=0, atol=1e-5)
 
 
 def test_text_and_ids_score_alike(llama):
@@ -281,7 +297,7 @@ def test_references_agree(options, tmp_path):
     policy = adapted(**options)
     if "modules_to_save" in options:
         with torch.no_grad():
-            policy.scorer.head().weight.mul_(1.5)
+            policy.log_prob_model.head().weight.mul_(1.5)
     assert_scores(policy)
     plain = CausalLM.from_config(small_llama(), seed=0)
     off = policy.without_adapters()
@@ -297,7 +313,10 @@ def test_references_agree(options, tmp_path):
             torch.testing.assert_close(torch.as_tensor(cached.sums), wanted, rtol=0, atol=1e-5)
     batch = collate(ROWS[1:3], pad_id=0)
     torch.testing.assert_close(
-        cached.place(batch, [1, 2]), off.scorer(batch, adapters=False).logp, rtol=0, atol=1e-5
+        cached.place(batch, [1, 2]),
+        off.log_prob_model(batch, adapters=False).logp,
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -314,7 +333,7 @@ def test_switching_adapters_off_leaves_what_is_trained():
 
 def test_gradients_reach_the_adapters_alone():
     policy = adapted(target_modules=["q_proj", "lm_head"])
-    policy.scorer(collate(ROWS, pad_id=0)).logp.sum().backward()
+    policy.log_prob_model(collate(ROWS, pad_id=0)).logp.sum().backward()
     for name, parameter in policy.model.named_parameters():
         assert (parameter.grad is not None and bool(parameter.grad.any())) == ("lora_" in name), (
             name
@@ -322,11 +341,11 @@ def test_gradients_reach_the_adapters_alone():
 
 
 def test_evaluation_restores_the_mode_and_tracks_nothing(llama):
-    llama.scorer.train()
+    llama.log_prob_model.train()
     assert not llama.log_prob(PROMPTS, COMPLETIONS).requires_grad
-    assert llama.scorer.training
-    assert llama.scorer.plain.model.training
-    llama.scorer.eval()
+    assert llama.log_prob_model.training
+    assert llama.log_prob_model.plain.model.training
+    llama.log_prob_model.eval()
 
 
 def test_training_mode_has_no_dropout():
@@ -343,9 +362,9 @@ def test_training_mode_has_no_dropout():
     )
     policy = CausalLM.from_config(config, seed=0)
     batch = collate(ROWS, pad_id=0)
-    quiet = policy.scorer(batch).logp
-    policy.scorer.train()
-    assert torch.equal(policy.scorer(batch).logp, quiet)
+    quiet = policy.log_prob_model(batch).logp
+    policy.log_prob_model.train()
+    assert torch.equal(policy.log_prob_model(batch).logp, quiet)
 
 
 def test_the_cache_is_keyed_by_model_and_data(tmp_path, monkeypatch):
@@ -398,7 +417,7 @@ def test_a_model_with_other_logits_is_refused():
             return found
 
     with pytest.raises(ValueError, match="the logits of Odd must be its output layer"):
-        Scorer(Odd(small_llama()))
+        LogProbModel(Odd(small_llama()))
 
 
 def test_prompt_tuning_is_refused():
@@ -411,7 +430,7 @@ def test_prompt_tuning_is_refused():
         PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
     )
     with pytest.raises(ValueError, match="prompt tuning is not supported"):
-        Scorer(model)
+        LogProbModel(model)
 
 
 @pytest.mark.parametrize(
@@ -441,10 +460,15 @@ def test_prompt_tuning_is_refused():
         ),
         (lambda p: CausalLM.load("/no/such/folder", dtype="int8"), "dtype must be one of"),
         (
-            lambda p: CausalLM.from_config(p.scorer.plain.config, seed=0).log_prob(["a"], ["b"]),
+            lambda p: CausalLM.from_config(p.log_prob_model.plain.config, seed=0).log_prob(
+                ["a"], ["b"]
+            ),
             "row 0: text and chat messages need a tokenizer",
         ),
-        (lambda p: CausalLM.from_config(p.scorer.plain.config, seed=0).decode([1]), "no tokenizer"),
+        (
+            lambda p: CausalLM.from_config(p.log_prob_model.plain.config, seed=0).decode([1]),
+            "no tokenizer",
+        ),
     ],
 )
 def test_bad_inputs(llama, call, message):

@@ -10,17 +10,21 @@ import pytest
 import torch
 
 from prefsim import losses
-from prefsim.lm import CausalLM
-from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
-from prefsim.lm.online.rounds import (
+from prefsim.lm import (
+    CausalLM,
     JudgedCompletions,
+    as_rows,
     completion_pairs,
     draw_judged,
     draw_pairs,
     judged_completions,
+    pairwise_judge,
+    reward_judge,
     trainer,
+    tree_completions,
+    tree_judge,
+    tree_policy,
 )
-from prefsim.lm.online.trees import tree_completions, tree_judge, tree_policy
 from prefsim.loops import judged_samples, sampled_pairs
 from prefsim.loops.rounds import play_rounds
 from prefsim.loops.self_play import win_rates
@@ -67,7 +71,6 @@ def total_variation(first, second):
 
 
 # --- judges
-# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_rewards_are_compared_by_bradley_terry():
@@ -96,7 +99,10 @@ def test_rewards_are_compared_by_bradley_terry():
 
 
 def test_rewards_in_one_call():
-    """A reward model sees every different completion once, all of them together, and may answer with a tensor."""
+    """A reward model sees every different completion once, all of them together.
+
+    It may answer with a tensor.
+    """
     calls = []
 
     def model(prompts, completions):
@@ -179,7 +185,6 @@ def test_prompts_and_completions_of_every_kind(text):
 
 
 # --- samples and pairs
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_samples(start, reference):
@@ -285,9 +290,9 @@ def test_pairs_without_a_judgement_are_left_out(start):
 
 @pytest.mark.parametrize("other", [False, True])
 def test_win_rates_against_a_mixture(start, other):
-    """Weighted draws stand for draws from the mixture, of the policy itself or of another opponent."""
-    reference = CausalLM.from_config(start.scorer.plain.config, seed=2)
-    opponent = CausalLM.from_config(start.scorer.plain.config, seed=3) if other else None
+    """Weighted draws stand for draws from the mixture, of the policy or of another opponent."""
+    reference = CausalLM.from_config(start.log_prob_model.plain.config, seed=2)
+    opponent = CausalLM.from_config(start.log_prob_model.plain.config, seed=3) if other else None
     kappa = 0.5
     found = judged_completions(
         start,
@@ -342,7 +347,6 @@ def test_judges_read_text_where_there_is_a_tokenizer(llama):
 
 
 # --- the loop
-# --------------------------------------------------------------------------------------------------------------------------
 
 OPTIONS = {
     "steps": 40,
@@ -388,7 +392,7 @@ def test_online_dpo_approaches_the_optimum(start, reference):
 
 NASH = {
     "inpo": (
-        functools.partial(losses.inpo, eta=1.0, tau=0.5),
+        functools.partial(losses.inpo, step=1.0, tau=0.5),
         {"labels": "soft", "n_samples": 2},
         {},
     ),
@@ -407,7 +411,10 @@ NASH = {
 
 @pytest.mark.parametrize("name", NASH)
 def test_sampled_play_approaches_the_equilibrium(start, reference, name):
-    """Nash-MD with the penalty τ/(1 + ητ) has the equilibrium of the penalty τ as its mixture, here in its last policy's place."""
+    """Nash-MD with the penalty τ/(1 + ητ) has the equilibrium of the penalty τ as its mixture.
+
+    The last policy is here in the place of the mixture's.
+    """
     loss, options, loop = NASH[name]
     if options.get("mixture"):
         options = options | {"reference": start}
@@ -431,14 +438,14 @@ def test_sampled_play_approaches_the_equilibrium(start, reference, name):
 def test_sampled_steps_are_those_of_multiplicative_weights(start, reference, name):
     loss = {
         "sppo": functools.partial(losses.sppo, beta=0.5),
-        "dno": functools.partial(losses.dno, eta=0.5),
+        "dno": functools.partial(losses.dno, step=2.0),
     }[name]
     draw = draw_pairs(
         PROMPTS * 40, EXACT, n_samples=6, pairing="all", max_new_tokens=2, batch_size=300
     )
     found = played(start, loss, draw, 2)
     exact = solve_nash(
-        GAME, method="mwu", initial=reference.probs, step=2.0, iterations=2, tolerance=0.0
+        GAME, method="mwu", initial=reference.probs, step=2.0, max_iterations=2, tolerance=0.0
     ).policy
     assert total_variation(reference.probs, exact) > 0.15
     assert total_variation(found, exact) < 0.06

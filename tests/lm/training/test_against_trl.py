@@ -337,7 +337,6 @@ def test_whole_training(models, tokenizer, pairs, tmp_path, optimizer, rate, pre
 
 
 # --- where TRL is not the oracle: its value and ours against an expression of their own
-# ------------------------------------------------
 
 
 def log_ratios(models, pairs):
@@ -389,7 +388,10 @@ def test_label_smoothing_is_ignored_by_trl(models, dpo_trainer, pairs):
 
 @pytest.mark.parametrize("kind", ["ipo", "sigmoid_norm"])
 def test_only_scored_tokens_are_counted(models, dpo_trainer, pairs, kind):
-    """Where truncation left no prompt, TRL 1.16 divides by a token that nothing predicts and so is not scored (its issue 6879)."""
+    """TRL 1.16 divides by one token too many where truncation left no prompt (its issue 6879).
+
+    Nothing predicts that token, and so it is not scored.
+    """
     inputs = batch_of(dpo_trainer)
     whole = [
         [prompt + row for prompt, row in zip(pairs.prompt, column, strict=True)]
@@ -442,7 +444,6 @@ def test_finite_where_trl_overflows(models, dpo_trainer, pairs):
 
 
 # --- the other trainers
-# ----------------------------------------------------------------------------------------------------------------
 
 LABELS = [True, False, False, True]
 
@@ -490,7 +491,10 @@ CPO = {
 
 @pytest.mark.parametrize("kind", CPO)
 def test_cpo_trainer(models, tokenizer, pairs, tmp_path, kind):
-    """One pair: TRL averages the likelihood term over the tokens of the batch, ours over those of each completion."""
+    """One pair: TRL averages the likelihood term over the tokens of the batch.
+
+    Ours is over those of each completion.
+    """
     alpha, loss = CPO[kind]
     beta = {"simpo": 2.0, "hinge": 1.0}.get(kind, 0.3)
     changes = {

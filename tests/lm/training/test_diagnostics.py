@@ -203,7 +203,11 @@ def test_measuring_changes_nothing(policy, reference):
         for these in ((), names)
     )
     np.testing.assert_array_equal(quiet.history, loud.history)
-    for a, b in zip(quiet.policy.scorer.parameters(), loud.policy.scorer.parameters(), strict=True):
+    for a, b in zip(
+        quiet.policy.log_prob_model.parameters(),
+        loud.policy.log_prob_model.parameters(),
+        strict=True,
+    ):
         assert torch.equal(a, b)
 
 

@@ -1,4 +1,7 @@
-"""Fifty steps of ``prefsim train`` on pairs of dialogues that people compared, from a new tokenizer to the model on disk."""
+"""Fifty steps of ``prefsim train`` on pairs of dialogues that people compared.
+
+From a new tokenizer to the model on disk.
+"""
 
 import gzip
 import json
@@ -87,8 +90,7 @@ def test_the_loss_falls_and_the_log_is_right(trained):
 
 def test_the_model_that_was_written_prefers_what_people_chose(trained):
     """Recomputed from the folder: whole completions against a new model of the same seed."""
-    from prefsim.lm import CausalLM
-    from prefsim.lm.command.read import read_text_data
+    from prefsim.lm import CausalLM, read_text_data
 
     said, _, path = trained
     policy = CausalLM.load(said["model"])

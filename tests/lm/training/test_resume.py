@@ -15,7 +15,7 @@ from lm_made import byte_tokenizer, small_llama
 import prefsim
 from prefsim import losses
 from prefsim.lm import CausalLM, TextComparisons
-from prefsim.lm import checkpoint as disk
+from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.metrics import read_metrics
 from prefsim.solvers import fit
 
@@ -46,8 +46,11 @@ def slow_dpo(logps: PairLogps):
 def forked(folder):
     child = os.fork()
     if child == 0:
-        result = fit(policy, slow_dpo, TextComparisons(*made), reference=policy, steps=12, batch_size=4, learning_rate=3e-3, log_every=2,
-                     out=f"{{out}}/{{folder}}", save_every=3, resume=True, diagnostics=("displacement",), progress=False)
+        result = fit(
+            policy, slow_dpo, TextComparisons(*made), reference=policy,
+            steps=12, batch_size=4, learning_rate=3e-3, log_every=2, out=f"{{out}}/{{folder}}",
+            save_every=3, resume=True, diagnostics=("displacement",), progress=False,
+        )
         print(folder, float(result.history[-1, 0]).hex(), flush=True)
         os._exit(0)
     return child
@@ -104,7 +107,8 @@ def test_after_kill_9_the_run_ends_as_if_nothing_had_happened(tmp_path):
             k: v for k, v in b.items() if "second" not in k
         }
     models = [
-        CausalLM.load(tmp_path / name / "model").scorer.state_dict() for name in ("whole", "killed")
+        CausalLM.load(tmp_path / name / "model").log_prob_model.state_dict()
+        for name in ("whole", "killed")
     ]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
@@ -168,8 +172,8 @@ def test_every_kind_of_model_resumes_to_the_same_parameters(tmp_path, form):
     )
     np.testing.assert_array_equal(resumed.history, uninterrupted.history)
     for (name, a), b in zip(
-        uninterrupted.policy.scorer.named_parameters(),
-        resumed.policy.scorer.parameters(),
+        uninterrupted.policy.log_prob_model.named_parameters(),
+        resumed.policy.log_prob_model.parameters(),
         strict=True,
     ):
         assert torch.equal(a, b), name

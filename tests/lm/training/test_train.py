@@ -22,6 +22,7 @@ from lm_made import small_llama
 
 import prefsim
 from prefsim import losses
+from prefsim.containers import map_fields
 from prefsim.lm import (
     CausalLM,
     TextComparisons,
@@ -31,7 +32,7 @@ from prefsim.lm import (
     TrainingOptions,
     references_of,
 )
-from prefsim.lm.training.batches import Plan, epoch_batches, parts
+from prefsim.lm.training.batches import BatchPlan, epoch_batches, micro_batches
 from prefsim.lm.training.metrics import read_metrics
 from prefsim.lm.training.options import learning_rate_factor
 from prefsim.solvers import fit
@@ -96,7 +97,7 @@ def adapted(**options):
 def distance(a, b):
     return max(
         float((p - q).detach().abs().max())
-        for p, q in zip(a.scorer.parameters(), b.scorer.parameters(), strict=True)
+        for p, q in zip(a.log_prob_model.parameters(), b.log_prob_model.parameters(), strict=True)
     )
 
 
@@ -231,16 +232,17 @@ def test_weights_are_relative_and_weigh_examples(tiny64):
 def test_a_batch_coupled_loss_sees_the_micro_batch(tiny64):
     data, options = pairs(6), QUICK | {"batch_size": 6, "order": "given", "max_grad_norm": None}
     whole = fit(tiny64, losses.aot, data, reference=None, steps=1, **options)
-    logps = [tiny64.log_prob(data.prompt, side).numpy() for side in (data.chosen, data.rejected)]
-    zero = np.zeros(6)
-    assert whole.value == pytest.approx(
-        losses.aot(losses.PairLogps(*logps, zero, zero)).mean(), rel=1e-9
+    chosen, rejected = (
+        tiny64.log_prob(data.prompt, side).numpy() for side in (data.chosen, data.rejected)
     )
+    zero = np.zeros(6)
+    logps = losses.PairLogps(chosen=chosen, rejected=rejected, ref_chosen=zero, ref_rejected=zero)
+    assert whole.value == pytest.approx(losses.aot(logps).mean(), rel=1e-9)
     split = fit(
         tiny64, losses.aot, data, reference=None, steps=1, gradient_accumulation=2, **options
     )
     halves = [
-        losses.aot(losses.PairLogps(logps[0][part], logps[1][part], zero[:3], zero[:3])).mean()
+        losses.aot(map_fields(logps, lambda column, part=part: column[part])).mean()
         for part in (slice(3), slice(3, 6))
     ]
     assert split.value == pytest.approx(np.mean(halves), rel=1e-9)
@@ -271,10 +273,12 @@ def test_references_give_the_same_numbers(tmp_path, loss):
 
 def test_adapters_alone_are_trained_and_the_given_policy_is_not_changed():
     policy, data = adapted(), pairs(7)
-    before = {name: p.detach().clone() for name, p in policy.scorer.named_parameters()}
+    before = {name: p.detach().clone() for name, p in policy.log_prob_model.named_parameters()}
     found = fit(policy, dpo, data, reference=policy.without_adapters(), steps=3, **QUICK)
     for (name, p), q in zip(
-        found.policy.scorer.named_parameters(), policy.scorer.parameters(), strict=True
+        found.policy.log_prob_model.named_parameters(),
+        policy.log_prob_model.parameters(),
+        strict=True,
     ):
         assert torch.equal(q, before[name])
         assert ("lora_" in name) == p.requires_grad
@@ -284,10 +288,10 @@ def test_adapters_alone_are_trained_and_the_given_policy_is_not_changed():
 
 def test_training_in_place(tiny):
     policy, data = tiny.frozen(), pairs(7)
-    policy.scorer.requires_grad_(True)
+    policy.log_prob_model.requires_grad_(True)
     copied = fit(policy, dpo, data, reference=tiny, steps=2, **QUICK)
     found = fit(policy, dpo, data, reference=tiny, steps=2, in_place=True, **QUICK)
-    assert found.policy.scorer is policy.scorer
+    assert found.policy.log_prob_model is policy.log_prob_model
     assert distance(found.policy, copied.policy) == 0
     with pytest.raises(ValueError, match="trained in place cannot be its own reference"):
         fit(policy, dpo, data, reference=policy, in_place=True)
@@ -299,8 +303,8 @@ def test_gradient_checkpointing_changes_nothing(tiny64):
         for flag in (False, True)
     ]
     np.testing.assert_allclose(found[1].history, found[0].history, rtol=1e-12)
-    assert not found[1].policy.scorer.training
-    assert not found[1].policy.scorer.plain.is_gradient_checkpointing
+    assert not found[1].policy.log_prob_model.training
+    assert not found[1].policy.log_prob_model.plain.is_gradient_checkpointing
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -308,11 +312,11 @@ def test_a_policy_in_bf16_is_its_own_reference_at_the_first_step(tied):
     start = CausalLM.from_config(
         small_llama(64, tie_word_embeddings=tied), seed=0, dtype="bfloat16"
     )
-    kept = {name: parameter.clone() for name, parameter in start.scorer.named_parameters()}
+    kept = {name: parameter.clone() for name, parameter in start.log_prob_model.named_parameters()}
     for reference in (start, start.frozen()):
         result = fit(start, dpo, pairs(), reference=reference, steps=1, precision="bf16", **QUICK)
         assert result.history[0, 0] == pytest.approx(np.log(2), abs=1e-12)
-    for name, parameter in start.scorer.named_parameters():
+    for name, parameter in start.log_prob_model.named_parameters():
         assert parameter.dtype == torch.bfloat16
         assert torch.equal(parameter, kept[name])
 
@@ -322,11 +326,11 @@ def test_bf16_trains_in_float32_and_gives_the_dtype_back(tiny):
     mixed = fit(tiny, dpo, pairs(), reference=tiny, steps=2, precision="bf16", **QUICK)
     assert mixed.history[0, 0] == pytest.approx(np.log(2), abs=1e-3)
     np.testing.assert_allclose(mixed.history, wide.history, rtol=0.2)
-    assert "forward" not in vars(mixed.policy.scorer)
+    assert "forward" not in vars(mixed.policy.log_prob_model)
     narrow = CausalLM.from_config(small_llama(64), seed=0, dtype="bfloat16")
     # A step of 1e-6 is below the resolution of bfloat16, but not of what is trained.
     kept = fit(narrow, dpo, pairs(), reference=narrow, steps=2, **(QUICK | {"learning_rate": 1e-2}))
-    assert {p.dtype for p in kept.policy.scorer.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in kept.policy.log_prob_model.parameters()} == {torch.bfloat16}
     assert distance(kept.policy, narrow) > 0
     with pytest.raises(
         ValueError, match="precision 'float32' needs parameters of float32 or float64, got bfloat16"
@@ -375,7 +379,9 @@ def test_optimisers(tiny64):
         **(QUICK | {"learning_rate": 1e-9}),
     )
     for (name, p), q in zip(
-        decayed.policy.scorer.named_parameters(), tiny64.scorer.parameters(), strict=True
+        decayed.policy.log_prob_model.named_parameters(),
+        tiny64.log_prob_model.parameters(),
+        strict=True,
     ):
         assert (p - q).abs().max() < (2e-8 if p.ndim >= 2 else 1e-8), name
 
@@ -436,14 +442,22 @@ from prefsim import losses
 from prefsim.lm import CausalLM, TextComparisons
 from prefsim.solvers import fit
 
-made = [[np.random.default_rng([i, k]).integers(3, 64, 2 + (5 * i + k) % 6).tolist() for i in range(7)] for k in range(3)]
+def ids(i, k):
+    return np.random.default_rng([i, k]).integers(3, 64, 2 + (5 * i + k) % 6).tolist()
+
+
+made = [[ids(i, k) for i in range(7)] for k in range(3)]
 policy, reference = (CausalLM.from_config(small_llama(64), seed=seed) for seed in range(2))
 data = TextComparisons(*made, weight=1 + np.arange(7) % 3)
 
 
 def train(name, **options):
-    return fit(policy, losses.dpo, data, reference=reference, batch_size=3, gradient_accumulation=2, learning_rate=1e-3, steps=5,
-               out=f"{{sys.argv[1]}}/{{name}}", log_every=1, progress=False, save_every=3, keep=9, **options)
+    return fit(
+        policy, losses.dpo, data, reference=reference,
+        batch_size=3, gradient_accumulation=2, learning_rate=1e-3, steps=5,
+        out=f"{{sys.argv[1]}}/{{name}}", log_every=1, progress=False, save_every=3, keep=9,
+        **options,
+    )
 
 
 def fork(run, *arguments, **variables):
@@ -467,10 +481,11 @@ def launched(name):
     diagnostics = ("displacement", "entanglement") if name == "two" else ("displacement",)
     trained = train(name, diagnostics=diagnostics).policy
     assert torch.distributed.get_world_size() == 2
-    parameter = next(trained.scorer.parameters())
+    parameter = next(trained.log_prob_model.parameters())
     assert hasattr(parameter, "placements") == (name == "sharded")
     if os.environ["RANK"] == "0":
-        os.rename(f"{{sys.argv[1]}}/{{name}}/checkpoints/step-00000005", f"{{sys.argv[1]}}/{{name}}/first-end")
+        folder = f"{{sys.argv[1]}}/{{name}}"
+        os.rename(f"{{folder}}/checkpoints/step-00000005", f"{{folder}}/first-end")
     torch.distributed.barrier()
     train(name, diagnostics=diagnostics, resume=True)
     torch.distributed.destroy_process_group()
@@ -479,7 +494,9 @@ def launched(name):
 shared = dict(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
 children = [fork(train, "one")]
 for name, port, further in (("two", "{ports[0]}", {{}}), ("sharded", "{ports[1]}", {fsdp!r})):
-    children += [fork(launched, name, RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=port, **shared, **further) for rank in range(2)]
+    for rank in map(str, range(2)):
+        own = dict(RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port)
+        children.append(fork(launched, name, **own, **shared, **further))
 assert not any([os.waitpid(child, 0)[1] for child in children])
 """
 
@@ -535,7 +552,7 @@ def test_two_processes_train_as_one(tmp_path):
 def test_importing_prefsim_imports_neither_torch_nor_transformers():
     code = """
         import sys, prefsim, prefsim.lm, prefsim.solvers, prefsim.losses
-        import prefsim.lm.training.data, prefsim.lm.training.batches
+        import prefsim.lm.data.comparisons, prefsim.lm.training.options
         assert not {"torch", "transformers", "accelerate"} & set(sys.modules)
         from prefsim.lm import CausalLM
         assert CausalLM in prefsim.solvers.fit.registry
@@ -569,12 +586,12 @@ def test_every_row_is_in_one_batch_of_an_epoch():
 
 
 def test_a_plan_goes_on_where_it_is_asked_to():
-    plan = Plan(np.arange(10), 4, "shuffled", 7)
+    plan = BatchPlan(np.arange(10), 4, "shuffled", 7)
     whole = list(plan.batches(0, 8))
     assert [batch.tolist() for batch in plan.batches(5, 8)] == [
         batch.tolist() for batch in whole[5:]
     ]
-    split = parts(whole[0], plan.lengths, 6, regroup=True)
+    split = micro_batches(whole[0], plan.lengths, 6, regroup=True)
     assert sorted(len(part) for part in split) == [0, 0, 1, 1, 1, 1]
 
 
@@ -614,7 +631,7 @@ def test_learning_rates():
         ),
         (
             {"diagnostics": ["kl"], "reference": None},
-            "diagnostics 'kl' need the reference model itself, got NoneType",
+            "diagnostics 'kl' need the reference model itself, got no reference",
         ),
         (
             {"learning_rate": 1e30, "steps": 5, "warmup": 0.0},

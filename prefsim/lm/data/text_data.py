@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from prefsim.checks import as_float_array, as_index_array
+from prefsim.containers import map_fields
 from prefsim.data.columns import check_columns
 from prefsim.lm.model.tokens import Text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Scored", "TextData", "as_texts", "is_text"]
+__all__ = ["TextData", "TokenLogps", "as_lists_of_texts", "as_texts", "column_like", "is_text"]
 
 
-class Scored(NamedTuple):
-    """What a model says of the S sequences of each of n examples, token by token from the left, each ``(n, S, T)`` in nats.
+class TokenLogps(NamedTuple):
+    """What a model says of the S sequences of each of n examples, token by token.
 
-    ``kl`` (``KL(π_ref‖π)``) and ``collision`` (``log Σ_v π(v)²``) are there only where a loss needs
-    them.
+    Each ``(n, S, T)`` in nats, the completion's tokens from the left. ``kl`` (``KL(π_ref‖π)``) and
+    ``collision`` (``log Σ_v π(v)²``) are there only where a loss needs them.
     """
 
     logp: Tensor
@@ -31,11 +32,28 @@ class Scored(NamedTuple):
     kl: Tensor | None = None
     collision: Tensor | None = None
 
+    def of_sequence(self, k: int) -> TokenLogps:
+        """Return sequence ``k`` of every example, each ``(n, T)``."""
+        return map_fields(self, lambda values: values[:, k])
+
+    @property
+    def sums(self) -> Tensor:
+        """Log-probabilities of whole sequences."""
+        return self.logp.sum(dim=-1)
+
+    @property
+    def ref_sums(self) -> Tensor:
+        """Log-probabilities of whole sequences under the reference."""
+        return self.ref_logp.sum(dim=-1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Numbers of scored tokens, in the dtype of the log-probabilities."""
+        return self.mask.sum(dim=-1).to(self.logp.dtype)
+
 
 class TextData:
-    """Rows of text with their numbers.
-
-    The common part of all containers of :mod:`prefsim.lm.training.data`.
+    """Rows of text with their numbers: the common part of the containers of text.
 
     A row is an example: one or more sequences, each a prompt with a completion. Prompts and
     completions are text, chat messages or lists of token ids, in any mixture that
@@ -104,8 +122,11 @@ class TextData:
         """
         raise NotImplementedError
 
-    def container(self, kind: type, scored: Scored) -> tuple[Any, Tensor]:
-        """Return the container of ``kind`` and the weight of each of its values, from the log-probabilities of :meth:`sequences`."""
+    def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
+        """Return the container of ``kind`` and the weight of each of its values.
+
+        ``token_logps`` are of :meth:`sequences`.
+        """
         raise NotImplementedError
 
 
@@ -120,6 +141,31 @@ def as_texts(column: Any, name: str) -> list[Text]:
                 f"{name} must hold text, chat messages or token ids, got {value!r} in row {row}"
             )
     return rows
+
+
+def as_lists_of_texts(column: Any, name: str) -> tuple[list[list[Text]], int]:
+    """Return lists of texts, all of one length K >= 1, and K; or raise naming the row."""
+    if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+        raise ValueError(f"{name} must be a list of lists, got {type(column).__name__}")
+    rows: list[list[Text]] = []
+    for row, value in enumerate(column):
+        try:
+            rows.append(as_texts(value, name))
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+        if not rows[-1] or len(rows[-1]) != len(rows[0]):
+            wanted = len(rows[0]) if rows[0] else "at least one"
+            raise ValueError(
+                f"{name} must hold lists of one length, {wanted}, got {len(rows[-1])} in row {row}"
+            )
+    return rows, len(rows[0]) if rows else 0
+
+
+def column_like(column: np.ndarray, other: Tensor) -> Tensor:
+    """Return a column of numbers as a tensor beside ``other``."""
+    import torch
+
+    return torch.as_tensor(column, dtype=other.dtype, device=other.device)
 
 
 def is_text(value: Any) -> bool:

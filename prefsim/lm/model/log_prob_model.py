@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefsim.lm.model.logprobs import Head, TokenStatistics, token_logprobs, token_statistics
+from prefsim.lm.model.head import Head
+from prefsim.lm.model.log_probs import token_log_probs, token_statistics
+from prefsim.lm.model.tiled import TokenStatistics
 from prefsim.lm.model.tokens import TokenBatch
 
-__all__ = ["Scorer", "adapters_off", "disable_dropout", "evaluating", "is_adapted"]
+__all__ = ["LogProbModel", "adapters_off", "disable_dropout", "evaluating", "is_adapted"]
 
 
 def is_adapted(model: Any) -> bool:
@@ -62,36 +64,29 @@ def disable_dropout(module: torch.nn.Module) -> None:
 
 
 def _logit_factor(config: Any) -> float:
-    """Return what the architecture multiplies its logits by.
-
-    Each family has its own name for it.
-    """
+    """Return what the architecture multiplies its logits by."""
+    # Each family has its own name for it.
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if getattr(config, name, None) is not None:
             return float(getattr(config, name))
     scaling = getattr(config, "logits_scaling", None)
     if scaling is None:
         return 1.0
+    # HyperCLOVA X multiplies by what Granite and the others of this name divide by.
     return float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
 
 
 def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of an output layer, seen through peft's wrappers."""
     if hasattr(module, "modules_to_save") and hasattr(module, "original_module"):
-        active = (
-            module.active_adapters
-            if hasattr(module, "active_adapters")
-            else [module.active_adapter]
-        )
-        saved = (
-            adapters
-            and not module.disable_adapters
-            and active
-            and active[0] in module.modules_to_save
-        )
-        return _linear(
-            module.modules_to_save[active[0]] if saved else module.original_module, adapters
-        )
+        if hasattr(module, "active_adapters"):
+            active = module.active_adapters
+        else:
+            active = [module.active_adapter]
+        in_force = adapters and not module.disable_adapters and bool(active)
+        if in_force and active[0] in module.modules_to_save:
+            return _linear(module.modules_to_save[active[0]], adapters)
+        return _linear(module.original_module, adapters)
     if hasattr(module, "get_base_layer") and hasattr(module, "get_delta_weight"):
         base = module.get_base_layer()
         weight = base.weight
@@ -103,11 +98,11 @@ def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     return module.weight, getattr(module, "bias", None)
 
 
-class Scorer(torch.nn.Module):
-    """A causal language model of transformers, with or without peft adapters, whose forward scores completions.
+class LogProbModel(torch.nn.Module):
+    """A causal language model of transformers whose forward returns log-probabilities.
 
-    Wrap this module, not the model inside, for distributed training: its forward meets all
-    parameters that are trained, the head included.
+    With or without peft adapters. Wrap this module, not the model inside, for distributed training:
+    its forward meets all parameters that are trained, the head included.
 
     Parameters
     ----------
@@ -135,12 +130,13 @@ class Scorer(torch.nn.Module):
         config = self.plain.config.get_text_config()
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.logit_factor = _logit_factor(config)
+        # A model without memory, of which only the sizes are asked, computes nothing.
         if not any(parameter.is_meta for parameter in model.parameters()):
             self._check_head()
 
     @property
     def plain(self) -> Any:
-        """The ``PreTrainedModel`` itself, without peft's wrapper (adapters live inside its layers)."""
+        """The ``PreTrainedModel`` itself, without peft's wrapper (adapters are in its layers)."""
         return self.model.get_base_model() if is_adapted(self.model) else self.model
 
     @property
@@ -195,37 +191,37 @@ class Scorer(torch.nn.Module):
                 ref_hidden=ref_hidden,
                 ref_head=ref_head,
             )
-        bias, softcap = head.bias, head.softcap
-        return TokenStatistics(
-            token_logprobs(
-                hidden,
-                head.weight,
-                batch.input_ids,
-                batch.completion_mask,
-                head_bias=bias,
-                softcap=softcap,
-            )
+        logp = token_log_probs(
+            hidden,
+            head.weight,
+            batch.input_ids,
+            batch.completion_mask,
+            head_bias=head.bias,
+            softcap=head.softcap,
         )
+        return TokenStatistics(logp=logp)
 
     def _check_head(self) -> None:
+        """Raise unless the model's own logits are its head's on its last hidden states."""
         vocabulary = len(self.head().weight)
+        # Four tokens are enough: a factor, a cap or a layer in between changes all logits.
         ids = (torch.arange(4, device=self.device) % vocabulary)[None]
         here = torch.ones_like(ids, dtype=torch.bool)
         with evaluating(self.model):
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
             hidden, head = self.states(TokenBatch(ids, here, here))
-            found = torch.nn.functional.linear(
-                hidden.float(),
-                head.weight.float(),
-                None if head.bias is None else head.bias.float(),
-            )
+            bias = None if head.bias is None else head.bias.float()
+            ours = torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
             if head.softcap is not None:
-                found = head.softcap * torch.tanh(found / head.softcap)
-        error = (
-            (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
-        )
+                ours = head.softcap * torch.tanh(ours / head.softcap)
+        error = float("inf")
+        if ours.shape == expected.shape:
+            error = (ours - expected).abs().max().item()
+        # Rounding of half precision over a whole model, and of float32; a wrong head is off by more
+        # than the logits themselves. Not `error > tolerance`: NaN is an error too.
         narrow = hidden.dtype in (torch.float16, torch.bfloat16)
-        if not error <= (5e-2 if narrow else 1e-3) * (1 + expected.abs().max().item()):
+        tolerance = 5e-2 if narrow else 1e-3
+        if not error <= tolerance * (1 + expected.abs().max().item()):
             name = type(self.plain).__name__
             raise ValueError(
                 f"the logits of {name} must be its output layer on its last hidden states, got a"

@@ -1,4 +1,7 @@
-"""Log-probabilities of a reference computed once, and kept on disk under the hash of the model and of the data."""
+"""Log-probabilities of a reference computed once.
+
+They are kept on disk under the hash of the model and of the data.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.lm.model.log_prob_model import is_adapted
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.scorer import is_adapted
 from prefsim.lm.model.tokens import TokenBatch, Tokens
 
 __all__ = ["ReferenceLogps", "model_hash", "reference_logps"]
@@ -40,7 +43,9 @@ class ReferenceLogps(NamedTuple):
         return np.add.reduceat(self.values, self.offsets[:-1], dtype=np.float64)
 
     def place(self, batch: TokenBatch, rows: Sequence[int]) -> Tensor:
-        """Return ``(B, T)`` with the completions ``rows`` at the batch's scored tokens and 0 elsewhere, as a scorer's forward does.
+        """Return ``(B, T)`` with the completions ``rows`` at the batch's scored tokens.
+
+        0 elsewhere, as the forward of a :class:`~prefsim.lm.LogProbModel` has it.
 
         Raises
         ------
@@ -55,9 +60,8 @@ class ReferenceLogps(NamedTuple):
                 f" {[len(part) for part in parts]}"
             )
         flat = torch.as_tensor(np.concatenate(parts), device=batch.input_ids.device)
-        return torch.zeros(
-            batch.input_ids.shape, dtype=flat.dtype, device=flat.device
-        ).masked_scatter(batch.completion_mask, flat)
+        nothing = torch.zeros(batch.input_ids.shape, dtype=flat.dtype, device=flat.device)
+        return nothing.masked_scatter(batch.completion_mask, flat)
 
 
 def model_hash(policy: CausalLM) -> str:
@@ -65,19 +69,16 @@ def model_hash(policy: CausalLM) -> str:
 
     Configuration, and every parameter and buffer that is in force.
     """
-    digest = hashlib.sha256(
-        json.dumps(policy.scorer.plain.config.to_dict(), sort_keys=True, default=str).encode()
-    )
+    config = policy.log_prob_model.plain.config.to_dict()
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     adapted = is_adapted(policy.model)
     if adapted and policy.adapters:
         settings = {name: config.to_dict() for name, config in policy.model.peft_config.items()}
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    # A tuner's own tensors carry its prefix ("lora_") in their names.
-    switched_off = (
-        (f".{policy.model.base_model.prefix}", ".modules_to_save.")
-        if adapted and not policy.adapters
-        else ()
-    )
+    switched_off: tuple[str, ...] = ()
+    if adapted and not policy.adapters:
+        # A tuner's own tensors carry its prefix ("lora_") in their names.
+        switched_off = (f".{policy.model.base_model.prefix}", ".modules_to_save.")
     for name, value in sorted(policy.model.state_dict().items()):
         if any(part in name for part in switched_off):
             continue
@@ -102,7 +103,9 @@ def reference_logps(
     batch_size: int = 8,
     cache: str | Path | None = None,
 ) -> ReferenceLogps:
-    """Return the token log-probabilities of all completions under a reference, from the cache if they are there.
+    """Return the token log-probabilities of all completions under a reference.
+
+    From the cache if they are there.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def reference_logps(
     rows
         Prompts and completions as token ids (:meth:`CausalLM.encode`).
     batch_size
-        TextFeedback in one forward; no number depends on it beyond rounding.
+        Completions in one forward; no number depends on it beyond rounding.
     cache
         Folder of cached results, made if it is not there; ``None`` keeps nothing. A file is named
         after the hashes of model and data, so that a changed model or data set never meets the
@@ -122,11 +125,11 @@ def reference_logps(
     ValueError
         If a cached file cannot be read or does not fit the data; it is named, and may be deleted.
     """
-    offsets = np.concatenate([[0], np.cumsum([len(row.completion_ids) for row in rows])]).astype(
-        np.int64
-    )
+    counts = np.asarray([0, *(len(row.completion_ids) for row in rows)], dtype=np.int64)
+    offsets = np.cumsum(counts)
     file = None
     if cache is not None:
+        # Half of each digest, 128 bits, keeps names short, and no two will ever meet.
         file = Path(cache) / f"{model_hash(policy)[:32]}-{_data_hash(rows)[:32]}.safetensors"
         if file.exists():
             return ReferenceLogps(_read(file, offsets), offsets)
@@ -135,10 +138,10 @@ def reference_logps(
         [row.completion_ids for row in rows],
         batch_size=batch_size,
     )
-    found = ReferenceLogps(logps[mask].cpu().numpy(), offsets)
+    computed = ReferenceLogps(logps[mask].cpu().numpy(), offsets)
     if file is not None:
-        _write(file, found)
-    return found
+        _write(file, computed)
+    return computed
 
 
 def _read(file: Path, offsets: np.ndarray) -> np.ndarray:
@@ -164,13 +167,13 @@ def _read(file: Path, offsets: np.ndarray) -> np.ndarray:
     return stored["values"]
 
 
-def _write(file: Path, found: ReferenceLogps) -> None:
+def _write(file: Path, logps: ReferenceLogps) -> None:
     from safetensors.numpy import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
-        save_file({"values": found.values, "offsets": found.offsets}, partial)
+        save_file({"values": logps.values, "offsets": logps.offsets}, partial)
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,37 +1,19 @@
-"""Log-probabilities of tokens and sequences from hidden states, without the (tokens x vocabulary) matrix of logits."""
+"""Log-probabilities of tokens and sequences from hidden states.
+
+The (tokens x vocabulary) matrix of logits never exists.
+"""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from prefsim.checks import check_boolean, check_choice, check_integer, check_positive, check_shape
-from prefsim.lm.model.fused import faster_path, fused_logprobs, has_liger
-from prefsim.lm.model.tiled import Head, tiled_statistics
+from prefsim.lm.model.fused import faster_path, fused_log_probs, has_liger
+from prefsim.lm.model.head import Head
+from prefsim.lm.model.tiled import TokenStatistics, tiled_statistics
 
-__all__ = [
-    "Head",
-    "TokenStatistics",
-    "sequence_logprobs",
-    "sum_logprobs",
-    "token_logprobs",
-    "token_statistics",
-]
-
-
-class TokenStatistics(NamedTuple):
-    """What losses need of the next-token distribution at every scored token, each ``(..., T)`` in nats and 0 where nothing is scored.
-
-    ``logp``: log-probability of the token; ``collision``: ``log Σ_v π(v)²``; ``kl``:
-    ``KL(π_ref‖π)``; ``ref_logp``: log-probability of the token under the reference.
-    """
-
-    logp: Tensor
-    collision: Tensor | None = None
-    kl: Tensor | None = None
-    ref_logp: Tensor | None = None
+__all__ = ["sequence_log_probs", "sum_log_probs", "token_log_probs", "token_statistics"]
 
 
 def _check_head(hidden: Tensor, head: Head, name: str) -> None:
@@ -54,12 +36,10 @@ def _scored_tokens(
         or tuple(mask.shape) != tuple(labels.shape)
         or labels.ndim == 0
     ):
-        found = (
-            f"labels {tuple(labels.shape)}, mask {tuple(mask.shape)}, hidden {tuple(hidden.shape)}"
-        )
         raise ValueError(
             "labels and mask must have the shape of the hidden states without their last axis, got"
-            f" {found}"
+            f" labels {tuple(labels.shape)}, mask {tuple(mask.shape)}, hidden"
+            f" {tuple(hidden.shape)}"
         )
     check_boolean(mask, "mask")
     if labels.is_floating_point() or labels.dtype == torch.bool:
@@ -84,12 +64,13 @@ def _scored_tokens(
 
 
 def _spread(values: Tensor | None, positions: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return values of the scored tokens at their places, 0 elsewhere."""
     if values is None:
         return None
     return values.new_zeros(shape.numel()).index_copy(0, positions, values).reshape(shape)
 
 
-def token_logprobs(
+def token_log_probs(
     hidden: Tensor,
     head_weight: Tensor,
     labels: Tensor,
@@ -143,7 +124,8 @@ def token_logprobs(
     --------
     >>> import torch
     >>> hidden, head = torch.zeros(1, 3, 2), torch.zeros(4, 2)
-    >>> token_logprobs(hidden, head, torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]]))
+    >>> labels, mask = torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]])
+    >>> token_log_probs(hidden, head, labels, mask)
     tensor([[ 0.0000, -1.3863, -1.3863]])
     """
     head = Head(head_weight, head_bias, softcap)
@@ -152,6 +134,7 @@ def token_logprobs(
     if tile_bytes is not None:
         check_integer(low=1, tile_bytes=tile_bytes)
     positions, scored = _scored_tokens(hidden, labels, mask, len(head_weight))
+    # The state before a token predicts it.
     states = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions - 1)
     if path == "auto":
         path = faster_path(states, head)
@@ -161,15 +144,15 @@ def token_logprobs(
             f" {hidden.device}"
         )
     if path == "liger":
-        values = fused_logprobs(states, head, scored, tile_bytes=tile_bytes)
+        values = fused_log_probs(states, head, scored, tile_bytes=tile_bytes)
     else:
-        values = tiled_statistics(states, head, scored, tile_bytes=tile_bytes)[0]
-    spread = _spread(values, positions, labels.shape)
-    assert spread is not None
-    return spread
+        values = tiled_statistics(states, head, scored, tile_bytes=tile_bytes).logp
+    logp = _spread(values, positions, labels.shape)
+    assert logp is not None
+    return logp
 
 
-def sequence_logprobs(
+def sequence_log_probs(
     hidden: Tensor,
     head_weight: Tensor,
     labels: Tensor,
@@ -182,7 +165,7 @@ def sequence_logprobs(
 ) -> Tensor:
     """Log-probability of every completion given its prompt, ``(...)`` in nats.
 
-    :func:`token_logprobs` summed; 0 if nothing is scored.
+    :func:`token_log_probs` summed; 0 if nothing is scored.
 
     The sum is taken and returned in float64 (where the device has it): a completion of 500 tokens
     is at some -5000 nats, where float32 resolves 5e-4, and losses subtract such sums from each
@@ -192,10 +175,11 @@ def sequence_logprobs(
     --------
     >>> import torch
     >>> hidden, head = torch.zeros(1, 3, 2), torch.zeros(4, 2)
-    >>> sequence_logprobs(hidden, head, torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]]))
+    >>> labels, mask = torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]])
+    >>> sequence_log_probs(hidden, head, labels, mask)
     tensor([-2.7726], dtype=torch.float64)
     """
-    tokens = token_logprobs(
+    tokens = token_log_probs(
         hidden,
         head_weight,
         labels,
@@ -205,11 +189,14 @@ def sequence_logprobs(
         tile_bytes=tile_bytes,
         path=path,
     )
-    return sum_logprobs(tokens)
+    return sum_log_probs(tokens)
 
 
-def sum_logprobs(tokens: Tensor) -> Tensor:
-    """Return the sums of token log-probabilities along the last axis, in float64 where the device has it."""
+def sum_log_probs(tokens: Tensor) -> Tensor:
+    """Return the sums of token log-probabilities along the last axis.
+
+    In float64 where the device has it.
+    """
     return tokens.sum(dim=-1, dtype=tokens.dtype if tokens.device.type == "mps" else torch.float64)
 
 
@@ -224,12 +211,14 @@ def token_statistics(
     ref_head: Head | None = None,
     tile_bytes: int | None = None,
 ) -> TokenStatistics:
-    """Return log-probabilities with sums over the whole next-token distribution that some losses need, in the same tiles.
+    """Return log-probabilities with sums over the whole next-token distribution.
+
+    Some losses need these sums; they are found in the same tiles.
 
     Parameters
     ----------
     hidden, labels, mask, tile_bytes
-        As in :func:`token_logprobs`.
+        As in :func:`token_log_probs`.
     head
         Weight, bias and soft cap of the policy's last layer.
     collision
@@ -242,7 +231,7 @@ def token_statistics(
     Raises
     ------
     ValueError
-        As :func:`token_logprobs`, or if one of ``ref_hidden`` and ``ref_head`` is missing or their
+        As :func:`token_log_probs`, or if one of ``ref_hidden`` and ``ref_head`` is missing or their
         sizes do not fit.
     """
     _check_head(hidden, head, "head")
@@ -253,16 +242,14 @@ def token_statistics(
     if ref_hidden is not None and ref_head is not None:
         _check_head(ref_hidden, ref_head, "ref_head")
         if ref_hidden.shape[:-1] != hidden.shape[:-1] or len(ref_head.weight) != len(head.weight):
-            found = (
-                f"{tuple(ref_hidden.shape[:-1])}, {len(ref_head.weight)} against"
-                f" {tuple(hidden.shape[:-1])}, {len(head.weight)}"
-            )
             raise ValueError(
-                f"the reference must have the tokens and the vocabulary of the policy, got {found}"
+                "the reference must have the tokens and the vocabulary of the policy, got"
+                f" {tuple(ref_hidden.shape[:-1])}, {len(ref_head.weight)} against"
+                f" {tuple(hidden.shape[:-1])}, {len(head.weight)}"
             )
         ref_states = ref_hidden.reshape(-1, ref_hidden.shape[-1]).index_select(0, positions - 1)
     states = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions - 1)
-    parts = tiled_statistics(
+    statistics = tiled_statistics(
         states,
         head,
         scored,
@@ -271,6 +258,11 @@ def token_statistics(
         reference=ref_head,
         tile_bytes=tile_bytes,
     )
-    logp, *others = (_spread(part, positions, labels.shape) for part in parts)
+    logp = _spread(statistics.logp, positions, labels.shape)
     assert logp is not None
-    return TokenStatistics(logp, *others)
+    return TokenStatistics(
+        logp=logp,
+        collision=_spread(statistics.collision, positions, labels.shape),
+        kl=_spread(statistics.kl, positions, labels.shape),
+        ref_logp=_spread(statistics.ref_logp, positions, labels.shape),
+    )

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.lm import Head, sequence_logprobs, token_logprobs, token_statistics
+from prefsim.lm import Head, sequence_log_probs, token_log_probs, token_statistics
 from prefsim.lm.model.fused import faster_path
 from prefsim.lm.model.tiled import tiled_statistics
 
@@ -62,7 +62,7 @@ def test_values_and_gradients_equal_a_plain_log_softmax(
         batch, length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
     leaves = [x.requires_grad_() for x in (hidden, weight, offset) if x is not None]
-    ours = token_logprobs(
+    ours = token_log_probs(
         hidden, weight, labels, mask, head_bias=offset, softcap=softcap, tile_bytes=tile_bytes
     )
     theirs = plain(hidden, weight, labels, mask, offset, softcap)
@@ -72,7 +72,7 @@ def test_values_and_gradients_equal_a_plain_log_softmax(
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
     # The frozen head takes another way: its gradient is made in the forward.
     frozen = None if offset is None else offset.detach()
-    ours = token_logprobs(
+    ours = token_log_probs(
         hidden,
         weight.detach(),
         labels,
@@ -95,7 +95,7 @@ def test_gradcheck(softcap, frozen):
     leaves = [x.requires_grad_(not frozen or x is hidden) for x in (hidden, weight, bias)]
 
     def call(h, w, b):
-        return token_logprobs(h, w, labels, mask, head_bias=b, softcap=softcap, tile_bytes=TINY)
+        return token_log_probs(h, w, labels, mask, head_bias=b, softcap=softcap, tile_bytes=TINY)
 
     assert torch.autograd.gradcheck(call, leaves)
 
@@ -170,7 +170,7 @@ def test_each_token_is_predicted_by_the_state_before_it():
     hidden = 50 * torch.nn.functional.one_hot(labels.roll(-1, dims=1), 8).double()
     mask = torch.tensor([[False, False, True, True, True]])
     assert (
-        token_logprobs(hidden, torch.eye(8, dtype=torch.float64), labels, mask).abs().max() < 1e-12
+        token_log_probs(hidden, torch.eye(8, dtype=torch.float64), labels, mask).abs().max() < 1e-12
     )
 
 
@@ -179,14 +179,14 @@ def test_padding_on_either_side_changes_nothing():
     junk = torch.full((3, 4, 5), 1e3, dtype=torch.float64)
     nothing = torch.zeros(3, 4, dtype=torch.bool)
     ignored = torch.full((3, 4), -100)
-    expected = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
+    expected = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
     for order in (1, -1):
         padded, tokens, scored = (
             torch.cat(pair[::order], dim=1)
             for pair in ((hidden, junk), (labels, ignored), (mask, nothing))
         )
         torch.testing.assert_close(
-            sequence_logprobs(padded, weight, tokens, scored, head_bias=bias),
+            sequence_log_probs(padded, weight, tokens, scored, head_bias=bias),
             expected,
             rtol=1e-12,
             atol=1e-12,
@@ -197,10 +197,10 @@ def test_an_empty_completion_scores_zero_and_pulls_on_nothing():
     hidden, weight, bias, labels, mask = problem()
     mask[1] = False
     leaves = [x.requires_grad_() for x in (hidden, weight, bias)]
-    scores = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
+    scores = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
     assert scores[1] == 0
     assert not torch.autograd.grad(scores.sum(), leaves, retain_graph=True)[0][1].any()
-    nothing = sequence_logprobs(hidden, weight, labels, torch.zeros_like(mask), head_bias=bias)
+    nothing = sequence_log_probs(hidden, weight, labels, torch.zeros_like(mask), head_bias=bias)
     assert nothing.tolist() == [0, 0, 0]
     assert not any(g.any() for g in torch.autograd.grad(nothing.sum(), leaves))
 
@@ -208,14 +208,14 @@ def test_an_empty_completion_scores_zero_and_pulls_on_nothing():
 def test_prompts_never_meet_the_head():
     hidden, weight, bias, labels, mask = problem()
     hidden[:, :-1][~mask[:, 1:]] = float("nan")
-    assert torch.isfinite(sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)).all()
+    assert torch.isfinite(sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)).all()
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e5])
 def test_logits_of_any_size_stay_finite(scale):
     hidden, weight, bias, labels, mask = problem(scale=scale)
     hidden.requires_grad_()
-    ours = token_logprobs(hidden, weight, labels, mask, head_bias=bias, tile_bytes=TINY)
+    ours = token_log_probs(hidden, weight, labels, mask, head_bias=bias, tile_bytes=TINY)
     torch.testing.assert_close(
         ours, plain(hidden, weight, labels, mask, bias), rtol=1e-12, atol=1e-9
     )
@@ -226,7 +226,7 @@ def test_a_masked_vocabulary_has_probability_zero():
     hidden, weight, bias, labels, mask = problem(size=200)
     bias[64:160] = -torch.inf
     labels = labels % 64
-    ours = token_logprobs(hidden, weight, labels, mask, head_bias=bias, tile_bytes=TINY)
+    ours = token_log_probs(hidden, weight, labels, mask, head_bias=bias, tile_bytes=TINY)
     torch.testing.assert_close(
         ours, plain(hidden, weight, labels, mask, bias), rtol=1e-12, atol=1e-12
     )
@@ -237,13 +237,13 @@ def test_bf16_is_summed_in_float32(frozen):
     hidden, weight, _, labels, mask = problem(
         batch=2, length=40, d=64, size=1000, dtype=torch.bfloat16, bias=False
     )
-    exact = sequence_logprobs(hidden.double(), weight.double(), labels, mask)
+    exact = sequence_log_probs(hidden.double(), weight.double(), labels, mask)
     leaves = [x.requires_grad_(not frozen or x is hidden) for x in (hidden, weight)]
-    ours = sequence_logprobs(hidden, weight, labels, mask)
+    ours = sequence_log_probs(hidden, weight, labels, mask)
     torch.testing.assert_close(ours, exact, rtol=0, atol=1e-3)
     doubles = [x.detach().double().requires_grad_(x.requires_grad) for x in leaves]
     expected = torch.autograd.grad(
-        sequence_logprobs(*doubles, labels, mask).sum(), [x for x in doubles if x.requires_grad]
+        sequence_log_probs(*doubles, labels, mask).sum(), [x for x in doubles if x.requires_grad]
     )
     for found, wanted in zip(
         torch.autograd.grad(ours.sum(), [x for x in leaves if x.requires_grad]),
@@ -257,9 +257,9 @@ def test_bf16_is_summed_in_float32(frozen):
 def test_autocast_does_not_narrow_the_products():
     hidden, weight, bias, labels, mask = problem(dtype=torch.float32)
     weight.requires_grad_()
-    outside = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
+    outside = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
+        inside = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
         (gradient,) = torch.autograd.grad(inside.sum(), weight)
     assert torch.equal(inside, outside)
     assert torch.equal(gradient, torch.autograd.grad(outside.sum(), weight)[0])
@@ -269,18 +269,18 @@ def test_float32_sums_are_float64():
     hidden, weight, bias, labels, mask = problem(
         batch=1, length=2000, dtype=torch.float32, size=1000
     )
-    exact = sequence_logprobs(
+    exact = sequence_log_probs(
         hidden.double(), weight.double(), labels, mask, head_bias=bias.double()
     )
-    found = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
+    found = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-4)
 
 
 def test_more_than_one_leading_axis_and_none():
     hidden, weight, bias, labels, mask = problem(batch=4)
-    flat = sequence_logprobs(hidden, weight, labels, mask, head_bias=bias)
-    square = sequence_logprobs(
+    flat = sequence_log_probs(hidden, weight, labels, mask, head_bias=bias)
+    square = sequence_log_probs(
         hidden.reshape(2, 2, 7, 5),
         weight,
         labels.reshape(2, 2, 7),
@@ -288,20 +288,20 @@ def test_more_than_one_leading_axis_and_none():
         head_bias=bias,
     )
     torch.testing.assert_close(square.reshape(4), flat)
-    one = sequence_logprobs(hidden[0], weight, labels[0], mask[0], head_bias=bias)
+    one = sequence_log_probs(hidden[0], weight, labels[0], mask[0], head_bias=bias)
     torch.testing.assert_close(one, flat[0])
 
 
 def test_memory_is_a_tile_and_not_the_matrix():
     code = """
 import resource, torch
-from prefsim.lm import sequence_logprobs
+from prefsim.lm import sequence_log_probs
 torch.set_num_threads(1)
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 def step(n):
     h = torch.randn(1, n, 16, requires_grad=True); w = torch.randn(40000, 16, requires_grad=True)
     y = torch.zeros(1, n, dtype=torch.long); m = torch.ones(1, n, dtype=torch.bool); m[:, 0] = False
-    sequence_logprobs(h, w, y, m).sum().backward()
+    sequence_log_probs(h, w, y, m).sum().backward()
 step(64); base = peak(); step(4096)
 print(peak() - base)
 """
@@ -353,7 +353,7 @@ def test_bad_inputs(change, message):
         "head_bias": bias,
     } | change
     with pytest.raises(ValueError, match=message):
-        token_logprobs(**given)
+        token_log_probs(**given)
 
 
 def test_a_reference_must_be_whole_and_fit():
@@ -397,8 +397,8 @@ def test_paths_on_cuda_equal_float64(path, dtype):
     hidden, weight, labels, mask = (x.cuda() for x in (hidden, weight, labels, mask))
     leaves = [x.requires_grad_() for x in (hidden, weight)]
     doubles = [x.detach().double().requires_grad_() for x in leaves]
-    ours = sequence_logprobs(*leaves, labels, mask, softcap=30.0, path=path, tile_bytes=2**20)
-    exact = sequence_logprobs(*doubles, labels, mask, softcap=30.0, path="tiled")
+    ours = sequence_log_probs(*leaves, labels, mask, softcap=30.0, path=path, tile_bytes=2**20)
+    exact = sequence_log_probs(*doubles, labels, mask, softcap=30.0, path="tiled")
     torch.testing.assert_close(ours, exact, rtol=0, atol=1e-2)
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
     for found, wanted in zip(

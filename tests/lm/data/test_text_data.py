@@ -16,7 +16,9 @@ from prefsim.lm import (
     TextRankings,
     revision_prompt,
 )
-from prefsim.lm.training.objective import Needs, Scores, rows_of
+from prefsim.lm.training.loss_evaluator import LossEvaluator, Needs
+from prefsim.lm.training.reference import as_reference
+from prefsim.lm.training.token_rows import token_rows
 
 X, W, L = [[1, 20], [1], [1, 9, 8]], [[30, 2], [40, 41, 42, 2], [50]], [[60, 61, 62], [70], [80, 2]]
 
@@ -26,13 +28,18 @@ def pairs(**options):
 
 
 def built(policy, data, kind, examples=(0, 1, 2), *, reference=None, needs=None):
-    scores = Scores(
-        policy, data, rows_of(policy, data, kind), losses.dpo, needs or Needs(), reference
+    model = policy.log_prob_model
+    evaluator = LossEvaluator(
+        policy,
+        data,
+        token_rows(policy, data, kind),
+        losses.dpo,
+        needs or Needs(),
+        as_reference(reference, policy),
     )
     with torch.no_grad():
-        return data.take(examples).container(
-            kind, scores.scored(policy.scorer, policy.scorer, examples)
-        )
+        token_logps = evaluator.token_logps(model, model, examples)
+        return data.take(examples).container(kind, token_logps)
 
 
 def test_pairs_see_the_policys_log_probs(llama):

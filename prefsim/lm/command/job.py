@@ -1,0 +1,323 @@
+"""From the options of the command to a training.
+
+The model, its tokenizer, the reference and the data, all checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from prefsim.checks import check_choice, check_integer
+from prefsim.containers import JudgedLogps
+from prefsim.lm.command.read import TextSource, read_text_data
+from prefsim.lm.command.settings import configured_loss
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
+from prefsim.lm.training.loss_evaluator import needs_of
+from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.setup import TrainingSetup
+from prefsim.lm.training.token_rows import TokenRows, token_rows
+from prefsim.losses.catalogue import properties_of
+from prefsim.losses.registry import container_of
+
+__all__ = ["TrainingJob", "check_given", "make_setup", "precompute_reference", "read_job"]
+
+Given = Mapping[str, Any]
+
+# What --reference may say besides the path of a model.
+START, NONE = "start", "none"
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+class TrainingJob(NamedTuple):
+    """Everything that a training of the command needs.
+
+    Attributes
+    ----------
+    loss
+        With its options.
+    source
+        The data, and where each row came from.
+    policy
+        What is trained.
+    reference
+        As ``fit`` takes it.
+    options
+        How it is trained.
+    """
+
+    loss: Callable[..., Any]
+    source: TextSource
+    policy: CausalLM
+    reference: CausalLM | ReferenceLogps | None
+    options: TrainingOptions
+
+
+def check_given(given: Given, *names: str) -> None:
+    """Raise unless every named option is there."""
+    for name in names:
+        if given[name] is None:
+            raise ValueError(
+                f"--{name} must be given, on the command line or in the file of --config"
+            )
+
+
+def _options(given: Given) -> TrainingOptions:
+    same = {
+        field.name: given[field.name] for field in fields(TrainingOptions) if field.name in given
+    }
+    # Where the command has its own way to say it, with 0 for none. It trains what it has loaded.
+    own: dict[str, Any] = {
+        "max_grad_norm": given["max_grad_norm"] or None,
+        "diagnostics": tuple(given["diagnostics"] or ()),
+        "save_every": None if given["out"] is None else given["save_every"] or None,
+        "in_place": True,
+    }
+    return TrainingOptions(**(same | own))
+
+
+def read_job(given: Given, *, load: bool) -> TrainingJob:
+    """Read and check everything.
+
+    Parameters
+    ----------
+    given
+        The options of the command by name.
+    load
+        False for models without memory, of the same sizes.
+
+    Raises
+    ------
+    ValueError
+        If anything is missing, cannot be read or does not fit the rest.
+    """
+    check_given(given, "loss", "model", "data")
+    check_integer(low=0, lora_rank=given["lora_rank"], save_every=given["save_every"])
+    check_choice(DTYPES, dtype=given["dtype"])
+    if given["max_tokens"] is not None:
+        check_integer(low=1, max_tokens=given["max_tokens"])
+    # In this order, so that a wrong name is told before a model is loaded.
+    loss = configured_loss(given["loss"], given["settings"])
+    options = _options(given)
+    _check_folder(given["out"], resume=given["resume"])
+    source = read_text_data(
+        given["data"], split=given["split"], skip_unshared=given["skip_unshared"]
+    )
+    source.data.check(container_of(loss))
+    policy = _policy(given, load=load)
+    if given["max_tokens"] is not None:
+        source = _without_long_rows(source, policy, loss, given["max_tokens"])
+    return TrainingJob(loss, source, policy, _reference(given, loss, policy, load=load), options)
+
+
+def _check_folder(out: Path | None, *, resume: bool) -> None:
+    if out is None or resume:
+        return
+    if any((out / name).exists() for name in ("model", "checkpoints")):
+        raise ValueError(f"--out {out} holds a training; give --resume or another folder")
+
+
+def _token_rows(policy: CausalLM, source: TextSource, loss: Callable[..., Any]) -> TokenRows:
+    """Return the data as tokens; an error names the line of the file."""
+    try:
+        return token_rows(policy, source.data, container_of(loss))
+    except ValueError as error:
+        raise _with_line(error, source) from error
+
+
+def _without_long_rows(
+    source: TextSource, policy: CausalLM, loss: Callable[..., Any], limit: int
+) -> TextSource:
+    """Return the source without the rows that have a sequence of more tokens."""
+    lengths = _token_rows(policy, source, loss).lengths
+    return source.without(
+        {int(row): f"{lengths[row]} tokens" for row in np.flatnonzero(lengths > limit)}
+    )
+
+
+def _policy(given: Given, *, load: bool) -> CausalLM:
+    name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
+    path = Path(name)
+    tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
+    if path.is_file():
+        config = _fresh_config(path, tokenizer)
+        # Nothing is stored that "auto" could mean.
+        dtype = "float32" if dtype == "auto" else dtype
+        if not load:
+            return _without_memory(config, tokenizer, dtype, adapter)
+        return CausalLM.from_config(
+            config, tokenizer, seed=given["seed"], dtype=dtype, adapter=adapter
+        )
+    if not load:
+        config = _config(name)
+        if tokenizer is None:
+            tokenizer = _tokenizer(name, needed=False)
+        return _without_memory(config, tokenizer, dtype, adapter)
+    policy = CausalLM.load(name, dtype=dtype, adapter=adapter)
+    return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
+
+
+def _adapter(given: Given) -> Any:
+    rank, alpha = given["lora_rank"], given["lora_alpha"]
+    if rank == 0:
+        if alpha is not None:
+            raise ValueError(f"--lora-alpha needs --lora-rank, got {alpha} without")
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _tokenizer(name: str, *, needed: bool = True) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        if needed:
+            raise ValueError(
+                f"tokenizer {name!r} is neither a folder with a tokenizer nor a reachable hub id"
+            ) from error
+        return None
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"model {name!r} is neither a folder with a causal language model nor a reachable"
+            " hub id"
+        ) from error
+
+
+def _fresh_config(path: Path, tokenizer: Any) -> Any:
+    """Return the configuration of a new model.
+
+    What the file leaves open about tokens is the tokenizer's.
+    """
+    from transformers import AutoConfig
+
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        kind = table.pop("model_type")
+        if tokenizer is not None:
+            ids = {
+                name: getattr(tokenizer, name)
+                for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+            }
+            table = {"vocab_size": len(tokenizer)} | ids | table
+        config = AutoConfig.for_model(kind, **table)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: expected the configuration of a transformers model in JSON, with its"
+            f" model_type ({error})"
+        ) from error
+    size = config.get_text_config().vocab_size
+    if tokenizer is not None and size < len(tokenizer):
+        raise ValueError(
+            f"{path}: vocab_size must be >= {len(tokenizer)}, the tokenizer's, got {size}"
+        )
+    return config
+
+
+def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
+    from transformers import AutoModelForCausalLM
+
+    stored = getattr(config, "dtype", None) or torch.float32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=stored if dtype == "auto" else getattr(torch, dtype)
+        )
+        return CausalLM.from_model(model, tokenizer, adapter=adapter)
+
+
+def _reference(
+    given: Given, loss: Callable[..., Any], policy: CausalLM, *, load: bool
+) -> CausalLM | None:
+    what = given["reference"] or (NONE if _uses_no_reference(loss) else START)
+    if what == NONE:
+        if given["precompute"]:
+            raise ValueError("--precompute needs a reference, and there is none")
+        return None
+    if given["precompute"] and needs_of(loss).kl:
+        raise ValueError(
+            "the loss needs the KL divergence at every token, which --precompute does not keep"
+        )
+    if what != START:
+        if load:
+            return CausalLM.load(what, dtype=given["dtype"])
+        return _without_memory(_config(what), policy.tokenizer, given["dtype"], None)
+    if given["lora_rank"]:
+        return policy.without_adapters()
+    # What is computed before training needs no copy.
+    return policy if given["precompute"] else policy.frozen()
+
+
+def _uses_no_reference(loss: Callable[..., Any]) -> bool:
+    # Judged samples are not in the catalogue, and held against the reference they were drawn from.
+    return container_of(loss) is not JudgedLogps and properties_of(loss, "").reference_free
+
+
+def _with_line(error: ValueError, source: TextSource) -> ValueError:
+    """Return the error with the line of the file in the place of the number of an example."""
+    match = re.match(r"example (\d+): (?:row \d+:? )?(.*)", str(error), re.DOTALL)
+    return error if match is None else ValueError(f"{source.place(int(match[1]))}: {match[2]}")
+
+
+def _check_positions(job: TrainingJob, lengths: np.ndarray) -> None:
+    config = job.policy.log_prob_model.plain.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    row = int(lengths.argmax())
+    if limit is not None and lengths[row] > limit:
+        raise ValueError(
+            f"a sequence may have {limit} tokens, as many as the model has positions, got"
+            f" {lengths[row]} in {job.source.place(row)}; see --max-tokens"
+        )
+
+
+def make_setup(job: TrainingJob) -> TrainingSetup:
+    """Return the training, which has checked everything; an error names the line of the file."""
+    try:
+        setup = TrainingSetup(job.policy, job.loss, job.source.data, job.reference, job.options)
+    except ValueError as error:
+        raise _with_line(error, job.source) from error
+    _check_positions(job, setup.rows.lengths)
+    return setup
+
+
+def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
+    """Return the job with log-probabilities for its reference.
+
+    Of several processes the first computes them, and the others read what it kept.
+    """
+    from accelerate import PartialState
+
+    reference = job.reference
+    assert isinstance(reference, CausalLM)
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    model = reference.log_prob_model.to(state.device)
+    narrow = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())
+    # As in training, so that it makes no difference whether the reference is computed before or
+    # along with it.
+    precision = job.options.precision or ("bf16" if narrow else "float32")
+    autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
+    rows = _token_rows(reference, job.source, job.loss)
+    _check_positions(job, rows.lengths)
+    with state.main_process_first(), autocast:
+        return job._replace(reference=reference_logps(reference, rows.tokens, cache=cache))

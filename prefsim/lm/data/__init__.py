@@ -1,0 +1,1 @@
+"""Text to train on, in the ecosystem's columns, and the containers of losses built from it."""

@@ -1,0 +1,64 @@
+"""``fit`` for language models.
+
+The same call as for every other policy, on one CPU, one GPU or many. Importing this file makes
+:func:`prefsim.solvers.fit` know language models, and ``prefsim.lm.CausalLM`` comes from here, so
+that whoever has a language model can fit it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefsim.lm.data.text_data import TextData
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.training.engine import run
+from prefsim.lm.training.options import TrainingOptions, TrainResult
+from prefsim.lm.training.setup import TrainingSetup
+from prefsim.solvers.fit import Loss, fit
+
+__all__ = ["CausalLM", "train"]
+
+
+@fit.register(CausalLM)
+def train(
+    policy: CausalLM,
+    loss: Loss,
+    data: TextData,
+    *,
+    reference: CausalLM | ReferenceLogps | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Train a language model; what :func:`prefsim.solvers.fit` does for one.
+
+    Parameters
+    ----------
+    policy
+        Where to start. It is not changed, but for the device that its frozen parameters lie on.
+    loss
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its
+        first argument says what is computed.
+    data
+        Preference pairs, completions or lists of them, see :mod:`prefsim.lm.data`.
+    reference
+        A policy (the one given, with its adapters switched off where it has some, or any other of
+        the same vocabulary), its log-probabilities from :func:`prefsim.lm.references_of`, or
+        ``None``, which stands for log-probabilities of zero and makes the loss reference-free.
+        Which of them is given changes no number.
+    **options
+        See :class:`~prefsim.lm.TrainingOptions`.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    TypeError
+        If an option is not known.
+    ValueError
+        If the loss does not fit the data or the reference, an option is out of range, ``out`` holds
+        another training, or the loss stops being finite. Everything that can be is checked before
+        the first step.
+    """
+    return run(TrainingSetup(policy, loss, data, reference, TrainingOptions(**options)))

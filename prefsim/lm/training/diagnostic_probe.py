@@ -1,0 +1,234 @@
+"""Theory on the run.
+
+While a language model is trained, the quantities of :mod:`prefsim.analysis.displacement` on some of
+its pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefsim.analysis.displacement import (
+    ches_score,
+    displacement,
+    entanglement,
+    kl_from_tokens,
+    ranking_accuracy,
+    reward_accuracy,
+)
+from prefsim.containers import PairLogps
+from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.text_data import TextData, TokenLogps
+from prefsim.lm.model.log_prob_model import LogProbModel
+from prefsim.lm.model.log_probs import token_statistics
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.tokens import Tokens, collate
+from prefsim.lm.training.loss_evaluator import LossEvaluator
+from prefsim.lm.training.options import Diagnostics
+from prefsim.lm.training.reference import Reference
+
+__all__ = ["DiagnosticProbe", "check_diagnostics"]
+
+# Pairs and drawn completions of one forward; what is measured does not depend on them.
+PAIRS_AT_ONCE, COMPLETIONS_AT_ONCE = 4, 8
+
+
+def check_diagnostics(diagnostics: Diagnostics, data: TextData, reference: Reference) -> None:
+    """Raise unless the data and the reference have what is measured."""
+    for name in diagnostics.names:
+        if name != "kl" and not isinstance(data, TextComparisons):
+            raise ValueError(
+                f"diagnostics {name!r} are of TextComparisons, got {type(data).__name__}"
+            )
+        if name == "kl" and not reference.is_model:
+            raise ValueError(
+                f"diagnostics 'kl' need the reference model itself, got {reference.description}"
+            )
+
+
+class DiagnosticProbe:
+    """The rows that are measured, and their log-probabilities at the start of training."""
+
+    def __init__(self, diagnostics: Diagnostics, evaluator: LossEvaluator, seed: int) -> None:
+        n = len(evaluator.data)
+        self.diagnostics, self.evaluator, self.seed = diagnostics, evaluator, seed
+        spread = np.linspace(0, n - 1, min(diagnostics.examples, n))
+        self.rows = np.unique(spread.round().astype(np.int64))
+        self._start: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def state(self) -> list[list[float]] | None:
+        """What a resumed training needs."""
+        return None if self._start is None else [part.tolist() for part in self._start]
+
+    def restore(self, state: list[list[float]] | None) -> None:
+        """Put the state back."""
+        if state is not None:
+            chosen, rejected = (torch.tensor(part, dtype=torch.float64) for part in state)
+            self._start = chosen, rejected
+
+    def measure(
+        self, log_prob_model: LogProbModel, policy: CausalLM, step: int
+    ) -> dict[str, float]:
+        """Return all measurements by name.
+
+        Nothing of the model, its gradients or the random state is changed.
+        """
+        names, measured = self.diagnostics.names, dict[str, float]()
+        if {"displacement", "accuracy"} & set(names):
+            measured |= self._log_probabilities(log_prob_model)
+        if "ches" in names:
+            measured |= self._ches(log_prob_model)
+        if "entanglement" in names:
+            measured |= self._entanglement(log_prob_model)
+        if "kl" in names:
+            measured |= self._kl(log_prob_model, policy, step)
+        return measured
+
+    def _pairs(self, log_prob_model: LogProbModel) -> PairLogps:
+        """Return the sequence log-probabilities of the pairs, ``(n,)`` float64 on the CPU."""
+        sums, ref_sums = [], []
+        with torch.no_grad():
+            for rows in np.array_split(self.rows, -(-len(self.rows) // PAIRS_AT_ONCE)):
+                token_logps = self.evaluator.token_logps(log_prob_model, log_prob_model, rows)
+                sums.append(token_logps.sums.double().cpu())
+                ref_sums.append(token_logps.ref_sums.double().cpu())
+        policy, reference = torch.cat(sums), torch.cat(ref_sums)
+        return PairLogps(
+            chosen=policy[:, 0],
+            rejected=policy[:, 1],
+            ref_chosen=reference[:, 0],
+            ref_rejected=reference[:, 1],
+        )
+
+    def _log_probabilities(self, log_prob_model: LogProbModel) -> dict[str, float]:
+        pairs = self._pairs(log_prob_model)
+        if self._start is None:
+            self._start = pairs.chosen, pairs.rejected
+        measured = {
+            "chosen_logp": float(pairs.chosen.mean()),
+            "rejected_logp": float(pairs.rejected.mean()),
+        }
+        if "displacement" in self.diagnostics.names:
+            drift = displacement(pairs.chosen, pairs.rejected, *self._start)
+            measured |= {
+                "chosen_drift": float(drift.chosen),
+                "rejected_drift": float(drift.rejected),
+                "displaced": float(drift.displaced),
+            }
+        if "accuracy" in self.diagnostics.names:
+            measured["ranking_accuracy"] = float(ranking_accuracy(pairs.chosen, pairs.rejected))
+            if self.evaluator.reference.is_given:
+                measured["reward_accuracy"] = float(
+                    reward_accuracy(
+                        pairs.chosen, pairs.rejected, pairs.ref_chosen, pairs.ref_rejected
+                    )
+                )
+        return measured
+
+    def _ches(self, log_prob_model: LogProbModel) -> dict[str, float]:
+        plain, normalised = [], []
+        for row in self.rows:
+            batch = self.evaluator.batch([row], log_prob_model.device)
+            with torch.no_grad(), self.evaluator.autocast():
+                hidden, _ = log_prob_model.states(batch)
+            # The state before a token predicts it.
+            predicts = torch.zeros_like(batch.completion_mask)
+            predicts[:, :-1] = batch.completion_mask[:, 1:]
+            states = hidden.double()
+            args = states[0], states[1], predicts[0], predicts[1]
+            plain.append(float(ches_score(*args)))
+            normalised.append(float(ches_score(*args, normalised=True)))
+        return {"ches": float(np.mean(plain)), "ches_normalised": float(np.mean(normalised))}
+
+    def _entanglement(self, log_prob_model: LogProbModel) -> dict[str, float]:
+        parameters = [
+            parameter for parameter in log_prob_model.parameters() if parameter.requires_grad
+        ]
+        table = []
+        for row in self.rows[: self.diagnostics.gradient_examples]:
+            with torch.enable_grad():
+                token_logps = self.evaluator.token_logps(log_prob_model, log_prob_model, [row])
+                logps = token_logps.sums[0]
+                up = torch.autograd.grad(logps[0], parameters, retain_graph=True, allow_unused=True)
+                down = torch.autograd.grad(
+                    logps[1], parameters, retain_graph=True, allow_unused=True
+                )
+            products = [_dot(up, up), _dot(down, down), _dot(up, down)]
+            table.append([*products, *self._slopes(row, token_logps)])
+        chosen_squared, rejected_squared, inner, falls, rises = np.asarray(table).T
+        measured = entanglement(
+            chosen_squared, rejected_squared, inner, chosen_slope=falls, rejected_slope=rises
+        )
+        return {
+            "gradient_inner": float(measured.inner.mean()),
+            "gradient_cosine": float(measured.cosine.mean()),
+            "gradient_ratio": float(measured.ratio.mean()),
+            "gradient_condition": float(measured.wanted.mean()),
+        }
+
+    def _slopes(self, row: int, token_logps: TokenLogps) -> tuple[float, float]:
+        """Return how the loss falls with the chosen and rises with the rejected log-probability.
+
+        One each where it is not of sequences.
+        """
+        if self.evaluator.kind is not PairLogps:
+            return 1.0, 1.0
+        detached = token_logps._replace(logp=token_logps.logp.detach())
+        pair, weight = self.evaluator.data.take([row]).container(PairLogps, detached)
+        chosen, rejected = pair.chosen.requires_grad_(), pair.rejected.requires_grad_()
+        with torch.enable_grad():
+            values = self.evaluator.loss(pair._replace(chosen=chosen, rejected=rejected))
+            slopes = torch.autograd.grad(
+                (weight * values).sum(), (chosen, rejected), allow_unused=True
+            )
+        up, down = (torch.zeros(()) if slope is None else slope for slope in slopes)
+        if len(weight) == 1:
+            return -float(up.sum()), float(down.sum())
+        # A soft label enters both ways round: the second row's chosen is the first one's rejected.
+        return -float(up[0] + down[1]), float(down[0] + up[1])
+
+    def _kl(self, log_prob_model: LogProbModel, policy: CausalLM, step: int) -> dict[str, float]:
+        sequences = self.evaluator.rows.of(self.rows)[:: self.evaluator.rows.per_example]
+        prompts = [self.evaluator.rows.tokens[i].prompt_ids for i in sequences]
+        drawn = policy.sample(
+            prompts,
+            self.diagnostics.samples,
+            np.random.default_rng([self.seed, step]),
+            max_new_tokens=self.diagnostics.max_new_tokens,
+        )
+        rows = [
+            Tokens(prompt, ids) for prompt, each in zip(prompts, drawn, strict=True) for ids in each
+        ]
+        total = 0.0
+        for start in range(0, len(rows), COMPLETIONS_AT_ONCE):
+            batch = collate(
+                rows[start : start + COMPLETIONS_AT_ONCE],
+                pad_id=policy.pad_id,
+                device=log_prob_model.device,
+            )
+            with torch.no_grad(), self.evaluator.autocast():
+                hidden, head = log_prob_model.states(batch)
+                ref_hidden, ref_head = self.evaluator.reference.states(log_prob_model, batch)
+                # The statistics give KL(second‖first).
+                statistics = token_statistics(
+                    ref_hidden,
+                    ref_head,
+                    batch.input_ids,
+                    batch.completion_mask,
+                    ref_hidden=hidden,
+                    ref_head=head,
+                )
+            assert statistics.kl is not None
+            total += float(kl_from_tokens(statistics.kl.double(), batch.completion_mask).sum())
+        return {"kl": total / len(rows)}
+
+
+def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
+    """Return the inner product of two gradients; a parameter that one lacks counts nothing."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    return float(sum(torch.dot(a.double().reshape(-1), b.double().reshape(-1)) for a, b in pairs))

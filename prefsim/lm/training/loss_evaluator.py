@@ -1,0 +1,180 @@
+"""From rows of tokens to the values of a loss.
+
+What has to be computed for its container, of the policy and of the reference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefsim.containers import JudgedLogps, TokenPairLogps
+from prefsim.lm.data.text_data import TextData, TokenLogps
+from prefsim.lm.model.log_prob_model import LogProbModel
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.tiled import TokenStatistics
+from prefsim.lm.model.tokens import TokenBatch, collate
+from prefsim.lm.training.reference import NoReference, Reference
+from prefsim.lm.training.token_rows import TokenRows
+from prefsim.losses.catalogue import couples_batch
+from prefsim.losses.registry import container_of
+
+Loss = Callable[..., Any]
+
+__all__ = ["LossEvaluator", "Needs", "couples", "needs_of"]
+
+
+class Needs(NamedTuple):
+    """Sums over the whole next-token distribution that a loss needs besides log-probabilities."""
+
+    collision: bool = False
+    kl: bool = False
+
+
+def needs_of(loss: Loss) -> Needs:
+    """Return what a loss needs, found by leaving it out: a loss says what it misses."""
+    if container_of(loss) is not TokenPairLogps:
+        return Needs()
+    complete = TokenPairLogps.example()
+    loss(complete)
+
+    def is_missed(name: str) -> bool:
+        try:
+            loss(complete._replace(**{f"chosen_{name}": None, f"rejected_{name}": None}))
+        except ValueError:
+            return True
+        return False
+
+    return Needs(collision=is_missed("collision"), kl=is_missed("kl"))
+
+
+def couples(loss: Loss) -> bool:
+    """Return whether the value of one example depends on the others of its batch."""
+    # Losses of judged samples are per example by their definition, and not in the catalogue.
+    return container_of(loss) is not JudgedLogps and couples_batch(loss)
+
+
+@dataclass(frozen=True)
+class LossEvaluator:
+    """Evaluates a loss on examples.
+
+    Attributes
+    ----------
+    policy
+        Gives the padding.
+    data, rows
+        The examples, as text and as tokens.
+    loss
+        The loss.
+    needs
+        What it needs besides log-probabilities.
+    reference
+        What the log-ratios are relative to.
+    autocast
+        Makes the context that the reference is evaluated in, that of the policy's own forward.
+    """
+
+    policy: CausalLM
+    data: TextData
+    rows: TokenRows
+    loss: Loss
+    needs: Needs = field(default_factory=Needs)
+    reference: Reference = field(default_factory=NoReference)
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+
+    @functools.cached_property
+    def kind(self) -> type:
+        """The container that the loss takes."""
+        return container_of(self.loss)
+
+    def batch(self, examples: Sequence[int] | np.ndarray, device: torch.device) -> TokenBatch:
+        """Return the sequences of the examples as one padded batch.
+
+        One forward for all completions.
+        """
+        return collate(
+            [self.rows.tokens[i] for i in self.rows.of(examples)],
+            pad_id=self.policy.pad_id,
+            device=device,
+        )
+
+    def values(
+        self,
+        wrapped: torch.nn.Module,
+        log_prob_model: LogProbModel,
+        examples: Sequence[int] | np.ndarray,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss's values with the graph, and the weight of each.
+
+        Parameters
+        ----------
+        wrapped
+            What is called: the policy's module or what wraps it.
+        log_prob_model
+            The policy's module itself.
+        examples
+            Row numbers of the data. A loss that couples its batch sees exactly these.
+        """
+        token_logps = self.token_logps(wrapped, log_prob_model, examples)
+        container, weight = self.data.take(examples).container(self.kind, token_logps)
+        return self.loss(container), weight
+
+    def token_logps(
+        self,
+        wrapped: torch.nn.Module,
+        log_prob_model: LogProbModel,
+        examples: Sequence[int] | np.ndarray,
+    ) -> TokenLogps:
+        """Return the token log-probabilities of the examples, with the graph of the policy's."""
+        batch = self.batch(examples, log_prob_model.device)
+        options: dict[str, Any] = {"collision": True} if self.needs.collision else {}
+        ref_logp = None
+        with torch.no_grad(), self.autocast():
+            if self.needs.kl:
+                # The policy's forward finds the reference's log-probabilities along with the KL.
+                ref_hidden, ref_head = self.reference.states(log_prob_model, batch)
+                options |= {"ref_hidden": ref_hidden, "ref_head": ref_head}
+            else:
+                ref_logp = self.reference.log_probs(wrapped, batch, self.rows.of(examples))
+        statistics: TokenStatistics = wrapped(batch, **options)
+        if statistics.ref_logp is not None:
+            ref_logp = statistics.ref_logp
+        return _by_example(statistics, ref_logp, batch.completion_mask, len(examples))
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return log-probabilities in float64, where the device has it.
+
+    Losses subtract sums of thousands of nats.
+    """
+    return values if values.device.type == "mps" else values.double()
+
+
+def _by_example(
+    statistics: TokenStatistics, ref_logp: Tensor | None, mask: Tensor, n: int
+) -> TokenLogps:
+    """Return statistics ``(B, T)`` as ``(n, S, T')`` with the completions moved to the left."""
+    counts = mask.sum(dim=1)
+    width = int(counts.max())
+    is_token = torch.arange(width, device=mask.device) < counts[:, None]
+
+    def moved(values: Tensor) -> Tensor:
+        wide = _wide(values)
+        left = wide.new_zeros(is_token.shape).masked_scatter(is_token, wide[mask])
+        return left.reshape(n, -1, width)
+
+    logp = moved(statistics.logp)
+    return TokenLogps(
+        logp=logp,
+        ref_logp=torch.zeros_like(logp) if ref_logp is None else moved(ref_logp).detach(),
+        mask=is_token.reshape(n, -1, width),
+        kl=None if statistics.kl is None else moved(statistics.kl),
+        collision=None if statistics.collision is None else moved(statistics.collision),
+    )

@@ -1,0 +1,192 @@
+"""What a policy under training is held against: one type for everything that ``fit`` takes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from prefsim.lm.model.head import Head
+from prefsim.lm.model.log_prob_model import LogProbModel, is_adapted
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.model.tokens import TokenBatch, Tokens
+
+__all__ = [
+    "AdaptersOff",
+    "ModelReference",
+    "NoReference",
+    "Reference",
+    "StoredReference",
+    "as_reference",
+]
+
+
+class Reference(ABC):
+    """What the log-ratios of a loss are relative to.
+
+    Attributes
+    ----------
+    is_given
+        Whether there is one; log-probabilities of zero stand for none.
+    is_model
+        Whether it knows its whole next-token distribution (:meth:`states`).
+    description
+        For messages.
+    """
+
+    is_given: bool = True
+    is_model: bool = True
+    description: str = "the reference model"
+
+    @abstractmethod
+    def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
+        """Return the log-probabilities ``(B, T)`` of a batch, or None where there are none.
+
+        Parameters
+        ----------
+        wrapped
+            The policy's module as training wraps it.
+        batch
+            The sequences.
+        sequences
+            Their numbers among all sequences of the data.
+        """
+
+    @abstractmethod
+    def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
+        """Return the last hidden states of a batch and the head, of a reference that is a model."""
+
+    def with_model(self, change: Callable[[LogProbModel], LogProbModel]) -> Reference:
+        """Return the reference with its own model changed, where it has one."""
+        return self
+
+    def check_rows(self, rows: Sequence[Tokens]) -> None:
+        """Raise unless the reference knows the sequences of the data."""
+        return None
+
+
+@dataclass(frozen=True)
+class NoReference(Reference):
+    """No reference: log-probabilities of zero."""
+
+    is_given = False
+    is_model = False
+    description = "no reference"
+
+    def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
+        """Return None."""
+        return None
+
+    def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
+        """Raise: there is no model."""
+        raise ValueError("there is no reference model")
+
+
+@dataclass(frozen=True)
+class StoredReference(Reference):
+    """Log-probabilities that were computed before training."""
+
+    logps: ReferenceLogps
+
+    is_model = False
+    description = "its log-probabilities alone"
+
+    def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
+        """Return what is stored for the sequences."""
+        return self.logps.place(batch, sequences)
+
+    def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
+        """Raise: there is no model."""
+        raise ValueError("the reference is log-probabilities, not a model")
+
+    def check_rows(self, rows: Sequence[Tokens]) -> None:
+        """Raise unless there is one log-probability for each token of the data, in their order."""
+        offsets = self.logps.offsets
+        counts = [len(row.completion_ids) for row in rows]
+        if np.diff(offsets).tolist() != counts:
+            raise ValueError(
+                f"the reference's log-probabilities must be of the data's {len(counts)} sequences"
+                f" of {sum(counts)} tokens in their order (prefsim.lm.references_of makes them),"
+                f" got {len(offsets) - 1} sequences of {int(offsets[-1])} tokens"
+            )
+
+
+@dataclass(frozen=True)
+class ModelReference(Reference):
+    """Another model, or the policy as it was when training began."""
+
+    policy: CausalLM
+
+    def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
+        """Return what the model says."""
+        return self.policy.log_prob_model(batch, adapters=self.policy.adapters).logp
+
+    def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
+        """Return the model's own."""
+        return self.policy.log_prob_model.states(batch, adapters=self.policy.adapters)
+
+    def with_model(self, change: Callable[[LogProbModel], LogProbModel]) -> Reference:
+        """Return the reference with its model changed."""
+        changed = change(self.policy.log_prob_model)
+        return ModelReference(replace(self.policy, log_prob_model=changed))
+
+
+@dataclass(frozen=True)
+class AdaptersOff(Reference):
+    """The policy under training itself, with its adapters switched off."""
+
+    def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
+        """Return what the policy says without adapters, through what wraps it."""
+        return wrapped(batch, adapters=False).logp
+
+    def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
+        """Return the policy's own without adapters."""
+        return policy_model.states(batch, adapters=False)
+
+
+def as_reference(
+    given: CausalLM | ReferenceLogps | None, policy: CausalLM, *, in_place: bool = False
+) -> Reference:
+    """Return what ``fit`` was given as a reference for the training of ``policy``.
+
+    Parameters
+    ----------
+    given
+        A model, log-probabilities from :func:`prefsim.lm.references_of`, or None.
+    policy
+        What is trained.
+    in_place
+        Whether the policy itself is trained, and no copy of it.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, has another vocabulary, or would change along with the policy.
+    """
+    if given is None:
+        return NoReference()
+    if isinstance(given, ReferenceLogps):
+        return StoredReference(given)
+    if not isinstance(given, CausalLM):
+        raise ValueError(
+            f"reference must be a CausalLM, ReferenceLogps or None, got {type(given).__name__}"
+        )
+    expected, found = policy.vocabulary_size, given.vocabulary_size
+    if found != expected:
+        raise ValueError(
+            f"the reference must have the vocabulary of the policy, {expected} tokens, got {found}"
+        )
+    shares_its_model = given.log_prob_model is policy.log_prob_model
+    if shares_its_model and is_adapted(given.model) and not given.adapters:
+        return AdaptersOff()
+    if shares_its_model and in_place:
+        raise ValueError(
+            "a policy that is trained in place cannot be its own reference: take policy.frozen()"
+            " or references_of first"
+        )
+    return ModelReference(given)
