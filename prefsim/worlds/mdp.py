@@ -28,6 +28,7 @@ from prefsim.worlds.mdp_input import (
     on_backend,
     read_rewards,
 )
+from prefsim.worlds.toy_text import make_environment, read_environment
 from prefsim.worlds.transitions import (
     as_transitions,
     expected_next,
@@ -87,7 +88,8 @@ class TabularMDP:
 
     Examples
     --------
-    >>> mdp = TabularMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[-1.0], [0.0]], discount=1.0, terminal=[False, True])
+    >>> moves, reward = [[[0.0, 1.0]], [[0.0, 1.0]]], [[-1.0], [0.0]]
+    >>> mdp = TabularMDP(moves, reward, discount=1.0, terminal=[False, True])
     >>> mdp.n_states, mdp.n_actions, mdp.start_probs
     (2, 1, array([1., 0.]))
     """
@@ -204,7 +206,10 @@ class TabularMDP:
         return self._rebuild(to_sparse(table), reward)
 
     def with_reward(self, reward: Any) -> TabularMDP:
-        """Return the process with another reward (any form that the constructor takes) and the same, already checked, dynamics."""
+        """Return the process with another reward, in any form that the constructor takes.
+
+        The dynamics are the same, and not checked again.
+        """
         expected, per_transition = read_rewards(reward, self.transitions, self.n_actions)
         check_unpaid(to_numpy(expected), to_numpy(self.terminal))
         return self.replace_checked(reward=expected, transition_reward=per_transition)
@@ -222,7 +227,9 @@ class TabularMDP:
         return changed
 
     def shaped(self, potential: Any) -> TabularMDP:
-        r"""Return the process with potential-based shaping, :math:`r + \gamma\,\mathbb E\,\Phi(s') - \Phi(s)`.
+        r"""Return the process with potential-based shaping.
+
+        Its reward is :math:`r + \gamma\,\mathbb E\,\Phi(s') - \Phi(s)`.
 
         Optimal policies and advantages do not change; values change by :math:`-\Phi`.
 
@@ -270,9 +277,10 @@ class TabularMDP:
         )
 
     def transition_reward_at(self, state: Any, action: Any, next_state: Any) -> np.ndarray:
-        """Return ``r(s, a, s')`` of transitions of one unbatched process, as a NumPy array of the indices' shape.
+        """Return ``r(s, a, s')`` of transitions of one unbatched process.
 
-        Where only the expectation was given, that is ``r(s, a)``.
+        A NumPy array of the indices' shape. Where only the expectation was given, that is
+        ``r(s, a)``.
         """
         self._check_single("transition_reward_at")
         s, a = (
@@ -308,19 +316,16 @@ class TabularMDP:
         # The first entry whose cumulative mass exceeds the draw has positive probability, even at a
         # draw of 0.
         index = np.argmax(cumulative > draw, axis=-1)
-        return (
-            np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64)
-            if self.is_sparse
-            else index
-        )
+        if not self.is_sparse:
+            return index
+        return np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64)
 
     def to_gymnasium(self) -> Any:
-        """Return a ``gymnasium.Env`` over ``Discrete(S)`` and ``Discrete(A)`` that draws from these tables.
+        """Return a ``gymnasium.Env`` that draws from these tables.
 
-        It terminates in terminal states, and after ``horizon`` decisions where there is a horizon.
+        Its spaces are ``Discrete(S)`` and ``Discrete(A)``. It terminates in terminal states, and
+        after ``horizon`` decisions where there is a horizon.
         """
-        from prefsim.worlds.toy_text import make_environment
-
         self._check_single("to_gymnasium")
         return make_environment(self)
 
@@ -363,8 +368,6 @@ class TabularMDP:
             If the environment is unknown, rejects an option, has no transition table, or acts
             beyond its table (a fickle taxi passenger).
         """
-        from prefsim.worlds.toy_text import read_environment
-
         tables = read_environment(environment, kwargs)
         dense = tables.n_states <= DENSE_LIMIT if sparse is None else not sparse
         transitions, reward = tables.transitions, tables.reward
@@ -420,7 +423,9 @@ class TabularMDP:
     def random_sparse(
         cls, n_states: int, n_actions: int, n_successors: int, *, discount: float, seed: Seed
     ) -> Self:
-        """Draw a sparse process with ``n_successors`` distinct successors for every pair, one in each equal part of the states.
+        """Draw a sparse process with ``n_successors`` distinct successors for every pair.
+
+        One lies in each equal part of the states.
 
         Their probabilities are uniform on the simplex, rewards are uniform on [0, 1].
         """
@@ -472,7 +477,8 @@ class TabularMDP:
 
         Examples
         --------
-        >>> TabularMDP.grid_world([[-1.0, -1.0, 5.0]], terminal=[[False, False, True]], discount=1.0).reward
+        >>> rewards, stops = [[-1.0, -1.0, 5.0]], [[False, False, True]]
+        >>> TabularMDP.grid_world(rewards, terminal=stops, discount=1.0).reward
         array([[-1., -1., -1., -1.],
                [-1., -1., -1.,  5.],
                [ 0.,  0.,  0.,  0.]])

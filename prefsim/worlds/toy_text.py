@@ -6,7 +6,7 @@ Read their dynamics, or play a table as an environment.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,9 +14,6 @@ import scipy.sparse as sp
 from prefsim.backend import to_numpy
 from prefsim.worlds.blackjack import blackjack_tables
 from prefsim.worlds.transitions import ProcessTables, row_pattern
-
-if TYPE_CHECKING:
-    from prefsim.worlds.mdp import TabularMDP
 
 __all__ = ["make_environment", "read_environment"]
 
@@ -93,7 +90,10 @@ def _from_outcomes(
     states: int,
     actions: int,
 ) -> ProcessTables:
-    """Return the tables of a list of outcomes, turning ``ended`` ones into moves to terminal states."""
+    """Return the tables of a list of outcomes.
+
+    ``ended`` ones become moves to terminal states.
+    """
     on = ~ended
     graph = sp.csr_array((np.ones(on.sum()), (state[on], after[on])), shape=(states, states))
     live = start > 0
@@ -141,7 +141,7 @@ def _environment_class() -> type:
 
         metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's own form)
 
-        def __init__(self, mdp: TabularMDP) -> None:
+        def __init__(self, mdp: Any) -> None:
             self.mdp = mdp
             self.observation_space = gymnasium.spaces.Discrete(mdp.n_states)
             self.action_space = gymnasium.spaces.Discrete(mdp.n_actions)
@@ -193,6 +193,9 @@ def _environment_class() -> type:
     return TabularEnv
 
 
-def make_environment(mdp: TabularMDP) -> Any:
-    """Return an unbatched process as a ``gymnasium.Env``; see :meth:`TabularMDP.to_gymnasium`."""
+def make_environment(mdp: Any) -> Any:
+    """Return an unbatched :class:`~prefsim.worlds.TabularMDP` as a ``gymnasium.Env``.
+
+    See :meth:`TabularMDP.to_gymnasium`.
+    """
     return _environment_class()(mdp)
