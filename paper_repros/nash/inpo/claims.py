@@ -264,7 +264,11 @@ def equilibrium_of_payoffs(play: Play) -> np.ndarray:
     source="one step of the last-iterate theorem; constants derived",
     stated="derived",
     given={"play": plays().map(from_reference)},
-    breaks={"play": plays(weight=(0.1, 0.95)).map(from_reference).map(amplified)},
+    breaks={
+        "play": plays(cyclic_games(max_n=6, least=0.3), weight=(0.3, 0.95))
+        .map(from_reference)
+        .map(amplified)
+    },
 )
 def every_step_comes_nearer_up_to_a_square(play: Play) -> Verdict:
     """KL(π*‖π₊) <= (1 − τ/η) KL(π*‖π) + min(s²/8, ½)/η², with s the span of the gradient."""
