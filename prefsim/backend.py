@@ -17,8 +17,8 @@ from array_api_compat import is_torch_array
 
 from prefsim.checks import check_choice
 from prefsim.numerics import to_numpy
+from prefsim.typing import Array
 
-Array = Any
 Seed = int | np.random.Generator
 
 __all__ = [

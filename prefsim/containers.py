@@ -8,13 +8,12 @@ every field that a container has, so that a new one takes part from the day it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "AnchoredLogps",
@@ -138,7 +137,7 @@ class _Draws:
         return degree
 
 
-class PairLogps(NamedTuple):
+class PairLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats.
 
     Lengths count scored tokens; scores are external judgements of the two responses (rewards, or
@@ -146,26 +145,26 @@ class PairLogps(NamedTuple):
     policy that drew the responses, for the losses that weigh or clip by it.
     """
 
-    chosen: Array
-    rejected: Array
-    ref_chosen: Array
-    ref_rejected: Array
+    chosen: ArrayT
+    rejected: ArrayT
+    ref_chosen: ArrayT
+    ref_rejected: ArrayT
     chosen_length: Array | None = None
     rejected_length: Array | None = None
     chosen_score: Array | None = None
     rejected_score: Array | None = None
-    old_chosen: Array | None = None
-    old_rejected: Array | None = None
+    old_chosen: ArrayT | None = None
+    old_rejected: ArrayT | None = None
 
-    def swapped(self) -> PairLogps:
+    def swapped(self) -> PairLogps[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
         return _exchanged(self)
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> PairLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> PairLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(
+        return PairLogps(
             chosen=draws.log_probs(),
             rejected=draws.log_probs(),
             ref_chosen=draws.log_probs(),
@@ -180,22 +179,22 @@ class PairLogps(NamedTuple):
         )
 
 
-class UnpairedLogps(NamedTuple):
+class UnpairedLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of single completions, each ``(..., n)`` in nats.
 
     ``desirable`` is boolean.
     """
 
-    logp: Array
-    ref_logp: Array
+    logp: ArrayT
+    ref_logp: ArrayT
     desirable: Array
     length: Array | None = None
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> UnpairedLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> UnpairedLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(
+        return UnpairedLogps(
             logp=draws.log_probs(),
             ref_logp=draws.log_probs(),
             desirable=np.arange(rows) % 2 == 0,
@@ -203,28 +202,28 @@ class UnpairedLogps(NamedTuple):
         )
 
 
-class ListLogps(NamedTuple):
+class ListLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats.
 
     ``scores``: higher is better.
     """
 
-    logps: Array
-    ref_logps: Array
+    logps: ArrayT
+    ref_logps: ArrayT
     scores: Array
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> ListLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ListLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(
+        return ListLogps(
             logps=draws.log_probs(CANDIDATES),
             ref_logps=draws.log_probs(CANDIDATES),
             scores=draws.normal(CANDIDATES),
         )
 
 
-class AnchoredLogps(NamedTuple):
+class AnchoredLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities in nats of rejected responses, each with K anchoring samples.
 
     Rejected responses ``(..., n)``, samples ``(..., n, K)``. The two references may differ: one for
@@ -233,18 +232,18 @@ class AnchoredLogps(NamedTuple):
     expectation.
     """
 
-    rejected: Array
-    ref_rejected: Array
-    samples: Array
-    ref_samples: Array
+    rejected: ArrayT
+    ref_rejected: ArrayT
+    samples: ArrayT
+    ref_samples: ArrayT
     sample_weight: Array | None = None
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> AnchoredLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> AnchoredLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
         weight = draws.uniform(0.1, 1.1, CANDIDATES)
-        return cls(
+        return AnchoredLogps(
             rejected=draws.log_probs(),
             ref_rejected=draws.log_probs(),
             samples=draws.log_probs(CANDIDATES),
@@ -253,7 +252,7 @@ class AnchoredLogps(NamedTuple):
         )
 
 
-class TokenPairLogps(NamedTuple):
+class TokenPairLogps(NamedTuple, Generic[ArrayT]):
     """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)`` in nats.
 
     Masks mark what is scored.
@@ -262,27 +261,27 @@ class TokenPairLogps(NamedTuple):
     and ``*_collision`` is ``log Σ_v π(v)²``, each ``(..., n, T)``.
     """
 
-    chosen: Array
-    rejected: Array
-    ref_chosen: Array
-    ref_rejected: Array
+    chosen: ArrayT
+    rejected: ArrayT
+    ref_chosen: ArrayT
+    ref_rejected: ArrayT
     chosen_mask: Array
     rejected_mask: Array
-    chosen_kl: Array | None = None
-    rejected_kl: Array | None = None
-    chosen_collision: Array | None = None
-    rejected_collision: Array | None = None
+    chosen_kl: ArrayT | None = None
+    rejected_kl: ArrayT | None = None
+    chosen_collision: ArrayT | None = None
+    rejected_collision: ArrayT | None = None
 
-    def swapped(self) -> TokenPairLogps:
+    def swapped(self) -> TokenPairLogps[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
         return _exchanged(self)
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> TokenPairLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> TokenPairLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
         chosen_mask, rejected_mask = draws.mask(), draws.mask()
-        return cls(
+        return TokenPairLogps(
             chosen=draws.token_log_probs(chosen_mask),
             rejected=draws.token_log_probs(rejected_mask),
             ref_chosen=draws.token_log_probs(chosen_mask),
@@ -296,55 +295,55 @@ class TokenPairLogps(NamedTuple):
         )
 
 
-class DegreeLogits(NamedTuple):
+class DegreeLogits(NamedTuple, Generic[ArrayT]):
     """Scores of the degree of each of V graded versions of a response, with the degrees.
 
     Scores ``(..., n, V, C)``, degrees integers ``(..., n, V)``; a negative degree leaves its
     version out.
     """
 
-    logits: Array
+    logits: ArrayT
     degree: Array
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreeLogits:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreeLogits[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(logits=draws.normal(VERSIONS, VERSIONS), degree=draws.degrees())
+        return DegreeLogits(logits=draws.normal(VERSIONS, VERSIONS), degree=draws.degrees())
 
 
-class DegreePairLogps(NamedTuple):
+class DegreePairLogps(NamedTuple, Generic[ArrayT]):
     """Compared pairs as in :class:`PairLogps`, with graded versions as in :class:`DegreeLogits`."""
 
-    chosen: Array
-    rejected: Array
-    ref_chosen: Array
-    ref_rejected: Array
-    chosen_logits: Array
+    chosen: ArrayT
+    rejected: ArrayT
+    ref_chosen: ArrayT
+    ref_rejected: ArrayT
+    chosen_logits: ArrayT
     chosen_degree: Array
-    rejected_logits: Array
+    rejected_logits: ArrayT
     rejected_degree: Array
     chosen_length: Array | None = None
     rejected_length: Array | None = None
     chosen_score: Array | None = None
     rejected_score: Array | None = None
-    old_chosen: Array | None = None
-    old_rejected: Array | None = None
+    old_chosen: ArrayT | None = None
+    old_rejected: ArrayT | None = None
 
-    def pair(self) -> PairLogps:
+    def pair(self) -> PairLogps[ArrayT]:
         """Return the whole responses without their graded versions."""
         return PairLogps(**{name: getattr(self, name) for name in PairLogps._fields})
 
-    def swapped(self) -> DegreePairLogps:
+    def swapped(self) -> DegreePairLogps[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
         return _exchanged(self)
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreePairLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreePairLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
         pair = PairLogps.example(rows, seed=seed)
-        return cls(
+        return DegreePairLogps(
             **pair._asdict(),
             chosen_logits=draws.normal(VERSIONS, VERSIONS),
             chosen_degree=draws.degrees(),
@@ -353,39 +352,39 @@ class DegreePairLogps(NamedTuple):
         )
 
 
-class PairRewards(NamedTuple):
+class PairRewards(NamedTuple, Generic[ArrayT]):
     """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds."""
 
-    chosen: Array
-    rejected: Array
+    chosen: ArrayT
+    rejected: ArrayT
 
-    def swapped(self) -> PairRewards:
+    def swapped(self) -> PairRewards[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
         return _exchanged(self)
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> PairRewards:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> PairRewards[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(chosen=draws.normal(), rejected=draws.normal())
+        return PairRewards(chosen=draws.normal(), rejected=draws.normal())
 
 
-class ClassLogits(NamedTuple):
+class ClassLogits(NamedTuple, Generic[ArrayT]):
     """Class scores ``(..., n, K)`` and integer labels ``(..., n)``.
 
     ``margin`` ``(..., n, K)`` is what a class is granted over the label: >= 0, and 0 at the label.
     """
 
-    logits: Array
+    logits: ArrayT
     label: Array
     margin: Array | None = None
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> ClassLogits:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ClassLogits[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
         label = draws.rng.integers(0, CLASSES, rows)
-        return cls(
+        return ClassLogits(
             logits=draws.normal(CLASSES),
             label=label,
             margin=np.where(
@@ -394,7 +393,7 @@ class ClassLogits(NamedTuple):
         )
 
 
-class JudgedLogps(NamedTuple):
+class JudgedLogps(NamedTuple, Generic[ArrayT]):
     """Responses sampled from the policy, token by token, with the judge's verdict on each.
 
     Attributes
@@ -409,17 +408,17 @@ class JudgedLogps(NamedTuple):
         Responses that the judge abstained from must be left out before.
     """
 
-    logp: Array
-    ref_logp: Array
+    logp: ArrayT
+    ref_logp: ArrayT
     mask: Array
     win_prob: Array
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> JudgedLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> JudgedLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
         mask = draws.mask()
-        return cls(
+        return JudgedLogps(
             logp=draws.token_log_probs(mask),
             ref_logp=draws.token_log_probs(mask),
             mask=mask,
@@ -427,7 +426,7 @@ class JudgedLogps(NamedTuple):
         )
 
 
-class SelfImprovementLogps(NamedTuple):
+class SelfImprovementLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities in nats of compared pairs as answers and as revisions.
 
     Each ``(..., n)``. ``chosen`` and ``rejected`` answer the prompt (the generator). ``b_from_a``
@@ -435,25 +434,25 @@ class SelfImprovementLogps(NamedTuple):
     draft. Each has its own reference, the reference model under the same prompt.
     """
 
-    chosen: Array
-    rejected: Array
-    chosen_from_rejected: Array
-    rejected_from_chosen: Array
-    chosen_from_chosen: Array
-    rejected_from_rejected: Array
-    ref_chosen: Array
-    ref_rejected: Array
-    ref_chosen_from_rejected: Array
-    ref_rejected_from_chosen: Array
-    ref_chosen_from_chosen: Array
-    ref_rejected_from_rejected: Array
+    chosen: ArrayT
+    rejected: ArrayT
+    chosen_from_rejected: ArrayT
+    rejected_from_chosen: ArrayT
+    chosen_from_chosen: ArrayT
+    rejected_from_rejected: ArrayT
+    ref_chosen: ArrayT
+    ref_rejected: ArrayT
+    ref_chosen_from_rejected: ArrayT
+    ref_rejected_from_chosen: ArrayT
+    ref_chosen_from_chosen: ArrayT
+    ref_rejected_from_rejected: ArrayT
 
-    def swapped(self) -> SelfImprovementLogps:
+    def swapped(self) -> SelfImprovementLogps[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
         return _exchanged(self)
 
     @classmethod
-    def example(cls, rows: int = 6, *, seed: int = 0) -> SelfImprovementLogps:
+    def example(cls, rows: int = 6, *, seed: int = 0) -> SelfImprovementLogps[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = _Draws(rows, seed)
-        return cls(**{name: draws.log_probs() for name in cls._fields})
+        return SelfImprovementLogps(**{name: draws.log_probs() for name in cls._fields})

@@ -13,12 +13,10 @@ arXiv:2407.13399 (mixed chi-squared).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_choice, check_interval
 from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "jensen_shannon", "alpha", "mixed_chi_squared")
 
@@ -38,7 +36,7 @@ def check_divergence(divergence: str, alpha: float) -> None:
     check_interval(alpha=alpha, low=0.0, high=1.0, closed="neither")
 
 
-def divergence_score(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+def divergence_score(log_ratio: ArrayT, divergence: str, *, alpha: float = 0.5) -> ArrayT:
     r"""Return :math:`f'(e^a)` up to a constant that cancels between two responses.
 
     Parameters
@@ -64,7 +62,7 @@ def divergence_score(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -
     return _scaled_expm1(log_ratio, alpha)
 
 
-def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
+def _scaled_expm1(log_ratio: ArrayT, alpha: float) -> ArrayT:
     r"""Return :math:`(1 - e^{-\alpha a})/\alpha`.
 
     Exact as ``alpha → 0``, continued by a tangent where it overflows.
@@ -77,7 +75,7 @@ def _scaled_expm1(log_ratio: Array, alpha: float) -> Array:
     return -xp.where(moderate, xp.expm1(near), bounded_exp(far) - 1.0) / alpha
 
 
-def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+def f_divergence(logp: ArrayT, logq: Array, divergence: str, *, alpha: float = 0.5) -> ArrayT:
     r"""Return :math:`D_f(p \| q) = \sum_y q_y f(p_y / q_y)` along the last axis, in nats.
 
     Defined for every pair of distributions (``-inf`` is probability zero) and ``inf`` only where
@@ -123,7 +121,7 @@ def f_divergence(logp: Array, logq: Array, divergence: str, *, alpha: float = 0.
     return xp.sum(terms, axis=-1)
 
 
-def _multiple(x: Array, factor: float) -> Array:
+def _multiple(x: ArrayT, factor: float) -> ArrayT:
     """Return ``x * factor`` for positive ``x`` without ``0 * inf``."""
     xp = array_namespace(x)
     return xp.full_like(x, math.inf) if math.isinf(factor) else x * factor
@@ -155,13 +153,13 @@ def derivative_at_one(divergence: str) -> float:
     }[divergence]
 
 
-def derivative(log_ratio: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+def derivative(log_ratio: ArrayT, divergence: str, *, alpha: float = 0.5) -> ArrayT:
     """Return the full ``f'(e^a)``, constants included (arXiv:2309.16240, table 1)."""
     constant = {"reverse_kl": 1.0, "jensen_shannon": math.log(2.0)}.get(divergence, 0.0)
     return divergence_score(log_ratio, divergence, alpha=alpha) + constant
 
 
-def inverse_derivative(v: Array, divergence: str, *, alpha: float = 0.5) -> Array:
+def inverse_derivative(v: ArrayT, divergence: str, *, alpha: float = 0.5) -> ArrayT:
     r"""Return the log-ratio ``a`` with :math:`f'(e^a) = v`.
 
     ``+inf`` where ``v`` lies above the range of ``f'``.
@@ -185,7 +183,7 @@ def inverse_derivative(v: Array, divergence: str, *, alpha: float = 0.5) -> Arra
     return xp.where(inside, a, xp.full_like(v, math.inf))
 
 
-def _log_wright_omega(v: Array) -> Array:
+def _log_wright_omega(v: ArrayT) -> ArrayT:
     """Solve ``a + e^a = v`` by Newton from the right of the root, where it converges monotonically."""
     xp = array_namespace(v)
     a = xp.where(v > 1, xp.log(xp.where(v > 1, v, xp.ones_like(v))), v)

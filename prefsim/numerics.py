@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
-    "Array",
     "array_namespace",
     "bounded_exp",
     "categorical_entropy",
@@ -40,12 +39,20 @@ __all__ = [
 ]
 
 
-def stop_gradient(x: Array) -> Array:
+def stop_gradient(x: ArrayT) -> ArrayT:
     """Return ``x`` as a constant of differentiation (a no-op outside torch)."""
-    return x.detach() if is_torch_array(x) else x
+    constant: Any = x.detach() if is_torch_array(x) else x
+    return constant
 
 
-def log_sigmoid(x: Array) -> Array:
+def _torch() -> Any:
+    """Return torch, imported only where a tensor has come in."""
+    import torch
+
+    return torch
+
+
+def log_sigmoid(x: ArrayT) -> ArrayT:
     r"""Return :math:`\log\sigma(x)`, without overflow for any finite ``x``.
 
     Examples
@@ -55,40 +62,32 @@ def log_sigmoid(x: Array) -> Array:
     array([-6.93147181e-01, -1.00000000e+04])
     """
     if is_torch_array(x):
-        import torch
-
-        return torch.nn.functional.logsigmoid(x)
+        return _torch().nn.functional.logsigmoid(x)
     return -softplus(-x)
 
 
-def softplus(x: Array) -> Array:
+def softplus(x: ArrayT) -> ArrayT:
     r"""Return :math:`\log(1 + e^x)`, without overflow for any finite ``x``."""
     if is_torch_array(x):
-        import torch
-
-        return -torch.nn.functional.logsigmoid(-x)
+        return -_torch().nn.functional.logsigmoid(-x)
     xp = array_namespace(x)
     positive_part = xp.where(x > 0, x, xp.zeros_like(x))
     return positive_part + xp.log1p(xp.exp(-xp.abs(x)))
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: ArrayT) -> ArrayT:
     r"""Return the logistic function :math:`\sigma(x)`, accurate in both tails."""
     if is_torch_array(x):
-        import torch
-
-        return torch.sigmoid(x)
+        return _torch().sigmoid(x)
     xp = array_namespace(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
-def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False) -> Array:
+def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False) -> ArrayT:
     """Return ``log(sum(exp(x)))`` along ``axis``; entries of ``-inf`` carry no mass."""
     if is_torch_array(x):
-        import torch
-
-        return torch.logsumexp(x, dim=axis, keepdim=keepdims)
+        return _torch().logsumexp(x, dim=axis, keepdim=keepdims)
     xp = array_namespace(x)
     peak = xp.max(x, axis=axis, keepdims=True)
     peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
@@ -99,27 +98,26 @@ def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = Fa
     return result if keepdims else xp.squeeze(result, axis=axis)
 
 
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
+def log_softmax(x: ArrayT, *, axis: int = -1) -> ArrayT:
     """Return ``x - logsumexp(x)`` along ``axis``: normalised log-probabilities in nats."""
     if is_torch_array(x):
-        import torch
-
-        return torch.log_softmax(x, dim=axis)
+        return _torch().log_softmax(x, dim=axis)
     return x - logsumexp(x, axis=axis, keepdims=True)
 
 
-def softmax(x: Array, *, axis: int = -1) -> Array:
+def softmax(x: ArrayT, *, axis: int = -1) -> ArrayT:
     """Return the probabilities of the logits ``x`` along ``axis``."""
     xp = array_namespace(x)
     return xp.exp(log_softmax(x, axis=axis))
 
 
-def log1mexp(x: Array) -> Array:
+def log1mexp(x: ArrayT) -> ArrayT:
     r"""Return :math:`\log(1 - e^x)` for ``x < 0`` (``-inf`` at 0), accurate at both ends.
 
     References
     ----------
-    Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7: the branch switches at ``-log 2``.
+    Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7: the branch switches at
+    ``-log 2``.
     """
     xp = array_namespace(x)
     near_zero = x > -math.log(2.0)
@@ -130,7 +128,7 @@ def log1mexp(x: Array) -> Array:
     return xp.where(near_zero, xp.log(-xp.expm1(for_expm1)), xp.log1p(-xp.exp(for_exp)))
 
 
-def log_odds(logp: Array) -> Array:
+def log_odds(logp: ArrayT) -> ArrayT:
     r"""Return :math:`\log\frac{p}{1-p}` from ``logp = log p``.
 
     Probabilities within one rounding of 1 count as that far from it.
@@ -140,14 +138,15 @@ def log_odds(logp: Array) -> Array:
     if is_torch_array(logp):
         from prefsim import _torch_kernels
 
-        return _torch_kernels.log_odds(logp, nearest)
+        value: Any = _torch_kernels.log_odds(logp, nearest)
+        return value
     logp = xp.clip(logp, None, nearest)
     # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what
     # counts.
     return logp - xp.log(-xp.expm1(logp))
 
 
-def bounded_exp(x: Array) -> Array:
+def bounded_exp(x: ArrayT) -> ArrayT:
     """Return ``exp(x)``, continued by its tangent where it would overflow the dtype.
 
     Exact up to an exponent of ``log(max) - 16`` (694 in float64, 73 in float32 and bfloat16);
@@ -159,11 +158,12 @@ def bounded_exp(x: Array) -> Array:
     if is_torch_array(x):
         from prefsim import _torch_kernels
 
-        return _torch_kernels.bounded_exp(x, cap)
+        value: Any = _torch_kernels.bounded_exp(x, cap)
+        return value
     return xp.exp(xp.clip(x, None, cap)) * (1.0 + xp.clip(x - cap, 0.0, None))
 
 
-def xlogy(x: Array, y: Array) -> Array:
+def xlogy(x: ArrayT, y: Array) -> ArrayT:
     """Return ``x * log(y)`` with ``0 * log(0) = 0``, also in the gradient."""
     xp = array_namespace(x, y)
     x, y = xp.broadcast_arrays(x, y)
@@ -171,14 +171,14 @@ def xlogy(x: Array, y: Array) -> Array:
     return x * xp.log(safe)
 
 
-def categorical_entropy(logp: Array, *, axis: int = -1) -> Array:
+def categorical_entropy(logp: ArrayT, *, axis: int = -1) -> ArrayT:
     r"""Return :math:`-\sum_y p_y \log p_y` in nats from log-probabilities."""
     xp = array_namespace(logp)
     safe = xp.where(xp.isfinite(logp), logp, xp.zeros_like(logp))
     return -xp.sum(xp.exp(logp) * safe, axis=axis)
 
 
-def categorical_kl(logp: Array, logq: Array, *, axis: int = -1) -> Array:
+def categorical_kl(logp: ArrayT, logq: Array, *, axis: int = -1) -> ArrayT:
     r"""Return :math:`\sum_y p_y (\log p_y - \log q_y)` in nats.
 
     ``inf`` where q misses mass of p, never NaN.
@@ -194,19 +194,17 @@ def categorical_kl(logp: Array, logq: Array, *, axis: int = -1) -> Array:
     return xp.sum(terms, axis=axis)
 
 
-def normal_log_cdf(x: Array) -> Array:
-    r"""Return :math:`\log\Phi(x)` of the standard normal (the probit link), accurate in the lower tail."""
+def normal_log_cdf(x: ArrayT) -> ArrayT:
+    r"""Return :math:`\log\Phi(x)` of the standard normal, accurate in the lower tail."""
     if is_torch_array(x):
-        import torch
-
-        return torch.special.log_ndtr(x)
+        return _torch().special.log_ndtr(x)
     from scipy.special import log_ndtr
 
     xp = array_namespace(x)
     return xp.asarray(log_ndtr(np.asarray(x)), dtype=x.dtype)
 
 
-def gather(table: Array, row: Array, column: Array) -> Array:
+def gather(table: ArrayT, row: Array, column: Array) -> ArrayT:
     """Return ``table[..., row, column]`` for integer arrays of rows and columns.
 
     Parameters
@@ -245,32 +243,33 @@ def gather(table: Array, row: Array, column: Array) -> Array:
     return xp.reshape(picked, tuple(index.shape))
 
 
-def sort(x: Array) -> Array:
+def sort(x: ArrayT) -> ArrayT:
     """Return ``x`` in ascending order along the last axis.
 
     Its gradient goes back to where each value came from.
     """
+    tensor: Any = x
     values = host_values(x) if is_torch_array(x) else None
     if values is None:
         return array_namespace(x).sort(x, axis=-1)
-    import torch
-
     from prefsim import _torch_kernels
 
+    torch = _torch()
     # On the host NumPy sorts many times faster than torch, and what needs no gradient needs no
     # permutation.
-    if not (x.requires_grad and torch.is_grad_enabled()):
+    if not (torch.is_grad_enabled() and tensor.requires_grad):
         return torch.from_numpy(np.sort(values, axis=-1)).to(x.dtype)
-    return _torch_kernels.in_order(x, torch.from_numpy(_torch_kernels.ascending_order(values)))
+    ordered: Any = _torch_kernels.in_order(
+        tensor, torch.from_numpy(_torch_kernels.ascending_order(values))
+    )
+    return ordered
 
 
 def host_values(array: Array) -> np.ndarray | None:
-    """Return the values as NumPy if they can be read without waiting for a device or breaking a trace, else None."""
+    """Return the values as NumPy, or None where that would wait for a device or break a trace."""
     if not is_torch_array(array):
         return to_numpy(array)
-    import torch
-
-    if array.device.type != "cpu" or torch.compiler.is_compiling():
+    if array.device.type != "cpu" or _torch().compiler.is_compiling():
         return None
     try:
         return to_numpy(array)
@@ -279,10 +278,12 @@ def host_values(array: Array) -> np.ndarray | None:
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """Return any array as a NumPy array on the host, detached from autograd (bfloat16 becomes float32)."""
-    if is_torch_array(value):
-        import torch
+    """Return any array as a NumPy array on the host, detached from autograd.
 
-        value = value.detach().cpu()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    bfloat16 becomes float32.
+    """
+    if is_torch_array(value):
+        on_host = value.detach().cpu()
+        # NumPy has no bfloat16.
+        return (on_host.float() if on_host.dtype == _torch().bfloat16 else on_host).numpy()
     return np.asarray(value)

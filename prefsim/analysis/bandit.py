@@ -9,15 +9,12 @@ closed form of
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.backend import like
 from prefsim.checks import check_positive, check_shape
 from prefsim.divergences import f_divergence
 from prefsim.numerics import array_namespace, categorical_kl
+from prefsim.typing import Array, ArrayT
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 __all__ = [
     "divergence_to_reference",
@@ -28,7 +25,7 @@ __all__ = [
 ]
 
 
-def _over_contexts(per_context: Array, world: ContextualBandit) -> Array:
+def _over_contexts(per_context: ArrayT, world: ContextualBandit) -> ArrayT:
     """Return the mean of ``(..., X)`` over the contexts of ``world``: ``(...)``."""
     xp = array_namespace(per_context)
     return xp.sum(like(world.context_probs, per_context) * per_context, axis=-1)
@@ -44,7 +41,7 @@ def _reward_of(world: ContextualBandit, other: Array) -> Array:
     return like(world.reward, other)
 
 
-def expected_reward(log_policy: Array, world: ContextualBandit) -> Array:
+def expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     r"""Return :math:`E_{x\sim\rho} E_{y\sim\pi(\cdot|x)}\, r(x, y)`.
 
     Parameters
@@ -76,7 +73,7 @@ def expected_reward(log_policy: Array, world: ContextualBandit) -> Array:
     )
 
 
-def kl_to_reference(log_policy: Array, log_reference: Array, world: ContextualBandit) -> Array:
+def kl_to_reference(log_policy: ArrayT, log_reference: Array, world: ContextualBandit) -> ArrayT:
     r"""Return :math:`E_{x\sim\rho}\,\mathrm{KL}(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))`.
 
     Swap the policies for the forward KL.
@@ -99,13 +96,13 @@ def kl_to_reference(log_policy: Array, log_reference: Array, world: ContextualBa
 
 
 def divergence_to_reference(
-    log_policy: Array,
+    log_policy: ArrayT,
     log_reference: Array,
     world: ContextualBandit,
     *,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
-) -> Array:
+) -> ArrayT:
     r"""Return :math:`E_{x\sim\rho}\,D_f(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))` for a divergence of :mod:`prefsim.divergences`, in nats."""
     _check_table(log_policy, "log_policy", world)
     _check_table(log_reference, "log_reference", world)
@@ -115,14 +112,14 @@ def divergence_to_reference(
 
 
 def regularised_value(
-    log_policy: Array,
+    log_policy: ArrayT,
     log_reference: Array,
     world: ContextualBandit,
     *,
     beta: float,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
-) -> Array:
+) -> ArrayT:
     r"""Return :math:`J(\pi) = E_\pi r - \beta\,E_x D_f(\pi\,\|\,\pi_{ref})`, what :func:`prefsim.solvers.optimal_policy` maximises.
 
     Parameters
@@ -153,8 +150,8 @@ def regularised_value(
 
 
 def suboptimality(
-    log_policy: Array, world: ContextualBandit, *, comparator: Array | None = None
-) -> Array:
+    log_policy: ArrayT, world: ContextualBandit, *, comparator: Array | None = None
+) -> ArrayT:
     r"""Return the reward gap :math:`E_{\pi^\star} r - E_\pi r`.
 
     Parameters

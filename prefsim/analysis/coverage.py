@@ -17,8 +17,7 @@ import numpy as np
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_context_probs, check_shape
 from prefsim.numerics import array_namespace, xlogy
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "KLBallCoverage",
@@ -60,7 +59,7 @@ def _context_probs(given: Any, table: Array) -> Array:
     return like(as_context_probs(given, table.shape[-2]), table)
 
 
-def _largest_ratio(log_ratio: Array, context_probs: Array) -> Array:
+def _largest_ratio(log_ratio: ArrayT, context_probs: Array) -> ArrayT:
     """Return ``exp`` of the largest entry of ``(..., X, Y)`` over the contexts that occur."""
     xp = array_namespace(log_ratio)
     counted = xp.where(context_probs[:, None] > 0, log_ratio, xp.full_like(log_ratio, -xp.inf))
@@ -73,7 +72,9 @@ def _largest_ratio(log_ratio: Array, context_probs: Array) -> Array:
     )
 
 
-def concentrability(log_policy: Array, log_reference: Array, *, context_probs: Any = None) -> Array:
+def concentrability(
+    log_policy: ArrayT, log_reference: Array, *, context_probs: Any = None
+) -> ArrayT:
     r"""Return the largest density ratio of one policy, :math:`C_\pi = \max_{x: \rho(x) > 0,\,y} \pi(y|x) / \pi_{ref}(y|x)`.
 
     Parameters
@@ -108,7 +109,7 @@ def concentrability(log_policy: Array, log_reference: Array, *, context_probs: A
     return _largest_ratio(xp.where(nothing, log_policy, ratio), context_probs)
 
 
-def global_coverage(log_reference: Array, *, context_probs: Any = None) -> Array:
+def global_coverage(log_reference: ArrayT, *, context_probs: Any = None) -> ArrayT:
     r"""Return the coverage of all policies, :math:`C_{glo} = \max_{x: \rho(x) > 0,\,y} 1 / \pi_{ref}(y|x)`.
 
     Parameters as for :func:`concentrability`. ``inf`` where the reference lacks a response.
@@ -194,7 +195,7 @@ def kl_ball_coverage(
     return KLBallCoverage(_largest_ratio(log_ratio, context_probs), log_ratio, spent)
 
 
-def _tilt_divergence(log_ratio: Array, log_q: Array) -> Array:
+def _tilt_divergence(log_ratio: ArrayT, log_q: Array) -> ArrayT:
     """Return the KL divergence spent on raising a mass q to ``t = q e^{log_ratio}``, to full relative accuracy also near t = q."""
     xp = array_namespace(log_q)
     q, t = xp.exp(log_q), xp.exp(log_q + log_ratio)
@@ -212,7 +213,7 @@ def _tilt_divergence(log_ratio: Array, log_q: Array) -> Array:
     return own + xp.where(others > 0, rest, xp.zeros_like(rest))
 
 
-def _near_or(x: Array, scale: Array, otherwise: Array) -> Array:
+def _near_or(x: ArrayT, scale: Array, otherwise: Array) -> ArrayT:
     r"""Return :math:`s\,((1 + x)\log(1 + x) - x)` by its series near 0, else ``otherwise``."""
     xp = array_namespace(x)
     near = xp.abs(x) < 0.02
@@ -226,8 +227,8 @@ def _near_or(x: Array, scale: Array, otherwise: Array) -> Array:
 
 
 def in_distribution_reward_error(
-    estimate: Array, reward: Array, log_sampling: Array, *, context_probs: Any = None
-) -> Array:
+    estimate: ArrayT, reward: Array, log_sampling: Array, *, context_probs: Any = None
+) -> ArrayT:
     r"""Return how far reward differences are off on the data, :math:`2 E_x \mathrm{Var}_{y\sim\mu(\cdot|x)}(\hat r - r^\star)`.
 
     This is the mean over two independent responses of
@@ -266,13 +267,13 @@ def in_distribution_reward_error(
 
 
 def partial_coverage_coefficient(
-    log_policy: Array,
+    log_policy: ArrayT,
     log_base: Array,
     pair_weight: Array,
     *,
     context_probs: Any = None,
     features: Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Return how well compared pairs cover a policy relative to a baseline, for all rewards or for those linear in features.
 
     .. math:: C = \sup_{\Delta} \frac{E_{x, a\sim\pi, b\sim\pi_{base}}[\Delta(x,a) - \Delta(x,b)]}
@@ -327,7 +328,7 @@ def partial_coverage_coefficient(
     return xp.sqrt(_inverse_form(direction, gram))
 
 
-def _inverse_form(vector: Array, matrix: Array) -> Array:
+def _inverse_form(vector: ArrayT, matrix: Array) -> ArrayT:
     """Return ``u G⁺ u`` of ``(..., n)`` and a positive semi-definite ``(..., n, n)``.
 
     ``inf`` where u leaves the range of G.

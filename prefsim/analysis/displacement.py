@@ -9,12 +9,11 @@ gradients, broadcast over leading axes, and return one value per pair unless the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 from prefsim.checks import check_same_shape
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "Displacement",
@@ -83,13 +82,13 @@ def displacement(
 
 
 def ches_score(
-    chosen_states: Array,
+    chosen_states: ArrayT,
     rejected_states: Array,
     chosen_mask: Array,
     rejected_mask: Array,
     *,
     normalised: bool = False,
-) -> Array:
+) -> ArrayT:
     r"""Return the centred hidden embedding similarity of two responses.
 
     The higher, the more displacement to expect.
@@ -150,7 +149,7 @@ def ches_score(
     return xp.sum(chosen * (rejected - chosen), axis=-1)
 
 
-class Entanglement(NamedTuple):
+class Entanglement(NamedTuple, Generic[ArrayT]):
     r"""How the gradients of two log-probabilities hold each other, one value per pair.
 
     Attributes
@@ -169,22 +168,22 @@ class Entanglement(NamedTuple):
         gradient condition.
     """
 
-    inner: Array
-    cosine: Array
-    ratio: Array
-    chosen_rate: Array
-    rejected_rate: Array
-    wanted: Array
+    inner: ArrayT
+    cosine: ArrayT
+    ratio: ArrayT
+    chosen_rate: ArrayT
+    rejected_rate: ArrayT
+    wanted: ArrayT
 
 
 def entanglement(
-    chosen_squared: Array,
-    rejected_squared: Array,
-    inner: Array,
+    chosen_squared: ArrayT,
+    rejected_squared: ArrayT,
+    inner: ArrayT,
     *,
     chosen_slope: Array | float = 1.0,
     rejected_slope: Array | float = 1.0,
-) -> Entanglement:
+) -> Entanglement[ArrayT]:
     r"""Return what one gradient step on a pair does to its log-probabilities, from the gradients' inner product and norms.
 
     .. math:: \Delta\log\pi_w = \eta\,(d_w\|g_w\|^2 - d_l\langle g_w, g_l\rangle),\qquad
@@ -239,7 +238,7 @@ def entanglement(
     )
 
 
-def ranking_accuracy(chosen: Array, rejected: Array) -> Array:
+def ranking_accuracy(chosen: ArrayT, rejected: Array) -> ArrayT:
     r"""Return the share of pairs (last axis) that the policy ranks as the labels do, :math:`\log\pi(y_w) \ge \log\pi(y_l)`.
 
     Give mean log-probabilities of a token for the length-normalised form.
@@ -254,8 +253,8 @@ def ranking_accuracy(chosen: Array, rejected: Array) -> Array:
 
 
 def reward_accuracy(
-    chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Array
-) -> Array:
+    chosen: ArrayT, rejected: Array, ref_chosen: Array, ref_rejected: Array
+) -> ArrayT:
     r"""Return the share of pairs (last axis) whose implicit reward ranks them as the labels do, strictly.
 
     .. math:: \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} > \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}
@@ -274,7 +273,7 @@ def reward_accuracy(
     return xp.mean(xp.astype(chosen - ref_chosen > rejected - ref_rejected, chosen.dtype), axis=-1)
 
 
-def kl_from_tokens(token_kl: Array, mask: Array) -> Array:
+def kl_from_tokens(token_kl: ArrayT, mask: Array) -> ArrayT:
     r"""Return :math:`\sum_t \mathrm{KL}(\pi(\cdot|x,y_{<t}) \| \pi_{ref}(\cdot|x,y_{<t}))` of sequences, ``(...)`` in nats.
 
     Its mean over sequences drawn from the policy is :math:`\mathrm{KL}(\pi\|\pi_{ref})` by the chain rule, without bias and with less

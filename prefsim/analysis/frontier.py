@@ -14,9 +14,8 @@ from prefsim.backend import like
 from prefsim.checks import as_float_array, check_choice
 from prefsim.numerics import array_namespace, categorical_entropy
 from prefsim.solvers.closed_forms.regularised import regularised_optimum
+from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 __all__ = ["Frontier", "optimal_frontier"]
 

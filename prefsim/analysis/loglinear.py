@@ -19,8 +19,7 @@ from prefsim.checks import (
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import array_namespace
 from prefsim.raters.noise import flip_labels
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 RANK_TOLERANCE = 1e-11  # eigenvalues below this share of the largest count as zero
 
@@ -49,7 +48,7 @@ def feature_differences(data: Comparisons, features: Array) -> Array:
     return rows(data.chosen) - rows(data.rejected)
 
 
-def _second_moment(weight: Array, x: Array) -> Array:
+def _second_moment(weight: ArrayT, x: Array) -> ArrayT:
     """Return ``Σ_i w_i x_i x_iᵀ`` over the last axis of ``weight (..., n)``."""
     xp = array_namespace(x)
     return xp.matmul(xp.matrix_transpose(x * weight[..., :, None]), x)
@@ -67,7 +66,7 @@ def difference_covariance(data: Comparisons, features: Array) -> Array:
     return _second_moment(like(data.weight, features), feature_differences(data, features))
 
 
-def policy_covariance(log_policy: Array, features: Array, *, context_probs: Any = None) -> Array:
+def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any = None) -> ArrayT:
     r"""Return :math:`\Sigma_\pi = E_x\,\mathrm{Cov}_{y\sim\pi}(\phi(x, y))`, the Hessian of a log-linear policy's log-partition function.
 
     Parameters
@@ -96,7 +95,7 @@ def policy_covariance(log_policy: Array, features: Array, *, context_probs: Any 
     )
 
 
-def relative_condition_number(target: Array, covering: Array) -> Array:
+def relative_condition_number(target: ArrayT, covering: Array) -> ArrayT:
     r"""Return :math:`\kappa = \sup_v v^\top A v / v^\top B v` of covariances ``A`` (target) and ``B`` (covering), each ``(..., d, d)``.
 
     Returns

@@ -9,12 +9,9 @@ Condorcet winner itself
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_shape
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["borda_scores", "condorcet_margin", "copeland_scores"]
 
@@ -31,7 +28,7 @@ def _others(preference: Array) -> tuple[Array, int]:
     return 1.0 - xp.eye(n, dtype=preference.dtype, device=getattr(preference, "device", None)), n
 
 
-def borda_scores(preference: Array) -> Array:
+def borda_scores(preference: ArrayT) -> ArrayT:
     r"""Return the mean win rate of each response against the others, :math:`\frac{1}{n-1}\sum_{j\ne i} P_{ij}`: ``(..., n)``.
 
     The best of them is what a reward model would choose that is fitted to pairs drawn uniformly.
@@ -55,7 +52,7 @@ def borda_scores(preference: Array) -> Array:
     return array_namespace(preference).sum(others * preference, axis=-1) / (n - 1)
 
 
-def copeland_scores(preference: Array) -> Array:
+def copeland_scores(preference: ArrayT) -> ArrayT:
     """Return the number of other responses that each one beats with probability above one half, a tie counting half: ``(..., n)``.
 
     Parameters
@@ -78,7 +75,7 @@ def copeland_scores(preference: Array) -> Array:
     return 0.5 * xp.sum(others * (1.0 + xp.sign(preference - 0.5)), axis=-1)
 
 
-def condorcet_margin(preference: Array) -> Array:
+def condorcet_margin(preference: ArrayT) -> ArrayT:
     r"""Return :math:`\max_i \min_{j\ne i} P_{ij} - \tfrac12`, in [−½, ½]: ``(...,)``.
 
     Positive exactly where there is a Condorcet winner, whose margin over its closest rival it then

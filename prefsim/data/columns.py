@@ -8,8 +8,7 @@ import numpy as np
 
 from prefsim.containers import stacked
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["both_ways", "check_both_or_none", "check_columns", "supported", "zeros_like_logps"]
 

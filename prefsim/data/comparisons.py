@@ -21,9 +21,8 @@ from prefsim.data.feedback import Feedback
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.general import sample_labels
+from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 __all__ = ["Comparisons"]
 

@@ -13,8 +13,7 @@ from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["Feedback"]
 

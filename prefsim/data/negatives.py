@@ -16,8 +16,7 @@ from prefsim.containers import AnchoredLogps
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["Negatives"]
 

@@ -13,9 +13,8 @@ from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.plackett_luce import sample_rankings
+from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 __all__ = ["Rankings"]
 

@@ -18,8 +18,7 @@ from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.tabular import TabularPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["Revisions"]
 

@@ -28,9 +28,9 @@ from prefsim.data.trajectories import (
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return
+from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 
-Array = Any
 Rater = Callable[["Segments"], Any]
 
 MAX_PAIRS = 4_000_000

@@ -22,8 +22,6 @@ from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.solvers.planning.tree_backup import score_gradient_in_tree
 
-Array = Any
-
 __all__ = ["QueuedSelfPlay", "queue_win_rates", "queued_self_play"]
 
 

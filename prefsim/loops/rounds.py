@@ -13,8 +13,8 @@ import numpy as np
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_callable, check_integer
 from prefsim.solvers.fit import fit, gradient_descent
+from prefsim.typing import Loss
 
-Loss = Callable[..., Any]
 Draw = Callable[[Any, Any, np.random.Generator], Any]
 Trainer = Callable[[Any, Loss, Any, Any], Any]
 

@@ -19,11 +19,11 @@ from prefsim.checks import (
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_pairs
-from prefsim.loops.rounds import Loss, SelfPlayRound, Trainer, play_rounds
+from prefsim.loops.rounds import SelfPlayRound, Trainer, play_rounds
 from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.typing import Array, Loss
 
-Array = Any
 Judge = Callable[[Array, Array, Array], Array]
 
 LABELS = ("rank", "soft", "sampled")
@@ -83,7 +83,8 @@ def table_judge(preference: Any) -> Judge:
     check_preference(table)
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
-        return preferences_between(table[..., to_numpy(prompt), :, :], first, second)
+        asked = table[..., to_numpy(prompt), :, :]
+        return preferences_between(asked, to_numpy(first), to_numpy(second))
 
     return judge
 

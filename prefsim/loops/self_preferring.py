@@ -22,8 +22,8 @@ from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons
 from prefsim.losses.pairwise import spce
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.fit import gradient_descent
+from prefsim.typing import Array
 
-Array = Any
 Judge = Callable[[Any], Any]
 
 __all__ = ["Round", "self_preferring"]

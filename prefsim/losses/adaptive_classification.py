@@ -23,8 +23,7 @@ from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
 from prefsim.losses.classification import label_margins
 from prefsim.losses.dro import kl_dro, widened
 from prefsim.numerics import array_namespace, softmax, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["AldrState", "aldr_kl", "aldr_lambda", "aldr_state", "aldr_update"]
 
@@ -32,7 +31,7 @@ SMOOTHING = 1e-5  # added to every weight by the released code
 
 
 def _checked_alpha(
-    alpha: float | None, classes: ClassLogits, lambda_0: float, variant: str, previous: Any
+    alpha: float | None, classes: ClassLogits[ArrayT], lambda_0: float, variant: str, previous: Any
 ) -> float:
     check_choice(("exact", "authors"), variant=variant)
     check_positive(lambda_0=lambda_0)
@@ -51,8 +50,8 @@ def _checked_alpha(
 
 
 def _authors_step(
-    classes: ClassLogits, lambda_0: float, alpha: float, previous: float | Array | None
-) -> Array:
+    classes: ClassLogits[ArrayT], lambda_0: float, alpha: float, previous: float | Array | None
+) -> ArrayT:
     """Return the next temperature of the released code.
 
     Λ₀(1 − KL(p‖1/K)/α) with p = softmax(f/λ), smoothed.
@@ -75,13 +74,13 @@ def _authors_step(
 
 
 def aldr_kl(
-    classes: ClassLogits,
+    classes: ClassLogits[ArrayT],
     *,
     lambda_0: float = 1.0,
     alpha: float | None = None,
     variant: str = "exact",
     previous: float | Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Adaptive LDR-KL loss, one value per example.
 
     .. math:: \max_{\lambda\ge0} \; \lambda\log\tfrac1K\sum_k e^{v_k/\lambda} - \frac{\alpha}{2\lambda_0}(\lambda-\lambda_0)^2
@@ -134,19 +133,19 @@ def aldr_kl(
     return array_namespace(v).astype(value, classes.logits.dtype, copy=False)
 
 
-def _at_temperature(v: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
+def _at_temperature(v: ArrayT, lambda_: Array, lambda_0: float, alpha: float) -> ArrayT:
     held = stop_gradient(lambda_)
     return kl_dro(v, lambda_=held) - alpha / (2 * lambda_0) * (held - lambda_0) ** 2
 
 
 def aldr_lambda(
-    classes: ClassLogits,
+    classes: ClassLogits[ArrayT],
     *,
     lambda_0: float = 1.0,
     alpha: float | None = None,
     variant: str = "exact",
     previous: float | Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Return the temperature of each example under :func:`aldr_kl`, ``(..., n)``, a constant of differentiation.
 
     It is ``lambda_0`` where all margins are equal, and small where the worst distribution is
@@ -197,11 +196,11 @@ def aldr_state(n: int, *, lambda_0: float = 1.0) -> AldrState:
 def aldr_update(
     state: AldrState,
     ids: Array,
-    classes: ClassLogits,
+    classes: ClassLogits[ArrayT],
     *,
     lambda_0: float = 1.0,
     alpha: float | None = None,
-) -> tuple[AldrState, Array]:
+) -> tuple[AldrState, ArrayT]:
     """Take one step of the released code.
 
     Return the state with the batch's new temperatures, and the loss of the batch at them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from prefsim.checks import check_positive
 from prefsim.losses.dro import kl_dro, kl_dro_dual, widened
 from prefsim.numerics import array_namespace
 from prefsim.numerics import stop_gradient as constant
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["AdaptiveKlDro", "adaptive_kl_dro"]
 
@@ -97,7 +96,7 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
     )
 
 
-def _next_temperature(rows: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
+def _next_temperature(rows: ArrayT, lambda_: Array, lambda_0: float, alpha: float) -> ArrayT:
     """Return T(λ) of the map T, whose fixed points are stationary.
 
     The objective rises in λ where T(λ) > λ.
@@ -107,11 +106,11 @@ def _next_temperature(rows: Array, lambda_: Array, lambda_0: float, alpha: float
     return xp.where(target < 0, xp.zeros_like(target), target)
 
 
-def _objective(rows: Array, lambda_: Array, lambda_0: float, alpha: float) -> Array:
+def _objective(rows: ArrayT, lambda_: Array, lambda_0: float, alpha: float) -> ArrayT:
     return kl_dro(rows, lambda_=lambda_) - alpha / (2 * lambda_0) * (lambda_ - lambda_0) ** 2
 
 
-def _best_temperature(rows: Array, lambda_0: float, alpha: float, *, steps: int = 32) -> Array:
+def _best_temperature(rows: ArrayT, lambda_0: float, alpha: float, *, steps: int = 32) -> ArrayT:
     """Return the maximising temperature of every row of ``(n, K)``."""
     xp = array_namespace(rows)
     tolerance = 64 * float(xp.finfo(rows.dtype).eps) * lambda_0
@@ -138,7 +137,7 @@ def _best_temperature(rows: Array, lambda_0: float, alpha: float, *, steps: int 
     return scattered(best, places, xp.concat(parts, axis=0))
 
 
-def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
+def scattered(base: ArrayT, places: np.ndarray, values: Array) -> ArrayT:
     """Return a copy of ``base`` ``(n,)`` with ``values`` at ``places``.
 
     Of a place named twice the last value counts.
@@ -151,7 +150,7 @@ def scattered(base: Array, places: np.ndarray, values: Array) -> Array:
     return xp.where(index < 0, base, taken)
 
 
-def _search(rows: Array, ends: Array, lambda_0: float, alpha: float) -> Array:
+def _search(rows: ArrayT, ends: Array, lambda_0: float, alpha: float) -> ArrayT:
     """Return the global maximiser between ``ends`` ``(n, 2)``.
 
     The higher of the two best maxima that a geometric grid separates.
@@ -191,7 +190,7 @@ def _search(rows: Array, ends: Array, lambda_0: float, alpha: float) -> Array:
     return xp.take_along_axis(found, winner, axis=-1)[:, 0]
 
 
-def _bisect(wide: Array, grid: Array, cells: Array, lambda_0: float, alpha: float) -> Array:
+def _bisect(wide: ArrayT, grid: Array, cells: Array, lambda_0: float, alpha: float) -> ArrayT:
     """Return the stationary temperatures in cells of the grid.
 
     The objective rises at a cell's lower end and falls at its upper.

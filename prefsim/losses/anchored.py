@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_choice, check_positive, check_same_shape
 from prefsim.containers import AnchoredLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 LEVELS = ("distribution", "instance")
 
 __all__ = ["LEVELS", "anchor_log_ratio", "d2o"]
 
 
-def _check(logps: AnchoredLogps) -> None:
+def _check(logps: AnchoredLogps[ArrayT]) -> None:
     check_same_shape(rejected=logps.rejected, ref_rejected=logps.ref_rejected)
     check_same_shape(
         samples=logps.samples, ref_samples=logps.ref_samples, sample_weight=logps.sample_weight
@@ -36,13 +33,13 @@ def _check(logps: AnchoredLogps) -> None:
         )
 
 
-def _expectation(values: Array, logps: AnchoredLogps) -> Array:
+def _expectation(values: Array, logps: AnchoredLogps[ArrayT]) -> ArrayT:
     weight = logps.sample_weight
     xp = array_namespace(values)
     return xp.mean(values, axis=-1) if weight is None else xp.sum(weight * values, axis=-1)
 
 
-def anchor_log_ratio(logps: AnchoredLogps) -> Array:
+def anchor_log_ratio(logps: AnchoredLogps[ArrayT]) -> ArrayT:
     r"""Return the mean log-ratio of the samples, :math:`\sum_i w_i \log\frac{\pi(y_i)}{\pi_{ref}(y_i)}`, ``(..., n)`` in nats.
 
     Where the weights are all of :math:`\pi_{ref}`, it is :math:`-\mathrm{KL}(\pi_{ref} \| \pi)`.
@@ -52,8 +49,12 @@ def anchor_log_ratio(logps: AnchoredLogps) -> Array:
 
 
 def d2o(
-    logps: AnchoredLogps, *, beta: float = 0.1, alpha: float = 0.1, level: str = "distribution"
-) -> Array:
+    logps: AnchoredLogps[ArrayT],
+    *,
+    beta: float = 0.1,
+    alpha: float = 0.1,
+    level: str = "distribution",
+) -> ArrayT:
     r"""Distributional dispreference optimization.
 
     The rejected response against the distribution of the samples.

@@ -6,19 +6,17 @@ Each says what it couples.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_nonnegative, check_number, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["aot", "aot_unpaired", "beta_dpo", "drdpo"]
 
 
-def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def aot(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Alignment by optimal transport, paired: :math:`\ell(\beta(u_{(i)} - v_{(i)}))`.
 
     Couples the batch by sorting: ``u`` are the policy's log-probability differences, ``v`` the
@@ -46,7 +44,7 @@ def aot(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * (policy - reference), 1)
 
 
-def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def aot_unpaired(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Alignment by optimal transport, unpaired.
 
     :math:`\ell(\beta(a_{(i)} - b_{(i)}))` with both log-ratios sorted ascending.
@@ -73,7 +71,7 @@ def aot_unpaired(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * (sort(chosen) - sort(rejected)), 1)
 
 
-def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Array:
+def drdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, beta_prime: float = 1.0) -> ArrayT:
     r"""Distributionally robustified DPO.
 
     :math:`-\beta' \log \mathrm{mean}_i \exp(-\ell_i/\beta')`, which trusts low-loss pairs more.
@@ -108,13 +106,13 @@ def drdpo(logps: PairLogps, *, beta: float = 0.1, beta_prime: float = 1.0) -> Ar
 
 
 def beta_dpo(
-    logps: PairLogps,
+    logps: PairLogps[ArrayT],
     *,
     beta: float = 0.1,
     alpha: float = 0.6,
     margin_mean: float = 0.0,
     smallest_beta: float = 1e-3,
-) -> Array:
+) -> ArrayT:
     r"""DPO whose β follows the batch.
 
     :math:`\ell(\beta_b h)` with :math:`\beta_b = \max(\beta_{min}, \beta[1 + \alpha(\bar h -

@@ -16,8 +16,7 @@ from prefsim.checks import (
 from prefsim.containers import UnpairedLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["RewardShift", "bco_unpaired", "density_ratio_weights"]
 
@@ -108,12 +107,12 @@ def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) ->
 
 
 def bco_unpaired(
-    logps: UnpairedLogps,
+    logps: UnpairedLogps[ArrayT],
     *,
     beta: float = 0.1,
     shift: float | Array | None = None,
     density_ratio: float | Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Binary classifier optimisation, one value per completion.
 
     .. math:: \ell(r - \delta) \text{ if desirable, else } w\,\ell(\delta - r),\qquad r = \beta\log\pi/\pi_{ref}

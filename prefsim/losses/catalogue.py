@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +24,7 @@ from prefsim.containers import (
     map_fields,
 )
 from prefsim.losses.registry import container_of, loss_functions
-
-Array = Any
-Loss = Callable[..., Any]
+from prefsim.typing import Array, Loss
 
 __all__ = ["LossProperties", "catalogue", "couples_batch", "properties_of"]
 
@@ -166,7 +163,7 @@ def _is_convex(loss: Loss) -> bool:
     return True
 
 
-def _is_bounded_below(loss: Loss, kind: type) -> bool:
+def _is_bounded_below(loss: Loss, kind: type[Any]) -> bool:
     """Compare the least value over log-probabilities down to −1e3 and down to −1e6.
 
     An unbounded loss keeps falling.
@@ -183,7 +180,7 @@ def _is_bounded_below(loss: Loss, kind: type) -> bool:
             "chosen_from_rejected",
             "rejected_from_rejected",
         )
-        fields = [f for f in varied if f in kind._fields]  # type: ignore[attr-defined]
+        fields = [f for f in varied if f in kind._fields]
         example = kind.example(rows=1)
         lowest = math.inf
         for grid in np.stack(np.meshgrid(*[levels] * len(fields)), -1).reshape(-1, len(fields)):
@@ -194,7 +191,8 @@ def _is_bounded_below(loss: Loss, kind: type) -> bool:
             if kind is ListLogps:
                 # Only the first candidate falls: a loss of lists may see nothing but differences.
                 first = np.arange(example.logps.shape[-1]) == 0
-                filled = {"logps": np.where(first, *grid, -1.0)[None]}
+                (level,) = grid
+                filled = {"logps": np.where(first, level, -1.0)[None]}
             lowest = min(lowest, float(np.min(loss(example._replace(**filled)))))
         least.append(lowest)
     return least[1] > least[0] - 1.0

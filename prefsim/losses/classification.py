@@ -10,7 +10,6 @@ the scores. The K classes may be labels, tokens, or candidate responses.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import (
     as_float_array,
@@ -22,8 +21,7 @@ from prefsim.checks import (
 from prefsim.containers import ClassLogits
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
 from prefsim.numerics import array_namespace, host_values, log_softmax, logsumexp, sigmoid, softplus
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "crammer_singer",
@@ -41,7 +39,7 @@ __all__ = [
 ]
 
 
-def _is_label(classes: ClassLogits) -> Array:
+def _is_label(classes: ClassLogits[ArrayT]) -> ArrayT:
     """Return the mask ``(..., K)`` of the label's own class."""
     xp = array_namespace(classes.logits)
     return (
@@ -50,7 +48,7 @@ def _is_label(classes: ClassLogits) -> Array:
     )
 
 
-def label_margins(classes: ClassLogits) -> Array:
+def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32.
 
     Exactly 0 at the label.
@@ -99,7 +97,7 @@ def label_margins(classes: ClassLogits) -> Array:
     return v + xp.astype(margin, x.dtype, copy=False)
 
 
-def with_margin(classes: ClassLogits, margin: float) -> ClassLogits:
+def with_margin(classes: ClassLogits[ArrayT], margin: float) -> ClassLogits[ArrayT]:
     """Return ``classes`` with the constant margin ``margin`` >= 0 on every class but the label.
 
     Examples
@@ -114,7 +112,7 @@ def with_margin(classes: ClassLogits, margin: float) -> ClassLogits:
     return classes._replace(margin=xp.where(_is_label(classes), xp.zeros_like(c), c))
 
 
-def _others(classes: ClassLogits) -> Array:
+def _others(classes: ClassLogits[ArrayT]) -> ArrayT:
     """Return ``log(sum_{k != y} exp(v_k))``.
 
     The log-odds against the label, accurate however sure the scores are of it.
@@ -124,11 +122,11 @@ def _others(classes: ClassLogits) -> Array:
     return logsumexp(xp.where(_is_label(classes), xp.full_like(v, -math.inf), v))
 
 
-def _in_dtype_of(logits: Array, value: Array) -> Array:
+def _in_dtype_of(logits: ArrayT, value: Array) -> ArrayT:
     return array_namespace(value).astype(value, logits.dtype, copy=False)
 
 
-def cross_entropy(classes: ClassLogits) -> Array:
+def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Cross-entropy :math:`-\log\mathrm{softmax}(f)_y = \log\sum_k e^{v_k}`, one value per example.
 
     Parameters
@@ -159,7 +157,7 @@ def cross_entropy(classes: ClassLogits) -> Array:
     return _in_dtype_of(classes.logits, softplus(_others(classes)))
 
 
-def mae(classes: ClassLogits) -> Array:
+def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Mean absolute error of the class probabilities, :math:`1 - \mathrm{softmax}(f)_y`, one value per example.
 
     A bounded symmetric loss: over all labels it sums to K − 1, whatever the scores.
@@ -193,7 +191,7 @@ def mae(classes: ClassLogits) -> Array:
     return _in_dtype_of(classes.logits, sigmoid(_others(classes)))
 
 
-def ldr_kl(classes: ClassLogits, *, lambda_: float = 1.0) -> Array:
+def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
     r"""LDR-KL loss :math:`\lambda\log\frac1K\sum_k e^{v_k/\lambda}`, one value per example.
 
     Cross-entropy (minus log K) at temperature λ: the Crammer–Singer SVM at 0, a linear symmetric
@@ -229,7 +227,7 @@ def ldr_kl(classes: ClassLogits, *, lambda_: float = 1.0) -> Array:
     return _in_dtype_of(classes.logits, kl_dro(label_margins(classes), lambda_=lambda_))
 
 
-def crammer_singer(classes: ClassLogits) -> Array:
+def crammer_singer(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example.
 
     :func:`ldr_kl` at λ = 0.
@@ -257,7 +255,7 @@ def crammer_singer(classes: ClassLogits) -> Array:
     return ldr_kl(classes, lambda_=0.0)
 
 
-def linear_symmetric(classes: ClassLogits) -> Array:
+def linear_symmetric(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example.
 
     :func:`ldr_kl` at λ = ∞.
@@ -287,7 +285,7 @@ def linear_symmetric(classes: ClassLogits) -> Array:
     return ldr_kl(classes, lambda_=math.inf)
 
 
-def ldr_top_k(classes: ClassLogits, *, k: int = 2) -> Array:
+def ldr_top_k(classes: ClassLogits[ArrayT], *, k: int = 2) -> ArrayT:
     r"""Top-k SVM loss, the mean of the k largest :math:`v_j`, one value per example.
 
     Parameters
@@ -313,7 +311,7 @@ def ldr_top_k(classes: ClassLogits, *, k: int = 2) -> Array:
     return ldr_k_kl(classes, k=k, lambda_=0.0)
 
 
-def ldr_k_kl(classes: ClassLogits, *, k: int = 2, lambda_: float = 1.0) -> Array:
+def ldr_k_kl(classes: ClassLogits[ArrayT], *, k: int = 2, lambda_: float = 1.0) -> ArrayT:
     r"""LDR-k-KL loss :math:`\max_{p\in\Delta, p\le 1/k}\langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`, one value per example.
 
     Parameters
@@ -341,7 +339,7 @@ def ldr_k_kl(classes: ClassLogits, *, k: int = 2, lambda_: float = 1.0) -> Array
     return _in_dtype_of(classes.logits, capped_kl_dro(label_margins(classes), k=k, lambda_=lambda_))
 
 
-def ldr_weights(classes: ClassLogits, *, k: int = 1, lambda_: float = 1.0) -> Array:
+def ldr_weights(classes: ClassLogits[ArrayT], *, k: int = 1, lambda_: float = 1.0) -> ArrayT:
     r"""Return the worst distribution over classes of :func:`ldr_k_kl` (with ``k=1`` of :func:`ldr_kl`), ``(..., n, K)``.
 
     The gradient of the loss in the scores is this distribution minus one at the label.
@@ -364,7 +362,7 @@ def ldr_weights(classes: ClassLogits, *, k: int = 1, lambda_: float = 1.0) -> Ar
     )
 
 
-def softplus_normalised(logits: Array) -> Array:
+def softplus_normalised(logits: ArrayT) -> ArrayT:
     r"""Return the positive scores :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`, of mean 1 over the last axis.
 
     Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a
@@ -391,7 +389,7 @@ def softplus_normalised(logits: Array) -> Array:
     return _in_dtype_of(logits, x.shape[-1] * xp.exp(log_softmax(log_positive)))
 
 
-def l1_normalised(logits: Array) -> Array:
+def l1_normalised(logits: ArrayT) -> ArrayT:
     r"""Return :math:`f / (\|f\|_1 / K)`, scores of mean absolute value 1 over the last axis.
 
     Rows of zeros stay zero.

@@ -10,20 +10,18 @@ representation; the head is thrown away afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from prefsim.checks import check_callable, check_nonnegative
 from prefsim.containers import ClassLogits, DegreeLogits, DegreePairLogps, PairLogps
 from prefsim.losses.classification import cross_entropy
 from prefsim.losses.pairwise import dpo
 from prefsim.numerics import array_namespace, log1mexp, log_sigmoid
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["ordinal_logits", "preference_degree", "spo_degree"]
 
 
-def preference_degree(graded: DegreeLogits) -> Array:
+def preference_degree(graded: DegreeLogits[ArrayT]) -> ArrayT:
     r"""Preference degree loss :math:`-\frac1V\sum_v \log\mathrm{softmax}(o_v)_{k_v}` over the V graded versions of each response.
 
     With one version a response, its degree drawn uniformly, it estimates the loss of all versions
@@ -67,7 +65,7 @@ def preference_degree(graded: DegreeLogits) -> Array:
     )
 
 
-def ordinal_logits(score: Array, thresholds: Array) -> Array:
+def ordinal_logits(score: ArrayT, thresholds: Array) -> ArrayT:
     r"""Return the class log-probabilities of the cumulative logit model :math:`P(k \ge j) = \sigma(s - c_j)`, a head that knows the order.
 
     Parameters
@@ -114,12 +112,12 @@ def ordinal_logits(score: Array, thresholds: Array) -> Array:
 
 
 def spo_degree(
-    logps: DegreePairLogps,
+    logps: DegreePairLogps[ArrayT],
     *,
     align: Callable[[PairLogps], Array] = dpo,
     gamma_chosen: float = 0.1,
     gamma_rejected: float = 0.1,
-) -> Array:
+) -> ArrayT:
     r"""Self-supervised preference optimisation.
 
     A loss on pairs plus the degree losses of both responses.

@@ -14,14 +14,13 @@ holds the K outcomes.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
 from prefsim.checks import check_integer, check_interval
 from prefsim.numerics import array_namespace, logsumexp, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "KlDroDual",
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 
-class KlDroDual(NamedTuple):
+class KlDroDual(NamedTuple, Generic[ArrayT]):
     """The worst distribution and what it tells.
 
     Attributes
@@ -46,12 +45,12 @@ class KlDroDual(NamedTuple):
         Derivative of the value in λ, ``(...)``: minus the divergence.
     """
 
-    weights: Array
-    divergence: Array
-    slope: Array
+    weights: ArrayT
+    divergence: ArrayT
+    slope: ArrayT
 
 
-def widened(x: Array) -> Array:
+def widened(x: ArrayT) -> ArrayT:
     """Return ``x`` in at least float32.
 
     Half-precision inputs are summed and exponentiated in single precision.
@@ -64,7 +63,7 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating)
 
 
-def _log_mean_exp(x: Array) -> Array:
+def _log_mean_exp(x: ArrayT) -> ArrayT:
     """Return ``log(mean(exp(x)))`` along the last axis (kept), accurate also where it is close to ``mean(x)``."""
     xp = array_namespace(x)
     mean = xp.mean(x, axis=-1, keepdims=True)
@@ -81,7 +80,7 @@ def _log_mean_exp(x: Array) -> Array:
 
 
 def _tempered(
-    scores: Array, lambda_: float | Array
+    scores: Array, lambda_: Any
 ) -> tuple[Array, Array | float, Array | None, Array | None]:
     """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with λ replaced by 1 in the two limits.
 
@@ -96,12 +95,12 @@ def _tempered(
     return scores / safe, safe, zero, infinite
 
 
-def _check_lambda(lambda_: float | Array) -> None:
+def _check_lambda(lambda_: Any) -> None:
     if not hasattr(lambda_, "shape") or _is_scalar(lambda_):
         check_interval(lambda_=lambda_, low=0.0, high=math.inf, closed="both")
 
 
-def kl_dro(scores: Array, *, lambda_: float | Array) -> Array:
+def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
     r"""Return :math:`\lambda \log \frac1K \sum_k e^{v_k/\lambda}`, the KL-regularised worst mean of the scores.
 
     Parameters
@@ -151,7 +150,7 @@ def kl_dro(scores: Array, *, lambda_: float | Array) -> Array:
     return xp.astype(value, scores.dtype, copy=False)
 
 
-def kl_dro_dual(scores: Array, *, lambda_: float | Array) -> KlDroDual:
+def kl_dro_dual(scores: ArrayT, *, lambda_: float | Array) -> KlDroDual[ArrayT]:
     r"""Return the maximiser of :func:`kl_dro`, its divergence from uniform, and the slope in λ.
 
     Parameters
@@ -204,7 +203,7 @@ def kl_dro_dual(scores: Array, *, lambda_: float | Array) -> KlDroDual:
     return KlDroDual(xp.astype(weights, scores.dtype, copy=False), divergence, -divergence)
 
 
-def _suffix_logsumexp(x: Array) -> Array:
+def _suffix_logsumexp(x: ArrayT) -> ArrayT:
     """Return ``logsumexp(x[..., j:])`` for every j, by doubling.
 
     log2(n) vectorised steps, no cancellation.
@@ -218,7 +217,7 @@ def _suffix_logsumexp(x: Array) -> Array:
     return x
 
 
-def _capped_count(ordered: Array, k: int) -> Array:
+def _capped_count(ordered: ArrayT, k: int) -> ArrayT:
     """Return how many of the ``ordered`` (decreasing) tempered scores get the full weight 1/k, ``(..., 1)`` and less than k."""
     xp = array_namespace(ordered)
     tail = _suffix_logsumexp(ordered)[..., : k - 1]
@@ -248,7 +247,7 @@ def _water_filling(x: Array, k: int, lambda_: float) -> tuple[Array, Array]:
     return xp.where(count == 0, plain, value), xp.log(rest) - free
 
 
-def capped_kl_dro(scores: Array, *, k: int, lambda_: float) -> Array:
+def capped_kl_dro(scores: ArrayT, *, k: int, lambda_: float) -> ArrayT:
     r"""Return the worst case over distributions capped at 1/k.
 
     :math:`\max_{p \le 1/k} \langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`.
@@ -297,7 +296,7 @@ def capped_kl_dro(scores: Array, *, k: int, lambda_: float) -> Array:
     return xp.astype(value, scores.dtype, copy=False)
 
 
-def capped_kl_dro_weights(scores: Array, *, k: int, lambda_: float) -> Array:
+def capped_kl_dro_weights(scores: ArrayT, *, k: int, lambda_: float) -> ArrayT:
     r"""Return the maximising distribution of :func:`capped_kl_dro`, ``(..., K)``.
 
     At λ = 0 the tied scores at the edge share what is left equally, the limit of λ → 0.

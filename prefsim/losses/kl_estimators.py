@@ -6,17 +6,14 @@ divergence.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_same_shape
 from prefsim.numerics import array_namespace, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["rloo_kl", "score_function_kl"]
 
 
-def score_function_kl(logps: Array, ref_logps: Array, *, baseline: Array | float = 0.0) -> Array:
+def score_function_kl(logps: ArrayT, ref_logps: Array, *, baseline: Array | float = 0.0) -> ArrayT:
     r"""Return :math:`\mathrm{sg}[c_i - b]\,\log\pi(y_i)` with :math:`c_i = \log\pi(y_i) - \log\pi_{ref}(y_i)`, one value a sample.
 
     The gradient of its expectation over :math:`y_i \sim \pi` is that of the divergence, for any
@@ -47,7 +44,7 @@ def score_function_kl(logps: Array, ref_logps: Array, *, baseline: Array | float
     return stop_gradient(logps - ref_logps - baseline) * logps
 
 
-def rloo_kl(logps: Array, ref_logps: Array) -> Array:
+def rloo_kl(logps: ArrayT, ref_logps: Array) -> ArrayT:
     r"""Return the leave-one-out estimator.
 
     :func:`score_function_kl` with the mean log-ratio of the other samples as baseline.

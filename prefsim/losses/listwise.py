@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_positive, check_same_shape
 from prefsim.containers import ListLogps
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace, log_softmax, logsumexp, softmax
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["exo_rw", "infonca", "nca", "pl_dpo"]
 
 
-def _implicit_rewards(logps: ListLogps, beta: float) -> Array:
+def _implicit_rewards(logps: ListLogps[ArrayT], beta: float) -> ArrayT:
     check_positive(beta=beta)
     check_same_shape(**logps._asdict())
     if logps.logps.ndim < 1 or logps.logps.shape[-1] == 0:
@@ -26,7 +24,7 @@ def _implicit_rewards(logps: ListLogps, beta: float) -> Array:
     return beta * (logps.logps - logps.ref_logps)
 
 
-def pl_dpo(logps: ListLogps, *, beta: float = 0.1) -> Array:
+def pl_dpo(logps: ListLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Plackett–Luce DPO.
 
     :math:`-\sum_{k<K} [\beta h_{(k)} - \log\sum_{j \ge k} e^{\beta h_{(j)}}]`, best score first.
@@ -61,7 +59,7 @@ def pl_dpo(logps: ListLogps, *, beta: float = 0.1) -> Array:
     return xp.sum(tails - ranked, axis=-1)
 
 
-def infonca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+def infonca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
     r"""InfoNCA: cross-entropy :math:`-\sum_i t_i \log\mathrm{softmax}(h)_i` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
 
     Parameters
@@ -86,7 +84,7 @@ def infonca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array
     return -array_namespace(h).sum(softmax(logps.scores / alpha) * log_softmax(h), axis=-1)
 
 
-def nca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+def nca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
     r"""NCA: :math:`\sum_i [t_i\,\ell(h_i) + \frac1K \ell(-h_i)]` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
 
     Parameters
@@ -114,7 +112,7 @@ def nca(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     )
 
 
-def exo_rw(logps: ListLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+def exo_rw(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
     r"""Efficient exact optimisation with rewards.
 
     :math:`KL(\mathrm{softmax}(h) \| \mathrm{softmax}(r/\alpha))`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_interval, check_nonnegative, check_positive
 from prefsim.containers import PairLogps
@@ -16,13 +15,12 @@ from prefsim.losses.pairwise import (
     soft_logistic,
 )
 from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid, sigmoid
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["chipo", "discopop", "dpop", "exo_pair", "odpo", "rdpo_length", "sigmoid_norm"]
 
 
-def sigmoid_norm(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def sigmoid_norm(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""DPO on log-ratios per scored token, :math:`\ell(\beta(a/|y_w| - b/|y_l|))`.
 
     Parameters
@@ -46,7 +44,7 @@ def sigmoid_norm(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * (chosen - rejected), 1)
 
 
-def rdpo_length(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> Array:
+def rdpo_length(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.05) -> ArrayT:
     r"""Length-regularised DPO, :math:`\ell(\beta h + \alpha(|y_w| - |y_l|))`.
 
     Parameters
@@ -75,7 +73,7 @@ def rdpo_length(logps: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> 
     return soft_logistic(beta * reward_margin(logps) + alpha * longer, 1)
 
 
-def odpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+def odpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
     r"""DPO with an offset, :math:`\ell(\beta h - \alpha\log(s_w - s_l))`.
 
     Parameters
@@ -114,7 +112,7 @@ def odpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     return soft_logistic(beta * reward_margin(logps) - alpha * xp.log(gap), 1)
 
 
-def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array:
+def dpop(logps: PairLogps[ArrayT], *, beta: float = 0.3, penalty: float = 50.0) -> ArrayT:
     r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`.
 
     Pays for a falling chosen log-probability.
@@ -143,7 +141,7 @@ def dpop(logps: PairLogps, *, beta: float = 0.3, penalty: float = 50.0) -> Array
     return soft_logistic(beta * (chosen - rejected - penalty * fall), 1)
 
 
-def exo_pair(logps: PairLogps, *, beta: float = 0.1, epsilon: float = 1e-3) -> Array:
+def exo_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, epsilon: float = 1e-3) -> ArrayT:
     r"""Efficient exact optimisation on pairs.
 
     :math:`KL(q \| (1-\epsilon, \epsilon))` with :math:`q = \sigma(\beta h)`.
@@ -174,7 +172,7 @@ def exo_pair(logps: PairLogps, *, beta: float = 0.1, epsilon: float = 1e-3) -> A
     )
 
 
-def discopop(logps: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> Array:
+def discopop(logps: PairLogps[ArrayT], *, beta: float = 0.05, tau: float = 0.05) -> ArrayT:
     r"""Discovered preference optimisation (log-ratio modulated loss).
 
     .. math:: (1-s)\,\ell(z) + s\,e^{-z},\qquad s = \sigma(z/\tau),\quad z = \beta h
@@ -206,7 +204,7 @@ def discopop(logps: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> Arra
     return -sigmoid(-z / tau) * log_sigmoid(z) + modulated
 
 
-def chipo(logps: PairLogps, *, beta: float = 0.1, clip: float | None = None) -> Array:
+def chipo(logps: PairLogps[ArrayT], *, beta: float = 0.1, clip: float | None = None) -> ArrayT:
     r"""χPO: DPO with the score :math:`\phi(a) = a + e^a` of the mixed chi-squared divergence.
 
     Parameters

@@ -19,7 +19,7 @@ nash_md_pg          none: its gradient is that of the method
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefsim.checks import (
     check_choice,
@@ -31,8 +31,7 @@ from prefsim.checks import (
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.pairwise import ipo, log_ratios, needed, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "Judgement",
@@ -82,8 +81,9 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
 
 def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
     """Return the scores of both responses, or raise unless they are probabilities."""
-    for name in ("chosen_score", "rejected_score"):
-        value = needed(getattr(logps, name), name)
+    chosen = needed(logps.chosen_score, "chosen_score")
+    rejected = needed(logps.rejected_score, "rejected_score")
+    for name, value in (("chosen_score", chosen), ("rejected_score", rejected)):
         xp = array_namespace(value)
         bad = (value < 0) | (value > 1)
         if bool(xp.any(bad)):
@@ -92,10 +92,10 @@ def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
                 f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one"
                 " half"
             )
-    return logps.chosen_score, logps.rejected_score
+    return chosen, rejected
 
 
-def _from_last_iterate(logps: PairLogps, weight: float) -> PairLogps:
+def _from_last_iterate(logps: PairLogps[ArrayT], weight: float) -> PairLogps[ArrayT]:
     """Return the pairs with the reference to the power ``weight`` times the last iterate to the rest as their reference."""
     if weight == 1:
         return logps
@@ -108,7 +108,7 @@ def _from_last_iterate(logps: PairLogps, weight: float) -> PairLogps:
     return logps._replace(ref_chosen=chosen, ref_rejected=rejected)
 
 
-def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> Array:
+def mirror_descent(logps: PairLogps[ArrayT], *, step: float = 1.0, tau: float = 0.1) -> ArrayT:
     r"""Regression of the log-ratio on the difference of win probabilities, whose minimiser is a mirror step.
 
     .. math:: \Big(\log\frac{\pi(y)}{\pi(y')} - \eta\tau\log\frac{\mu(y)}{\mu(y')} - (1-\eta\tau)\log\frac{\pi_t(y)}{\pi_t(y')}
@@ -165,7 +165,7 @@ def mirror_descent(logps: PairLogps, *, step: float = 1.0, tau: float = 0.1) -> 
     ) ** 2
 
 
-def inpo(logps: PairLogps, *, step: float = 10 / 3, tau: float = 0.1) -> Array:
+def inpo(logps: PairLogps[ArrayT], *, step: float = 10 / 3, tau: float = 0.1) -> ArrayT:
     r"""Loss of iterative Nash policy optimisation.
 
     The mirror step from labels alone, on pairs drawn from the last iterate.
@@ -207,7 +207,7 @@ def inpo(logps: PairLogps, *, step: float = 10 / 3, tau: float = 0.1) -> Array:
     return ipo(_from_last_iterate(logps, step * tau), tau=1 / step)
 
 
-def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
+def online_ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1) -> ArrayT:
     r"""Generalised online IPO, the loss of extragradient preference optimisation, on pairs from any sampler.
 
     .. math:: \Big(\log\frac{\pi(y)\,\mu(y')}{\pi(y')\,\mu(y)} - \frac{w - w'}{\tau}\Big)^2
@@ -243,7 +243,7 @@ def online_ipo(logps: PairLogps, *, tau: float = 0.1) -> Array:
     return (reward_margin(logps) - stop_gradient(chosen_win - rejected_win) / tau) ** 2
 
 
-def dno(logps: PairLogps, *, step: float = 10.0) -> Array:
+def dno(logps: PairLogps[ArrayT], *, step: float = 10.0) -> ArrayT:
     r"""Direct Nash optimisation.
 
     Cross-entropy of the margin with the difference of win probabilities as log-odds.
@@ -283,7 +283,7 @@ def dno(logps: PairLogps, *, step: float = 10.0) -> Array:
     )
 
 
-def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def sppo_hard(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Self-play preference optimisation with hard labels.
 
     :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
@@ -310,7 +310,7 @@ def sppo_hard(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return (chosen - target) ** 2 + (rejected + target) ** 2
 
 
-def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def sppo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Self-play preference optimisation with win probabilities.
 
     .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2 + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
@@ -345,7 +345,7 @@ def sppo(logps: PairLogps, *, beta: float = 0.1) -> Array:
     )
 
 
-def nash_md_pg(logps: JudgedLogps, *, tau: float = 0.1, kl: str = "sequence") -> Array:
+def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: float = 0.1, kl: str = "sequence") -> ArrayT:
     r"""Nash-MD-PG loss, one value per response.
 
     Its gradient is the negative of the policy-gradient estimate.

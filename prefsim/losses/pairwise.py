@@ -5,8 +5,6 @@ A link of an implicit-reward margin, one value per pair, no reduction.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import (
     check_choice,
     check_interval,
@@ -17,8 +15,7 @@ from prefsim.checks import (
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
 from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "dpo",
@@ -36,24 +33,24 @@ __all__ = [
 ]
 
 
-def check_shapes(logps: PairLogps) -> None:
+def check_shapes(logps: PairLogps[ArrayT]) -> None:
     """Raise unless all fields of a pair container have one shape."""
     check_same_shape(**logps._asdict())
 
 
-def log_ratios(logps: PairLogps) -> tuple[Array, Array]:
+def log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats, after checking the shapes."""
     check_shapes(logps)
     return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
 
 
-def reward_margin(logps: PairLogps) -> Array:
+def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
     r"""Return the implicit-reward margin over β, :math:`h = \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}`."""
     chosen, rejected = log_ratios(logps)
     return chosen - rejected
 
 
-def soft_logistic(margin: Array, target: float | Array) -> Array:
+def soft_logistic(margin: ArrayT, target: float | Array) -> ArrayT:
     r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
 
     One function for plain (t = 1), conservative (1 − ε), robust ((1 − ε)/(1 − 2ε)) and soft-label
@@ -64,14 +61,14 @@ def soft_logistic(margin: Array, target: float | Array) -> Array:
     return -target * log_sigmoid(margin) - (1 - target) * log_sigmoid(-margin)
 
 
-def needed(value: Array | None, name: str) -> Array:
+def needed(value: ArrayT | None, name: str) -> ArrayT:
     """Return an optional field of a container, or raise where a loss cannot do without it."""
     if value is None:
         raise ValueError(f"{name} is needed by this loss, got None")
     return value
 
 
-def mean_logps(logps: PairLogps) -> tuple[Array, Array]:
+def mean_logps(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     """Return the mean log-probability of a token of chosen and rejected, each ``(..., n)``."""
     check_shapes(logps)
     return logps.chosen / needed(logps.chosen_length, "chosen_length"), logps.rejected / needed(
@@ -79,7 +76,7 @@ def mean_logps(logps: PairLogps) -> tuple[Array, Array]:
     )
 
 
-def mean_log_ratios(logps: PairLogps) -> tuple[Array, Array]:
+def mean_log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     """Return the mean log-ratio of a token of chosen and rejected, each ``(..., n)``."""
     chosen, rejected = log_ratios(logps)
     return chosen / needed(logps.chosen_length, "chosen_length"), rejected / needed(
@@ -87,7 +84,7 @@ def mean_log_ratios(logps: PairLogps) -> tuple[Array, Array]:
     )
 
 
-def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
+def sft(logps: PairLogps[ArrayT], *, reduction: str = "sum") -> ArrayT:
     r"""Negative log-likelihood of the chosen response, :math:`-\log\pi(y_w)`, one value per pair.
 
     Parameters
@@ -104,7 +101,7 @@ def sft(logps: PairLogps, *, reduction: str = "sum") -> Array:
     return -logps.chosen / needed(logps.chosen_length, "chosen_length")
 
 
-def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
+def soft(logps: PairLogps[ArrayT], *, beta: float = 0.1, target: float = 0.7) -> ArrayT:
     r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)` with :math:`\ell(z) = -\log\sigma(z)`.
 
     Parameters
@@ -135,7 +132,7 @@ def soft(logps: PairLogps, *, beta: float = 0.1, target: float = 0.7) -> Array:
     return soft_logistic(beta * reward_margin(logps), target)
 
 
-def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def spce(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)` with each pair's own judged probability p.
 
     The KL divergence of σ(βh) from p, plus the entropy of p: pairs teach according to their
@@ -183,7 +180,7 @@ def spce(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * reward_margin(logps), prob)
 
 
-def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, label_smoothing: float = 0.0) -> ArrayT:
     r"""Direct preference optimization loss, one value per pair.
 
     .. math:: -(1-\epsilon)\log\sigma(\beta h) - \epsilon\log\sigma(-\beta h)
@@ -225,7 +222,7 @@ def dpo(logps: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) ->
     return soft_logistic(beta * reward_margin(logps), 1 - label_smoothing)
 
 
-def rdpo(logps: PairLogps, *, beta: float = 0.1, flip_rate: float = 0.1) -> Array:
+def rdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1) -> ArrayT:
     r"""Provably robust DPO.
 
     Unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
@@ -262,7 +259,7 @@ def rdpo(logps: PairLogps, *, beta: float = 0.1, flip_rate: float = 0.1) -> Arra
     return soft_logistic(beta * reward_margin(logps), (1 - flip_rate) / (1 - 2 * flip_rate))
 
 
-def ipo(logps: PairLogps, *, tau: float = 0.1, average: bool = False) -> Array:
+def ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1, average: bool = False) -> ArrayT:
     r"""Identity preference optimisation, :math:`(h - \frac{1}{2\tau})^2`, one value per pair.
 
     Parameters
@@ -293,7 +290,7 @@ def ipo(logps: PairLogps, *, tau: float = 0.1, average: bool = False) -> Array:
     return (chosen - rejected - 1 / (2 * tau)) ** 2
 
 
-def hinge(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def hinge(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Hinge loss on the implicit reward, :math:`\max(0, 1 - \beta h)`, one value per pair.
 
     Parameters
@@ -323,8 +320,12 @@ def hinge(logps: PairLogps, *, beta: float = 0.1) -> Array:
 
 
 def f_dpo(
-    logps: PairLogps, *, beta: float = 0.1, divergence: str = "reverse_kl", alpha: float = 0.5
-) -> Array:
+    logps: PairLogps[ArrayT],
+    *,
+    beta: float = 0.1,
+    divergence: str = "reverse_kl",
+    alpha: float = 0.5,
+) -> ArrayT:
     r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))` with :math:`u = \pi/\pi_{ref}`.
 
     Parameters
@@ -362,13 +363,13 @@ def f_dpo(
 
 
 def rpo(
-    logps: PairLogps,
+    logps: PairLogps[ArrayT],
     *,
     beta: float = 0.1,
     eta: float = 0.005,
     reduction: str = "sum",
     scale_by_beta: bool | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Regularised preference optimization.
 
     DPO plus η(β) times the SFT loss of the chosen response.

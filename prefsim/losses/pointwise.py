@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_nonnegative, check_number, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.nash import sppo_hard
 from prefsim.losses.pairwise import log_ratios, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "npo", "simnpo"]
 
 
-def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def apo_zero(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Anchored preference optimisation, zero variant.
 
     :math:`1 - \sigma(\beta a) + \sigma(\beta b)`.
@@ -42,7 +39,7 @@ def apo_zero(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return sigmoid(-beta * chosen) + sigmoid(beta * rejected)
 
 
-def apo_down(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def apo_down(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Anchored preference optimisation, down variant.
 
     :math:`\sigma(\beta a) + 1 - \sigma(\beta h)`.
@@ -67,7 +64,7 @@ def apo_down(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return sigmoid(beta * chosen) + sigmoid(-beta * (chosen - rejected))
 
 
-def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def nca_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Noise-contrastive alignment of a pair.
 
     :math:`\ell(\beta a) + \frac12\ell(-\beta a) + \frac12\ell(-\beta b)`.
@@ -94,7 +91,7 @@ def nca_pair(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return 1.5 * soft_logistic(a, 1) + 0.5 * a + 0.5 * soft_logistic(-beta * rejected, 1)
 
 
-def bco_pair(logps: PairLogps, *, beta: float = 0.1, shift: float = 0.0) -> Array:
+def bco_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, shift: float = 0.0) -> ArrayT:
     r"""Binary classifier optimisation of a pair.
 
     :math:`\ell(\beta a - \delta) + \ell(-(\beta b - \delta))`.
@@ -124,7 +121,7 @@ def bco_pair(logps: PairLogps, *, beta: float = 0.1, shift: float = 0.0) -> Arra
     return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
 
 
-def bco(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def bco(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Binary classifier optimisation with the reward shift of the batch, δ = mean of all βa and βb.
 
     The shift couples the batch (last axis) and is a constant of differentiation.
@@ -153,7 +150,7 @@ def bco(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
 
 
-def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Array:
+def cal_dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, lambda_: float = 1.0) -> ArrayT:
     r"""Calibrated DPO.
 
     :math:`\ell(h) + \lambda[(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2]`, with no β inside
@@ -181,7 +178,7 @@ def cal_dpo(logps: PairLogps, *, beta: float = 0.1, lambda_: float = 1.0) -> Arr
     return soft_logistic(chosen - rejected, 1) + lambda_ * sppo_hard(logps, beta=beta)
 
 
-def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:
+def npo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Negative preference optimisation.
 
     :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
@@ -208,7 +205,7 @@ def npo(logps: PairLogps, *, beta: float = 0.1) -> Array:
     return 2 / beta * soft_logistic(-beta * rejected, 1)
 
 
-def simnpo(logps: PairLogps, *, beta: float = 2.5, gamma: float = 0.0) -> Array:
+def simnpo(logps: PairLogps[ArrayT], *, beta: float = 2.5, gamma: float = 0.0) -> ArrayT:
     r"""Reference-free, length-normalised NPO.
 
     :math:`\frac{2}{\beta}\ell(-\beta\bar\ell_l - \gamma)`.

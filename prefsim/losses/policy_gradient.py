@@ -23,13 +23,12 @@ from prefsim.checks import (
 from prefsim.containers import ListLogps, PairLogps
 from prefsim.losses.pairwise import log_ratios, needed, reward_margin
 from prefsim.numerics import array_namespace, bounded_exp, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["RewardScale", "copg", "copg_group", "p3o"]
 
 
-def _reward_gap(logps: PairLogps) -> Array:
+def _reward_gap(logps: PairLogps) -> Any:
     """Return R(y) − R(y') of the two scores, constants of differentiation, ``(..., n)``."""
     return stop_gradient(
         needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
@@ -41,7 +40,7 @@ def _check_form(form: str, beta: float) -> None:
     (check_positive if form == "square" else check_nonnegative)(beta=beta)
 
 
-def copg(logps: PairLogps, *, beta: float = 0.1, form: str = "square") -> Array:
+def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -> ArrayT:
     r"""Contrastive policy gradient loss of two scored responses, one value per pair.
 
     .. math:: \frac{1}{2\beta}\big(R(y) - R(y') - \beta h\big)^2
@@ -91,7 +90,7 @@ def copg(logps: PairLogps, *, beta: float = 0.1, form: str = "square") -> Array:
     return -stop_gradient(gap) * (logps.chosen - logps.rejected)
 
 
-def copg_group(logps: ListLogps, *, beta: float = 0.1, form: str = "square") -> Array:
+def copg_group(logps: ListLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -> ArrayT:
     r"""Contrastive policy gradient loss of K scored responses to one prompt.
 
     The mean of :func:`copg` over all their pairs.
@@ -141,14 +140,14 @@ def copg_group(logps: ListLogps, *, beta: float = 0.1, form: str = "square") -> 
 
 
 def p3o(
-    logps: PairLogps,
+    logps: PairLogps[ArrayT],
     *,
     beta: float = 0.05,
     epsilon: float = 0.2,
     weight_clip: float = 10.0,
     clip: str = "joint",
     scale_q: bool = False,
-) -> Array:
+) -> ArrayT:
     r"""Pairwise proximal policy optimisation loss of two scored responses, one value per pair.
 
     Its gradient alone means anything.
@@ -225,7 +224,7 @@ def p3o(
     log_weight = stop_gradient(xp.clip(first + second - old_first - old_second, -bound, bound))
     scale = 0.5 * q * bounded_exp(log_weight)
 
-    def pessimistic(gain: Array, x: Array, old: Array) -> Array:
+    def pessimistic(gain: ArrayT, x: ArrayT, old: ArrayT) -> ArrayT:
         near = xp.minimum(xp.maximum(x, old - epsilon), old + epsilon)
         return xp.maximum(-gain * x, -gain * near)
 
@@ -234,7 +233,7 @@ def p3o(
     return pessimistic(scale, first, old_first) + pessimistic(-scale, second, old_second)
 
 
-def _deviation(x: Array) -> Array:
+def _deviation(x: ArrayT) -> ArrayT:
     """Return the standard deviation along the last axis, kept as an axis, 1 where it is zero."""
     xp = array_namespace(x)
     n = max(x.shape[-1], 1)

@@ -5,24 +5,21 @@ The reference fields are checked for shape and otherwise unused.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_nonnegative, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, log_odds, log_sigmoid
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["asft", "cpo", "gradient_ascent", "orpo", "rrhf", "simpo", "slic"]
 
 
-def _positive_part(x: Array) -> Array:
+def _positive_part(x: ArrayT) -> ArrayT:
     xp = array_namespace(x)
     return xp.where(x < 0, xp.zeros_like(x), x)
 
 
-def slic(logps: PairLogps, *, delta: float = 1.0, lambda_: float = 0.1) -> Array:
+def slic(logps: PairLogps[ArrayT], *, delta: float = 1.0, lambda_: float = 0.1) -> ArrayT:
     r"""Sequence likelihood calibration, :math:`\max(0, \delta - \log\pi_w + \log\pi_l) - \lambda\log\pi_w`.
 
     Parameters
@@ -47,7 +44,7 @@ def slic(logps: PairLogps, *, delta: float = 1.0, lambda_: float = 0.1) -> Array
     return _positive_part(delta - logps.chosen + logps.rejected) - lambda_ * logps.chosen
 
 
-def rrhf(logps: PairLogps, *, lambda_: float = 1.0) -> Array:
+def rrhf(logps: PairLogps[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
     r"""Rank responses, :math:`\max(0, \bar\ell_l - \bar\ell_w) - \lambda\log\pi_w` with mean token log-probabilities :math:`\bar\ell`.
 
     Parameters
@@ -70,7 +67,7 @@ def rrhf(logps: PairLogps, *, lambda_: float = 1.0) -> Array:
     return _positive_part(rejected - chosen) - lambda_ * logps.chosen
 
 
-def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
+def orpo(logps: PairLogps[ArrayT], *, lambda_: float = 0.1) -> ArrayT:
     r"""Odds-ratio preference optimisation.
 
     .. math:: -\bar\ell_w + \lambda\,\ell(\mathrm{logodds}(\bar\ell_w) - \mathrm{logodds}(\bar\ell_l))
@@ -97,8 +94,8 @@ def orpo(logps: PairLogps, *, lambda_: float = 0.1) -> Array:
 
 
 def asft(
-    logps: PairLogps, *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0
-) -> Array:
+    logps: PairLogps[ArrayT], *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0
+) -> ArrayT:
     r"""Aligned supervised fine-tuning.
 
     .. math:: -c\,\bar\ell_w + \lambda[\ell(\beta\,\mathrm{logodds}(\bar\ell_w)) + \ell(-\beta\,\mathrm{logodds}(\bar\ell_l))]
@@ -138,7 +135,7 @@ def asft(
     return -sft_weight * chosen + lambda_ * alignment
 
 
-def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
+def cpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
     r"""Contrastive preference optimisation, :math:`\ell(\beta(\log\pi_w - \log\pi_l)) - \alpha\bar\ell_w`.
 
     Parameters
@@ -164,7 +161,7 @@ def cpo(logps: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Array:
     return soft_logistic(beta * (logps.chosen - logps.rejected), 1) - alpha * chosen
 
 
-def gradient_ascent(logps: PairLogps) -> Array:
+def gradient_ascent(logps: PairLogps[ArrayT]) -> ArrayT:
     r"""Gradient ascent on the negative log-likelihood of the rejected response.
 
     The loss is :math:`\log\pi_l`.
@@ -196,7 +193,7 @@ def gradient_ascent(logps: PairLogps) -> Array:
     return 1 * logps.rejected
 
 
-def simpo(logps: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> Array:
+def simpo(logps: PairLogps[ArrayT], *, beta: float = 2.0, gamma: float = 0.5) -> ArrayT:
     r"""SimPO, simple preference optimisation.
 
     :math:`\ell(\beta(\bar\ell_w - \bar\ell_l) - \gamma)`.

@@ -16,7 +16,7 @@ CONTAINERS = tuple(value for value in _PUBLIC if inspect.isclass(value))
 __all__ = ["CONTAINERS", "container_of", "loss_functions"]
 
 
-def container_of(loss: Callable[..., Any]) -> type:
+def container_of(loss: Callable[..., Any]) -> type[Any]:
     """Return the container that ``loss`` takes.
 
     The annotation of its first parameter, seen through ``functools.partial``.
@@ -31,14 +31,15 @@ def container_of(loss: Callable[..., Any]) -> type:
         function = function.func
     parameters = list(inspect.signature(function).parameters)
     annotation: Any = typing.get_type_hints(function).get(parameters[0]) if parameters else None
-    if annotation not in CONTAINERS:
+    kind = typing.get_origin(annotation) or annotation  # PairLogps of PairLogps[ArrayT]
+    if kind not in CONTAINERS:
         names = ", ".join(c.__name__ for c in CONTAINERS)
         found = getattr(function, "__name__", repr(function))
         raise ValueError(
             f"the first parameter of a loss must be annotated with one of {names}; {found} has"
             f" {annotation!r}"
         )
-    return annotation
+    return kind
 
 
 def loss_functions() -> dict[str, Callable[..., Any]]:

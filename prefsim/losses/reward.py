@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_nonnegative, check_same_shape
 from prefsim.containers import PairRewards
 from prefsim.numerics import log_sigmoid
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["bradley_terry"]
 
 
-def bradley_terry(rewards: PairRewards, *, margin: float = 0.0) -> Array:
+def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> ArrayT:
     r"""Bradley–Terry negative log-likelihood, :math:`-\log\sigma(r_w - r_l - m)`, one value per pair.
 
     Parameters

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from array_api_compat import device
 
 from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import ListLogps, TokenPairLogps
 from prefsim.numerics import array_namespace, softplus
 from prefsim.raters.regret import segment_return
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "cpl",
@@ -23,7 +20,9 @@ __all__ = [
 ]
 
 
-def segment_contrast(chosen_score: Array, rejected_score: Array, *, lambda_: float = 1.0) -> Array:
+def segment_contrast(
+    chosen_score: ArrayT, rejected_score: Array, *, lambda_: float = 1.0
+) -> ArrayT:
     r"""Return :math:`\log(1 + e^{\lambda v_l - v_w})`, the cost of preferring score :math:`v_w` over :math:`v_l`.
 
     With λ = 1 this is the Bradley–Terry loss of the two scores; λ < 1 discounts the rejected score
@@ -43,8 +42,8 @@ def segment_contrast(chosen_score: Array, rejected_score: Array, *, lambda_: flo
 
 
 def segment_scores(
-    logps: TokenPairLogps, *, alpha: float = 0.1, discount: float = 1.0
-) -> tuple[Array, Array]:
+    logps: TokenPairLogps[ArrayT], *, alpha: float = 0.1, discount: float = 1.0
+) -> tuple[ArrayT, ArrayT]:
     r"""Return :math:`v = \alpha \sum_t \gamma^t \log\frac{\pi(a_t|s_t)}{\pi_{ref}(a_t|s_t)}` of chosen and rejected, each ``(..., n)``.
 
     The sum is not divided by the number of steps, so that of two segments of unequal length the
@@ -65,26 +64,26 @@ def segment_scores(
     return alpha * chosen, alpha * rejected
 
 
-def _surprise(logps: Array, mask: Array) -> tuple[Array, Array]:
+def _surprise(logps: ArrayT, mask: Array) -> tuple[ArrayT, ArrayT]:
     """Return the summed ``−log π`` of the scored steps and their number, each ``(..., n)``."""
     xp = array_namespace(logps)
     return -segment_return(logps, mask), xp.sum(xp.astype(mask, logps.dtype), axis=-1)
 
 
-def _mean_over_steps(total: Array, count: Array) -> Array:
+def _mean_over_steps(total: ArrayT, count: Array) -> ArrayT:
     xp = array_namespace(total)
     return total / xp.where(count > 0, count, xp.ones_like(count))
 
 
 def cpl(
-    logps: TokenPairLogps,
+    logps: TokenPairLogps[ArrayT],
     *,
     alpha: float = 0.1,
     lambda_: float = 0.5,
     discount: float = 1.0,
     bc_coeff: float = 0.0,
     bc_chosen_coeff: float = 0.0,
-) -> Array:
+) -> ArrayT:
     r"""Contrastive preference learning, one value per pair of segments.
 
     .. math:: \log\!\big(1 + e^{\lambda v_l - v_w}\big) + c\,\overline{-\log\pi},\qquad
@@ -144,7 +143,7 @@ def cpl(
     return loss + bc_coeff * both + bc_chosen_coeff * _mean_over_steps(chosen, n_chosen)
 
 
-def cpl_ranked(logps: ListLogps, *, alpha: float = 0.1, lambda_: float = 0.5) -> Array:
+def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: float = 0.1, lambda_: float = 0.5) -> ArrayT:
     r"""Contrastive preference learning on scored segments.
 
     The mean contrast over all pairs of a list, one value per list.
@@ -195,12 +194,12 @@ def cpl_ranked(logps: ListLogps, *, alpha: float = 0.1, lambda_: float = 0.5) ->
 
 
 def regret(
-    advantages: Array,
+    advantages: ArrayT,
     mask: Array | None = None,
     *,
     prob: Array | float = 1.0,
     discount: float = 1.0,
-) -> Array:
+) -> ArrayT:
     r"""Cross-entropy of the regret preference model, one value per pair of segments.
 
     .. math:: -\mu\log P - (1-\mu)\log(1-P),\qquad P = \sigma\Big(\sum_t \gamma^t A^*(s^1_t,a^1_t) - \sum_t \gamma^t A^*(s^2_t,a^2_t)\Big)
@@ -249,7 +248,7 @@ def regret(
     return prob * segment_contrast(first, second) + (1 - prob) * segment_contrast(second, first)
 
 
-def squared_error_logps(actions: Array, means: Array) -> Array:
+def squared_error_logps(actions: ArrayT, means: Array) -> ArrayT:
     r"""Return :math:`-\lVert a - \mu(s)\rVert^2`, what stands for ``log π`` in a policy with a deterministic mean: no ½, no constant.
 
     Parameters

@@ -5,17 +5,14 @@ Self-improving robust preference optimisation, one value per pair.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_interval, check_positive, check_same_shape
 from prefsim.containers import SelfImprovementLogps
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["srpo"]
 
 
-def srpo(logps: SelfImprovementLogps, *, beta: float = 0.01, alpha: float = 0.5) -> Array:
+def srpo(logps: SelfImprovementLogps[ArrayT], *, beta: float = 0.01, alpha: float = 0.5) -> ArrayT:
     r"""Self-improving robust preference optimisation.
 
     Generator and improver learn together from offline pairs.

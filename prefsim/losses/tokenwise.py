@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import TokenPairLogps, fields_of
 from prefsim.losses.pairwise import needed, soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["ld_dpo", "tdpo1", "tdpo2", "wpo"]
 
 
-def masked_sum(values: Array, mask: Array) -> Array:
+def masked_sum(values: ArrayT, mask: Array) -> ArrayT:
     """Return the sum over the last axis of the values under the mask.
 
     What lies behind it may hold anything.
@@ -23,7 +20,7 @@ def masked_sum(values: Array, mask: Array) -> Array:
     return xp.sum(xp.where(mask, values, xp.zeros_like(values)), axis=-1)
 
 
-def _check(logps: TokenPairLogps) -> None:
+def _check(logps: TokenPairLogps[ArrayT]) -> None:
     check_same_shape(**fields_of(logps, "chosen"))
     check_same_shape(**fields_of(logps, "rejected"))
     if tuple(logps.chosen.shape[:-1]) != tuple(logps.rejected.shape[:-1]):
@@ -33,18 +30,18 @@ def _check(logps: TokenPairLogps) -> None:
         )
 
 
-def _sequence_margin(logps: TokenPairLogps) -> Array:
+def _sequence_margin(logps: TokenPairLogps[ArrayT]) -> ArrayT:
     _check(logps)
     chosen = masked_sum(logps.chosen - logps.ref_chosen, logps.chosen_mask)
     return chosen - masked_sum(logps.rejected - logps.ref_rejected, logps.rejected_mask)
 
 
-def _sequence_kls(logps: TokenPairLogps) -> tuple[Array, Array]:
+def _sequence_kls(logps: TokenPairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     chosen = masked_sum(needed(logps.chosen_kl, "chosen_kl"), logps.chosen_mask)
     return chosen, masked_sum(needed(logps.rejected_kl, "rejected_kl"), logps.rejected_mask)
 
 
-def tdpo1(logps: TokenPairLogps, *, beta: float = 0.1) -> Array:
+def tdpo1(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Token-level DPO, first form.
 
     :math:`\ell(\beta[h - (S_l - S_w)])` with sequential KL :math:`S = \sum_t KL(\pi_{ref}\|\pi)`.
@@ -70,7 +67,7 @@ def tdpo1(logps: TokenPairLogps, *, beta: float = 0.1) -> Array:
     return soft_logistic(beta * (margin - (loser - winner)), 1)
 
 
-def tdpo2(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def tdpo2(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.5) -> ArrayT:
     r"""Token-level DPO, second form: :math:`\ell(\beta[h - \alpha(S_l - \mathrm{sg}(S_w))])`.
 
     Parameters
@@ -97,7 +94,7 @@ def tdpo2(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> Ar
     return soft_logistic(beta * (margin - alpha * (loser - stop_gradient(winner))), 1)
 
 
-def wpo(logps: TokenPairLogps, *, beta: float = 0.01, clamp: bool = True) -> Array:
+def wpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.01, clamp: bool = True) -> ArrayT:
     r"""Weighted preference optimisation.
 
     DPO weighted by how likely the pair is under the current policy.
@@ -144,7 +141,7 @@ def wpo(logps: TokenPairLogps, *, beta: float = 0.01, clamp: bool = True) -> Arr
     return stop_gradient(xp.exp(total)) * soft_logistic(beta * margin, 1)
 
 
-def ld_dpo(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.5) -> ArrayT:
     r"""Length-desensitised DPO.
 
     Tokens beyond the shorter response's length count α, in policy and reference alike.
@@ -175,7 +172,7 @@ def ld_dpo(logps: TokenPairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> A
     chosen_count, rejected_count = (xp.sum(each, axis=-1, keepdims=True) for each in scored)
     shorter = xp.where(chosen_count < rejected_count, chosen_count, rejected_count)
 
-    def weighted(log_ratio: Array, mask: Array) -> Array:
+    def weighted(log_ratio: ArrayT, mask: Array) -> ArrayT:
         count = xp.astype(mask, dtype)
         position = xp.cumulative_sum(count, axis=-1)
         share = xp.where(position <= shorter, xp.ones_like(count), xp.full_like(count, alpha))

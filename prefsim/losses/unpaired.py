@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import UnpairedLogps
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["kto"]
 
 
 def kto(
-    logps: UnpairedLogps,
+    logps: UnpairedLogps[ArrayT],
     *,
     beta: float = 0.1,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
     reference_point: float | Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Kahneman–Tversky optimisation, one value per completion.
 
     .. math:: \lambda_D\,(1 - \sigma(\beta(a - z_0))) \text{ if desirable, else }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["InMemoryPolicy"]
 

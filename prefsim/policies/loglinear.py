@@ -11,8 +11,7 @@ from prefsim.backend import asarray, like, to_numpy
 from prefsim.checks import as_float_array, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["LogLinearPolicy"]
 

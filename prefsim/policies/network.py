@@ -12,8 +12,7 @@ from prefsim.backend import Seed, random_generator
 from prefsim.checks import as_float_array
 from prefsim.numerics import log_softmax
 from prefsim.policies.base import InMemoryPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["NetworkPolicy"]
 

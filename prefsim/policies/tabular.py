@@ -11,8 +11,7 @@ from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_probabilities
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["TabularPolicy"]
 

@@ -11,9 +11,8 @@ from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_probabilities, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
-
-Array = Any
 
 __all__ = ["TokenTreePolicy"]
 

@@ -6,20 +6,18 @@ The chance of preferring one item grows with the difference of rewards.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_choice
 from prefsim.numerics import array_namespace, normal_log_cdf
+from prefsim.typing import ArrayT
 from prefsim.worlds.bandit import bradley_terry_matrix
-
-Array = Any
 
 LINKS = ("logistic", "probit")
 
 __all__ = ["LINKS", "bradley_terry_gap", "pairwise_preference"]
 
 
-def pairwise_preference(reward: Array, *, link: str = "logistic") -> Array:
+def pairwise_preference(reward: ArrayT, *, link: str = "logistic") -> ArrayT:
     r"""Return :math:`P_{ij} = F(r_i - r_j)`, the chance that item i is preferred to item j.
 
     Parameters
@@ -58,7 +56,7 @@ def pairwise_preference(reward: Array, *, link: str = "logistic") -> Array:
     return xp.exp(normal_log_cdf(reward[..., :, None] - reward[..., None, :]))
 
 
-def bradley_terry_gap(preference: Array) -> Array:
+def bradley_terry_gap(preference: ArrayT) -> ArrayT:
     r"""Return how far preferences are from any Bradley–Terry model.
 
     The largest misfit of their log-odds.

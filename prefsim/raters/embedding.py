@@ -18,12 +18,9 @@ Language Models", arXiv:2410.02197.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import check_even, check_integer, check_positive, check_same_shape, check_shape
 from prefsim.numerics import array_namespace, sigmoid, softmax, softplus
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 SMALLEST_TEMPERATURE = 0.01
 
@@ -43,14 +40,14 @@ def _halves(embedding: Array, name: str) -> tuple[Array, Array]:
     return embedding[..., 0::2], embedding[..., 1::2]
 
 
-def _scaled(even: Array, scales: Array | None) -> Array:
+def _scaled(even: ArrayT, scales: Array | None) -> ArrayT:
     if scales is None:
         return even
     check_shape(scales, "scales", (even.shape[-1],))
     return even * scales
 
 
-def skew_score(first: Array, second: Array, *, scales: Array | None = None) -> Array:
+def skew_score(first: ArrayT, second: Array, *, scales: Array | None = None) -> ArrayT:
     r"""Return the score :math:`s(i \succ j) = \langle R v_i, v_j\rangle` of pairs of vectors.
 
     ``(...,)``, positive for the first.
@@ -90,7 +87,7 @@ def skew_score(first: Array, second: Array, *, scales: Array | None = None) -> A
     return array_namespace(first).sum(_scaled(terms, scales), axis=-1)
 
 
-def score_matrix(embedding: Array, *, scales: Array | None = None) -> Array:
+def score_matrix(embedding: ArrayT, *, scales: Array | None = None) -> ArrayT:
     r"""Return the scores of all pairs, :math:`S = V R^\top V^\top`.
 
     ``(..., n, n)``, skew to the last bit.
@@ -126,8 +123,8 @@ def score_matrix(embedding: Array, *, scales: Array | None = None) -> Array:
 
 
 def embedding_preference(
-    embedding: Array, *, scales: Array | None = None, temperature: float = 1.0
-) -> Array:
+    embedding: ArrayT, *, scales: Array | None = None, temperature: float = 1.0
+) -> ArrayT:
     r"""Return :math:`P_{ij} = \sigma(s(i \succ j) / \tau)`, a preference matrix whatever the vectors are: ``(..., n, n)``.
 
     Parameters
@@ -148,7 +145,7 @@ def embedding_preference(
     return sigmoid(score_matrix(embedding, scales=scales) / temperature)
 
 
-def reward_embedding(reward: Array) -> Array:
+def reward_embedding(reward: ArrayT) -> ArrayT:
     """Return the vectors ``(r, 1)``, whose scores are the differences of rewards ``(..., n)``.
 
     ``(..., n, 2)``.
@@ -157,7 +154,7 @@ def reward_embedding(reward: Array) -> Array:
     return xp.stack([reward, xp.ones_like(reward)], axis=-1)
 
 
-def prompt_scales(logits: Array, *, width: int) -> Array:
+def prompt_scales(logits: ArrayT, *, width: int) -> ArrayT:
     r"""Return the scales :math:`\lambda(x) = k\,\mathrm{softmax}(w(x) / \sqrt{d})` of the authors' gate, which sum to k: ``(..., k)``.
 
     Parameters
@@ -171,7 +168,7 @@ def prompt_scales(logits: Array, *, width: int) -> Array:
     return logits.shape[-1] * softmax(logits / width**0.5)
 
 
-def learned_temperature(raw: Array) -> Array:
+def learned_temperature(raw: ArrayT) -> ArrayT:
     r"""Return the temperature :math:`\max(\log(1 + e^{x}), 0.01)` of an unconstrained parameter x (the authors start at -2.25)."""
     xp = array_namespace(raw)
     return xp.clip(softplus(raw), SMALLEST_TEMPERATURE, None)

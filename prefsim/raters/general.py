@@ -9,15 +9,14 @@ from prefsim.backend import Seed, asarray, like, random_generator
 from prefsim.checks import as_float_array, as_index_array, check_preference
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["MatrixRater", "preference_of", "sample_labels"]
 
 
 def preference_of(
-    preference: Array, first: Array, second: Array, prompt: Array | None = None
-) -> Array:
+    preference: ArrayT, first: Array, second: Array, prompt: Array | None = None
+) -> ArrayT:
     """Return the chance that ``first`` is preferred to ``second``.
 
     Parameters
@@ -61,7 +60,7 @@ def preference_of(
     )
 
 
-def sample_labels(probability: Array, *, seed: Seed) -> Array:
+def sample_labels(probability: ArrayT, *, seed: Seed) -> ArrayT:
     """Draw one label for each entry of ``probability``.
 
     True, with that chance, where the first of the two is preferred.

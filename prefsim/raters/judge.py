@@ -18,15 +18,14 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.numerics import array_namespace, sigmoid, to_numpy
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 AVERAGES = ("prob", "logit")
 
 __all__ = ["AVERAGES", "both_orders", "judge_logits", "judged_preference"]
 
 
-def judge_logits(option_logits: Array) -> Array:
+def judge_logits(option_logits: ArrayT) -> ArrayT:
     """Return the log-odds that the judge names the first of two options.
 
     Parameters
@@ -55,7 +54,7 @@ def judge_logits(option_logits: Array) -> Array:
     return option_logits[..., 0] - option_logits[..., 1]
 
 
-def both_orders(shown: Array, swapped: Array, *, average: str = "prob") -> Array:
+def both_orders(shown: ArrayT, swapped: Array, *, average: str = "prob") -> ArrayT:
     r"""Return the preference P(y₁ ≻ y₂) of a judge that was asked in both orders.
 
     .. math:: \tfrac12\,\big(\sigma(z_{12}) + 1 - \sigma(z_{21})\big)\ \text{(prob)},\qquad

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.backend import Seed, like, random_generator
 from prefsim.checks import check_interval
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = ["flip_labels", "flip_sampled_labels"]
 
 
-def flip_labels(preference: Array, rate: float) -> Array:
+def flip_labels(preference: ArrayT, rate: float) -> ArrayT:
     r"""Return the preferences :math:`\epsilon + (1 - 2\epsilon) P` that flipped labels follow.
 
     Parameters
@@ -42,7 +39,7 @@ def flip_labels(preference: Array, rate: float) -> Array:
     return rate + (1.0 - 2.0 * rate) * preference
 
 
-def flip_sampled_labels(labels: Array, rate: float, *, seed: Seed) -> Array:
+def flip_sampled_labels(labels: ArrayT, rate: float, *, seed: Seed) -> ArrayT:
     """Flip each boolean label with chance ``rate``, independently.
 
     Parameters

@@ -10,13 +10,12 @@ import numpy as np
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
 from prefsim.checks import check_integer, check_rankings
 from prefsim.numerics import array_namespace, logsumexp
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["ranking_log_prob", "sample_rankings"]
 
 
-def ranking_log_prob(reward: Array, ranking: Array) -> Array:
+def ranking_log_prob(reward: ArrayT, ranking: Array) -> ArrayT:
     r"""Return the Plackett–Luce log-probability that the items of ``ranking`` are chosen in that order.
 
     .. math:: \log P(\sigma) = \sum_k \Big[ r_{\sigma_k} - \log \sum_{i \notin \{\sigma_1, \dots, \sigma_{k-1}\}} e^{r_i} \Big]
@@ -64,7 +63,7 @@ def ranking_log_prob(reward: Array, ranking: Array) -> Array:
     return xp.sum(chosen - logsumexp(left), axis=-1)
 
 
-def sample_rankings(reward: Array, n: int, *, seed: Seed, k: int | None = None) -> Array:
+def sample_rankings(reward: Any, n: int, *, seed: Seed, k: int | None = None) -> Array:
     """Draw ``n`` Plackett–Luce rankings of all items.
 
     The order of rewards with independent Gumbel noise.

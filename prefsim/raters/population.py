@@ -11,13 +11,12 @@ from prefsim.backend import Seed, asarray, index_array, random_generator, to_num
 from prefsim.checks import as_float_array, check_preference, check_probabilities
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["UserPopulation", "mixture_preference"]
 
 
-def mixture_preference(weights: Array, preferences: Array) -> Array:
+def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
     r"""Return the preferences :math:`\sum_k w_k P_k` of a label from a user drawn at random.
 
     A mixture of Bradley–Terry users is in general no Bradley–Terry rater, and can even be cyclic;

@@ -5,14 +5,11 @@ By the rewards seen on the way (partial return) or by what was given away (regre
 
 from __future__ import annotations
 
-from typing import Any
-
 from array_api_compat import device
 
 from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.numerics import array_namespace, sigmoid
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "deterministic_regret",
@@ -35,7 +32,7 @@ def _check_steps(values: Array, mask: Array | None, name: str) -> None:
             raise ValueError(f"mask must hold booleans, got dtype {mask.dtype}")
 
 
-def _discounted_sum(values: Array, mask: Array | None, discount: float, name: str) -> Array:
+def _discounted_sum(values: ArrayT, mask: Array | None, discount: float, name: str) -> ArrayT:
     check_interval(discount=discount, low=0.0, high=1.0, closed="both")
     _check_steps(values, mask, name)
     xp = array_namespace(values)
@@ -48,7 +45,7 @@ def _discounted_sum(values: Array, mask: Array | None, discount: float, name: st
     return xp.sum(kept, axis=-1)
 
 
-def segment_return(rewards: Array, mask: Array | None = None, *, discount: float = 1.0) -> Array:
+def segment_return(rewards: ArrayT, mask: Array | None = None, *, discount: float = 1.0) -> ArrayT:
     r"""Return the partial return :math:`\sum_t \gamma^t r_t` of each segment.
 
     Parameters
@@ -83,7 +80,9 @@ def segment_return(rewards: Array, mask: Array | None = None, *, discount: float
     return _discounted_sum(rewards, mask, discount, "rewards")
 
 
-def segment_regret(advantages: Array, mask: Array | None = None, *, discount: float = 1.0) -> Array:
+def segment_regret(
+    advantages: ArrayT, mask: Array | None = None, *, discount: float = 1.0
+) -> ArrayT:
     r"""Return the regret :math:`\sum_t \gamma^t [V^*(s_t) - Q^*(s_t, a_t)] = -\sum_t \gamma^t A^*(s_t, a_t)` of each segment.
 
     Parameters
@@ -111,13 +110,13 @@ def segment_regret(advantages: Array, mask: Array | None = None, *, discount: fl
 
 
 def deterministic_regret(
-    rewards: Array,
+    rewards: ArrayT,
     start_value: Array,
     end_value: Array,
     mask: Array | None = None,
     *,
     discount: float = 1.0,
-) -> Array:
+) -> ArrayT:
     r"""Return the regret :math:`V^*(s_0) - \big(\sum_t \gamma^t r_t + \gamma^T V^*(s_T)\big)` of each segment.
 
     Equal to :func:`segment_regret` where transitions are deterministic and both use the discount of
@@ -164,14 +163,14 @@ def deterministic_regret(
     return start_value - (seen + discount**length * end_value)
 
 
-def _logistic_choice(margin: Array, beta: float) -> Array:
+def _logistic_choice(margin: ArrayT, beta: float) -> ArrayT:
     check_positive(beta=beta)
     return sigmoid(beta * margin)
 
 
 def partial_return_preference(
-    return_first: Array, return_second: Array, *, beta: float = 1.0
-) -> Array:
+    return_first: ArrayT, return_second: Array, *, beta: float = 1.0
+) -> ArrayT:
     r"""Return :math:`\sigma(\beta [G(\sigma_1) - G(\sigma_2)])`, the chance that the first segment is preferred.
 
     Parameters
@@ -194,7 +193,7 @@ def partial_return_preference(
     return _logistic_choice(return_first - return_second, beta)
 
 
-def regret_preference(regret_first: Array, regret_second: Array, *, beta: float = 1.0) -> Array:
+def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: float = 1.0) -> ArrayT:
     r"""Return :math:`\sigma(\beta [\rho(\sigma_2) - \rho(\sigma_1)])` of regrets ρ, the chance that the first segment is preferred.
 
     Parameters
@@ -226,7 +225,7 @@ def regret_preference(regret_first: Array, regret_second: Array, *, beta: float 
     return _logistic_choice(regret_second - regret_first, beta)
 
 
-def noiseless_preference(score_first: Array, score_second: Array, *, tie: float = 0.0) -> Array:
+def noiseless_preference(score_first: ArrayT, score_second: Array, *, tie: float = 0.0) -> ArrayT:
     """Return 1 where the first score is higher, 0 where it is lower and ½ where they differ by at most ``tie``.
 
     Scores are partial returns, or regrets with a minus sign. This is the limit ``beta`` → ∞ of the

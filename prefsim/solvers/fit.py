@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from prefsim.losses.registry import container_of
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.typing import Array, Loss
 
-Array = Any
-Loss = Callable[..., Array]
+if TYPE_CHECKING:
+    import torch
+
+
 Penalty = Callable[[Any], Array]
 
 __all__ = ["FitResult", "fit", "gradient_descent", "objective"]
@@ -32,7 +35,7 @@ class Data(Protocol):
         """Return log-probabilities of the rows."""
         ...
 
-    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Array]:
+    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Any]:
         """Return the loss's container and the weight of each value."""
         ...
 
@@ -99,13 +102,13 @@ def objective(
 
 def _objective(
     policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None
-) -> Array:
+) -> Any:
     return _weighted(policy, loss, *data.examples(policy, ref_logps, kind), penalty)
 
 
 def _weighted(
     policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None
-) -> Array:
+) -> Any:
     values = loss(container)
     total = array_namespace(values).sum(weight * values, axis=-1)
     return total if penalty is None else total + penalty(policy)
@@ -293,7 +296,7 @@ def _torch_problem(
     data: Data,
     reference: InMemoryPolicy | None,
     penalty: Penalty | None,
-) -> tuple[Callable[[Array], Array], Array, tuple[int, ...]]:
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor, tuple[int, ...]]:
     """Return the objective as a function of float64 parameters ``(B, D)``, the start and the policy's batch shape."""
     import torch
 
@@ -322,7 +325,7 @@ def _torch_problem(
     _check_weights(loss, to_numpy(weight))
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
 
-    def problem(theta: Array) -> Array:
+    def problem(theta: torch.Tensor) -> torch.Tensor:
         return _objective(
             policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty
         ).reshape(-1)
@@ -344,9 +347,9 @@ def _check_weights(loss: Loss, weight: np.ndarray) -> None:
 
 def _fit_result(
     policy: InMemoryPolicy,
-    parameters: Array,
-    value: Array,
-    norm: Array,
+    parameters: torch.Tensor,
+    value: torch.Tensor,
+    norm: torch.Tensor,
     converged: bool,
     batch: tuple[int, ...],
     history: Any,

@@ -10,13 +10,12 @@ import numpy as np
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
 from prefsim.numerics import sigmoid
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["ContextualBandit", "bradley_terry_matrix"]
 
 
-def bradley_terry_matrix(reward: Array) -> Array:
+def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
     r"""Return the preference matrix :math:`P_{ij} = \sigma(r_i - r_j)` of rewards ``(..., n)``.
 
     ``(..., n, n)``.

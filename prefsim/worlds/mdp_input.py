@@ -15,9 +15,8 @@ from scipy.sparse.csgraph import breadth_first_order
 from prefsim.backend import asarray, to_numpy
 from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_shape
 from prefsim.numerics import array_namespace
+from prefsim.typing import Array
 from prefsim.worlds.transitions import as_csr
-
-Array = Any
 
 __all__ = [
     "check_ended",
@@ -42,7 +41,7 @@ def mask_on_backend(mask: np.ndarray) -> Array:
     return asarray(mask) > 0.5
 
 
-def read_rewards(reward: Any, transitions: Array, actions: int) -> tuple[Array, Array | None]:
+def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Array | None]:
     """Return the expected reward ``(..., S, A)`` and, where it was given, the reward of each transition."""
     states = transitions.shape[-1]
     if sp.issparse(transitions):

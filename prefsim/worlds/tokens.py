@@ -10,9 +10,8 @@ import numpy as np
 
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_probabilities, check_shape
+from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
-
-Array = Any
 
 MOST_SEQUENCES = 2_000_000
 

@@ -15,8 +15,7 @@ import scipy.sparse as sp
 from prefsim.backend import to_numpy
 from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import ArrayT
 
 __all__ = [
     "ProcessTables",
@@ -43,7 +42,7 @@ class ProcessTables(NamedTuple):
     terminal: np.ndarray
 
 
-def expected_next(transitions: Array, value: Array) -> Array:
+def expected_next(transitions: Any, value: ArrayT) -> ArrayT:
     r"""Return :math:`\sum_{s'} P(s' \mid s, a)\, v(s')`.
 
     Parameters
@@ -69,7 +68,7 @@ def expected_next(transitions: Array, value: Array) -> Array:
         states = transitions.shape[1]
         if value.ndim == 1:
             return (transitions @ value).reshape(states, -1)
-        columns = value.reshape(-1, states).T
+        columns = np.reshape(value, (-1, states)).T
         return (transitions @ columns).T.reshape(*value.shape, -1)
     xp = array_namespace(transitions, value)
     states, actions = transitions.shape[-3:-1]

@@ -5,12 +5,11 @@ A derivative that is finite at zero is no barrier.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefsim.checks import check_positive, check_shape
 from prefsim.numerics import array_namespace
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["ChiSquaredOptimum", "chi_squared_optimum"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefsim.backend import to_numpy
 from prefsim.checks import check_finite, check_positive, check_probabilities, check_shape
 from prefsim.divergences import check_divergence, derivative, derivative_at_one, inverse_derivative
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["RegularisedOptimum", "gibbs_log_policy", "optimal_policy", "regularised_optimum"]
 
@@ -42,13 +41,13 @@ def gibbs_log_policy(reward: Array, ref_log_probs: Array, *, beta: float) -> tup
 
 
 def optimal_policy(
-    reward: Array,
+    reward: ArrayT,
     reference: Array,
     *,
     beta: float,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
-) -> Array:
+) -> ArrayT:
     r"""Return the policy that maximises :math:`E_\pi r - \beta D_f(\pi \| \pi_{ref})`, in closed form.
 
     Parameters

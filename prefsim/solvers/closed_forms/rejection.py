@@ -27,8 +27,7 @@ from prefsim.checks import (
     check_same_shape,
 )
 from prefsim.numerics import array_namespace, log1mexp, log_softmax, logsumexp
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "AcceptedLaw",
@@ -47,7 +46,7 @@ class AcceptedLaw(NamedTuple):
     log_rate: Array
 
 
-def log_acceptance(reward: Array, *, beta: float, cap: Array | None = None) -> Array:
+def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> ArrayT:
     r"""Return the log-probability of accepting each response, :math:`\min(0, (r - c)/\beta)`, ``(..., Y)``.
 
     Parameters
@@ -110,8 +109,8 @@ def accepted_law(
 
 
 def first_accepted_law(
-    reward: Array, log_proposal: Array, candidates: int, *, beta: float
-) -> Array:
+    reward: ArrayT, log_proposal: Array, candidates: int, *, beta: float
+) -> ArrayT:
     r"""Return the exact log-law ``(..., Y)`` of the first response accepted among N candidates capped at *their* largest reward.
 
     Conditional on the cap being a given level the acceptances of the candidates before are
@@ -163,7 +162,7 @@ def first_accepted_law(
     return log_softmax(xp.log(xp.sum(xp.where(first, joint, 0.0), axis=-2)))
 
 
-def _geometric(a: Array, b: Array, n: int) -> Array:
+def _geometric(a: ArrayT, b: Array, n: int) -> ArrayT:
     """Return ``Σ_{i<n} b^i a^{n-1-i}`` of ``a >= b >= 0``, stable as b → a."""
     xp = array_namespace(a, b)
     some = xp.where(a > 0, a, xp.ones_like(a))
@@ -177,8 +176,8 @@ def _geometric(a: Array, b: Array, n: int) -> Array:
 
 
 def accept_pass(
-    reward: Array, uniform: Array, *, beta: float, remaining: Array | None = None
-) -> Array:
+    reward: ArrayT, uniform: Array, *, beta: float, remaining: Array | None = None
+) -> ArrayT:
     """Return which candidates one pass accepts, boolean ``(..., N)``.
 
     Uniform number below the acceptance probability.

@@ -10,13 +10,12 @@ axes and runs on any array library.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefsim.checks import check_integer, check_positive, check_shape
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax, logsumexp
 from prefsim.solvers.games.certificates import log_probs
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "SelfImprovement",
@@ -133,14 +132,14 @@ def solve_self_improvement(
 
 
 def self_improvement_value(
-    preference: Array,
+    preference: ArrayT,
     generator: Array,
     improver: Array,
     reference: Array,
     *,
     beta: float,
     improver_reference: Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Return the objective of a generator, which minimises it, and an improver, which maximises it: ``(...,)``.
 
     .. math:: J(\pi, \pi^\dagger) = E_{a\sim\pi}\Big[E_{b\sim\pi^\dagger(\cdot|a)} P(b \succ a)
@@ -216,7 +215,7 @@ def self_improvement_errors(
     return SelfImprovementErrors(margin - beta * (ratio - kept), margin - 0.5 * beta * joint)
 
 
-def revision_chain(start: Array, improver: Array, *, revisions: int) -> Array:
+def revision_chain(start: ArrayT, improver: Array, *, revisions: int) -> ArrayT:
     r"""Return the distributions of the responses after 0, 1, …, N revisions, :math:`y_{k+1} \sim \pi^\dagger(\cdot|y_k)`.
 
     Parameters

@@ -21,8 +21,6 @@ from prefsim.checks import (
 )
 from prefsim.numerics import log1mexp, log_softmax, sigmoid, to_numpy
 
-Array = Any
-
 NEWTON_STEPS = 200
 
 __all__ = ["best_of_n", "iterative_dpo_step"]

@@ -8,12 +8,10 @@ towards it. Every function broadcasts over leading axes and runs on any array li
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from prefsim.checks import check_interval, check_nonnegative, check_reference_weight, check_shape
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "best_response",
@@ -29,7 +27,7 @@ __all__ = [
 ]
 
 
-def log_probs(policy: Array) -> Array:
+def log_probs(policy: ArrayT) -> ArrayT:
     """Return the logarithm of probabilities, ``-inf`` at zero without a warning."""
     xp = array_namespace(policy)
     positive = policy > 0
@@ -45,19 +43,19 @@ def _check_game(preference: Array, policy: Array) -> None:
     check_shape(preference, "preference", (n, n))
 
 
-def payoff(preference: Array, policy: Array) -> Array:
+def payoff(preference: Array, policy: ArrayT) -> ArrayT:
     r"""Return :math:`(P\pi)_y`, the probability that response y is preferred to a draw from ``policy``: ``(..., n)``."""
     return (preference @ policy[..., None])[..., 0]
 
 
 def expected_preference(
-    preference: Array,
+    preference: ArrayT,
     policy: Array,
     opponent: Array,
     *,
     reference: Array | None = None,
     tau: float = 0.0,
-) -> Array:
+) -> ArrayT:
     r"""Return how often ``policy`` is preferred to ``opponent``, with the KL penalties of both players if ``tau > 0``.
 
     .. math:: V_\tau(\pi, \pi') = \pi^\top P \pi' - \tau\,\mathrm{KL}(\pi\|\mu) + \tau\,\mathrm{KL}(\pi'\|\mu)
@@ -92,7 +90,7 @@ def expected_preference(
     _check_tau(tau, reference)
     xp = array_namespace(preference)
     value = xp.sum(policy * payoff(preference, opponent), axis=-1)
-    if tau == 0:
+    if reference is None:
         return value
     log_reference = log_probs(reference)
     return value - tau * (
@@ -111,16 +109,16 @@ def _check_tau(tau: float, reference: Array | None) -> None:
 
 
 def log_best_response(
-    preference: Array, policy: Array, log_reference: Array, *, tau: float
-) -> Array:
+    preference: Array, policy: ArrayT, log_reference: Array, *, tau: float
+) -> ArrayT:
     r"""Return :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`, ``(..., n)`` in nats, for ``tau > 0``."""
     # Around one half the payoffs would lose digits that a small τ brings out.
     return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
 
 
 def best_response(
-    preference: Array, policy: Array, *, reference: Array | None = None, tau: float = 0.0
-) -> Array:
+    preference: ArrayT, policy: Array, *, reference: Array | None = None, tau: float = 0.0
+) -> ArrayT:
     r"""Return the best response to ``policy``: ``(..., n)``.
 
     With ``tau > 0`` it is the maximiser of :math:`V_\tau(\cdot, \pi)`, the softmax of
@@ -148,14 +146,14 @@ def best_response(
     _check_game(preference, policy)
     _check_tau(tau, reference)
     xp = array_namespace(preference)
-    if tau > 0:
+    if reference is not None:
         return xp.exp(log_best_response(preference, policy, log_probs(reference), tau=tau))
     value = payoff(preference, policy)
     places = xp.arange(value.shape[-1], dtype=xp.int64, device=getattr(value, "device", None))
     return xp.astype(places == xp.argmax(value, axis=-1, keepdims=True), value.dtype)
 
 
-def exploitability(preference: Array, policy: Array) -> Array:
+def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     r"""Return :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, in [0, ½] and 0 exactly at a Nash equilibrium: ``(...,)``.
 
     References
@@ -173,7 +171,7 @@ def exploitability(preference: Array, policy: Array) -> Array:
     return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
 
 
-def duality_gap(preference: Array, policy: Array, opponent: Array | None = None) -> Array:
+def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None) -> ArrayT:
     r"""Return the duality gap of a pair of policies, twice the exploitability when both are ``policy``: ``(...,)``.
 
     .. math:: \max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y
@@ -199,7 +197,7 @@ def duality_gap(preference: Array, policy: Array, opponent: Array | None = None)
     return exploitability(preference, policy) + exploitability(preference, second)
 
 
-def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: float) -> Array:
+def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau: float) -> ArrayT:
     r"""Return the duality gap of the KL-regularised game when both players use ``policy``.
 
     ``(...,)``.
@@ -241,7 +239,7 @@ def regularised_gap(preference: Array, policy: Array, *, reference: Array, tau: 
     )
 
 
-def _divergence_of_neighbours(policy: Array, log_other: Array) -> Array:
+def _divergence_of_neighbours(policy: ArrayT, log_other: Array) -> ArrayT:
     """Return KL(policy‖other) of two distributions that may agree to the last digit.
 
     Every term is >= 0, so that none cancel.
@@ -259,8 +257,13 @@ def _divergence_of_neighbours(policy: Array, log_other: Array) -> Array:
 
 
 def mirror_step(
-    log_policy: Array, log_reference: Array | None, payoffs: Array, *, step: float, tau: float = 0.0
-) -> Array:
+    log_policy: ArrayT,
+    log_reference: Array | None,
+    payoffs: ArrayT,
+    *,
+    step: float,
+    tau: float = 0.0,
+) -> ArrayT:
     r"""Return one KL-proximal step, the primitive of every method in :func:`prefsim.solvers.solve_nash`.
 
     .. math:: \log\mathrm{softmax}\big((1-\eta\tau)\log\pi + \eta\tau\log\mu + \eta g\big)
@@ -307,7 +310,7 @@ def mirror_step(
     return log_softmax(logits)
 
 
-def geometric_mixture(log_policy: Array, log_reference: Array, *, weight: float) -> Array:
+def geometric_mixture(log_policy: ArrayT, log_reference: Array, *, weight: float) -> ArrayT:
     r"""Return the log-probabilities of :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^{\kappa}`.
 
     The weight κ multiplies the *reference*.

@@ -22,9 +22,9 @@ from prefsim.checks import (
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.games.certificates import log_probs
 from prefsim.solvers.games.updates import UPDATES, Update
+from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
 
-Array = Any
 Step = float | Callable[[int], float]
 
 DIRECT_METHODS = {"lp": "none", "regularised": "needed"}

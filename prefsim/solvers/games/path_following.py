@@ -17,8 +17,7 @@ from array_api_compat import is_torch_array
 
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import payoff
-
-Array = Any
+from prefsim.typing import Array
 
 # Below this bound, in units of the rounding error, the Newton matrices of games with duplicates may
 # lose their last digit and become singular.

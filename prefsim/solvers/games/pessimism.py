@@ -35,8 +35,7 @@ from prefsim.numerics import categorical_kl, log_sigmoid, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.optimisers.box_newton import BoxProblem, minimise_in_box
 from prefsim.solvers.results import ConvergenceWarning
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["PessimisticGame", "WorstReward", "win_weights"]
 

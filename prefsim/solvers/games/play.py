@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import exploitability, regularised_gap
 from prefsim.solvers.games.results import NashHistory, NashResult
 from prefsim.solvers.games.updates import Update
-
-Array = Any
+from prefsim.typing import Array
 
 #: Tolerance of the iterative methods unless given.
 UPDATE_TOLERANCE = 1e-8

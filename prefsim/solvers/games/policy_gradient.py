@@ -14,9 +14,8 @@ from prefsim.solvers.games.certificates import (
     payoff,
 )
 from prefsim.solvers.optimisers.policy_gradient import regularised_reward, score_gradient
+from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
-
-Array = Any
 
 __all__ = [
     "moving_average",

@@ -34,8 +34,7 @@ from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.skew_symmetric import decompose_skew
 from prefsim.solvers.optimisers.newton import minimise
 from prefsim.solvers.results import ConvergenceWarning
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = [
     "EmbeddingResult",
@@ -80,7 +79,7 @@ class EmbeddingResult(NamedTuple):
     converged: Array
 
 
-def embedding_objective(embedding: Array, wins: Array, *, ridge: Array = 0.0) -> Array:
+def embedding_objective(embedding: Array, wins: Array, *, ridge: Array | float = 0.0) -> Array:
     r"""Return the penalised negative log-likelihood L of vectors ``(..., n, 2k)`` on wins ``(..., n, n)``, in nats: ``(...,)``."""
     xp = array_namespace(embedding)
     misfit = xp.sum(wins * softplus(-score_matrix(embedding)), axis=(-2, -1))
@@ -207,6 +206,7 @@ def fit_preference_embedding(
     # counts.
     weight = np.maximum(flat.sum(axis=(-2, -1)), np.finfo(float).tiny)
     shares, penalty = flat / weight[:, None, None], ridge / weight
+    embedding: Any
     if ridge == 0 and dim >= 2 * (n // 2):
         embedding, iterations = decompose_skew(_log_odds(flat, 0.0), dim=dim).embedding, 0
     else:
@@ -220,7 +220,7 @@ def fit_preference_embedding(
     grad_norm = np.abs(slope @ _turned(embedding) + penalty[:, None, None] * embedding).max(
         axis=(-2, -1), initial=0.0
     )
-    objective = embedding_objective(embedding, flat, ridge=ridge)
+    objective: Any = embedding_objective(embedding, flat, ridge=ridge)
     gap = objective - embedding_lower_bound(scores, flat, ridge=ridge)
     converged = grad_norm <= tolerance
     if not converged.all():

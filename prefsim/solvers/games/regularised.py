@@ -12,13 +12,12 @@ of equilibria as τ falls.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.solvers.games.certificates import mirror_step, payoff
 from prefsim.solvers.games.path_following import follow_path
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 WARM_STEPS = 8
 SMALL_TAU = 0.02
@@ -65,24 +64,24 @@ def solve_regularised(
     return Root(theta, residual, iterations)
 
 
-def _residual(skew: Array, theta: Array, log_reference: Array, tau: float) -> Array:
+def _residual(skew: ArrayT, theta: Array, log_reference: Array, tau: float) -> ArrayT:
     xp = array_namespace(theta)
     return theta - log_softmax(log_reference + payoff(skew, xp.exp(theta)) / tau)
 
 
-def _worst(skew: Array, log_reference: Array, theta: Array, tau: float) -> Array:
+def _worst(skew: ArrayT, log_reference: Array, theta: Array, tau: float) -> ArrayT:
     xp = array_namespace(theta)
     return xp.max(xp.abs(_residual(skew, theta, log_reference, tau)), axis=-1)
 
 
-def _norm(residual: Array) -> Array:
+def _norm(residual: ArrayT) -> ArrayT:
     """Return the length of the residual without its constant, which the softmax ignores."""
     xp = array_namespace(residual)
     centred = residual - xp.mean(residual, axis=-1, keepdims=True)
     return xp.sqrt(xp.sum(centred * centred, axis=-1))
 
 
-def _floor(theta: Array) -> Array:
+def _floor(theta: ArrayT) -> ArrayT:
     """Return the rounding error of a residual, below which no step is worth its while."""
     xp = array_namespace(theta)
     return 4.0 * xp.finfo(theta.dtype).eps * (1.0 + 0.25 * xp.max(xp.abs(theta), axis=-1))
@@ -129,7 +128,7 @@ def _newton(
     return theta, iterations
 
 
-def _jacobian(skew: Array, theta: Array, tau: float) -> Array:
+def _jacobian(skew: ArrayT, theta: Array, tau: float) -> ArrayT:
     """Return ``I − A S/τ``."""
     xp = array_namespace(theta)
     n = theta.shape[-1]
@@ -167,7 +166,7 @@ def _newton_step(games: _Games, tau: float) -> _Games:
     return _Games(games.skew, games.log_reference, theta, residual, norm)
 
 
-def _extragradient_start(skew: Array, log_reference: Array, tau: float) -> Array:
+def _extragradient_start(skew: Array, log_reference: ArrayT, tau: float) -> ArrayT:
     xp = array_namespace(skew)
     theta = log_reference
     step = 1.0 / (tau + 0.5)
@@ -177,7 +176,7 @@ def _extragradient_start(skew: Array, log_reference: Array, tau: float) -> Array
     return theta
 
 
-def _equilibrium_start(skew: Array, log_reference: Array, tau: float) -> Array:
+def _equilibrium_start(skew: ArrayT, log_reference: Array, tau: float) -> ArrayT:
     """Return the unregularised equilibrium, with the best response's mass where it has none."""
     xp = array_namespace(skew)
     policy = follow_path(

@@ -28,8 +28,7 @@ from prefsim.checks import (
 from prefsim.numerics import array_namespace
 from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.certificates import mirror_step, payoff
-
-Array = Any
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["SkewDecomposition", "decompose_skew", "gpo_update", "preference_scores"]
 
@@ -188,7 +187,7 @@ def decompose_skew(
     )
 
 
-def gpo_update(log_policy: Array, scores: Array, *, beta: float) -> Array:
+def gpo_update(log_policy: ArrayT, scores: Array, *, beta: float) -> ArrayT:
     r"""Return one exact step of general preference optimisation, multiplicative weights on scores in place of probabilities.
 
     .. math:: \pi_{t+1}(y) \propto \pi_t(y)\, e^{s(y \succ \pi_t)/\beta},\qquad s(y \succ \pi_t) = \sum_{y'} \pi_t(y')\, s(y \succ y')

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from prefsim.solvers.games.certificates import (
 )
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.solvers.games.regularised import solve_regularised
+from prefsim.typing import Array
 
-Array = Any
 State = tuple[Array, ...]
 
 PROXIMAL_ITERATIONS = 200

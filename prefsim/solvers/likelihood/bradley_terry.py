@@ -24,8 +24,7 @@ from prefsim.numerics import log_sigmoid, sigmoid
 from prefsim.solvers.likelihood.choice_newton import Derivatives, log_odds_start, maximise
 from prefsim.solvers.likelihood.win_graph import check_win_graph, check_win_graphs
 from prefsim.solvers.results import ConvergenceWarning
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["BradleyTerryResult", "count_matrix", "fit_bradley_terry"]
 

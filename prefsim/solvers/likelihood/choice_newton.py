@@ -8,11 +8,9 @@ times the second, with ``R`` the largest difference of ``d`` inside one choice, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-
-Array = Any
 
 __all__ = [
     "ChoiceModel",
@@ -43,37 +41,37 @@ class Derivatives(NamedTuple):
     small against.
     """
 
-    gradient: Array
-    flow: Array
-    diagonal: Array
-    product: Callable[[Array], Array]
-    solve: Callable[[Array], Array | None] | None
+    gradient: np.ndarray
+    flow: np.ndarray
+    diagonal: np.ndarray
+    product: Callable[[np.ndarray], np.ndarray]
+    solve: Callable[[np.ndarray], np.ndarray | None] | None
 
 
 class ChoiceModel(Protocol):
     """A concave log-likelihood of rewards ``(..., n)`` that does not change when all rewards shift."""
 
-    def derivatives(self, reward: Array) -> Derivatives:
+    def derivatives(self, reward: np.ndarray) -> Derivatives:
         """Return gradient and curvature at ``reward``."""
 
-    def spread(self, direction: Array) -> Array:
+    def spread(self, direction: np.ndarray) -> np.ndarray:
         """Return the largest difference of ``direction`` inside one choice, ``(...,)``."""
 
 
 class NewtonRun(NamedTuple):
     """Rewards ``(..., n)`` of mean 0, gradient there, steps taken, and whether each member met the tolerance."""
 
-    reward: Array
-    gradient: Array
+    reward: np.ndarray
+    gradient: np.ndarray
     iterations: int
-    converged: Array
+    converged: np.ndarray
 
 
-def _centred(x: Array) -> Array:
+def _centred(x: np.ndarray) -> np.ndarray:
     return x - x.mean(axis=-1, keepdims=True)
 
 
-def log_odds_start(wins: Array, comparisons: Array) -> Array:
+def log_odds_start(wins: np.ndarray, comparisons: np.ndarray) -> np.ndarray:
     """Return log-odds of winning, stretched for the spread of the opponents.
 
     An item meets opponents of different strength, which flattens its share of wins: a normal spread
@@ -89,7 +87,7 @@ def log_odds_start(wins: Array, comparisons: Array) -> Array:
 
 def conjugate_gradient(
     point: Derivatives, *, forcing: float, max_products: int
-) -> tuple[Array, bool]:
+) -> tuple[np.ndarray, bool]:
     """Solve ``H d = gradient`` by conjugate gradients with the diagonal as preconditioner, all members of a batch at once.
 
     Every iterate satisfies ``d·H d = d·gradient``, which is all that the step length rule needs:
@@ -123,7 +121,7 @@ def conjugate_gradient(
 
 def maximise(
     model: ChoiceModel,
-    start: Array,
+    start: np.ndarray,
     *,
     tolerance: float,
     max_iter: int,

@@ -21,8 +21,7 @@ from prefsim.solvers.likelihood.bradley_terry import RATIO_RANGE
 from prefsim.solvers.likelihood.choice_newton import Derivatives, log_odds_start, maximise
 from prefsim.solvers.likelihood.win_graph import check_win_graph
 from prefsim.solvers.results import ConvergenceWarning
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["PlackettLuceResult", "fit_plackett_luce"]
 

@@ -16,8 +16,8 @@ from prefsim.checks import as_context_probs, as_float_array, check_integer, chec
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.numerics import array_namespace, categorical_kl, stop_gradient
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.typing import Array
 
-Array = Any
 Penalty = Callable[[Any], Array]
 
 __all__ = ["cross_entropy_penalty", "kl_penalty", "sampled_kl_penalty"]

@@ -13,8 +13,7 @@ from scipy.special import wrightomega
 
 from prefsim.checks import as_float_array, check_nonnegative, check_positive
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
-
-Array = Any
+from prefsim.typing import Array
 
 __all__ = [
     "contrastive_gradient",

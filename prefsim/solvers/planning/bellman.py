@@ -12,10 +12,9 @@ from prefsim.backend import like, to_numpy
 from prefsim.checks import check_choice, check_nonnegative, check_positive
 from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.transitions import expected_next
-
-Array = Any
 
 __all__ = [
     "PlanningResult",
@@ -65,7 +64,7 @@ class PlanningResult(NamedTuple):
     converged: Any
 
 
-def action_values(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: float) -> ArrayT:
     r"""Return :math:`Q(s, a) = r(s, a) + \gamma \sum_{s'} P(s' \mid s, a) v(s')`.
 
     Parameters
@@ -81,12 +80,13 @@ def action_values(transitions: Array, reward: Array, value: Array, *, discount: 
     -------
     Array ``(*more, *batch, S, A)``.
     """
-    after = expected_next(transitions, value)
-    if (
-        not isinstance(after, np.ndarray)
-        or after.dtype != reward.dtype
-        or after.shape != reward.shape
-    ):
+    after: Any = expected_next(transitions, value)
+    in_place = (
+        isinstance(after, np.ndarray)
+        and after.dtype == reward.dtype
+        and after.shape == reward.shape
+    )
+    if not in_place:
         return reward + discount * after
     # The product is a fresh array of this function's own; large sparse sweeps are bound by memory
     # traffic.
@@ -95,7 +95,7 @@ def action_values(transitions: Array, reward: Array, value: Array, *, discount: 
     return after
 
 
-def bellman_backup(transitions: Array, reward: Array, value: Array, *, discount: float) -> Array:
+def bellman_backup(transitions: Any, reward: Array, value: ArrayT, *, discount: float) -> ArrayT:
     r"""Return :math:`(Tv)(s) = \max_a Q(s, a)`, a contraction of modulus ``discount`` in the largest absolute difference.
 
     Shapes are those of :func:`action_values`; the result is shaped as ``value``.
@@ -116,15 +116,15 @@ def bellman_backup(transitions: Array, reward: Array, value: Array, *, discount:
 
 
 def soft_bellman_backup(
-    transitions: Array,
+    transitions: Any,
     reward: Array,
-    value: Array,
+    value: ArrayT,
     *,
     discount: float,
     temperature: float,
     log_reference: Array | None = None,
     terminal: Array | None = None,
-) -> Array:
+) -> ArrayT:
     r"""Return the soft backup :math:`\alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a) / \alpha)`.
 
     See :func:`soft_maximum`.
@@ -143,8 +143,8 @@ def soft_bellman_backup(
 
 
 def soft_maximum(
-    q_value: Array, *, temperature: float, log_reference: Array | None = None
-) -> Array:
+    q_value: ArrayT, *, temperature: float, log_reference: Array | None = None
+) -> ArrayT:
     r"""Return :math:`\alpha \log \sum_a \mu(a \mid s)\, e^{Q(s, a)/\alpha}` over the last axis.
 
     Parameters
@@ -166,7 +166,9 @@ def soft_maximum(
     return temperature * logsumexp(_soft_logits(q_value, temperature, log_reference))
 
 
-def soft_policy(q_value: Array, *, temperature: float, log_reference: Array | None = None) -> Array:
+def soft_policy(
+    q_value: ArrayT, *, temperature: float, log_reference: Array | None = None
+) -> ArrayT:
     r"""Return :math:`\pi(a \mid s) \propto \mu(a \mid s)\, e^{Q(s, a)/\alpha}`.
 
     The arguments are those of :func:`soft_maximum`.
@@ -174,15 +176,15 @@ def soft_policy(q_value: Array, *, temperature: float, log_reference: Array | No
     return softmax(_soft_logits(q_value, temperature, log_reference))
 
 
-def _soft_logits(q_value: Array, temperature: float, log_reference: Array | None) -> Array:
+def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | None) -> ArrayT:
     check_positive(temperature=temperature)
     logits = q_value / temperature
     return logits if log_reference is None else logits + log_reference
 
 
 def greedy_policy(
-    q_value: Array, *, ties: str = "shared", tolerance: float = TIE_TOLERANCE
-) -> Array:
+    q_value: ArrayT, *, ties: str = "shared", tolerance: float = TIE_TOLERANCE
+) -> ArrayT:
     """Return the probabilities of the policy that takes a best action.
 
     Parameters
@@ -232,7 +234,7 @@ def best_action(q_value: Array) -> tuple[Array, Array]:
     return best, index
 
 
-def best_value(q_value: Array) -> Array:
+def best_value(q_value: ArrayT) -> ArrayT:
     """Return the maximum over the last axis."""
     if not _is_short(q_value):
         return array_namespace(q_value).max(q_value, axis=-1)
@@ -247,7 +249,7 @@ def _is_short(q_value: Array) -> bool:
     return isinstance(q_value, np.ndarray) and q_value.shape[-1] <= 32
 
 
-def _ended(value: Array, terminal: Array) -> Array:
+def _ended(value: ArrayT, terminal: Array) -> ArrayT:
     xp = array_namespace(value)
     return xp.where(terminal, xp.zeros_like(value), value)
 
@@ -297,7 +299,7 @@ def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | N
     return Criterion(maximum, policy, improvement=policy)
 
 
-def residual_limit(value: Array, tolerance: float) -> Array:
+def residual_limit(value: ArrayT, tolerance: float) -> ArrayT:
     """Return ``(*batch,)``.
 
     The tolerance, or where that is larger the rounding error of the largest value.

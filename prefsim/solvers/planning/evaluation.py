@@ -28,11 +28,10 @@ from prefsim.solvers.planning.bellman import (
     zeros,
 )
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.mdp_input import check_reachable
 from prefsim.worlds.transitions import expected_next
-
-Array = Any
 
 __all__ = ["SuccessorFeatures", "occupancy", "policy_evaluation", "successor_features"]
 
@@ -272,7 +271,7 @@ def policy_chain(mdp: TabularMDP, probs: Array) -> Array:
 
 
 def solve_chain(
-    chain: Array,
+    chain: Any,
     target: Array,
     mdp: TabularMDP,
     *,
@@ -290,13 +289,11 @@ def solve_chain(
         columns = xp.moveaxis(xp.reshape(target, (-1, *target.shape[more:])), 0, -1)
         solution = xp.linalg.solve(identity - mdp.discount * matrix, columns)
         return xp.reshape(xp.moveaxis(solution, -1, 0), target.shape)
-    matrix = sp.eye_array(mdp.n_states, format="csr") - mdp.discount * (
-        chain.T.tocsr() if transposed else chain
-    )
-    flat = target.reshape(-1, mdp.n_states)
-    return np.stack([_solve_sparse(matrix, column, tolerance) for column in flat]).reshape(
-        target.shape
-    )
+    along = sp.csr_array(chain.T) if transposed else chain
+    matrix = sp.eye_array(mdp.n_states, format="csr") - mdp.discount * along
+    columns = np.reshape(target, (-1, mdp.n_states))
+    solved = np.stack([_solve_sparse(matrix, column, tolerance) for column in columns])
+    return solved.reshape(target.shape)
 
 
 def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) -> np.ndarray:
@@ -395,7 +392,7 @@ def _alive(mdp: TabularMDP, per_state: Array) -> Array:
 def _push(mdp: TabularMDP, visits: Array) -> Array:
     """Return the distribution of the next state of visits ``(*batch, S, A)``."""
     if mdp.is_sparse:
-        return mdp.transitions.T @ visits.reshape(-1)
+        return mdp.transitions.T @ np.reshape(visits, -1)
     xp = array_namespace(visits)
     states, actions = mdp.n_states, mdp.n_actions
     flat = xp.reshape(mdp.transitions, (*mdp.transitions.shape[:-3], states * actions, states))

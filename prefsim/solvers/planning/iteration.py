@@ -36,9 +36,8 @@ from prefsim.solvers.planning.evaluation import (
     solve_chain,
 )
 from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.typing import Array
 from prefsim.worlds.mdp import DENSE_LIMIT, TabularMDP
-
-Array = Any
 
 __all__ = [
     "advantages",

@@ -22,9 +22,8 @@ from prefsim.solvers.planning.bellman import (
     residual_limit,
     zeros,
 )
+from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
-
-Array = Any
 
 __all__ = ["modified_policy_iteration"]
 
@@ -171,7 +170,7 @@ class _SparseEvaluation:
         self.chain: Any = None
         self.paid = np.zeros(mdp.n_states)
 
-    def __call__(self, action: np.ndarray, value: np.ndarray, goal: Any, sweeps: int) -> np.ndarray:
+    def __call__(self, action: Any, value: Any, goal: Any, sweeps: int) -> Any:
         self._adopt(self.first_row + action)
         gaps: list[float] = []
         goal = float(goal)

@@ -5,7 +5,7 @@ The exponential tilt of a policy over sequences, one token at a time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from prefsim.backend import like
 from prefsim.checks import check_shape
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
+from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
-
-Array = Any
 
 __all__ = ["SoftBackup", "score_gradient_in_tree", "soft_backup"]
 
