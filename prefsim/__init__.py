@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         raters,
         solvers,
         testing,
+        typing,
         worlds,
     )
 
@@ -54,6 +55,7 @@ __all__ = [
     "raters",
     "solvers",
     "testing",
+    "typing",
     "use_backend",
     "worlds",
 ]
