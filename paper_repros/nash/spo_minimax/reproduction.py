@@ -1,0 +1,282 @@
+"""Self-play against reward models over the trajectories of a tree, on samples, and in elections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paper_repros.nash.spo_minimax import trajectories
+from paper_repros.nash.spo_minimax.hedge import fast_bound, hedge_bound, margin_games
+from paper_repros.nash.spo_minimax.trajectories import (
+    CYCLIC,
+    HORIZONS,
+    LATE,
+    MAX_REWARD,
+    NOISY,
+    Outcome,
+    Sampled,
+    family,
+)
+from prefsim.analysis import log_log_slope
+from prefsim.analysis.elections import Election, elect
+from prefsim.analysis.voting import borda_scores, copeland_scores
+from prefsim.backend import to_numpy
+from prefsim.papers import (
+    Reproduction,
+    Run,
+    at_most,
+    below,
+    between,
+    holds,
+    near,
+    panels,
+)
+from prefsim.solvers import nash_path
+from prefsim.solvers.games.certificates import exploitability
+from prefsim.worlds import synthetic_ballots
+
+N = trajectories.N
+SEEDS = range(20)
+MARGINS = (0.2, 0.4)
+# What the majorities of three voters can lead a Borda winner to lose.
+BEATEN_BY = 1 / 6
+
+
+class FastRate(NamedTuple):
+    """Largest exploitability of the averages by iteration, and its bound, ``(K,)`` each."""
+
+    iterations: np.ndarray
+    exploited: np.ndarray
+    bound: np.ndarray
+
+    @property
+    def slope(self) -> float:
+        """Over the last half of the iterations (in logarithms)."""
+        late = self.iterations >= np.sqrt(self.iterations[-1] * self.iterations[0])
+        return float(log_log_slope(self.iterations[late], self.exploited[late]))
+
+
+def fast_rate(margin: float, horizon: int) -> FastRate:
+    """Play 20 random games with a Condorcet winner of this margin."""
+    games = margin_games(0, N, margin, 20)
+    record = max(1, horizon // 64)
+    path = nash_path(games, method="spo", step=margin / 2, iterations=horizon, record=record)
+    rounds = path.iteration[1:]
+    exploited = to_numpy(path.average_exploitability)[1:].max(axis=1)
+    return FastRate(rounds, exploited, fast_bound(N, margin) / (2 * rounds))
+
+
+class Contest(NamedTuple):
+    """An election, with the exploitability of SPO's average and its bound."""
+
+    election: Election
+    exploitability: float
+    bound: float
+
+    def row(self) -> dict[str, str | float | int]:
+        """Return who wins by every rule."""
+        labels, table = self.election.labels, to_numpy(self.election.game.preference)
+        borda = int(borda_scores(table).argmax())
+        return self.election.row() | {
+            "Borda": labels[borda],
+            "exploitability, Borda": float(exploitability(table, np.eye(len(table))[borda])),
+            "Copeland": labels[int(copeland_scores(table).argmax())],
+            "exploitability, SPO": self.exploitability,
+            "bound, SPO": self.bound,
+        }
+
+
+def contest(path: Path, horizon: int = HORIZONS[-1]) -> Contest:
+    """Solve an election exactly and by self-play."""
+    election = elect(path)
+    played = nash_path(election.game, method="spo", iterations=horizon, record=horizon)
+    bound = hedge_bound(horizon, election.game.n_responses)
+    return Contest(election, float(played.average_exploitability[-1]), float(bound))
+
+
+def reproduce(run: Run) -> Reproduction:
+    rng = np.random.default_rng(run.seed)
+    games = {name: family(name, SEEDS) for name in (MAX_REWARD, NOISY, CYCLIC, LATE)}
+    # What is learnt from flipped labels is measured in the game without flips.
+    truths = games | {NOISY: games[MAX_REWARD]}
+    outcomes = {
+        name: trajectories.compare(games[name], truths[name], rng)
+        for name in run.progress(games, "families")
+    }
+    backup_error = trajectories.backup_error(games[CYCLIC], 100 if run.quick else 1000)
+    seeds, iterations = (SEEDS[:10], 300) if run.quick else (SEEDS, 3000)
+    sampled = trajectories.play_on_samples(seeds, iterations, run)
+    rates = {margin: fast_rate(margin, 4000 if run.quick else 20_000) for margin in MARGINS}
+    real = sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else []
+    contests = [contest(path) for path in (synthetic_ballots(), *real)]
+
+    cyclic, easy = outcomes[CYCLIC], outcomes[MAX_REWARD]
+    bounds = hedge_bound(HORIZONS, N)
+    is_beaten = cyclic.borda > 1e-9
+    criteria = (
+        at_most(
+            "exploitability of SPO's average over its bound √(log 8/(2T)), largest by family",
+            [np.max(o.played / bounds[:, None]) for o in outcomes.values()],
+            1,
+            stated="derived",
+        ),
+        at_most(
+            "slope of the average's log-exploitability against log T, by family",
+            [o.slope for o in outcomes.values()],
+            -0.48,
+            stated="chosen",
+            paper="at least as fast as T^(−1/2)",
+        ),
+        holds(
+            "intransitive, reward model: by how much the Borda winner is exploited",
+            np.where(is_beaten, np.abs(cyclic.borda - BEATEN_BY) < 1e-9, True),
+            "1/6 or nothing",
+            stated="derived",
+        ),
+        between(
+            f"intransitive, reward model: seeds of {len(SEEDS)} on which it is exploited",
+            is_beaten.sum(),
+            5,
+            15,
+            stated="chosen",
+        ),
+        at_most(
+            f"intransitive, SPO: exploitability at T = {HORIZONS[-1]}",
+            cyclic.average[-1],
+            0.0081,
+            stated="derived",
+        ),
+        at_most(
+            "transitive, reward model: exploitability",
+            easy.model,
+            1e-9,
+            stated="paper",
+        ),
+        at_most(
+            f"transitive, SPO: exploitability over its bound at T = {HORIZONS[-1]}",
+            easy.average[-1] / bounds[-1],
+            1,
+            stated="derived",
+        ),
+        at_most(
+            "Hedge by backups of the tree against Hedge over trajectories",
+            backup_error,
+            1e-10,
+            stated="derived",
+        ),
+        near(
+            "slope of the fast rate, Δ = .2, .4",
+            [rate.slope for rate in rates.values()],
+            -1,
+            within=0.05,
+            stated="derived",
+        ),
+        at_most(
+            "fast rate: exploitability over its bound, Δ = .2, .4",
+            [np.max(rate.exploited / rate.bound) for rate in rates.values()],
+            1,
+            stated="derived",
+        ),
+        below(
+            "on samples: exploitability after the last comparisons and after the first, by world",
+            [line[-1] for line in sampled.exploited.values()],
+            [line[0] for line in sampled.exploited.values()],
+            stated="chosen",
+        ),
+        at_most(
+            "ballots: exploitability of SPO's average over its bound",
+            [c.exploitability / c.bound for c in contests],
+            1,
+            stated="derived",
+        ),
+        holds(
+            "ballots: the minimax winner",
+            [c.election.respects_majorities for c in contests],
+            "the Condorcet winner, where there is one",
+            stated="paper",
+        ),
+    )
+    table: list[dict[str, str | float | int]] = [
+        {
+            "family": name,
+            **{f"SPO, T = {t}": float(o.average[i].mean()) for i, t in enumerate(HORIZONS)},
+            "slope": o.slope,
+            "Borda, worst": float(o.borda.max()),
+            "reward model, mean": float(o.model.mean()),
+        }
+        for name, o in outcomes.items()
+    ]
+    for i, asked in enumerate(sampled.comparisons):
+        row: dict[str, str | float | int] = {"comparisons": int(asked)}
+        row |= {f"exploitability, {name}": float(x[i]) for name, x in sampled.exploited.items()}
+        row |= {f"mass on the best, {name}": float(x[i]) for name, x in sampled.best.items()}
+        table.append(row)
+    table += [c.row() for c in contests]
+    return Reproduction(draw(outcomes, sampled, rates), table, criteria)
+
+
+def draw(outcomes: dict[str, Outcome], sampled: Sampled, rates: dict[float, FastRate]) -> Any:
+    figure, axes = panels(
+        2,
+        2,
+        title=(
+            "Self-play with a no-regret learner reaches the minimax winner, also where preferences"
+            " are intransitive"
+        ),
+        width=6.25,
+        height=4.2,
+    )
+    (exact, choices), (samples, fast) = axes
+    for marker, (name, outcome) in zip("osD^", outcomes.items(), strict=True):
+        measured = ", in the clean game" if name == NOISY else ""
+        label = f"{name}{measured}: slope {outcome.slope:.2f}"
+        exact.plot(HORIZONS, outcome.average.mean(axis=1), marker=marker, label=label)
+    exact.plot(HORIZONS, hedge_bound(HORIZONS, N), "k--", lw=1, label="bound: slope −0.50")
+    exact.set(
+        xscale="log",
+        yscale="log",
+        ylim=(5e-3, 0.5),
+        xlabel="iterations T, with η = √(8 log 8 / T)",
+        ylabel="exploitability of the average policy",
+        title="exact SPO on a tree of 8 trajectories",
+    )
+
+    cyclic = outcomes[CYCLIC]
+    order = np.argsort(cyclic.borda, kind="stable")
+    rank = np.arange(1, order.size + 1)
+    choices.plot(rank, cyclic.borda[order], "C3s", label="best reward (Borda)")
+    choices.plot(rank, cyclic.model[order], "C1x", label="reward model on 2000 comparisons")
+    choices.plot(rank, cyclic.average[-1][order], "C0o", label=f"SPO, T = {HORIZONS[-1]}")
+    choices.set(
+        xticks=rank,
+        xlabel="game (majorities of three random rankings)",
+        ylabel="exploitability",
+        title="intransitive majorities: the best reward may be beaten",
+    )
+
+    for marker, (name, line) in zip("osD^", sampled.exploited.items(), strict=True):
+        samples.plot(sampled.comparisons, line, marker=marker, ms=4, label=name)
+    samples.set(
+        xscale="log",
+        xlabel="comparisons asked",
+        ylabel="exploitability of the average policy",
+        title="SPO on samples: queue of 10, policy gradient",
+    )
+
+    for colour, (margin, rate) in zip(("C0", "C2"), rates.items(), strict=True):
+        label = f"Δ = {margin:g}: slope {rate.slope:.2f}"
+        fast.plot(rate.iterations, rate.exploited, color=colour, label=label)
+        label = f"bound, Δ = {margin:g}"
+        fast.plot(rate.iterations, rate.bound, color=colour, ls="--", lw=1, label=label)
+    fast.set(
+        xscale="log",
+        yscale="log",
+        xlabel="iterations T, with η = Δ/2",
+        ylabel="largest exploitability of the average policy",
+        title="a Condorcet winner with margin Δ: rate 1/T",
+    )
+    for axis in axes.flat:
+        axis.legend(fontsize=8)
+    return figure

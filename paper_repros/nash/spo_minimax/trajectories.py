@@ -1,0 +1,164 @@
+"""Four families of preferences over the trajectories of a tree, and three ways to choose one."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from prefsim.analysis import log_log_slope
+from prefsim.analysis.voting import borda_scores
+from prefsim.backend import to_numpy
+from prefsim.loops import queued_self_play
+from prefsim.papers import Run
+from prefsim.policies import TokenTreePolicy
+from prefsim.raters.noise import flip_labels
+from prefsim.solvers import fit_bradley_terry, nash_path
+from prefsim.solvers.games.certificates import exploitability
+from prefsim.solvers.planning.tree_backup import soft_backup
+from prefsim.worlds import PreferenceGame, TokenTree
+
+TREE = TokenTree(2, 3)
+N = TREE.n_sequences
+HORIZONS = (64, 256, 1024, 4096)
+FLIPS = (0.0, 0.1, 0.3)
+MAX_REWARD, NOISY, CYCLIC, LATE = (
+    "max reward",
+    "max reward, 30 % flips",
+    "three rankings (intransitive)",
+    "late steps only",
+)
+INTRANSITIVE = "intransitive"
+
+
+def rewards_of_steps(seed: int) -> np.ndarray:
+    """Return rewards ``(N, 3)`` of each trajectory: one normal number for each node and action."""
+    table = np.random.default_rng(seed).standard_normal((TREE.n_nodes, TREE.vocabulary_size))
+    return table[TREE.nodes, TREE.sequences]
+
+
+def majorities(seed: int) -> np.ndarray:
+    """Return the preferences ``(N, N)`` of three voters with random rankings."""
+    rng = np.random.default_rng(seed)
+    game = PreferenceGame.from_rankings([rng.permutation(N) for _ in range(3)])
+    return to_numpy(game.preference)
+
+
+def family(name: str, seeds: range) -> np.ndarray:
+    """Return preferences over trajectories ``(seeds, N, N)``."""
+    if name == CYCLIC:
+        return np.stack([majorities(seed) for seed in seeds])
+    rewards = np.stack([rewards_of_steps(seed) for seed in seeds])
+    # Neither the largest reward on the way nor what comes after half time is a sum of rewards of
+    # states and actions.
+    utility = rewards[..., 2] if name == LATE else rewards.max(axis=-1)
+    table = 0.5 * (1 + np.sign(utility[..., :, None] - utility[..., None, :]))
+    return to_numpy(flip_labels(table, FLIPS[-1])) if name == NOISY else table
+
+
+def reward_model_choices(
+    preference: np.ndarray, rng: np.random.Generator, *, pairs: int = 2000
+) -> np.ndarray:
+    """Return the trajectories ``(games,)`` of the largest reward, fitted to uniform pairs."""
+    upper = np.triu_indices(N, 1)
+    counts = np.zeros_like(preference)
+    for table, count in zip(preference, counts, strict=True):
+        seen = rng.multinomial(pairs, np.full(len(upper[0]), 1 / len(upper[0])))
+        won = rng.binomial(seen, table[upper])
+        count[upper], count[upper[::-1]] = won, seen - won
+    # Sure preferences have no maximum-likelihood reward without a penalty.
+    return to_numpy(fit_bradley_terry(counts, ridge=1e-3).reward).argmax(axis=-1)
+
+
+class Outcome(NamedTuple):
+    """Exploitabilities in one family.
+
+    Attributes
+    ----------
+    played, average
+        Of SPO's average, ``(horizons, games)``: in the game that was played, and in the true one.
+    borda, model
+        Of the trajectory that Borda and a reward model choose, ``(games,)``, in the true game.
+    """
+
+    played: np.ndarray
+    average: np.ndarray
+    borda: np.ndarray
+    model: np.ndarray
+
+    @property
+    def slope(self) -> float:
+        """Of the mean log-exploitability of the average against the log-horizon."""
+        return float(log_log_slope(HORIZONS, self.average.mean(axis=1)))
+
+
+def compare(preference: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> Outcome:
+    """Learn from ``preference`` and measure in the game ``truth``."""
+    paths = [nash_path(preference, method="spo", iterations=t, record=t) for t in HORIZONS]
+    borda = borda_scores(preference).argmax(axis=-1)
+    model = reward_model_choices(preference, rng)
+    return Outcome(
+        np.stack([path.average_exploitability[-1] for path in paths]),
+        np.stack([exploitability(truth, path.average_policy[-1]) for path in paths]),
+        exploitability(truth, np.eye(N)[borda]),
+        exploitability(truth, np.eye(N)[model]),
+    )
+
+
+def uniform_policies(n_games: int) -> TokenTreePolicy:
+    """Return one uniform policy on the tree for each game."""
+    return TokenTreePolicy(TREE, np.zeros((n_games, 1, TREE.n_nodes, TREE.vocabulary_size)))
+
+
+def backup_error(preference: np.ndarray, iterations: int) -> float:
+    """Return how far Hedge by backups of the tree ends from Hedge over trajectories."""
+    step = math.sqrt(8 * math.log(N) / iterations)
+    policy = uniform_policies(len(preference))
+    for _ in range(iterations):
+        wins = preference @ to_numpy(policy.probs)[..., 0, :, None]
+        policy = soft_backup(policy, step * np.swapaxes(wins, -1, -2)).policy
+    flat = nash_path(preference, method="spo", step=step, iterations=iterations, record=iterations)
+    return float(np.abs(to_numpy(policy.probs)[..., 0, :] - flat.policy[-1]).max())
+
+
+class Sampled(NamedTuple):
+    """SPO on samples, means over games, ``(K,)`` each.
+
+    Attributes
+    ----------
+    comparisons
+        How often the rater was asked.
+    exploited
+        Exploitability of the mean policy, by world.
+    best
+        Its chance to pick a best trajectory, by world with a best one.
+    """
+
+    comparisons: np.ndarray
+    exploited: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
+
+
+def play_on_samples(seeds: range, iterations: int, run: Run) -> Sampled:
+    """Run SPO with a queue and the policy gradient, with flipped labels and without a best."""
+    truth, cyclic = family(MAX_REWARD, seeds), family(CYCLIC, seeds)
+    wins_all = np.min(truth, axis=-1) >= 0.5 - 1e-12
+    worlds = {
+        f"{100 * rate:.0f} % flips": (to_numpy(flip_labels(truth, rate)), truth) for rate in FLIPS
+    }
+    worlds[INTRANSITIVE] = cyclic, cyclic
+    exploited, best = {}, {}
+    for name, (asked, real) in run.progress(list(worlds.items()), "sampled self-play"):
+        played = queued_self_play(
+            uniform_policies(len(seeds)),
+            asked,
+            step=1.0,
+            iterations=iterations,
+            record=max(1, iterations // 20),
+            seed=run.seed,
+        )
+        exploited[name] = exploitability(real, played.average).mean(axis=1)
+        if name != INTRANSITIVE:
+            best[name] = (played.average * wins_all).sum(axis=-1).mean(axis=1)
+    return Sampled(played.comparisons, exploited, best)
