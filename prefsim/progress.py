@@ -5,6 +5,7 @@ Live bars on stderr where somebody watches, one line a paper where nobody does.
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 
 from rich.console import Console
@@ -47,6 +48,8 @@ class Bars:
         )
         self._whole = self._progress.add_task(what, total=total)
         self._tasks: dict[tuple[str, str], TaskID] = {}
+        # Calls that run in threads tell of their loops from there.
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -63,9 +66,10 @@ class Bars:
     def loop(self, name: str, description: str, done: int, total: int | None) -> None:
         """Show how far a loop of ``name`` has come."""
         key = name, description
-        if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task(f"{name}: {description}", total=total)
-        self._progress.update(self._tasks[key], completed=done, total=total)
+        with self._lock:
+            if key not in self._tasks:
+                self._tasks[key] = self._progress.add_task(f"{name}: {description}", total=total)
+            self._progress.update(self._tasks[key], completed=done, total=total)
 
     def whole(self, done: int, total: int | None) -> None:
         """Show how far the whole has come."""
@@ -73,7 +77,8 @@ class Bars:
 
     def finished(self, name: str, line: str) -> None:
         """Take the bars of ``name`` away, print its line, and count it."""
-        for key in [key for key in self._tasks if key[0] == name]:
-            self._progress.remove_task(self._tasks.pop(key))
+        with self._lock:
+            for key in [key for key in self._tasks if key[0] == name]:
+                self._progress.remove_task(self._tasks.pop(key))
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._progress.advance(self._whole)
