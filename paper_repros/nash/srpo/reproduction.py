@@ -1,0 +1,319 @@
+"""Training pairs of other distributions, finite samples, and chains of revisions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paper_repros.nash.srpo.fitted import (
+    fit_ipo,
+    fit_srpo,
+    in_one_context,
+    pairs_of,
+    total_variation,
+)
+from prefsim.analysis import log_log_slope
+from prefsim.backend import to_numpy
+from prefsim.data.replicates import replicated_comparisons
+from prefsim.numerics import softmax
+from prefsim.papers import (
+    Reproduction,
+    Run,
+    at_least,
+    at_most,
+    near,
+    panels,
+)
+from prefsim.solvers import revision_chain, solve_self_improvement
+from prefsim.solvers.games.certificates import expected_preference
+from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
+
+BETA, REVISION_BETA = 0.4, 0.1
+REVISIONS = 5
+SAMPLERS = {"A": np.array([0.6, 0.2, 0.2]), "B": np.array([0.2, 0.2, 0.6])}
+CYCLIC_WINS = (0.535, 0.499, 0.458, 0.513, 0.503)
+
+
+class Robustness(NamedTuple):
+    """Total variations ``(games,)`` between solutions from two samplers.
+
+    Attributes
+    ----------
+    ipo, srpo
+        Of the two losses.
+    error
+        The larger one of SRPO from its closed form.
+    """
+
+    ipo: np.ndarray
+    srpo: np.ndarray
+    error: np.ndarray
+
+
+def compare_samplers(n_games: int, rng: np.random.Generator) -> Robustness:
+    """Train on pairs from two random distributions, in random games of eight responses."""
+    games = to_numpy(PreferenceGame.random(8, seed=rng, batch_shape=(n_games,)).preference)
+    reference = rng.dirichlet(np.ones(8), size=n_games)
+    samplers = rng.dirichlet(np.ones(8), size=(2, n_games))
+    pairs = pairs_of(np.broadcast_to(games, (2, *games.shape)), samplers)
+    behind = np.broadcast_to(reference, samplers.shape)
+    srpo, ipo = fit_srpo(pairs, behind, beta=BETA).generator, fit_ipo(pairs, behind, beta=BETA)
+    exact = to_numpy(solve_self_improvement(games, reference, beta=BETA).generator)
+    error = total_variation(srpo, exact).max(axis=0)
+    return Robustness(total_variation(*ipo), total_variation(*srpo), error)
+
+
+class Samples(NamedTuple):
+    """Mean total variations ``(K,)`` by sampler, after so many comparisons ``(K,)``.
+
+    SRPO is measured from its solution, IPO from its own under sampler A.
+    """
+
+    sizes: tuple[int, ...]
+    srpo: dict[str, np.ndarray]
+    ipo: dict[str, np.ndarray]
+
+    def slope(self, name: str) -> float:
+        """Return that of SRPO's log-distance against log-size."""
+        return float(log_log_slope(self.sizes, self.srpo[name]))
+
+
+def learn_from_samples(
+    sizes: tuple[int, ...], replicates: int, rng: np.random.Generator
+) -> Samples:
+    """Fit both losses to labelled comparisons of the textbook game."""
+    game = textbook_game()
+    exact = to_numpy(
+        solve_self_improvement(game.preference, TEXTBOOK_REFERENCE, beta=BETA).generator
+    )
+    pairs = pairs_of(game.preference, SAMPLERS["A"])
+    goal = fit_ipo(pairs, TEXTBOOK_REFERENCE, beta=BETA)
+    reference = np.broadcast_to(TEXTBOOK_REFERENCE, (replicates, 3))
+    found = Samples(
+        sizes,
+        {name: np.empty(len(sizes)) for name in SAMPLERS},
+        {name: np.empty(len(sizes)) for name in SAMPLERS},
+    )
+    for name, sampler in SAMPLERS.items():
+        policy = in_one_context(sampler)
+        for i, size in enumerate(sizes):
+            pairs = replicated_comparisons(
+                game.to_bandit(), size, replicates, seed=rng, policy=policy
+            )
+            generators = fit_srpo(pairs, reference, beta=BETA).generator
+            found.srpo[name][i] = total_variation(generators, exact).mean()
+            policies = fit_ipo(pairs, reference, beta=BETA)
+            found.ipo[name][i] = total_variation(policies, goal).mean()
+    return found
+
+
+class Chain(NamedTuple):
+    """Win rates against the reference after 0, 1, … revisions, and that of IPO.
+
+    The drafts are those of the reference, or of the generator.
+    """
+
+    from_reference: np.ndarray
+    from_generator: np.ndarray
+    ipo: float
+
+
+def revise(game: PreferenceGame, reference: np.ndarray) -> Chain:
+    """Follow revisions by the exact improver."""
+    preference = to_numpy(game.preference)
+    solution = solve_self_improvement(preference, reference, beta=REVISION_BETA)
+
+    def wins(start: np.ndarray) -> np.ndarray:
+        chain = revision_chain(start, solution.improver, revisions=REVISIONS)
+        behind = np.broadcast_to(reference, chain.shape)
+        return to_numpy(expected_preference(preference, chain, behind))
+
+    ipo = fit_ipo(pairs_of(preference, reference), reference, beta=REVISION_BETA)
+    return Chain(
+        wins(reference),
+        wins(to_numpy(solution.generator)),
+        float(expected_preference(preference, ipo, reference)),
+    )
+
+
+def revise_transitive() -> Chain:
+    """Follow revisions in a Bradley–Terry world whose reference prefers bad responses."""
+    reward = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+    return revise(PreferenceGame.from_reward(reward), softmax(-reward))
+
+
+def revise_cyclic() -> Chain:
+    """Follow revisions in the textbook game."""
+    return revise(textbook_game(), TEXTBOOK_REFERENCE)
+
+
+def reproduce(run: Run) -> Reproduction:
+    rng = np.random.default_rng(run.seed)
+    stages = iter(run.progress(("games", "samples", "revisions"), "stages"))
+    next(stages)
+    robustness = compare_samplers(6 if run.quick else 20, rng)
+    next(stages)
+    sizes = (1000, 3000, 10_000, 30_000) if run.quick else (1000, 3000, 10_000, 30_000, 100_000)
+    samples = learn_from_samples(sizes, 50 if run.quick else 200, rng)
+    next(stages)
+    chains = {"transitive": revise_transitive(), "cyclic": revise_cyclic()}
+    next(stages, None)
+
+    transitive, cyclic = chains["transitive"], chains["cyclic"]
+    criteria = (
+        at_most(
+            "SRPO: total variation between solutions from two samplers",
+            robustness.srpo,
+            1e-6,
+            stated="chosen",
+            paper="independent of the behaviour policy",
+        ),
+        at_most(
+            "SRPO: total variation from the closed form",
+            robustness.error,
+            1e-6,
+            stated="chosen",
+        ),
+        at_least(
+            "IPO: mean total variation between solutions from two samplers",
+            robustness.ipo.mean(),
+            0.05,
+            stated="chosen",
+        ),
+        near(
+            "finite samples: slope of SRPO's error in log n, samplers A and B",
+            [samples.slope(name) for name in SAMPLERS],
+            -0.5,
+            # Fewer sizes and replicates leave more noise.
+            within=0.1 if run.quick else 0.05,
+            stated="derived",
+        ),
+        at_least(
+            "finite samples: IPO's distance from its solution under A, learnt from B",
+            samples.ipo["B"][-1],
+            0.1,
+            stated="chosen",
+        ),
+        at_most(
+            "finite samples: IPO's distance from its solution under A, learnt from A",
+            samples.ipo["A"][-1],
+            0.02,
+            stated="chosen",
+        ),
+        at_least(
+            "transitive: win rate of the first revision of the reference",
+            transitive.from_reference[1],
+            0.68,
+            stated="derived",
+        ),
+        at_most(
+            "transitive: range of the win rates of later revisions",
+            np.ptp(transitive.from_reference[2:]),
+            0.01,
+            stated="derived",
+        ),
+        near(
+            "transitive: win rates of SRPO's generator and of IPO",
+            [transitive.from_generator[0], transitive.ipo],
+            (0.7001, 0.6909),
+            within=5e-4,
+            stated="derived",
+        ),
+        near(
+            "cyclic: win rates of the generator and its revisions, which oscillate",
+            cyclic.from_generator[: len(CYCLIC_WINS)],
+            CYCLIC_WINS,
+            within=1e-3,
+            stated="derived",
+        ),
+    )
+    table: list[dict[str, str | float | int]] = [
+        {
+            "game": i,
+            "TV between samplers, IPO": float(robustness.ipo[i]),
+            "TV between samplers, SRPO": float(robustness.srpo[i]),
+            "SRPO from its closed form": float(robustness.error[i]),
+        }
+        for i in range(robustness.ipo.size)
+    ]
+    table += [
+        {
+            "comparisons": size,
+            **{f"TV, srpo from {name}": float(samples.srpo[name][i]) for name in SAMPLERS},
+            **{f"TV, ipo from {name}": float(samples.ipo[name][i]) for name in SAMPLERS},
+        }
+        for i, size in enumerate(sizes)
+    ]
+    table += [
+        {
+            "preferences": name,
+            "revisions": k,
+            "wins, from the reference": float(chain.from_reference[k]),
+            "wins, from the generator": float(chain.from_generator[k]),
+            "wins, IPO": chain.ipo,
+        }
+        for name, chain in chains.items()
+        for k in range(REVISIONS + 1)
+    ]
+    return Reproduction(draw(robustness, samples, transitive, cyclic), table, criteria)
+
+
+def draw(robustness: Robustness, samples: Samples, transitive: Chain, cyclic: Chain) -> Any:
+    figure, axes = panels(
+        2,
+        2,
+        title="SRPO's solution does not depend on who drew the training pairs; IPO's does",
+        width=6,
+        height=4,
+    )
+    (games, sizes), (once, cycle) = axes
+    order = np.argsort(robustness.ipo)
+    rank = np.arange(1, order.size + 1)
+    games.plot(rank, robustness.ipo[order], "C3s", label="IPO")
+    # A distance of zero has no place on a logarithmic axis.
+    shown = np.maximum(robustness.srpo[order], 1e-17)
+    games.plot(rank, shown, "C0o", label="SRPO (generator)")
+    games.set(
+        yscale="log",
+        ylim=(3e-18, 1),
+        xticks=rank,
+        xlabel="game, ordered by IPO's distance",
+        ylabel="total variation between two solutions",
+        title="trained on all pairs from two different samplers",
+    )
+    games.legend(loc="center right")
+
+    for (name, line), colour in zip(samples.srpo.items(), ("C0", "C9"), strict=True):
+        label = f"SRPO, sampler {name}: slope {samples.slope(name):.2f}"
+        sizes.plot(samples.sizes, line, "o-", color=colour, label=label)
+    for (name, line), colour in zip(samples.ipo.items(), ("C1", "C3"), strict=True):
+        sizes.plot(samples.sizes, line, "s--", color=colour, label=f"IPO, sampler {name}")
+    sizes.set(
+        xscale="log",
+        yscale="log",
+        ylim=(4e-4, 0.5),
+        xlabel="labelled comparisons",
+        ylabel="mean total variation from the solution under A",
+        title="trained on finite data of one cyclic game",
+    )
+    sizes.legend(fontsize=8, loc="center right")
+
+    draw_chain(once, transitive)
+    once.set_title("transitive (Bradley–Terry) preferences: one revision is enough")
+    once.legend(fontsize=8, loc="center right")
+    draw_chain(cycle, cyclic)
+    cycle.set(title="cyclic preferences: each revision chases the last draft", ylim=(None, 0.56))
+    cycle.legend(fontsize=8, loc="upper right")
+    return figure
+
+
+def draw_chain(axis: Any, chain: Chain) -> None:
+    rounds = np.arange(REVISIONS + 1)
+    label = "revisions of drafts of the reference"
+    axis.plot(rounds, chain.from_reference, "C0o-", label=label)
+    label = "revisions of drafts of SRPO's generator"
+    axis.plot(rounds, chain.from_generator, "C2^-", label=label)
+    axis.axhline(chain.ipo, color="C3", ls="--", label="IPO, no revision")
+    axis.axhline(0.5, color="grey", lw=0.8)
+    axis.set(xlabel="number of revisions", ylabel="win rate against the reference", xticks=rounds)
