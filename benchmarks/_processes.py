@@ -1,6 +1,6 @@
 """What benchmarks need to measure one competitor in a process of its own.
 
-Memory, its peak, and the process itself.
+That is memory, its peak, and the process itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["in_own_process", "resident_mb", "restart_peak"]
 def resident_mb(field: str) -> float:
     """Return a field of the process's memory, such as VmRSS or its peak VmHWM, in MB.
 
-    The peak alone where there is no /proc.
+    Where there is no /proc it is the peak in any case.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -44,7 +44,7 @@ def restart_peak() -> float:
 def in_own_process(
     script: str, arguments: list[str], threads: int | None = None
 ) -> dict[str, Any] | str:
-    """Run ``script`` with ``arguments`` and return the JSON of its last line, or the last line of its error."""
+    """Run ``script`` and return the JSON of its last line, or the last line of its error."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = (
         dict(os.environ) if threads is None else os.environ | dict.fromkeys(names, str(threads))

@@ -33,7 +33,7 @@ TOLERANCES = [10.0**-k for k in range(0, 15)]
 def comparisons(n_items: int, n_comparisons: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw uniform pairs of different items with standard normal rewards, and their labels.
 
-    Return chosen and rejected.
+    What is returned are the chosen and the rejected items.
     """
     rng = np.random.default_rng(seed)
     reward = rng.standard_normal(n_items)

@@ -1,4 +1,6 @@
-"""Evaluate and differentiate every loss on pairs, 10⁶ pairs in float32, against DPO written by hand with torch's fused log-sigmoid.
+"""Evaluate and differentiate every loss on 10⁶ pairs in float32, against DPO written by hand.
+
+The measure is DPO with torch's fused log-sigmoid.
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/losses.py [--pairs N] [--json]``. CPU seconds, median of
 the repeats, one thread.
@@ -35,7 +37,10 @@ def seconds(loss: Callable[..., Any], batch: losses.PairLogps, repeats: int) -> 
 
 
 def make_batch(n: int) -> losses.PairLogps:
-    """Sequences of up to 300 tokens at 0.2 to 2 nats a token, a policy some 5 nats from its reference."""
+    """Return pairs of up to 300 tokens, the policy some 5 nats from its reference.
+
+    Each token costs 0.2 to 2 nats.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def length() -> torch.Tensor:

@@ -185,7 +185,10 @@ def products(matrix: np.ndarray, n: int) -> None:
 
 
 def first_order(sizes: dict[int, int], budget: float) -> list[dict[str, Any]]:
-    """Return how far each method comes within ``budget`` CPU seconds a game, with ten times the iterations as long as they fit."""
+    """Return how far each method comes within ``budget`` CPU seconds a game.
+
+    With ten times the iterations as long as they fit.
+    """
     solvers: dict[str, Callable[[np.ndarray, int], Run]] = {
         f"prefsim {method}": functools.partial(by_first_order, method) for method in FIRST_ORDER
     }
@@ -318,9 +321,8 @@ def main() -> None:
     )
     for row in batched:
         print(
-            "{method:<24} {games:>7} {one call:>11.3f} {loop:>9.1f} {ratio:>7.0f} {gap:>12.1e}".format(
-                **row
-            )
+            f"{row['method']:<24} {row['games']:>7} {row['one call']:>11.3f}"
+            f" {row['loop']:>9.1f} {row['ratio']:>7.0f} {row['gap']:>12.1e}"
         )
     print(f"* {arguments.loop} games, scaled")
 

@@ -1,4 +1,6 @@
-"""Elementary functions of :mod:`prefsim.numerics` as single nodes of torch's graph, each with its derivative written by hand.
+"""Elementary functions of :mod:`prefsim.numerics` as single nodes of torch's graph.
+
+Each has its derivative written by hand.
 
 Their derivatives come from what the forward pass already knows, where autograd's own would walk
 back through every step. The backward passes are made of differentiable functions: second

@@ -100,7 +100,10 @@ def use_backend(name: str, *, device: str = "cpu", dtype: str = "float64") -> It
 
 
 def asarray(value: Any) -> Array:
-    """Return ``value`` as a floating array of the current backend (a torch tensor keeps its graph)."""
+    """Return ``value`` as a floating array of the current backend.
+
+    A torch tensor keeps its graph.
+    """
     backend = _current.get()
     if backend.name == "numpy":
         return np.asarray(to_numpy(value), dtype=backend.dtype)
@@ -122,7 +125,7 @@ def index_array(value: Any) -> Array:
 def like(value: Any, other: Array, *, integer: bool = False) -> Array:
     """Return ``value`` in the library and on the device of ``other``.
 
-    Int64 if ``integer``, else in its dtype.
+    In int64 if ``integer``, else in the dtype of ``other``.
     """
     if is_torch_array(other):
         import torch

@@ -82,7 +82,7 @@ def check_nonnegative(**named: float) -> None:
 def check_interval(*, low: float, high: float, closed: str = "left", **named: float) -> None:
     """Raise unless every named number lies between ``low`` and ``high``.
 
-    ``closed``: left, right, both or neither.
+    ``closed`` says which ends belong to the range: left, right, both or neither.
     """
     for name, value in named.items():
         above = _is_number(value) and (value >= low if closed in ("left", "both") else value > low)
@@ -137,7 +137,7 @@ def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
 def check_known(choices: Iterable[str], **named: Any) -> None:
     """Raise unless every named value is one of ``choices``, naming the closest of them.
 
-    :func:`check_choice` for long lists.
+    It is :func:`check_choice` for long lists.
     """
     known = list(choices)
     for name, value in named.items():
@@ -189,7 +189,10 @@ def as_float_array(
 
 
 def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the edges of the box ``[-value, value]``, or of a pair ``(low, high)``, as arrays of ``shape``; they may be infinite."""
+    """Return the edges of a box as arrays of ``shape``; they may be infinite.
+
+    The box is ``[-value, value]``, or a pair ``(low, high)``.
+    """
     try:
         low, high = (-np.float64(value), np.float64(value)) if np.ndim(value) == 0 else value
         edges = [
@@ -213,7 +216,7 @@ def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, n
 def as_context_probs(value: Any, n_contexts: int) -> np.ndarray:
     """Return a distribution over contexts, float64 ``(n_contexts,)``.
 
-    Uniform for None, else ``value`` checked.
+    It is uniform for None, else ``value``, checked.
     """
     if value is None:
         return np.full(n_contexts, 1.0 / n_contexts)
@@ -257,7 +260,10 @@ def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
 
 
 def as_token_array(value: Any, name: str) -> tuple[np.ndarray, Any]:
-    """Return token sequences ``(..., T)`` of integers >= -1 or of words as a NumPy array with their padding (-1 or ""), or raise."""
+    """Return token sequences ``(..., T)`` as a NumPy array with their padding, or raise.
+
+    Tokens are integers >= -1, padded with -1, or words, padded with "".
+    """
     array = to_numpy(value)
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array of tokens with a last axis, got {value!r}")
@@ -292,7 +298,10 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def check_shape(array: Any, name: str, expected: tuple[int | None, ...]) -> None:
-    """Raise unless the trailing axes of ``array`` match ``expected`` (``None`` matches any length)."""
+    """Raise unless the trailing axes of ``array`` match ``expected``.
+
+    ``None`` matches any length.
+    """
     tail = tuple(array.shape)[-len(expected) :] if expected else ()
     if len(tail) != len(expected) or any(
         e is not None and e != t for e, t in zip(expected, tail, strict=True)
@@ -371,7 +380,10 @@ def check_preference(
 
 
 def check_skew(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
-    """Raise unless ``array`` is ``(..., n, n)``, finite, with ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry."""
+    """Raise unless ``array`` is ``(..., n, n)``, finite and skew-symmetric.
+
+    ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry.
+    """
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
         raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
     check_finite(array, name)
@@ -386,7 +398,10 @@ def check_skew(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_T
 
 
 def check_counts(array: np.ndarray, name: str) -> None:
-    """Raise unless ``array`` is ``(..., n, n)`` of finite counts >= 0 with a zero diagonal (no item meets itself)."""
+    """Raise unless ``array`` is ``(..., n, n)`` of finite counts >= 0 with a zero diagonal.
+
+    No item meets itself.
+    """
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
         raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
     check_finite(array, name)
@@ -403,7 +418,10 @@ def check_counts(array: np.ndarray, name: str) -> None:
 
 
 def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
-    """Return ``array`` as int64 ``(m, K)`` rankings of distinct items in ``[0, n_items)`` with -1 filling the ends, or raise."""
+    """Return ``array`` as int64 ``(m, K)`` rankings of distinct items, or raise.
+
+    Items are in ``[0, n_items)``, and -1 fills the ends.
+    """
     array = np.asarray(array)
     if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "iu":
         raise ValueError(

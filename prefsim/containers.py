@@ -205,7 +205,7 @@ class UnpairedLogps(NamedTuple, Generic[ArrayT]):
 class ListLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats.
 
-    ``scores``: higher is better.
+    A higher score is better.
     """
 
     logps: ArrayT
@@ -257,8 +257,8 @@ class TokenPairLogps(NamedTuple, Generic[ArrayT]):
 
     Masks mark what is scored.
 
-    Some losses need the whole next-token distribution at each position: ``*_kl`` is ``KL(π_ref‖π)``
-    and ``*_collision`` is ``log Σ_v π(v)²``, each ``(..., n, T)``.
+    Some losses need the whole next-token distribution at each position: ``*_kl`` is
+    ``KL(π_ref‖π)`` and ``*_collision`` is ``log Σ_v π(v)²``, each ``(..., n, T)``.
     """
 
     chosen: ArrayT

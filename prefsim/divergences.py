@@ -1,8 +1,9 @@
-r"""The f-divergences of the field, each by its generator, its derivative and the derivative's inverse.
+r"""The f-divergences of the field: generator, derivative and the derivative's inverse.
 
-With :math:`u = \pi / \pi_{ref} = e^a`, a divergence is :math:`D_f(\pi \| \pi_{ref}) = E_{\pi_{ref}} f(u)`. A loss needs the *score*
-:math:`f'(e^a)` (constants cancel in pairs), a closed-form optimum needs the inverse of :math:`f'`.
-All functions take log-ratios ``a`` so that nothing overflows before it must.
+With :math:`u = \pi / \pi_{ref} = e^a`, a divergence is
+:math:`D_f(\pi \| \pi_{ref}) = E_{\pi_{ref}} f(u)`. A loss needs the *score* :math:`f'(e^a)`
+(constants cancel in pairs), a closed-form optimum needs the inverse of :math:`f'`. All functions
+take log-ratios ``a`` so that nothing overflows before it must.
 
 References
 ----------
@@ -86,7 +87,10 @@ def f_divergence(logp: ArrayT, logq: Array, divergence: str, *, alpha: float = 0
     --------
     >>> import numpy as np
     >>> p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
-    >>> [round(float(f_divergence(p, q, d)), 6) for d in ("reverse_kl", "forward_kl", "jensen_shannon")]
+    >>> [
+    ...     round(float(f_divergence(p, q, d)), 6)
+    ...     for d in ("reverse_kl", "forward_kl", "jensen_shannon")
+    ... ]
     [0.143841, 0.130812, 0.067644]
     """
     check_divergence(divergence, alpha)
@@ -128,14 +132,20 @@ def _multiple(x: ArrayT, factor: float) -> ArrayT:
 
 
 def pinsker_constant(divergence: str) -> float:
-    r"""Return the least c with :math:`\mathrm{TV}(p, q) \le c\,\sqrt{D_f(p \| q)}` for all distributions.
+    r"""Return the least c of Pinsker's inequality for a divergence.
+
+    :math:`\mathrm{TV}(p, q) \le c\,\sqrt{D_f(p \| q)}` for all distributions.
 
     It is attained as q approaches p, where :math:`D_f \approx \tfrac12 f''(1) \chi^2`: c² = 1/(2
     f''(1)), for every order of the alpha divergence the same.
 
     Examples
     --------
-    >>> pinsker_constant("reverse_kl"), pinsker_constant("jensen_shannon"), pinsker_constant("mixed_chi_squared")
+    >>> (
+    ...     pinsker_constant("reverse_kl"),
+    ...     pinsker_constant("jensen_shannon"),
+    ...     pinsker_constant("mixed_chi_squared"),
+    ... )
     (0.7071067811865476, 1.0, 0.5)
     """
     check_choice(DIVERGENCES, divergence=divergence)
@@ -184,7 +194,7 @@ def inverse_derivative(v: ArrayT, divergence: str, *, alpha: float = 0.5) -> Arr
 
 
 def _log_wright_omega(v: ArrayT) -> ArrayT:
-    """Solve ``a + e^a = v`` by Newton from the right of the root, where it converges monotonically."""
+    """Solve ``a + e^a = v`` by Newton from the right, where it converges monotonically."""
     xp = array_namespace(v)
     a = xp.where(v > 1, xp.log(xp.where(v > 1, v, xp.ones_like(v))), v)
     for _ in range(12):

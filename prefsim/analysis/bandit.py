@@ -3,8 +3,8 @@ r"""Exact values of policies in a contextual bandit.
 expected reward, divergence to the reference, regularised value, sub-optimality.
 
 Policies are given by their log-probabilities ``(..., X, Y)`` in nats (``policy.log_probs``, or a
-closed form of
-:mod:`prefsim.solvers`); ``-inf`` is probability zero. Every function broadcasts over leading axes, and on torch it carries its graph.
+closed form of :mod:`prefsim.solvers`); ``-inf`` is probability zero. Every function broadcasts over
+leading axes, and on torch it carries its graph.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ def divergence_to_reference(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
-    r"""Return :math:`E_{x\sim\rho}\,D_f(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))` for a divergence of :mod:`prefsim.divergences`, in nats."""
+    r"""Return :math:`E_{x\sim\rho}\,D_f(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))` in nats.
+
+    For a divergence of :mod:`prefsim.divergences`.
+    """
     _check_table(log_policy, "log_policy", world)
     _check_table(log_reference, "log_reference", world)
     if divergence == "reverse_kl":
@@ -120,7 +123,9 @@ def regularised_value(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
-    r"""Return :math:`J(\pi) = E_\pi r - \beta\,E_x D_f(\pi\,\|\,\pi_{ref})`, what :func:`prefsim.solvers.optimal_policy` maximises.
+    r"""Return the objective that :func:`prefsim.solvers.optimal_policy` maximises.
+
+    :math:`J(\pi) = E_\pi r - \beta\,E_x D_f(\pi\,\|\,\pi_{ref})`.
 
     Parameters
     ----------

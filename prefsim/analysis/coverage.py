@@ -75,7 +75,9 @@ def _largest_ratio(log_ratio: ArrayT, context_probs: Array) -> ArrayT:
 def concentrability(
     log_policy: ArrayT, log_reference: Array, *, context_probs: Any = None
 ) -> ArrayT:
-    r"""Return the largest density ratio of one policy, :math:`C_\pi = \max_{x: \rho(x) > 0,\,y} \pi(y|x) / \pi_{ref}(y|x)`.
+    r"""Return the largest density ratio of one policy.
+
+    :math:`C_\pi = \max_{x: \rho(x) > 0,\,y} \pi(y|x) / \pi_{ref}(y|x)`.
 
     Parameters
     ----------
@@ -110,7 +112,9 @@ def concentrability(
 
 
 def global_coverage(log_reference: ArrayT, *, context_probs: Any = None) -> ArrayT:
-    r"""Return the coverage of all policies, :math:`C_{glo} = \max_{x: \rho(x) > 0,\,y} 1 / \pi_{ref}(y|x)`.
+    r"""Return the coverage of all policies.
+
+    :math:`C_{glo} = \max_{x: \rho(x) > 0,\,y} 1 / \pi_{ref}(y|x)`.
 
     Parameters as for :func:`concentrability`. ``inf`` where the reference lacks a response.
 
@@ -126,7 +130,8 @@ def kl_ball_coverage(
 ) -> KLBallCoverage:
     r"""Return the coverage of the policies near the reference, in closed form.
 
-    .. math:: C_\epsilon = \sup\{ \max_{x,y} \tfrac{\pi(y|x)}{\pi_{ref}(y|x)} : E_x \mathrm{KL}(\pi \| \pi_{ref}) \le \epsilon \}
+    .. math:: C_\epsilon = \sup\{ \max_{x,y} \tfrac{\pi(y|x)}{\pi_{ref}(y|x)}
+        : E_x \mathrm{KL}(\pi \| \pi_{ref}) \le \epsilon \}
 
     The policy that gives a response of probability q the mass t at the least divergence spreads the
     rest in proportion to the reference and spends :math:`t \log\frac tq + (1-t)\log\frac{1-t}{1-q}`
@@ -196,7 +201,10 @@ def kl_ball_coverage(
 
 
 def _tilt_divergence(log_ratio: ArrayT, log_q: Array) -> ArrayT:
-    """Return the KL divergence spent on raising a mass q to ``t = q e^{log_ratio}``, to full relative accuracy also near t = q."""
+    """Return the KL divergence spent on raising a mass q to ``t = q e^{log_ratio}``.
+
+    It has full relative accuracy also near t = q.
+    """
     xp = array_namespace(log_q)
     q, t = xp.exp(log_q), xp.exp(log_q + log_ratio)
     capped = xp.where(log_ratio < 1, log_ratio, xp.ones_like(log_ratio))
@@ -229,7 +237,9 @@ def _near_or(x: ArrayT, scale: Array, otherwise: Array) -> ArrayT:
 def in_distribution_reward_error(
     estimate: ArrayT, reward: Array, log_sampling: Array, *, context_probs: Any = None
 ) -> ArrayT:
-    r"""Return how far reward differences are off on the data, :math:`2 E_x \mathrm{Var}_{y\sim\mu(\cdot|x)}(\hat r - r^\star)`.
+    r"""Return how far reward differences are off on the data.
+
+    :math:`2 E_x \mathrm{Var}_{y\sim\mu(\cdot|x)}(\hat r - r^\star)`.
 
     This is the mean over two independent responses of
     :math:`((\hat r(y) - \hat r(y')) - (r^\star(y) - r^\star(y')))^2`; with the implicit reward
@@ -274,7 +284,9 @@ def partial_coverage_coefficient(
     context_probs: Any = None,
     features: Array | None = None,
 ) -> ArrayT:
-    r"""Return how well compared pairs cover a policy relative to a baseline, for all rewards or for those linear in features.
+    r"""Return how well compared pairs cover a policy relative to a baseline.
+
+    It covers it for all rewards, or for those linear in features.
 
     .. math:: C = \sup_{\Delta} \frac{E_{x, a\sim\pi, b\sim\pi_{base}}[\Delta(x,a) - \Delta(x,b)]}
               {\sqrt{E_{(x,a,b)\sim\mu_D}[(\Delta(x,a) - \Delta(x,b))^2]}}
@@ -331,7 +343,7 @@ def partial_coverage_coefficient(
 def _inverse_form(vector: ArrayT, matrix: Array) -> ArrayT:
     """Return ``u G⁺ u`` of ``(..., n)`` and a positive semi-definite ``(..., n, n)``.
 
-    ``inf`` where u leaves the range of G.
+    It is ``inf`` where u leaves the range of G.
     """
     xp = array_namespace(vector, matrix)
     values, vectors = xp.linalg.eigh(matrix)

@@ -1,6 +1,6 @@
 r"""What training on pairs does to the two log-probabilities apart.
 
-Displacement, its causes, and what the ranking gains.
+Here are displacement, its causes, and what the ranking gains.
 
 A margin loss fixes the difference of two log-probabilities alone. Both may fall, and the mass of
 the chosen response go elsewhere. The functions take log-probabilities in nats, hidden states or
@@ -44,7 +44,9 @@ class Displacement(NamedTuple):
 def displacement(
     chosen: Array, rejected: Array, start_chosen: Array, start_rejected: Array
 ) -> Displacement:
-    r"""Return the drift of both log-probabilities since the start of training, and the share of pairs with likelihood displacement.
+    r"""Return the drift of both log-probabilities since the start of training.
+
+    With it comes the share of pairs with likelihood displacement.
 
     Parameters
     ----------
@@ -69,8 +71,10 @@ def displacement(
     Examples
     --------
     >>> import numpy as np
-    >>> [float(x) for x in displacement(np.array([-3.0, -1.0]), np.array([-9.0, -4.0]), np.array([-2.0, -2.0]), np.array([-3.0, -3.0]))]
-    [0.0, -3.5, 0.5]
+    >>> chosen, rejected = np.array([-3.0, -1.0]), np.array([-9.0, -4.0])
+    >>> drift = displacement(chosen, rejected, np.full(2, -2.0), np.full(2, -3.0))
+    >>> float(drift.chosen), float(drift.rejected), float(drift.displaced)
+    (0.0, -3.5, 0.5)
     """
     check_same_shape(
         chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected
@@ -93,7 +97,8 @@ def ches_score(
 
     The higher, the more displacement to expect.
 
-    .. math:: \mathrm{CHES} = \Big\langle \sum_k h^+_k, \sum_k h^-_k \Big\rangle - \Big\|\sum_k h^+_k\Big\|^2
+    .. math:: \mathrm{CHES} = \Big\langle \sum_k h^+_k, \sum_k h^-_k \Big\rangle
+        - \Big\|\sum_k h^+_k\Big\|^2
 
     The state :math:`h_k` is the one that predicts token k: that of the last prompt token is the
     first, that of the last token is left out. Values compare within one model. Exchanging the
@@ -184,7 +189,9 @@ def entanglement(
     chosen_slope: Array | float = 1.0,
     rejected_slope: Array | float = 1.0,
 ) -> Entanglement[ArrayT]:
-    r"""Return what one gradient step on a pair does to its log-probabilities, from the gradients' inner product and norms.
+    r"""Return what one gradient step on a pair does to its log-probabilities.
+
+    From the inner product and the norms of their gradients.
 
     .. math:: \Delta\log\pi_w = \eta\,(d_w\|g_w\|^2 - d_l\langle g_w, g_l\rangle),\qquad
               \Delta\log\pi_l = \eta\,(d_w\langle g_w, g_l\rangle - d_l\|g_l\|^2)
@@ -239,7 +246,9 @@ def entanglement(
 
 
 def ranking_accuracy(chosen: ArrayT, rejected: Array) -> ArrayT:
-    r"""Return the share of pairs (last axis) that the policy ranks as the labels do, :math:`\log\pi(y_w) \ge \log\pi(y_l)`.
+    r"""Return the share of pairs (last axis) that the policy ranks as the labels do.
+
+    A pair counts where :math:`\log\pi(y_w) \ge \log\pi(y_l)`.
 
     Give mean log-probabilities of a token for the length-normalised form.
 
@@ -255,7 +264,9 @@ def ranking_accuracy(chosen: ArrayT, rejected: Array) -> ArrayT:
 def reward_accuracy(
     chosen: ArrayT, rejected: Array, ref_chosen: Array, ref_rejected: Array
 ) -> ArrayT:
-    r"""Return the share of pairs (last axis) whose implicit reward ranks them as the labels do, strictly.
+    r"""Return the share of pairs (last axis) whose implicit reward ranks them as the labels do.
+
+    Strictly: a tie does not count.
 
     .. math:: \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} > \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}
 
@@ -274,10 +285,12 @@ def reward_accuracy(
 
 
 def kl_from_tokens(token_kl: ArrayT, mask: Array) -> ArrayT:
-    r"""Return :math:`\sum_t \mathrm{KL}(\pi(\cdot|x,y_{<t}) \| \pi_{ref}(\cdot|x,y_{<t}))` of sequences, ``(...)`` in nats.
+    r"""Return the summed next-token KL divergences of sequences, ``(...)`` in nats.
 
-    Its mean over sequences drawn from the policy is :math:`\mathrm{KL}(\pi\|\pi_{ref})` by the chain rule, without bias and with less
-    variance than the mean log-ratio.
+    :math:`\sum_t \mathrm{KL}(\pi(\cdot|x,y_{<t}) \| \pi_{ref}(\cdot|x,y_{<t}))`.
+
+    Its mean over sequences drawn from the policy is :math:`\mathrm{KL}(\pi\|\pi_{ref})` by the
+    chain rule, without bias and with less variance than the mean log-ratio.
 
     Parameters
     ----------

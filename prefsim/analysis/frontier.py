@@ -44,7 +44,7 @@ class Frontier(NamedTuple):
     def at_reward(self, reward: Any, column: str) -> np.ndarray:
         """Return a column at given expected rewards, by linear interpolation.
 
-        NaN beyond the ends of the frontier.
+        It is NaN beyond the ends of the frontier.
         """
         check_choice(("penalty", "reverse_kl", "forward_kl", "entropy"), column=column)
         return np.interp(reward, self.reward, getattr(self, column), left=np.nan, right=np.nan)
@@ -79,7 +79,9 @@ def optimal_frontier(
 
     Examples
     --------
-    >>> frontier = optimal_frontier(ContextualBandit(reward=[[0.0, 1.0]]), np.log([[0.5, 0.5]]), [4.0, 1.0, 0.25])
+    >>> frontier = optimal_frontier(
+    ...     ContextualBandit(reward=[[0.0, 1.0]]), np.log([[0.5, 0.5]]), [4.0, 1.0, 0.25]
+    ... )
     >>> frontier.reward.round(3)
     array([0.562, 0.731, 0.982])
     """

@@ -34,7 +34,10 @@ __all__ = [
 
 
 def feature_differences(data: Comparisons, features: Array) -> Array:
-    r"""Return :math:`\phi(x, y_w) - \phi(x, y_l)` of every comparison, ``(..., n, d)``, for features ``(X, Y, d)``."""
+    r"""Return :math:`\phi(x, y_w) - \phi(x, y_l)` of every comparison, ``(..., n, d)``.
+
+    Features are ``(X, Y, d)``.
+    """
     check_shape(features, "features", (None, None, None))
     xp = array_namespace(features)
     _, y, d = features.shape
@@ -55,19 +58,25 @@ def _second_moment(weight: ArrayT, x: Array) -> ArrayT:
 
 
 def difference_covariance(data: Comparisons, features: Array) -> Array:
-    r"""Return :math:`\Sigma = \sum_i w_i\,(\phi_w - \phi_l)(\phi_w - \phi_l)^\top` of the comparisons, ``(..., d, d)``.
+    r"""Return the covariance of the comparisons' feature differences, ``(..., d, d)``.
+
+    :math:`\Sigma = \sum_i w_i\,(\phi_w - \phi_l)(\phi_w - \phi_l)^\top`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> difference_covariance(Comparisons([0, 0], [0, 1], [1, 2]), np.array([[[0.0], [1.0], [3.0]]]))
+    >>> difference_covariance(
+    ...     Comparisons([0, 0], [0, 1], [1, 2]), np.array([[[0.0], [1.0], [3.0]]])
+    ... )
     array([[2.5]])
     """
     return _second_moment(like(data.weight, features), feature_differences(data, features))
 
 
 def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any = None) -> ArrayT:
-    r"""Return :math:`\Sigma_\pi = E_x\,\mathrm{Cov}_{y\sim\pi}(\phi(x, y))`, the Hessian of a log-linear policy's log-partition function.
+    r"""Return :math:`\Sigma_\pi = E_x\,\mathrm{Cov}_{y\sim\pi}(\phi(x, y))`, ``(..., d, d)``.
+
+    It is the Hessian of a log-linear policy's log-partition function.
 
     Parameters
     ----------
@@ -96,7 +105,9 @@ def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any
 
 
 def relative_condition_number(target: ArrayT, covering: Array) -> ArrayT:
-    r"""Return :math:`\kappa = \sup_v v^\top A v / v^\top B v` of covariances ``A`` (target) and ``B`` (covering), each ``(..., d, d)``.
+    r"""Return :math:`\kappa = \sup_v v^\top A v / v^\top B v` of two covariances.
+
+    ``A`` (target) and ``B`` (covering) are ``(..., d, d)``.
 
     Returns
     -------
@@ -133,9 +144,12 @@ def relative_condition_number(target: ArrayT, covering: Array) -> ArrayT:
 def estimate_covariance(
     data: Comparisons, features: Array, *, beta: float, flip_rate: float = 0.0
 ) -> Array:
-    r"""Return the asymptotic covariance of :math:`\sqrt n\,(\hat\theta - \theta^\star)` of robust DPO on flipped labels, ``H⁻¹ V H⁻¹``.
+    r"""Return the asymptotic covariance of robust DPO on flipped labels, ``H⁻¹ V H⁻¹``.
 
-    .. math:: H = \beta^2 E[p(1-p) XX^\top],\quad V = \frac{\beta^2 E[q(1-q) XX^\top]}{(1-2\epsilon)^2},\quad q = \epsilon + (1-2\epsilon)p
+    That of :math:`\sqrt n\,(\hat\theta - \theta^\star)`.
+
+    .. math:: H = \beta^2 E[p(1-p) XX^\top],\quad
+        V = \frac{\beta^2 E[q(1-q) XX^\top]}{(1-2\epsilon)^2},\quad q = \epsilon + (1-2\epsilon)p
 
     Parameters
     ----------
@@ -183,9 +197,12 @@ def estimation_bound(
     ridge: float,
     chance: float,
 ) -> float:
-    r"""Return a bound on :math:`\|\hat\theta - \theta^\star\|_{\hat\Sigma + \lambda I}` that n flipped labels break with chance at most δ.
+    r"""Return a bound on the error that n flipped labels exceed with chance at most δ.
 
-    .. math:: \frac{1}{\gamma\beta(1-2\epsilon)}\sqrt{\frac{d + 2\sqrt{d\log(1/\delta)} + 2\log(1/\delta)}{n}} + 2B\sqrt\lambda
+    The error is :math:`\|\hat\theta - \theta^\star\|_{\hat\Sigma + \lambda I}`.
+
+    .. math:: \frac{1}{\gamma\beta(1-2\epsilon)}
+        \sqrt{\frac{d + 2\sqrt{d\log(1/\delta)} + 2\log(1/\delta)}{n}} + 2B\sqrt\lambda
 
     Parameters
     ----------
@@ -205,10 +222,10 @@ def estimation_bound(
     Notes
     -----
     The form of the paper's theorem with constants derived here (the paper's own are not confirmed).
-    The loss is
-    :math:`\gamma\beta^2`-strongly convex in the norm of Σ̂; its gradient at θ* is a sum of independent terms of range
-    :math:`\beta/(1-2\epsilon)`, whose quadratic form in :math:`(\hat\Sigma + \lambda I)^{-1}` the inequality of Hsu et al. (2012,
-    arXiv:1110.2842) bounds.
+    The loss is :math:`\gamma\beta^2`-strongly convex in the norm of Σ̂; its gradient at θ* is a sum
+    of independent terms of range :math:`\beta/(1-2\epsilon)`, whose quadratic form in
+    :math:`(\hat\Sigma + \lambda I)^{-1}` the inequality of Hsu et al. (2012, arXiv:1110.2842)
+    bounds.
 
     References
     ----------

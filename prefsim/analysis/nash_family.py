@@ -1,6 +1,6 @@
 """Every method for preference games on the same games, in one figure.
 
-How exploitable its last and its average policy are.
+It shows how exploitable a method's last and its average policy are.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def compare_methods(
 
     Examples
     --------
-    >>> traces = compare_methods({"any": PreferenceGame.random(3, seed=0)}, methods=["mwu", "egpo"], iterations=20)
+    >>> traces = compare_methods(
+    ...     {"any": PreferenceGame.random(3, seed=0)}, methods=["mwu", "egpo"], iterations=20
+    ... )
     >>> [(trace.method, trace.iteration.tolist()) for trace in traces]
     [('mwu', [0, 10, 20]), ('egpo', [0, 10, 20])]
     """

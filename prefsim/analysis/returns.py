@@ -1,4 +1,4 @@
-"""How good a policy is in a decision process, between the uniform policy (0) and the optimal one (1)."""
+"""How good a policy is in a decision process: 0 is the uniform policy, 1 the optimal one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["mean_return", "scaled_return"]
 
 
 def mean_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0) -> np.ndarray:
-    r"""Return the value of policies from the start distribution, :math:`\mathbb E \sum_t \gamma^t (r_t + \alpha H(\pi(\cdot|s_t)))`.
+    r"""Return the value of policies from the start distribution.
+
+    :math:`\mathbb E \sum_t \gamma^t (r_t + \alpha H(\pi(\cdot|s_t)))`.
 
     Parameters
     ----------
@@ -82,7 +84,9 @@ def scaled_return(
 
     Examples
     --------
-    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=0.9)
+    >>> corridor = TabularMDP.grid_world(
+    ...     [[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=0.9
+    ... )
     >>> always_left_or_right = np.eye(4)[[[2, 2, 2], [3, 3, 3]]]
     >>> scaled_return(corridor, always_left_or_right, floor=-1.0)
     array([-1.,  1.])

@@ -3,8 +3,7 @@
 Borda and Copeland scores, and the margin of a Condorcet winner.
 
 The minimax (von Neumann) winner is :func:`prefsim.solvers.solve_nash` with ``method="lp"``, the
-Condorcet winner itself
-:meth:`prefsim.worlds.PreferenceGame.condorcet_winner`.
+Condorcet winner itself :meth:`prefsim.worlds.PreferenceGame.condorcet_winner`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,9 @@ def _others(preference: Array) -> tuple[Array, int]:
 
 
 def borda_scores(preference: ArrayT) -> ArrayT:
-    r"""Return the mean win rate of each response against the others, :math:`\frac{1}{n-1}\sum_{j\ne i} P_{ij}`: ``(..., n)``.
+    r"""Return the mean win rate of each response against the others, ``(..., n)``.
+
+    :math:`\frac{1}{n-1}\sum_{j\ne i} P_{ij}`.
 
     The best of them is what a reward model would choose that is fitted to pairs drawn uniformly.
 
@@ -53,7 +54,9 @@ def borda_scores(preference: ArrayT) -> ArrayT:
 
 
 def copeland_scores(preference: ArrayT) -> ArrayT:
-    """Return the number of other responses that each one beats with probability above one half, a tie counting half: ``(..., n)``.
+    """Return how many others each response beats more often than not, ``(..., n)``.
+
+    A tie counts half.
 
     Parameters
     ----------

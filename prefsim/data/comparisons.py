@@ -119,7 +119,9 @@ class Comparisons:
         against: InMemoryPolicy | None = None,
         distinct: bool = False,
     ) -> Comparisons:
-        """Enumerate every (x, y, y') of ``world``, weighted by ``ρ(x) π(y|x) π'(y'|x)``, with its preference probability.
+        """Enumerate every (x, y, y') of ``world`` with its preference probability.
+
+        Each is weighted by ``ρ(x) π(y|x) π'(y'|x)``.
 
         Parameters
         ----------
@@ -175,7 +177,9 @@ class Comparisons:
         opponent: InMemoryPolicy | None = None,
         pairs: Comparisons | None = None,
     ) -> Comparisons:
-        """Enumerate every pair of responses of ``policy`` with its chance to win, as the losses of self-play need them.
+        """Enumerate every pair of responses of ``policy`` with its chance to win.
+
+        The losses of self-play need both.
 
         Parameters
         ----------
@@ -184,7 +188,8 @@ class Comparisons:
         policy
             π_t, which draws both responses; ``old_*`` are its log-probabilities.
         opponent
-            Whom the responses play against: ``*_score`` is P(y ≻ opponent | x). The policy itself unless given.
+            Whom the responses play against: ``*_score`` is P(y ≻ opponent | x). The policy itself
+            unless given.
         pairs
             Comparisons to judge in place of the population, for instance a sample of it.
 
@@ -196,7 +201,9 @@ class Comparisons:
         --------
         >>> from prefsim.policies import TabularPolicy
         >>> world = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]])
-        >>> Comparisons.self_play(world, TabularPolicy.from_probs([[0.25, 0.75]])).chosen_score.round(3)
+        >>> Comparisons.self_play(
+        ...     world, TabularPolicy.from_probs([[0.25, 0.75]])
+        ... ).chosen_score.round(3)
         array([0.8, 0.8, 0.4, 0.4])
         """
         rows = cls.population(world, policy) if pairs is None else pairs
@@ -264,7 +271,7 @@ class Comparisons:
         )
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
-        """Return log-probabilities of chosen and rejected under ``policy``, each ``(..., n)`` in nats."""
+        """Return the log-probabilities of chosen and rejected, each ``(..., n)`` in nats."""
         prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
         # One call for both responses: a policy makes its whole table of log-probabilities anew at
         # each.
@@ -333,7 +340,7 @@ class Comparisons:
     def to_feedback(self) -> Feedback:
         """Return both responses of each comparison as single completions.
 
-        Desirable with ``prob``, undesirable with ``1 − prob``.
+        Each is desirable with ``prob`` (the rejected with ``1 − prob``).
 
         Each completion carries the comparison's weight, so that the total weight doubles as the
         rows do.

@@ -67,7 +67,9 @@ class Degraded(NamedTuple):
 
 
 def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
-    """Find the candidate phrases of token sequences and score them by RAKE (rapid automatic keyword extraction).
+    """Find the candidate phrases of token sequences and score them by RAKE.
+
+    RAKE is rapid automatic keyword extraction.
 
     Phrases are the maximal runs without stop tokens. A word scores the mean length of the phrases
     it occurs in (its degree over its frequency), a phrase the sum of its words' scores.
@@ -91,7 +93,10 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
 
     Examples
     --------
-    >>> found = key_phrases("deep learning models learn features and deep models need data".split(), stop={"and", "need"})
+    >>> found = key_phrases(
+    ...     "deep learning models learn features and deep models need data".split(),
+    ...     stop={"and", "need"},
+    ... )
     >>> found.word_score.tolist()
     [3.5, 5.0, 3.5, 5.0, 5.0, 0.0, 3.5, 3.5, 0.0, 1.0]
     >>> found.score.tolist()
@@ -193,7 +198,10 @@ def degrade(tokens: Any, *, stop: Collection[Any], levels: int = 4) -> Degraded:
 
 
 def kept_tokens(tokens: Any, keep: np.ndarray) -> np.ndarray:
-    """Return the tokens ``(..., T)`` that each version of ``keep`` ``(..., V, T)`` keeps, moved to the left and padded, ``(..., V, T)``."""
+    """Return the tokens that each version keeps, moved to the left and padded, ``(..., V, T)``.
+
+    Of ``(..., T)`` tokens and ``keep`` ``(..., V, T)``.
+    """
     array, padding = as_token_array(tokens, "tokens")
     order = np.argsort(~keep, axis=-1, kind="stable")
     moved = np.take_along_axis(np.broadcast_to(array[..., None, :], keep.shape), order, axis=-1)

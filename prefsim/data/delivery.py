@@ -1,4 +1,7 @@
-"""Reader of the human preferences over segments in the delivery task (plain NumPy files, never pickles)."""
+"""Reader of the human preferences over segments in the delivery task.
+
+The files are plain NumPy, never pickles.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,9 @@ def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
 
 
 def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
-    """Return segments given as starts and moves, replayed on the board, without labels (``prob`` ½).
+    """Return segments given as starts and moves, replayed on the board, without labels.
+
+    ``prob`` is ½.
 
     Parameters
     ----------

@@ -27,7 +27,9 @@ def labelled_pairs(
     opponent: InMemoryPolicy | None = None,
     distinct: bool = False,
 ) -> Comparisons:
-    """Draw ``n`` pairs of responses from each of a batch of policies, with one label for each pair, as how often every outcome was seen.
+    """Draw ``n`` labelled pairs of responses from each of a batch of policies.
+
+    They are given as how often every outcome was seen.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def judged_triples(
     seed: Seed,
     sampler: InMemoryPolicy | None = None,
 ) -> Comparisons:
-    """Draw ``n`` pairs of responses, each with one draw of the opponent that both are judged against.
+    """Draw ``n`` pairs of responses, both judged against one draw of the opponent.
 
     Parameters
     ----------

@@ -72,7 +72,10 @@ class Feedback:
     def population(
         cls, desirable: Any, policy: InMemoryPolicy, *, context_probs: Any = None
     ) -> Feedback:
-        """Enumerate every (x, y), weighted by ``ρ(x) π(y|x)``, with its probability ``desirable[x, y]`` of a thumb up."""
+        """Enumerate every (x, y) with its probability ``desirable[x, y]`` of a thumb up.
+
+        Each is weighted by ``ρ(x) π(y|x)``.
+        """
         label = as_float_array(desirable, "desirable", min_ndim=2)
         table = to_numpy(policy.probs).astype(np.float64)
         if table.shape[-2:] != label.shape[-2:]:
@@ -96,7 +99,10 @@ class Feedback:
 
     @classmethod
     def sample(cls, desirable: Any, n: int, *, seed: Seed, policy: InMemoryPolicy) -> Feedback:
-        """Draw ``n`` prompts uniformly, one completion of each from ``policy`` and one Bernoulli label from ``desirable[x, y]``."""
+        """Draw ``n`` prompts uniformly, one completion of each from ``policy`` and one label.
+
+        The label is Bernoulli, of chance ``desirable[x, y]``.
+        """
         label = as_float_array(desirable, "desirable", ndim=2)
         check_unit_interval(label, "desirable")
         rng = random_generator(seed)
@@ -107,7 +113,7 @@ class Feedback:
         )
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
-        """Return the log-probabilities of the completions under ``policy``, ``(..., n)`` in nats."""
+        """Return the log-probabilities of the completions, ``(..., n)`` in nats."""
         return (policy.log_prob(self.prompt, self.completion),)
 
     def examples(

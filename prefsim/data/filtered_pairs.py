@@ -15,7 +15,9 @@ __all__ = ["filtered_pairs"]
 def filtered_pairs(
     prompt: Any, responses: Any, scores: Any, *, least: float = 5.0, margin: float = 1.0
 ) -> Comparisons:
-    """Pair the responses to each prompt wherever the winner scores at least ``least`` and at least ``margin`` more than the loser.
+    """Pair the responses to each prompt wherever the winner's lead is clear.
+
+    It scores at least ``least``, and at least ``margin`` more than the loser.
 
     Parameters
     ----------

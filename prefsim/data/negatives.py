@@ -115,7 +115,7 @@ class Negatives:
     ) -> Negatives:
         """Return the negatives against the whole distribution of ``sampler``.
 
-        The limit of infinitely many samples.
+        It is the limit of infinitely many samples.
         """
         rows = as_index_array(prompt, "prompt")
         table = to_numpy(sampler.probs).astype(np.float64)
@@ -148,7 +148,10 @@ class Negatives:
         return cls(rows, rejected, to_numpy(sampler.sample(rows, k, seed)), weight=weight)
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
-        """Return the log-probabilities of the rejected responses ``(..., n)`` and of the samples ``(..., n, K)`` in nats."""
+        """Return the log-probabilities of rejected responses and of samples, in nats.
+
+        ``(..., n)`` and ``(..., n, K)``.
+        """
         n, k = self.samples.shape
         both = policy.log_prob(
             np.concatenate([self.prompt, np.repeat(self.prompt, k)]),

@@ -97,7 +97,9 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
 
     Examples
     --------
-    >>> pairs = ranked_pairs([[0.5, 0.4, 0.1], [0.6, 0.5, 0.3], [0.9, 0.7, 0.5]], pairing="adjacent")
+    >>> pairs = ranked_pairs(
+    ...     [[0.5, 0.4, 0.1], [0.6, 0.5, 0.3], [0.9, 0.7, 0.5]], pairing="adjacent"
+    ... )
     >>> pairs.first, pairs.second, pairs.prob
     (array([2, 1]), array([1, 0]), array([0.7, 0.6]))
     """
@@ -121,7 +123,9 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
 def ranked_comparisons(
     prompt: Any, responses: Any, preference: Any, *, pairing: str = "all"
 ) -> Comparisons:
-    """Return the ranked pairs of N responses to each of n prompts as comparisons whose scores are the judged probabilities.
+    """Return the ranked pairs of N responses to each of n prompts as comparisons.
+
+    Their scores are the judged probabilities.
 
     Parameters
     ----------

@@ -80,7 +80,10 @@ class Rankings:
 
     @classmethod
     def population(cls, world: ContextualBandit) -> Rankings:
-        """Return every context with all its responses, scored by the reward and weighted by the context's probability."""
+        """Return every context with all its responses, scored by the reward.
+
+        Each is weighted by the context's probability.
+        """
         if world.reward is None or world.batch_shape:
             raise ValueError("the population of rankings needs one world with a reward (X, Y)")
         x, y = world.n_contexts, world.n_responses
@@ -93,7 +96,10 @@ class Rankings:
 
     @classmethod
     def sample(cls, world: ContextualBandit, n: int, k: int, *, seed: Seed) -> Rankings:
-        """Draw ``n`` prompts, K distinct responses to each and a Plackett–Luce ranking by the reward (score K − rank)."""
+        """Draw ``n`` prompts, K distinct responses to each and a ranking of these.
+
+        The ranking is Plackett–Luce by the reward, and the score is K − rank.
+        """
         if world.reward is None or world.batch_shape:
             raise ValueError("sampling rankings needs one world with a reward (X, Y)")
         if not 1 <= k <= world.n_responses:

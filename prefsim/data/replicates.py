@@ -25,7 +25,9 @@ def replicated_comparisons(
     policy: InMemoryPolicy,
     distinct: bool = True,
 ) -> Comparisons:
-    """Draw ``replicates`` independent data sets of ``n`` labelled comparisons, each as how often every outcome was seen.
+    """Draw ``replicates`` independent data sets of ``n`` labelled comparisons.
+
+    Each is given as how often every outcome was seen.
 
     Each comparison is a row of ``Comparisons.population(world, policy, distinct=distinct)``, drawn
     with its weight and labelled with its preference probability. The data sets share their rows and
@@ -78,7 +80,9 @@ def replicated_comparisons(
 
 
 def outcome_shares(rows: Comparisons, n: np.ndarray, *, seed: Seed) -> np.ndarray:
-    """Return how often every row of a population was the labelled outcome of a draw, over the ``n`` draws: ``(*batch, rows)``.
+    """Return how often every row of a population was drawn and labelled so, ``(*batch, rows)``.
+
+    As a share of the ``n`` draws.
 
     The batch is that of ``n`` and of the rows' weights.
     """

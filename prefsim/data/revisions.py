@@ -25,7 +25,9 @@ __all__ = ["Revisions"]
 
 @dataclass(frozen=True, init=False, eq=False)
 class Revisions:
-    """Comparisons in a tabular world, for one policy with two kinds of prompts, as a language model has them.
+    """Comparisons in a tabular world for one policy with two kinds of prompts.
+
+    As a language model has them: it answers a prompt, and it revises a draft.
 
     With X contexts and Y responses the policy has ``X + X·Y`` prompts: prompt x is answered, and
     prompt ``X + x·Y + a`` asks for a revision of the draft a to x.
@@ -76,7 +78,9 @@ class Revisions:
         return len(self.comparisons)
 
     def joint_policy(self, generator: Any, improver: Any = None) -> TabularPolicy:
-        """Return the policy that answers with ``generator`` ``(..., X, Y)`` and revises with ``improver`` ``(..., X, Y, Y)``.
+        """Return the policy that answers with ``generator`` and revises with ``improver``.
+
+        ``(..., X, Y)`` and ``(..., X, Y, Y)``.
 
         Every draft is revised to a draw of the generator unless an improver is given (rows:
         drafts).
@@ -97,7 +101,10 @@ class Revisions:
         return TabularPolicy.from_probs(np.concatenate([answers, revised], axis=-2))
 
     def split(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
-        """Return the generator ``(..., X, Y)`` and the improver ``(..., X, Y, Y)`` of a policy over both kinds of prompts."""
+        """Return the generator and the improver of a policy over both kinds of prompts.
+
+        ``(..., X, Y)`` and ``(..., X, Y, Y)``.
+        """
         x, y = self.n_contexts, self.n_responses
         table = policy.probs
         check_shape(table, "policy.probs", (x + x * y, y))

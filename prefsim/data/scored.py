@@ -22,7 +22,9 @@ __all__ = ["ScoredPairs"]
 
 @dataclass(frozen=True, init=False, eq=False)
 class ScoredPairs(Comparisons):
-    """Pairs of responses with rewards, for losses that use the scores of :class:`prefsim.losses.PairLogps`.
+    """Pairs of responses with rewards, for losses that use scores.
+
+    See :class:`prefsim.losses.PairLogps`.
 
     Parameters
     ----------
@@ -48,7 +50,9 @@ class ScoredPairs(Comparisons):
     >>> from prefsim.solvers import fit, optimal_policy
     >>> world, start = ContextualBandit(reward=[[1.0, 0.5, 0.0]]), TabularPolicy.uniform(1, 3)
     >>> data = ScoredPairs.population(world, TabularPolicy.from_probs([[0.1, 0.2, 0.7]]))
-    >>> found = fit(start, functools.partial(losses.copg, beta=0.5), data, reference=start).policy.probs
+    >>> found = fit(
+    ...     start, functools.partial(losses.copg, beta=0.5), data, reference=start
+    ... ).policy.probs
     >>> bool(abs(found - optimal_policy(world.reward, start.probs, beta=0.5)).max() < 1e-12)
     True
     """
@@ -87,7 +91,9 @@ class ScoredPairs(Comparisons):
         *,
         against: InMemoryPolicy | None = None,
     ) -> ScoredPairs:
-        """Enumerate every (x, y, y') of ``world`` with its rewards, weighted by ``ρ(x) π(y|x) π'(y'|x)``.
+        """Enumerate every (x, y, y') of ``world`` with its rewards.
+
+        Each is weighted by ``ρ(x) π(y|x) π'(y'|x)``.
 
         Parameters
         ----------
@@ -119,7 +125,7 @@ class ScoredPairs(Comparisons):
     ) -> ScoredPairs:
         """Draw ``n`` prompts of one world and two independent responses to each.
 
-        Parameters as for :meth:`population`.
+        The parameters are those of :meth:`population`.
         """
         check_integer(low=0, n=n)
         if world.batch_shape:

@@ -132,7 +132,9 @@ class Segments:
         policy: InMemoryPolicy | None = None,
         start: Any = None,
     ) -> Segments:
-        """Enumerate all pairs of segments of ``length`` steps, each weighted by its probability under the design.
+        """Enumerate all pairs of segments of ``length`` steps.
+
+        Each is weighted by its probability under the design.
 
         The design draws two independent segments: a start state, actions and what the process makes
         of them. A pair and its reverse are one row with the weight of both; a segment is also
@@ -189,7 +191,7 @@ class Segments:
     ) -> Segments:
         """Draw ``n`` pairs of independent segments and one Bernoulli label for each.
 
-        Arguments as for :meth:`population`.
+        The arguments are those of :meth:`population`.
 
         The preferred segment comes first, with ``prob`` 1.
         """
@@ -211,7 +213,9 @@ class Segments:
         policy: InMemoryPolicy | None = None,
         start: Any = None,
     ) -> Segments:
-        """Record ``n`` pairs of segments by acting in a gymnasium environment and draw one label for each, as in :meth:`sample`.
+        """Record ``n`` pairs of segments by acting in a gymnasium environment.
+
+        One label is drawn for each, as in :meth:`sample`.
 
         See :func:`~prefsim.data.trajectories.record_trajectories` for the environment, ``policy``
         and ``start``. Two consecutive pieces of behaviour make a pair.
@@ -250,7 +254,10 @@ class Segments:
         return cls(**{name: np.stack(values) for name, values in columns.items()})
 
     def take(self, rows: Any) -> Segments:
-        """Return the pairs ``rows`` of an unbatched data set, ``(m,)``, or a batch of such choices ``(*batch, m)``, weighted 1/m each."""
+        """Return the pairs ``rows`` of an unbatched data set, weighted 1/m each.
+
+        ``(m,)``, or a batch of such choices ``(*batch, m)``.
+        """
         if self.actions.ndim != 3:
             raise ValueError(
                 f"rows are taken of one data set, got batch shape {self.actions.shape[:-3]}"
@@ -280,14 +287,20 @@ class Segments:
         return Segments(states, actions, 1.0, self.weight, mask)
 
     def step_values(self, table: Any) -> np.ndarray:
-        """Return the entries of a table ``(S, A)`` or ``(S, A, S)`` at every step, ``(..., n, 2, T)``, 0 where masked."""
+        """Return the entries of a table at every step, ``(..., n, 2, T)``, 0 where masked.
+
+        The table is ``(S, A)`` or ``(S, A, S)``.
+        """
         values = as_float_array(table, "table", min_ndim=2)
         if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[0] != values.shape[2]):
             raise ValueError(f"table must have shape (S, A) or (S, A, S), got {values.shape}")
         return self._at_steps(values, next_state=values.ndim == 3)
 
     def step_features(self, features: Any) -> np.ndarray:
-        """Return the vectors of ``(S, A, d)`` or ``(S, A, S, d)`` at every step, ``(..., n, 2, T, d)``, 0 where masked."""
+        """Return the vectors of a table at every step, ``(..., n, 2, T, d)``, 0 where masked.
+
+        The table is ``(S, A, d)`` or ``(S, A, S, d)``.
+        """
         values = as_float_array(features, "features", min_ndim=3)
         if values.ndim not in (3, 4):
             raise ValueError(
@@ -311,11 +324,14 @@ class Segments:
         )
 
     def returns(self, table: Any, *, discount: float = 1.0) -> np.ndarray:
-        r"""Return :math:`\sum_t \gamma^t` of the table's entries along both segments, ``(..., n, 2)``."""
+        r"""Return the discounted sums of the table's entries along segments, ``(..., n, 2)``."""
         return segment_return(self.step_values(table), discount=discount)
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
-        """Return the log-probability of every step of first and second segment under ``policy``, each ``(..., n, T)``, 0 where masked."""
+        """Return the log-probability of every step of first and second segment.
+
+        Each ``(..., n, T)`` in nats, 0 where masked.
+        """
         state = np.where(self.mask, self.states[..., :-1], 0)
         action = np.where(self.mask, self.actions, 0)
         if state.ndim == 3:

@@ -50,7 +50,10 @@ class Trajectories(NamedTuple):
 def _design(
     mdp: TabularMDP, length: int, policy: InMemoryPolicy | None, start: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return checked action probabilities ``(S, A)``, start probabilities ``(S,)`` and the terminal states."""
+    """Return checked action and start probabilities, and the terminal states.
+
+    ``(S, A)`` and ``(S,)``.
+    """
     check_integer(low=1, length=length)
     if mdp.batch_shape:
         raise ValueError(

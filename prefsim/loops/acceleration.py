@@ -1,4 +1,7 @@
-r"""Momentum between the rounds of any method that starts its next round from its last policy (accelerated preference optimisation)."""
+r"""Momentum between the rounds of any method that starts where its last round ended.
+
+Known as accelerated preference optimisation.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,16 @@ class MomentumCoefficients(NamedTuple):
 
 
 def momentum_coefficients(rounds: int, *, momentum: float) -> MomentumCoefficients:
-    r"""Return how many rounds without momentum equal T rounds with it, where every round adds the same r/β to the log-policy.
+    r"""Return how many rounds without momentum equal T rounds with it.
+
+    Where every round adds the same r/β to the log-policy.
 
     .. math:: \log\hat\pi_T = \log\pi_{ref} + c_T\,r/\beta + \mathrm{const},\qquad
-        c_T = \frac{T}{1-\alpha} - \frac{\alpha(1-\alpha^T)}{(1-\alpha)^2},\qquad d_T = c_T + \frac{\alpha(1-\alpha^T)}{1-\alpha}
+        c_T = \frac{T}{1-\alpha} - \frac{\alpha(1-\alpha^T)}{(1-\alpha)^2},\qquad
+        d_T = c_T + \frac{\alpha(1-\alpha^T)}{1-\alpha}
 
     c belongs to the fitted policy, d to the extrapolated one. The lead over T grows to the factor
-    1/(1 − α) after a transient of
-    :math:`\alpha/(1-\alpha)^2` rounds, which short runs never leave.
+    1/(1 − α) after a transient of :math:`\alpha/(1-\alpha)^2` rounds, which short runs never leave.
 
     Parameters
     ----------
@@ -70,7 +75,10 @@ def momentum_coefficients(rounds: int, *, momentum: float) -> MomentumCoefficien
 
 
 class AcceleratedRound(NamedTuple):
-    """The fitted policy π̂ of a round, which is the one to use, and the extrapolated policy π, where the next round starts."""
+    """The fitted policy π̂ of a round, and the extrapolated policy π.
+
+    The first is the one to use, the second is where the next round starts.
+    """
 
     fitted: Any
     extrapolated: Any
@@ -79,12 +87,14 @@ class AcceleratedRound(NamedTuple):
 def extrapolate_policy(
     policy: InMemoryPolicy, before: InMemoryPolicy, *, momentum: float
 ) -> InMemoryPolicy:
-    r"""Return the policy with parameters :math:`\hat\theta_t + \alpha(\hat\theta_t - \hat\theta_{t-1})`.
+    r"""Return the policy extrapolated from its last two.
+
+    Its parameters are :math:`\hat\theta_t + \alpha(\hat\theta_t - \hat\theta_{t-1})`.
 
     Where log-probabilities are linear in the parameters up to a constant of the prompt (tabular,
-    log-linear, token trees) this is
-    :math:`\pi \propto \hat\pi_t(\hat\pi_t/\hat\pi_{t-1})^\alpha`, token by token in a tree; for a network it is another policy. Adding a
-    constant to the logits of a prompt changes nothing.
+    log-linear, token trees) this is :math:`\pi \propto \hat\pi_t(\hat\pi_t/\hat\pi_{t-1})^\alpha`,
+    token by token in a tree; for a network it is another policy. Adding a constant to the logits of
+    a prompt changes nothing.
 
     Parameters
     ----------
@@ -130,7 +140,8 @@ def accelerate(
 ) -> list[AcceleratedRound]:
     r"""Run rounds of any iterative method with Nesterov's momentum on the log-policy.
 
-    .. math:: \hat\pi_{t+1} = \mathrm{improve}(\pi_t),\qquad \pi_{t+1} \propto \hat\pi_{t+1}(\hat\pi_{t+1}/\hat\pi_t)^\alpha
+    .. math:: \hat\pi_{t+1} = \mathrm{improve}(\pi_t),\qquad
+        \pi_{t+1} \propto \hat\pi_{t+1}(\hat\pi_{t+1}/\hat\pi_t)^\alpha
 
     Parameters
     ----------
@@ -166,7 +177,8 @@ def accelerate(
     >>> from prefsim.policies import TabularPolicy
     >>> from prefsim.solvers import fit
     >>> from prefsim.worlds import ContextualBandit
-    >>> world, start = ContextualBandit(reward=[[0.0, 0.4, 1.0]]), TabularPolicy.from_probs([[0.5, 0.3, 0.2]])
+    >>> world = ContextualBandit(reward=[[0.0, 0.4, 1.0]])
+    >>> start = TabularPolicy.from_probs([[0.5, 0.3, 0.2]])
     >>> def dpo_round(policy, t):
     ...     loss = functools.partial(losses.dpo, beta=0.5)
     ...     return fit(policy, loss, Comparisons.population(world, policy), reference=policy).policy

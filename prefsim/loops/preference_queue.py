@@ -26,7 +26,7 @@ __all__ = ["QueuedSelfPlay", "queue_win_rates", "queued_self_play"]
 
 
 def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) -> np.ndarray:
-    r"""Return for each member of a queue how often it is preferred to the other members, ``(..., B)``.
+    r"""Return how often each member of a queue is preferred to the others, ``(..., B)``.
 
     .. math:: r(\xi_i) = \frac{1}{B-1}\sum_{j\ne i} P(\xi_i \succ \xi_j)
 
@@ -96,11 +96,13 @@ def queued_self_play(
     record: int = 1,
     seed: Seed,
 ) -> QueuedSelfPlay:
-    r"""Run SPO on sampled trajectories of a tree of one context, with the policy gradient as its learner.
+    r"""Run SPO on sampled trajectories of a tree of one context.
+
+    Its learner is the policy gradient.
 
     In every iteration ``fresh`` trajectories enter the queue, the oldest leave it, and the policy
-    makes a step along
-    :math:`E[(r(\xi) - \tfrac12)\,\nabla\log\pi(\xi)]`, estimated from the new ones.
+    makes a step along :math:`E[(r(\xi) - \tfrac12)\,\nabla\log\pi(\xi)]`, estimated from the new
+    ones.
 
     Parameters
     ----------

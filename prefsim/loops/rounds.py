@@ -70,8 +70,8 @@ def play_rounds(
         Where to start; a batch of policies plays each for itself, all together.
     draw
         ``(policy, opponent, generator) ->`` judged data for the loss; the opponent is the policy
-        itself or the trial. See
-        :func:`prefsim.data.drawn.labelled_pairs` and :func:`prefsim.data.drawn.judged_triples`.
+        itself or the trial. See :func:`prefsim.data.drawn.labelled_pairs` and
+        :func:`prefsim.data.drawn.judged_triples`.
     loss
         A loss of :mod:`prefsim.losses`, configured by ``functools.partial``.
     rounds
@@ -84,8 +84,7 @@ def play_rounds(
         Whether to play against a trial policy.
     train
         Function of the policy, loss, data and reference that returns the next policy;
-        :func:`prefsim.solvers.fit` unless given, see also
-        :func:`descent`.
+        :func:`prefsim.solvers.fit` unless given, see also :func:`descent`.
 
     Yields
     ------
@@ -108,7 +107,8 @@ def play_rounds(
     >>> from prefsim.data.drawn import labelled_pairs
     >>> from prefsim.policies import TabularPolicy
     >>> from prefsim.worlds import ContextualBandit
-    >>> world, start = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]]), TabularPolicy.uniform(1, 2)
+    >>> world = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]])
+    >>> start = TabularPolicy.uniform(1, 2)
     >>> def draw(policy, opponent, rng):
     ...     return labelled_pairs(world, policy, 10_000, seed=rng)
     >>> loss = functools.partial(losses.inpo, step=2.0, tau=0.2)

@@ -45,7 +45,10 @@ __all__ = [
 def preferences_between(
     preference: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """Return the preferences ``(..., K, L)`` of responses ``first (..., K)`` over ``second (..., L)`` from tables ``(..., N, N)``."""
+    """Return the preferences of responses over others from tables ``(..., N, N)``.
+
+    ``(..., K, L)``, of ``first (..., K)`` over ``second (..., L)``.
+    """
     if preference.ndim == 2:
         return preference[first[..., :, None], second[..., None, :]]
     batch = np.broadcast_shapes(preference.shape[:-2], first.shape[:-1], second.shape[:-1])
@@ -208,7 +211,10 @@ def judged_samples(
 def ranked_places(
     preference: Any, *, pairing: str, labels: str, seed: Seed
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of K judged responses are paired, the chosen ones and then the rejected ones, and P(first ≻ second) of their ranking.
+    """Return which of K judged responses are paired, and how likely the first is preferred.
+
+    The places of the chosen ones and then of the rejected ones, with P(first ≻ second) of their
+    ranking.
 
     The parameters are those of :func:`sampled_pairs`.
 
@@ -226,10 +232,7 @@ def ranked_places(
 
 
 def picked(column: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the entries of ``(..., m, K)`` at positions ``(..., m, P)``, row after row.
-
-    ``(..., m·P)``.
-    """
+    """Return the entries of ``(..., m, K)`` at ``(..., m, P)``, row after row, ``(..., m·P)``."""
     found = np.take_along_axis(column, places, axis=-1)
     return found.reshape(*found.shape[:-2], -1)
 
@@ -242,7 +245,9 @@ def sampled_pairs(
     labels: str = "rank",
     seed: Seed = 0,
 ) -> Comparisons:
-    """Pair judged responses, with win rates as scores and the log-probabilities of the policy that drew them as ``old_*``.
+    """Pair judged responses, with win rates as scores.
+
+    The log-probabilities of the policy that drew them are ``old_*``.
 
     Parameters
     ----------
@@ -329,8 +334,7 @@ def self_play(
         Fixed reference, for the methods that have one.
     train
         Function of the policy, loss, data and reference that returns the next policy;
-        :func:`prefsim.solvers.fit` unless given, see also
-        :func:`prefsim.loops.descent`.
+        :func:`prefsim.solvers.fit` unless given, see also :func:`prefsim.loops.descent`.
     seed
         Of samples and labels.
 
@@ -356,7 +360,17 @@ def self_play(
     >>> judge = table_judge([[[0.5, 0.9], [0.1, 0.5]]])
     >>> loss = functools.partial(losses.inpo, step=1.0, tau=0.1)
     >>> start = TabularPolicy.uniform(1, 2)
-    >>> found = self_play(start, loss, judge, rounds=3, n_samples=2, draws=500, labels="sampled", reference=start, seed=0)
+    >>> found = self_play(
+    ...     start,
+    ...     loss,
+    ...     judge,
+    ...     rounds=3,
+    ...     n_samples=2,
+    ...     draws=500,
+    ...     labels="sampled",
+    ...     reference=start,
+    ...     seed=0,
+    ... )
     >>> [round(float(r.policy.probs[0, 0]), 2) for r in found]
     [0.6, 0.68, 0.74]
     """

@@ -99,7 +99,14 @@ def self_preferring(
     --------
     >>> from prefsim.policies import TabularPolicy
     >>> from prefsim.raters.judge import judged_preference
-    >>> found = self_preferring(TabularPolicy.uniform(1, 2), judged_preference([[0.0, 1.0]]), rounds=5, beta=1.0, epochs=50, seed=0)
+    >>> found = self_preferring(
+    ...     TabularPolicy.uniform(1, 2),
+    ...     judged_preference([[0.0, 1.0]]),
+    ...     rounds=5,
+    ...     beta=1.0,
+    ...     epochs=50,
+    ...     seed=0,
+    ... )
     >>> found[-1].policy.probs.round(4)
     array([[0.2689, 0.7311]])
     """

@@ -83,7 +83,8 @@ def aldr_kl(
 ) -> ArrayT:
     r"""Adaptive LDR-KL loss, one value per example.
 
-    .. math:: \max_{\lambda\ge0} \; \lambda\log\tfrac1K\sum_k e^{v_k/\lambda} - \frac{\alpha}{2\lambda_0}(\lambda-\lambda_0)^2
+    .. math:: \max_{\lambda\ge0} \; \lambda\log\tfrac1K\sum_k e^{v_k/\lambda}
+        - \frac{\alpha}{2\lambda_0}(\lambda-\lambda_0)^2
 
     Parameters
     ----------
@@ -146,7 +147,9 @@ def aldr_lambda(
     variant: str = "exact",
     previous: float | Array | None = None,
 ) -> ArrayT:
-    r"""Return the temperature of each example under :func:`aldr_kl`, ``(..., n)``, a constant of differentiation.
+    r"""Return the temperature of each example under :func:`aldr_kl`, ``(..., n)``.
+
+    A constant of differentiation.
 
     It is ``lambda_0`` where all margins are equal, and small where the worst distribution is
     peaked.
@@ -159,7 +162,12 @@ def aldr_lambda(
     Examples
     --------
     >>> import numpy as np
-    >>> aldr_lambda(ClassLogits(np.asarray([[2.0, 1.0, 0.5, -1.0], [0.0, 0.0, 0.0, 0.0]]), np.asarray([0, 0])), lambda_0=10.0).round(6)
+    >>> aldr_lambda(
+    ...     ClassLogits(
+    ...         np.asarray([[2.0, 1.0, 0.5, -1.0], [0.0, 0.0, 0.0, 0.0]]), np.asarray([0, 0])
+    ...     ),
+    ...     lambda_0=10.0,
+    ... ).round(6)
     array([ 9.979339, 10.      ])
     """
     alpha = _checked_alpha(alpha, classes, lambda_0, variant, previous)
@@ -174,7 +182,7 @@ def aldr_lambda(
 class AldrState(NamedTuple):
     """The temperature of every training example, ``(N,)``, indexed by its id.
 
-    What ``variant="authors"`` carries between steps.
+    It is what ``variant="authors"`` carries between steps.
     """
 
     lambda_: Array

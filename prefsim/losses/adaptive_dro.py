@@ -45,7 +45,8 @@ class AdaptiveKlDro(NamedTuple):
 def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> AdaptiveKlDro:
     r"""Return the worst case over distributions and over a temperature kept near ``lambda_0``.
 
-    .. math:: \max_{\lambda \ge 0} \; \lambda \log \tfrac1K \sum_k e^{v_k/\lambda} - \frac{\alpha}{2\lambda_0} (\lambda - \lambda_0)^2
+    .. math:: \max_{\lambda \ge 0} \; \lambda \log \tfrac1K \sum_k e^{v_k/\lambda}
+        - \frac{\alpha}{2\lambda_0} (\lambda - \lambda_0)^2
 
     Parameters
     ----------
@@ -80,7 +81,9 @@ def adaptive_kl_dro(scores: Array, *, lambda_0: float, alpha: float) -> Adaptive
     Examples
     --------
     >>> import numpy as np
-    >>> result = adaptive_kl_dro(np.asarray([0.0, -1.0, -1.5, -3.0]), lambda_0=1.0, alpha=2 * np.log(4))
+    >>> result = adaptive_kl_dro(
+    ...     np.asarray([0.0, -1.0, -1.5, -3.0]), lambda_0=1.0, alpha=2 * np.log(4)
+    ... )
     >>> round(float(result.value), 10), round(float(result.lambda_), 10)
     (-0.8592454611, 0.8254381448)
     """

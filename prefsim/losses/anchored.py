@@ -1,4 +1,7 @@
-"""Losses on a rejected response and a set of the model's own samples, which anchors the policy in place of a chosen response."""
+"""Losses on a rejected response and a set of the model's own samples.
+
+The samples anchor the policy in place of a chosen response.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ def _expectation(values: Array, logps: AnchoredLogps[ArrayT]) -> ArrayT:
 
 
 def anchor_log_ratio(logps: AnchoredLogps[ArrayT]) -> ArrayT:
-    r"""Return the mean log-ratio of the samples, :math:`\sum_i w_i \log\frac{\pi(y_i)}{\pi_{ref}(y_i)}`, ``(..., n)`` in nats.
+    r"""Return the mean log-ratio of the samples, ``(..., n)`` in nats.
+
+    :math:`\sum_i w_i \log\frac{\pi(y_i)}{\pi_{ref}(y_i)}`.
 
     Where the weights are all of :math:`\pi_{ref}`, it is :math:`-\mathrm{KL}(\pi_{ref} \| \pi)`.
     """
@@ -59,7 +64,8 @@ def d2o(
 
     The rejected response against the distribution of the samples.
 
-    .. math:: -\log\sigma\Big(\frac{\beta}{K}\sum_i \log\frac{\pi(y_i)}{\pi^-_{ref}(y_i)} - \alpha\log\frac{\pi(y_l)}{\pi^+_{ref}(y_l)}\Big)
+    .. math:: -\log\sigma\Big(\frac{\beta}{K}\sum_i \log\frac{\pi(y_i)}{\pi^-_{ref}(y_i)}
+        - \alpha\log\frac{\pi(y_l)}{\pi^+_{ref}(y_l)}\Big)
 
     The mean is inside the link. Outside of it (``level="instance"``) it is DPO with each sample in
     turn as the chosen response, an upper bound. A sample may equal the rejected response; it
@@ -95,7 +101,11 @@ def d2o(
     --------
     >>> import numpy as np
     >>> zero = np.zeros(1)
-    >>> d2o(AnchoredLogps(np.asarray([-0.4]), zero, np.asarray([[0.5, -0.2, 0.3]]), np.zeros((1, 3)))).round(8)
+    >>> d2o(
+    ...     AnchoredLogps(
+    ...         np.asarray([-0.4]), zero, np.asarray([[0.5, -0.2, 0.3]]), np.zeros((1, 3))
+    ...     )
+    ... ).round(8)
     array([0.66359711])
     """
     check_positive(beta=beta, alpha=alpha)

@@ -1,4 +1,7 @@
-"""Binary classifier optimisation on single completions, with its running reward shift and its weights for prompts."""
+"""Binary classifier optimisation on single completions.
+
+With its running reward shift and its weights for prompts.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,8 @@ def bco_unpaired(
 ) -> ArrayT:
     r"""Binary classifier optimisation, one value per completion.
 
-    .. math:: \ell(r - \delta) \text{ if desirable, else } w\,\ell(\delta - r),\qquad r = \beta\log\pi/\pi_{ref}
+    .. math:: \ell(r - \delta) \text{ if desirable, else } w\,\ell(\delta - r),\qquad
+        r = \beta\log\pi/\pi_{ref}
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def _is_label(classes: ClassLogits[ArrayT]) -> ArrayT:
 def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32.
 
-    Exactly 0 at the label.
+    At the label it is exactly 0.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _in_dtype_of(logits: ArrayT, value: Array) -> ArrayT:
 
 
 def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
-    r"""Cross-entropy :math:`-\log\mathrm{softmax}(f)_y = \log\sum_k e^{v_k}`, one value per example.
+    r"""Cross-entropy :math:`-\log\mathrm{softmax}(f)_y = \log\sum_k e^{v_k}` of each example.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
 
 
 def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
-    r"""Mean absolute error of the class probabilities, :math:`1 - \mathrm{softmax}(f)_y`, one value per example.
+    r"""Mean absolute error of the class probabilities, :math:`1 - \mathrm{softmax}(f)_y`.
 
     A bounded symmetric loss: over all labels it sums to K − 1, whatever the scores.
 
@@ -230,7 +230,7 @@ def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
 def crammer_singer(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example.
 
-    :func:`ldr_kl` at λ = 0.
+    It is :func:`ldr_kl` at λ = 0.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def crammer_singer(classes: ClassLogits[ArrayT]) -> ArrayT:
 def linear_symmetric(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example.
 
-    :func:`ldr_kl` at λ = ∞.
+    It is :func:`ldr_kl` at λ = ∞.
 
     Its sum over all labels does not depend on the scores, hence uniform label noise does not move
     its minimiser. It is unbounded below: bound or normalise the scores
@@ -312,7 +312,9 @@ def ldr_top_k(classes: ClassLogits[ArrayT], *, k: int = 2) -> ArrayT:
 
 
 def ldr_k_kl(classes: ClassLogits[ArrayT], *, k: int = 2, lambda_: float = 1.0) -> ArrayT:
-    r"""LDR-k-KL loss :math:`\max_{p\in\Delta, p\le 1/k}\langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`, one value per example.
+    r"""LDR-k-KL loss, one value per example.
+
+    :math:`\max_{p\in\Delta, p\le 1/k}\langle p, v\rangle - \lambda\,\mathrm{KL}(p\|1/K)`.
 
     Parameters
     ----------
@@ -340,7 +342,9 @@ def ldr_k_kl(classes: ClassLogits[ArrayT], *, k: int = 2, lambda_: float = 1.0) 
 
 
 def ldr_weights(classes: ClassLogits[ArrayT], *, k: int = 1, lambda_: float = 1.0) -> ArrayT:
-    r"""Return the worst distribution over classes of :func:`ldr_k_kl` (with ``k=1`` of :func:`ldr_kl`), ``(..., n, K)``.
+    r"""Return the worst distribution over classes of :func:`ldr_k_kl`, ``(..., n, K)``.
+
+    With ``k=1`` that of :func:`ldr_kl`.
 
     The gradient of the loss in the scores is this distribution minus one at the label.
 
@@ -363,7 +367,9 @@ def ldr_weights(classes: ClassLogits[ArrayT], *, k: int = 1, lambda_: float = 1.
 
 
 def softplus_normalised(logits: ArrayT) -> ArrayT:
-    r"""Return the positive scores :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`, of mean 1 over the last axis.
+    r"""Return positive scores of mean 1 over the last axis.
+
+    :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`.
 
     Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a
     shift of the scores.

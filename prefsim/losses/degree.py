@@ -22,7 +22,9 @@ __all__ = ["ordinal_logits", "preference_degree", "spo_degree"]
 
 
 def preference_degree(graded: DegreeLogits[ArrayT]) -> ArrayT:
-    r"""Preference degree loss :math:`-\frac1V\sum_v \log\mathrm{softmax}(o_v)_{k_v}` over the V graded versions of each response.
+    r"""Preference degree loss over the V graded versions of each response.
+
+    :math:`-\frac1V\sum_v \log\mathrm{softmax}(o_v)_{k_v}`.
 
     With one version a response, its degree drawn uniformly, it estimates the loss of all versions
     without bias. The classes have no order to it: any relabelling of degrees and head together
@@ -66,7 +68,9 @@ def preference_degree(graded: DegreeLogits[ArrayT]) -> ArrayT:
 
 
 def ordinal_logits(score: ArrayT, thresholds: Array) -> ArrayT:
-    r"""Return the class log-probabilities of the cumulative logit model :math:`P(k \ge j) = \sigma(s - c_j)`, a head that knows the order.
+    r"""Return the class log-probabilities of the cumulative logit model.
+
+    :math:`P(k \ge j) = \sigma(s - c_j)`: a head that knows the order.
 
     Parameters
     ----------

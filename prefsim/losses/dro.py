@@ -5,7 +5,8 @@ The primitive under adaptive-temperature and robust losses.
 For scores ``v`` over K outcomes, put a distribution p on the outcomes and take the worst one,
 regularised towards uniform:
 
-.. math:: \max_{p \in \Delta_K} \langle p, v \rangle - \lambda\,\mathrm{KL}(p \,\|\, 1/K) = \lambda \log \tfrac1K \sum_k e^{v_k/\lambda}
+.. math:: \max_{p \in \Delta_K} \langle p, v \rangle - \lambda\,\mathrm{KL}(p \,\|\, 1/K)
+    = \lambda \log \tfrac1K \sum_k e^{v_k/\lambda}
 
 The maximum moves from the largest score (λ = 0) to the mean score (λ = ∞). The last axis always
 holds the K outcomes.
@@ -64,7 +65,10 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _log_mean_exp(x: ArrayT) -> ArrayT:
-    """Return ``log(mean(exp(x)))`` along the last axis (kept), accurate also where it is close to ``mean(x)``."""
+    """Return ``log(mean(exp(x)))`` along the last axis (kept).
+
+    Accurate also where it is close to ``mean(x)``.
+    """
     xp = array_namespace(x)
     mean = xp.mean(x, axis=-1, keepdims=True)
     near = xp.max(xp.abs(stop_gradient(x - mean)), axis=-1, keepdims=True) < 1.0
@@ -84,7 +88,7 @@ def _tempered(
 ) -> tuple[Array, Array | float, Array | None, Array | None]:
     """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with λ replaced by 1 in the two limits.
 
-    No masks where a float λ is regular.
+    The masks are None where λ is a regular float.
     """
     xp = array_namespace(scores)
     if _is_scalar(lambda_):
@@ -101,7 +105,9 @@ def _check_lambda(lambda_: Any) -> None:
 
 
 def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
-    r"""Return :math:`\lambda \log \frac1K \sum_k e^{v_k/\lambda}`, the KL-regularised worst mean of the scores.
+    r"""Return the KL-regularised worst mean of the scores.
+
+    :math:`\lambda \log \frac1K \sum_k e^{v_k/\lambda}`.
 
     Parameters
     ----------
@@ -218,7 +224,10 @@ def _suffix_logsumexp(x: ArrayT) -> ArrayT:
 
 
 def _capped_count(ordered: ArrayT, k: int) -> ArrayT:
-    """Return how many of the ``ordered`` (decreasing) tempered scores get the full weight 1/k, ``(..., 1)`` and less than k."""
+    """Return how many of the tempered scores get the full weight 1/k, ``(..., 1)``.
+
+    Less than k of the ``ordered`` (decreasing) scores.
+    """
     xp = array_namespace(ordered)
     tail = _suffix_logsumexp(ordered)[..., : k - 1]
     remaining = xp.asarray(
@@ -231,7 +240,10 @@ def _capped_count(ordered: ArrayT, k: int) -> ArrayT:
 
 
 def _water_filling(x: Array, k: int, lambda_: float) -> tuple[Array, Array]:
-    """Return the value ``(..., 1)`` and the log of the scale s in p = min(1/k, s e^{v/λ}), for 0 < λ < ∞."""
+    """Return the value ``(..., 1)`` and the log of the scale s of the worst distribution.
+
+    p = min(1/k, s e^{v/λ}), for 0 < λ < ∞.
+    """
     xp = array_namespace(x)
     size = x.shape[-1]
     ordered = xp.sort(x, axis=-1, descending=True)

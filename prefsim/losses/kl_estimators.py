@@ -1,4 +1,6 @@
-r"""Estimators of the gradient of :math:`\mathrm{KL}(\pi_\theta \| \pi_{ref})` from samples of :math:`\pi_\theta`: one value a sample.
+r"""Estimators of the gradient of :math:`\mathrm{KL}(\pi_\theta \| \pi_{ref})`.
+
+From samples of :math:`\pi_\theta`, one value a sample.
 
 The values stand for their gradients alone: their mean over samples is no estimate of the
 divergence.
@@ -14,7 +16,9 @@ __all__ = ["rloo_kl", "score_function_kl"]
 
 
 def score_function_kl(logps: ArrayT, ref_logps: Array, *, baseline: Array | float = 0.0) -> ArrayT:
-    r"""Return :math:`\mathrm{sg}[c_i - b]\,\log\pi(y_i)` with :math:`c_i = \log\pi(y_i) - \log\pi_{ref}(y_i)`, one value a sample.
+    r"""Return :math:`\mathrm{sg}[c_i - b]\,\log\pi(y_i)`, one value a sample.
+
+    With :math:`c_i = \log\pi(y_i) - \log\pi_{ref}(y_i)`.
 
     The gradient of its expectation over :math:`y_i \sim \pi` is that of the divergence, for any
     baseline that does not depend on ``y_i``. Without the stop-gradient it would gain

@@ -60,7 +60,9 @@ def pl_dpo(logps: ListLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
 
 
 def infonca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
-    r"""InfoNCA: cross-entropy :math:`-\sum_i t_i \log\mathrm{softmax}(h)_i` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
+    r"""InfoNCA: cross-entropy :math:`-\sum_i t_i \log\mathrm{softmax}(h)_i`.
+
+    With targets :math:`t = \mathrm{softmax}(r/\alpha)`.
 
     Parameters
     ----------
@@ -85,7 +87,9 @@ def infonca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) 
 
 
 def nca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
-    r"""NCA: :math:`\sum_i [t_i\,\ell(h_i) + \frac1K \ell(-h_i)]` with targets :math:`t = \mathrm{softmax}(r/\alpha)`.
+    r"""NCA: :math:`\sum_i [t_i\,\ell(h_i) + \frac1K \ell(-h_i)]`.
+
+    With targets :math:`t = \mathrm{softmax}(r/\alpha)`.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ def odpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> 
 def dpop(logps: PairLogps[ArrayT], *, beta: float = 0.3, penalty: float = 50.0) -> ArrayT:
     r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`.
 
-    Pays for a falling chosen log-probability.
+    It pays for a falling chosen log-probability.
 
     Parameters
     ----------

@@ -1,20 +1,26 @@
-r"""Losses of self-play: what moves a policy towards the equilibrium of a preference game, one value per pair or response.
+r"""Losses of self-play: what moves a policy towards the equilibrium of a preference game.
 
-Each of them, minimised exactly over all policies on pairs that connect the responses, makes the update of a method of
-:func:`prefsim.solvers.solve_nash`. A judge gives a response its probability to win against an opponent (``*_score``).
+One value per pair or response.
 
-=================== =================================================================================================================
-loss                method whose update is its minimiser
-=================== =================================================================================================================
-sppo, dno           ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the reference
-inpo                ``mirror_descent``, from labels alone
-mirror_descent      ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo`` (a trial step, then the same
-                    against the trial), ``nash_md`` (against the mixture), ``optimistic`` (extrapolated wins), ``apo`` (from the
-                    extrapolated iterate): whatever is a mirror step
-online_ipo          the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient descent is ``mirror_descent`` with
-                    uniform pairs, and ``online_ipo`` with pairs from the policy
-nash_md_pg          none: its gradient is that of the method
-=================== =================================================================================================================
+Each of them, minimised exactly over all policies on pairs that connect the responses, makes the
+update of a method of :func:`prefsim.solvers.solve_nash`. A judge gives a response its probability
+to win against an opponent (``*_score``).
+
+==============  ==================================================================================
+loss            method whose update is its minimiser
+==============  ==================================================================================
+sppo, dno       ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the
+                reference
+inpo            ``mirror_descent``, from labels alone
+mirror_descent  ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo``
+                (a trial step, then the same against the trial), ``nash_md`` (against the mixture),
+                ``optimistic`` (extrapolated wins), ``apo`` (from the extrapolated iterate):
+                whatever is a mirror step
+online_ipo      the best response :math:`\mathrm{BR}_\tau` to the opponent; a step of gradient
+                descent is ``mirror_descent`` with uniform pairs, and ``online_ipo`` with pairs
+                from the policy
+nash_md_pg      none: its gradient is that of the method
+==============  ==================================================================================
 """
 
 from __future__ import annotations
@@ -57,7 +63,9 @@ class Judgement(NamedTuple):
 
 
 def antisymmetrised(forward: Array, backward: Array) -> Judgement:
-    r"""Return the judge's probability freed from the order in which it saw the pair, :math:`\tfrac12 (P(y,y') + 1 - P(y',y))`.
+    r"""Return the judge's probability freed from the order in which it saw the pair.
+
+    :math:`\tfrac12 (P(y,y') + 1 - P(y',y))`.
 
     Parameters
     ----------
@@ -96,7 +104,10 @@ def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
 
 
 def _from_last_iterate(logps: PairLogps[ArrayT], weight: float) -> PairLogps[ArrayT]:
-    """Return the pairs with the reference to the power ``weight`` times the last iterate to the rest as their reference."""
+    """Return the pairs with a mixture of reference and last iterate as their reference.
+
+    The reference to the power ``weight`` times the last iterate to the rest.
+    """
     if weight == 1:
         return logps
     last = needed(logps.old_chosen, "old_chosen"), needed(logps.old_rejected, "old_rejected")
@@ -109,9 +120,12 @@ def _from_last_iterate(logps: PairLogps[ArrayT], weight: float) -> PairLogps[Arr
 
 
 def mirror_descent(logps: PairLogps[ArrayT], *, step: float = 1.0, tau: float = 0.1) -> ArrayT:
-    r"""Regression of the log-ratio on the difference of win probabilities, whose minimiser is a mirror step.
+    r"""Regression of the log-ratio on the difference of win probabilities.
 
-    .. math:: \Big(\log\frac{\pi(y)}{\pi(y')} - \eta\tau\log\frac{\mu(y)}{\mu(y')} - (1-\eta\tau)\log\frac{\pi_t(y)}{\pi_t(y')}
+    Its minimiser is a mirror step.
+
+    .. math:: \Big(\log\frac{\pi(y)}{\pi(y')} - \eta\tau\log\frac{\mu(y)}{\mu(y')}
+        - (1-\eta\tau)\log\frac{\pi_t(y)}{\pi_t(y')}
         - \eta\,(w - w')\Big)^2
 
     Its zero is :math:`\pi \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}e^{\eta w}`, from any
@@ -149,8 +163,17 @@ def mirror_descent(logps: PairLogps[ArrayT], *, step: float = 1.0, tau: float = 
     Examples
     --------
     >>> import numpy as np
-    >>> start, wins = np.log([0.5]), (np.ones(1), np.zeros(1))
-    >>> pair = PairLogps(np.log([0.6]), np.log([0.4]), start, start, None, None, *wins, start, start)
+    >>> start = np.log([0.5])
+    >>> pair = PairLogps(
+    ...     np.log([0.6]),
+    ...     np.log([0.4]),
+    ...     ref_chosen=start,
+    ...     ref_rejected=start,
+    ...     chosen_score=np.ones(1),
+    ...     rejected_score=np.zeros(1),
+    ...     old_chosen=start,
+    ...     old_rejected=start,
+    ... )
     >>> mirror_descent(pair, step=float(np.log(1.5)), tau=0.0).round(12)
     array([0.])
     """
@@ -208,7 +231,9 @@ def inpo(logps: PairLogps[ArrayT], *, step: float = 10 / 3, tau: float = 0.1) ->
 
 
 def online_ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1) -> ArrayT:
-    r"""Generalised online IPO, the loss of extragradient preference optimisation, on pairs from any sampler.
+    r"""Generalised online IPO, the loss of extragradient preference optimisation.
+
+    On pairs from any sampler.
 
     .. math:: \Big(\log\frac{\pi(y)\,\mu(y')}{\pi(y')\,\mu(y)} - \frac{w - w'}{\tau}\Big)^2
 
@@ -248,7 +273,8 @@ def dno(logps: PairLogps[ArrayT], *, step: float = 10.0) -> ArrayT:
 
     Cross-entropy of the margin with the difference of win probabilities as log-odds.
 
-    .. math:: t\,\ell(h/\eta) + (1-t)\,\ell(-h/\eta),\qquad t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
+    .. math:: t\,\ell(h/\eta) + (1-t)\,\ell(-h/\eta),\qquad
+        t = \sigma(w - w'),\quad \ell(z) = -\log\sigma(z)
 
     The label is of a difference of *win rates*, between σ(−1) = 0.27 and σ(1) = 0.73, and not the
     preference P(y ≻ y'), with which it would be iterative DPO, of another minimiser.
@@ -313,7 +339,8 @@ def sppo_hard(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
 def sppo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     r"""Self-play preference optimisation with win probabilities.
 
-    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2 + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
+    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2
+        + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
 
     Parameters
     ----------
@@ -350,7 +377,8 @@ def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: float = 0.1, kl: str = "seque
 
     Its gradient is the negative of the policy-gradient estimate.
 
-    .. math:: -\operatorname{sg}\big[P(y \succ y') - \tfrac12 - \tau\textstyle\sum_t r_t\big] \sum_t \log\pi(y_t),\qquad
+    .. math:: -\operatorname{sg}\big[P(y \succ y') - \tfrac12 - \tau\textstyle\sum_t r_t\big]
+        \sum_t \log\pi(y_t),\qquad
         r_t = \log\frac{\pi(y_t)}{\mu(y_t)}
 
     with y drawn from the policy and y' from the opponent, both constants of differentiation (sg

@@ -39,13 +39,19 @@ def check_shapes(logps: PairLogps[ArrayT]) -> None:
 
 
 def log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
-    r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats, after checking the shapes."""
+    r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats.
+
+    The shapes are checked.
+    """
     check_shapes(logps)
     return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
 
 
 def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
-    r"""Return the implicit-reward margin over β, :math:`h = \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}`."""
+    r"""Return the implicit-reward margin over β, ``(..., n)`` in nats.
+
+    :math:`h = \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}`.
+    """
     chosen, rejected = log_ratios(logps)
     return chosen - rejected
 
@@ -102,7 +108,9 @@ def sft(logps: PairLogps[ArrayT], *, reduction: str = "sum") -> ArrayT:
 
 
 def soft(logps: PairLogps[ArrayT], *, beta: float = 0.1, target: float = 0.7) -> ArrayT:
-    r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)` with :math:`\ell(z) = -\log\sigma(z)`.
+    r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)`.
+
+    With :math:`\ell(z) = -\log\sigma(z)`.
 
     Parameters
     ----------
@@ -133,7 +141,9 @@ def soft(logps: PairLogps[ArrayT], *, beta: float = 0.1, target: float = 0.7) ->
 
 
 def spce(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
-    r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)` with each pair's own judged probability p.
+    r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)`.
+
+    With each pair's own judged probability p.
 
     The KL divergence of σ(βh) from p, plus the entropy of p: pairs teach according to their
     strength, and a margin ends at logit p.
@@ -214,7 +224,11 @@ def dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, label_smoothing: float =
     --------
     >>> import numpy as np
     >>> zero = np.zeros(1)
-    >>> dpo(PairLogps(np.asarray([-12.5]), np.asarray([-14.0]), np.asarray([-13.0]), np.asarray([-13.5]))).round(8)
+    >>> dpo(
+    ...     PairLogps(
+    ...         np.asarray([-12.5]), np.asarray([-14.0]), np.asarray([-13.0]), np.asarray([-13.5])
+    ...     )
+    ... ).round(8)
     array([0.64439666])
     """
     check_positive(beta=beta)
@@ -227,7 +241,8 @@ def rdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1)
 
     Unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
 
-    .. math:: \frac{(1-\epsilon)\,\ell(\beta h) - \epsilon\,\ell(-\beta h)}{1-2\epsilon},\qquad \ell(z) = -\log\sigma(z)
+    .. math:: \frac{(1-\epsilon)\,\ell(\beta h) - \epsilon\,\ell(-\beta h)}{1-2\epsilon},\qquad
+        \ell(z) = -\log\sigma(z)
 
     Unbounded below for ε > 0: on separable data the minimiser is at infinity.
 
@@ -326,7 +341,9 @@ def f_dpo(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
-    r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))` with :math:`u = \pi/\pi_{ref}`.
+    r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))`.
+
+    With :math:`u = \pi/\pi_{ref}`.
 
     Parameters
     ----------

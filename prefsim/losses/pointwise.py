@@ -122,7 +122,9 @@ def bco_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, shift: float = 0.0)
 
 
 def bco(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
-    r"""Binary classifier optimisation with the reward shift of the batch, δ = mean of all βa and βb.
+    r"""Binary classifier optimisation with the reward shift of the batch.
+
+    δ is the mean of all βa and βb.
 
     The shift couples the batch (last axis) and is a constant of differentiation.
 

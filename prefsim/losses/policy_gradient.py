@@ -3,8 +3,8 @@ r"""Policy gradients as losses on pairs or groups of scored responses: CoPG and 
 Scores are rewards, in no particular order.
 
 Both weigh the log-probabilities of two responses to one prompt by the difference of their
-*regularised* rewards
-:math:`R_\beta(y) = R(y) - \beta\log(\pi(y)/\pi_{ref}(y))`, so that a reward shifted by any function of the prompt changes nothing.
+*regularised* rewards :math:`R_\beta(y) = R(y) - \beta\log(\pi(y)/\pi_{ref}(y))`, so that a reward
+shifted by any function of the prompt changes nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -
     r"""Contrastive policy gradient loss of two scored responses, one value per pair.
 
     .. math:: \frac{1}{2\beta}\big(R(y) - R(y') - \beta h\big)^2
-        \qquad\text{or}\qquad -\mathrm{sg}\big[R_\beta(y) - R_\beta(y')\big]\,\big(\log\pi(y) - \log\pi(y')\big)
+        \qquad\text{or}\qquad
+        -\mathrm{sg}\big[R_\beta(y) - R_\beta(y')\big]\,\big(\log\pi(y) - \log\pi(y')\big)
 
     with the log-ratio margin ``h`` of :func:`reward_margin`. Both have the same gradient, and with
     pairs that connect all responses, from any distribution, the optimum of
@@ -79,7 +80,11 @@ def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -
     Examples
     --------
     >>> import numpy as np
-    >>> pair = PairLogps(*np.asarray([[-2.0], [-3.0], [-2.5], [-2.8]]), chosen_score=np.asarray([1.0]), rejected_score=np.asarray([0.2]))
+    >>> pair = PairLogps(
+    ...     *np.asarray([[-2.0], [-3.0], [-2.5], [-2.8]]),
+    ...     chosen_score=np.asarray([1.0]),
+    ...     rejected_score=np.asarray([0.2]),
+    ... )
     >>> copg(pair, beta=0.1).round(10), copg(pair, beta=0.1, form="gradient").round(10)
     (array([2.6645]), array([-0.73]))
     """
@@ -93,10 +98,12 @@ def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -
 def copg_group(logps: ListLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -> ArrayT:
     r"""Contrastive policy gradient loss of K scored responses to one prompt.
 
-    The mean of :func:`copg` over all their pairs.
+    It is the mean of :func:`copg` over all their pairs.
 
     .. math:: \frac{s^2}{\beta},\quad s^2 = \frac{1}{K-1}\sum_i (a_i - \bar a)^2
-        \qquad\text{or}\qquad -\frac{2}{K}\sum_i \mathrm{sg}\big[a_i - \tfrac{1}{K-1}\textstyle\sum_{j\ne i} a_j\big]\log\pi(y_i)
+        \qquad\text{or}\qquad
+        -\frac{2}{K}\sum_i \mathrm{sg}\big[a_i
+        - \tfrac{1}{K-1}\textstyle\sum_{j\ne i} a_j\big]\log\pi(y_i)
 
     with :math:`a_i = R_\beta(y_i)`: the sample variance of the regularised rewards, or twice
     leave-one-out REINFORCE (RLOO).
@@ -152,14 +159,13 @@ def p3o(
 
     Its gradient alone means anything.
 
-    .. math:: \tfrac12\max\big(-qw\,d,\; -qw\,\mathrm{clip}(d, d_{old} - \epsilon, d_{old} + \epsilon)\big)
+    .. math:: \tfrac12\max\big(-qw\,d,\;
+        -qw\,\mathrm{clip}(d, d_{old} - \epsilon, d_{old} + \epsilon)\big)
 
     with :math:`l_i = \log(\pi(y_i)/\pi_{ref}(y_i))`, :math:`d = l_1 - l_2` and, both constants of
-    differentiation,
-    :math:`q = R(y_1) - R(y_2) - \beta d` and the importance weight
-    :math:`w = \mathrm{clip}(e^{l_1 + l_2 - l_{1,old} - l_{2,old}}, 1/C, C)`.
-    Without clipping and over pairs from the behaviour policy its gradient is minus the policy
-    gradient of
+    differentiation, :math:`q = R(y_1) - R(y_2) - \beta d` and the importance weight
+    :math:`w = \mathrm{clip}(e^{l_1 + l_2 - l_{1,old} - l_{2,old}}, 1/C, C)`. Without clipping and
+    over pairs from the behaviour policy its gradient is minus the policy gradient of
     :math:`E_\pi R - \beta\,\mathrm{KL}(\pi\|\pi_{ref})`, exactly.
 
     Parameters
@@ -201,8 +207,16 @@ def p3o(
     Examples
     --------
     >>> import numpy as np
-    >>> l1, l2, zero, old1, old2 = np.asarray([[0.3], [-0.1], [0.0], [0.1], [0.05]])
-    >>> pair = PairLogps(l1, l2, zero, zero, None, None, np.asarray([1.2]), np.asarray([0.4]), old1, old2)
+    >>> pair = PairLogps(
+    ...     chosen=np.asarray([0.3]),
+    ...     rejected=np.asarray([-0.1]),
+    ...     ref_chosen=np.zeros(1),
+    ...     ref_rejected=np.zeros(1),
+    ...     chosen_score=np.asarray([1.2]),
+    ...     rejected_score=np.asarray([0.4]),
+    ...     old_chosen=np.asarray([0.1]),
+    ...     old_rejected=np.asarray([0.05]),
+    ... )
     >>> p3o(pair).round(10), p3o(pair, clip="separate").round(10)
     (array([-0.10249893]), array([-0.16399829]))
     """

@@ -20,7 +20,9 @@ def _positive_part(x: ArrayT) -> ArrayT:
 
 
 def slic(logps: PairLogps[ArrayT], *, delta: float = 1.0, lambda_: float = 0.1) -> ArrayT:
-    r"""Sequence likelihood calibration, :math:`\max(0, \delta - \log\pi_w + \log\pi_l) - \lambda\log\pi_w`.
+    r"""Sequence likelihood calibration.
+
+    :math:`\max(0, \delta - \log\pi_w + \log\pi_l) - \lambda\log\pi_w`.
 
     Parameters
     ----------
@@ -45,7 +47,9 @@ def slic(logps: PairLogps[ArrayT], *, delta: float = 1.0, lambda_: float = 0.1) 
 
 
 def rrhf(logps: PairLogps[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
-    r"""Rank responses, :math:`\max(0, \bar\ell_l - \bar\ell_w) - \lambda\log\pi_w` with mean token log-probabilities :math:`\bar\ell`.
+    r"""Rank responses, :math:`\max(0, \bar\ell_l - \bar\ell_w) - \lambda\log\pi_w`.
+
+    With mean token log-probabilities :math:`\bar\ell`.
 
     Parameters
     ----------
@@ -70,7 +74,8 @@ def rrhf(logps: PairLogps[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
 def orpo(logps: PairLogps[ArrayT], *, lambda_: float = 0.1) -> ArrayT:
     r"""Odds-ratio preference optimisation.
 
-    .. math:: -\bar\ell_w + \lambda\,\ell(\mathrm{logodds}(\bar\ell_w) - \mathrm{logodds}(\bar\ell_l))
+    .. math:: -\bar\ell_w
+        + \lambda\,\ell(\mathrm{logodds}(\bar\ell_w) - \mathrm{logodds}(\bar\ell_l))
 
     Parameters
     ----------
@@ -98,7 +103,8 @@ def asft(
 ) -> ArrayT:
     r"""Aligned supervised fine-tuning.
 
-    .. math:: -c\,\bar\ell_w + \lambda[\ell(\beta\,\mathrm{logodds}(\bar\ell_w)) + \ell(-\beta\,\mathrm{logodds}(\bar\ell_l))]
+    .. math:: -c\,\bar\ell_w + \lambda[\ell(\beta\,\mathrm{logodds}(\bar\ell_w))
+        + \ell(-\beta\,\mathrm{logodds}(\bar\ell_l))]
 
     Parameters
     ----------
@@ -136,7 +142,9 @@ def asft(
 
 
 def cpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
-    r"""Contrastive preference optimisation, :math:`\ell(\beta(\log\pi_w - \log\pi_l)) - \alpha\bar\ell_w`.
+    r"""Contrastive preference optimisation.
+
+    :math:`\ell(\beta(\log\pi_w - \log\pi_l)) - \alpha\bar\ell_w`.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ __all__ = ["bradley_terry"]
 
 
 def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> ArrayT:
-    r"""Bradley–Terry negative log-likelihood, :math:`-\log\sigma(r_w - r_l - m)`, one value per pair.
+    r"""Bradley–Terry negative log-likelihood of each pair, :math:`-\log\sigma(r_w - r_l - m)`.
 
     Parameters
     ----------

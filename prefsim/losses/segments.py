@@ -23,7 +23,9 @@ __all__ = [
 def segment_contrast(
     chosen_score: ArrayT, rejected_score: Array, *, lambda_: float = 1.0
 ) -> ArrayT:
-    r"""Return :math:`\log(1 + e^{\lambda v_l - v_w})`, the cost of preferring score :math:`v_w` over :math:`v_l`.
+    r"""Return the cost of preferring score :math:`v_w` over :math:`v_l`.
+
+    :math:`\log(1 + e^{\lambda v_l - v_w})`.
 
     With λ = 1 this is the Bradley–Terry loss of the two scores; λ < 1 discounts the rejected score
     alone.
@@ -44,7 +46,9 @@ def segment_contrast(
 def segment_scores(
     logps: TokenPairLogps[ArrayT], *, alpha: float = 0.1, discount: float = 1.0
 ) -> tuple[ArrayT, ArrayT]:
-    r"""Return :math:`v = \alpha \sum_t \gamma^t \log\frac{\pi(a_t|s_t)}{\pi_{ref}(a_t|s_t)}` of chosen and rejected, each ``(..., n)``.
+    r"""Return the scores of chosen and rejected segments, each ``(..., n)``.
+
+    :math:`v = \alpha \sum_t \gamma^t \log\frac{\pi(a_t|s_t)}{\pi_{ref}(a_t|s_t)}`.
 
     The sum is not divided by the number of steps, so that of two segments of unequal length the
     longer one starts with the lower score.
@@ -129,7 +133,9 @@ def cpl(
     >>> import numpy as np
     >>> chosen, rejected = np.asarray([[-0.5, -1.0, -0.2]]), np.asarray([[-0.9, -0.3, -1.4]])
     >>> zero, every = np.zeros((1, 3)), np.ones((1, 3), dtype=bool)
-    >>> cpl(TokenPairLogps(chosen, rejected, zero, zero, every, every), alpha=0.1, lambda_=0.5).round(10)
+    >>> cpl(
+    ...     TokenPairLogps(chosen, rejected, zero, zero, every, every), alpha=0.1, lambda_=0.5
+    ... ).round(10)
     array([0.71334717])
     """
     check_nonnegative(bc_coeff=bc_coeff, bc_chosen_coeff=bc_chosen_coeff)
@@ -148,7 +154,8 @@ def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: float = 0.1, lambda_: float =
 
     The mean contrast over all pairs of a list, one value per list.
 
-    .. math:: \binom{K}{2}^{-1} \sum_{s_j > s_i} \log\!\big(1 + e^{\lambda v_i - v_j}\big),\qquad v = \alpha\log\frac{\pi}{\pi_{ref}}
+    .. math:: \binom{K}{2}^{-1} \sum_{s_j > s_i} \log\!\big(1 + e^{\lambda v_i - v_j}\big),\qquad
+        v = \alpha\log\frac{\pi}{\pi_{ref}}
 
     Equal scores count half each way (the authors' release takes them in the order in which the sort
     leaves them).
@@ -202,7 +209,8 @@ def regret(
 ) -> ArrayT:
     r"""Cross-entropy of the regret preference model, one value per pair of segments.
 
-    .. math:: -\mu\log P - (1-\mu)\log(1-P),\qquad P = \sigma\Big(\sum_t \gamma^t A^*(s^1_t,a^1_t) - \sum_t \gamma^t A^*(s^2_t,a^2_t)\Big)
+    .. math:: -\mu\log P - (1-\mu)\log(1-P),\qquad
+        P = \sigma\Big(\sum_t \gamma^t A^*(s^1_t,a^1_t) - \sum_t \gamma^t A^*(s^2_t,a^2_t)\Big)
 
     With rewards in place of advantages it is the cross-entropy of the partial-return model.
 
@@ -249,7 +257,9 @@ def regret(
 
 
 def squared_error_logps(actions: ArrayT, means: Array) -> ArrayT:
-    r"""Return :math:`-\lVert a - \mu(s)\rVert^2`, what stands for ``log π`` in a policy with a deterministic mean: no ½, no constant.
+    r"""Return :math:`-\lVert a - \mu(s)\rVert^2`, with neither ½ nor constant.
+
+    It stands for ``log π`` in a policy with a deterministic mean.
 
     Parameters
     ----------

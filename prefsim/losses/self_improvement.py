@@ -17,14 +17,16 @@ def srpo(logps: SelfImprovementLogps[ArrayT], *, beta: float = 0.01, alpha: floa
 
     Generator and improver learn together from offline pairs.
 
-    .. math:: \alpha\,\Big(\tfrac12 - \tfrac\beta2\big[l^\dagger(w|l) - l^\dagger(l|w) + l(w) - l(l)\big]\Big)^2
+    .. math:: \alpha\,\Big(\tfrac12
+        - \tfrac\beta2\big[l^\dagger(w|l) - l^\dagger(l|w) + l(w) - l(l)\big]\Big)^2
         + (1-\alpha)\Big[\big(\tfrac12 - \beta[l^\dagger(w|l) - l^\dagger(l|l)]\big)^2
         + \big(\tfrac12 - \beta[l^\dagger(w|w) - l^\dagger(l|w)]\big)^2\Big]
 
     with the log-ratios :math:`l(y) = \log\pi(y)/\pi_{ref}(y)` of the generator and
-    :math:`l^\dagger(b|a) = \log\pi^\dagger(b|a)/\pi_{ref}(b|a)` of the improver, whose output b revises the draft a. On pairs that connect
-    all responses, and for every α in (0, 1), its minimiser is that of
-    :func:`prefsim.solvers.solve_self_improvement`, whatever the distribution of the pairs.
+    :math:`l^\dagger(b|a) = \log\pi^\dagger(b|a)/\pi_{ref}(b|a)` of the improver, whose output b
+    revises the draft a. On pairs that connect all responses, and for every α in (0, 1), its
+    minimiser is that of :func:`prefsim.solvers.solve_self_improvement`, whatever the distribution
+    of the pairs.
 
     Parameters
     ----------
@@ -56,7 +58,9 @@ def srpo(logps: SelfImprovementLogps[ArrayT], *, beta: float = 0.01, alpha: floa
     --------
     >>> import numpy as np
     >>> ratios = (0.3, -0.1, 0.5, -0.4, 0.2, 0.1)
-    >>> pair = SelfImprovementLogps(*(np.array([x]) for x in ratios), *(np.zeros(1) for _ in ratios))
+    >>> pair = SelfImprovementLogps(
+    ...     *(np.array([x]) for x in ratios), *(np.zeros(1) for _ in ratios)
+    ... )
     >>> [float(srpo(pair, beta=0.4, alpha=share)[0].round(4)) for share in (0, 1)]
     [0.1832, 0.0576]
     """

@@ -1,6 +1,6 @@
 """Where each direct-alignment loss stands in the survey's taxonomy.
 
-The part of DPO that it changes.
+A loss stands by the part of DPO that it changes.
 
 References
 ----------

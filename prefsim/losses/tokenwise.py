@@ -99,7 +99,8 @@ def wpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.01, clamp: bool = True
 
     DPO weighted by how likely the pair is under the current policy.
 
-    .. math:: w_w w_l\,\ell(\beta h),\qquad w = \exp\big(\mathrm{mean}_t[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2]\big)
+    .. math:: w_w w_l\,\ell(\beta h),\qquad
+        w = \exp\big(\mathrm{mean}_t[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2]\big)
 
     The weights are constants of differentiation.
 

@@ -43,7 +43,10 @@ class InMemoryPolicy(ABC):
         return array_namespace(table).exp(table)
 
     def log_prob(self, prompt: Array, response: Array) -> Array:
-        """Return ``log π(response | prompt)`` in nats for integer arrays of one shape (see :func:`prefsim.numerics.gather`)."""
+        """Return ``log π(response | prompt)`` in nats for integer arrays of one shape.
+
+        See :func:`prefsim.numerics.gather`.
+        """
         from prefsim.numerics import gather
 
         table = self.log_probs

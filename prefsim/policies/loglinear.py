@@ -44,7 +44,10 @@ class LogLinearPolicy(InMemoryPolicy):
     def from_features(
         cls, features: Any, *, weights: Any = None, base: InMemoryPolicy | None = None
     ) -> Self:
-        """Return the policy with these features ``(X, Y, d)``, weights (zero unless given) and base policy (uniform unless given)."""
+        """Return the policy with these features ``(X, Y, d)``, weights and base policy.
+
+        Weights are zero and the base policy is uniform unless given.
+        """
         features = as_float_array(features, "features", ndim=3)
         contexts, responses, d = features.shape
         weights = np.zeros(d) if weights is None else as_float_array(weights, "weights", min_ndim=1)

@@ -19,7 +19,9 @@ __all__ = ["NetworkPolicy"]
 
 @dataclass(frozen=True, eq=False)
 class NetworkPolicy(InMemoryPolicy):
-    """Softmax over the outputs of a ``torch.nn.Module`` that maps prompt features ``(X, F)`` to logits ``(X, Y)``.
+    """Softmax over the outputs of a ``torch.nn.Module``.
+
+    The module maps prompt features ``(X, F)`` to logits ``(X, Y)``.
 
     Parameters
     ----------
@@ -37,7 +39,10 @@ class NetworkPolicy(InMemoryPolicy):
 
     @classmethod
     def from_module(cls, module: Any, inputs: Any) -> Self:
-        """Return the policy of ``module`` on prompt features ``(X, F)``, in the dtype and on the device of the module."""
+        """Return the policy of ``module`` on prompt features ``(X, F)``.
+
+        In the dtype and on the device of the module.
+        """
         import torch
 
         vector = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
@@ -50,7 +55,10 @@ class NetworkPolicy(InMemoryPolicy):
     def mlp(
         cls, inputs: Any, n_responses: int, *, hidden: tuple[int, ...] = (32,), seed: Seed
     ) -> Self:
-        """Return a float64 tanh network with normal weights of variance 1/fan-in, drawn by NumPy."""
+        """Return a float64 tanh network with normal weights of variance 1/fan-in.
+
+        They are drawn by NumPy.
+        """
         import torch
 
         rng = random_generator(seed)

@@ -56,7 +56,7 @@ class TokenTreePolicy(InMemoryPolicy):
     def from_sequence_probs(cls, tree: TokenTree, probs: Any) -> Self:
         """Return the policy whose sequences have these probabilities ``(X, N)``.
 
-        Each next token by Bayes' rule.
+        Each next token follows by Bayes' rule.
 
         Raises
         ------
@@ -89,7 +89,10 @@ class TokenTreePolicy(InMemoryPolicy):
 
     @property
     def token_log_prob_table(self) -> Array:
-        """Log-probability of every token of every sequence, ``(*batch, X, N, T)`` in nats, 0 behind the end."""
+        """Log-probability of every token of every sequence, ``(*batch, X, N, T)`` in nats.
+
+        0 behind the end.
+        """
         xp = array_namespace(self.logits)
         table = log_softmax(self.logits)
         flat = xp.reshape(table, (*table.shape[:-2], -1))
@@ -106,7 +109,10 @@ class TokenTreePolicy(InMemoryPolicy):
         return array_namespace(table).sum(table, axis=-1)
 
     def token_log_probs(self, prompt: Array, response: Array) -> tuple[Array, Array]:
-        """Return per-token log-probabilities and the boolean mask of scored tokens, each ``(*batch, *prompt.shape, T)``."""
+        """Return per-token log-probabilities and the boolean mask of scored tokens.
+
+        Each ``(*batch, *prompt.shape, T)``.
+        """
         table = self.token_log_prob_table
         xp = array_namespace(table)
         n, t = self.tree.mask.shape

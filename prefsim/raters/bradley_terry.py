@@ -61,7 +61,8 @@ def bradley_terry_gap(preference: ArrayT) -> ArrayT:
 
     The largest misfit of their log-odds.
 
-    .. math:: \max_{ij} \Big| \ell_{ij} - (\bar\ell_i - \bar\ell_j) \Big|, \qquad \ell_{ij} = \log\frac{P_{ij}}{1 - P_{ij}}
+    .. math:: \max_{ij} \Big| \ell_{ij} - (\bar\ell_i - \bar\ell_j) \Big|, \qquad
+        \ell_{ij} = \log\frac{P_{ij}}{1 - P_{ij}}
 
     It is zero exactly when log-odds are differences of rewards, and then the row means are these
     rewards.

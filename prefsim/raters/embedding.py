@@ -5,7 +5,8 @@ A fixed skew form of two vectors is the log-odds of the preference.
 With :math:`v \in \mathbb{R}^{2k}` and :math:`R = \mathrm{diag}(\lambda_1 J, \dots, \lambda_k J)`,
 :math:`J` the rotation by a right angle,
 
-.. math:: s(i \succ j) = \langle R v_i, v_j\rangle = \sum_{l} \lambda_l (v_{i,2l} v_{j,2l+1} - v_{i,2l+1} v_{j,2l})
+.. math:: s(i \succ j) = \langle R v_i, v_j\rangle
+    = \sum_{l} \lambda_l (v_{i,2l} v_{j,2l+1} - v_{i,2l+1} v_{j,2l})
 
 is antisymmetric whatever the vectors are. Rewards are the case ``v = (r, 1)``; vectors on a circle
 make a cycle.
@@ -50,7 +51,7 @@ def _scaled(even: ArrayT, scales: Array | None) -> ArrayT:
 def skew_score(first: ArrayT, second: Array, *, scales: Array | None = None) -> ArrayT:
     r"""Return the score :math:`s(i \succ j) = \langle R v_i, v_j\rangle` of pairs of vectors.
 
-    ``(...,)``, positive for the first.
+    Shape ``(...,)``, positive where the first wins.
 
     Parameters
     ----------
@@ -77,7 +78,10 @@ def skew_score(first: ArrayT, second: Array, *, scales: Array | None = None) -> 
     --------
     >>> import numpy as np
     >>> first, second = np.asarray([1.0, 0.5, -0.3, 0.2]), np.asarray([0.4, -1.0, 0.6, 0.1])
-    >>> round(float(skew_score(first, second)), 12), round(float(skew_score(second, first, scales=np.asarray([1.5, 0.5]))), 12)
+    >>> (
+    ...     round(float(skew_score(first, second)), 12),
+    ...     round(float(skew_score(second, first, scales=np.asarray([1.5, 0.5]))), 12),
+    ... )
     (-1.35, 1.875)
     """
     check_same_shape(first=first, second=second)
@@ -125,7 +129,9 @@ def score_matrix(embedding: ArrayT, *, scales: Array | None = None) -> ArrayT:
 def embedding_preference(
     embedding: ArrayT, *, scales: Array | None = None, temperature: float = 1.0
 ) -> ArrayT:
-    r"""Return :math:`P_{ij} = \sigma(s(i \succ j) / \tau)`, a preference matrix whatever the vectors are: ``(..., n, n)``.
+    r"""Return :math:`P_{ij} = \sigma(s(i \succ j) / \tau)`, ``(..., n, n)``.
+
+    A preference matrix, whatever the vectors are.
 
     Parameters
     ----------
@@ -148,14 +154,16 @@ def embedding_preference(
 def reward_embedding(reward: ArrayT) -> ArrayT:
     """Return the vectors ``(r, 1)``, whose scores are the differences of rewards ``(..., n)``.
 
-    ``(..., n, 2)``.
+    Shape ``(..., n, 2)``.
     """
     xp = array_namespace(reward)
     return xp.stack([reward, xp.ones_like(reward)], axis=-1)
 
 
 def prompt_scales(logits: ArrayT, *, width: int) -> ArrayT:
-    r"""Return the scales :math:`\lambda(x) = k\,\mathrm{softmax}(w(x) / \sqrt{d})` of the authors' gate, which sum to k: ``(..., k)``.
+    r"""Return the scales of the authors' gate, which sum to k: ``(..., k)``.
+
+    :math:`\lambda(x) = k\,\mathrm{softmax}(w(x) / \sqrt{d})`.
 
     Parameters
     ----------
@@ -169,6 +177,9 @@ def prompt_scales(logits: ArrayT, *, width: int) -> ArrayT:
 
 
 def learned_temperature(raw: ArrayT) -> ArrayT:
-    r"""Return the temperature :math:`\max(\log(1 + e^{x}), 0.01)` of an unconstrained parameter x (the authors start at -2.25)."""
+    r"""Return the temperature :math:`\max(\log(1 + e^{x}), 0.01)` of a parameter x.
+
+    It is not constrained, and the authors start at -2.25.
+    """
     xp = array_namespace(raw)
     return xp.clip(softplus(raw), SMALLEST_TEMPERATURE, None)

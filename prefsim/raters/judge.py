@@ -88,7 +88,10 @@ def both_orders(shown: ArrayT, swapped: Array, *, average: str = "prob") -> Arra
     --------
     >>> import numpy as np
     >>> gap, bias = 0.8, 1.5
-    >>> [both_orders(np.asarray(gap + bias), np.asarray(bias - gap), average=a).round(5) for a in ("prob", "logit")]
+    >>> [
+    ...     both_orders(np.asarray(gap + bias), np.asarray(bias - gap), average=a).round(5)
+    ...     for a in ("prob", "logit")
+    ... ]
     [np.float64(0.62034), np.float64(0.68997)]
     """
     check_choice(AVERAGES, average=average)

@@ -16,9 +16,10 @@ __all__ = ["ranking_log_prob", "sample_rankings"]
 
 
 def ranking_log_prob(reward: ArrayT, ranking: Array) -> ArrayT:
-    r"""Return the Plackett–Luce log-probability that the items of ``ranking`` are chosen in that order.
+    r"""Return the Plackett–Luce log-probability of choosing ``ranking`` in its order.
 
-    .. math:: \log P(\sigma) = \sum_k \Big[ r_{\sigma_k} - \log \sum_{i \notin \{\sigma_1, \dots, \sigma_{k-1}\}} e^{r_i} \Big]
+    .. math:: \log P(\sigma) = \sum_k \Big[ r_{\sigma_k}
+        - \log \sum_{i \notin \{\sigma_1, \dots, \sigma_{k-1}\}} e^{r_i} \Big]
 
     Parameters
     ----------

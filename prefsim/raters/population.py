@@ -20,8 +20,7 @@ def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
     r"""Return the preferences :math:`\sum_k w_k P_k` of a label from a user drawn at random.
 
     A mixture of Bradley–Terry users is in general no Bradley–Terry rater, and can even be cyclic;
-    see
-    :func:`prefsim.raters.bradley_terry_gap`.
+    see :func:`prefsim.raters.bradley_terry_gap`.
 
     Parameters
     ----------
@@ -42,7 +41,10 @@ def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
     Examples
     --------
     >>> import numpy as np
-    >>> mixture_preference(np.asarray([0.75, 0.25]), np.asarray([[[0.5, 1.0], [0.0, 0.5]], [[0.5, 0.0], [1.0, 0.5]]]))
+    >>> mixture_preference(
+    ...     np.asarray([0.75, 0.25]),
+    ...     np.asarray([[[0.5, 1.0], [0.0, 0.5]], [[0.5, 0.0], [1.0, 0.5]]]),
+    ... )
     array([[0.5 , 0.75],
            [0.25, 0.5 ]])
     """
@@ -128,7 +130,7 @@ class UserPopulation:
     ) -> tuple[Array, Array]:
         """Draw a user for each comparison ``(m,)`` and that user's label.
 
-        True where ``first`` was preferred.
+        The label is true where ``first`` was preferred.
         """
         rng = random_generator(seed)
         first, second = np.asarray(to_numpy(first)), np.asarray(to_numpy(second))

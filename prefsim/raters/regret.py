@@ -83,7 +83,9 @@ def segment_return(rewards: ArrayT, mask: Array | None = None, *, discount: floa
 def segment_regret(
     advantages: ArrayT, mask: Array | None = None, *, discount: float = 1.0
 ) -> ArrayT:
-    r"""Return the regret :math:`\sum_t \gamma^t [V^*(s_t) - Q^*(s_t, a_t)] = -\sum_t \gamma^t A^*(s_t, a_t)` of each segment.
+    r"""Return the regret of each segment, from the advantages of its steps.
+
+    :math:`\sum_t \gamma^t [V^*(s_t) - Q^*(s_t, a_t)] = -\sum_t \gamma^t A^*(s_t, a_t)`.
 
     Parameters
     ----------
@@ -117,7 +119,9 @@ def deterministic_regret(
     *,
     discount: float = 1.0,
 ) -> ArrayT:
-    r"""Return the regret :math:`V^*(s_0) - \big(\sum_t \gamma^t r_t + \gamma^T V^*(s_T)\big)` of each segment.
+    r"""Return the regret of each segment in a deterministic process.
+
+    :math:`V^*(s_0) - \big(\sum_t \gamma^t r_t + \gamma^T V^*(s_T)\big)`.
 
     Equal to :func:`segment_regret` where transitions are deterministic and both use the discount of
     the values; where they are not, it is a random number with that mean.
@@ -171,7 +175,9 @@ def _logistic_choice(margin: ArrayT, beta: float) -> ArrayT:
 def partial_return_preference(
     return_first: ArrayT, return_second: Array, *, beta: float = 1.0
 ) -> ArrayT:
-    r"""Return :math:`\sigma(\beta [G(\sigma_1) - G(\sigma_2)])`, the chance that the first segment is preferred.
+    r"""Return the chance that the first segment is preferred, by its partial return.
+
+    :math:`\sigma(\beta [G(\sigma_1) - G(\sigma_2)])`.
 
     Parameters
     ----------
@@ -194,7 +200,9 @@ def partial_return_preference(
 
 
 def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: float = 1.0) -> ArrayT:
-    r"""Return :math:`\sigma(\beta [\rho(\sigma_2) - \rho(\sigma_1)])` of regrets ρ, the chance that the first segment is preferred.
+    r"""Return the chance that the first segment is preferred, by its regret.
+
+    :math:`\sigma(\beta [\rho(\sigma_2) - \rho(\sigma_1)])` of regrets ρ.
 
     Parameters
     ----------
@@ -226,7 +234,9 @@ def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: float
 
 
 def noiseless_preference(score_first: ArrayT, score_second: Array, *, tie: float = 0.0) -> ArrayT:
-    """Return 1 where the first score is higher, 0 where it is lower and ½ where they differ by at most ``tie``.
+    """Return 1 where the first score is higher, 0 where it is lower, and ½ for a tie.
+
+    A tie is a difference of at most ``tie``.
 
     Scores are partial returns, or regrets with a minus sign. This is the limit ``beta`` → ∞ of the
     two models above; ``tie`` absorbs the rounding of computed scores.

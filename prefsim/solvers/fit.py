@@ -74,7 +74,7 @@ def objective(
 ) -> Array:
     """Return the weighted sum of ``loss`` over ``data`` (plus ``penalty(policy)``).
 
-    Exact where the data are a population.
+    It is exact where the data are a population.
 
     Parameters
     ----------
@@ -140,9 +140,8 @@ def fit(
 
     Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text
     (:class:`prefsim.lm.TextComparisons` and the like), with the options of
-    :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tolerance`` and ``max_iterations``; the
-    result is a
-    :class:`prefsim.lm.TrainResult`.
+    :class:`prefsim.lm.TrainingOptions` in place of ``penalty``, ``tolerance`` and
+    ``max_iterations``; the result is a :class:`prefsim.lm.TrainResult`.
 
     Parameters
     ----------
@@ -178,8 +177,8 @@ def fit(
     Warns
     -----
     ConvergenceWarning
-        If ``grad_norm`` stays above ``tolerance``, for instance where the loss is unbounded below or not
-        smooth.
+        If ``grad_norm`` stays above ``tolerance``, for instance where the loss is unbounded below
+        or not smooth.
 
     Examples
     --------
@@ -188,7 +187,9 @@ def fit(
     >>> from prefsim.policies import TabularPolicy
     >>> from prefsim.worlds import ContextualBandit
     >>> world, reference = ContextualBandit(reward=[[0.0, 1.0]]), TabularPolicy.uniform(1, 2)
-    >>> fit(reference, losses.dpo, Comparisons.population(world, reference), reference=reference).policy.probs.round(6)
+    >>> fit(
+    ...     reference, losses.dpo, Comparisons.population(world, reference), reference=reference
+    ... ).policy.probs.round(6)
     array([[4.50000e-05, 9.99955e-01]])
     """
     raise TypeError(
@@ -217,8 +218,8 @@ def _(
     if not converged:
         worst = float(result.grad_norm.max())
         warnings.warn(
-            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above tolerance ="
-            f" {tolerance:g}; the loss may have no finite minimiser",
+            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above"
+            f" tolerance = {tolerance:g}; the loss may have no finite minimiser",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -297,7 +298,10 @@ def _torch_problem(
     reference: InMemoryPolicy | None,
     penalty: Penalty | None,
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor, tuple[int, ...]]:
-    """Return the objective as a function of float64 parameters ``(B, D)``, the start and the policy's batch shape."""
+    """Return the objective, the start and the policy's batch shape.
+
+    The objective is a function of float64 parameters ``(B, D)``.
+    """
     import torch
 
     kind = container_of(loss)
@@ -334,7 +338,10 @@ def _torch_problem(
 
 
 def _check_weights(loss: Loss, weight: np.ndarray) -> None:
-    """Raise where weights would be applied to the values of a loss whose batch statistic does not see them."""
+    """Raise where weights would not reach the batch statistic of a loss.
+
+    Weights are applied to its values, which come too late.
+    """
     from prefsim.losses.catalogue import couples_batch
 
     if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):

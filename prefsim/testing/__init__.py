@@ -12,6 +12,12 @@ from prefsim.testing.bandits import (
     policies,
     tables,
 )
+from prefsim.testing.contrasts import (
+    Contrast,
+    contrasts,
+    regularised_reward_gap,
+    scored_pair_logps,
+)
 from prefsim.testing.data import (
     count_matrices,
     ranking_tables,
@@ -48,6 +54,7 @@ from prefsim.testing.segments import (
 from prefsim.testing.tokens import comparisons, feedback, token_tree_policies, token_trees
 
 __all__ = [
+    "Contrast",
     "Play",
     "SegmentProcess",
     "action_tables",
@@ -56,6 +63,7 @@ __all__ = [
     "bandits_with_reference",
     "betas",
     "comparisons",
+    "contrasts",
     "count_matrices",
     "cyclic_games",
     "degenerate_games",
@@ -76,7 +84,9 @@ __all__ = [
     "random_games",
     "ranking_tables",
     "references",
+    "regularised_reward_gap",
     "rewards",
+    "scored_pair_logps",
     "segment_pairs",
     "segment_processes",
     "separable_counts",

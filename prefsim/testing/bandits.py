@@ -1,4 +1,4 @@
-"""Hypothesis strategies for bandits, policies with full support and the log-probabilities of compared pairs.
+"""Hypothesis strategies for bandits, policies with full support and compared pairs.
 
 Every strategy shrinks towards the plainest instance: one context, two responses, rewards of zero, a
 uniform policy.
@@ -10,7 +10,10 @@ Examples
 >>> @given(bandits_with_reference(), betas())
 ... def test_the_optimum_is_a_distribution(instance, beta):
 ...     world, reference = instance
-...     assert abs(optimal_policy(world.reward, reference.probs, beta=beta).sum(axis=-1) - 1).max() < 1e-12
+...     assert (
+...         abs(optimal_policy(world.reward, reference.probs, beta=beta).sum(axis=-1) - 1).max()
+...         < 1e-12
+...     )
 >>> test_the_optimum_is_a_distribution()
 """
 
@@ -45,7 +48,10 @@ __all__ = [
 def tables(
     shape: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]], *, low: float, high: float
 ) -> st.SearchStrategy[np.ndarray]:
-    """Float64 arrays of ``shape`` (or of shapes from a strategy) with entries in ``[low, high]``."""
+    """Float64 arrays of ``shape`` with entries in ``[low, high]``.
+
+    The shape may be a strategy of shapes.
+    """
     return hnp.arrays(
         np.float64, shape, elements=st.floats(low, high, allow_subnormal=False), fill=st.nothing()
     )
@@ -76,8 +82,16 @@ def divergences() -> st.SearchStrategy[str]:
 def margins(
     limit: float = 50.0, *, size: int | st.SearchStrategy[int] | None = None
 ) -> st.SearchStrategy[np.ndarray]:
-    """Implicit-reward margins in nats, ``(n,)`` with n up to 8 unless ``size`` says otherwise, each in ``[-limit, limit]``."""
-    sizes = st.integers(1, 8) if size is None else st.just(size) if isinstance(size, int) else size
+    """Implicit-reward margins in nats, each in ``[-limit, limit]``.
+
+    ``(n,)`` with n up to 8 unless ``size`` says otherwise.
+    """
+    if size is None:
+        sizes = st.integers(1, 8)
+    elif isinstance(size, int):
+        sizes = st.just(size)
+    else:
+        sizes = size
     return sizes.flatmap(lambda n: tables((n,), low=-limit, high=limit))
 
 
@@ -98,7 +112,14 @@ def pair_logps(
     tokens = hnp.arrays(np.int64, n, elements=st.integers(1, 50), fill=st.nothing()).map(
         lambda count: count.astype(np.float64)
     )
-    return PairLogps(chosen, rejected, ref_chosen, ref_rejected, draw(tokens), draw(tokens))
+    return PairLogps(
+        chosen,
+        rejected,
+        ref_chosen,
+        ref_rejected,
+        chosen_length=draw(tokens),
+        rejected_length=draw(tokens),
+    )
 
 
 def bandits(
@@ -148,7 +169,10 @@ def policies(
 def bandits_with_reference(
     *, spread: float = 2.0, **sizes: float
 ) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
-    """Pairs of a bandit (options as for :func:`bandits`) and a reference policy of its shape with full support."""
+    """Pairs of a bandit and a reference policy of its shape with full support.
+
+    Options are those of :func:`bandits`.
+    """
 
     def with_reference(
         world: ContextualBandit,

@@ -62,7 +62,10 @@ def count_matrices(
 def separable_counts(
     draw: st.DrawFn, *, max_items: int = 6, max_count: int = 20
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return counts ``(n, n)`` with a group of items that never loses to the others, and a mask of that group: no maximum exists."""
+    """Return counts ``(n, n)`` for which no maximum exists, and the mask of the group to blame.
+
+    The items of the group never lose to the others.
+    """
     n = draw(_sizes(None, max_items))
     counts = draw(hnp.arrays(np.float64, (n, n), elements=st.integers(0, max_count)))
     top = np.arange(n) < draw(st.integers(1, n - 1))
@@ -78,7 +81,7 @@ def ranking_tables(
 ) -> np.ndarray:
     """Return full rankings ``(m, n)``, best first, for which the Plackett–Luce maximum exists.
 
-    One of them also occurs reversed.
+    It does because one of them also occurs reversed.
     """
     n = draw(_sizes(n_items, max_items))
     free = draw(st.lists(st.permutations(range(n)), min_size=0, max_size=max_rankings))
@@ -89,7 +92,10 @@ def ranking_tables(
 def user_populations(
     *, n_users: int = 2, n_items: int | None = None, max_items: int = 4, scale: float = 3.0
 ) -> st.SearchStrategy[UserPopulation]:
-    """Return populations of Bradley–Terry users with rewards in ``[-scale, scale]`` and positive weights."""
+    """Return populations of Bradley–Terry users with positive weights.
+
+    Rewards are in ``[-scale, scale]``.
+    """
 
     def of_size(n: int) -> st.SearchStrategy[UserPopulation]:
         return st.builds(

@@ -10,7 +10,10 @@ Examples
 >>> @given(mdps_with_policy(max_states=3))
 ... def test_no_policy_beats_the_optimum(instance):
 ...     mdp, policy = instance
-...     assert (planning.policy_evaluation(mdp, policy).value <= planning.policy_iteration(mdp).value + 1e-9).all()
+...     assert (
+...         planning.policy_evaluation(mdp, policy).value
+...         <= planning.policy_iteration(mdp).value + 1e-9
+...     ).all()
 >>> test_no_policy_beats_the_optimum()
 """
 
@@ -75,7 +78,10 @@ def mdps(
 def grid_worlds(
     draw: st.DrawFn, *, max_side: int = 4, max_discount: float = 0.97, scale: float = 3.0
 ) -> TabularMDP:
-    """Return a deterministic grid with one terminal corner, rewards in ``[-scale, scale]`` and some blocked cells."""
+    """Return a deterministic grid with one terminal corner and some blocked cells.
+
+    Rewards are in ``[-scale, scale]``.
+    """
     shape = draw(st.tuples(st.integers(1, max_side), st.integers(2, max_side)))
     corner = np.arange(shape[0] * shape[1]).reshape(shape) == shape[0] * shape[1] - 1
     blocked = draw(hnp.arrays(np.bool_, shape)) & ~corner

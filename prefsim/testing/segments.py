@@ -1,4 +1,6 @@
-"""Hypothesis strategies for compared trajectory segments and the small decision processes that they come from.
+"""Hypothesis strategies for compared trajectory segments.
+
+And for the small decision processes that they come from.
 
 Every strategy shrinks towards the plainest instance: one state, one action, one step, rewards of
 zero.
@@ -42,7 +44,9 @@ class SegmentProcess(NamedTuple):
 def segment_processes(
     draw: st.DrawFn, *, max_states: int = 4, max_length: int = 3, scale: float = 2.0, **options: Any
 ) -> SegmentProcess:
-    """Return a process with rewards of its pairs and discount in [0.1, 0.95], with few enough segments to enumerate.
+    """Return a process with rewards of its pairs, small enough to enumerate its segments.
+
+    The discount is in [0.1, 0.95].
 
     Options are those of :func:`~prefsim.testing.mdps.mdps`.
     """
@@ -80,7 +84,10 @@ def segment_pairs(
     max_pairs: int = 4,
     max_length: int = 3,
 ) -> Segments:
-    """Return compared segments with any indices, soft labels, weights (some zero) and masks that count the first steps."""
+    """Return compared segments with any indices, soft labels and weights (some zero).
+
+    Masks count the first steps.
+    """
     n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
     states = draw(hnp.arrays(np.int64, (n, 2, length + 1), elements=st.integers(0, n_states - 1)))
     actions = draw(hnp.arrays(np.int64, (n, 2, length), elements=st.integers(0, n_actions - 1)))
@@ -94,7 +101,10 @@ def segment_pairs(
 def token_pair_logps(
     draw: st.DrawFn, *, max_pairs: int = 3, max_length: int = 4, low: float = -6.0
 ) -> TokenPairLogps:
-    """Return log-probabilities of the steps of compared segments in ``[low, 0]``, with masks that count the first steps."""
+    """Return log-probabilities of the steps of compared segments in ``[low, 0]``.
+
+    Masks count the first steps.
+    """
     n, length = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_length))
     log_probs = tables((n, length), low=low, high=0.0)
     counts = hnp.arrays(np.int64, (n, 1), elements=st.integers(1, length))

@@ -46,7 +46,10 @@ def token_tree_policies(
 def comparisons(
     world: ContextualBandit, *, max_size: int = 12, hard: bool = False
 ) -> st.SearchStrategy[Comparisons]:
-    """Comparisons in ``world`` with weights in [0, 2], labelled softly or (``hard``) with probability one."""
+    """Comparisons in ``world`` with weights in [0, 2] and soft labels.
+
+    ``hard``: labelled with probability one.
+    """
     x, y = world.n_contexts, world.n_responses
 
     def of_size(n: int) -> st.SearchStrategy[Comparisons]:

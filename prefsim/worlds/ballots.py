@@ -51,7 +51,8 @@ class Ballots(NamedTuple):
 def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
     r"""Return the share of voters that place i above j, each tie counted half for both.
 
-    .. math:: P_{ij} = \tfrac12 + \frac{W_{ij} - W_{ji}}{2 \sum_v w_v},\qquad W_{ij} = \sum_v w_v\,[\mathrm{rank}_v(i) < \mathrm{rank}_v(j)]
+    .. math:: P_{ij} = \tfrac12 + \frac{W_{ij} - W_{ji}}{2 \sum_v w_v},\qquad
+        W_{ij} = \sum_v w_v\,[\mathrm{rank}_v(i) < \mathrm{rank}_v(j)]
 
     Parameters
     ----------
@@ -127,7 +128,9 @@ def synthetic_ballots() -> Path:
 
 
 def read_preflib(path: str | os.PathLike[str]) -> Ballots:
-    """Read a PrefLib file of orders (``.soc``, ``.soi``, ``.toc``, ``.toi``), in the format in use since 2022.
+    """Read a PrefLib file of orders (``.soc``, ``.soi``, ``.toc``, ``.toi``).
+
+    In the format in use since 2022.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ __all__ = ["ContextualBandit", "bradley_terry_matrix"]
 def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
     r"""Return the preference matrix :math:`P_{ij} = \sigma(r_i - r_j)` of rewards ``(..., n)``.
 
-    ``(..., n, n)``.
+    Shape ``(..., n, n)``.
 
     References
     ----------

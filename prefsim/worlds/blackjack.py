@@ -1,6 +1,6 @@
 """The exact tables of gymnasium's Blackjack-v1, worked out from its rules.
 
-An infinite deck and a dealer who sticks on 17.
+The deck is infinite and the dealer sticks on 17.
 """
 
 from __future__ import annotations

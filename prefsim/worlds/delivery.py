@@ -167,7 +167,9 @@ def _task(cells: np.ndarray, weights: Any, discount: float) -> DeliveryTask:
 def random_delivery_task(
     rows: int, columns: int, *, seed: Seed, discount: float = 0.999
 ) -> DeliveryTask:
-    """Draw a board with one goal and random shares of sheep, roadblocks, coins and mud, and random weights.
+    """Draw a board with one goal and random weights.
+
+    Its shares of sheep, roadblocks, coins and mud are random.
 
     Shares are sheep 0, 10 or 30 %, roadblocks 0, 10 or 50 %, coins 0, 10 or 20 %, mud 0 or 20 %;
     weights are gas −1, goal 1 to 50, sheep −100 to −5, coin 1, roadblock −10 to −2, mud −3 to −1.

@@ -42,7 +42,10 @@ def mask_on_backend(mask: np.ndarray) -> Array:
 
 
 def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Array | None]:
-    """Return the expected reward ``(..., S, A)`` and, where it was given, the reward of each transition."""
+    """Return the expected reward ``(..., S, A)``, and that of each transition.
+
+    The second is None unless it was given.
+    """
     states = transitions.shape[-1]
     if sp.issparse(transitions):
         if not sp.issparse(reward):

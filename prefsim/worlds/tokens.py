@@ -20,7 +20,9 @@ __all__ = ["TokenTree"]
 
 @dataclass(frozen=True, init=False, eq=False)
 class TokenTree:
-    """All sequences over a vocabulary of V tokens, up to length T, that end with the end token or are cut at length T.
+    """All sequences over a vocabulary of V tokens, up to length T.
+
+    They end with the end token or are cut at length T.
 
     A *node* is a prefix without the end token and shorter than T; node 0 is the empty prefix.
     Sequences are ordered by their tokens, so that the sequences below a node are contiguous.
@@ -105,7 +107,10 @@ class TokenTree:
 
     @cached_property
     def _paths(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """Tokens and nodes of every sequence, ``(N, T)`` with −1 behind the end, and the number of nodes."""
+        """Tokens and nodes of every sequence, ``(N, T)``, and the number of nodes.
+
+        −1 behind the end.
+        """
         tokens = np.zeros((1, 0), dtype=np.int64)
         nodes = np.zeros((1, 0), dtype=np.int64)
         alive = np.ones(1, dtype=bool)

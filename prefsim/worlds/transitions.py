@@ -78,7 +78,10 @@ def expected_next(transitions: Any, value: ArrayT) -> ArrayT:
 
 
 def as_csr(value: Any, name: str) -> sp.csr_array:
-    """Return a scipy.sparse matrix as a CSR array with sorted columns and finite float64 entries, or raise; duplicates are an error."""
+    """Return a scipy.sparse matrix as a CSR array with sorted columns, or raise.
+
+    Entries are finite float64; duplicates are an error.
+    """
     rows, columns = value.shape
     try:
         if value.format in ("csr", "csc"):
@@ -125,7 +128,10 @@ def as_csr(value: Any, name: str) -> sp.csr_array:
 
 
 def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
-    """Return a validated transition table, dense ``(..., S, A, S)`` or CSR ``(S*A, S)``, or raise."""
+    """Return a validated transition table, or raise.
+
+    Dense ``(..., S, A, S)`` or CSR ``(S*A, S)``.
+    """
     if not sp.issparse(value):
         table = as_float_array(value, "transitions", min_ndim=3)
         states, actions, successors = table.shape[-3:]
@@ -190,7 +196,10 @@ def to_sparse(table: np.ndarray) -> sp.csr_array:
 
 
 def row_pattern(table: sp.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``(columns, values)`` of some rows, each ``(n, k)``, padded with value 0 to the longest of them."""
+    """Return ``(columns, values)`` of some rows, each ``(n, k)``.
+
+    Padded with value 0 to the longest of them.
+    """
     first = table.indptr[rows]
     length = table.indptr[rows + 1] - first
     offset = np.arange(max(int(length.max(initial=0)), 1))

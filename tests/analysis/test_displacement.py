@@ -1,6 +1,6 @@
 """Displacement and its causes.
 
-Golden values, gradient descent itself, and exact policies that the formulas must agree with.
+Reference values, gradient descent itself, and exact policies that the formulas must agree with.
 """
 
 import array_api_strict
@@ -50,7 +50,10 @@ def gram(weights, **options):
 
 
 def test_entanglement_golden():
-    """The instance of arXiv:2410.13828 in which a shared suffix makes DPO lower both log-probabilities from its first step."""
+    """A shared suffix makes DPO lower both log-probabilities from its first step.
+
+    The instance is that of arXiv:2410.13828.
+    """
     chosen_squared, rejected_squared, inner = gram(start())
     found = entanglement(chosen_squared, rejected_squared, inner)
     assert float(inner) == pytest.approx(0.0982651818, abs=1e-10)
@@ -150,7 +153,10 @@ def test_ches_golden():
 
 @given(SEEDS)
 def test_ches_is_the_drift_of_the_last_layer_where_errors_are_equal(seed):
-    """With uniform predictions and one repeated token, what the last layer does to the chosen log-probability is −‖e‖² CHES, exactly."""
+    """What the last layer does to the chosen log-probability is −‖e‖² CHES, exactly.
+
+    With uniform predictions and one repeated token.
+    """
     rng = np.random.default_rng(seed)
     chosen, rejected = (torch.as_tensor(rng.standard_normal((t, 3))) for t in (2, 4))
     head = torch.zeros((5, 3), dtype=torch.float64, requires_grad=True)
@@ -185,7 +191,7 @@ def test_ches_turns_with_the_states_and_scales_with_their_square(seed):
 
 @given(SEEDS, st.floats(0.05, 3.0))
 def test_accuracies_are_levels_of_the_loss(seed, beta):
-    r"""A pair is ranked right exactly where DPO's loss is at most −log σ(βc), and its reward where it is below log 2."""
+    """A pair is ranked right where DPO's loss is at most −log σ(βc), and its reward below log 2."""
     chosen, rejected, ref_chosen, ref_rejected = -5 * np.random.default_rng(seed).random((4, 3, 20))
     loss = losses.dpo(losses.PairLogps(chosen, rejected, ref_chosen, ref_rejected), beta=beta)
     level = losses.dpo(losses.PairLogps(ref_rejected, ref_chosen, 0 * loss, 0 * loss), beta=beta)

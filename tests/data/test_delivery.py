@@ -111,8 +111,7 @@ def test_unreadable_files(study, tmp_path):
         read_delivery(tmp_path / "nowhere")
 
 
-# --- the study itself
-# --------------------------------------------------------------------------------------------------------------------
+# --- the study itself ---
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Segments: populations against a plain enumeration, draws against populations, recordings of real environments, and bad input."""
+"""Segments: populations against a plain enumeration, draws, recordings, and bad input."""
 
 import functools
 import itertools
@@ -29,8 +29,7 @@ CORRIDOR = TabularMDP.grid_world([[-1.0, -2.0, 5.0]], terminal=[[False, False, T
 STATES, ACTIONS = [[[0, 1, 2], [0, 0, 1]]], [[[3, 3], [2, 3]]]
 
 
-# --- trajectories
-# ------------------------------------------------------------------------------------------------------------------------
+# --- trajectories ---
 
 
 @given(segment_processes())
@@ -115,8 +114,7 @@ def test_trajectories_need_one_process_that_goes_on():
         enumerate_trajectories(ended, 1)
 
 
-# --- populations and samples
-# -------------------------------------------------------------------------------------------------------------
+# --- populations and samples ---
 
 
 def ordered_objective(mdp, length, table, loss):
@@ -202,8 +200,7 @@ def test_a_seed_draws_the_same_on_every_backend():
     assert (draw(seed=5).states != one.states).any()
 
 
-# --- gymnasium
-# ---------------------------------------------------------------------------------------------------------------------------
+# --- gymnasium ---
 
 
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "CliffWalking-v1"])
@@ -266,8 +263,7 @@ def test_environments_that_cannot_be_recorded():
         record_trajectories("FrozenLake-v1", 1, 1, seed=0, start=np.ones(16))
 
 
-# --- the container
-# -----------------------------------------------------------------------------------------------------------------------
+# --- the container ---
 
 
 @given(segment_pairs(), st.integers(0, 5))

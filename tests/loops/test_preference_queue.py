@@ -53,7 +53,7 @@ def test_it_finds_the_condorcet_winner(fresh):
 
 
 def test_one_step_follows_the_expected_gradient():
-    """Over many replicates the step is the gradient of the win rate against the policy itself, held fixed."""
+    """Over many replicates the step is the gradient of the win rate against the policy itself."""
     game = np.asarray(PreferenceGame.random(4, seed=3).preference)
     policy = TokenTreePolicy.random(TREE, seed=1)
     many = TokenTreePolicy(TREE, np.broadcast_to(policy.logits, (20_000, *policy.logits.shape)))

@@ -1,6 +1,6 @@
 """Losses on class scores.
 
-Golden values, identities, the adaptive loss and its state, gradients, extremes and bad input.
+Reference values, identities, the adaptive loss and its state, gradients, extremes and bad input.
 """
 
 import functools
@@ -70,8 +70,7 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-# --- golden values of the specification's page
-# ------------------------------------------------------------------------------------------
+# --- reference values ---
 
 
 @pytest.mark.parametrize(
@@ -141,8 +140,7 @@ def test_the_authors_normalised_ldr_golden():
         )
 
 
-# --- identities
-# ------------------------------------------------------------------------------------------------------------------------
+# --- identities ---
 
 
 @given(examples(margins=False))
@@ -211,8 +209,7 @@ def test_margins_of_the_label_are_zero_and_exact():
     np.testing.assert_array_equal(with_margin(classes, 0.5).margin, [[0.5, 0.5, 0.0]])
 
 
-# --- normalisations
-# --------------------------------------------------------------------------------------------------------------------
+# --- normalisations ---
 
 
 @given(tables((3, 5), low=-30.0, high=30.0))
@@ -240,12 +237,11 @@ def test_normalisations_at_extremes(dtype):
     np.testing.assert_array_equal(l1_normalised(np.zeros(3)), 0.0)
 
 
-# --- the adaptive loss
-# -----------------------------------------------------------------------------------------------------------------
+# --- the adaptive loss ---
 
 
 def by_hand(logits, label, margin, lambda_0, alpha_ratio, previous):
-    """The released algorithm, one example at a time, as the specification's eq. 6 writes it."""
+    """The released algorithm, one example at a time, as its authors' code runs."""
     size = len(logits)
     p = softmax(logits / previous) + 1e-5
     p = p / p.sum()
@@ -286,7 +282,7 @@ def test_the_authors_step_by_hand():
 
 
 def test_iterating_the_authors_step_ends_near_the_exact_temperature():
-    """Without margins and but for the smoothing of 1e-5, the exact temperature is a fixed point of the step."""
+    """But for the smoothing of 1e-5, the exact temperature is a fixed point of the step."""
     classes = ClassLogits(np.random.default_rng(1).standard_normal((5, 4)), np.zeros(5, int))
     state = aldr_state(5, lambda_0=2.0)
     for _ in range(60):
@@ -361,8 +357,7 @@ def test_the_exact_loss_has_the_numerical_gradient_and_the_authors_has_not():
         assert (np.abs(numeric - x.grad.numpy()).max() < 1e-8) == right
 
 
-# --- every loss: libraries, precisions, extremes, bad input
-# ----------------------------------------------------------------------------
+# --- every loss: libraries, precisions, extremes, bad input ---
 
 
 @every_loss

@@ -39,8 +39,7 @@ def torch_gradient(f, x):
     return moved.grad.numpy()
 
 
-# --- the primitive
-# -------------------------------------------------------------------------------------------------------------------
+# --- the primitive ---
 
 
 @pytest.mark.parametrize(
@@ -134,8 +133,7 @@ def test_no_mass_is_lost_in_a_large_vocabulary_of_float32():
     assert float(kl_dro(scores, lambda_=1.0)) == pytest.approx(exact, rel=1e-6)
 
 
-# --- capped weights
-# ------------------------------------------------------------------------------------------------------------------
+# --- capped weights ---
 
 
 def test_capped_golden():
@@ -229,8 +227,7 @@ def test_capped_gradient_is_the_weights(k, lambda_):
     )
 
 
-# --- the adaptive temperature
-# --------------------------------------------------------------------------------------------------------
+# --- the adaptive temperature ---
 
 
 def brute_force(v, lambda_0, alpha, points=20_001):
@@ -285,7 +282,7 @@ def test_two_peaks_of_which_the_lower_one_is_higher():
 
 
 def test_searched_rows_do_not_touch_the_settled_ones(monkeypatch):
-    """Rows with one stationary point never reach the grid, the others do in blocks, and all keep their places."""
+    """Rows with one stationary point never reach the grid, and all keep their places."""
     rows = np.stack([np.zeros(10), TWO_PEAKS, 0.1 * np.arange(10.0), TWO_PEAKS, TWO_PEAKS])
     searched = []
     original = adaptive_dro._search
@@ -331,8 +328,7 @@ def test_adaptive_gradient_is_the_envelope():
     np.testing.assert_allclose(gradient, kl_dro_dual(scores, lambda_=lambda_).weights, atol=1e-12)
 
 
-# --- every function: libraries, precisions, extremes, bad input
-# -----------------------------------------------------------------------
+# --- every function: libraries, precisions, extremes, bad input ---
 
 FUNCTIONS = {
     "zero": lambda x: kl_dro(x, lambda_=0),

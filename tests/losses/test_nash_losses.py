@@ -40,7 +40,10 @@ def tree():
 
 
 def expected_gradient(tree, kl, tau):
-    """Return the average of the loss's gradient over sequences drawn from the policy, by enumeration, against a fixed opponent."""
+    """Return the mean gradient of the loss over sequences of the policy, by enumeration.
+
+    The opponent is fixed.
+    """
     logits, ref_logp, preference = tree
     tokens = sequence_tables(logits)
     opponent = torch.softmax(ref_logp.sum(-1), -1)

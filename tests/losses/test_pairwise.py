@@ -186,8 +186,7 @@ def test_sft_in_both_reductions():
     np.testing.assert_allclose(sft(BATCH, reduction="mean"), [1.25, 1.21, 4 / 3], rtol=1e-15)
 
 
-# --- identities
-# ------------------------------------------------------------------------------------------------------------------
+# --- identities ---
 
 
 @given(margins(100.0), flip_rates(), betas())
@@ -274,8 +273,7 @@ def test_losses_of_the_margin_ignore_a_prompt_constant(logps, beta, constant):
         np.testing.assert_allclose(loss(shifted), loss(logps), rtol=1e-10, atol=1e-10)
 
 
-# --- population minimisers of one pair
-# -----------------------------------------------------------------------------------------------
+# --- population minimisers of one pair ---
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.8])
@@ -315,8 +313,7 @@ def test_hinge_minimiser_is_the_sign():
         assert grid[np.argmin(value)] == pytest.approx(best, abs=1e-12)
 
 
-# --- extremes and precision
-# -----------------------------------------------------------------------------------------------------------
+# --- extremes and precision ---
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -366,8 +363,7 @@ def test_any_leading_shape_and_an_empty_batch():
         assert loss(map_fields(BATCH, lambda x: x[:0])).shape == (0,)
 
 
-# --- bad input
-# ------------------------------------------------------------------------------------------------------------------------
+# --- bad input ---
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "0.1", None, True])

@@ -75,8 +75,7 @@ def one_step(method, preference, last, reference, **options):
         ).policy
 
 
-# --- the bridge: a method's update is the minimiser of its loss
-# ------------------------------------------------------------------------
+# --- the bridge: a method's update is the minimiser of its loss ---
 
 
 def by_mirror_descent(preference, last, reference, step, tau, opponent=None):
@@ -176,8 +175,7 @@ def test_labels_and_win_rates_have_the_same_minimiser(pair, step, tau, seed):
     np.testing.assert_allclose(differences, differences[0], atol=1e-11)
 
 
-# --- the equivalences between methods
-# ---------------------------------------------------------------------------------------------------
+# --- the equivalences between methods ---
 
 
 @given(CALM, st.floats(0.05, 1.0), st.floats(0.02, 0.3), st.integers(0, 99))
@@ -237,7 +235,7 @@ def test_online_ipo_on_own_pairs_is_the_self_play_gradient(pair, tau, seed):
 
 @given(games_with_reference(preference_games(min_n=2)), st.floats(0.05, 1.0), st.floats(0.1, 0.9))
 def test_the_mixtures_of_nash_md_are_mirror_descent(pair, tau, weight):
-    """E2 and E3: constant steps end at the best response to the equilibrium of a stronger penalty."""
+    """Constant steps end at the best response to the equilibrium of a stronger penalty."""
     game, reference = pair
     step = weight / tau
     stronger = {"step": step * (1 - weight), "tau": tau / (1 - weight)}
@@ -305,8 +303,7 @@ def test_two_players_from_one_start_stay_one(game, step):
     np.testing.assert_allclose(np.exp(first), np.exp(second), atol=1e-12)
 
 
-# --- golden values
-# ----------------------------------------------------------------------------------------------------------------------
+# --- reference values ---
 
 
 def test_inpo():
@@ -359,7 +356,7 @@ def test_sppo():
     )
     assert losses.sppo(pair, beta=0.5)[0] == pytest.approx(0.005, abs=1e-12)
     assert losses.sppo_hard(pair, beta=0.5)[0] == pytest.approx(1.13, abs=1e-12)
-    # One value per pair is half the sum of two responses, each of which the page counts once.
+    # One value per pair is half the sum of two responses, each of which the paper counts once.
     assert value(functools.partial(losses.sppo, beta=0.5), LAST, LAST) == pytest.approx(
         0.3918526075, abs=1e-10
     )
@@ -374,8 +371,7 @@ def test_online_ipo():
     )
 
 
-# --- columns and errors
-# -----------------------------------------------------------------------------------------------------------------
+# --- columns and errors ---
 
 
 def test_self_play_columns():

@@ -52,7 +52,7 @@ def exploit(preference, policy):
 
 
 def gap(preference, policy, tau):
-    """The regularised duality gap from its definition, twice the gain of the best deviation, in plain NumPy."""
+    """The regularised duality gap by definition: twice the gain of the best deviation."""
     n = len(policy)
     payoffs = preference @ policy
     best = tau * np.log(np.mean(np.exp((payoffs - payoffs.max()) / tau))) + payoffs.max()
@@ -93,11 +93,10 @@ def test_nash_certificates_hold_on_degenerate_games(method, name):
 @pytest.mark.parametrize("method", METHODS)
 def test_nash_batch_library_and_repetition(method):
     games = np.asarray(PreferenceGame.random(4, seed=1, batch_shape=(3,)).preference)
-    settings = (
-        {"max_iterations": 30 if method == "comal" else 300, "tolerance": 0}
-        if method in UPDATES
-        else {}
-    )
+    settings = {}
+    if method in UPDATES:
+        # A step of COMAL solves a game of its own.
+        settings = {"max_iterations": 30 if method == "comal" else 300, "tolerance": 0}
     together = solve_nash(games, method=method, **settings, **options(method))
     again = solve_nash(games, method=method, **settings, **options(method))
     np.testing.assert_array_equal(together.policy, again.policy)

@@ -1,4 +1,4 @@
-"""fit: to the closed form, on every policy, in batches, on both backends, and loudly where there is no minimum."""
+"""fit: to the closed form, on every policy, in batches, and loudly where there is no minimum."""
 
 import functools
 

@@ -47,9 +47,7 @@ def by_hand(ranks, counts):
     for row, count in zip(ranks, counts, strict=True):
         level = [np.inf if r < 0 else r for r in row]
         for i, j in itertools.product(range(n), repeat=2):
-            wins[i, j] += count * (
-                1.0 if level[i] < level[j] else 0.5 if level[i] == level[j] else 0.0
-            )
+            wins[i, j] += count * ((level[i] < level[j]) + 0.5 * (level[i] == level[j]))
     return wins / sum(counts)
 
 

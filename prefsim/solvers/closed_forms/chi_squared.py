@@ -1,6 +1,6 @@
 r"""The optimum under a pure χ² penalty, which may drop responses altogether.
 
-A derivative that is finite at zero is no barrier.
+The derivative of χ² is finite at zero, and no barrier.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["ChiSquaredOptimum", "chi_squared_optimum"]
 
 
 class ChiSquaredOptimum(NamedTuple):
-    """Probabilities ``(..., Y)``, KKT multiplier ``(...,)`` and the residual ``|sum(policy) − 1|``."""
+    """Probabilities ``(..., Y)``, KKT multiplier ``(...,)`` and residual ``|sum(policy) − 1|``."""
 
     policy: Array
     multiplier: Array
@@ -23,7 +23,9 @@ class ChiSquaredOptimum(NamedTuple):
 
 
 def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiSquaredOptimum:
-    r"""Return the policy that maximises :math:`E_\pi r - \beta \sum_y \pi_{ref}(y) (\pi(y)/\pi_{ref}(y) - 1)^2`.
+    r"""Return the optimal policy under a penalty of β times the χ² divergence.
+
+    It maximises :math:`E_\pi r - \beta \sum_y \pi_{ref}(y) (\pi(y)/\pi_{ref}(y) - 1)^2`.
 
     .. math:: \pi^*(y) = \pi_{ref}(y)\,\max\!\left(0,\ 1 + \frac{r(y) - \lambda}{2\beta}\right)
 
@@ -56,7 +58,9 @@ def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiS
     Examples
     --------
     >>> import numpy as np
-    >>> chi_squared_optimum(np.asarray([1.0, 0.0, -1.0]), np.asarray([0.5, 0.3, 0.2]), beta=0.4).policy.round(6)
+    >>> chi_squared_optimum(
+    ...     np.asarray([1.0, 0.0, -1.0]), np.asarray([0.5, 0.3, 0.2]), beta=0.4
+    ... ).policy.round(6)
     array([0.859375, 0.140625, 0.      ])
     """
     check_positive(beta=beta)

@@ -14,7 +14,10 @@ __all__ = ["RegularisedOptimum", "gibbs_log_policy", "optimal_policy", "regulari
 
 
 class RegularisedOptimum(NamedTuple):
-    """Log-probabilities ``(..., Y)``, KKT multiplier ``(...,)`` and the residual ``|sum(policy) − 1|`` before normalisation."""
+    """Log-probabilities ``(..., Y)``, KKT multiplier and residual, each ``(...,)``.
+
+    The residual is ``|sum(policy) − 1|`` before normalisation.
+    """
 
     log_policy: Array
     multiplier: Array
@@ -48,7 +51,9 @@ def optimal_policy(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
-    r"""Return the policy that maximises :math:`E_\pi r - \beta D_f(\pi \| \pi_{ref})`, in closed form.
+    r"""Return the policy that maximises :math:`E_\pi r - \beta D_f(\pi \| \pi_{ref})`.
+
+    In closed form, but for one multiplier.
 
     Parameters
     ----------
@@ -110,7 +115,9 @@ def regularised_optimum(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> RegularisedOptimum:
-    r"""Return log-policy, multiplier and residual of :math:`\pi^* = \pi_{ref} (f')^{-1}((r - \lambda)/\beta)`.
+    r"""Return log-policy, multiplier and residual of the optimum.
+
+    :math:`\pi^* = \pi_{ref} (f')^{-1}((r - \lambda)/\beta)`.
 
     The multiplier is found by bisection between the largest λ at which some response alone would
     have probability one or more and the smallest at which no response exceeds its reference, a

@@ -1,6 +1,6 @@
 r"""Rejection sampling from the Gibbs policy :math:`\pi_r \propto \pi_0 e^{r/\beta}`.
 
-The exact law, its efficiency, the sequential sampler.
+Here are the exact law, its efficiency and the sequential sampler.
 
 A response y of :math:`\pi_0` is accepted with probability :math:`\min(1, e^{(r(y) - c)/\beta})` for
 a cap c; β is a temperature of the reward, not of a likelihood ratio.
@@ -40,14 +40,19 @@ __all__ = [
 
 
 class AcceptedLaw(NamedTuple):
-    """Log-probabilities ``(..., Y)`` of an accepted response, and the log of the share of proposals that is accepted, ``(...)``."""
+    """Log-probabilities ``(..., Y)`` of an accepted response, and the log of the share accepted.
+
+    The share of proposals, ``(...)``.
+    """
 
     log_probs: Array
     log_rate: Array
 
 
 def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> ArrayT:
-    r"""Return the log-probability of accepting each response, :math:`\min(0, (r - c)/\beta)`, ``(..., Y)``.
+    r"""Return the log-probability of accepting each response, ``(..., Y)``.
+
+    :math:`\min(0, (r - c)/\beta)`.
 
     Parameters
     ----------
@@ -82,7 +87,9 @@ def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> 
 def accepted_law(
     reward: Array, log_proposal: Array, *, beta: float, cap: Array | None = None
 ) -> AcceptedLaw:
-    r"""Return the exact law of an accepted response and the acceptance rate, for independent proposals.
+    r"""Return the exact law of an accepted response and the acceptance rate.
+
+    For independent proposals.
 
     With a cap of at least the largest reward the law is :math:`\pi_r`, at the rate
     :math:`Z e^{-c/\beta}`; with a smaller one it is that of the clipped reward :math:`\min(r, c)`.
@@ -111,12 +118,14 @@ def accepted_law(
 def first_accepted_law(
     reward: ArrayT, log_proposal: Array, candidates: int, *, beta: float
 ) -> ArrayT:
-    r"""Return the exact log-law ``(..., Y)`` of the first response accepted among N candidates capped at *their* largest reward.
+    r"""Return the exact log-law ``(..., Y)`` of the first response accepted among N candidates.
+
+    The candidates are capped at *their* largest reward.
 
     Conditional on the cap being a given level the acceptances of the candidates before are
     geometric; the event "the largest reward is v" is "all are at most v" less "all are below v".
-    Its distance in total variation from :math:`\pi_r` is at most
-    :math:`(1 - \pi_0(\arg\max r))^N`: once the best response is among the candidates, the cap is right.
+    Its distance in total variation from :math:`\pi_r` is at most :math:`(1 - \pi_0(\arg\max r))^N`:
+    once the best response is among the candidates, the cap is right.
 
     Parameters
     ----------
@@ -130,7 +139,9 @@ def first_accepted_law(
     Examples
     --------
     >>> import numpy as np
-    >>> np.exp(first_accepted_law(np.asarray([0.0, 1.0]), np.log([0.75, 0.25]), 1, beta=0.5)).round(6)
+    >>> np.exp(first_accepted_law(np.asarray([0.0, 1.0]), np.log([0.75, 0.25]), 1, beta=0.5)).round(
+    ...     6
+    ... )
     array([0.75, 0.25])
     """
     check_integer(low=1, candidates=candidates)
@@ -180,7 +191,7 @@ def accept_pass(
 ) -> ArrayT:
     """Return which candidates one pass accepts, boolean ``(..., N)``.
 
-    Uniform number below the acceptance probability.
+    It accepts where the uniform number is below the acceptance probability.
 
     The cap is the largest reward of the candidates that remain (all unless given, boolean
     ``(..., N)``), fixed for the pass.
@@ -202,7 +213,9 @@ def accept_pass(
 def rejection_sample(
     reward: Any, n_samples: int, *, beta: float, seed: Seed, keys: Any = None
 ) -> np.ndarray:
-    """Accept ``n_samples`` of N candidates without replacement, pass after pass, in the order of acceptance.
+    """Accept ``n_samples`` of N candidates without replacement, pass after pass.
+
+    They are returned in the order of acceptance.
 
     Each pass goes through the remaining candidates in their order, with the largest remaining
     reward as the cap, which accepts at least that candidate. At β = 0 it takes the candidates from

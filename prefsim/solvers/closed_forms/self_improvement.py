@@ -50,7 +50,10 @@ class SelfImprovement(NamedTuple):
 
 
 class SelfImprovementErrors(NamedTuple):
-    """How far two policies are from the identities of the solution, each ``(..., n, n)`` with the draft along the second to last axis."""
+    """How far two policies are from the identities of the solution, each ``(..., n, n)``.
+
+    The draft is along the second to last axis.
+    """
 
     improver: Array
     joint: Array
@@ -77,10 +80,13 @@ def _check(preference: Array, reference: Array, beta: float) -> None:
 def solve_self_improvement(
     preference: Array, reference: Array, *, beta: float, improver_reference: Array | None = None
 ) -> SelfImprovement:
-    r"""Return the generator and the improver that solve :math:`\min_\pi \max_{\pi^\dagger} J(\pi, \pi^\dagger)`, in closed form.
+    r"""Return the generator and the improver of the min–max problem, in closed form.
+
+    They solve :math:`\min_\pi \max_{\pi^\dagger} J(\pi, \pi^\dagger)`.
 
     .. math:: \pi^{\dagger*}(b|a) = \frac{\pi_{ref}(b|a)\, e^{P(b \succ a)/\beta}}{Z(a)},\qquad
-        \pi^*(a) \propto \frac{\pi_{ref}(a)}{Z(a)},\qquad J^* = -\beta\log\sum_a \frac{\pi_{ref}(a)}{Z(a)}
+        \pi^*(a) \propto \frac{\pi_{ref}(a)}{Z(a)},\qquad
+        J^* = -\beta\log\sum_a \frac{\pi_{ref}(a)}{Z(a)}
 
     It depends on the preferences alone, not on how pairs of responses were drawn to learn them. As
     β → 0 the generator ends at the least beatable response, the one with the smallest
@@ -95,7 +101,8 @@ def solve_self_improvement(
     beta
         Strength of both KL penalties, > 0.
     improver_reference
-        π_ref(b|a) of the improver, ``(..., n, n)``; the generator's reference for every draft unless given.
+        π_ref(b|a) of the improver, ``(..., n, n)``; the generator's reference for every draft
+        unless given.
 
     Returns
     -------
@@ -140,10 +147,13 @@ def self_improvement_value(
     beta: float,
     improver_reference: Array | None = None,
 ) -> ArrayT:
-    r"""Return the objective of a generator, which minimises it, and an improver, which maximises it: ``(...,)``.
+    r"""Return the objective of a generator and an improver, ``(...,)``.
+
+    The generator minimises it, the improver maximises it.
 
     .. math:: J(\pi, \pi^\dagger) = E_{a\sim\pi}\Big[E_{b\sim\pi^\dagger(\cdot|a)} P(b \succ a)
-        - \beta\,\mathrm{KL}\big(\pi^\dagger(\cdot|a)\|\pi_{ref}(\cdot|a)\big)\Big] + \beta\,\mathrm{KL}(\pi\|\pi_{ref})
+        - \beta\,\mathrm{KL}\big(\pi^\dagger(\cdot|a)\|\pi_{ref}(\cdot|a)\big)\Big]
+        + \beta\,\mathrm{KL}(\pi\|\pi_{ref})
 
     Parameters
     ----------
@@ -175,7 +185,9 @@ def self_improvement_errors(
     beta: float,
     improver_reference: Array | None = None,
 ) -> SelfImprovementErrors:
-    r"""Return how far a generator and an improver are from the identities that their solution fulfils at every pair (draft a, output b).
+    r"""Return how far a generator and an improver are from the solution's identities.
+
+    The solution fulfils them at every pair (draft a, output b).
 
     .. math:: P(b \succ a) - \tfrac12 - \beta\,[l^\dagger(b|a) - l^\dagger(a|a)],\qquad
         P(b \succ a) - \tfrac12 - \tfrac\beta2\,[l^\dagger(b|a) - l^\dagger(a|b) + l(b) - l(a)]
@@ -201,7 +213,9 @@ def self_improvement_errors(
     >>> import numpy as np
     >>> P, reference = np.array([[0.5, 0.8], [0.2, 0.5]]), np.array([0.5, 0.5])
     >>> solution = solve_self_improvement(P, reference, beta=0.1)
-    >>> errors = self_improvement_errors(P, solution.generator, solution.improver, reference, beta=0.1)
+    >>> errors = self_improvement_errors(
+    ...     P, solution.generator, solution.improver, reference, beta=0.1
+    ... )
     >>> bool(max(abs(errors.improver).max(), abs(errors.joint).max()) < 1e-14)
     True
     """
@@ -216,7 +230,9 @@ def self_improvement_errors(
 
 
 def revision_chain(start: ArrayT, improver: Array, *, revisions: int) -> ArrayT:
-    r"""Return the distributions of the responses after 0, 1, …, N revisions, :math:`y_{k+1} \sim \pi^\dagger(\cdot|y_k)`.
+    r"""Return the distributions of the responses after 0, 1, …, N revisions.
+
+    :math:`y_{k+1} \sim \pi^\dagger(\cdot|y_k)`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 r"""Exact updates of two methods that self-play is compared with.
 
-Iterative DPO, and tuning on the best of K samples.
+They are iterative DPO, and tuning on the best of K samples.
 
 Both work on whole batches of games in NumPy, in log space: a response may fall below the smallest
 float and still come back.
@@ -27,12 +27,15 @@ __all__ = ["best_of_n", "iterative_dpo_step"]
 
 
 def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.ndarray:
-    r"""Return the exact minimiser of the DPO loss on all pairs that a policy draws, itself the reference.
+    r"""Return the exact minimiser of the DPO loss on all pairs that a policy draws.
+
+    The policy itself is the reference.
 
     It is :math:`\pi_t e^{f/\beta}/Z`, with f the Bradley–Terry scores fitted to the preferences of
     pairs from :math:`\pi_t \otimes \pi_t`:
-    :math:`\sum_{y'} \pi_t(y')\,[P(y \succ y') - \sigma(f_y - f_{y'})] = 0` for every y. In this form no equation is weighted by the
-    probability of its own response, and the solution is exact however small that is.
+    :math:`\sum_{y'} \pi_t(y')\,[P(y \succ y') - \sigma(f_y - f_{y'})] = 0` for every y. In this
+    form no equation is weighted by the probability of its own response, and the solution is exact
+    however small that is.
 
     Parameters
     ----------
@@ -102,7 +105,7 @@ def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.n
 def best_of_n(score: Any, log_policy: Any, n: int) -> np.ndarray:
     r"""Return the law of the best of n independent samples, what supervised tuning on it imitates.
 
-    log-probabilities ``(..., Y)``.
+    Log-probabilities ``(..., Y)``.
 
     With F the probability of a score up to that of y, :math:`F(y)^n - F(y^-)^n`, shared by
     responses of equal score as the policy does.

@@ -44,7 +44,7 @@ def _check_game(preference: Array, policy: Array) -> None:
 
 
 def payoff(preference: Array, policy: ArrayT) -> ArrayT:
-    r"""Return :math:`(P\pi)_y`, the probability that response y is preferred to a draw from ``policy``: ``(..., n)``."""
+    r"""Return :math:`(P\pi)_y`, how likely y beats a draw from ``policy``, ``(..., n)``."""
     return (preference @ policy[..., None])[..., 0]
 
 
@@ -56,9 +56,12 @@ def expected_preference(
     reference: Array | None = None,
     tau: float = 0.0,
 ) -> ArrayT:
-    r"""Return how often ``policy`` is preferred to ``opponent``, with the KL penalties of both players if ``tau > 0``.
+    r"""Return how often ``policy`` is preferred to ``opponent``.
 
-    .. math:: V_\tau(\pi, \pi') = \pi^\top P \pi' - \tau\,\mathrm{KL}(\pi\|\mu) + \tau\,\mathrm{KL}(\pi'\|\mu)
+    With the KL penalties of both players if ``tau > 0``.
+
+    .. math:: V_\tau(\pi, \pi') = \pi^\top P \pi' - \tau\,\mathrm{KL}(\pi\|\mu)
+        + \tau\,\mathrm{KL}(\pi'\|\mu)
 
     Parameters
     ----------
@@ -111,7 +114,10 @@ def _check_tau(tau: float, reference: Array | None) -> None:
 def log_best_response(
     preference: Array, policy: ArrayT, log_reference: Array, *, tau: float
 ) -> ArrayT:
-    r"""Return :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`, ``(..., n)`` in nats, for ``tau > 0``."""
+    r"""Return the log of the best response for ``tau > 0``, ``(..., n)`` in nats.
+
+    :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`.
+    """
     # Around one half the payoffs would lose digits that a small τ brings out.
     return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
 
@@ -154,7 +160,9 @@ def best_response(
 
 
 def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
-    r"""Return :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, in [0, ½] and 0 exactly at a Nash equilibrium: ``(...,)``.
+    r"""Return the exploitability :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, ``(...,)``.
+
+    In [0, ½], and 0 exactly at a Nash equilibrium.
 
     References
     ----------
@@ -172,7 +180,9 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
 
 
 def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None) -> ArrayT:
-    r"""Return the duality gap of a pair of policies, twice the exploitability when both are ``policy``: ``(...,)``.
+    r"""Return the duality gap of a pair of policies, ``(...,)``.
+
+    Twice the exploitability when both are ``policy``.
 
     .. math:: \max_y (P\pi_2)_y - \min_y (\pi_1^\top P)_y
 
@@ -198,9 +208,7 @@ def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None
 
 
 def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau: float) -> ArrayT:
-    r"""Return the duality gap of the KL-regularised game when both players use ``policy``.
-
-    ``(...,)``.
+    r"""Return the duality gap of the KL-regularised game when both play ``policy``, ``(...,)``.
 
     .. math:: 2\tau\,\mathrm{KL}(\pi\|\mathrm{BR}_\tau(\pi))
 
@@ -224,7 +232,8 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
     Examples
     --------
     >>> import numpy as np
-    >>> P, mu = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]]), np.array([0.5, 0.3, 0.2])
+    >>> P = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+    >>> mu = np.array([0.5, 0.3, 0.2])
     >>> round(float(regularised_gap(P, mu, reference=mu, tau=0.1)), 10)
     0.0256931327
     """
@@ -242,7 +251,7 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
 def _divergence_of_neighbours(policy: ArrayT, log_other: Array) -> ArrayT:
     """Return KL(policy‖other) of two distributions that may agree to the last digit.
 
-    Every term is >= 0, so that none cancel.
+    Every term is written so that it is >= 0, and none cancel.
     """
     xp = array_namespace(policy)
     difference = log_probs(policy) - log_other
@@ -264,10 +273,13 @@ def mirror_step(
     step: float,
     tau: float = 0.0,
 ) -> ArrayT:
-    r"""Return one KL-proximal step, the primitive of every method in :func:`prefsim.solvers.solve_nash`.
+    r"""Return one KL-proximal step, of which every method is made.
+
+    See :func:`prefsim.solvers.solve_nash`.
 
     .. math:: \log\mathrm{softmax}\big((1-\eta\tau)\log\pi + \eta\tau\log\mu + \eta g\big)
-        = \log\arg\max_p\; \eta\langle p, g\rangle - \eta\tau\,\mathrm{KL}(p\|\mu) - (1-\eta\tau)\,\mathrm{KL}(p\|\pi)
+        = \log\arg\max_p\; \eta\langle p, g\rangle - \eta\tau\,\mathrm{KL}(p\|\mu)
+        - (1-\eta\tau)\,\mathrm{KL}(p\|\pi)
 
     Parameters
     ----------
@@ -331,7 +343,9 @@ def geometric_mixture(log_policy: ArrayT, log_reference: Array, *, weight: float
     Examples
     --------
     >>> import numpy as np
-    >>> np.exp(geometric_mixture(np.log([0.2, 0.5, 0.3]), np.log([0.5, 0.3, 0.2]), weight=0.125)).round(4)
+    >>> np.exp(
+    ...     geometric_mixture(np.log([0.2, 0.5, 0.3]), np.log([0.5, 0.3, 0.2]), weight=0.125)
+    ... ).round(4)
     array([0.2292, 0.4794, 0.2914])
     """
     check_interval(low=0.0, high=1.0, closed="both", weight=weight)

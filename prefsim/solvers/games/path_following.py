@@ -1,4 +1,6 @@
-r"""Exact Nash equilibria of preference games by a primal–dual path-following method, many games at once.
+r"""Exact Nash equilibria of preference games by primal–dual path following.
+
+Many games at once.
 
 With the skew matrix ``A = P − ½`` a policy x is an equilibrium exactly if ``Ax <= 0``. The central
 path keeps ``x > 0`` and ``w = v·1 − Ax > 0`` with ``x_i w_i = μ`` for all i and lets μ fall to
@@ -35,7 +37,9 @@ class Path(NamedTuple):
 
 
 def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> Path:
-    """Follow the central path of every game of ``preference (B, n, n)`` until its exploitability is at most ``tolerance``.
+    """Follow the central path of every game of ``preference (B, n, n)`` to its end.
+
+    That is until its exploitability is at most ``tolerance``.
 
     The path ends in the relative interior of the set of equilibria: of several the one returned has
     the largest support. Responses outside of it end at exactly zero, unless only the traces left of
@@ -76,7 +80,7 @@ def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> 
 
 
 class _Point(NamedTuple):
-    """Interior points x ``(B, n)``, their bounds v ``(B,)``, and the skew matrices ``(B, n, n)``."""
+    """Interior points x ``(B, n)``, their bounds v ``(B,)``, and skew matrices ``(B, n, n)``."""
 
     policy: Array
     bound: Array
@@ -110,7 +114,10 @@ def _step(point: _Point) -> _Point:
 
 
 def _longest(x: Array, w: Array, dx: Array, dw: Array, fraction: Any) -> Array:
-    """Return the largest step in [0, 1] that goes at most ``fraction`` of the way to the boundary."""
+    """Return the largest step in [0, 1] that stays clear of the boundary.
+
+    It goes at most ``fraction`` of the way there.
+    """
     xp = array_namespace(x)
     steepest = xp.maximum(xp.max(-dx / x, axis=-1), xp.max(-dw / w, axis=-1))
     return fraction / xp.where(steepest > fraction, steepest, fraction)
@@ -132,7 +139,10 @@ def _without_dust(point: _Point) -> Array:
 
 
 def _factorise(matrix: Array) -> Callable[[Array], Array]:
-    """Factorise every matrix ``(B, n, n)`` once and return the solver of right-hand sides ``(B, n)``."""
+    """Factorise every matrix ``(B, n, n)`` once and return the solver.
+
+    It takes right-hand sides ``(B, n)``.
+    """
     if is_torch_array(matrix):
         import torch
 

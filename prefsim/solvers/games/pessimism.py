@@ -3,7 +3,8 @@ r"""Learning from preferences against the worst reward that still fits the data.
 With :math:`L_D` the Bradley–Terry loss of a reward on the data, the game between a policy and a
 reward is
 
-.. math:: \varphi(\pi, r) = \eta\,E_x\big[E_{\pi} r - E_{\pi_{base}} r - \beta\,\mathrm{KL}(\pi \| \pi_{ref})\big] + L_D(r)
+.. math:: \varphi(\pi, r) = \eta\,E_x\big[E_{\pi} r - E_{\pi_{base}} r
+    - \beta\,\mathrm{KL}(\pi \| \pi_{ref})\big] + L_D(r)
 
 Its inner maximum over policies has a closed form, so that the max–min policy is the Gibbs policy of
 one convex problem in the reward.
@@ -71,7 +72,9 @@ class WorstReward(NamedTuple):
 
 
 def win_weights(data: Comparisons, n_contexts: int, n_responses: int) -> np.ndarray:
-    """Return the weight with which response i was preferred to j in context x, ``(*batch, X, Y, Y)``.
+    """Return the weight with which response i was preferred to j in context x.
+
+    ``(*batch, X, Y, Y)``.
 
     A comparison with probability p counts p one way and 1 − p the other; a loss of reward
     differences sees nothing else of the data.
@@ -145,7 +148,9 @@ class PessimisticGame:
 
     >>> from prefsim.policies import TabularPolicy
     >>> seen = Comparisons([0], [0], [1], prob=0.8)
-    >>> game = PessimisticGame(seen, TabularPolicy.uniform(1, 3), [[0.8, 0.2, 0.0]], beta=0.5, eta=0.3, bound=20.0)
+    >>> game = PessimisticGame(
+    ...     seen, TabularPolicy.uniform(1, 3), [[0.8, 0.2, 0.0]], beta=0.5, eta=0.3, bound=20.0
+    ... )
     >>> solution = game.solve()
     >>> np.exp(solution.log_policy).round(6), bool(solution.gap < 1e-9)
     (array([[0.914373, 0.085627, 0.      ]]), True)
@@ -210,7 +215,9 @@ class PessimisticGame:
         return self.eta * np.sum(self.context_probs * advantage, axis=-1) + misfit
 
     def solve(self, *, tolerance: float = 1e-12, max_iterations: int = 300) -> WorstReward:
-        r"""Return the max–min policy, the Gibbs policy :math:`\pi_{\hat r} \propto \pi_{ref} e^{\hat r / \beta}` of the min–max reward.
+        r"""Return the max–min policy, the Gibbs policy of the min–max reward.
+
+        :math:`\pi_{\hat r} \propto \pi_{ref} e^{\hat r / \beta}`.
 
         .. math:: \hat r = \arg\min_{r \in R}\; \eta\,E_x[\beta\log Z_r - E_{\pi_{base}} r] + L_D(r)
 
@@ -221,8 +228,8 @@ class PessimisticGame:
         Warns
         -----
         ConvergenceWarning
-            If ``tolerance`` is missed, for instance where all functions are allowed and no minimiser
-            exists.
+            If ``tolerance`` is missed, for instance where all functions are allowed and no
+            minimiser exists.
         """
         tilt = self.eta[..., None] * self.context_probs
         problem = BoxProblem(
@@ -244,13 +251,13 @@ class PessimisticGame:
     ) -> WorstReward:
         r"""Return :math:`\arg\min_{r \in R} \varphi(\pi, r)` for policies ``(..., X, Y)``.
 
-        What they guarantee.
+        It is what the policies guarantee.
 
         Warns
         -----
         ConvergenceWarning
-            If ``tolerance`` is missed, for instance where all functions are allowed and no minimiser
-            exists.
+            If ``tolerance`` is missed, for instance where all functions are allowed and no
+            minimiser exists.
         """
         log_policy = to_numpy(log_policy).astype(np.float64)
         check_shape(log_policy, "log_policy", tuple(self.log_reference.shape[-2:]))
@@ -277,8 +284,8 @@ class PessimisticGame:
         if not converged:
             warnings.warn(
                 f"PessimisticGame stopped after {found.iterations} steps with a projected gradient"
-                f" of {residual.max():.3g} above tolerance = {tolerance:g}; without a bound the worst reward"
-                " may not exist",
+                f" of {residual.max():.3g} above tolerance = {tolerance:g}; without a bound the"
+                " worst reward may not exist",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,7 @@
-r"""Nash-MD-PG: the policy gradient of a softmax policy against a mixture of itself and the reference, exactly and from samples."""
+r"""Nash-MD-PG: the policy gradient against a mixture of the policy and the reference.
+
+Of a softmax policy, exactly and from samples.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,10 @@ __all__ = [
 def policy_gradient(
     preference: Array, log_policy: Array, log_reference: Array, log_opponent: Array, *, tau: float
 ) -> Array:
-    r"""Return the gradient in the logits of the regularised preference over a fixed opponent.
+    r"""Return the logit gradient of the regularised preference over an opponent, ``(..., n)``.
 
-    ``(..., n)``.
-
-    .. math:: \nabla_\theta\big[P(\pi_\theta \succ \pi') - \tau\,\mathrm{KL}(\pi_\theta\|\mu)\big] = \pi\odot(a - \pi^\top a),
+    .. math:: \nabla_\theta\big[P(\pi_\theta \succ \pi') - \tau\,\mathrm{KL}(\pi_\theta\|\mu)\big]
+        = \pi\odot(a - \pi^\top a),
         \qquad a = P\pi' - \tfrac12 - \tau\log(\pi/\mu)
 
     Parameters
@@ -61,7 +63,9 @@ def policy_gradient(
 def nash_md_pg_gradient(
     preference: Array, log_policy: Array, log_reference: Array, *, tau: float, mixture: float
 ) -> Array:
-    r"""Return the Nash-MD-PG gradient, that against :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^\kappa`: ``(..., n)``.
+    r"""Return the Nash-MD-PG gradient, that against a mixture, ``(..., n)``.
+
+    The mixture is :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^\kappa`.
 
     Parameters
     ----------
@@ -81,7 +85,8 @@ def nash_md_pg_gradient(
     Examples
     --------
     >>> import numpy as np
-    >>> P, log_mu = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]]), np.log([0.5, 0.3, 0.2])
+    >>> P = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+    >>> log_mu = np.log([0.5, 0.3, 0.2])
     >>> nash_md_pg_gradient(P, np.log([0.2, 0.5, 0.3]), log_mu, tau=0.1, mixture=0.125).round(6)
     array([ 0.039859,  0.009436, -0.049295])
     """
@@ -146,9 +151,12 @@ def sampled_policy_gradient(
     seed: Seed,
     baseline: float = 0.5,
 ) -> Array:
-    r"""Return unbiased estimates of :func:`policy_gradient`, one from each of ``n`` pairs of samples: ``(n, ..., responses)``.
+    r"""Return unbiased estimates of :func:`policy_gradient`, ``(n, ..., responses)``.
 
-    .. math:: (e_y - \pi)\,\big(P(y \succ y') - b - \tau\log(\pi(y)/\mu(y))\big),\qquad y \sim \pi,\; y' \sim \pi'
+    One from each of ``n`` pairs of samples.
+
+    .. math:: (e_y - \pi)\,\big(P(y \succ y') - b - \tau\log(\pi(y)/\mu(y))\big),\qquad
+        y \sim \pi,\; y' \sim \pi'
 
     Parameters
     ----------
@@ -189,7 +197,9 @@ def sampled_policy_gradient(
 
 
 def moving_average(average: Array, parameters: Array, *, rate: float) -> Array:
-    r"""Return :math:`(1-\epsilon)\bar\theta + \epsilon\theta`, the parameters of the opponent in Nash-EMA-PG.
+    r"""Return the parameters of the opponent in Nash-EMA-PG.
+
+    :math:`(1-\epsilon)\bar\theta + \epsilon\theta`.
 
     This mixes parameters, unlike :func:`prefsim.solvers.games.certificates.geometric_mixture`,
     which mixes distributions.

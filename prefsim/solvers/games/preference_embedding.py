@@ -1,15 +1,15 @@
 r"""Maximum-likelihood embeddings of pairwise counts, where a reward is too little.
 
-Cycles and other intransitive preferences.
+Cycles and other intransitive preferences need them.
 
 The loss of vectors V, with the scores S of :func:`prefsim.raters.score_matrix` and the wins W, is
 
 .. math:: L(V) = -\sum_{ij} W_{ij} \log\sigma(S_{ij}) + \tfrac{\rho}{2} \sum_{i} |v_i|^2
 
 It is not convex in V, but no smaller than a convex problem in S alone: of all vectors with given
-scores the shortest have
-:math:`\tfrac12\sum_i |v_i|^2 = \sum_l \lambda_l(S)`, half the nuclear norm. Its dual gives a bound that no embedding of any dimension can
-pass, and with it a certificate of the *global* minimum.
+scores the shortest have :math:`\tfrac12\sum_i |v_i|^2 = \sum_l \lambda_l(S)`, half the nuclear
+norm. Its dual gives a bound that no embedding of any dimension can pass, and with it a certificate
+of the *global* minimum.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class EmbeddingResult(NamedTuple):
     iterations
         Newton steps; 0 where the maximum has a closed form.
     converged
-        ``(...,)``, whether the gradient is within ``tolerance``: a stationary point. It is the global
-        minimum if the gap is nil.
+        ``(...,)``, whether the gradient is within ``tolerance``: a stationary point. It is the
+        global minimum if the gap is nil.
     """
 
     embedding: Array
@@ -80,7 +80,10 @@ class EmbeddingResult(NamedTuple):
 
 
 def embedding_objective(embedding: Array, wins: Array, *, ridge: Array | float = 0.0) -> Array:
-    r"""Return the penalised negative log-likelihood L of vectors ``(..., n, 2k)`` on wins ``(..., n, n)``, in nats: ``(...,)``."""
+    r"""Return the penalised negative log-likelihood L of an embedding, in nats: ``(...,)``.
+
+    Of vectors ``(..., n, 2k)`` on wins ``(..., n, n)``.
+    """
     xp = array_namespace(embedding)
     misfit = xp.sum(wins * softplus(-score_matrix(embedding)), axis=(-2, -1))
     return misfit + 0.5 * ridge * xp.sum(embedding**2, axis=(-2, -1))
@@ -89,11 +92,12 @@ def embedding_objective(embedding: Array, wins: Array, *, ridge: Array | float =
 def embedding_lower_bound(
     scores: np.ndarray, wins: np.ndarray, *, ridge: float = 0.0
 ) -> np.ndarray:
-    r"""Return a bound that the objective of no embedding of any dimension can pass, in nats.
+    r"""Return a bound that the objective of no embedding can pass, in nats, ``(...,)``.
 
-    ``(...,)``.
+    It holds for every dimension.
 
-    .. math:: \sum_{i<j} m_{ij} H(q_{ij}), \qquad q_{ij} = p_{ij} + \alpha (\sigma(S_{ij}) - p_{ij}), \qquad
+    .. math:: \sum_{i<j} m_{ij} H(q_{ij}), \qquad
+        q_{ij} = p_{ij} + \alpha (\sigma(S_{ij}) - p_{ij}), \qquad
         \alpha = \min\Big(1, \frac{\rho}{\|G\|_2}\Big)
 
     with :math:`m = W + W^\top`, :math:`p = W/m`, H the entropy of a coin and
@@ -133,7 +137,9 @@ def fit_preference_embedding(
     tolerance: float = 1e-9,
     max_iterations: int = 300,
 ) -> EmbeddingResult:
-    r"""Return the vectors that maximise the likelihood of pairwise counts, all members of a batch together.
+    r"""Return the vectors that maximise the likelihood of pairwise counts.
+
+    All members of a batch together.
 
     Where the vectors are long enough for any scores and there is no ridge, the maximum is exact and
     in closed form: the decomposition of the log-odds of the counts. Else damped Newton steps from
@@ -251,7 +257,10 @@ def fit_preference_embedding(
 
 
 def _turned(embedding: Array) -> Array:
-    """Return the vectors K v by which the scores :math:`v_i^T K v_j` change with the other vector of a pair."""
+    """Return the vectors K v, the change of the scores with the other vector of a pair.
+
+    The scores are :math:`v_i^T K v_j`.
+    """
     xp = array_namespace(embedding)
     return xp.reshape(
         xp.stack([embedding[..., 1::2], -embedding[..., 0::2]], axis=-1), tuple(embedding.shape)
@@ -295,7 +304,10 @@ def _check_two_sided(counts: np.ndarray) -> None:
 
 
 def _log_odds(counts: np.ndarray, lent: float) -> np.ndarray:
-    """Return the log-odds of counts, 0 where a pair was not compared, with ``lent`` comparisons to both sides as a share of the pair's."""
+    """Return the log-odds of counts, 0 where a pair was not compared.
+
+    Both sides are lent ``lent`` comparisons, as a share of the pair's.
+    """
     total = counts + np.swapaxes(counts, -1, -2)
     compared = total > 0
     logs = np.log(np.where(compared, counts + lent * total, 1.0))
@@ -311,7 +323,10 @@ def _search(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[np.ndarray, int]:
-    """Return the best embedding ``(B, n, dim)`` over all starts, which are one batch, and the steps taken."""
+    """Return the best embedding ``(B, n, dim)`` over all starts, and the steps taken.
+
+    All starts are one batch.
+    """
     import torch
 
     problems, n = shares.shape[:-1]

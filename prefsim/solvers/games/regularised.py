@@ -32,7 +32,10 @@ __all__ = ["Root", "solve_regularised"]
 
 
 class Root(NamedTuple):
-    """Log-policies ``(B, n)``, largest residuals of ``log π = log BR_τ(π)`` ``(B,)``, and Newton steps ``(B,)``."""
+    """Log-policies ``(B, n)``, their residuals and Newton steps, each ``(B,)``.
+
+    A residual is the largest of ``log π = log BR_τ(π)``.
+    """
 
     log_policy: Array
     residual: Array
@@ -42,7 +45,10 @@ class Root(NamedTuple):
 def solve_regularised(
     preference: Array, log_reference: Array, *, tau: float, max_iterations: int
 ) -> Root:
-    r"""Return the fixed point :math:`\pi = \mathrm{BR}_\tau(\pi)` of every game ``(B, n, n)`` with its log-reference ``(B, n)``."""
+    r"""Return the fixed point :math:`\pi = \mathrm{BR}_\tau(\pi)` of every game.
+
+    Games ``(B, n, n)`` with their log-references ``(B, n)``.
+    """
     xp = array_namespace(preference)
     skew = preference - 0.5
     if tau >= SMALL_TAU:
@@ -192,7 +198,10 @@ def _equilibrium_start(skew: ArrayT, log_reference: Array, tau: float) -> ArrayT
 def _lower_tau(
     skew: Array, log_reference: Array, tau: float, max_iterations: int
 ) -> tuple[Array, Array]:
-    """Return the equilibrium followed from a larger τ down to ``tau``, and the Newton steps taken on the way."""
+    """Return the equilibrium followed from a larger τ down to ``tau``.
+
+    With the Newton steps taken on the way.
+    """
     xp = array_namespace(skew)
     current = SMALL_TAU
     theta, iterations = _newton(

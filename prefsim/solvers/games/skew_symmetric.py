@@ -42,7 +42,8 @@ class SkewDecomposition(NamedTuple):
         ``(..., n, 2k)``, for :func:`prefsim.raters.score_matrix`; any rotation within a pair of
         coordinates serves as well.
     strengths
-        :math:`\lambda_1 \ge \lambda_2 \ge \dots \ge 0`, all ``(..., n // 2)``: the squared length of each pair of columns.
+        :math:`\lambda_1 \ge \lambda_2 \ge \dots \ge 0`, all ``(..., n // 2)``: the squared length
+        of each pair of columns.
     rank
         ``(...,)``, integers: rank of the scores, an even number and the least dimension that
         represents them.
@@ -65,7 +66,7 @@ class SkewDecomposition(NamedTuple):
 
 
 def _real(value: Any) -> Array:
-    """Return ``value`` unchanged if it is a floating array of any library, else as an array of the current backend."""
+    """Return a floating array of any library unchanged, anything else on the current backend."""
     if is_array_api_obj(value) and array_namespace(value).isdtype(value.dtype, "real floating"):
         return value
     return asarray(value)
@@ -78,7 +79,7 @@ def _tolerance(array: Array) -> float:
 def preference_scores(preference: Any) -> Array:
     r"""Return the scores :math:`S_{ij} = \log P_{ij} - \log P_{ji}`, the log-odds of preferences.
 
-    ``(..., n, n)``, skew to the last bit.
+    Shape ``(..., n, n)``, skew to the last bit.
 
     Parameters
     ----------
@@ -115,7 +116,9 @@ def preference_scores(preference: Any) -> Array:
 def decompose_skew(
     scores: Any, *, dim: int | None = None, rtol: float | None = None
 ) -> SkewDecomposition:
-    r"""Decompose skew-symmetric scores into one vector for each response, all matrices of a batch together.
+    r"""Decompose skew-symmetric scores into one vector for each response.
+
+    All matrices of a batch together.
 
     Parameters
     ----------
@@ -147,7 +150,12 @@ def decompose_skew(
     --------
     >>> rock_paper_scissors = [[0, 2, -2], [-2, 0, 2], [2, -2, 0]]
     >>> found = decompose_skew(rock_paper_scissors)
-    >>> found.embedding.shape, int(found.rank), found.strengths.round(4), bool(found.residual < 1e-12)
+    >>> (
+    ...     found.embedding.shape,
+    ...     int(found.rank),
+    ...     found.strengths.round(4),
+    ...     bool(found.residual < 1e-12),
+    ... )
     ((3, 2), 2, array([3.4641]), True)
     """
     matrix = _real(scores)
@@ -188,13 +196,16 @@ def decompose_skew(
 
 
 def gpo_update(log_policy: ArrayT, scores: Array, *, beta: float) -> ArrayT:
-    r"""Return one exact step of general preference optimisation, multiplicative weights on scores in place of probabilities.
+    r"""Return one exact step of general preference optimisation.
 
-    .. math:: \pi_{t+1}(y) \propto \pi_t(y)\, e^{s(y \succ \pi_t)/\beta},\qquad s(y \succ \pi_t) = \sum_{y'} \pi_t(y')\, s(y \succ y')
+    It is multiplicative weights on scores in place of probabilities.
+
+    .. math:: \pi_{t+1}(y) \propto \pi_t(y)\, e^{s(y \succ \pi_t)/\beta},\qquad
+        s(y \succ \pi_t) = \sum_{y'} \pi_t(y')\, s(y \succ y')
 
     It is the step of ``"mwu"`` in :func:`prefsim.solvers.solve_nash` with step :math:`2M/\beta` on
-    the game
-    :math:`P = \tfrac12 + S/2M`, for any bound M of the scores, so that its certificates and bounds are those of that game.
+    the game :math:`P = \tfrac12 + S/2M`, for any bound M of the scores, so that its certificates
+    and bounds are those of that game.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-r"""The iterative Nash methods, each one update made of :func:`prefsim.solvers.games.certificates.mirror_step`, with the steps that theory allows.
+r"""The iterative Nash methods, each one update, with the steps that theory allows.
+
+Updates are made of :func:`prefsim.solvers.games.certificates.mirror_step`.
 
 An update takes a state, the preference matrix and the log-reference, and returns the next state: a
 tuple of arrays ``(..., n)`` that starts with the log-policies, followed by what the method
@@ -108,9 +110,12 @@ def mmd_update(
 def nash_md_update(
     state: State, preference: Array, log_reference: Array, *, step: float, tau: float
 ) -> State:
-    r"""Nash mirror descent, a step from and against :math:`\pi_t^\mu \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}`.
+    r"""Nash mirror descent, a step from and against a mixture of policy and reference.
 
-    .. math:: \pi_{t+1} = \arg\max_\pi\; \eta\,P(\pi \succ \pi_t^\mu) - \mathrm{KL}(\pi\|\pi_t^\mu) \propto \pi_t^\mu \exp(\eta P\pi_t^\mu)
+    The mixture is :math:`\pi_t^\mu \propto \pi_t^{1-\eta\tau}\mu^{\eta\tau}`.
+
+    .. math:: \pi_{t+1} = \arg\max_\pi\; \eta\,P(\pi \succ \pi_t^\mu) - \mathrm{KL}(\pi\|\pi_t^\mu)
+        \propto \pi_t^\mu \exp(\eta P\pi_t^\mu)
 
     With a constant step the limit is not the equilibrium :math:`\pi^*_\tau` but the best response
     to :math:`\pi^*_{\tau/(1-\eta\tau)}`.
@@ -166,7 +171,9 @@ def optimistic_update(
 
 
 def extrapolated(log_policy: Array, before: Array, *, momentum: float) -> Array:
-    r"""Return the log-policy :math:`\log\hat\pi_t + \alpha(\log\hat\pi_t - \log\hat\pi_{t-1})`, normalised: ``(..., n)`` in nats.
+    r"""Return the normalised extrapolation of a log-policy, ``(..., n)`` in nats.
+
+    :math:`\log\hat\pi_t + \alpha(\log\hat\pi_t - \log\hat\pi_{t-1})`.
 
     References
     ----------
@@ -222,7 +229,8 @@ def nash_md_pg_update(
 ) -> State:
     r"""Gradient ascent in the logits against :math:`\pi^\kappa \propto \pi^{1-\kappa}\mu^\kappa`.
 
-    .. math:: \theta_{t+1} = \theta_t + \eta\,\pi\odot(a - \pi^\top a),\qquad a = P\pi^\kappa - \tfrac12 - \tau\log(\pi/\mu)
+    .. math:: \theta_{t+1} = \theta_t + \eta\,\pi\odot(a - \pi^\top a),\qquad
+        a = P\pi^\kappa - \tfrac12 - \tau\log(\pi/\mu)
 
     With κ > 0 it stands still at the best response to :math:`\pi^*_{\tau/(1-\kappa)}`, not at the
     equilibrium. κ = 0 is self-play; it is also gradient descent with step :math:`\eta\tau/4` on the
@@ -265,7 +273,8 @@ def comal_update(state: State, preference: Array, log_reference: Array, *, tau: 
 def regret_matching_update(state: State, preference: Array, log_reference: Array) -> State:
     r"""Predictive regret matching⁺, which has no step size.
 
-    .. math:: r_t = P\pi_t - \pi_t^\top P\pi_t,\qquad R_t = [R_{t-1} + r_t]^+,\qquad \pi_{t+1} \propto [R_t + r_t]^+
+    .. math:: r_t = P\pi_t - \pi_t^\top P\pi_t,\qquad R_t = [R_{t-1} + r_t]^+,\qquad
+        \pi_{t+1} \propto [R_t + r_t]^+
 
     The memory is R, zero at first. The average with weights proportional to t converges; the last
     policy need not.

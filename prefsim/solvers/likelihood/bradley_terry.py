@@ -54,8 +54,8 @@ class BradleyTerryResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        ``(...,)``: whether every item's gradient is within ``tolerance`` of its terms and the last step
-        was small.
+        ``(...,)``: whether every item's gradient is within ``tolerance`` of its terms and the last
+        step was small.
     """
 
     reward: Array
@@ -132,7 +132,8 @@ def fit_bradley_terry(
 ) -> BradleyTerryResult:
     r"""Return the rewards that maximise the Bradley–Terry likelihood of pairwise counts.
 
-    .. math:: \max_{\sum_i r_i = 0} \sum_{ij} C_{ij} \log\sigma(r_i - r_j) - \tfrac{\lambda}{2} \sum_i r_i^2
+    .. math:: \max_{\sum_i r_i = 0} \sum_{ij} C_{ij} \log\sigma(r_i - r_j) - \tfrac{\lambda}{2}
+        \sum_i r_i^2
 
     Damped Newton from the log-odds of winning, all members of a batch together.
 
@@ -231,7 +232,10 @@ class _DensePairs:
         return bool((reward.max(axis=-1) - reward.min(axis=-1)).max(initial=0.0) < RATIO_RANGE)
 
     def _strength(self, reward: np.ndarray) -> np.ndarray:
-        """Fill the buffer of sums ``w_i + w_j`` with ``w = exp(r)`` around the middle of the rewards, and return w."""
+        """Fill the buffer of sums ``w_i + w_j`` and return the strengths w.
+
+        ``w = exp(r)`` around the middle of the rewards.
+        """
         strength = np.exp(
             reward - 0.5 * (reward.max(axis=-1, keepdims=True) + reward.min(axis=-1, keepdims=True))
         )
@@ -281,7 +285,10 @@ class _DensePairs:
     def _solve(
         self, gradient: np.ndarray, strength: np.ndarray, diagonal: np.ndarray
     ) -> np.ndarray | None:
-        """Solve with the Laplacian, made definite along the constant vector and scaled to a unit diagonal."""
+        """Solve with the Laplacian, scaled to a unit diagonal.
+
+        It is made definite along the constant vector.
+        """
         n = gradient.shape[-1]
         scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         inner = scale * strength

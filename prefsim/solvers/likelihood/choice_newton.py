@@ -35,7 +35,7 @@ SMALLEST_FORCING = 1e-8
 class Derivatives(NamedTuple):
     """Gradient and negative Hessian of a log-likelihood at one point.
 
-    Valid until the model is evaluated again.
+    It is valid until the model is evaluated again.
 
     ``flow`` is the sum of the absolute terms of each entry of the gradient: what the gradient is
     small against.
@@ -49,7 +49,7 @@ class Derivatives(NamedTuple):
 
 
 class ChoiceModel(Protocol):
-    """A concave log-likelihood of rewards ``(..., n)`` that does not change when all rewards shift."""
+    """A concave log-likelihood of rewards ``(..., n)`` that ignores a shift of all of them."""
 
     def derivatives(self, reward: np.ndarray) -> Derivatives:
         """Return gradient and curvature at ``reward``."""
@@ -59,7 +59,10 @@ class ChoiceModel(Protocol):
 
 
 class NewtonRun(NamedTuple):
-    """Rewards ``(..., n)`` of mean 0, gradient there, steps taken, and whether each member met the tolerance."""
+    """Rewards ``(..., n)`` of mean 0, the gradient there, and the steps taken.
+
+    ``converged`` says whether each member met the tolerance.
+    """
 
     reward: np.ndarray
     gradient: np.ndarray
@@ -88,7 +91,9 @@ def log_odds_start(wins: np.ndarray, comparisons: np.ndarray) -> np.ndarray:
 def conjugate_gradient(
     point: Derivatives, *, forcing: float, max_products: int
 ) -> tuple[np.ndarray, bool]:
-    """Solve ``H d = gradient`` by conjugate gradients with the diagonal as preconditioner, all members of a batch at once.
+    """Solve ``H d = gradient`` by conjugate gradients, all members of a batch at once.
+
+    The diagonal is the preconditioner.
 
     Every iterate satisfies ``d·H d = d·gradient``, which is all that the step length rule needs:
     stopping early is safe.
@@ -127,7 +132,9 @@ def maximise(
     max_iter: int,
     max_products: int,
 ) -> NewtonRun:
-    """Maximise a choice likelihood from ``start`` until every ``|gradient_i| <= tolerance * flow_i``, up to rounding.
+    """Maximise a choice likelihood from ``start``.
+
+    Until every ``|gradient_i| <= tolerance * flow_i``, up to rounding.
 
     Newton directions come from conjugate gradients, which need a handful of products on
     well-connected comparisons. Where ``max_products`` do not suffice the comparisons are badly

@@ -41,7 +41,8 @@ class PlackettLuceResult(NamedTuple):
     iterations
         Newton steps taken.
     converged
-        Whether every item's gradient is within ``tolerance`` of its terms and the last step was small.
+        Whether every item's gradient is within ``tolerance`` of its terms and the last step was
+        small.
     """
 
     reward: Array
@@ -64,7 +65,8 @@ def fit_plackett_luce(
     r"""Return the rewards that maximise the Plackett–Luce likelihood of rankings.
 
     A ranking is a row of choices, best first, each from the items that are left:
-    :math:`\sum_k [r_{\sigma_k} - \log \sum_{l \ge k} e^{r_{\sigma_l}}]`. On pairs it is Bradley–Terry.
+    :math:`\sum_k [r_{\sigma_k} - \log \sum_{l \ge k} e^{r_{\sigma_l}}]`. On pairs it is
+    Bradley–Terry.
 
     Parameters
     ----------
@@ -215,7 +217,10 @@ class _Stages:
         return log_odds_start(wins, wins + self._per_item(self.weight[:, None] * above))
 
     def _strength(self, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``exp(r)`` around the middle of the rewards at each place, and its sum over the items left there."""
+        """Return the strength at each place, and the sum over the items left there.
+
+        ``exp(r)`` around the middle of the rewards.
+        """
         if np.ptp(reward) >= RATIO_RANGE:
             raise ValueError(
                 f"rewards spread over {np.ptp(reward):.0f} nats: the data are all but separable;"

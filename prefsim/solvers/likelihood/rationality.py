@@ -19,7 +19,7 @@ __all__ = ["RationalityFit", "cross_validated_loss", "fit_rationality"]
 class RationalityFit(NamedTuple):
     """Inverse temperature per unit of margin, mean cross-entropy (nats) and its derivative there.
 
-    Shaped ``(*batch,)``.
+    Each is shaped ``(*batch,)``.
     """
 
     beta: np.ndarray
@@ -113,7 +113,9 @@ def fit_rationality(margin: Any, prob: Any, weight: Any = None) -> RationalityFi
 
 
 def cross_validated_loss(margin: Any, prob: Any, *, folds: int = 10, seed: Seed = 0) -> float:
-    """Return the mean cross-entropy (nats) of comparisons whose β was fitted on the other folds of a random split.
+    """Return the mean cross-entropy (nats) of comparisons that β was not fitted on.
+
+    β is fitted on the other folds of a random split.
 
     Parameters
     ----------

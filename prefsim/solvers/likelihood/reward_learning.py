@@ -68,7 +68,9 @@ def fit_partial_return_reward(
     learning_rate: float = 0.1,
     iterations: int = 1500,
 ) -> RewardFit:
-    r"""Learn a linear reward under the partial-return model, :math:`P = \sigma(w \cdot [\Phi(\sigma_1) - \Phi(\sigma_2)])`.
+    r"""Learn a linear reward under the partial-return model.
+
+    :math:`P = \sigma(w \cdot [\Phi(\sigma_1) - \Phi(\sigma_2)])`.
 
     The loss is convex; where some direction separates the labels its minimum lies at infinity, and
     the weights keep growing slowly.
@@ -131,7 +133,9 @@ def fit_regret_reward(
     iterations: int = 300,
     segment_discount: float = 1.0,
 ) -> RewardFit:
-    r"""Learn a linear reward under the regret model, :math:`P = \sigma(\sum_{\sigma_1} A^*_w - \sum_{\sigma_2} A^*_w)`.
+    r"""Learn a linear reward under the regret model.
+
+    :math:`P = \sigma(\sum_{\sigma_1} A^*_w - \sum_{\sigma_2} A^*_w)`.
 
     The optimal value is the maximum of functions linear in the weights, so that by the envelope
     theorem its (sub)gradient is the successor feature of an optimal policy: no library of policies
@@ -212,7 +216,10 @@ def fit_regret_reward(
 
 
 def policy_library(mdp: TabularMDP, features: Any, n: int, *, seed: Seed) -> np.ndarray:
-    """Return successor features ``(m, S, d)`` of the distinct optimal policies of ``n`` standard normal weights."""
+    """Return successor features ``(m, S, d)`` of distinct optimal policies.
+
+    The policies are those of ``n`` standard normal weights.
+    """
     check_integer(low=1, n=n)
     process = FeatureProcess(mdp, features)
     found = process.solve(random_generator(seed).standard_normal((n, process.shape[-1])))
@@ -231,9 +238,12 @@ def fit_regret_reward_library(
     iterations: int = 5000,
     start: Any = None,
 ) -> RewardFit:
-    r"""Learn a linear reward under the regret model with values from a fixed library of policies (the paper's algorithm 1).
+    r"""Learn a linear reward under the regret model with a fixed library of policies.
 
-    .. math:: \hat V(s; w) = \sum_\pi \mathrm{softmax}_\pi\big(V^\pi(s)/\tau\big)\, V^\pi(s), \qquad V^\pi(s) = w \cdot \psi^\pi(s)
+    The paper's algorithm 1: values come from the library.
+
+    .. math:: \hat V(s; w) = \sum_\pi \mathrm{softmax}_\pi\big(V^\pi(s)/\tau\big)\, V^\pi(s),\qquad
+        V^\pi(s) = w \cdot \psi^\pi(s)
 
     and the regret of deterministic transitions,
     :math:`\hat V(s_0) - \sum_\sigma w \cdot \varphi - \hat V(s_T)`.
@@ -327,7 +337,10 @@ class _CrossEntropy:
         )
 
     def __call__(self, logits: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values ``(R, B)`` and gradients ``(R, B, d)`` for logits ``(R, B, n)`` and their derivatives ``(R, B, n, d)``."""
+        """Return values ``(R, B)`` and gradients ``(R, B, d)``.
+
+        For logits ``(R, B, n)`` and their derivatives ``(R, B, n, d)``.
+        """
         # p log(1 + e^-z) + (1 - p) log(1 + e^z), with one logarithm.
         value = np.sum(self.weight * (softplus(logits) - self.prob * logits), axis=-1)
         error = self.weight * (sigmoid(logits) - self.prob)
@@ -343,7 +356,10 @@ class _CrossEntropy:
 
 
 class _Visits:
-    """Discounted visits of each pair of segments to each state and action, first minus second, as one sparse operator."""
+    """Discounted visits of pairs of segments to each state and action, as a sparse operator.
+
+    First minus second.
+    """
 
     def __init__(self, segments: Segments, states: int, actions: int, discount: float) -> None:
         check_interval(discount=discount, low=0.0, high=1.0, closed="both")

@@ -70,7 +70,10 @@ def check_win_graph(wins: scipy.sparse.csr_array, *, where: str = "") -> None:
 
 
 def check_win_graphs(wins: np.ndarray) -> None:
-    """Raise unless every member of ``wins`` ``(..., n, n)`` (entry > 0 where i was preferred to j) is strongly connected."""
+    """Raise unless every member of ``wins`` ``(..., n, n)`` is strongly connected.
+
+    Its entry is > 0 where i was preferred to j.
+    """
     n = wins.shape[-1]
     batch = wins.shape[:-2]
     doubtful = ~(_all_reached(wins) & _all_reached(np.swapaxes(wins, -1, -2)))
@@ -90,10 +93,9 @@ def check_win_graphs(wins: np.ndarray) -> None:
     bad = (label != label[:, :1]).any(axis=-1)
     if bad.any():
         index = tuple(int(i) for i in members[bad.argmax()])
-        check_win_graph(
-            scipy.sparse.csr_array(wins[index] > 0),
-            where=f" in member {index[0] if len(index) == 1 else index}" if batch else "",
-        )
+        member_name = index[0] if len(index) == 1 else index
+        where = f" in member {member_name}" if batch else ""
+        check_win_graph(scipy.sparse.csr_array(wins[index] > 0), where=where)
 
 
 def _all_reached(edges: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 r"""Projected Newton for many small convex problems in a box at once.
 
-A log-partition, a linear term and logistic losses of differences.
+Each is a log-partition, a linear term and logistic losses of differences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ HALVINGS = 50
 
 
 class BoxProblem(NamedTuple):
-    r"""Minimise :math:`t\beta\log\sum_i e^{q_i + r_i/\beta} + c^\top r - \sum_{ij} W_{ij} \log\sigma(r_i - r_j)` over a box.
+    r"""Minimise a log-partition, a linear term and logistic losses over a box.
+
+    .. math:: t\beta\log\sum_i e^{q_i + r_i/\beta} + c^\top r
+        - \sum_{ij} W_{ij} \log\sigma(r_i - r_j)
 
     Attributes
     ----------
@@ -44,7 +47,10 @@ class BoxProblem(NamedTuple):
 
 
 class BoxMinimum(NamedTuple):
-    """Minimiser ``(..., n)``, sup-norm of the projected gradient and Frank–Wolfe gap (an upper bound on the excess) ``(...,)``, steps."""
+    """Minimiser ``(..., n)``, sup-norm of the projected gradient, Frank–Wolfe gap, and steps.
+
+    The gap ``(...,)`` is an upper bound on the excess.
+    """
 
     minimiser: np.ndarray
     residual: np.ndarray
@@ -53,7 +59,9 @@ class BoxMinimum(NamedTuple):
 
 
 def minimise_in_box(problem: BoxProblem, *, tolerance: float, max_iterations: int) -> BoxMinimum:
-    """Minimise each problem from r = 0 (or the nearest point of the box) to a projected gradient of ``tolerance``.
+    """Minimise each problem from r = 0 (or the nearest point of the box).
+
+    Until the projected gradient is at most ``tolerance``.
 
     Entries held at a bound by their gradient are fixed, the others take a Newton step in which flat
     directions keep still; the step is projected on the box and halved until it decreases the

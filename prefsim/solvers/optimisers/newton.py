@@ -27,7 +27,10 @@ __all__ = ["Minimum", "minimise"]
 
 
 class Minimum(NamedTuple):
-    """Parameters ``(B, D)``, values and sup-norm gradients ``(B,)``, and the trace of the two (worst gradient, total value)."""
+    """Parameters ``(B, D)``, values and sup-norm gradients ``(B,)``, and their trace.
+
+    The trace holds worst gradient and total value.
+    """
 
     parameters: Tensor
     value: Tensor
@@ -44,7 +47,9 @@ def minimise(
     max_iterations: int,
     hessian: Objective | None = None,
 ) -> Minimum:
-    """Minimise ``objective: (B, D) -> (B,)`` from ``start``, each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
+    """Minimise ``objective: (B, D) -> (B,)`` from ``start``.
+
+    Each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
 
     Small problems (``D <= 400``) take exact Newton steps with Levenberg damping; larger ones start
     with limited-memory BFGS and finish with Newton steps solved by conjugate gradients. The exact
@@ -187,7 +192,10 @@ def _dense_step(
     *,
     known: Objective | None = None,
 ) -> Tensor:
-    """Solve ``(H + μI) p = −g`` in every problem, raising μ where the Cholesky factor says H + μI is not positive definite."""
+    """Solve ``(H + μI) p = −g`` in every problem, raising μ where H + μI is not positive definite.
+
+    The Cholesky factor says where.
+    """
     import torch
 
     _, gradient, leaf = _value_and_gradient(objective, theta, graph=known is None)
@@ -221,7 +229,10 @@ def _dense_step(
 def _conjugate_gradient_step(
     objective: Objective, theta: Tensor, damping: Tensor, norm: Tensor
 ) -> Tensor:
-    """Run truncated conjugate gradients on the Hessian of all problems together, stopping at negative curvature (Steihaug)."""
+    """Run truncated conjugate gradients on the Hessian of all problems together.
+
+    They stop at negative curvature (Steihaug).
+    """
     import torch
 
     _, gradient, leaf = _value_and_gradient(objective, theta, graph=True)

@@ -33,7 +33,7 @@ def _checked(table: Array, weight: Any, context_probs: Any) -> tuple[np.ndarray,
 def kl_penalty(reference: InMemoryPolicy, *, weight: Any, context_probs: Any = None) -> Penalty:
     r"""Return the penalty :math:`\lambda\,E_x \mathrm{KL}(\pi(\cdot|x) \| \pi_{ref}(\cdot|x))`.
 
-    With the DPO loss, the objective of HyPO.
+    With the DPO loss it is the objective of HyPO.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def kl_penalty(reference: InMemoryPolicy, *, weight: Any, context_probs: Any = N
 def cross_entropy_penalty(base: Any, *, weight: Any, context_probs: Any = None) -> Penalty:
     r"""Return the penalty :math:`w\,E_{x, y\sim\pi_{base}}[-\log\pi(y|x)]`.
 
-    Supervised fine-tuning on a baseline.
+    It is supervised fine-tuning on a baseline.
 
     Parameters
     ----------
@@ -129,7 +129,9 @@ def sampled_kl_penalty(
     context_probs: Any = None,
     differentiate_ratio: bool = False,
 ) -> Penalty:
-    r"""Return a penalty whose gradient is the exact expectation of HyPO's online estimator, by enumeration of all k-tuples of samples.
+    r"""Return a penalty whose gradient is the exact mean of HyPO's online estimator.
+
+    By enumeration of all k-tuples of samples.
 
     It enters every :math:`(y_1, \dots, y_k)` with its probability under the current policy, held
     constant, and the leave-one-out estimator (for one sample the plain score function). Its
@@ -143,8 +145,7 @@ def sampled_kl_penalty(
         k, >= 1. The number of tuples is ``Y**k``.
     differentiate_ratio
         Leave out the stop-gradient on the log-ratio: the well-known mistake, kept to be measured.
-        It biases the gradient by
-        :math:`-\nabla H(\pi)` with one sample.
+        It biases the gradient by :math:`-\nabla H(\pi)` with one sample.
 
     Returns
     -------

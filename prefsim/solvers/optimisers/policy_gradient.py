@@ -1,4 +1,6 @@
-r"""Exact policy gradients of softmax policies in their logits, by summing over all responses, and the variance of their estimates.
+r"""Exact policy gradients of softmax policies in their logits, and their variance.
+
+By summing over all responses; the variance is that of their estimates.
 
 An *advantage* is any table ``(..., n)`` held constant: a reward, a regularised reward, either less
 a baseline. Everything broadcasts over leading axes.
@@ -28,7 +30,9 @@ __all__ = [
 def regularised_reward(
     reward: Array, log_policy: Array, log_reference: Array, *, beta: float
 ) -> Array:
-    r"""Return :math:`R_\beta = R - \beta\log(\pi/\pi_{ref})`, ``(..., n)``, constant in y exactly at the regularised optimum.
+    r"""Return :math:`R_\beta = R - \beta\log(\pi/\pi_{ref})`, ``(..., n)``.
+
+    It is constant in y exactly at the regularised optimum.
 
     Parameters
     ----------
@@ -44,7 +48,9 @@ def regularised_reward(
 def score_gradient(
     advantage: Array, log_policy: Array, log_behaviour: Array | None = None
 ) -> Array:
-    r"""Return :math:`E_{y\sim\mu}[A(y)\,\nabla\log\pi(y)] = \mu\odot A - \pi\,(\mu^\top A)` in the logits, ``(..., n)``.
+    r"""Return the mean score-function gradient in the logits, ``(..., n)``.
+
+    :math:`E_{y\sim\mu}[A(y)\,\nabla\log\pi(y)] = \mu\odot A - \pi\,(\mu^\top A)`.
 
     On policy this is the gradient of :math:`E_\pi A`, and a baseline changes nothing; off policy it
     does.
@@ -78,7 +84,9 @@ def score_gradient(
 def contrastive_gradient(
     advantage: Array, log_first: Array, log_second: Array | None = None
 ) -> Array:
-    r"""Return :math:`E_{y\sim\mu_1, y'\sim\mu_2}[(A(y) - A(y'))\,\nabla(\log\pi(y) - \log\pi(y'))]` in the logits, ``(..., n)``.
+    r"""Return the mean gradient of a contrast of two responses in the logits, ``(..., n)``.
+
+    :math:`E_{y\sim\mu_1, y'\sim\mu_2}[(A(y) - A(y'))\,\nabla(\log\pi(y) - \log\pi(y'))]`.
 
     .. math:: \mu_1\odot(A - \mu_2^\top A) + \mu_2\odot(A - \mu_1^\top A)
 
@@ -108,12 +116,17 @@ def contrastive_gradient(
 def off_policy_limit(
     reward: Any, log_behaviour: Any, log_reference: Any, *, beta: float, baseline: Any
 ) -> np.ndarray:
-    r"""Return the policy at which :func:`score_gradient` of :math:`R_\beta - b` vanishes for samples of μ, log-probabilities ``(..., n)``.
+    r"""Return the policy at which a score gradient with baseline vanishes, ``(..., n)``.
+
+    That is :func:`score_gradient` of :math:`R_\beta - b` for samples of μ; log-probabilities in
+    nats.
 
     There :math:`\mu(R_\beta - b) = c\,\pi` with one number c. Where b is less than the value
-    :math:`V^* = \beta\log\sum_y \pi_{ref} e^{R/\beta}` of the regularised optimum, c > 0 and with Wright's omega
+    :math:`V^* = \beta\log\sum_y \pi_{ref} e^{R/\beta}` of the regularised optimum, c > 0 and with
+    Wright's omega
 
-    .. math:: \log\pi = t - \omega\big(t + \log\tfrac{c}{\beta\mu}\big),\qquad t = \log\pi_{ref} + (R - b)/\beta
+    .. math:: \log\pi = t - \omega\big(t + \log\tfrac{c}{\beta\mu}\big),\qquad
+        t = \log\pi_{ref} + (R - b)/\beta
 
     whose sum falls in c: there is one such point. Only :math:`b = V^*` makes it the optimum, with c
     = 0.
@@ -174,7 +187,9 @@ def off_policy_limit(
 
 
 def score_variance(advantage: Array, log_policy: Array) -> Array:
-    r"""Return the variance (trace) of the estimate :math:`A(y)\nabla\log\pi(y)` from one sample of π, ``(...)``.
+    r"""Return the variance (trace) of the score estimate from one sample of π, ``(...)``.
+
+    The estimate is :math:`A(y)\nabla\log\pi(y)`.
 
     Examples
     --------
@@ -192,14 +207,18 @@ def score_variance(advantage: Array, log_policy: Array) -> Array:
 
 
 def pairwise_variance(advantage: Array, log_policy: Array) -> Array:
-    r"""Return the variance (trace) of the estimate :math:`\tfrac12(A(y) - A(y'))\nabla\log(\pi(y)/\pi(y'))` from one pair of π, ``(...)``.
+    r"""Return the variance (trace) of the contrast estimate from one pair of π, ``(...)``.
+
+    The estimate is :math:`\tfrac12(A(y) - A(y'))\nabla\log(\pi(y)/\pi(y'))`.
 
     It is :math:`\mathrm{Var}_\pi A - \|\nabla E_\pi A\|^2`, whatever constant is added to A.
 
     Examples
     --------
     >>> import numpy as np
-    >>> float(pairwise_variance(np.asarray([1.0, 0.5, 0.0]) + 100, np.log([0.2, 0.5, 0.3])).round(12))
+    >>> float(
+    ...     pairwise_variance(np.asarray([1.0, 0.5, 0.0]) + 100, np.log([0.2, 0.5, 0.3])).round(12)
+    ... )
     0.09155
     """
     xp = array_namespace(log_policy)

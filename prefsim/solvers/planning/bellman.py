@@ -1,4 +1,4 @@
-"""Bellman backups as pure functions, greedy and soft policies, and the result that every planner returns."""
+"""Bellman backups as pure functions, greedy and soft policies, and the planners' result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ __all__ = [
 ]
 
 TIE_TOLERANCE = 1e-9
-"""Actions whose values differ by less than this, relative to the largest value, count as equally good in a returned policy."""
+"""Actions whose values differ by less than this count as equally good in a returned policy.
+
+Relative to the largest value.
+"""
 
 ROUNDING_UNITS = 16
 """A residual of this many units in the last place of the largest value is as good as zero."""
@@ -96,7 +99,9 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
 
 
 def bellman_backup(transitions: Any, reward: Array, value: ArrayT, *, discount: float) -> ArrayT:
-    r"""Return :math:`(Tv)(s) = \max_a Q(s, a)`, a contraction of modulus ``discount`` in the largest absolute difference.
+    r"""Return :math:`(Tv)(s) = \max_a Q(s, a)`.
+
+    A contraction of modulus ``discount`` in the largest absolute difference.
 
     Shapes are those of :func:`action_values`; the result is shaped as ``value``.
 
@@ -154,9 +159,9 @@ def soft_maximum(
     temperature
         :math:`\alpha > 0`, in units of reward.
     log_reference
-        :math:`\log\mu`, ``(..., S, A)`` in nats (``-inf`` forbids an action): the value is that of reward minus
-        :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`. Without it :math:`\mu = 1`, and the value is that of reward plus the entropy times
-        :math:`\alpha`.
+        :math:`\log\mu`, ``(..., S, A)`` in nats (``-inf`` forbids an action): the value is that of
+        reward minus :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`. Without it :math:`\mu = 1`, and the
+        value is that of reward plus the entropy times :math:`\alpha`.
 
     Raises
     ------

@@ -115,7 +115,9 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
 
 
 def occupancy(mdp: TabularMDP, policy: Any) -> Array:
-    r"""Return the expected discounted visits :math:`\mu(s, a) = \sum_t \gamma^t \Pr(s_t = s, a_t = a)` to non-terminal states.
+    r"""Return the expected discounted visits to non-terminal states and their actions.
+
+    :math:`\mu(s, a) = \sum_t \gamma^t \Pr(s_t = s, a_t = a)`.
 
     The policy's value from the start distribution is :math:`\sum_{s,a} \mu(s, a)\, r(s, a)`.
     Without terminal states the sum of the visits is :math:`1 / (1 - \gamma)`.
@@ -132,7 +134,9 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
 
     Examples
     --------
-    >>> mdp = TabularMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[3.0], [0.0]], discount=0.9, terminal=[False, True])
+    >>> mdp = TabularMDP(
+    ...     [[[0.0, 1.0]], [[0.0, 1.0]]], [[3.0], [0.0]], discount=0.9, terminal=[False, True]
+    ... )
     >>> occupancy(mdp, [0, 0])
     array([[1.],
            [0.]])
@@ -154,7 +158,9 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
 
 
 def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> SuccessorFeatures:
-    r"""Return :math:`\psi(s) = \mathbb E_\pi[\sum_t \gamma^t \varphi_t \mid s_0 = s]` and :math:`\psi(s, a)`.
+    r"""Return the successor features of states and of their actions.
+
+    :math:`\psi(s) = \mathbb E_\pi[\sum_t \gamma^t \varphi_t \mid s_0 = s]` and :math:`\psi(s, a)`.
 
     For a reward linear in the features, :math:`r = w \cdot \varphi`, the value is
     :math:`\psi \cdot w`.
@@ -204,7 +210,7 @@ def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> Successor
 def as_policy(mdp: TabularMDP, policy: Any) -> Array:
     """Return a policy as validated probabilities in the process's arrays.
 
-    ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
+    Shape ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
     """
     given = getattr(policy, "probs", policy)
     states, actions = mdp.n_states, mdp.n_actions
@@ -251,7 +257,10 @@ def by_time(mdp: TabularMDP, probs: Array) -> list[Array]:
 
 
 def policy_chain(mdp: TabularMDP, probs: Array) -> Array:
-    """Return the moves under a policy, ``(*batch, S, S)`` or CSR ``(S, S)``, with nothing after a terminal state."""
+    """Return the moves under a policy, with nothing after a terminal state.
+
+    ``(*batch, S, S)`` or CSR ``(S, S)``.
+    """
     if not mdp.is_sparse:
         xp = array_namespace(probs)
         mixed = xp.matmul(probs[..., None, :], mdp.transitions)[..., 0, :]
@@ -278,7 +287,10 @@ def solve_chain(
     transposed: bool = False,
     tolerance: float = 1e-12,
 ) -> Array:
-    r"""Return the solution of :math:`(I - \gamma P) x = b`, or of its transpose, for ``b`` of shape ``(*more, *batch, S)``."""
+    r"""Return the solution of :math:`(I - \gamma P) x = b`, or of its transpose.
+
+    For ``b`` of shape ``(*more, *batch, S)``.
+    """
     if not mdp.is_sparse:
         xp = array_namespace(target)
         matrix = xp.matrix_transpose(chain) if transposed else chain
@@ -338,7 +350,10 @@ def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) ->
 def backward_induction(
     name: str, mdp: TabularMDP, policies: list[Array] | None, criterion: Any = None
 ) -> PlanningResult:
-    """Return the finite-horizon result of a policy for each decision, or of a criterion where there is none."""
+    """Return the finite-horizon result of a policy, or of a criterion where there is none.
+
+    The policy is one for each decision.
+    """
     xp = array_namespace(mdp.reward)
     value = zeros(mdp)
     values, q_values, chosen = [value], [], []
@@ -400,7 +415,10 @@ def _push(mdp: TabularMDP, visits: Array) -> Array:
 
 
 def _expected_features(mdp: TabularMDP, features: Any) -> Array:
-    """Return features ``(*batch, S, A, d)`` in the process's arrays, expected over the next state where they depend on it."""
+    """Return features ``(*batch, S, A, d)`` in the process's arrays.
+
+    Expected over the next state where they depend on it.
+    """
     table = as_float_array(to_numpy(features), "features", min_ndim=3)
     pairs = (mdp.n_states, mdp.n_actions)
     cube = (*pairs, mdp.n_states)

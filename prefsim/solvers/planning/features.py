@@ -20,7 +20,10 @@ from prefsim.worlds.mdp import TabularMDP
 __all__ = ["FeatureOptimum", "FeatureProcess"]
 
 IMPROVEMENT = 1e-10
-"""An action replaces the current one if it is better by more than this, relative to the largest value: equal ones never cycle."""
+"""An action replaces the current one if it is better by more than this.
+
+Relative to the largest value: equal ones never cycle.
+"""
 
 MAX_IMPROVEMENTS = 1000
 
@@ -140,7 +143,10 @@ class FeatureProcess:
         )
 
     def greedy_policy(self, weights: Any) -> np.ndarray:
-        """Return optimal policies ``(*more, S, A)`` as probabilities, the mass shared equally among equally good actions."""
+        """Return optimal policies ``(*more, S, A)`` as probabilities.
+
+        Equally good actions share the mass equally.
+        """
         weights = as_float_array(weights, "weights", min_ndim=1)
         q_value = np.matmul(self.solve(weights).state_action, weights[..., None, :, None])[..., 0]
         return greedy_policy(q_value)
@@ -159,7 +165,10 @@ class FeatureProcess:
         ).reshape(-1, states, actions)
 
     def _next(self, value: np.ndarray, member: np.ndarray) -> np.ndarray:
-        """Return the expected next value ``(K, S, A, c)`` of values ``(K, S, c)`` (0 in terminal states, which stay where they are)."""
+        """Return the expected next value ``(K, S, A, c)`` of values ``(K, S, c)``.
+
+        It is 0 in terminal states, which stay where they are.
+        """
         states, actions, _ = self.shape
         if self._successor is not None:
             offset = np.arange(value.shape[0])[:, None, None] * states
@@ -169,7 +178,7 @@ class FeatureProcess:
         return np.matmul(moves, value).reshape(-1, states, actions, value.shape[-1])
 
     def _evaluate(self, paid: np.ndarray, policy: np.ndarray, member: np.ndarray) -> np.ndarray:
-        """Return discounted sums ``(K, S, c)`` of what each state pays under a policy ``(K, S)``."""
+        """Return discounted sums ``(K, S, c)`` of what states pay under a policy ``(K, S)``."""
         problems, states = policy.shape
         if self._moves is not None:
             moves = np.take_along_axis(

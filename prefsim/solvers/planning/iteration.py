@@ -1,8 +1,8 @@
 """Planning in tabular decision processes: optimal and soft-optimal values, each with a certificate.
 
 All functions take a :class:`~prefsim.worlds.TabularMDP`, dense (with any batch of processes solved
-in one call) or sparse, and return a
-:class:`PlanningResult` whose residual is recomputed from the values at the end.
+in one call) or sparse, and return a :class:`PlanningResult` whose residual is recomputed from the
+values at the end.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def value_iteration(
     max_iterations: int = 100_000,
     initial_value: Any = None,
 ) -> PlanningResult:
-    r"""Return the optimal values by repeated Bellman backups, or by one backward pass where the horizon is finite.
+    r"""Return the optimal values by repeated Bellman backups.
+
+    By one backward pass where the horizon is finite.
 
     The sweeps stop on the span of the differences, after which all values are shifted to the middle
     of their bounds; with terminal states, on the largest difference.
@@ -94,7 +96,9 @@ def value_iteration(
 
     Examples
     --------
-    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0)
+    >>> corridor = TabularMDP.grid_world(
+    ...     [[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0
+    ... )
     >>> value_iteration(corridor).value
     array([ 9., 10.,  0.])
     """
@@ -117,11 +121,13 @@ def soft_value_iteration(
     tolerance: float = 1e-12,
     max_iterations: int = 100_000,
 ) -> PlanningResult:
-    r"""Return the soft-optimal values, :math:`V = \alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a)/\alpha)`.
+    r"""Return the soft-optimal values and policy.
+
+    :math:`V = \alpha \log \sum_a \mu(a \mid s) \exp(Q(s, a)/\alpha)`.
 
     The policy is :math:`\pi = \mu \exp(A/\alpha)`. It maximises reward plus :math:`\alpha` times
-    entropy (no ``reference``:
-    :math:`\mu = 1`), or reward minus :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`.
+    entropy (no ``reference``: :math:`\mu = 1`), or reward minus
+    :math:`\alpha\,\mathrm{KL}(\pi \| \mu)`.
 
     Parameters
     ----------
@@ -130,7 +136,8 @@ def soft_value_iteration(
     temperature
         :math:`\alpha > 0`, in units of reward.
     reference
-        :math:`\mu`: probabilities ``(*batch, S, A)`` or an object with ``probs``; zero forbids an action.
+        :math:`\mu`: probabilities ``(*batch, S, A)`` or an object with ``probs``; zero forbids an
+        action.
     method
         ``"sweeps"`` repeats the soft backup; ``"newton"`` solves a linear system at each step (soft
         policy iteration) and takes few steps at any discount; ``"auto"`` takes Newton for dense
@@ -188,7 +195,9 @@ def soft_value_iteration(
 def policy_iteration(
     mdp: TabularMDP, *, tolerance: float = 1e-12, max_iterations: int = 1000
 ) -> PlanningResult:
-    r"""Return the optimal values by policy iteration, which is Newton's method on the Bellman equation.
+    r"""Return the optimal values by policy iteration.
+
+    It is Newton's method on the Bellman equation.
 
     Every step solves :math:`(I - \gamma P_\pi)\,\delta = Tv - v` for the greedy policy and moves by
     :math:`\delta`. The first policy is the uniform one, and greedy ties are shared, so that an
@@ -278,11 +287,13 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
 
 
 def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None = None) -> Array:
-    r"""Return exact advantages :math:`A(s, a) = Q(s, a) - V(s)`, ``(*batch, S, A)``, 0 in terminal states.
+    r"""Return exact advantages :math:`A(s, a) = Q(s, a) - V(s)`, ``(*batch, S, A)``.
+
+    They are 0 in terminal states.
 
     Those of the optimal policy; of ``policy`` where it is given; of the soft-optimal one at
-    ``temperature`` where that is given (then
-    :math:`A = \alpha \log \pi`). With a finite horizon a time axis comes before the states.
+    ``temperature`` where that is given (then :math:`A = \alpha \log \pi`). With a finite horizon a
+    time axis comes before the states.
 
     Raises
     ------
@@ -291,7 +302,9 @@ def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None
 
     Examples
     --------
-    >>> corridor = TabularMDP.grid_world([[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0)
+    >>> corridor = TabularMDP.grid_world(
+    ...     [[-1.0, -1.0, 10.0]], terminal=[[False, False, True]], discount=1.0
+    ... )
     >>> advantages(corridor)[0]
     array([-1., -1., -1.,  0.])
     """

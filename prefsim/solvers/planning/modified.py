@@ -161,7 +161,10 @@ class _DenseEvaluation:
 
 
 class _SparseEvaluation:
-    """Sweeps under a policy on its rows of the CSR table, which are kept and patched from one policy to the next."""
+    """Sweeps under a policy on its rows of the CSR table.
+
+    The rows are kept and patched from one policy to the next.
+    """
 
     def __init__(self, mdp: TabularMDP, stop: SpanStop) -> None:
         self.mdp, self.stop = mdp, stop

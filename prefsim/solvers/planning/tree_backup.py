@@ -22,7 +22,7 @@ __all__ = ["SoftBackup", "score_gradient_in_tree", "soft_backup"]
 class SoftBackup(NamedTuple):
     """The tilted policy, and the value of every prefix ``(..., X, nodes)``.
 
-    That of node 0 is the log-normaliser over sequences.
+    The value of node 0 is the log-normaliser over sequences.
     """
 
     policy: TokenTreePolicy
@@ -47,7 +47,8 @@ def _children(tree: TokenTree) -> np.ndarray:
 def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     r"""Return the policy tilted by values of whole sequences, by one backward pass.
 
-    .. math:: V(\xi) = g(\xi),\qquad V(s) = \log\sum_a \pi(a|s)\,e^{V(s a)},\qquad \pi_+(a|s) \propto \pi(a|s)\,e^{V(s a)}
+    .. math:: V(\xi) = g(\xi),\qquad V(s) = \log\sum_a \pi(a|s)\,e^{V(s a)},\qquad
+        \pi_+(a|s) \propto \pi(a|s)\,e^{V(s a)}
 
     Its sequences have probabilities :math:`\pi_+(\xi) \propto \pi(\xi)\,e^{g(\xi)}`: with g = η r
     this is one step of Hedge over all sequences, at the cost of one visit to each node, however r
@@ -112,7 +113,7 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
 def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
     r"""Return the gradient of :math:`\sum_\xi w(\xi)\log\pi(\xi)` in the logits of the policy.
 
-    ``(..., X, nodes, V)``.
+    Shape ``(..., X, nodes, V)``.
 
     With :math:`w(\xi)` the advantages of sampled sequences over their number, this is the policy
     gradient of REINFORCE.

@@ -1,4 +1,4 @@
-"""Closed-form optima against golden values, two independent solvers and their own optimality conditions."""
+"""Closed-form optima against reference values, two other solvers and their own conditions."""
 
 import cvxpy as cp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The closed form of SRPO's min-max problem against a direct search, other array libraries, batches and bad input."""
+"""The closed form of SRPO's min-max problem against a direct search, libraries and bad input."""
 
 import array_api_strict
 import numpy as np
@@ -20,7 +20,7 @@ REFERENCE = TEXTBOOK_REFERENCE
 
 
 def test_a_numerical_search_finds_the_same_saddle_point():
-    """Descent in the generator's logits and ascent in the improver's, by autograd, knows nothing of the closed form."""
+    """Descent in the generator's logits and ascent in the improver's know no closed form."""
     preference, reference = torch.as_tensor(GAME), torch.as_tensor(REFERENCE)
     generator, improver = (
         torch.zeros(3, dtype=torch.float64),

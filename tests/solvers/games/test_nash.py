@@ -80,8 +80,7 @@ def ten_steps(method, game=GAME, **options):
         return solve_nash(game, method=method, **options)
 
 
-# --- golden values
-# ------------------------------------------------------------
+# --- golden values ---
 
 
 @pytest.mark.parametrize("method", GOLDEN)
@@ -147,8 +146,7 @@ def test_exact_equilibrium():
     assert result.average_policy is None
 
 
-# --- the exact equilibrium
-# ------------------------------------------------------------
+# --- the exact equilibrium ---
 
 
 def assert_equilibrium(game, result, tolerance=1e-9):
@@ -289,8 +287,7 @@ def test_against_quantecon():
         np.testing.assert_allclose(solve_nash(preference, method="lp").policy, row, atol=1e-8)
 
 
-# --- the regularised equilibrium
-# ------------------------------------------------------------
+# --- the regularised equilibrium ---
 
 
 @given(games_with_reference(), st.floats(-5.0, 1.5).map(lambda x: 10.0**x))
@@ -334,8 +331,7 @@ def test_ten_thousand_games_in_one_call():
     assert looped >= 50 * together
 
 
-# --- the iterative methods
-# ------------------------------------------------------------
+# --- the iterative methods ---
 
 
 @pytest.mark.parametrize("method", PENALISED)
@@ -373,11 +369,10 @@ def test_hedge_converges_on_average_only():
 def test_torch_agrees(method):
     games = PreferenceGame.random(4, seed=0, batch_shape=(3,)).preference
     tau = tau_of(method, 0.3)
-    options = (
-        {}
-        if method == "regularised"
-        else {"max_iterations": 10 if method == "comal" else 50, "tolerance": 0.0}
-    )
+    options = {}
+    if method != "regularised":
+        # A step of COMAL solves a game of its own.
+        options = {"max_iterations": 10 if method == "comal" else 50, "tolerance": 0.0}
     expected = solve_nash(games, method=method, tau=tau, **options)
     found = solve_nash(torch.tensor(games), method=method, tau=tau, **options)
     assert isinstance(found.policy, torch.Tensor)
@@ -568,8 +563,7 @@ def test_magnetic_is_mirror_descent_with_a_shorter_step():
     np.testing.assert_allclose(magnetic.policy, explicit.policy, rtol=1e-13)
 
 
-# --- warnings and errors
-# ------------------------------------------------------------
+# --- warnings and errors ---
 
 
 def test_a_missed_tolerance_warns():

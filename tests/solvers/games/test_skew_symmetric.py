@@ -1,4 +1,4 @@
-"""Decomposition of skew scores, general preference optimisation, and maximum-likelihood embeddings."""
+"""Skew scores: decomposition, general preference optimisation, maximum-likelihood embeddings."""
 
 import functools
 import warnings

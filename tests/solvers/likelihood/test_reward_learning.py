@@ -35,8 +35,7 @@ def labelled():
     return Segments.sample(TASK.mdp, 300, 3, seed=0, scores=advantage)
 
 
-# --- planning with features
-# --------------------------------------------------------------------------------------------------------------
+# --- planning with features ---
 
 
 @st.composite
@@ -111,8 +110,7 @@ def test_processes_that_cannot_be_planned_with_features():
         FeatureProcess(TASK.mdp, TASK.features).solve(np.zeros(5))
 
 
-# --- fits
-# --------------------------------------------------------------------------------------------------------------------------------
+# --- fits ---
 
 
 def regret_loss(weights, segments, task):
@@ -124,7 +122,7 @@ def regret_loss(weights, segments, task):
 
 
 def test_the_first_step_goes_down_the_exact_gradient(labelled):
-    """One Adam step moves every weight against the sign of its derivative, here taken by central differences."""
+    """One Adam step moves every weight against the sign of its central difference."""
     start = np.array([-0.8, 1.3, -1.1, 0.4, -0.6, -0.9])
     slope = [
         (
@@ -320,8 +318,7 @@ def test_bad_libraries(labelled):
         policy_library(TASK.mdp, TASK.features, 0, seed=0)
 
 
-# --- one inverse temperature
-# -------------------------------------------------------------------------------------------------------------
+# --- one inverse temperature ---
 
 
 @given(st.floats(-2, 2), st.integers(0, 2**32 - 1))

@@ -1,4 +1,4 @@
-"""Soft backward induction on token trees against the tilt over whole sequences, and the gradient against autograd."""
+"""Soft backward induction on token trees against the tilt over sequences and autograd."""
 
 import array_api_strict
 import numpy as np
