@@ -1,0 +1,243 @@
+"""Degrade sentences, tell their degrees, and train small policies with and without the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from paper_repros.direct.spo_degree.graded_texts import (
+    CLASSES,
+    STOPS,
+    Scores,
+    graded,
+    length_alone,
+    random_embedding,
+    sentences,
+    word_counts,
+)
+from paper_repros.direct.spo_degree.trained_policies import study
+from prefsim.papers import Reproduction, Run, at_least, holds, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GAMMAS = (0.0, 0.1, 1.0)
+
+
+class Numbers(NamedTuple):
+    """What is measured.
+
+    Attributes
+    ----------
+    rewards
+        Of each version of each sentence, ``(n, K + 1)``.
+    length, words
+        Heads on the number of words and on word counts.
+    embedded
+        A head on each of several random embeddings.
+    degree, pair, rank
+        Degree accuracy, pair accuracy and rank correlation of the trained policies,
+        ``(seeds, weights)``.
+    """
+
+    rewards: np.ndarray
+    length: Scores
+    words: Scores
+    embedded: list[Scores]
+    degree: np.ndarray
+    pair: np.ndarray
+    rank: np.ndarray
+
+
+def measure(run: Run) -> Numbers:
+    """Return everything that criteria, table and figure show."""
+    data = graded(sentences(600, seed=run.seed))
+    worth = np.concatenate([np.zeros(STOPS), np.random.default_rng(run.seed).uniform(0.1, 1.0, 20)])
+    embedded = [
+        random_embedding(data, 8, seed=seed)
+        for seed in run.progress(range(4 if run.quick else 16), "random embeddings")
+    ]
+    size = {"pairs": 60, "steps": 50} if run.quick else {"pairs": 300, "steps": 120}
+    studies = [
+        study(seed, GAMMAS, **size)
+        for seed in run.progress(range(1 if run.quick else 4), "trained policies")
+    ]
+    return Numbers(
+        rewards=data.rewards(worth),
+        length=length_alone(data),
+        words=word_counts(data),
+        embedded=embedded,
+        degree=np.stack([made.degree_accuracy for made in studies]),
+        pair=np.stack([made.pair_accuracy for made in studies]),
+        rank=np.stack([made.rank_correlation for made in studies]),
+    )
+
+
+def reproduce(run: Run) -> Reproduction:
+    numbers = measure(run)
+    typical = float(np.median([scores.accuracy for scores in numbers.embedded]))
+    criteria = (
+        holds(
+            "reward falls with every degree",
+            [(steps < 0).all() for steps in np.diff(numbers.rewards, axis=1)],
+            "for each sentence",
+            stated="derived",
+        ),
+        at_least("word counts: accuracy", numbers.words.accuracy, 0.8, stated="chosen"),
+        at_least(
+            "word counts: share at most one degree off",
+            numbers.words.within_one,
+            0.95,
+            stated="chosen",
+        ),
+        at_least(
+            f"8-dim embedding: accuracy, median of {len(numbers.embedded)}",
+            typical,
+            0.35,
+            stated="chosen",
+        ),
+        at_least(
+            "trained trunk: degree accuracy gained by γ = .1",
+            numbers.degree[:, 1] - numbers.degree[:, 0],
+            0.1,
+            stated="chosen",
+        ),
+    )
+    return Reproduction(draw(numbers, typical), tabulate(numbers), criteria)
+
+
+def tabulate(numbers: Numbers) -> list[dict[str, str | float | int]]:
+    """Return a row for each representation."""
+    empty: dict[str, Any] = {
+        "representation": "",
+        "γ": "",
+        "degree accuracy": "",
+        "cross-entropy": "",
+        "within one": "",
+        "pair accuracy": "",
+        "rank correlation": "",
+    }
+    heads = {
+        "number of words": [numbers.length],
+        "word counts": [numbers.words],
+        "random embedding, 8": numbers.embedded,
+    }
+    rows = [
+        empty
+        | {
+            "representation": name,
+            "degree accuracy": round(float(np.median([s.accuracy for s in scores])), 3),
+            "cross-entropy": round(float(np.median([s.cross_entropy for s in scores])), 3),
+            "within one": round(float(np.median([s.within_one for s in scores])), 3),
+        }
+        for name, scores in heads.items()
+    ]
+    rows += [
+        empty
+        | {
+            "representation": "policy trained by DPO + γ·degree",
+            "γ": gamma,
+            "degree accuracy": round(float(numbers.degree[:, i].mean()), 3),
+            "pair accuracy": round(float(numbers.pair[:, i].mean()), 3),
+            "rank correlation": round(float(numbers.rank[:, i].mean()), 3),
+        }
+        for i, gamma in enumerate(GAMMAS)
+    ]
+    return rows
+
+
+def draw(numbers: Numbers, typical: float) -> Figure:
+    """Draw rewards by degree, one head's confusion, all accuracies, and the implicit rewards."""
+    figure, ((rewards, confusion), (accuracies, implicit)) = panels(
+        2,
+        2,
+        width=6.5,
+        height=4,
+        title=(
+            "Self-made degrees are learned, but the number of words gives them away, and the"
+            " implicit reward gains little"
+        ),
+    )
+    draw_rewards(rewards, numbers)
+    shown = draw_confusion(confusion, numbers.words)
+    figure.colorbar(shown, ax=confusion, label="share of the true degree")
+    draw_accuracies(accuracies, numbers, typical)
+    draw_implicit_rewards(implicit, numbers)
+    return figure
+
+
+def draw_rewards(axis: Axes, numbers: Numbers) -> None:
+    """Draw the distribution of the reward at each degree."""
+    parts: Any = axis.violinplot(
+        list(numbers.rewards.T), positions=range(CLASSES), showmeans=True, widths=0.8
+    )
+    for body in parts["bodies"]:
+        body.set_facecolor("tab:blue")
+    axis.set(
+        title="Removing key phrases lowers the true reward",
+        xlabel="degree (quarters of the phrases removed)",
+        ylabel="reward",
+    )
+
+
+def draw_confusion(axis: Axes, scores: Scores) -> Any:
+    """Draw true against predicted degrees, with the shares; return the image."""
+    axis.grid(False)
+    shown = axis.imshow(scores.confusion, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(scores.confusion):
+        colour = "white" if share > 0.5 else "black"
+        axis.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour)
+    axis.set(
+        title=f"A head on word counts tells the degree ({scores.accuracy:.0%})",
+        xlabel="predicted degree",
+        ylabel="true degree",
+    )
+    return shown
+
+
+def draw_accuracies(axis: Axes, numbers: Numbers, typical: float) -> None:
+    """Draw how often each representation tells the degree."""
+    bars = {
+        "number\nof words": (numbers.length.accuracy, "0.5"),
+        "word\ncounts": (numbers.words.accuracy, "0.5"),
+        "random\nembedding": (typical, "0.7"),
+    }
+    for gamma, mean in zip(GAMMAS, numbers.degree.mean(axis=0), strict=True):
+        bars[f"policy\nγ = {gamma:g}"] = (mean, "tab:blue" if gamma else "tab:orange")
+    heights, colours = zip(*bars.values(), strict=True)
+    axis.bar(range(len(bars)), heights, color=colours)
+    for scores in numbers.embedded:
+        axis.plot(2, scores.accuracy, "k.", alpha=0.5)
+    for row in numbers.degree:
+        axis.plot([3, 4, 5], row, "k.", alpha=0.5)
+    axis.axhline(1 / CLASSES, color="k", ls=":", label="chance")
+    axis.set_xticks(range(len(bars)), list(bars))
+    axis.set(
+        title="Trained with the degree loss the policy's states tell it too",
+        ylabel="accuracy of the degree (dots: draws)",
+        ylim=(0, 1),
+    )
+    axis.legend(frameon=False, loc="upper center")
+
+
+def draw_implicit_rewards(axis: Axes, numbers: Numbers) -> None:
+    """Draw what the implicit reward of each policy orders rightly."""
+    shown = (
+        ("whole pairs ranked right", numbers.pair, "tab:green", -0.15),
+        ("rank correlation on versions", numbers.rank, "tab:red", 0.15),
+    )
+    for name, values, colour, offset in shown:
+        place = np.arange(len(GAMMAS)) + offset
+        axis.bar(place, values.mean(axis=0), width=0.3, color=colour, label=name)
+        for row in values:
+            axis.plot(place, row, "k.", alpha=0.5)
+    axis.axhline(0.0, color="k", lw=0.8)
+    axis.set_xticks(range(len(GAMMAS)), [f"γ = {gamma:g}" for gamma in GAMMAS])
+    axis.set(
+        title="Its implicit reward on unseen sentences (no claim)",
+        ylabel="share, or Spearman correlation",
+        ylim=(-1.0, 1.25),
+    )
+    axis.legend(frameon=False, loc="upper center", ncols=2)
