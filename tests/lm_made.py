@@ -1,6 +1,9 @@
 """A byte-pair tokenizer and a tiny Llama made on the spot: nothing is downloaded."""
 
+import json
 import os
+
+import numpy as np
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -56,3 +59,53 @@ def small_llama(vocabulary=320, **changes):
         "initializer_range": 0.3,
     }
     return LlamaConfig(**(settings | changes))
+
+
+def adapted_llama(**options):
+    """A tiny Llama with fresh adapters."""
+    from peft import LoraConfig
+
+    from prefsim.lm import CausalLM
+
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])
+    return CausalLM.from_config(small_llama(64), seed=0, adapter=lora, **options)
+
+
+def random_ids(rng, n, low=2, high=8, vocabulary=64):
+    return [rng.integers(3, vocabulary, rng.integers(low, high)).tolist() for _ in range(n)]
+
+
+def random_pairs(n=7, seed=0, **options):
+    from prefsim.lm import TextComparisons
+
+    rng = np.random.default_rng(seed)
+    prompts, chosen, rejected = (random_ids(rng, n) for _ in range(3))
+    return TextComparisons(prompts, chosen, rejected, **options)
+
+
+def largest_difference(first, second):
+    """The largest difference of a parameter of two policies."""
+    pairs = zip(first.log_prob_model.parameters(), second.log_prob_model.parameters(), strict=True)
+    return max(float((p - q).detach().abs().max()) for p, q in pairs)
+
+
+FILM_PAIRS = [
+    {
+        "prompt": "was it a good film?",
+        "chosen": f" it was a great film{' really' * (i % 3)}",
+        "rejected": " the plot was dull",
+    }
+    for i in range(6)
+]
+
+
+def report_of(prefsim, *arguments):
+    """What a command that went well wrote as JSON."""
+    code, out, err = prefsim(*arguments)
+    assert code == 0, err
+    return json.loads(out)
+
+
+# The arguments of a small training.
+TRAIN = ("train", "--loss", "dpo", "--model", "model", "--data", "pairs.jsonl")
+TWO_STEPS = ("--steps", 2, "--batch-size", 3, "--learning-rate", 1e-3, "--json")

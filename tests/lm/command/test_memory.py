@@ -1,0 +1,96 @@
+"""Memory, estimated before a training, against what it holds."""
+
+import pytest
+import torch
+from lm_made import FILM_PAIRS, TRAIN, report_of, small_llama
+
+from prefsim import losses
+from prefsim.lm import CausalLM, TextComparisons
+from prefsim.lm.command.memory import activation_numbers
+from prefsim.solvers import fit
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ((), "float32"),
+        (("--dtype", "bfloat16"), "bfloat16"),
+        (("--dtype", "bfloat16", "--lora-rank", "2"), "bfloat16"),
+    ],
+)
+def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
+    memory = report_of(prefsim, *TRAIN, "--dry-run", "--json", *options)["memory"]
+    adapter = None
+    if "--lora-rank" in options:
+        from peft import LoraConfig
+
+        adapter = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    policy = CausalLM.load(made / "model", dtype=dtype, adapter=adapter)
+    held = {}
+
+    class Watched(torch.optim.AdamW):
+        def step(self, *arguments, **keywords):
+            found = super().step(*arguments, **keywords)
+            every = list(policy.log_prob_model.parameters())
+            held["weights"] = sum(p.numel() * p.itemsize for p in every)
+            held["gradients"] = sum(
+                p.grad.numel() * p.grad.itemsize for p in every if p.grad is not None
+            )
+            states = [value for state in self.state.values() for value in state.values()]
+            held["optimizer"] = sum(
+                value.numel() * value.itemsize for value in states if value.ndim
+            )
+            return found
+
+    columns = {name: [row[name] for row in FILM_PAIRS] for name in FILM_PAIRS[0]}
+    reference = policy.frozen() if adapter is None else policy.without_adapters()
+    fit(
+        policy,
+        losses.dpo,
+        TextComparisons(**columns),
+        reference=reference,
+        steps=1,
+        optimizer=Watched,
+        in_place=True,
+        progress=False,
+    )
+    assert {name: memory[name] for name in held} == held
+    shared = reference.log_prob_model is policy.log_prob_model
+    assert memory["reference"] == (
+        0 if shared else sum(p.numel() * p.itemsize for p in reference.log_prob_model.parameters())
+    )
+
+
+@pytest.mark.parametrize(("hidden", "inner", "groups"), [(64, 172, 2), (128, 512, 4), (96, 96, 1)])
+def test_activations_are_nearly_those_that_autograd_keeps(hidden, inner, groups):
+    from transformers import AutoModelForCausalLM
+
+    batch, length, layers = 3, 96, 6
+    config = small_llama(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_key_value_heads=groups,
+    )
+    model = AutoModelForCausalLM.from_config(config).train()
+    owned = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model.base_model(
+            input_ids=torch.zeros(batch, length, dtype=torch.long), use_cache=False
+        ).last_hidden_state
+    found = sum(size for size, _ in kept.values())
+    assert output.requires_grad
+    assert 4 * batch * length * activation_numbers(config) == pytest.approx(found, rel=0.15)
+
+
+def test_checkpointing_keeps_less():
+    config = small_llama(num_hidden_layers=10)
+    assert activation_numbers(config, checkpointing=True) < activation_numbers(config) / 5
