@@ -253,7 +253,7 @@ class TabularMDP:
                 "shaping with a potential of the state alone needs an infinite horizon, got"
                 f" horizon {self.horizon}"
             )
-        phi = as_float_array(potential, "potential", min_ndim=1)
+        phi: Any = as_float_array(potential, "potential", min_ndim=1)
         check_shape(phi, "potential", (self.n_states,))
         if np.any(np.where(to_numpy(self.terminal), phi, 0.0)):
             raise ValueError("potential must be 0 in every terminal state")

@@ -223,6 +223,7 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
 def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.job import make_setup, read_job
     from prefsim.lm.command.memory import estimate_memory
+    from prefsim.lm.model.policy import CausalLM
 
     job = read_job(given, load=False)
     options, policy, reference = job.options, job.policy, job.reference
@@ -230,8 +231,9 @@ def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["precompute"]:
         # Its memory is free before training begins.
         job = job._replace(reference=None)
-    elif reference is not None and reference.log_prob_model is not policy.log_prob_model:
-        second_model = reference
+    elif isinstance(reference, CausalLM):
+        shared = reference.log_prob_model is policy.log_prob_model
+        second_model = None if shared else reference
     setup = make_setup(job)
     rows = setup.rows
     examples = -(-options.batch_size // options.gradient_accumulation)

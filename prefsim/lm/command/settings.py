@@ -100,7 +100,7 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
     }
     configured = functools.partial(loss, **typed)
     # Losses check the range of their options when they are called.
-    configured(container_of(loss).example())  # type: ignore[attr-defined]
+    configured(container_of(loss).example())
     return configured
 
 

@@ -88,7 +88,8 @@ class TextFeedback(TextData):
         )
         if np.isin(self.label, (0.0, 1.0)).all():
             return liked, weight
-        liked = liked._replace(desirable=torch.ones_like(liked.desirable))
-        disliked = liked._replace(desirable=torch.zeros_like(liked.desirable))
-        both = stacked(liked, disliked, axis=0)
+        everywhere = torch.ones_like(label, dtype=torch.bool)
+        both = stacked(
+            liked._replace(desirable=everywhere), liked._replace(desirable=~everywhere), axis=0
+        )
         return both, torch.cat([weight * label, weight * (1 - label)])

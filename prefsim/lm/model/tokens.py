@@ -40,7 +40,11 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: Any) -> TokenBatch:
         """Return the batch on another device."""
-        return map_fields(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+        def moved(tensor: Any) -> Any:
+            return tensor.to(device, non_blocking=True)
+
+        return map_fields(self, moved)
 
 
 def _is_chat(value: Any) -> bool:

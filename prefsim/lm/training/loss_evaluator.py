@@ -46,8 +46,9 @@ def needs_of(loss: Loss) -> Needs:
     loss(complete)
 
     def is_missed(name: str) -> bool:
+        left_out: dict[str, Any] = {f"chosen_{name}": None, f"rejected_{name}": None}
         try:
-            loss(complete._replace(**{f"chosen_{name}": None, f"rejected_{name}": None}))
+            loss(complete._replace(**left_out))
         except ValueError:
             return True
         return False
