@@ -5,9 +5,8 @@ Log-probabilities of completions, samples, and the references made from it.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +18,13 @@ from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
 from prefsim.lm.model.log_prob_model import (
     LogProbModel,
-    adapters_off,
     disable_dropout,
     evaluating,
     is_adapted,
 )
 from prefsim.lm.model.log_probs import sum_log_probs
-from prefsim.lm.model.tokens import Ids, Text, Tokens, collate, encode
+from prefsim.lm.model.sampling import sampled_completions
+from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collate, encode
 
 __all__ = ["CausalLM"]
 
@@ -275,7 +274,7 @@ class CausalLM:
         dtype = torch.float32
         lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
         with evaluating(self.log_prob_model):
-            for chunk in _by_length(lengths, batch_size):
+            for chunk in batches_by_length(lengths, batch_size):
                 batch = collate([rows[i] for i in chunk], pad_id=self.pad_id, device=self.device)
                 logp = self.log_prob_model(batch, adapters=self.adapters).logp
                 dtype = logp.dtype
@@ -320,46 +319,22 @@ class CausalLM:
         check_integer(low=0, top_k=top_k)
         check_positive(temperature=temperature)
         check_interval(top_p=top_p, low=0.0, high=1.0, closed="right")
-        from transformers import GenerationConfig
-
-        rng = random_generator(seed)
-        ends = self.end_ids
-        settings = GenerationConfig(
-            do_sample=True,
+        # With a completion of one token, `encode` says what generation is to see before it.
+        rows = self.encode(prompts, [[0]] * len(prompts))
+        return sampled_completions(
+            self.log_prob_model,
+            [row.prompt_ids for row in rows],
+            n,
+            random_generator(seed),
+            ends=self.end_ids,
+            pad_id=self.pad_id,
+            adapters=self.adapters,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
             temperature=float(temperature),
             top_k=top_k,
             top_p=float(top_p),
-            max_new_tokens=max_new_tokens,
-            num_return_sequences=n,
-            eos_token_id=list(ends) or None,
-            pad_token_id=self.pad_id,
         )
-        # With a completion of one token, `encode` says what generation is to see before it.
-        rows = [row.prompt_ids for row in self.encode(prompts, [[0]] * len(prompts))]
-        completions: list[list[Ids]] = [[] for _ in rows]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with (
-            evaluating(self.log_prob_model),
-            torch.random.fork_rng(devices=devices),
-            _adapters_as_in(self),
-            _generation_settings(self.log_prob_model.plain, settings) as plain,
-        ):
-            for chunk in _by_length([len(row) for row in rows], batch_size):
-                torch.random.manual_seed(int(rng.integers(2**63)))
-                # On the left, so that all completions begin at one place.
-                batch = collate(
-                    [Tokens(rows[i], [0]) for i in chunk],
-                    pad_id=self.pad_id,
-                    side="left",
-                    device=self.device,
-                )
-                ids, attention = batch.input_ids[:, :-1], batch.attention_mask[:, :-1].long()
-                drawn = plain.generate(
-                    input_ids=ids, attention_mask=attention, generation_config=settings
-                )
-                for k, tokens in enumerate(drawn[:, ids.shape[1] :].tolist()):
-                    completions[chunk[k // n]].append(_until_end(tokens, ends))
-        return completions
 
     def frozen(self) -> Self:
         """Return a copy that shares nothing with this policy and is never trained."""
@@ -389,39 +364,3 @@ class CausalLM:
         self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
-
-
-def _adapters_as_in(policy: CausalLM) -> contextlib.AbstractContextManager[Any]:
-    """Switch the adapters of the policy's model off where the policy does."""
-    if policy.adapters or not is_adapted(policy.model):
-        return contextlib.nullcontext()
-    return adapters_off(policy.model)
-
-
-@contextlib.contextmanager
-def _generation_settings(model: Any, settings: Any) -> Iterator[Any]:
-    """Give the model with these settings for its own.
-
-    Transformers fills what the settings of a call leave open from the model's own.
-    """
-    own = model.generation_config
-    model.generation_config = settings
-    try:
-        yield model
-    finally:
-        model.generation_config = own
-
-
-def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of row numbers, similar lengths together.
-
-    The longest come first, so that too large a batch fails at once.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-def _until_end(tokens: Ids, ends: Sequence[int]) -> Ids:
-    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens) - 1)
-    return tokens[: last + 1]

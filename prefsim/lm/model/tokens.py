@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefsim.checks import as_index_array, check_choice, check_integer
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Ids = list[int]
 Text = str | Sequence[int] | Sequence[Mapping[str, str]]
 
-__all__ = ["Ids", "Text", "TokenBatch", "Tokens", "collate", "encode"]
+__all__ = ["Ids", "Text", "TokenBatch", "Tokens", "batches_by_length", "collate", "encode"]
 
 
 class Tokens(NamedTuple):
@@ -183,6 +183,21 @@ def encode(
             )
         ids.append(int(tokenizer.eos_token_id))
     return tokens
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield batches of row numbers, similar lengths together.
+
+    The longest come first, so that too large a batch fails at once.
+
+    Examples
+    --------
+    >>> list(batches_by_length([3, 9, 5], 2))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
 
 
 def collate(
