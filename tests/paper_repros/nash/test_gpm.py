@@ -1,13 +1,18 @@
-"""Golden values of the paper's page, its pitfalls, and its reproduction."""
+"""Values of arXiv:2410.02197: scores, the loss, self-play on scores, elections."""
 
 import numpy as np
 import pytest
 
-from paper_repros._gpm_experiments import best_order, best_order_by_enumeration, cycle, mixture
-from paper_repros.gpm import reproduce
+from paper_repros.nash.gpm.cycles import (
+    best_order,
+    best_order_by_enumeration,
+    cycle,
+    mixture,
+    on_circle,
+)
+from paper_repros.nash.gpm.reproduction import decompose_majorities
 from prefsim import losses
 from prefsim.numerics import logsumexp, sigmoid
-from prefsim.papers import Run
 from prefsim.raters import learned_temperature, reward_embedding, score_matrix, skew_score
 from prefsim.solvers import decompose_skew, fit_bradley_terry, fit_preference_embedding, gpo_update
 from prefsim.solvers.games.certificates import payoff
@@ -57,7 +62,7 @@ def test_a_learned_temperature_starts_at_a_tenth():
 
 def test_five_on_a_circle():
     angle = 2 * np.pi * np.arange(5) / 5
-    scores = score_matrix(np.stack([np.cos(angle), np.sin(angle)], axis=-1))
+    scores = score_matrix(on_circle(angle))
     np.testing.assert_allclose(
         scores[0], [0, 0.9510565163, 0.5877852523, -0.5877852523, -0.9510565163], atol=1e-10
     )
@@ -111,13 +116,6 @@ def test_normalised_vectors_saturate():
     assert np.abs(score_matrix(unit, scales=np.array([2.0, 0.0]))).max() <= 2
 
 
-def test_odd_vectors_are_refused():
-    with pytest.raises(ValueError, match="last axis of embedding must be even, got 3"):
-        score_matrix(VECTORS[:, :3])
-    with pytest.raises(ValueError, match="dim must be even, got 5"):
-        decompose_skew(SCORES, dim=5)
-
-
 def test_rewards_are_vectors_with_a_one():
     reward = np.array([0.3, -1.0, 2.0])
     np.testing.assert_array_equal(
@@ -134,22 +132,11 @@ def test_the_best_order_is_that_of_enumeration(seed):
     assert (labels * labels.T).max() == 0 and labels.sum() > 20
 
 
-def test_reproduction_without_data():
-    result = reproduce(Run(quick=True, seed=1))
-    assert {c.name: c.measured for c in result.criteria if not c.passed} == {}
-    assert [row["ballots"] for row in result.table if "ballots" in row] == [
-        "Synthetic Condorcet cycle"
-    ]
-    assert len(result.figure.axes) == 3
-
-
 def test_elections_are_decomposed(real_data):
-    from paper_repros._gpm_experiments import elect
-
     files = sorted((real_data / "preflib").glob("*.soi"))
     if not files:
         pytest.skip(f"no ballots in {real_data / 'preflib'}")
-    for election in map(elect, files):
+    for election in map(decompose_majorities, files):
         assert election.rank == 4 and election.residual <= 1e-13
         # Two numbers hold every reward, so that they miss no more.
         assert 0.9 < election.reward_share <= election.plane_share <= 1

@@ -1,0 +1,447 @@
+"""What the paper says of skew scores, of the cycles that they hold, and of self-play on them."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from paper_repros.nash.gpm.cycles import accuracy, best_order_by_enumeration, cycle, on_circle
+from prefsim import losses
+from prefsim.backend import to_numpy
+from prefsim.data import Comparisons
+from prefsim.numerics import logsumexp, sigmoid, softplus
+from prefsim.papers import Verdict, above, apart, claim, falls, worst
+from prefsim.policies import TabularPolicy
+from prefsim.raters import (
+    embedding_preference,
+    pairwise_preference,
+    reward_embedding,
+    score_matrix,
+)
+from prefsim.solvers import (
+    decompose_skew,
+    fit,
+    fit_bradley_terry,
+    fit_preference_embedding,
+    gpo_update,
+    solve_nash,
+)
+from prefsim.solvers.games.certificates import payoff
+from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
+from prefsim.testing import references, tables
+from prefsim.worlds import ContextualBandit
+
+
+def skew(table: np.ndarray) -> np.ndarray:
+    return np.triu(table, 1) - np.triu(table, 1).T
+
+
+def skew_scores(low: int = 2, high: int = 8, limit: float = 4.0) -> st.SearchStrategy[np.ndarray]:
+    """Skew scores of ``low`` to ``high`` responses."""
+    sizes = st.integers(low, high)
+    return sizes.flatmap(lambda n: tables((n, n), low=-limit, high=limit)).map(skew)
+
+
+# Up to six responses with two, four or six numbers each.
+EMBEDDINGS = st.tuples(st.integers(1, 6), st.integers(1, 3)).flatmap(
+    lambda shape: tables((shape[0], 2 * shape[1]), low=-3.0, high=3.0)
+)
+
+# --- the score ---
+
+
+@claim(
+    "C1",
+    "identity",
+    source="expressiveness theorem; dimension derived",
+    stated="derived",
+    given={"scores": skew_scores(1), "missing": st.just(0)},
+    breaks={"missing": st.just(2)},
+)
+def every_skew_matrix_is_reached(scores: np.ndarray, missing: int) -> Verdict:
+    """Every skew matrix S of scores is reached exactly with rank(S) <= 2⌊n/2⌋ numbers a
+    response.
+    """
+    rank = int(decompose_skew(scores).rank)
+    dim = max(rank - missing, 2)
+    vectors = to_numpy(decompose_skew(scores, dim=dim).embedding)
+    form = np.kron(np.eye(dim // 2), [[0.0, -1.0], [1.0, 0.0]])
+    return worst(
+        apart(vectors @ form.T @ vectors.T, scores, scale=np.abs(scores).max(initial=1.0)),
+        above(rank, 2 * (len(scores) // 2)),
+        detail=f"{len(scores)} responses, rank {rank}, {dim} numbers",
+    )
+
+
+@claim(
+    "C2",
+    "identity",
+    source="definition of the score",
+    stated="paper",
+    tolerance=1e-14,
+    given={"vectors": EMBEDDINGS, "scale": st.floats(0.0, 2.0), "symmetric": st.just(0.0)},
+    # A classifier of pairs without structure is no skew form.
+    breaks={"symmetric": st.floats(0.1, 1.0)},
+)
+def scores_are_antisymmetric(vectors: np.ndarray, scale: float, symmetric: float) -> Verdict:
+    """s(i ≻ j) = −s(j ≻ i), s(i ≻ i) = 0 and P + Pᵀ = 1, whatever the vectors and scales are."""
+    scales = scale * np.arange(1, vectors.shape[1] // 2 + 1)
+    scores = score_matrix(vectors, scales=scales) + symmetric * vectors @ vectors.T
+    chance = sigmoid(scores)
+    return worst(
+        apart(scores, -scores.T), apart(chance + chance.T, 1.0), apart(np.diag(chance), 0.5)
+    )
+
+
+@claim(
+    "C3",
+    "identity",
+    source="Bradley–Terry as a special case",
+    stated="paper",
+    tolerance=0.0,
+    given={"reward": tables((5,), low=-5.0, high=5.0), "height": st.just(1.0)},
+    breaks={"height": tables((5,), low=-5.0, high=5.0)},
+)
+def rewards_are_vectors_of_height_one(reward: np.ndarray, height: np.ndarray) -> Verdict:
+    """Vectors (r, 1) are the Bradley–Terry model of the rewards r, to the last bit."""
+    vectors = reward_embedding(reward).copy()
+    vectors[:, 1] *= height
+    return worst(
+        apart(score_matrix(vectors), np.subtract.outer(reward, reward)),
+        apart(embedding_preference(vectors), pairwise_preference(reward)),
+    )
+
+
+ANGLES = tables((6,), low=0.0, high=6.3)
+
+
+@claim(
+    "C5",
+    "identity",
+    source="derived",
+    stated="derived",
+    tolerance=1e-15,
+    given={"angle": ANGLES, "radius": st.just(1.0)},
+    breaks={"radius": st.floats(1.1, 2.0)},
+)
+def scores_on_a_circle_are_sines(angle: np.ndarray, radius: float) -> Verdict:
+    """Responses on the unit circle have the scores sin(θ_j − θ_i)."""
+    scores = score_matrix(on_circle(angle, radius))
+    return apart(scores, np.sin(angle[None, :] - angle[:, None]))
+
+
+def rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+ANGLE = st.floats(0.0, 6.3)
+
+
+@claim(
+    "C6",
+    "invariance",
+    source="derived",
+    stated="derived",
+    tolerance=1e-13,
+    given={
+        "vectors": EMBEDDINGS,
+        "turns": st.tuples(ANGLE, ANGLE),
+        "stretch": st.floats(-1.0, 1.0),
+        "determinant": st.just(1.0),
+    },
+    breaks={"determinant": st.floats(1.5, 3.0)},
+)
+def a_change_of_basis_leaves_scores_unchanged(
+    vectors: np.ndarray, turns: tuple[float, float], stretch: float, determinant: float
+) -> Verdict:
+    """One change of basis of determinant 1 within each pair of coordinates, the same for all
+    responses, leaves the scores unchanged.
+    """
+    first, second = map(rotation, turns)
+    stretched = np.sqrt(determinant) * np.diag([np.exp(stretch), np.exp(-stretch)])
+    change = first @ stretched @ second
+    moved = vectors @ np.kron(np.eye(vectors.shape[1] // 2), change).T
+    scores = score_matrix(vectors)
+    return apart(score_matrix(moved), scores, scale=np.abs(scores).max(initial=1.0))
+
+
+# --- cycles ---
+
+
+@claim(
+    "C4",
+    "counterexample",
+    source="cyclic preferences",
+    stated="paper",
+    tolerance=1e-9,
+    examples=12,
+    given={"weights": st.builds(np.full, st.integers(3, 5), st.floats(0.1, 10.0))},
+    # Labels of different weights tip the rewards.
+    breaks={"weights": tables((3,), low=0.1, high=10.0)},
+)
+def no_reward_holds_a_cycle(weights: np.ndarray) -> Verdict:
+    """On a cycle of certain labels every Bradley–Terry fit has all rewards equal and a loss of
+    log 2, and no order ranks more than (n − 1)/n right; two numbers a response rank all right with
+    a loss as near to 0 as one likes.
+    """
+    n = len(weights)
+    wins = cycle(n) * weights[:, None]
+    rewards = fit_bradley_terry(wins)
+    coin = -rewards.log_likelihood / wins.sum()
+    order = best_order_by_enumeration(cycle(n))
+    circle = on_circle(2 * np.pi * np.arange(n) / n)
+    on_circles = [
+        np.mean(softplus(-score_matrix(size * circle)[wins > 0])) for size in (1.0, 2.0, 4.0, 8.0)
+    ]
+    fitted = fit_preference_embedding(wins, dim=2, ridge=1e-3 * wins.sum(), starts=1)
+    on_fitted = score_matrix(to_numpy(fitted.embedding))
+    return worst(
+        apart(coin, np.log(2)),
+        apart(rewards.reward, 0.0),
+        apart(order, (n - 1) / n),
+        falls(on_circles),
+        apart(on_circles[-1], 0.0),
+        apart(accuracy(on_fitted, wins), 1.0),
+        detail=(
+            f"Bradley–Terry {float(coin):.7f} nats, best order {order:.3f}, circles"
+            f" {on_circles[0]:.3g} to {on_circles[-1]:.3g}"
+        ),
+    )
+
+
+LEAST_DIFFERENCE = 1e-3
+LEVELS = tables((3,), low=0.8, high=4.0)
+
+
+@claim(
+    "C7",
+    "counterexample",
+    source="derived",
+    stated="derived",
+    tolerance=1e-9,
+    given={"levels": LEVELS.filter(lambda levels: levels.max() > 1.5 * levels.min())},
+    breaks={"levels": st.floats(0.8, 4.0).map(lambda level: np.full(3, level))},
+)
+def scores_and_probabilities_are_two_games(levels: np.ndarray) -> Verdict:
+    """A cycle of three with unequal scores (a, b, c) has the equilibrium (b, c, a)/(a+b+c) in the
+    scores, and another one in the probabilities, with a replaced by σ(a) − ½ and so on.
+    """
+    solved, stated = [], []
+    for a, b, c in (levels, sigmoid(levels) - 0.5):
+        # Rock beats scissors by a, scissors paper by b, paper rock by c: whoever beats the loser
+        # of a duel is played in proportion to it.
+        scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
+        solved.append(solve_nash(0.5 + scores / (2 * max(a, b, c)), method="lp").policy)
+        stated.append(np.array([b, c, a]) / (a + b + c))
+    difference = np.abs(solved[0] - solved[1]).max()
+    return worst(
+        apart(solved, stated),
+        above(LEAST_DIFFERENCE, difference),
+        detail=f"the equilibria differ by {difference:.3g}",
+    )
+
+
+# --- self-play on scores ---
+
+
+class Match(NamedTuple):
+    """Scores ``(n, n)`` and the policy ``(n,)`` that meets itself."""
+
+    scores: np.ndarray
+    policy: np.ndarray
+
+    @property
+    def payoffs(self) -> np.ndarray:
+        """s(y ≻ π) of every response."""
+        return np.asarray(payoff(self.scores, self.policy))
+
+    def log_partition(self, payoffs: np.ndarray, beta: float) -> float:
+        """Return log Z of the update in nats."""
+        return float(logsumexp(np.log(self.policy) + payoffs / beta))
+
+
+def matches(scores: st.SearchStrategy[np.ndarray]) -> st.SearchStrategy[Match]:
+    return scores.flatmap(lambda table: st.builds(Match, st.just(table), references(len(table))))
+
+
+MATCHES = matches(skew_scores())
+BETAS = st.floats(0.2, 10.0)
+
+
+@claim(
+    "C8",
+    "monotone",
+    source="derived",
+    stated="derived",
+    given={"match": MATCHES, "beta": BETAS, "steps": st.just(1)},
+    breaks={"steps": st.integers(2, 15)},
+)
+def a_step_does_not_lose_to_its_start(match: Match, beta: float, steps: int) -> Verdict:
+    """An exact step of GPO is not worse than the policy that it starts from: s(π_{t+1} ≻ π_t) >= 0
+    (two and more steps may be).
+    """
+    log_policy = np.log(match.policy)
+    for _ in range(steps):
+        log_policy = gpo_update(log_policy, match.scores, beta=beta)
+    ahead = np.exp(log_policy) @ match.payoffs
+    return worst(
+        above(0.0, ahead), detail=f"score against the policy of {steps} steps ago {ahead:.3g}"
+    )
+
+
+@claim(
+    "C9",
+    "minimiser",
+    source="the GPO loss",
+    stated="derived",
+    tolerance=1e-9,
+    examples=15,
+    given={
+        "match": matches(skew_scores(2, 5, 2.0)),
+        "beta": st.floats(0.3, 5.0),
+        "share_of_partition": st.just(1.0),
+    },
+    breaks={"share_of_partition": st.just(0.0)},
+)
+def regressions_end_at_the_exact_step(
+    match: Match, beta: float, share_of_partition: float
+) -> Verdict:
+    """GPO's regression of log π/π_t on (s(y ≻ π_t) − β log Z)/β is SPPO's loss on the game ½ +
+    S/2M; its minimum over policies is 0, at the exact step, as is that of the regression on
+    differences in pairs, which needs no log Z; with log Z → 0 the first is biased.
+    """
+    old, payoffs = np.log(match.policy), match.payoffs
+    reference = TabularPolicy.from_probs(match.policy[None])
+    world = ContextualBandit(reward=np.zeros((1, old.size)))
+    pairs = Comparisons.population(world, reference)
+
+    def scored(score: np.ndarray) -> Comparisons:
+        columns = {
+            "chosen_score": score[pairs.chosen],
+            "rejected_score": score[pairs.rejected],
+            "old_chosen": old[pairs.chosen],
+            "old_rejected": old[pairs.rejected],
+        }
+        return Comparisons(
+            pairs.prompt, pairs.chosen, pairs.rejected, pairs.prob, pairs.weight, **columns
+        )
+
+    # SPPO regresses on win probabilities less one half; those of the game ½ + S/2M with β/2M for β
+    # are the scores over β.
+    target = payoffs - beta * share_of_partition * match.log_partition(payoffs, beta)
+    unit = 2 * np.abs(target).max(initial=1.0)
+    pointwise = fit(
+        reference,
+        functools.partial(losses.sppo, beta=beta / unit),
+        scored(0.5 + target / unit),
+        reference=reference,
+    )
+    paired = fit(
+        reference,
+        functools.partial(losses.mirror_descent, step=1 / beta, tau=0.0),
+        scored(payoffs),
+        reference=reference,
+    )
+    exact = np.exp(gpo_update(old, match.scores, beta=beta))
+    return worst(
+        apart(pointwise.policy.probs[0], exact),
+        apart(paired.policy.probs[0], exact),
+        above([pointwise.value, paired.value], 0.0),
+    )
+
+
+@claim(
+    "C10",
+    "inequality",
+    source="log Z → 0; bound by Hoeffding's lemma",
+    stated="derived",
+    given={"match": MATCHES, "beta": BETAS, "offset": st.just(0.0)},
+    # Scores whose mean is not 0 under the policy.
+    breaks={"offset": st.just(-1.0)},
+)
+def the_partition_function_is_nearly_one(match: Match, beta: float, offset: float) -> Verdict:
+    """0 <= log Z <= (range of s(y ≻ π_t))²/(8β²), because the mean of s(y ≻ π_t) under π_t is 0."""
+    payoffs = match.payoffs + offset
+    log_z, bound = match.log_partition(payoffs, beta), np.ptp(payoffs) ** 2 / (8 * beta**2)
+    return worst(
+        above(0.0, log_z), above(log_z, bound), detail=f"log Z {log_z:.3g}, bound {bound:.3g}"
+    )
+
+
+# --- how good an embedding can be ---
+
+
+@claim(
+    "C11",
+    "minimiser",
+    source="Eckart and Young",
+    stated="derived",
+    tolerance=1e-11,
+    given={
+        "scores": skew_scores(2),
+        "planes": st.integers(1, 3),
+        "more_planes": st.just(0),
+        "noise": st.floats(0.0, 1.0),
+        "seed": st.integers(0, 999),
+    },
+    breaks={"more_planes": st.integers(1, 2), "noise": st.just(0.0)},
+)
+def the_cut_decomposition_is_best(
+    scores: np.ndarray, planes: int, more_planes: int, noise: float, seed: int
+) -> Verdict:
+    """The decomposition cut to 2k numbers is the best embedding of that size: it leaves out a
+    Frobenius norm of √(2 Σ_{l>k} λ_l²).
+    """
+    cut = decompose_skew(scores, dim=2 * planes)
+    rival = decompose_skew(scores, dim=2 * (planes + more_planes)).embedding
+    rival = rival + noise * np.random.default_rng(seed).standard_normal(rival.shape)
+    left_out, by_rival = (
+        np.linalg.norm(scores - score_matrix(vectors)) for vectors in (cut.embedding, rival)
+    )
+    return worst(
+        apart(left_out, np.sqrt(2 * np.sum(cut.strengths[planes:] ** 2))),
+        above(left_out, by_rival),
+        detail=f"left out {left_out:.4g}, by the rival {by_rival:.4g}",
+    )
+
+
+@claim(
+    "C12",
+    "inequality",
+    source="derived",
+    stated="derived",
+    tolerance=1e-10,
+    given={
+        "vectors": EMBEDDINGS,
+        "ridge": st.floats(0.0, 3.0),
+        "ridge_factor": st.just(1.0),
+        "seed": st.integers(0, 999),
+    },
+    # Only near the minimum does a bound with too strong a penalty show.
+    breaks={
+        "vectors": EMBEDDINGS.map(lambda vectors: 0.1 * vectors),
+        "ridge": st.floats(0.1, 1.0),
+        "ridge_factor": st.floats(3.0, 10.0),
+    },
+)
+def the_dual_bounds_every_embedding(
+    vectors: np.ndarray, ridge: float, ridge_factor: float, seed: int
+) -> Verdict:
+    """The penalised likelihood is convex in the scores, with half their nuclear norm as the
+    penalty: its dual bounds what embeddings of any dimension reach.
+    """
+    n, rng = len(vectors), np.random.default_rng(seed)
+    wins = rng.integers(0, 4, (n, n)) * (1.0 - np.eye(n))
+    guess = skew(rng.standard_normal((n, n)))
+    reached = embedding_objective(vectors, wins, ridge=ridge)
+    bounds = [
+        embedding_lower_bound(scores, wins, ridge=ridge_factor * ridge)
+        for scores in (guess, score_matrix(vectors))
+    ]
+    return worst(
+        above(bounds, reached),
+        detail=f"objective {reached:.4g}, bounds {bounds[0]:.4g} and {bounds[1]:.4g}",
+    )
