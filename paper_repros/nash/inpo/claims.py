@@ -192,11 +192,10 @@ def log_iterates(
 
     Of payoffs that need not be preferences, and of policies too near the edge to be probabilities.
     """
-    state = (np.log(start),)
-    found = [state[0]]
+    update, found = UPDATES["inpo"].apply, [np.log(start)]
     for _ in range(iterations):
-        state = UPDATES["inpo"].apply(state, preference, np.log(reference), step=step, tau=tau)
-        found.append(state[0])
+        (following,) = update((found[-1],), preference, np.log(reference), step=step, tau=tau)
+        found.append(following)
     return np.stack(found)
 
 

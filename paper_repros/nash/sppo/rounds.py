@@ -102,7 +102,8 @@ def trained_on_own_samples(
         NetworkPolicy.mlp(features, CHOICES, hidden=(32,), seed=seed + i)
         for i in range(len(preference))
     ]
-    start = networks[0].with_parameters(torch.stack([network.parameters for network in networks]))
+    parameters: list[Any] = [network.parameters for network in networks]
+    start = networks[0].with_parameters(torch.stack(parameters))
     first = to_numpy(start.probs)
     rounds = self_play(
         start,
