@@ -154,6 +154,14 @@ def test_equal_keys_count_once():
             "keys must hold integers",
         ),
         (lambda: rejection_sample([np.inf, 0.0], 1, beta=1.0, seed=0), "reward must be finite"),
+        (
+            lambda: rejection_sample([1.0, 2.0], 3, beta=0.5, seed=0),
+            r"n_samples must be an integer in \[1, 2\]",
+        ),
+        (
+            lambda: rejection_sample([1.0, 2.0], 2, beta=0.5, seed=0, keys=[7, 7]),
+            "distinct candidates, got 2 for 1",
+        ),
     ],
 )
 def test_bad_input(call, message):

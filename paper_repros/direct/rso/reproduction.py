@@ -1,0 +1,145 @@
+"""Hold the sampler against its exact law, and train on three sources of pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paper_repros.direct.rso.sampler import EXAMPLE, Proposals
+from paper_repros.direct.rso.sources import (
+    LOSSES,
+    SOURCES,
+    Outcome,
+    distances_to_target,
+    train_on_every_source,
+)
+from prefsim.numerics import categorical_kl
+from prefsim.papers import Reproduction, Run, at_most, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BETAS = (0.25, 0.5, 1.0, 2.0, 8.0)
+ACCEPTED = 1.05e5  # samples at each temperature, about: at least 10⁵
+
+
+def reproduce(run: Run) -> Reproduction:
+    samplers = [EXAMPLE._replace(beta=beta) for beta in BETAS]
+    laws = [sampler.law() for sampler in samplers]
+    proposals = [
+        sampler.propose(int(ACCEPTED / np.exp(law.log_rate)), (run.seed, k))
+        for k, (sampler, law) in enumerate(
+            run.progress(list(zip(samplers, laws, strict=True)), "temperatures")
+        )
+    ]
+    distances = distances_to_target(run.seed)
+    seeds = [run.seed + s for s in range(3 if run.quick else 10)]
+    steps = 60 if run.quick else 300
+    outcomes, before = train_on_every_source(seeds, steps=steps)
+
+    temperatures = f"β = {', '.join(f'{beta:g}' for beta in BETAS)}"
+    drawn = list(zip(proposals, laws, strict=True))
+    criteria = (
+        at_most(
+            f"total variation of 10⁵ accepted samples from π_r, {temperatures}",
+            [found.distance(law) for found, law in drawn],
+            0.01,
+            stated="chosen",
+        ),
+        at_most(
+            f"rate of acceptance off Z exp(−r_max/β), in standard errors, {temperatures}",
+            [found.deviation_of_rate(law) for found, law in drawn],
+            3,
+            stated="chosen",
+        ),
+        at_most(
+            f"distance to π_r with true labels and all pairs: {', '.join(distances)}",
+            list(distances.values()),
+            1e-6,
+            stated="derived",
+        ),
+    )
+    table: list[dict[str, str | float | int]] = []
+    for (source, loss), outcome in outcomes.items():
+        gain = outcome.reward - before
+        table.append(
+            {
+                "pairs": source,
+                "loss": loss,
+                "gain in E r": round(float(gain.mean()), 3),
+                "s.e.": round(float(_standard_error(gain)), 3),
+                "ranker − true gain": round(float(outcome.excess.mean()), 3),
+            }
+        )
+    figure = draw(proposals, outcomes, before, steps)
+    return Reproduction(figure, table, criteria)
+
+
+def _standard_error(values: np.ndarray) -> Any:
+    return values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+
+
+def draw(
+    proposals: list[Proposals],
+    outcomes: dict[tuple[str, str], Outcome],
+    before: np.ndarray,
+    steps: int,
+) -> Figure:
+    figure, axes = panels(
+        1,
+        3,
+        title="Rejection sampling turns SFT samples into samples of the optimal policy",
+        width=4.7,
+        height=4.6,
+    )
+    shares, costs, gains = axes[0]
+    draw_shares(shares, proposals)
+    draw_costs(costs)
+    for k, loss in enumerate(LOSSES):
+        gain = np.stack([outcomes[source, loss].reward - before for source in SOURCES])
+        gains.bar(
+            np.arange(len(SOURCES)) + 0.27 * (k - 1),
+            gain.mean(axis=-1),
+            0.25,
+            yerr=_standard_error(gain),
+            color=f"C{k}",
+            label=loss,
+        )
+    gains.set_xticks(range(len(SOURCES)), SOURCES)
+    gains.set(
+        xlabel="source of the pairs",
+        ylabel="gain in E r over π_sft (± s.e.)",
+        title=f"Token policy, {before.size} seeds, {steps} steps",
+    )
+    gains.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def draw_shares(axis: Any, proposals: list[Proposals]) -> None:
+    """Draw the shares of the accepted responses beside the exact law, at each temperature."""
+    for k, (beta, found) in enumerate(zip(BETAS, proposals, strict=True)):
+        exact = np.exp(EXAMPLE._replace(beta=beta).law().log_probs)
+        at = np.arange(exact.size) + 0.16 * (k - 2)
+        axis.bar(at, found.share, 0.15, color=f"C{k}", label=f"β = {beta:g}")
+        axis.plot(at, exact, "k_", ms=9, label="exact π_r" if beta == BETAS[-1] else None)
+    axis.set(
+        xticks=range(EXAMPLE.reward.size),
+        xlabel=f"response (rewards {', '.join(f'{r:g}' for r in EXAMPLE.reward)})",
+        ylabel="probability among the accepted",
+        title="Accepted samples follow π_r",
+    )
+    axis.legend(frameon=False, fontsize=8)
+
+
+def draw_costs(axis: Any) -> None:
+    """Draw how many proposals a sample takes, over the temperatures."""
+    grid = np.geomspace(0.1, 20, 60)
+    laws = [EXAMPLE._replace(beta=float(beta)).law() for beta in grid]
+    least = [np.exp(categorical_kl(law.log_probs, EXAMPLE.log_sft)) for law in laws]
+    axis.loglog(grid, [np.exp(-law.log_rate) for law in laws], label="proposals per sample")
+    axis.loglog(grid, least, "--", label="its lower bound exp KL")
+    axis.set(
+        xlabel="sampling temperature β", ylabel="proposals", title="Cold samples cost proposals"
+    )
+    axis.legend(frameon=False)
