@@ -51,6 +51,7 @@ __all__ = [
     "check_unit_interval",
 ]
 
+# Sums of millions of rounded probabilities stay well inside; a wrong table does not.
 PROBABILITY_TOLERANCE = 1e-9
 
 
@@ -346,8 +347,8 @@ def check_probabilities(
     bad = np.abs(totals - 1) > tolerance
     if np.any(bad):
         where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
-        found = float(np.atleast_1d(totals)[_first(np.atleast_1d(bad))])
-        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {found!r} in {where}")
+        total = float(np.atleast_1d(totals)[_first(np.atleast_1d(bad))])
+        raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {total!r} in {where}")
 
 
 def check_full_support(array: np.ndarray, name: str) -> None:

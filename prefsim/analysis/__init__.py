@@ -47,9 +47,9 @@ from prefsim.analysis.nash_family import (
     FAMILY,
     MethodTrace,
     compare_methods,
-    draw_comparison,
     family_games,
 )
+from prefsim.analysis.nash_figure import draw_comparison
 from prefsim.analysis.rates import (
     log_log_slope,
 )

@@ -28,6 +28,7 @@ __all__ = [
     "partial_coverage_coefficient",
 ]
 
+# Halvings that take any float64 interval of log-ratios down to neighbouring numbers.
 BISECTIONS = 64
 # Eigenvalues and components below this share of the largest count as zero.
 RANK_TOLERANCE = 1e-11

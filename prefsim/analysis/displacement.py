@@ -224,8 +224,8 @@ def entanglement(
     Examples
     --------
     >>> import numpy as np
-    >>> found = entanglement(np.array([0.02]), np.array([1.0]), np.array([0.1]))
-    >>> found.chosen_rate.round(3), found.wanted
+    >>> measured = entanglement(np.array([0.02]), np.array([1.0]), np.array([0.1]))
+    >>> measured.chosen_rate.round(3), measured.wanted
     (array([-0.08]), array([False]))
     """
     check_same_shape(chosen_squared=chosen_squared, rejected_squared=rejected_squared, inner=inner)

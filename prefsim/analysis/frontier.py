@@ -95,15 +95,15 @@ def optimal_frontier(
         raise ValueError(f"penalties must be > 0, got {float(beta.min())}")
     # The optimum depends on r/β alone, so that all strengths are one batch.
     scaled = like(world.reward, log_reference) / like(beta, log_reference)[:, None, None]
-    found = regularised_optimum(
+    optimum = regularised_optimum(
         scaled, log_reference, beta=1.0, divergence=divergence, alpha=alpha
     ).log_policy
-    xp = array_namespace(found)
+    xp = array_namespace(optimum)
     return Frontier(
         beta,
-        found,
-        expected_reward(found, world),
-        divergence_to_reference(found, log_reference, world, divergence="reverse_kl"),
-        divergence_to_reference(found, log_reference, world, divergence="forward_kl"),
-        xp.sum(like(world.context_probs, found) * categorical_entropy(found), axis=-1),
+        optimum,
+        expected_reward(optimum, world),
+        divergence_to_reference(optimum, log_reference, world, divergence="reverse_kl"),
+        divergence_to_reference(optimum, log_reference, world, divergence="forward_kl"),
+        xp.sum(like(world.context_probs, optimum) * categorical_entropy(optimum), axis=-1),
     )

@@ -1,6 +1,6 @@
-"""Every method for preference games on the same games, in one figure.
+"""Every method for preference games on the same games: how exploitable its policies are.
 
-It shows how exploitable a method's last and its average policy are.
+The figure of it is :func:`prefsim.analysis.nash_figure.draw_comparison`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from prefsim.backend import to_numpy
 from prefsim.checks import check_choice, check_positive
-from prefsim.solvers.games.nash import StepSizeWarning, solve_nash
+from prefsim.solvers.games.nash import StepSizeWarning, nash_path
 from prefsim.solvers.games.updates import UPDATES
 from prefsim.worlds.ballots import synthetic_ballots
 from prefsim.worlds.game import PreferenceGame
@@ -32,7 +32,7 @@ FAMILY = {
     "egpo": "extragradient (EGPO)",
 }
 
-__all__ = ["FAMILY", "MethodTrace", "compare_methods", "draw_comparison", "family_games"]
+__all__ = ["FAMILY", "MethodTrace", "compare_methods", "family_games", "is_penalised"]
 
 
 class MethodTrace(NamedTuple):
@@ -55,7 +55,7 @@ class MethodTrace(NamedTuple):
     average: np.ndarray
 
 
-def _penalised(method: str) -> bool:
+def is_penalised(method: str) -> bool:
     """Return whether the method runs with a KL penalty here.
 
     Extragradient could do without, but EGPO is the one with it.
@@ -129,86 +129,26 @@ def compare_methods(
     for name, game in games.items():
         for method in methods:
             update = UPDATES[method]
-            options = {"tau": tau} if _penalised(method) or update.penalty == "proximal" else {}
+            options = {"tau": tau} if is_penalised(method) or update.penalty == "proximal" else {}
             with warnings.catch_warnings():
                 # One step for all is the point, also where it is larger than the theory of a method
                 # allows.
                 warnings.simplefilter("ignore", StepSizeWarning)
-                run = solve_nash(
+                path = nash_path(
                     game,
                     method=method,
                     step=None if update.default_step is None else step,
-                    max_iterations=iterations,
-                    tolerance=0.0,
+                    iterations=iterations,
                     record=record,
                     **options,
                 )
-            history = run.history
-            assert history is not None
             traces.append(
                 MethodTrace(
                     name,
                     method,
-                    history.iteration,
-                    to_numpy(history.exploitability),
-                    to_numpy(history.average_exploitability),
+                    path.iteration,
+                    to_numpy(path.exploitability),
+                    to_numpy(path.average_exploitability),
                 )
             )
     return traces
-
-
-def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> Any:
-    """Draw exploitability against iterations.
-
-    A column a game, the last policy above and the average below.
-
-    Parameters
-    ----------
-    traces
-        From :func:`compare_methods`.
-    floor
-        Smallest exploitability drawn; smaller ones lie on it.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    games = list(dict.fromkeys(trace.game for trace in traces))
-    methods = list(dict.fromkeys(trace.method for trace in traces))
-    colour = {method: colormaps["tab10"](i % 10) for i, method in enumerate(methods)}
-    style = {method: "--" if _penalised(method) else "-" for method in methods}
-    figure = Figure(figsize=(3.4 * len(games) + 3.2, 6.4), layout="constrained")
-    axes = figure.subplots(2, len(games), sharex=True, sharey=True, squeeze=False)
-    for row, part in enumerate(("last", "average")):
-        for column, game in enumerate(games):
-            axis = axes[row, column]
-            for trace in traces:
-                if trace.game == game:
-                    axis.loglog(
-                        trace.iteration + 1,
-                        np.maximum(getattr(trace, part), floor),
-                        color=colour[trace.method],
-                        linestyle=style[trace.method],
-                        linewidth=1.4,
-                    )
-            axis.grid(alpha=0.25)
-            if row == 0:
-                axis.set_title(game)
-            else:
-                axis.set_xlabel("updates + 1")
-        axes[row, 0].set_ylabel(f"exploitability of the\n{part} policy (probability)")
-    handles = [
-        axes[0, 0].plot([], [], color=colour[m], linestyle=style[m], label=FAMILY.get(m, m))[0]
-        for m in methods
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside right center",
-        frameon=False,
-        title="solid: without penalty\ndashed: with KL penalty τ",
-    )
-    figure.suptitle("One family, the same games: who converges, and in which sense")
-    return figure

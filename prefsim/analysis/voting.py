@@ -8,49 +8,11 @@ Condorcet winner itself :meth:`prefsim.worlds.PreferenceGame.condorcet_winner`.
 
 from __future__ import annotations
 
-from prefsim.checks import check_shape
 from prefsim.numerics import array_namespace
-from prefsim.typing import Array, ArrayT
+from prefsim.raters.borda import borda_scores, other_responses
+from prefsim.typing import ArrayT
 
 __all__ = ["borda_scores", "condorcet_margin", "copeland_scores"]
-
-
-def _others(preference: Array) -> tuple[Array, int]:
-    """Return where a row meets another response, ``(n, n)``, and n."""
-    n = preference.shape[-1] if preference.ndim > 1 else None
-    check_shape(preference, "preference", (n, n))
-    if n is None or n < 2:
-        raise ValueError(
-            f"preference must compare at least two responses, got shape {tuple(preference.shape)}"
-        )
-    xp = array_namespace(preference)
-    return 1.0 - xp.eye(n, dtype=preference.dtype, device=getattr(preference, "device", None)), n
-
-
-def borda_scores(preference: ArrayT) -> ArrayT:
-    r"""Return the mean win rate of each response against the others, ``(..., n)``.
-
-    :math:`\frac{1}{n-1}\sum_{j\ne i} P_{ij}`.
-
-    The best of them is what a reward model would choose that is fitted to pairs drawn uniformly.
-
-    Parameters
-    ----------
-    preference
-        ``(..., n, n)`` with n >= 2.
-
-    References
-    ----------
-    Borda 1781; Swamy et al. 2024, arXiv:2401.04056 (for contrast with the minimax winner).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> borda_scores(np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 1.0], [0.4, 0.0, 0.5]]))
-    array([0.6, 0.7, 0.2])
-    """
-    others, n = _others(preference)
-    return array_namespace(preference).sum(others * preference, axis=-1) / (n - 1)
 
 
 def copeland_scores(preference: ArrayT) -> ArrayT:
@@ -73,7 +35,7 @@ def copeland_scores(preference: ArrayT) -> ArrayT:
     >>> copeland_scores(np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 1.0], [0.4, 0.0, 0.5]]))
     array([2., 1., 0.])
     """
-    others, _ = _others(preference)
+    others, _ = other_responses(preference)
     xp = array_namespace(preference)
     return 0.5 * xp.sum(others * (1.0 + xp.sign(preference - 0.5)), axis=-1)
 
@@ -99,7 +61,7 @@ def condorcet_margin(preference: ArrayT) -> ArrayT:
     >>> float(condorcet_margin(np.array([[0.5, 0.75, 0.875], [0.25, 0.5, 1.0], [0.125, 0.0, 0.5]])))
     0.25
     """
-    others, _ = _others(preference)
+    others, _ = other_responses(preference)
     xp = array_namespace(preference)
     return (
         xp.max(xp.min(xp.where(others > 0, preference, xp.ones_like(preference)), axis=-1), axis=-1)

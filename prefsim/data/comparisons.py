@@ -18,6 +18,7 @@ from prefsim.data.columns import (
     zeros_like_logps,
 )
 from prefsim.data.feedback import Feedback
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.general import sample_labels
@@ -104,8 +105,7 @@ class Comparisons:
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
             raise ValueError(f"weight must be >= 0, got {columns['weight'].min()}")
-        for name, column in (scores | old | columns).items():
-            object.__setattr__(self, name, column)
+        set_fields(self, **(scores | old | columns))
 
     def __len__(self) -> int:
         return int(self.prompt.shape[-1])

@@ -93,13 +93,13 @@ def key_phrases(tokens: Any, *, stop: Collection[Any]) -> KeyPhrases:
 
     Examples
     --------
-    >>> found = key_phrases(
+    >>> phrases = key_phrases(
     ...     "deep learning models learn features and deep models need data".split(),
     ...     stop={"and", "need"},
     ... )
-    >>> found.word_score.tolist()
+    >>> phrases.word_score.tolist()
     [3.5, 5.0, 3.5, 5.0, 5.0, 0.0, 3.5, 3.5, 0.0, 1.0]
-    >>> found.score.tolist()
+    >>> phrases.score.tolist()
     [22.0, 22.0, 22.0, 22.0, 22.0, 0.0, 7.0, 7.0, 0.0, 1.0]
     """
     array, padding = as_token_array(tokens, "tokens")
@@ -182,18 +182,21 @@ def degrade(tokens: Any, *, stop: Collection[Any], levels: int = 4) -> Degraded:
     near with and
     """
     check_integer(low=1, levels=levels)
-    found = key_phrases(tokens, stop=stop)
+    phrases = key_phrases(tokens, stop=stop)
     array, padding = as_token_array(tokens, "tokens")
     steps = np.arange(levels + 1)
-    removed = -(-steps * found.n_phrases[..., None] // levels)
+    removed = -(-steps * phrases.n_phrases[..., None] // levels)
     keep = (array != padding)[..., None, :] & ~(
-        (found.rank >= 0)[..., None, :] & (found.rank[..., None, :] < removed[..., None])
+        (phrases.rank >= 0)[..., None, :] & (phrases.rank[..., None, :] < removed[..., None])
     )
     repeated = np.concatenate(
-        [removed[..., 1:] == removed[..., :-1], np.zeros((*found.n_phrases.shape, 1), dtype=bool)],
+        [
+            removed[..., 1:] == removed[..., :-1],
+            np.zeros((*phrases.n_phrases.shape, 1), dtype=bool),
+        ],
         axis=-1,
     )
-    degree = np.where(repeated | (found.n_phrases == 0)[..., None], -1, steps)
+    degree = np.where(repeated | (phrases.n_phrases == 0)[..., None], -1, steps)
     return Degraded(keep, degree)
 
 

@@ -24,7 +24,7 @@ from prefsim.worlds.grid import GRID_MOVES
 
 __all__ = ["HumanComparisons", "delivery_segments", "has_delivery", "read_delivery"]
 
-STEPS = 3
+STEPS = 3  # moves of a segment in the files
 _KINDS = ("segment_pairs", "Y", "X")
 
 
@@ -106,14 +106,14 @@ def _names(condition: str, kind: str) -> tuple[str, str]:
 
 def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
     names = _names(condition, kind)
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         raise ValueError(f"{folder} must hold {names[0]} or {names[1]}, got neither")
     try:
-        return np.load(found, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
-            f"{found} must be a plain NumPy array, but cannot be read: {error}"
+            f"{path} must be a plain NumPy array, but cannot be read: {error}"
         ) from error
 
 
@@ -177,8 +177,9 @@ def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:
     )
 
 
-def _refuse(bad: Any, found: np.ndarray, rule: str, step: int = 0) -> None:
+def _refuse(bad: Any, given: np.ndarray, rule: str, step: int = 0) -> None:
     if bad.any():
         pair, which = (int(i) for i in np.argwhere(bad)[0])
-        row = f"{'start' if step == 0 else f'move {step}'} {tuple(found[pair, which].tolist())}"
-        raise ValueError(f"a segment {rule}, got {row} in pair {pair}, segment {which}")
+        column = "start" if step == 0 else f"move {step}"
+        entry = f"{column} {tuple(given[pair, which].tolist())}"
+        raise ValueError(f"a segment {rule}, got {entry} in pair {pair}, segment {which}")

@@ -115,8 +115,8 @@ def judged_triples(
     Examples
     --------
     >>> world = ContextualBandit(preference=[[[0.5, 0.9], [0.1, 0.5]]])
-    >>> found = judged_triples(world, TabularPolicy.from_probs([[1.0, 0.0]]), 4, seed=1)
-    >>> found.chosen, found.chosen_score
+    >>> triples = judged_triples(world, TabularPolicy.from_probs([[1.0, 0.0]]), 4, seed=1)
+    >>> triples.chosen, triples.chosen_score
     (array([0, 1, 1, 1]), array([0.5, 0.1, 0.1, 0.1]))
     """
     check_integer(low=1, n=n)

@@ -11,6 +11,7 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
 from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -62,8 +63,7 @@ class Feedback:
         check_unit_interval(columns["label"], "label")
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")
-        for name, column in columns.items():
-            object.__setattr__(self, name, column)
+        set_fields(self, **columns)
 
     def __len__(self) -> int:
         return int(self.prompt.shape[-1])

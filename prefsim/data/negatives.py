@@ -14,6 +14,7 @@ from prefsim.backend import Seed, like, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_probabilities
 from prefsim.containers import AnchoredLogps
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -103,8 +104,7 @@ class Negatives:
             "sample_weight": shares,
             "weight": weight,
         }
-        for name, column in columns.items():
-            object.__setattr__(self, name, column)
+        set_fields(self, **columns)
 
     def __len__(self) -> int:
         return int(self.prompt.size)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prefsim.checks import as_float_array, as_index_array, check_choice, check_preference
 from prefsim.data.comparisons import Comparisons
+from prefsim.raters.borda import borda_scores
 
 __all__ = ["PAIRINGS", "RankedPairs", "ranked_comparisons", "ranked_pairs", "win_scores"]
 
@@ -45,7 +46,9 @@ def _preference(preference: Any) -> np.ndarray:
 
 
 def win_scores(preference: Any) -> np.ndarray:
-    """Return the mean chance of each response to be preferred to another, ``(..., N)``.
+    """Return the Borda score of each response, ``(..., N)``.
+
+    Its mean chance to be preferred to another.
 
     Parameters
     ----------
@@ -62,10 +65,7 @@ def win_scores(preference: Any) -> np.ndarray:
     >>> win_scores([[0.5, 0.7, 0.6], [0.3, 0.5, 0.8], [0.4, 0.2, 0.5]]).round(6)
     array([0.65, 0.55, 0.3 ])
     """
-    table = _preference(preference)
-    n = table.shape[-1]
-    # The diagonal is ½, up to the tolerance of the check.
-    return (table.sum(axis=-1) - np.diagonal(table, axis1=-2, axis2=-1)) / (n - 1)
+    return borda_scores(_preference(preference))
 
 
 def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:

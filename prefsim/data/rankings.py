@@ -11,6 +11,7 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array
 from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
+from prefsim.frozen import set_fields
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.plackett_luce import sample_rankings
 from prefsim.typing import Array
@@ -67,13 +68,13 @@ class Rankings:
         check_columns({"weight": weight}, n)
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")
-        for name, column in {
-            "prompt": prompt,
-            "completions": completions,
-            "scores": scores,
-            "weight": weight,
-        }.items():
-            object.__setattr__(self, name, column)
+        set_fields(
+            self,
+            prompt=prompt,
+            completions=completions,
+            scores=scores,
+            weight=weight,
+        )
 
     def __len__(self) -> int:
         return int(self.prompt.shape[0])

@@ -15,6 +15,7 @@ from prefsim.checks import as_float_array, check_integer, check_probabilities, c
 from prefsim.containers import SelfImprovementLogps, map_fields
 from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.tabular import TabularPolicy
@@ -70,9 +71,12 @@ class Revisions:
                 high=size - 1,
                 **{f"largest {name}": int(getattr(comparisons, name).max(initial=0))},
             )
-        object.__setattr__(self, "comparisons", comparisons)
-        object.__setattr__(self, "n_contexts", int(n_contexts))
-        object.__setattr__(self, "n_responses", int(n_responses))
+        set_fields(
+            self,
+            comparisons=comparisons,
+            n_contexts=int(n_contexts),
+            n_responses=int(n_responses),
+        )
 
     def __len__(self) -> int:
         return len(self.comparisons)

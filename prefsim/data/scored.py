@@ -50,10 +50,10 @@ class ScoredPairs(Comparisons):
     >>> from prefsim.solvers import fit, optimal_policy
     >>> world, start = ContextualBandit(reward=[[1.0, 0.5, 0.0]]), TabularPolicy.uniform(1, 3)
     >>> data = ScoredPairs.population(world, TabularPolicy.from_probs([[0.1, 0.2, 0.7]]))
-    >>> found = fit(
+    >>> fitted = fit(
     ...     start, functools.partial(losses.copg, beta=0.5), data, reference=start
     ... ).policy.probs
-    >>> bool(abs(found - optimal_policy(world.reward, start.probs, beta=0.5)).max() < 1e-12)
+    >>> bool(abs(fitted - optimal_policy(world.reward, start.probs, beta=0.5)).max() < 1e-12)
     True
     """
 

@@ -25,6 +25,7 @@ from prefsim.data.trajectories import (
     record_trajectories,
     sample_trajectories,
 )
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return
@@ -33,6 +34,7 @@ from prefsim.worlds.mdp import TabularMDP
 
 Rater = Callable[["Segments"], Any]
 
+# Beyond, columns of pairs are gigabytes and a sample is the better tool.
 MAX_PAIRS = 4_000_000
 
 __all__ = ["MAX_PAIRS", "Segments"]
@@ -109,8 +111,7 @@ class Segments:
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
             raise ValueError(f"weight must be >= 0, got {columns['weight'].min()}")
-        for name, column in {"states": states, "actions": actions, "mask": mask, **columns}.items():
-            object.__setattr__(self, name, column)
+        set_fields(self, states=states, actions=actions, mask=mask, **columns)
 
     def __len__(self) -> int:
         return int(self.actions.shape[-3])
@@ -164,16 +165,20 @@ class Segments:
         ValueError
             If an argument does not fit the process, or there are more than four million pairs.
         """
-        found = enumerate_trajectories(mdp, length, policy=policy, start=start)
-        m = found.prob.size
+        trajectories = enumerate_trajectories(mdp, length, policy=policy, start=start)
+        m = trajectories.prob.size
         if m * (m + 1) // 2 > MAX_PAIRS:
             raise ValueError(
                 f"at most {MAX_PAIRS} pairs are enumerated, got {m * (m + 1) // 2} of {m} segments;"
                 " draw a sample instead"
             )
         first, second = np.triu_indices(m)
-        weight = found.prob[first] * found.prob[second] * np.where(first == second, 1.0, 2.0)
-        return cls._labelled(_pairs(found, first, second, weight), scores, rater, discount)
+        weight = (
+            trajectories.prob[first]
+            * trajectories.prob[second]
+            * np.where(first == second, 1.0, 2.0)
+        )
+        return cls._labelled(_pairs(trajectories, first, second, weight), scores, rater, discount)
 
     @classmethod
     def sample(
@@ -196,8 +201,8 @@ class Segments:
         The preferred segment comes first, with ``prob`` 1.
         """
         rng = random_generator(seed)
-        found = sample_trajectories(mdp, 2 * n, length, seed=rng, policy=policy, start=start)
-        return cls._labelled(_neighbours(found), scores, rater, discount).drawn(seed=rng)
+        trajectories = sample_trajectories(mdp, 2 * n, length, seed=rng, policy=policy, start=start)
+        return cls._labelled(_neighbours(trajectories), scores, rater, discount).drawn(seed=rng)
 
     @classmethod
     def from_gymnasium(
@@ -222,10 +227,10 @@ class Segments:
         """
         check_integer(low=0, n=n)
         rng = random_generator(seed)
-        found = record_trajectories(
+        trajectories = record_trajectories(
             environment, 2 * n, length, seed=rng, policy=policy, start=start
         )
-        return cls._labelled(_neighbours(found), scores, rater, discount).drawn(seed=rng)
+        return cls._labelled(_neighbours(trajectories), scores, rater, discount).drawn(seed=rng)
 
     @classmethod
     def _labelled(

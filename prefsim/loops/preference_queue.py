@@ -149,16 +149,16 @@ def queued_self_play(
     check_shape(table, "preference", (n, n))
     rng = random_generator(seed)
 
-    def draw(count: int) -> np.ndarray:
+    def drawn_sequences(count: int) -> np.ndarray:
         return to_numpy(policy.sample(np.zeros(1, dtype=np.int64), count, rng))[..., 0, :]
 
-    members = draw(queue)
+    members = drawn_sequences(queue)
     total = np.zeros(to_numpy(policy.probs)[..., 0, :].shape)
     asked, records = 0, []
     for done in range(1, iterations + 1):
         probs = to_numpy(policy.probs)[..., 0, :]
         total = total + probs
-        members = np.concatenate([members[..., fresh:], draw(fresh)], axis=-1)
+        members = np.concatenate([members[..., fresh:], drawn_sequences(fresh)], axis=-1)
         new = members[..., queue - fresh :]
         wins = (preferences_between(table, new, members).sum(axis=-1) - 0.5) / (queue - 1)
         # Every pair is asked once, whichever of the two is new.

@@ -233,8 +233,8 @@ def ranked_places(
 
 def picked(column: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the entries of ``(..., m, K)`` at ``(..., m, P)``, row after row, ``(..., m·P)``."""
-    found = np.take_along_axis(column, places, axis=-1)
-    return found.reshape(*found.shape[:-2], -1)
+    entries = np.take_along_axis(column, places, axis=-1)
+    return entries.reshape(*entries.shape[:-2], -1)
 
 
 def sampled_pairs(
@@ -360,7 +360,7 @@ def self_play(
     >>> judge = table_judge([[[0.5, 0.9], [0.1, 0.5]]])
     >>> loss = functools.partial(losses.inpo, step=1.0, tau=0.1)
     >>> start = TabularPolicy.uniform(1, 2)
-    >>> found = self_play(
+    >>> rounds = self_play(
     ...     start,
     ...     loss,
     ...     judge,
@@ -371,7 +371,7 @@ def self_play(
     ...     reference=start,
     ...     seed=0,
     ... )
-    >>> [round(float(r.policy.probs[0, 0]), 2) for r in found]
+    >>> [round(float(r.policy.probs[0, 0]), 2) for r in rounds]
     [0.6, 0.68, 0.74]
     """
     check_integer(low=1, draws=draws)
@@ -379,7 +379,7 @@ def self_play(
     check_choice(LABELS, labels=labels)
     prompt = np.repeat(np.arange(policy.log_probs.shape[-2]), draws)
 
-    def draw(
+    def draw_judged_pairs(
         policy: InMemoryPolicy, opponent: InMemoryPolicy, rng: np.random.Generator
     ) -> Comparisons:
         samples = judged_samples(
@@ -388,5 +388,13 @@ def self_play(
         return sampled_pairs(samples, policy, pairing=pairing, labels=labels, seed=rng)
 
     return list(
-        play_rounds(policy, draw, loss, rounds=rounds, seed=seed, reference=reference, train=train)
+        play_rounds(
+            policy,
+            draw_judged_pairs,
+            loss,
+            rounds=rounds,
+            seed=seed,
+            reference=reference,
+            train=train,
+        )
     )

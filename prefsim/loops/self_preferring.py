@@ -99,7 +99,7 @@ def self_preferring(
     --------
     >>> from prefsim.policies import TabularPolicy
     >>> from prefsim.raters.judge import judged_preference
-    >>> found = self_preferring(
+    >>> rounds = self_preferring(
     ...     TabularPolicy.uniform(1, 2),
     ...     judged_preference([[0.0, 1.0]]),
     ...     rounds=5,
@@ -107,7 +107,7 @@ def self_preferring(
     ...     epochs=50,
     ...     seed=0,
     ... )
-    >>> found[-1].policy.probs.round(4)
+    >>> rounds[-1].policy.probs.round(4)
     array([[0.2689, 0.7311]])
     """
     check_integer(low=1, rounds=rounds, draws=draws, epochs=epochs)
@@ -116,7 +116,7 @@ def self_preferring(
     check_positive(beta=beta, step=step)
     if refresh is not None:
         check_integer(low=1, refresh=refresh)
-    rng, reference, found = random_generator(seed), policy, []
+    rng, reference, played = random_generator(seed), policy, []
     contexts, responses = policy.log_probs.shape[-2:]
     prompt = np.repeat(np.arange(contexts), draws)
     for t in range(rounds):
@@ -135,7 +135,7 @@ def self_preferring(
             iterations=epochs,
         )
         policy = trained.policy
-        found.append(Round(pairs, trained.value, policy))
+        played.append(Round(pairs, trained.value, policy))
         if refresh is not None and (t + 1) % refresh == 0:
             reference = policy
-    return found
+    return played

@@ -173,10 +173,10 @@ def aldr_lambda(
     alpha = _checked_alpha(alpha, classes, lambda_0, variant, previous)
     v = label_margins(classes)
     if variant == "exact":
-        found = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha).lambda_
+        temperature = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha).lambda_
     else:
-        found = stop_gradient(_authors_step(classes, lambda_0, alpha, previous))
-    return array_namespace(v).astype(found, classes.logits.dtype, copy=False)
+        temperature = stop_gradient(_authors_step(classes, lambda_0, alpha, previous))
+    return array_namespace(v).astype(temperature, classes.logits.dtype, copy=False)
 
 
 class AldrState(NamedTuple):

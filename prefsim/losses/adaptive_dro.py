@@ -16,10 +16,10 @@ from prefsim.typing import Array, ArrayT
 
 __all__ = ["AdaptiveKlDro", "adaptive_kl_dro"]
 
-GRID = (
-    513  # candidate temperatures for the rows on which the stationary temperature may not be unique
-)
-GRID_ELEMENTS = 1 << 22  # bounds the memory of one evaluation on that grid
+# Candidate temperatures for the rows whose stationary temperature may not be unique, and a bound on
+# the memory of one evaluation on that grid.
+GRID = 513
+GRID_ELEMENTS = 1 << 22
 
 
 class AdaptiveKlDro(NamedTuple):
@@ -185,12 +185,12 @@ def _search(rows: ArrayT, ends: Array, lambda_0: float, alpha: float) -> ArrayT:
     )
     second = xp.argmax(rest, axis=-1, keepdims=True)
     second = xp.where(xp.isfinite(xp.take_along_axis(rest, second, axis=-1)), second, best)
-    found = _bisect(wide, grid, xp.concat([best, second], axis=-1), lambda_0, alpha)
+    candidates = _bisect(wide, grid, xp.concat([best, second], axis=-1), lambda_0, alpha)
     # Only temperature 0 is no stationary point; any other lower end is an unfinished iteration
     # towards one.
-    found = xp.concat([found, xp.where(low == 0, low, found[:, :1])], axis=-1)
-    winner = xp.argmax(_objective(wide, found, lambda_0, alpha), axis=-1, keepdims=True)
-    return xp.take_along_axis(found, winner, axis=-1)[:, 0]
+    candidates = xp.concat([candidates, xp.where(low == 0, low, candidates[:, :1])], axis=-1)
+    winner = xp.argmax(_objective(wide, candidates, lambda_0, alpha), axis=-1, keepdims=True)
+    return xp.take_along_axis(candidates, winner, axis=-1)[:, 0]
 
 
 def _bisect(wide: ArrayT, grid: Array, cells: Array, lambda_0: float, alpha: float) -> ArrayT:

@@ -246,22 +246,22 @@ def _population_minimiser(loss: Loss) -> str:
 
     # A grid finds the basin of a loss that is not convex, a bracketed search its bottom.
     grid = np.concatenate([-np.geomspace(1e3, 1e-2, 60), [0.0], np.geomspace(1e-2, 1e3, 60)])
-    found = []
+    minimisers = []
     for p in PROBABILITIES:
         try:
             best = int(risk(grid, p).argmin())
         except ValueError:
             return "none: the reversed pair is refused"
         if best in (0, grid.size - 1):
-            found.append(math.copysign(math.inf, grid[best]))
+            minimisers.append(math.copysign(math.inf, grid[best]))
             continue
         bounds = (grid[best - 1], grid[best + 1])
-        found.append(
+        minimisers.append(
             minimize_scalar(
                 risk, args=(p,), bounds=bounds, method="bounded", options={"xatol": 1e-9}
             ).x
         )
     for name, expected in _closed_forms(loss).items():
-        if np.allclose(found, expected, rtol=2e-5, atol=2e-5):
+        if np.allclose(minimisers, expected, rtol=2e-5, atol=2e-5):
             return name
-    return "infinite" if not np.isfinite(found).any() else "other"
+    return "infinite" if not np.isfinite(minimisers).any() else "other"

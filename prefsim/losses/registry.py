@@ -34,9 +34,9 @@ def container_of(loss: Callable[..., Any]) -> type[Any]:
     kind = typing.get_origin(annotation) or annotation  # PairLogps of PairLogps[ArrayT]
     if kind not in CONTAINERS:
         names = ", ".join(c.__name__ for c in CONTAINERS)
-        found = getattr(function, "__name__", repr(function))
+        named = getattr(function, "__name__", repr(function))
         raise ValueError(
-            f"the first parameter of a loss must be annotated with one of {names}; {found} has"
+            f"the first parameter of a loss must be annotated with one of {names}; {named} has"
             f" {annotation!r}"
         )
     return kind
@@ -49,7 +49,7 @@ def loss_functions() -> dict[str, Callable[..., Any]]:
     """
     from prefsim import losses
 
-    found: dict[str, Callable[..., Any]] = {}
+    losses_by_name: dict[str, Callable[..., Any]] = {}
     for name in losses.__all__:
         function = getattr(losses, name)
         if not inspect.isfunction(function) or name in _HELPERS:
@@ -58,8 +58,8 @@ def loss_functions() -> dict[str, Callable[..., Any]]:
             container_of(function)
         except ValueError:
             continue
-        found[name] = function
-    return found
+        losses_by_name[name] = function
+    return losses_by_name
 
 
 _HELPERS = frozenset({"log_ratios", "reward_margin"})

@@ -23,7 +23,7 @@ from prefsim.checks import check_even, check_integer, check_positive, check_same
 from prefsim.numerics import array_namespace, sigmoid, softmax, softplus
 from prefsim.typing import Array, ArrayT
 
-SMALLEST_TEMPERATURE = 0.01
+SMALLEST_TEMPERATURE = 0.01  # that of the authors' code
 
 __all__ = [
     "embedding_preference",

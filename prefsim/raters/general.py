@@ -7,6 +7,7 @@ from typing import Any
 
 from prefsim.backend import Seed, asarray, like, random_generator
 from prefsim.checks import as_float_array, as_index_array, check_preference
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
 from prefsim.typing import Array, ArrayT
@@ -99,7 +100,10 @@ class MatrixRater:
         check_preference(table)
         if table.ndim > 3:
             raise ValueError(f"preference must be (n, n) or (X, n, n), got shape {table.shape}")
-        object.__setattr__(self, "preference", asarray(table))
+        set_fields(
+            self,
+            preference=asarray(table),
+        )
 
     @classmethod
     def from_reward(cls, reward: Any, *, link: str = "logistic") -> MatrixRater:

@@ -9,6 +9,7 @@ import numpy as np
 
 from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_preference, check_probabilities
+from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
 from prefsim.typing import Array, ArrayT
@@ -105,8 +106,11 @@ class UserPopulation:
                 f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got"
                 f" shape {table.shape}"
             )
-        object.__setattr__(self, "weights", asarray(weight))
-        object.__setattr__(self, "preferences", asarray(table))
+        set_fields(
+            self,
+            weights=asarray(weight),
+            preferences=asarray(table),
+        )
 
     @property
     def n_users(self) -> int:

@@ -199,7 +199,7 @@ def fit(
 
 
 @fit.register
-def _(
+def fit_in_memory(
     policy: InMemoryPolicy,
     loss: Loss,
     data: Data,
@@ -209,6 +209,7 @@ def _(
     tolerance: float = 1e-10,
     max_iterations: int = 500,
 ) -> FitResult:
+    """Fit an in-memory policy; see :func:`fit`."""
     from prefsim.solvers.optimisers.newton import minimise
 
     check_positive(tolerance=tolerance, max_iterations=max_iterations)

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefsim.checks import as_float_array, as_index_array, check_shape
 
-__all__ = ["Ballots", "pairwise_preference", "read_preflib", "synthetic_ballots"]
+__all__ = ["Ballots", "preference_of_ranks", "read_preflib", "synthetic_ballots"]
 
 KINDS = ("soc", "soi", "toc", "toi")
 _ORDER = re.compile(r"(?:\d+|\{\d+(?:,\d+)*\})(?:,(?:\d+|\{\d+(?:,\d+)*\}))*")
@@ -48,7 +48,7 @@ class Ballots(NamedTuple):
         return int(self.counts.sum())
 
 
-def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
+def preference_of_ranks(ranks: Any, weights: Any = None) -> np.ndarray:
     r"""Return the share of voters that place i above j, each tie counted half for both.
 
     .. math:: P_{ij} = \tfrac12 + \frac{W_{ij} - W_{ji}}{2 \sum_v w_v},\qquad
@@ -74,7 +74,7 @@ def pairwise_preference(ranks: Any, weights: Any = None) -> np.ndarray:
 
     Examples
     --------
-    >>> pairwise_preference([[0, 1, -1], [1, 0, 0]], weights=[3, 1])
+    >>> preference_of_ranks([[0, 1, -1], [1, 0, 0]], weights=[3, 1])
     array([[0.5  , 0.75 , 0.75 ],
            [0.25 , 0.5  , 0.875],
            [0.25 , 0.125, 0.5  ]])

@@ -9,6 +9,7 @@ import numpy as np
 
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
+from prefsim.frozen import set_fields
 from prefsim.numerics import sigmoid
 from prefsim.typing import Array, ArrayT
 
@@ -34,7 +35,7 @@ def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
     return sigmoid(reward[..., :, None] - reward[..., None, :])
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class ContextualBandit:
     """X contexts, Y responses; a rater compares two responses to one context.
 
@@ -109,10 +110,13 @@ class ContextualBandit:
         if features is not None:
             features = as_float_array(features, "features", min_ndim=3)
             check_shape(features, "features", (contexts, responses, None))
-        object.__setattr__(self, "reward", None if reward is None else asarray(reward))
-        object.__setattr__(self, "preference", asarray(preference))
-        object.__setattr__(self, "context_probs", asarray(context_probs))
-        object.__setattr__(self, "features", None if features is None else asarray(features))
+        set_fields(
+            self,
+            reward=None if reward is None else asarray(reward),
+            preference=asarray(preference),
+            context_probs=asarray(context_probs),
+            features=None if features is None else asarray(features),
+        )
 
     @property
     def n_contexts(self) -> int:

@@ -24,7 +24,7 @@ from prefsim.checks import (
     check_rankings,
     check_shape,
 )
-from prefsim.worlds.ballots import Ballots, pairwise_preference, read_preflib
+from prefsim.worlds.ballots import Ballots, preference_of_ranks, read_preflib
 from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
 
 Array = Any
@@ -224,7 +224,7 @@ class PreferenceGame:
         row, place = np.nonzero(orders >= 0)
         ranks = np.full((orders.shape[0], n_items), -1)
         ranks[row, orders[row, place]] = place
-        return cls(pairwise_preference(ranks, weights), labels=labels)
+        return cls(preference_of_ranks(ranks, weights), labels=labels)
 
     @classmethod
     def from_ballots(cls, ballots: Ballots) -> PreferenceGame:
@@ -233,7 +233,7 @@ class PreferenceGame:
         What a ballot ties, or leaves out together, counts half for both.
         """
         return cls(
-            pairwise_preference(ballots.ranks, ballots.counts),
+            preference_of_ranks(ballots.ranks, ballots.counts),
             labels=ballots.labels,
             ballots=ballots,
         )

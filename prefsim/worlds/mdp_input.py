@@ -103,11 +103,11 @@ def check_ended(transitions: Any, reward: np.ndarray, ended: np.ndarray) -> None
     leaves = ended[..., :, None] & (np.abs(stay - 1) > PROBABILITY_TOLERANCE)
     if leaves.any():
         index = tuple(int(i) for i in np.argwhere(leaves)[0])
-        found = (
-            f"{np.broadcast_to(stay, leaves.shape)[index]} for state {index[-2]}, action"
+        raise ValueError(
+            "terminal states must be absorbing, P(s, a, s) = 1, got"
+            f" {np.broadcast_to(stay, leaves.shape)[index]} for state {index[-2]}, action"
             f" {index[-1]}"
         )
-        raise ValueError(f"terminal states must be absorbing, P(s, a, s) = 1, got {found}")
 
 
 def check_reachable(transitions: Any, ended: np.ndarray, *, by: str = "some policy") -> None:

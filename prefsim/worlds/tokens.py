@@ -10,6 +10,7 @@ import numpy as np
 
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_probabilities, check_shape
+from prefsim.frozen import set_fields
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 
@@ -84,9 +85,12 @@ class TokenTree:
                 f"the tree would have {count} sequences; the most that is enumerated is"
                 f" {MOST_SEQUENCES}"
             )
-        object.__setattr__(self, "vocabulary_size", int(vocabulary_size))
-        object.__setattr__(self, "max_length", int(max_length))
-        object.__setattr__(self, "end_token", end_token)
+        set_fields(
+            self,
+            vocabulary_size=int(vocabulary_size),
+            max_length=int(max_length),
+            end_token=end_token,
+        )
         contexts = 1
         if reward is not None:
             reward = as_float_array(reward, "reward", ndim=2)
@@ -102,8 +106,7 @@ class TokenTree:
         )
         check_shape(probs, "context_probs", (contexts,))
         check_probabilities(probs, "context_probs")
-        object.__setattr__(self, "reward", reward)
-        object.__setattr__(self, "context_probs", asarray(probs))
+        set_fields(self, reward=reward, context_probs=asarray(probs))
 
     @cached_property
     def _paths(self) -> tuple[np.ndarray, np.ndarray, int]:
@@ -174,9 +177,9 @@ class TokenTree:
         given = np.asarray(tokens, dtype=np.int64)
         if given.ndim == 1 and given.size <= self.max_length:
             padded[: given.size] = given
-            found = np.flatnonzero((self.sequences == padded).all(axis=1))
-            if given.size and found.size:
-                return int(found[0])
+            places = np.flatnonzero((self.sequences == padded).all(axis=1))
+            if given.size and places.size:
+                return int(places[0])
         raise ValueError(
             f"tokens must form a whole sequence of the tree, got {list(np.atleast_1d(given))}"
         )

@@ -159,8 +159,10 @@ def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
     bad = np.flatnonzero(np.abs(totals - 1) > PROBABILITY_TOLERANCE)
     if bad.size:
         row = int(bad[0])
-        found = f"{float(totals[row])!r} for state {row // actions}, action {row % actions}"
-        raise ValueError(f"transitions must sum to 1 within {PROBABILITY_TOLERANCE:g}, got {found}")
+        raise ValueError(
+            f"transitions must sum to 1 within {PROBABILITY_TOLERANCE:g}, got"
+            f" {float(totals[row])!r} for state {row // actions}, action {row % actions}"
+        )
     return table
 
 

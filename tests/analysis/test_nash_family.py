@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prefsim.analysis.nash_family import FAMILY, compare_methods, draw_comparison, family_games
+from prefsim.analysis.nash_family import FAMILY, compare_methods, family_games
+from prefsim.analysis.nash_figure import draw_comparison
 from prefsim.solvers import solve_nash
 from prefsim.solvers.games.updates import UPDATES
 from prefsim.worlds import PreferenceGame

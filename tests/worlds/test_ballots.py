@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.worlds.ballots import pairwise_preference, read_preflib, synthetic_ballots
+from prefsim.worlds.ballots import preference_of_ranks, read_preflib, synthetic_ballots
 from prefsim.worlds.game import PreferenceGame
 
 HEADER = """# FILE NAME: test.toi
@@ -193,7 +193,7 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path, ballot_file):
 )
 def test_the_count_of_pairs_is_that_of_a_loop(ballots):
     ranks, counts = [list(part) for part in zip(*ballots, strict=True)]
-    found = pairwise_preference(ranks, counts)
+    found = preference_of_ranks(ranks, counts)
     np.testing.assert_allclose(found, by_hand(ranks, counts), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(found + found.T, np.ones_like(found))
 
@@ -201,14 +201,14 @@ def test_the_count_of_pairs_is_that_of_a_loop(ballots):
 def test_counting_in_blocks_and_batches(monkeypatch):
     rng = np.random.default_rng(0)
     ranks, weights = rng.integers(-1, 4, (2, 3, 50, 6)), rng.random((3, 50))
-    whole = pairwise_preference(ranks, weights)
+    whole = preference_of_ranks(ranks, weights)
     assert whole.shape == (2, 3, 6, 6)
     np.testing.assert_allclose(
         whole[1, 2], by_hand(ranks[1, 2].tolist(), weights[2].tolist()), atol=1e-14
     )
     wide = rng.integers(0, 2100, (5, 2100))
     np.testing.assert_allclose(
-        pairwise_preference(wide)[:3, :3], pairwise_preference(wide[:, :3]), atol=1e-14
+        preference_of_ranks(wide)[:3, :3], preference_of_ranks(wide[:, :3]), atol=1e-14
     )
 
 
@@ -227,7 +227,7 @@ def test_counting_in_blocks_and_batches(monkeypatch):
 )
 def test_bad_rankings(ranks, weights, message):
     with pytest.raises(ValueError, match=message):
-        pairwise_preference(ranks, weights)
+        preference_of_ranks(ranks, weights)
 
 
 def test_the_shipped_file_is_a_paradox():

@@ -25,6 +25,12 @@ def test_batches_and_features():
     assert ContextualBandit(preference=np.full((2, 3, 3), 0.5)).n_responses == 3
 
 
+def test_a_bandit_is_itself_alone_and_can_be_a_key():
+    world, twin = ContextualBandit(reward=[[0.0, 1.0]]), ContextualBandit(reward=[[0.0, 1.0]])
+    assert world == world and world != twin
+    assert {world: "first", twin: "second"}[world] == "first"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -293,6 +293,6 @@ def _first_of_each(keys: np.ndarray, reward: np.ndarray) -> np.ndarray:
     new = np.concatenate(
         [np.ones_like(ordered[..., :1], dtype=bool), ordered[..., 1:] != ordered[..., :-1]], axis=-1
     )
-    found = np.empty_like(new)
-    np.put_along_axis(found, order, new, axis=-1)
-    return found
+    first = np.empty_like(new)
+    np.put_along_axis(first, order, new, axis=-1)
+    return first

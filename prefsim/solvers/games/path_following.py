@@ -25,10 +25,10 @@ from prefsim.typing import Array
 # lose their last digit and become singular.
 SMALLEST_BOUND = 50.0
 
-__all__ = ["Path", "follow_path"]
+__all__ = ["EquilibriumPath", "follow_path"]
 
 
-class Path(NamedTuple):
+class EquilibriumPath(NamedTuple):
     """Where the path ended: policies ``(B, n)``, exploitabilities and steps ``(B,)``."""
 
     policy: Array
@@ -36,7 +36,7 @@ class Path(NamedTuple):
     iterations: Array
 
 
-def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> Path:
+def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> EquilibriumPath:
     """Follow the central path of every game of ``preference (B, n, n)`` to its end.
 
     That is until its exploitability is at most ``tolerance``.
@@ -67,16 +67,16 @@ def follow_path(preference: Array, *, tolerance: float, max_iterations: int) -> 
         swept = _without_dust(state)
         clean = _worst(state.skew, swept) <= tolerance
         candidate = xp.where(clean[:, None], swept, state.policy)
-        found = _worst(state.skew, candidate)
-        better = clean | (found < gap[active])
+        reached = _worst(state.skew, candidate)
+        better = clean | (reached < gap[active])
         policy[active, :] = xp.where(better[:, None], candidate, policy[active, :])
-        gap[active] = xp.where(better, found, gap[active])
+        gap[active] = xp.where(better, reached, gap[active])
         iterations[active] += 1
         going = xp.nonzero(~clean & (state.bound > floor))[0]
         if going.shape[0] < active.shape[0]:
             active = active[going]
             state = _Point(*(part[going, ...] for part in state))
-    return Path(policy, gap, iterations)
+    return EquilibriumPath(policy, gap, iterations)
 
 
 class _Point(NamedTuple):

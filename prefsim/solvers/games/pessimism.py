@@ -32,9 +32,10 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.data.comparisons import Comparisons
+from prefsim.frozen import set_fields
 from prefsim.numerics import categorical_kl, log_sigmoid, log_softmax
 from prefsim.policies.base import InMemoryPolicy
-from prefsim.solvers.optimisers.box_newton import BoxProblem, minimise_in_box
+from prefsim.solvers.optimisers.box_newton import BoxNewtonResult, BoxProblem, minimise_in_box
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array
 
@@ -197,8 +198,7 @@ class PessimisticGame:
             "beta": float(beta),
             "eta": eta,
         }
-        for name, value in {**parts, "low": low, "high": high, "context_probs": rho}.items():
-            object.__setattr__(self, name, value)
+        set_fields(self, **parts, low=low, high=high, context_probs=rho)
 
     def objective(self, log_policy: Array, reward: Array) -> Array:
         """Return φ of policies and rewards, each ``(..., X, Y)``.
@@ -241,9 +241,9 @@ class PessimisticGame:
             self.low,
             self.high,
         )
-        found = minimise_in_box(problem, tolerance=tolerance, max_iterations=max_iterations)
+        minimum = minimise_in_box(problem, tolerance=tolerance, max_iterations=max_iterations)
         return self._report(
-            log_softmax(self.log_reference + found.minimiser / self.beta), found, tolerance
+            log_softmax(self.log_reference + minimum.minimiser / self.beta), minimum, tolerance
         )
 
     def worst_reward(
@@ -278,23 +278,25 @@ class PessimisticGame:
             tolerance,
         )
 
-    def _report(self, log_policy: np.ndarray, found: Any, tolerance: float) -> WorstReward:
-        residual = found.residual.max(axis=-1)
+    def _report(
+        self, log_policy: np.ndarray, minimum: BoxNewtonResult, tolerance: float
+    ) -> WorstReward:
+        residual = minimum.residual.max(axis=-1)
         converged = bool((residual <= tolerance).all())
         if not converged:
             warnings.warn(
-                f"PessimisticGame stopped after {found.iterations} steps with a projected gradient"
+                f"PessimisticGame stopped after {minimum.iterations} steps with a projected gradient"
                 f" of {residual.max():.3g} above tolerance = {tolerance:g}; without a bound the"
                 " worst reward may not exist",
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        value = self.objective(log_policy, found.minimiser)
+        value = self.objective(log_policy, minimum.minimiser)
         return WorstReward(
-            asarray(found.minimiser),
+            asarray(minimum.minimiser),
             asarray(log_policy),
             value,
             residual,
-            found.gap.sum(axis=-1),
+            minimum.gap.sum(axis=-1),
             converged,
         )

@@ -184,13 +184,13 @@ def sampled_policy_gradient(
     responses = log_policy.shape[-1]
     shape = (n, *log_policy.shape)
 
-    def draw(logs: Array) -> Array:
+    def one_hot_draws(logs: Array) -> Array:
         # The largest of log-probabilities with Gumbel noise is a draw from them; the noise is
         # NumPy's, so the seed decides on any device.
         best = (to_numpy(logs) + rng.gumbel(size=shape)).argmax(axis=-1)
         return like(best[..., None] == range(responses), log_policy)
 
-    own, other = draw(log_policy), draw(log_opponent)
+    own, other = one_hot_draws(log_policy), one_hot_draws(log_opponent)
     preferred = xp.sum(own * payoff(preference, other), axis=-1, keepdims=True)
     log_ratio = xp.sum(own * (log_policy - log_reference), axis=-1, keepdims=True)
     return (own - xp.exp(log_policy)) * (preferred - baseline - tau * log_ratio)

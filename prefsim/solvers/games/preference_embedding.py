@@ -46,6 +46,7 @@ __all__ = [
 # Comparisons lent to either side of every compared pair, as a share of its own, for the scores that
 # the search starts from.
 LENT = 0.05
+# Standard deviation of the other starts, in the scale of embeddings of moderate preferences.
 START_SPREAD = 0.5
 
 
@@ -344,11 +345,11 @@ def _search(
     def hessian(theta: Any) -> Any:
         return _hessian(theta.reshape(-1, n, dim), weights, ridges)
 
-    found = minimise(
+    fitted = minimise(
         objective, points, tolerance=tolerance, max_iterations=max_iterations, hessian=hessian
     )
-    best = found.value.reshape(starts, problems).argmin(dim=0)
+    best = fitted.value.reshape(starts, problems).argmin(dim=0)
     return (
-        found.parameters.reshape(starts, problems, n, dim)[best, torch.arange(problems)].numpy(),
-        found.iterations,
+        fitted.parameters.reshape(starts, problems, n, dim)[best, torch.arange(problems)].numpy(),
+        fitted.iterations,
     )

@@ -19,19 +19,21 @@ from prefsim.solvers.games.certificates import mirror_step, payoff
 from prefsim.solvers.games.path_following import follow_path
 from prefsim.typing import Array, ArrayT
 
-WARM_STEPS = 8
+WARM_STEPS = 8  # of extragradient, which bring the start into Newton's reach
+# Below this penalty Newton's reach is too small for a warm start: the equilibrium is followed down
+# from here, by a factor at a time that keeps the predicted point inside of it.
 SMALL_TAU = 0.02
 FALL_OF_TAU = 1.4
-HALVINGS = 40
+HALVINGS = 40  # a step of 2⁻⁴⁰ changes nothing that could be measured
 # Residuals in nats: below the first Newton converges at full steps, above the second after all
 # steps the start was too far off.
 NEAR = 1e-8
 ASTRAY = 1e-6
 
-__all__ = ["Root", "solve_regularised"]
+__all__ = ["RegularisedEquilibrium", "solve_regularised"]
 
 
-class Root(NamedTuple):
+class RegularisedEquilibrium(NamedTuple):
     """Log-policies ``(B, n)``, their residuals and Newton steps, each ``(B,)``.
 
     A residual is the largest of ``log π = log BR_τ(π)``.
@@ -44,7 +46,7 @@ class Root(NamedTuple):
 
 def solve_regularised(
     preference: Array, log_reference: Array, *, tau: float, max_iterations: int
-) -> Root:
+) -> RegularisedEquilibrium:
     r"""Return the fixed point :math:`\pi = \mathrm{BR}_\tau(\pi)` of every game.
 
     Games ``(B, n, n)`` with their log-references ``(B, n)``.
@@ -54,7 +56,7 @@ def solve_regularised(
     if tau >= SMALL_TAU:
         start = _extragradient_start(skew, log_reference, tau)
         theta, iterations = _newton(skew, log_reference, start, tau, max_iterations)
-        return Root(theta, _worst(skew, log_reference, theta, tau), iterations)
+        return RegularisedEquilibrium(theta, _worst(skew, log_reference, theta, tau), iterations)
     theta, iterations = _newton(
         skew, log_reference, _equilibrium_start(skew, log_reference, tau), tau, max_iterations
     )
@@ -67,7 +69,7 @@ def solve_regularised(
         theta[astray, :] = xp.where(better[:, None], again, theta[astray, :])
         residual[astray] = xp.where(better, new, residual[astray])
         iterations[astray] += steps
-    return Root(theta, residual, iterations)
+    return RegularisedEquilibrium(theta, residual, iterations)
 
 
 def _residual(skew: ArrayT, theta: Array, log_reference: Array, tau: float) -> ArrayT:

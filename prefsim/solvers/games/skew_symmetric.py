@@ -149,12 +149,12 @@ def decompose_skew(
     Examples
     --------
     >>> rock_paper_scissors = [[0, 2, -2], [-2, 0, 2], [2, -2, 0]]
-    >>> found = decompose_skew(rock_paper_scissors)
+    >>> vectors = decompose_skew(rock_paper_scissors)
     >>> (
-    ...     found.embedding.shape,
-    ...     int(found.rank),
-    ...     found.strengths.round(4),
-    ...     bool(found.residual < 1e-12),
+    ...     vectors.embedding.shape,
+    ...     int(vectors.rank),
+    ...     vectors.strengths.round(4),
+    ...     bool(vectors.residual < 1e-12),
     ... )
     ((3, 2), 2, array([3.4641]), True)
     """

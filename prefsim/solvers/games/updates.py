@@ -34,6 +34,7 @@ from prefsim.typing import Array
 
 State = tuple[Array, ...]
 
+# Newton steps on the regularised game of one step of COMAL; it takes about ten.
 PROXIMAL_ITERATIONS = 200
 
 __all__ = [
@@ -266,8 +267,8 @@ def comal_update(state: State, preference: Array, log_reference: Array, *, tau: 
     batch = np.broadcast_shapes(tuple(preference.shape[:-2]), tuple(log_policy.shape[:-1]))
     games = xp.reshape(xp.broadcast_to(preference, (*batch, n, n)), (-1, n, n))
     start = xp.reshape(xp.broadcast_to(log_policy, (*batch, n)), (-1, n))
-    root = solve_regularised(games, start, tau=tau, max_iterations=PROXIMAL_ITERATIONS)
-    return (xp.reshape(root.log_policy, (*batch, n)),)
+    equilibrium = solve_regularised(games, start, tau=tau, max_iterations=PROXIMAL_ITERATIONS)
+    return (xp.reshape(equilibrium.log_policy, (*batch, n)),)
 
 
 def regret_matching_update(state: State, preference: Array, log_reference: Array) -> State:

@@ -128,7 +128,7 @@ def count_matrix(
 
 
 def fit_bradley_terry(
-    counts: Any, *, ridge: float = 0.0, tolerance: float = 1e-12, max_iter: int = 1000
+    counts: Any, *, ridge: float = 0.0, tolerance: float = 1e-12, max_iterations: int = 1000
 ) -> BradleyTerryResult:
     r"""Return the rewards that maximise the Bradley–Terry likelihood of pairwise counts.
 
@@ -150,7 +150,7 @@ def fit_bradley_terry(
         Largest gradient of an item's reward, as a fraction of the sum of its absolute terms
         (expected upsets for and against the item): a measure that does not depend on the scale of
         the counts.
-    max_iter
+    max_iterations
         Largest number of Newton steps.
 
     Returns
@@ -167,7 +167,7 @@ def fit_bradley_terry(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iter`` steps do not reach ``tolerance``.
+        If ``max_iterations`` steps do not reach ``tolerance``.
 
     References
     ----------
@@ -181,7 +181,7 @@ def fit_bradley_terry(
     (array([ 0.549306, -0.549306]), True)
     """
     check_nonnegative(ridge=ridge)
-    check_integer(low=1, max_iter=max_iter)
+    check_integer(low=1, max_iterations=max_iterations)
     check_positive(tolerance=tolerance)
     model = (
         _sparse_pairs(counts, ridge)
@@ -192,7 +192,7 @@ def fit_bradley_terry(
         model,
         log_odds_start(model.wins, model.comparisons),
         tolerance=tolerance,
-        max_iter=int(max_iter),
+        max_iterations=int(max_iterations),
         max_products=model.max_products,
     )
     if not run.converged.all():
@@ -267,7 +267,7 @@ class _DensePairs:
         def product(vector: np.ndarray) -> np.ndarray:
             return diagonal * vector - strength * self._apply(strength * vector)
 
-        def solve(gradient: np.ndarray) -> np.ndarray | None:
+        def solve_directly(gradient: np.ndarray) -> np.ndarray | None:
             return self._solve(gradient, strength, diagonal)
 
         penalty = self.ridge * reward
@@ -276,7 +276,7 @@ class _DensePairs:
             gains + losses + self.ridge * np.maximum(1.0, np.abs(reward)),
             diagonal,
             product,
-            solve,
+            solve_directly,
         )
 
     def _apply(self, vector: np.ndarray) -> np.ndarray:
@@ -391,7 +391,7 @@ class _SparsePairs:
         def product(vector: np.ndarray) -> np.ndarray:
             return diagonal * vector - weights @ vector
 
-        def solve(right: np.ndarray) -> np.ndarray | None:
+        def solve_directly(right: np.ndarray) -> np.ndarray | None:
             # Without a ridge the Laplacian is singular along the constant vector: hold the last
             # reward fixed.
             held = 1 if self.ridge == 0 else 0
@@ -411,7 +411,7 @@ class _SparsePairs:
             gains + losses + self.ridge * np.maximum(1.0, np.abs(reward)),
             diagonal,
             product,
-            solve,
+            solve_directly,
         )
 
     def spread(self, direction: np.ndarray) -> np.ndarray:

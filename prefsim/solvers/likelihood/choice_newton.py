@@ -15,7 +15,7 @@ import numpy as np
 __all__ = [
     "ChoiceModel",
     "Derivatives",
-    "NewtonRun",
+    "ChoiceNewtonResult",
     "conjugate_gradient",
     "log_odds_start",
     "maximise",
@@ -45,7 +45,7 @@ class Derivatives(NamedTuple):
     flow: np.ndarray
     diagonal: np.ndarray
     product: Callable[[np.ndarray], np.ndarray]
-    solve: Callable[[np.ndarray], np.ndarray | None] | None
+    solve_directly: Callable[[np.ndarray], np.ndarray | None] | None
 
 
 class ChoiceModel(Protocol):
@@ -58,7 +58,7 @@ class ChoiceModel(Protocol):
         """Return the largest difference of ``direction`` inside one choice, ``(...,)``."""
 
 
-class NewtonRun(NamedTuple):
+class ChoiceNewtonResult(NamedTuple):
     """Rewards ``(..., n)`` of mean 0, the gradient there, and the steps taken.
 
     ``converged`` says whether each member met the tolerance.
@@ -129,9 +129,9 @@ def maximise(
     start: np.ndarray,
     *,
     tolerance: float,
-    max_iter: int,
+    max_iterations: int,
     max_products: int,
-) -> NewtonRun:
+) -> ChoiceNewtonResult:
     """Maximise a choice likelihood from ``start``.
 
     Until every ``|gradient_i| <= tolerance * flow_i``, up to rounding.
@@ -158,8 +158,8 @@ def maximise(
             np.abs(point.gradient) / np.where(allowed > 0, allowed, 1.0), axis=-1
         )
         converged = (error <= tolerance) & (last_step <= LAST_STEP)
-        if converged.all() or iteration == max_iter:
-            return NewtonRun(reward, point.gradient, iteration, converged)
+        if converged.all() or iteration == max_iterations:
+            return ChoiceNewtonResult(reward, point.gradient, iteration, converged)
         direction = None
         if not direct:
             # The residual must shrink with the gradient for the convergence to stay quadratic, but
@@ -171,9 +171,9 @@ def maximise(
             direction, solved = conjugate_gradient(
                 point, forcing=forcing, max_products=max_products
             )
-            direct = not solved and point.solve is not None
-        if direct and point.solve is not None:
-            direction = point.solve(point.gradient)
+            direct = not solved and point.solve_directly is not None
+        if direct and point.solve_directly is not None:
+            direction = point.solve_directly(point.gradient)
         if direction is None:
             direction, _ = conjugate_gradient(
                 point, forcing=0.01, max_products=10 * reward.shape[-1]

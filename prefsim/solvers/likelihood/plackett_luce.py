@@ -60,7 +60,7 @@ def fit_plackett_luce(
     unranked: str = "absent",
     ridge: float = 0.0,
     tolerance: float = 1e-12,
-    max_iter: int = 1000,
+    max_iterations: int = 1000,
 ) -> PlackettLuceResult:
     r"""Return the rewards that maximise the Plackett–Luce likelihood of rankings.
 
@@ -84,7 +84,7 @@ def fit_plackett_luce(
     tolerance
         Largest gradient of an item's reward, as a fraction of the sum of its absolute terms
         (expected upsets for and against it).
-    max_iter
+    max_iterations
         Largest number of Newton steps.
 
     Raises
@@ -96,7 +96,7 @@ def fit_plackett_luce(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iter`` steps do not reach ``tolerance``.
+        If ``max_iterations`` steps do not reach ``tolerance``.
 
     References
     ----------
@@ -112,7 +112,7 @@ def fit_plackett_luce(
     check_integer(low=1, n_items=n_items)
     check_positive(tolerance=tolerance)
     check_nonnegative(ridge=ridge)
-    check_integer(low=1, max_iter=max_iter)
+    check_integer(low=1, max_iterations=max_iterations)
     check_choice(("absent", "below"), unranked=unranked)
     order = check_rankings(to_numpy(rankings), "rankings", n_items)
     weight = np.ones(order.shape[0]) if weight is None else as_float_array(weight, "weight", ndim=1)
@@ -136,7 +136,7 @@ def fit_plackett_luce(
         model,
         model.start(),
         tolerance=tolerance,
-        max_iter=int(max_iter),
+        max_iterations=int(max_iterations),
         max_products=2 * n_items + 200,
     )
     grad_norm = float(np.max(np.abs(run.gradient)))

@@ -206,9 +206,9 @@ def fit_regret_reward(
     def problem(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # A single process sees starts and members as one list of problems; a batch of processes has
         # the members as its batch.
-        found = process.solve(weights if process.batch else weights.reshape(-1, d), policy[0])
-        policy[0] = found.policy
-        advantage = found.state_action - found.state[..., :, None, :]
+        optimum = process.optimum(weights if process.batch else weights.reshape(-1, d), policy[0])
+        policy[0] = optimum.policy
+        advantage = optimum.state_action - optimum.state[..., :, None, :]
         regressors = visits.differences(advantage.reshape(*weights.shape[:2], states, actions, d))
         return loss(np.matmul(regressors, weights[..., None])[..., 0], regressors)
 
@@ -222,10 +222,10 @@ def policy_library(mdp: TabularMDP, features: Any, n: int, *, seed: Seed) -> np.
     """
     check_integer(low=1, n=n)
     process = FeatureProcess(mdp, features)
-    found = process.solve(random_generator(seed).standard_normal((n, process.shape[-1])))
+    optimum = process.optimum(random_generator(seed).standard_normal((n, process.shape[-1])))
     # Policies that differ in states or ways of equal features are one policy here.
-    _, first = np.unique(found.state.reshape(n, -1).round(9), axis=0, return_index=True)
-    return found.state[np.sort(first)]
+    _, first = np.unique(optimum.state.reshape(n, -1).round(9), axis=0, return_index=True)
+    return optimum.state[np.sort(first)]
 
 
 def fit_regret_reward_library(
@@ -391,9 +391,9 @@ class _Visits:
         columns = np.moveaxis(full.reshape(starts, lead, -1, d), 2, 0).reshape(
             -1, starts * lead * d
         )
-        found = (self.operator @ columns).reshape(self.members, -1, starts, lead, d)
+        products = (self.operator @ columns).reshape(self.members, -1, starts, lead, d)
         return (
-            np.moveaxis(found, 1, 3)
+            np.moveaxis(products, 1, 3)
             .reshape(self.members, starts, lead, -1, d)
             .swapaxes(0, 1)
             .reshape(starts, self.members * lead, -1, d)

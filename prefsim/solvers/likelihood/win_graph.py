@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 __all__ = ["check_win_graph", "check_win_graphs"]
 
+# What an error message names; the rest is counted.
 SHOWN_ITEMS = 8
 SHOWN_GROUPS = 4
 # Rounds of reachability tried by matrix products; well-connected comparisons need two.

@@ -12,11 +12,11 @@ import numpy as np
 from prefsim.checks import check_integer, check_positive
 from prefsim.numerics import log_sigmoid, logsumexp, sigmoid, softmax
 
-__all__ = ["BoxMinimum", "BoxProblem", "minimise_in_box"]
+__all__ = ["BoxNewtonResult", "BoxProblem", "minimise_in_box"]
 
 # Eigenvalues below this share of the largest are flat directions.
 FLAT = 1e-13
-HALVINGS = 50
+HALVINGS = 50  # a step of 2⁻⁵⁰ is below the rounding of the point that it starts from
 
 
 class BoxProblem(NamedTuple):
@@ -46,7 +46,7 @@ class BoxProblem(NamedTuple):
     high: np.ndarray
 
 
-class BoxMinimum(NamedTuple):
+class BoxNewtonResult(NamedTuple):
     """Minimiser ``(..., n)``, sup-norm of the projected gradient, Frank–Wolfe gap, and steps.
 
     The gap ``(...,)`` is an upper bound on the excess.
@@ -58,7 +58,9 @@ class BoxMinimum(NamedTuple):
     iterations: int
 
 
-def minimise_in_box(problem: BoxProblem, *, tolerance: float, max_iterations: int) -> BoxMinimum:
+def minimise_in_box(
+    problem: BoxProblem, *, tolerance: float, max_iterations: int
+) -> BoxNewtonResult:
     """Minimise each problem from r = 0 (or the nearest point of the box).
 
     Until the projected gradient is at most ``tolerance``.
@@ -108,7 +110,7 @@ def minimise_in_box(problem: BoxProblem, *, tolerance: float, max_iterations: in
         point[todo] = moved
         todo = todo[~stuck]
         iterations += 1
-    return BoxMinimum(
+    return BoxNewtonResult(
         point.reshape(*batch, n), residual.reshape(batch), gap.reshape(batch), iterations
     )
 

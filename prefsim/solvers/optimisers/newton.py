@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 Tensor = Any
 Objective = Callable[[Tensor], Tensor]
 
-DENSE_LIMIT = 400
+DENSE_LIMIT = 400  # parameters up to which the whole Hessian is built and factorised
+# Steps made beyond the tolerance: they double the digits, and these many reach rounding.
 POLISHING_STEPS = 6
 # Below this many numbers in a gradient, all rows of the Hessian are cheaper together than one by
 # one (measured: 5 to 8 times).
@@ -23,10 +24,10 @@ AT_ONCE = 1000
 # gradient vanishes without a minimum.
 FIRST_RADIUS = 2.0
 
-__all__ = ["Minimum", "minimise"]
+__all__ = ["NewtonResult", "minimise"]
 
 
-class Minimum(NamedTuple):
+class NewtonResult(NamedTuple):
     """Parameters ``(B, D)``, values and sup-norm gradients ``(B,)``, and their trace.
 
     The trace holds worst gradient and total value.
@@ -46,7 +47,7 @@ def minimise(
     tolerance: float,
     max_iterations: int,
     hessian: Objective | None = None,
-) -> Minimum:
+) -> NewtonResult:
     """Minimise ``objective: (B, D) -> (B,)`` from ``start``.
 
     Each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
@@ -107,7 +108,7 @@ def _newton(
     tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
-) -> Minimum:
+) -> NewtonResult:
     import torch
 
     value, gradient, _ = _value_and_gradient(objective, theta)
@@ -156,7 +157,7 @@ def _newton(
         damping = torch.where(
             accepted, (damping * 0.2).clamp_min(1e-12), (damping * 8).clamp_min(1e-6)
         )
-    return Minimum(theta, value, norm, iterations, tuple(history))
+    return NewtonResult(theta, value, norm, iterations, tuple(history))
 
 
 def _hessian(gradient: Tensor, leaf: Tensor) -> Tensor:
@@ -286,7 +287,7 @@ def _quasi_newton(
         "ftol": 0.0,
         "maxcor": 20,
     }
-    found = minimize(
+    result = minimize(
         flat, theta.detach().reshape(-1).cpu().numpy(), jac=True, method="L-BFGS-B", options=options
     )
-    return torch.as_tensor(found.x, dtype=theta.dtype, device=theta.device).reshape(shape)
+    return torch.as_tensor(result.x, dtype=theta.dtype, device=theta.device).reshape(shape)

@@ -25,6 +25,7 @@ IMPROVEMENT = 1e-10
 Relative to the largest value: equal ones never cycle.
 """
 
+# A cap that is never met: policy iteration takes a handful of rounds, whatever the size.
 MAX_IMPROVEMENTS = 1000
 
 
@@ -100,7 +101,7 @@ class FeatureProcess:
             -1, self.shape[0]
         )
 
-    def solve(self, weights: Any, policy: np.ndarray | None = None) -> FeatureOptimum:
+    def optimum(self, weights: Any, policy: np.ndarray | None = None) -> FeatureOptimum:
         """Return optimal policies for weights ``(*more, *batch, d)``.
 
         They are improved from ``policy``, integers ``(*more, *batch, S)``, or from action 0 in
@@ -148,7 +149,7 @@ class FeatureProcess:
         Equally good actions share the mass equally.
         """
         weights = as_float_array(weights, "weights", min_ndim=1)
-        q_value = np.matmul(self.solve(weights).state_action, weights[..., None, :, None])[..., 0]
+        q_value = np.matmul(self.optimum(weights).state_action, weights[..., None, :, None])[..., 0]
         return greedy_policy(q_value)
 
     @staticmethod

@@ -161,7 +161,7 @@ def test_sixty_thousand_items_in_a_row():
         np.repeat([3.0, 1.0], n - 1),
         sparse=True,
     )
-    result = fit_bradley_terry(counts, max_iter=20)
+    result = fit_bradley_terry(counts, max_iterations=20)
     assert result.converged
     np.testing.assert_allclose(-np.diff(result.reward), math.log(3), atol=1e-10)
 
@@ -169,7 +169,7 @@ def test_sixty_thousand_items_in_a_row():
 def test_a_ridge_on_a_long_chain():
     counts = chain(2 * SPARSE_PRODUCTS, 3, 1)
     dense, sparse = (
-        fit_bradley_terry(table, ridge=1e-6, max_iter=20)
+        fit_bradley_terry(table, ridge=1e-6, max_iterations=20)
         for table in (counts, scipy.sparse.csr_array(counts))
     )
     np.testing.assert_allclose(sparse.reward, dense.reward, atol=1e-9)
@@ -316,7 +316,13 @@ def test_bad_sparse_counts(counts, message):
 
 @pytest.mark.parametrize(
     "option",
-    [{"ridge": -1.0}, {"ridge": np.nan}, {"tolerance": 0.0}, {"max_iter": 0}, {"max_iter": 2.5}],
+    [
+        {"ridge": -1.0},
+        {"ridge": np.nan},
+        {"tolerance": 0.0},
+        {"max_iterations": 0},
+        {"max_iterations": 2.5},
+    ],
 )
 def test_bad_options(option):
     with pytest.raises(ValueError, match=next(iter(option))):
@@ -325,7 +331,7 @@ def test_bad_options(option):
 
 def test_stopping_early_warns_and_says_so():
     with pytest.warns(ConvergenceWarning, match="stopped after 1 steps"):
-        result = fit_bradley_terry(chain(30, 1000, 1), max_iter=1)
+        result = fit_bradley_terry(chain(30, 1000, 1), max_iterations=1)
     assert not result.converged
     assert result.iterations == 1
 

@@ -121,5 +121,5 @@ def test_bad_rankings(rankings, options, message):
 def test_stopping_early_warns():
     with pytest.warns(ConvergenceWarning, match="fit_plackett_luce stopped after 1 steps"):
         assert not fit_plackett_luce(
-            [[0, 1, 2], [0, 1, 2], [1, 0, 2], [2, 1, 0]], 3, max_iter=1
+            [[0, 1, 2], [0, 1, 2], [1, 0, 2], [2, 1, 0]], 3, max_iterations=1
         ).converged

@@ -48,7 +48,7 @@ def feature_processes(draw):
 @given(feature_processes())
 def test_optimal_values_are_those_of_policy_iteration(instance):
     mdp, features, weights = instance
-    found = FeatureProcess(mdp, features).solve(weights)
+    found = FeatureProcess(mdp, features).optimum(weights)
     alive = ~np.asarray(mdp.terminal)
     for i, w in enumerate(weights):
         plan = planning.policy_iteration(
@@ -68,7 +68,7 @@ def test_long_circles_are_summed_to_rounding():
     1 / (1 − γ) for γ close to one, on a circle that never ends.
     """
     ring = TabularMDP(np.eye(3)[[[1], [2], [0]]], np.zeros((3, 1)), discount=0.9999)
-    found = FeatureProcess(ring, np.ones((3, 1, 1))).solve([1.0])
+    found = FeatureProcess(ring, np.ones((3, 1, 1))).optimum([1.0])
     np.testing.assert_allclose(found.state, 1e4, rtol=1e-11)
 
 
@@ -81,11 +81,11 @@ def test_a_batch_of_processes_is_solved_as_one():
         terminal=np.stack([t.mdp.terminal for t in tasks]),
     )
     weights = np.random.default_rng(0).standard_normal((4, 3, 6))
-    together = FeatureProcess(batch, np.stack([t.features for t in tasks])).solve(weights)
+    together = FeatureProcess(batch, np.stack([t.features for t in tasks])).optimum(weights)
     for i, task in enumerate(tasks):
-        alone = FeatureProcess(task.mdp, task.features).solve(weights[:, i])
+        alone = FeatureProcess(task.mdp, task.features).optimum(weights[:, i])
         np.testing.assert_allclose(together.state[:, i], alone.state, atol=1e-10)
-    warm = FeatureProcess(batch, np.stack([t.features for t in tasks])).solve(
+    warm = FeatureProcess(batch, np.stack([t.features for t in tasks])).optimum(
         weights, together.policy
     )
     np.testing.assert_array_equal(warm.policy, together.policy)
@@ -107,7 +107,7 @@ def test_processes_that_cannot_be_planned_with_features():
     with pytest.raises(ValueError, match="features must have trailing shape"):
         FeatureProcess(TASK.mdp, np.zeros((3, 4, 2)))
     with pytest.raises(ValueError, match="weights must have trailing shape"):
-        FeatureProcess(TASK.mdp, TASK.features).solve(np.zeros(5))
+        FeatureProcess(TASK.mdp, TASK.features).optimum(np.zeros(5))
 
 
 # --- fits ---
@@ -212,7 +212,7 @@ def test_features_of_the_transitions_that_were_seen():
 def test_the_library_is_exact_where_it_holds_the_optimal_policy(labelled):
     library = policy_library(TASK.mdp, TASK.features, 50, seed=0)
     assert 1 < len(library) <= 50
-    best = FeatureProcess(TASK.mdp, TASK.features).solve(TASK.weights).state
+    best = FeatureProcess(TASK.mdp, TASK.features).optimum(TASK.weights).state
     full = np.concatenate([library, best[None]])
     value = full @ TASK.weights
     np.testing.assert_allclose(
