@@ -192,12 +192,23 @@ def check(
     out: Out = Path("results"),
     jobs: Jobs = 1,
     cluster: Cluster = None,
+    sabotage: Annotated[
+        bool,
+        typer.Option(
+            "--sabotage",
+            help="Rather break what the papers implement, and see whether claims and reproduction"
+            " notice.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check the claims of papers on random instances; exit 1 if one does not hold.
 
     The verdicts are kept beside the results of the reproductions, and shown on their page.
     """
+    if sabotage:
+        _sabotage(_chosen(slugs, every), seed, out, jobs, cluster, as_json)
+        return
     from prefsim import parallel
     from prefsim.papers.report import checks_table, write_index
     from prefsim.papers.verdicts import check_papers, claim_json
@@ -237,6 +248,41 @@ def check(
         console.print(f"{total - len(failed)} of {total} claims hold", highlight=False)
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if failed:
+        raise typer.Exit(FAILED)
+
+
+def _sabotage(
+    chosen: list[str], seed: int, out: Path, jobs: int, cluster: str | None, as_json: bool
+) -> None:
+    """Break what papers implement; exit 1 if something was noticed by nobody and is unexplained."""
+    from prefsim import parallel
+    from prefsim.data.locate import data_folder
+    from prefsim.papers.report import sabotage_table, write_index
+    from prefsim.papers.sabotage import sabotage_papers
+    from prefsim.progress import Bars
+
+    with parallel.cluster(cluster), Bars("mutants") as bars:
+        findings = sabotage_papers(
+            chosen,
+            seed=seed,
+            data=data_folder(None),
+            jobs=jobs,
+            out=out,
+            report=lambda _, __, done, total: bars.whole(done, total),
+        )
+    index = write_index(out)
+    named = {find(reference).slug: findings[reference] for reference in chosen}
+    if as_json:
+        rows = {
+            slug: [finding._asdict() | {"explained": finding.is_explained} for finding in found]
+            for slug, found in named.items()
+        }
+        _print_json(rows)
+    else:
+        console = _console()
+        console.print(sabotage_table(named))
+        console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
+    if not all(finding.is_explained for found in named.values() for finding in found):
         raise typer.Exit(FAILED)
 
 

@@ -17,6 +17,7 @@ from prefsim.papers.discovery import FAMILIES, rank
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.paper import Paper
 from prefsim.papers.reproducing import read_result
+from prefsim.papers.sabotage import Finding, read_findings
 from prefsim.papers.stated import origin
 from prefsim.papers.storage import FIGURE, write_text
 from prefsim.papers.verdicts import read_verdicts
@@ -35,6 +36,7 @@ __all__ = [
     "criteria_table",
     "format_number",
     "losses_table",
+    "sabotage_table",
     "said_in_paper",
     "write_index",
 ]
@@ -63,9 +65,9 @@ def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns
     -------
-    For each paper ``slug``, ``title``, ``family``, ``folder``, and its ``result`` and ``verdicts``,
-    either of them None where it is not there. Both say under ``current`` whether they still follow
-    from the code.
+    For each paper ``slug``, ``title``, ``family``, ``folder``, and its ``result``, ``verdicts`` and
+    ``sabotage``, each of them None where it is not there. They say under ``current`` whether they
+    still follow from the code.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
     papers = []
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
         result, verdicts = read_result(folder), read_verdicts(folder)
-        for held in filter(None, (result, verdicts)):
+        sabotage = read_findings(folder)
+        for held in filter(None, (result, verdicts, sabotage)):
             held["current"] = _is_current(held)
         if result is not None:
             shown = {name: result["paper"][name] for name in ("title", "family")}
@@ -86,7 +89,7 @@ def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
         else:
             continue
         about = {"slug": folder.name, "folder": folder, **shown}
-        papers.append({**about, "result": result, "verdicts": verdicts})
+        papers.append({**about, "result": result, "verdicts": verdicts, "sabotage": sabotage})
     return sorted(papers, key=lambda paper: (rank(paper["family"]), paper["slug"]))
 
 
@@ -184,6 +187,27 @@ def checks_table(checks: Mapping[str, Mapping[str, ClaimResult]]) -> Table:
                 _COUNTEREXAMPLE[result.counterexample_found],
                 _mark(result.holds),
                 end_section=row == len(claims) - 1,
+            )
+    return table
+
+
+def sabotage_table(findings: Mapping[str, Iterable[Finding]]) -> Table:
+    """Return the table of what noticed each function that was broken on purpose."""
+    columns = ("Broken function", "How", "Noticed by claim", "Noticed by reproduction", "Explained")
+    table = _table("What would have caught a bug", "Paper", *columns)
+    for slug, found in findings.items():
+        rows = list(found)
+        for row, finding in enumerate(rows):
+            noticed = finding.claim or ("–" if finding.used[0] else "does not use it")
+            said = finding.criterion or ("–" if finding.used[1] else "does not use it")
+            table.add_row(
+                _text(slug if row == 0 else ""),
+                _text(finding.function.rpartition(".")[2]),
+                _text(finding.mutant),
+                _text(noticed),
+                _text(said),
+                _text(finding.reason) if finding.reason else _mark(finding.is_explained),
+                end_section=row == len(rows) - 1,
             )
     return table
 

@@ -11,6 +11,7 @@ from pathlib import Path
 __all__ = [
     "FIGURE",
     "RESULT",
+    "SABOTAGE",
     "VERDICTS",
     "clear",
     "make_folder",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 RESULT, FIGURE, VERDICTS = "result.json", "figure.png", "claims.json"
+SABOTAGE = "sabotage.json"
 
 STALE = 600.0
 """A file that is being written is in place within a second: after this many it was abandoned."""
