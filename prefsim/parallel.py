@@ -34,6 +34,7 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from multiprocessing.connection import Connection, wait
@@ -470,6 +471,9 @@ class _Event:
 
 def _run_pickled(task: bytes, report: Report | None) -> Any:
     """Run a call in a Dask worker; bytes, since Dask looks for its own objects in all else."""
+    # Another thread of the worker draws from ``random`` for purposes of its own, and Hypothesis
+    # takes that for a strategy which does.
+    warnings.filterwarnings("ignore", "Do not use the `random` module inside strategies")
     function, call, threads = pickle.loads(task)
     return _limited(function, call, threads, report)
 
