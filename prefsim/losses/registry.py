@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +48,8 @@ def loss_functions() -> dict[str, Callable[..., Any]]:
 
     The public functions of a container with keyword-only options.
     """
-    from prefsim import losses
-
+    # Python has made the face of a package before any module of it can run.
+    losses = sys.modules[__package__]
     losses_by_name: dict[str, Callable[..., Any]] = {}
     for name in losses.__all__:
         function = getattr(losses, name)

@@ -21,7 +21,10 @@ from prefsim.solvers.games.certificates import (
     payoff,
     regularised_gap,
 )
-from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient, nash_md_pg_stationary_point
+from prefsim.solvers.games.policy_gradient import (
+    nash_md_pg_gradient,
+)
+from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing import cyclic_games, preference_games, tables, transitive_games
 from prefsim.testing.games import Play, games_near, plays
 from prefsim.worlds import PreferenceGame

@@ -21,7 +21,7 @@ from prefsim.papers import (
     rising,
 )
 from prefsim.solvers.games.certificates import expected_preference, exploitability
-from prefsim.solvers.games.policy_gradient import nash_md_pg_stationary_point
+from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing.games import random_games
 from prefsim.worlds import synthetic_ballots
 

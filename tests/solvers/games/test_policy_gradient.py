@@ -13,10 +13,10 @@ from prefsim.solvers.games.nash import solve_nash
 from prefsim.solvers.games.policy_gradient import (
     moving_average,
     nash_md_pg_gradient,
-    nash_md_pg_stationary_point,
     policy_gradient,
     sampled_policy_gradient,
 )
+from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing.games import games_with_reference, preference_games, references
 from prefsim.worlds.game import PreferenceGame
 from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
