@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros.direct.f_dpo.frontiers import draw_bandit, entropy_at_reward_one
+from paper_repros.direct.f_dpo.optima import (
+    Bandit,
+    brought_to_reward,
+    learnt,
+    learnt_under_pure_chi_squared,
+    least_beta,
+    optimum_by_search,
+)
 from prefsim import losses
-from prefsim.analysis.bandit import divergence_to_reference, expected_reward, regularised_value
-from prefsim.backend import to_numpy
-from prefsim.data import Comparisons
+from prefsim.analysis.bandit import divergence_to_reference, expected_reward
 from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
 from prefsim.losses import PairLogps
-from prefsim.numerics import bounded_exp, categorical_entropy, log_softmax
+from prefsim.numerics import categorical_entropy, log_softmax
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import ConvergenceWarning, fit, optimal_policy, regularised_optimum
+from prefsim.solvers import optimal_policy, regularised_optimum
 from prefsim.solvers.closed_forms.chi_squared import chi_squared_optimum
-from prefsim.solvers.optimisers.newton import minimise
 from prefsim.testing import (
     alphas,
     bandits_with_reference,
@@ -32,52 +36,10 @@ from prefsim.testing import (
     policies,
     tables,
 )
-from prefsim.worlds import ContextualBandit
 
-Bandit = tuple[ContextualBandit, TabularPolicy]
 BANDITS = bandits_with_reference(max_contexts=2, scale=1.5, spread=1.0)
 
 # --- the optimum, and what goes wrong where a response can be dropped ---
-
-
-def chi_squared_dpo(logps: PairLogps, *, beta: float) -> Any:
-    """Return f-DPO's loss with the derivative ``2(u − 1)`` of the pure χ² divergence.
-
-    The library does not offer it, for good reason.
-    """
-    chosen, rejected = losses.log_ratios(logps)
-    return losses.soft_logistic(2 * beta * (bounded_exp(chosen) - bounded_exp(rejected)), 1)
-
-
-def optimum_by_search(bandit: Bandit, **penalty: Any) -> np.ndarray:
-    """Maximise the regularised value over the logits, without knowing the closed form."""
-    import torch
-
-    world, reference = bandit
-    log_reference = torch.as_tensor(reference.log_probs)
-    shape = log_reference.shape
-
-    def cost(logits: Any) -> Any:
-        table = log_softmax(logits.reshape(-1, *shape))
-        return -regularised_value(table, log_reference, world, **penalty)
-
-    found = minimise(cost, log_reference.reshape(1, -1), tolerance=1e-11, max_iterations=300)
-    return to_numpy(torch.softmax(found.parameters.reshape(shape), dim=-1))
-
-
-def learnt(bandit: Bandit, loss: Any) -> np.ndarray:
-    """Return the policy that minimises a loss on the population of Bradley–Terry labels."""
-    world, reference = bandit
-    data = Comparisons.population(world, reference)
-    return np.asarray(fit(reference, loss, data, reference=reference).policy.probs)
-
-
-def learnt_under_pure_chi_squared(bandit: Bandit, beta: float) -> np.ndarray:
-    """Return what DPO's loss for the pure χ² divergence teaches."""
-    with warnings.catch_warnings():
-        # A dropped response has its minimiser at infinity.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return learnt(bandit, functools.partial(chi_squared_dpo, beta=beta))
 
 
 @claim(
@@ -117,17 +79,6 @@ def dpo_finds_the_optimum(
         errors = f"{name}: maximiser {by_value.error:.2e}, DPO {by_pairs.error:.2e} off"
         parts.append(worst(by_value, by_pairs, detail=errors))
     return worst(*parts)
-
-
-def least_beta(bandit: Bandit) -> float:
-    """Return the least β at which the pure χ² penalty keeps every response.
-
-    It is ``(E_ref r − min r)/2``: there λ is ``E_ref r``.
-    """
-    world, reference = bandit
-    reward = np.asarray(world.reward)
-    mean = np.sum(reference.probs * reward, axis=-1)
-    return 0.5 * float(np.max(mean - reward.min(axis=-1)))
 
 
 @claim(
@@ -313,16 +264,6 @@ def rivals(draw: st.DrawFn) -> dict[str, Any]:
         "rival": draw(policies(world.n_contexts, world.n_responses, spread=3.0)),
         "same_reward": True,
     }
-
-
-def brought_to_reward(world: ContextualBandit, policy: TabularPolicy, want: float) -> np.ndarray:
-    """Return a policy mixed with the best or worst responses until its expected reward is right."""
-    has, table = float(expected_reward(policy.log_probs, world)), np.asarray(world.reward)
-    towards = table if has < want else -table
-    corner = np.eye(world.n_responses)[np.argmax(towards, axis=-1)]
-    reach = float(np.sum(world.context_probs[:, None] * corner * table)) - has
-    share = 0.0 if reach == 0 else min(max((want - has) / reach, 0.0), 1.0)
-    return (1 - share) * policy.probs + share * corner
 
 
 @claim(

@@ -7,6 +7,7 @@ import pytest
 
 from paper_repros.direct.f_dpo import claims
 from paper_repros.direct.f_dpo.frontiers import draw_bandit, entropy_at_reward_one
+from paper_repros.direct.f_dpo.optima import least_beta
 from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
@@ -57,7 +58,7 @@ def test_a_shift_of_the_log_ratios_matters_to_all_but_reverse_kl(divergence):
 
 def test_a_dropped_response_loses_its_reward_difference():
     # E_ref r = 0.3 and min r = −1: responses are dropped below β = 0.65 and none above.
-    assert claims.least_beta(BANDIT) == pytest.approx(0.65)
+    assert least_beta(BANDIT) == pytest.approx(0.65)
     for beta, dropped in ((0.6, 1), (0.66, 0)):
         assert int(np.sum(chi_squared_optimum(REWARD, REFERENCE, beta=beta).policy == 0)) == dropped
     assert claims.pure_chi_squared_drops_responses(BANDIT, 0.9).error < 1e-14
