@@ -1,34 +1,27 @@
-"""Golden values of arXiv:2406.19185.
-
-The two forms of the loss, the toy bandit, its exact gradients and where they end.
-"""
+"""arXiv:2406.19185: both forms of the loss, and the toy bandit with where its gradients end."""
 
 import functools
 
 import numpy as np
 import pytest
 
-from paper_repros import _copg_experiments as experiments
-from paper_repros import copg as paper
+from paper_repros.nash.copg.baselines import METHODS, RIGHT, TOY
+from paper_repros.nash.copg.frontier import STRENGTHS, Bandits
 from prefsim import losses
 from prefsim.data import ScoredPairs
-from prefsim.papers import Run
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, gibbs_log_policy, gradient_descent
-from prefsim.solvers.optimisers.policy_gradient import (
-    contrastive_gradient,
-    off_policy_limit,
-    regularised_reward,
-)
+from prefsim.solvers.optimisers.policy_gradient import contrastive_gradient, regularised_reward
 from prefsim.worlds import ContextualBandit
 
-TOY = experiments.TOY
 PAIR = losses.PairLogps(
-    *np.asarray([[-2.0], [-3.0], [-2.5], [-2.8]]), chosen_score=np.asarray([1.0]), rejected_score=np.asarray([0.2])
-)  # fmt: skip
+    *np.asarray([[-2.0], [-3.0], [-2.5], [-2.8]]),
+    chosen_score=np.asarray([1.0]),
+    rejected_score=np.asarray([0.2]),
+)
 
 
-def test_golden_pair():
+def test_values_of_both_forms():
     gap = losses.copg(PAIR, beta=0.1, form="gradient")[0]
     assert gap == pytest.approx(-0.73, rel=1e-14)
     square = losses.copg(PAIR, beta=0.1)[0]
@@ -36,10 +29,10 @@ def test_golden_pair():
     assert 0.2 * square == pytest.approx(0.5329, rel=1e-14)
 
 
-def test_golden_optimum():
+def test_optimum_of_the_toy():
     log_policy, log_z = gibbs_log_policy(TOY.reward, TOY.log_reference, beta=TOY.beta)
     np.testing.assert_allclose(
-        np.exp(log_policy), [0.6652409558, 0.2447284711, 0.0900305732], atol=5e-11
+        TOY.optimum(), [0.6652409558, 0.2447284711, 0.0900305732], atol=5e-11
     )
     assert TOY.beta * log_z == pytest.approx(0.6544968379, abs=5e-11)
     np.testing.assert_allclose(
@@ -50,26 +43,41 @@ def test_golden_optimum():
 
 
 @pytest.mark.parametrize(
-    ("baseline", "limit"),
-    [(0.0, (0.36835765, 0.3589834, 0.27265895)), (0.2, (0.43969713, 0.35567714, 0.20462573))],
+    ("name", "limit"),
+    [
+        ("no baseline", (0.36835765, 0.3589834, 0.27265895)),
+        ("b = E_μ R", (0.43969713, 0.35567714, 0.20462573)),
+    ],
 )
-def test_golden_wrong_limits(baseline, limit):
-    found = off_policy_limit(
-        TOY.reward, TOY.log_behaviour, TOY.log_reference, beta=TOY.beta, baseline=baseline
-    )
-    np.testing.assert_allclose(np.exp(found), limit, atol=6e-9)
-    name = "no baseline" if baseline == 0 else "b = E_μ R"
-    np.testing.assert_allclose(experiments.limits(TOY)[name], limit, atol=6e-9)
+def test_limits_of_the_wrong_baselines(name, limit):
+    np.testing.assert_allclose(TOY.wrong_limit(name), limit, atol=6e-9)
+    np.testing.assert_allclose(TOY.ends()[name], limit, atol=6e-9)
 
 
-def test_golden_direction():
-    advantage = regularised_reward(
-        TOY.reward, np.log([0.2, 0.5, 0.3]), TOY.log_reference, beta=TOY.beta
-    )
+def test_direction_of_ascent():
+    log_policy = np.log([0.2, 0.5, 0.3])
+    advantage = regularised_reward(TOY.reward, log_policy, TOY.log_reference, beta=TOY.beta)
     expected = [0.2067083722, 0.0301585980, -0.2368669702]
-    np.testing.assert_allclose(
-        contrastive_gradient(advantage, TOY.log_behaviour), expected, atol=5e-11
-    )
+    found = contrastive_gradient(advantage, TOY.log_behaviour)
+    np.testing.assert_allclose(found, expected, atol=5e-11)
+    np.testing.assert_allclose(TOY.ascent(np.tile(log_policy, (5, 1)))[0], expected, atol=5e-11)
+
+
+def test_baselines_are_those_of_their_names():
+    log_policy = np.log([0.2, 0.5, 0.3])
+    policy, behaviour = np.exp(log_policy), np.exp(TOY.log_behaviour)
+    advantage = regularised_reward(TOY.reward, log_policy, TOY.log_reference, beta=TOY.beta)
+    baselines = {
+        "b = E_μ R_β": behaviour @ advantage,
+        "b = V^π": policy @ advantage,
+        "no baseline": 0.0,
+        "b = E_μ R": behaviour @ TOY.reward,
+    }
+    directions = dict(zip(METHODS, TOY.ascent(np.tile(log_policy, (5, 1))), strict=True))
+    for name, baseline in baselines.items():
+        # E_μ (R_β − b) ∇ log π, written out.
+        weight = behaviour * (advantage - baseline)
+        np.testing.assert_allclose(directions[name], weight - policy * weight.sum(), atol=1e-15)
 
 
 def test_the_loss_itself_descends_to_the_optimum():
@@ -78,7 +86,7 @@ def test_the_loss_itself_descends_to_the_optimum():
     for form in ("square", "gradient"):
         loss = functools.partial(losses.copg, beta=TOY.beta, form=form)
         found, _ = gradient_descent(start, loss, data, reference=start, step=1.0, iterations=400)
-        np.testing.assert_allclose(found.policy.probs[0], experiments.optimum(TOY), atol=1e-10)
+        np.testing.assert_allclose(found.policy.probs[0], TOY.optimum(), atol=1e-10)
 
 
 def test_a_sample_that_connects_all_responses_is_enough():
@@ -94,44 +102,15 @@ def test_a_sample_that_connects_all_responses_is_enough():
     )
 
 
-GROUP = losses.ListLogps(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)))
+def test_with_fresh_samples_every_baseline_is_right():
+    for end in TOY.ends(fresh=1.0).values():
+        assert TOY.distance(end) < 1e-9
+    assert all(TOY.distance(TOY.ends()[name]) < 1e-9 for name in RIGHT)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: losses.copg(PAIR, beta=0.0), "beta must be a finite number > 0"),
-        (
-            lambda: losses.copg(PAIR, beta=-0.1, form="gradient"),
-            "beta must be a finite number >= 0",
-        ),
-        (
-            lambda: losses.copg(PAIR, form="cube"),
-            "form must be one of 'square', 'gradient', got 'cube'",
-        ),
-        (
-            lambda: losses.copg(PAIR._replace(chosen_score=None)),
-            "chosen_score is needed by this loss, got None",
-        ),
-        (lambda: losses.copg(PAIR._replace(chosen_score=np.zeros(2))), "one shape"),
-        (
-            lambda: losses.copg_group(GROUP),
-            r"at least two responses on its last axis to contrast, got shape \(1, 1\)",
-        ),
-        (lambda: losses.copg_group(GROUP._replace(scores=np.zeros((1, 2)))), "one shape"),
-    ],
-)
-def test_bad_input(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_without_a_penalty_the_gradient_form_is_the_plain_contrast():
-    assert losses.copg(PAIR, beta=0.0, form="gradient")[0] == pytest.approx(-0.8)
-
-
-@pytest.mark.slow
-def test_reproduction():
-    result = paper.reproduce(Run(quick=True))
-    assert [c for c in result.criteria if not c.passed] == []
-    assert len(result.table) == 56
+def test_no_method_earns_more_than_the_frontier():
+    bandits = Bandits.draw(2, 3)
+    for name in STRENGTHS:
+        front = bandits.front(name, [0.5, 0.2])
+        assert (front.reward <= front.best + 1e-9).all()
+        assert (front.best <= bandits.best_at(front.kl) + 1e-9).all()
