@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
-
 import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros.nash.gpm.cycles import accuracy, best_order_by_enumeration, cycle, on_circle
-from prefsim import losses
+from paper_repros.nash.gpm.self_play import Match
 from prefsim.backend import to_numpy
-from prefsim.data import Comparisons
-from prefsim.numerics import logsumexp, sigmoid, softplus
+from prefsim.numerics import sigmoid, softplus
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
-from prefsim.policies import TabularPolicy
 from prefsim.raters import (
     embedding_preference,
     pairwise_preference,
@@ -23,16 +18,13 @@ from prefsim.raters import (
 )
 from prefsim.solvers import (
     decompose_skew,
-    fit,
     fit_bradley_terry,
     fit_preference_embedding,
     gpo_update,
     solve_nash,
 )
-from prefsim.solvers.games.certificates import payoff
 from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
 from prefsim.testing import references, tables
-from prefsim.worlds import ContextualBandit
 
 
 def skew(table: np.ndarray) -> np.ndarray:
@@ -247,22 +239,6 @@ def scores_and_probabilities_are_two_games(levels: np.ndarray) -> Verdict:
 # --- self-play on scores ---
 
 
-class Match(NamedTuple):
-    """Scores ``(n, n)`` and the policy ``(n,)`` that meets itself."""
-
-    scores: np.ndarray
-    policy: np.ndarray
-
-    @property
-    def payoffs(self) -> np.ndarray:
-        """s(y ≻ π) of every response."""
-        return np.asarray(payoff(self.scores, self.policy))
-
-    def log_partition(self, payoffs: np.ndarray, beta: float) -> float:
-        """Return log Z of the update in nats."""
-        return float(logsumexp(np.log(self.policy) + payoffs / beta))
-
-
 def matches(scores: st.SearchStrategy[np.ndarray]) -> st.SearchStrategy[Match]:
     return scores.flatmap(lambda table: st.builds(Match, st.just(table), references(len(table))))
 
@@ -313,39 +289,10 @@ def regressions_end_at_the_exact_step(
     S/2M; its minimum over policies is 0, at the exact step, as is that of the regression on
     differences in pairs, which needs no log Z; with log Z → 0 the first is biased.
     """
-    old, payoffs = np.log(match.policy), match.payoffs
-    reference = TabularPolicy.from_probs(match.policy[None])
-    world = ContextualBandit(reward=np.zeros((1, old.size)))
-    pairs = Comparisons.population(world, reference)
-
-    def scored(score: np.ndarray) -> Comparisons:
-        columns = {
-            "chosen_score": score[pairs.chosen],
-            "rejected_score": score[pairs.rejected],
-            "old_chosen": old[pairs.chosen],
-            "old_rejected": old[pairs.rejected],
-        }
-        return Comparisons(
-            pairs.prompt, pairs.chosen, pairs.rejected, pairs.prob, pairs.weight, **columns
-        )
-
-    # SPPO regresses on win probabilities less one half; those of the game ½ + S/2M with β/2M for β
-    # are the scores over β.
-    target = payoffs - beta * share_of_partition * match.log_partition(payoffs, beta)
-    unit = 2 * np.abs(target).max(initial=1.0)
-    pointwise = fit(
-        reference,
-        functools.partial(losses.sppo, beta=beta / unit),
-        scored(0.5 + target / unit),
-        reference=reference,
-    )
-    paired = fit(
-        reference,
-        functools.partial(losses.mirror_descent, step=1 / beta, tau=0.0),
-        scored(payoffs),
-        reference=reference,
-    )
-    exact = np.exp(gpo_update(old, match.scores, beta=beta))
+    payoffs = match.payoffs
+    log_z = share_of_partition * match.log_partition(payoffs, beta)
+    pointwise, paired = match.regress_pointwise(beta, log_z), match.regress_in_pairs(beta)
+    exact = np.exp(gpo_update(np.log(match.policy), match.scores, beta=beta))
     return worst(
         apart(pointwise.policy.probs[0], exact),
         apart(paired.policy.probs[0], exact),
