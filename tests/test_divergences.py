@@ -40,7 +40,7 @@ rows = st.integers(2, 6).flatmap(
 
 
 @pytest.mark.parametrize(
-    ("divergence", "golden"),
+    ("divergence", "expected"),
     [
         ("forward_kl", [-0.60653066, -3.49034296, -0.22313016]),
         ("jensen_shannon", [-0.47407698, -1.50192908, -0.20141328]),
@@ -49,10 +49,10 @@ rows = st.integers(2, 6).flatmap(
         ("reverse_kl", [0.5, -1.25, 1.5]),
     ],
 )
-def test_golden_scores(divergence, golden):
+def test_scores_of_three_log_ratios(divergence, expected):
     np.testing.assert_allclose(
         divergence_score(np.asarray([0.5, -1.25, 1.5]), divergence, alpha=0.5),
-        golden,
+        expected,
         atol=5e-9,
         rtol=0,
     )

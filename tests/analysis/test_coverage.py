@@ -1,4 +1,4 @@
-"""Coverage against golden values, constrained optimisation and the definition.
+"""Coverage against reference values, constrained optimisation and the definition.
 
 Zeros give inf, never NaN.
 """
@@ -30,17 +30,18 @@ RADII = st.floats(-12.0, 1.0).map(lambda e: 10.0**e)
 
 
 @pytest.mark.parametrize(
-    ("radius", "golden"), [(0.1, 2.568664017), (0.5, 4.950507496), (1.0, 6.892172265), (3.0, 10.0)]
+    ("radius", "expected"),
+    [(0.1, 2.568664017), (0.5, 4.950507496), (1.0, 6.892172265), (3.0, 10.0)],
 )
-def test_golden_values_of_three_responses(radius, golden):
-    assert kl_ball_coverage(THREE, radius).value == pytest.approx(golden, abs=1e-9)
+def test_values_of_three_responses(radius, expected):
+    assert kl_ball_coverage(THREE, radius).value == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("q", "golden"), [(1e-2, 35.72905727), (1e-4, 1554.786588), (1e-8, 6773597.944)]
+    ("q", "expected"), [(1e-2, 35.72905727), (1e-4, 1554.786588), (1e-8, 6773597.944)]
 )
-def test_golden_values_of_rare_responses(q, golden):
-    assert kl_ball_coverage(np.log([[1 - q, q]]), 1.0).value == pytest.approx(golden, rel=1e-9)
+def test_values_of_rare_responses(q, expected):
+    assert kl_ball_coverage(np.log([[1 - q, q]]), 1.0).value == pytest.approx(expected, rel=1e-9)
 
 
 def test_no_random_policy_of_the_ball_has_a_larger_ratio():
@@ -104,7 +105,7 @@ def test_coverage_grows_with_the_ball_up_to_the_global_one(instance, radius, fac
     small, large = kl_ball_coverage(
         log_q, np.array([radius, radius * factor]), context_probs=rho
     ).value
-    assert 1.0 <= small <= large
+    assert 1.0 - 1e-12 <= small <= large * (1 + 1e-12)
     enough = float((-(log_q * rho[:, None])).max())
     assert kl_ball_coverage(log_q, enough * (1 + 1e-12), context_probs=rho).value == pytest.approx(
         float(global_coverage(log_q, context_probs=rho)), rel=1e-9

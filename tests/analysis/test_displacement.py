@@ -49,7 +49,7 @@ def gram(weights, **options):
     return (up**2).sum(), (down**2).sum(), (up * down).sum()
 
 
-def test_entanglement_golden():
+def test_entanglement_of_a_pair():
     """A shared suffix makes DPO lower both log-probabilities from its first step.
 
     The instance is that of arXiv:2410.13828.
@@ -70,7 +70,7 @@ def test_entanglement_golden():
 def test_displacement_along_gradient_descent():
     weights, beta, rate = start(), 0.1, 0.1
     first = [part.detach() for part in both_logps(weights)]
-    golden = {
+    expected = {
         10: (-1.1976063, -2.92274401),
         100: (-1.24472462, -3.35451256),
         500: (-1.67059373, -5.15734157),
@@ -84,11 +84,11 @@ def test_displacement_along_gradient_descent():
         weights = (
             (weights - rate * torch.autograd.grad(value, weights)[0]).detach().requires_grad_()
         )
-        if step in golden:
+        if step in expected:
             now = [part.detach() for part in both_logps(weights)]
             found = displacement(*(part[None] for part in (*now, *first)))
-            assert float(found.chosen + first[0]) == pytest.approx(golden[step][0], abs=1e-7)
-            assert float(found.rejected + first[1]) == pytest.approx(golden[step][1], abs=1e-7)
+            assert float(found.chosen + first[0]) == pytest.approx(expected[step][0], abs=1e-7)
+            assert float(found.rejected + first[1]) == pytest.approx(expected[step][1], abs=1e-7)
             assert float(found.displaced) == 1.0
 
 
@@ -138,7 +138,7 @@ def test_a_single_token_with_fixed_states_is_never_entangled(seed):
     np.testing.assert_allclose(found.chosen_rate, 1 - p[:, 0] + p[:, 1], atol=1e-12)
 
 
-def test_ches_golden():
+def test_ches_of_a_pair():
     chosen, rejected = (
         np.array([[1, 0.5], [0.2, 1], [9, 9]]),
         np.array([[np.nan, 9], [1, 0.5], [0.4, 0.8], [0, 1]]),

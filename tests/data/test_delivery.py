@@ -1,7 +1,7 @@
 """The human study.
 
-What the reader makes of its files, their golden numbers, and every way in which a file can be
-wrong.
+What the reader makes of its files, reference values of what they say, and every way in which a
+file can be wrong.
 """
 
 import numpy as np
@@ -138,7 +138,7 @@ def test_the_study_replays_exactly(people):
     ("model", "beta", "value", "held_out"),
     [("partial return", 0.058558, 0.619519, 0.6202), ("regret", 0.242024, 0.572739, 0.5732)],
 )
-def test_golden_fits(people, model, beta, value, held_out):
+def test_fits_to_all_labels(people, model, beta, value, held_out):
     total, start, end = people.statistics.T
     margin = -total if model == "partial return" else start - total - end
     found = fit_rationality(margin, people.segments.prob)
@@ -150,7 +150,7 @@ def test_golden_fits(people, model, beta, value, held_out):
     )
 
 
-def test_golden_signs(people):
+def test_signs_of_all_labels(people):
     total, start, end = people.statistics.T
     regret, label = total + end - start, np.sign(0.5 - people.segments.prob)  # second minus first
     told = label != 0

@@ -1,7 +1,4 @@
-"""KL-regularised worst cases.
-
-Golden values, other routes to the same optimum, gradients, limits and extremes.
-"""
+"""Distributionally robust means: other routes to the optimum, gradients, limits, extremes."""
 
 import math
 
@@ -13,30 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import xlogy
+from score_rows import FOUR_SCORES, TWO_PEAKS, numeric_gradient, torch_gradient
 
-from prefsim.losses import adaptive_dro
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, kl_dro_dual
 from prefsim.testing.bandits import betas, tables
 
 SCORES = st.integers(1, 7).flatmap(lambda size: tables((3, size), low=-5.0, high=5.0))
-GOLDEN = np.asarray([1.5, 0.5, 0.0, -1.5])
-TWO_PEAKS = np.asarray([0.0] + [-1.88448992] * 9)
-
-
-def numeric_gradient(f, x, step=1e-6):
-    found = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
-        shift = np.zeros_like(x)
-        shift[place] = step
-        found[place] = (np.sum(f(x + shift)) - np.sum(f(x - shift))) / (2 * step)
-    return found
-
-
-def torch_gradient(f, x):
-    moved = torch.tensor(x, requires_grad=True)
-    f(moved).sum().backward()
-    return moved.grad.numpy()
 
 
 # --- the primitive ---
@@ -52,8 +32,8 @@ def torch_gradient(f, x):
         (math.inf, 0.125),
     ],
 )
-def test_kl_dro_golden(lambda_, value):
-    assert float(kl_dro(GOLDEN, lambda_=lambda_)) == pytest.approx(value, abs=1e-14)
+def test_kl_dro_reference_values(lambda_, value):
+    assert float(kl_dro(FOUR_SCORES, lambda_=lambda_)) == pytest.approx(value, abs=1e-14)
 
 
 @given(SCORES, betas(0.05, 20.0))
@@ -90,11 +70,11 @@ def test_gradcheck_twice():
 
 
 def test_an_array_of_temperatures_has_exact_limits_in_it():
-    scores = np.broadcast_to(GOLDEN, (5, 4))
+    scores = np.broadcast_to(FOUR_SCORES, (5, 4))
     ladder = [0.0, 0.1, 1.0, 10.0, math.inf]
-    each = [float(kl_dro(GOLDEN, lambda_=t)) for t in ladder]
+    each = [float(kl_dro(FOUR_SCORES, lambda_=t)) for t in ladder]
     np.testing.assert_allclose(kl_dro(scores, lambda_=np.asarray(ladder)), each, rtol=1e-15)
-    duals = [kl_dro_dual(GOLDEN, lambda_=t) for t in ladder]
+    duals = [kl_dro_dual(FOUR_SCORES, lambda_=t) for t in ladder]
     together = kl_dro_dual(scores, lambda_=np.asarray(ladder))
     np.testing.assert_allclose(together.weights, [d.weights for d in duals], rtol=1e-14)
     np.testing.assert_allclose(together.divergence, [d.divergence for d in duals], rtol=1e-13)
@@ -117,12 +97,12 @@ def test_ties_at_zero_temperature_share_the_weight():
 @pytest.mark.parametrize("lambda_", [1e4, 1e8, 1e12])
 def test_a_high_temperature_does_not_cancel(lambda_):
     """mean + Var/(2λ) + O(λ⁻²), where log(sum) − log K would lose all digits."""
-    exact = GOLDEN.mean() + GOLDEN.var() / (2 * lambda_)
-    assert float(kl_dro(GOLDEN, lambda_=lambda_)) == pytest.approx(
+    exact = FOUR_SCORES.mean() + FOUR_SCORES.var() / (2 * lambda_)
+    assert float(kl_dro(FOUR_SCORES, lambda_=lambda_)) == pytest.approx(
         exact, rel=1e-8 if lambda_ < 1e5 else 1e-15
     )
-    assert float(kl_dro_dual(GOLDEN, lambda_=lambda_).divergence) == pytest.approx(
-        GOLDEN.var() / (2 * lambda_**2), rel=3e-4
+    assert float(kl_dro_dual(FOUR_SCORES, lambda_=lambda_).divergence) == pytest.approx(
+        FOUR_SCORES.var() / (2 * lambda_**2), rel=3e-4
     )
 
 
@@ -136,10 +116,12 @@ def test_no_mass_is_lost_in_a_large_vocabulary_of_float32():
 # --- capped weights ---
 
 
-def test_capped_golden():
-    assert float(capped_kl_dro(GOLDEN, k=2, lambda_=0.8)) == pytest.approx(0.6377969749, abs=1e-10)
+def test_capped_reference_values():
+    assert float(capped_kl_dro(FOUR_SCORES, k=2, lambda_=0.8)) == pytest.approx(
+        0.6377969749, abs=1e-10
+    )
     np.testing.assert_allclose(
-        capped_kl_dro_weights(GOLDEN, k=2, lambda_=0.8),
+        capped_kl_dro_weights(FOUR_SCORES, k=2, lambda_=0.8),
         [0.5, 0.30914836, 0.16547519, 0.02537644],
         atol=5e-9,
     )
@@ -227,109 +209,6 @@ def test_capped_gradient_is_the_weights(k, lambda_):
     )
 
 
-# --- the adaptive temperature ---
-
-
-def brute_force(v, lambda_0, alpha, points=20_001):
-    """Return the best of many temperatures, 0 among them."""
-    grid = np.concatenate([[0.0], np.geomspace(1e-8 * lambda_0, lambda_0, points)])
-    height = (
-        kl_dro(np.broadcast_to(v, (grid.size, v.size)), lambda_=grid)
-        - alpha / (2 * lambda_0) * (grid - lambda_0) ** 2
-    )
-    return grid[height.argmax()], height.max()
-
-
-@given(
-    st.integers(2, 8).flatmap(lambda size: tables((size,), low=-8.0, high=8.0)),
-    betas(0.1, 10.0),
-    st.sampled_from([0.1, 0.6, 1.01, 1.2, 2.0]),
-)
-def test_adaptive_is_the_global_maximum(v, lambda_0, ratio):
-    alpha = ratio * math.log(v.size)
-    found = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha)
-    _, height = brute_force(v, lambda_0, alpha, 2001)
-    assert float(found.value) >= height - 1e-12 * (1 + abs(height))
-    assert float(found.value) <= height + 1e-4 * (lambda_0 + abs(height))
-    assert found.residual <= 1e-10
-    assert 0 <= found.lambda_ <= lambda_0 * (1 + 1e-12)
-
-
-def test_adaptive_golden():
-    v, w = GOLDEN - 1.5, GOLDEN
-    alpha = 2 * math.log(4)
-    # The temperature of the first is 0.8254381418 on the specification's page; 40 digits give
-    # 0.82543814484597623973...
-    for scores, lambda_0, value, lambda_ in (
-        (v, 1.0, -0.8592454611, 0.82543814484597624),
-        (w, 1.0, 0.6407545389, 0.82543814484597624),
-        (v, 10.0, -1.3170897378, 9.979338502839613),
-        (w, 10.0, 0.1829102622, 9.979338502839613),
-    ):
-        found = adaptive_kl_dro(scores, lambda_0=lambda_0, alpha=alpha)
-        assert float(found.value) == pytest.approx(value, abs=6e-11)
-        assert float(found.lambda_) == pytest.approx(lambda_, rel=1e-13)
-    flat = adaptive_kl_dro(np.zeros(4), lambda_0=3.0, alpha=alpha)
-    assert (float(flat.value), float(flat.lambda_)) == (0.0, 3.0)
-
-
-def test_two_peaks_of_which_the_lower_one_is_higher():
-    found = adaptive_kl_dro(TWO_PEAKS, lambda_0=1.0, alpha=1.2 * math.log(10))
-    best, height = brute_force(TWO_PEAKS, 1.0, 1.2 * math.log(10))
-    assert float(found.lambda_) == pytest.approx(best, rel=2e-3)
-    assert best < 0.2
-    assert float(found.value) == pytest.approx(height, abs=1e-8)
-
-
-def test_searched_rows_do_not_touch_the_settled_ones(monkeypatch):
-    """Rows with one stationary point never reach the grid, and all keep their places."""
-    rows = np.stack([np.zeros(10), TWO_PEAKS, 0.1 * np.arange(10.0), TWO_PEAKS, TWO_PEAKS])
-    searched = []
-    original = adaptive_dro._search
-    monkeypatch.setattr(
-        adaptive_dro,
-        "_search",
-        lambda few, *rest: searched.append(few.shape[0]) or original(few, *rest),
-    )
-    monkeypatch.setattr(adaptive_dro, "GRID_ELEMENTS", 2 * adaptive_dro.GRID * 10)
-    options = {"lambda_0": 1.0, "alpha": 1.2 * math.log(10)}
-    together = adaptive_kl_dro(rows, **options)
-    assert searched == [2, 1]
-    np.testing.assert_allclose(
-        together.lambda_, [adaptive_kl_dro(row, **options).lambda_ for row in rows], rtol=1e-14
-    )
-
-
-@given(tables((5,), low=-4.0, high=4.0), betas(0.3, 5.0), st.floats(0.3, 3.0))
-def test_eliminating_the_temperature(v, lambda_0, ratio):
-    """The same worst case over p alone.
-
-    Σpv − λ₀KL + (λ₀/2α)KL², at p of the best temperature and at no other p more.
-    """
-    alpha = max(ratio, 1.01) * math.log(5)
-    found = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha)
-
-    def objective(p):
-        divergence = np.sum(xlogy(p, 5 * p), axis=-1)
-        return p @ v - lambda_0 * divergence + lambda_0 / (2 * alpha) * divergence**2
-
-    p = kl_dro_dual(v, lambda_=found.lambda_).weights
-    assert objective(p) == pytest.approx(float(found.value), abs=1e-9)
-    others = np.random.default_rng(0).dirichlet(np.ones(5), 500)
-    assert objective(others).max() <= float(found.value) + 1e-9
-
-
-def test_adaptive_gradient_is_the_envelope():
-    scores = np.random.default_rng(1).standard_normal((6, 5)) * 2
-    f = lambda x: adaptive_kl_dro(x, lambda_0=1.3, alpha=1.1 * math.log(5)).value  # noqa: E731
-    gradient = torch_gradient(f, scores)
-    np.testing.assert_allclose(gradient, numeric_gradient(f, scores), rtol=1e-7, atol=1e-8)
-    lambda_ = adaptive_kl_dro(scores, lambda_0=1.3, alpha=1.1 * math.log(5)).lambda_
-    np.testing.assert_allclose(gradient, kl_dro_dual(scores, lambda_=lambda_).weights, atol=1e-12)
-
-
-# --- every function: libraries, precisions, extremes, bad input ---
-
 FUNCTIONS = {
     "zero": lambda x: kl_dro(x, lambda_=0),
     "tempered": lambda x: kl_dro(x, lambda_=0.7),
@@ -343,6 +222,9 @@ FUNCTIONS = {
     "adaptive": lambda x: adaptive_kl_dro(x, lambda_0=1.0, alpha=1.2 * math.log(10)).value,
     "temperature": lambda x: adaptive_kl_dro(x, lambda_0=1.0, alpha=1.2 * math.log(10)).lambda_,
 }
+
+
+# --- every function: libraries, precisions, extremes, bad input ---
 
 
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -405,34 +287,37 @@ def test_nan_is_not_hidden():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kl_dro(GOLDEN, lambda_=-0.1), r"lambda_ must lie in \[0.0, inf\], got -0.1"),
-        (lambda: kl_dro(GOLDEN, lambda_=math.nan), r"lambda_ must lie in \[0.0, inf\], got nan"),
+        (lambda: kl_dro(FOUR_SCORES, lambda_=-0.1), r"lambda_ must lie in \[0.0, inf\], got -0.1"),
         (
-            lambda: kl_dro_dual(GOLDEN, lambda_="warm"),
+            lambda: kl_dro(FOUR_SCORES, lambda_=math.nan),
+            r"lambda_ must lie in \[0.0, inf\], got nan",
+        ),
+        (
+            lambda: kl_dro_dual(FOUR_SCORES, lambda_="warm"),
             r"lambda_ must lie in \[0.0, inf\], got 'warm'",
         ),
         (
-            lambda: capped_kl_dro(GOLDEN, k=0, lambda_=1.0),
+            lambda: capped_kl_dro(FOUR_SCORES, k=0, lambda_=1.0),
             r"k must be an integer in \[1, 4\], got 0",
         ),
         (
-            lambda: capped_kl_dro(GOLDEN, k=5, lambda_=1.0),
+            lambda: capped_kl_dro(FOUR_SCORES, k=5, lambda_=1.0),
             r"k must be an integer in \[1, 4\], got 5",
         ),
         (
-            lambda: capped_kl_dro_weights(GOLDEN, k=1.5, lambda_=1.0),
+            lambda: capped_kl_dro_weights(FOUR_SCORES, k=1.5, lambda_=1.0),
             r"k must be an integer in \[1, 4\], got 1.5",
         ),
         (
-            lambda: capped_kl_dro(GOLDEN, k=2, lambda_=-1.0),
+            lambda: capped_kl_dro(FOUR_SCORES, k=2, lambda_=-1.0),
             r"lambda_ must lie in \[0.0, inf\], got -1.0",
         ),
         (
-            lambda: adaptive_kl_dro(GOLDEN, lambda_0=0.0, alpha=1.0),
+            lambda: adaptive_kl_dro(FOUR_SCORES, lambda_0=0.0, alpha=1.0),
             "lambda_0 must be a finite number > 0, got 0.0",
         ),
         (
-            lambda: adaptive_kl_dro(GOLDEN, lambda_0=1.0, alpha=math.inf),
+            lambda: adaptive_kl_dro(FOUR_SCORES, lambda_0=1.0, alpha=math.inf),
             "alpha must be a finite number > 0, got inf",
         ),
     ],

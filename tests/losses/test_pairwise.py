@@ -1,6 +1,6 @@
 """Losses on pairs.
 
-Golden values and gradients of the literature's table, identities, extremes, bad input.
+Identities, population minimisers, extremes, bad input; values are in test_reference_values.
 """
 
 import functools
@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_references import BATCH, EIGHT_DIGITS, REFERENCES
 
 from prefsim.containers import map_fields
 from prefsim.losses import (
@@ -24,81 +25,16 @@ from prefsim.losses import (
     reward_margin,
     rpo,
     sft,
-    soft,
     soft_logistic,
 )
 from prefsim.testing.bandits import alphas, betas, flip_rates, margins, pair_logps
 
-# The golden batch: three pairs with their lengths, losses to eight digits and the gradient of the
-# second pair's loss.
-BATCH = PairLogps(
-    chosen=np.asarray([-12.5, -30.25, -8.0]),
-    rejected=np.asarray([-14.0, -28.5, -20.75]),
-    ref_chosen=np.asarray([-13.0, -29.0, -9.5]),
-    ref_rejected=np.asarray([-13.5, -30.0, -18.25]),
-    chosen_length=np.asarray([10.0, 25.0, 6.0]),
-    rejected_length=np.asarray([12.0, 20.0, 15.0]),
-)
-GOLDEN = {
-    "dpo": (
-        functools.partial(dpo, beta=0.1),
-        [0.64439666, 0.84007067, 0.51301525],
-        (-0.05683200, 0.05683200),
-    ),
-    "cdpo": (
-        functools.partial(dpo, beta=0.1, label_smoothing=0.1),
-        [0.65439666, 0.81257067, 0.55301525],
-        (-0.04683200, 0.04683200),
-    ),
-    "robust": (
-        functools.partial(rdpo, beta=0.1, flip_rate=0.1),
-        [0.63189666, 0.87444567, 0.46301525],
-        (-0.06933200, 0.06933200),
-    ),
-    "soft": (
-        functools.partial(soft, beta=0.1, target=0.7),
-        [0.67439666, 0.75757067, 0.63301525],
-        (-0.02683200, 0.02683200),
-    ),
-    "ipo summed": (functools.partial(ipo, tau=0.1), [16.0, 60.0625, 1.0], (-15.5, 15.5)),
-    "ipo averaged": (
-        functools.partial(ipo, tau=0.1, average=True),
-        [24.09173611, 26.265625, 21.00694444],
-        (-0.41, 0.5125),
-    ),
-    "hinge": (functools.partial(hinge, beta=0.1), [0.9, 1.275, 0.6], (-0.1, 0.1)),
-    "forward KL": (
-        functools.partial(f_dpo, beta=0.1, divergence="forward_kl"),
-        [0.64239474, 0.86979224, 0.26422456],
-        (-0.20277545, 0.01296300),
-    ),
-    "Jensen–Shannon": (
-        functools.partial(f_dpo, beta=0.1, divergence="jensen_shannon"),
-        [0.66845965, 0.76028566, 0.58132227],
-        (-0.04138866, 0.00971356),
-    ),
-    "alpha": (
-        functools.partial(f_dpo, beta=0.1, divergence="alpha", alpha=0.3),
-        [0.64421834, 0.83862476, 0.47667853],
-        (-0.08259919, 0.03619785),
-    ),
-    "χPO": (
-        functools.partial(f_dpo, beta=0.1, divergence="mixed_chi_squared"),
-        [0.59624179, 1.09952666, 0.35888184],
-        (-0.08580618, 0.36561294),
-    ),
-    "rpo sum": (
-        functools.partial(rpo, beta=0.1, eta=0.005),
-        [0.65064666, 0.85519567, 0.51701525],
-        (-0.05733200, 0.05683200),
-    ),
-    "rpo mean": (
-        functools.partial(rpo, beta=0.1, eta=0.2, reduction="mean"),
-        [0.89439666, 1.08207067, 0.77968192],
-        (-0.06483200, 0.05683200),
-    ),
-}
-EIGHT_DIGITS = 5.1e-9
+PAIRWISE = [
+    reference
+    for reference in REFERENCES
+    if reference.loss.func.__module__ == "prefsim.losses.pairwise"
+]
+every_loss = pytest.mark.parametrize("reference", PAIRWISE, ids=lambda reference: reference.label)
 
 
 def as_torch(logps: PairLogps, dtype: torch.dtype = torch.float64) -> PairLogps:
@@ -115,47 +51,7 @@ def pairs_of_margin(margin: np.ndarray) -> PairLogps:
     return PairLogps(np.minimum(margin, 0), np.minimum(-margin, 0), zero, zero)
 
 
-def reversed_pairs(logps: PairLogps) -> PairLogps:
-    return PairLogps(
-        logps.rejected,
-        logps.chosen,
-        logps.ref_rejected,
-        logps.ref_chosen,
-        logps.rejected_length,
-        logps.chosen_length,
-    )
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_golden_values(name):
-    loss, expected, _ = GOLDEN[name]
-    np.testing.assert_allclose(loss(BATCH), expected, atol=EIGHT_DIGITS, rtol=0)
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_golden_gradients_of_the_second_pair(name):
-    loss, _, expected = GOLDEN[name]
-    batch = as_torch(BATCH)
-    loss(batch)[1].backward()
-    np.testing.assert_allclose(
-        [batch.chosen.grad[1], batch.rejected.grad[1]], expected, atol=EIGHT_DIGITS, rtol=0
-    )
-    assert batch.chosen.grad[[0, 2]].abs().max() == 0
-
-
-def test_golden_batch_means():
-    means = {
-        "dpo": 0.66582753,
-        "cdpo": 0.67332753,
-        "robust": 0.65645253,
-        "ipo summed": 25.6875,
-        "hinge": 0.925,
-    }
-    for name, mean in means.items():
-        assert GOLDEN[name][0](BATCH).mean() == pytest.approx(mean, abs=EIGHT_DIGITS)
-
-
-def test_golden_values_of_the_robust_paper():
+def test_values_of_the_robust_paper():
     one = pairs_of_margin(np.asarray([2.0]))
     assert dpo(one, beta=0.5)[0] == pytest.approx(0.31326168751822286, abs=1e-16)
     assert dpo(one, beta=0.5, label_smoothing=0.2)[0] == pytest.approx(
@@ -174,7 +70,7 @@ def test_golden_values_of_the_robust_paper():
         np.testing.assert_allclose(-batch.chosen.grad.numpy() / 0.1, expected, atol=EIGHT_DIGITS)
 
 
-def test_log_ratios_and_margin_of_the_golden_batch():
+def test_log_ratios_and_margin():
     chosen, rejected = log_ratios(BATCH)
     np.testing.assert_array_equal(chosen, [0.5, -1.25, 1.5])
     np.testing.assert_array_equal(rejected, [-0.5, 1.5, -2.5])
@@ -214,11 +110,11 @@ def test_conservative_loss_has_its_minimum_at_the_smoothed_log_odds(margin, flip
 @given(pair_logps(), betas(), flip_rates(0.01))
 def test_label_free_combinations_of_a_pair_and_its_reverse(logps, beta, flip):
     """ℓ(z) − ℓ(−z) = −z, and the robust loss of a pair and its reverse add up to the plain ones."""
-    forward, backward = dpo(logps, beta=beta), dpo(reversed_pairs(logps), beta=beta)
+    forward, backward = dpo(logps, beta=beta), dpo(logps.swapped(), beta=beta)
     z = beta * reward_margin(logps)
     np.testing.assert_allclose(forward - backward, -z, atol=1e-12 * (1 + np.abs(z).max()))
     robust = rdpo(logps, beta=beta, flip_rate=flip) + rdpo(
-        reversed_pairs(logps), beta=beta, flip_rate=flip
+        logps.swapped(), beta=beta, flip_rate=flip
     )
     np.testing.assert_allclose(
         robust, forward + backward, atol=1e-12 * (1 + np.abs(z).max() / (1 - 2 * flip))
@@ -309,7 +205,7 @@ def test_hinge_minimiser_is_the_sign():
     grid = np.linspace(-4, 4, 1601)
     for p, best in ((0.7, 2.0), (0.3, -2.0)):
         logps = pairs_of_margin(grid)
-        value = p * hinge(logps, beta=0.5) + (1 - p) * hinge(reversed_pairs(logps), beta=0.5)
+        value = p * hinge(logps, beta=0.5) + (1 - p) * hinge(logps.swapped(), beta=0.5)
         assert grid[np.argmin(value)] == pytest.approx(best, abs=1e-12)
 
 
@@ -317,9 +213,8 @@ def test_hinge_minimiser_is_the_sign():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", GOLDEN)
-def test_values_and_gradients_are_finite_at_extremes(name, dtype):
-    loss, _, _ = GOLDEN[name]
+@every_loss
+def test_values_and_gradients_are_finite_at_extremes(reference, dtype):
     extreme = PairLogps(
         chosen=np.asarray([-1e-6, -1e4, -1e4, 0.0, -1e4]),
         rejected=np.asarray([-1e4, -1e-6, -1e4, 0.0, -1e4]),
@@ -329,7 +224,7 @@ def test_values_and_gradients_are_finite_at_extremes(name, dtype):
         rejected_length=np.asarray([1.0, 500.0, 1.0, 2.0, 4.0]),
     )
     batch = as_torch(extreme, dtype)
-    value = loss(batch)
+    value = reference.loss(batch)
     value.sum().backward()
     assert value.dtype == dtype
     assert value.isfinite().all()
@@ -347,20 +242,20 @@ def test_tails_are_exact(margin):
     )
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_float32_keeps_six_digits(name):
-    loss, _, _ = GOLDEN[name]
-    exact = loss(BATCH)
+@every_loss
+def test_float32_keeps_six_digits(reference):
+    exact = reference.loss(BATCH)
     np.testing.assert_allclose(
-        loss(as_torch(BATCH, torch.float32)).detach().numpy(), exact, rtol=2e-6, atol=2e-6
+        reference.loss(as_torch(BATCH, torch.float32)).detach().numpy(), exact, rtol=2e-6, atol=2e-6
     )
 
 
 def test_any_leading_shape_and_an_empty_batch():
     stacked = map_fields(BATCH, lambda x: np.stack([x, x[::-1]]))
-    for loss, expected, _ in GOLDEN.values():
-        np.testing.assert_allclose(loss(stacked), [expected, expected[::-1]], atol=EIGHT_DIGITS)
-        assert loss(map_fields(BATCH, lambda x: x[:0])).shape == (0,)
+    for reference in PAIRWISE:
+        expected = [reference.values, reference.values[::-1]]
+        np.testing.assert_allclose(reference.loss(stacked), expected, atol=EIGHT_DIGITS)
+        assert reference.loss(map_fields(BATCH, lambda x: x[:0])).shape == (0,)
 
 
 # --- bad input ---
@@ -429,5 +324,5 @@ def test_a_mean_over_the_chosen_response_needs_its_length_alone():
 
 def test_nan_is_not_hidden():
     poisoned = BATCH._replace(chosen=np.asarray([-12.5, math.nan, -8.0]))
-    for loss, _, _ in GOLDEN.values():
-        np.testing.assert_array_equal(np.isnan(loss(poisoned)), [False, True, False])
+    for reference in PAIRWISE:
+        np.testing.assert_array_equal(np.isnan(reference.loss(poisoned)), [False, True, False])

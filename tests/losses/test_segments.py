@@ -1,4 +1,4 @@
-"""Losses on segments: golden numbers, limits, every option, and bad input."""
+"""Losses on segments: reference values, limits, every option, and bad input."""
 
 import array_api_strict
 import numpy as np
@@ -33,7 +33,7 @@ def free(chosen, rejected):
 ASIS, REVERSED = free(FIRST, SECOND), free(SECOND, FIRST)
 
 
-def test_golden_scores():
+def test_reference_scores():
     first, second = segment_scores(ASIS, alpha=0.1)
     np.testing.assert_allclose([first[0], second[0]], [-0.17, -0.26], rtol=1e-12)
     first, second = segment_scores(ASIS, alpha=0.1, discount=0.9)
@@ -49,20 +49,20 @@ def test_golden_scores():
         (ASIS, {"lambda_": 0.5, "discount": 0.9}, 0.7138572908),
     ],
 )
-def test_golden_values(logps, options, expected):
+def test_reference_values(logps, options, expected):
     assert cpl(logps, alpha=0.1, **options)[0] == pytest.approx(expected, abs=5e-11)
 
 
-def test_golden_tie():
+def test_reference_tie():
     assert 0.5 * (cpl(ASIS) + cpl(REVERSED))[0] == pytest.approx(0.7489087989, abs=5e-11)
 
 
-def test_golden_ranking():
+def test_reference_ranking():
     logps = ListLogps(np.asarray([-1.7, -2.6, -4.0]), np.zeros(3), np.asarray([2.0, 3.0, 1.0]))
     assert cpl_ranked(logps, alpha=0.1, lambda_=0.5) == pytest.approx(0.7287757400, abs=5e-11)
 
 
-def test_golden_kl_step():
+def test_reference_kl_step():
     one = np.ones((1, 1), dtype=bool)
     parts = (np.asarray([[x]]) for x in (-1.2, -0.7, -1.0, -1.1))
     assert cpl(TokenPairLogps(*parts, one, one), alpha=0.3, lambda_=1.0)[0] == pytest.approx(

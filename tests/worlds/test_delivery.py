@@ -1,6 +1,6 @@
 """The delivery task.
 
-The golden values of its board, what each move counts, random boards, and bad boards.
+The reference values of its board, what each move counts, random boards, and bad boards.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def test_the_board_is_the_authors(task):
     assert [[LETTERS[i] for i in row] for row in task.cells] == rows
 
 
-def test_golden_values(task):
+def test_reference_values(task):
     plan = value_iteration(task.mdp)
     value = np.asarray(plan.value).reshape(10, 10)
     assert [value[cell] for cell in ((0, 0), (3, 3), (6, 6), (9, 0), (9, 8))] == [

@@ -18,7 +18,8 @@ from prefsim.testing.bandits import alphas, bandits_with_reference, betas, diver
 from prefsim.worlds import ContextualBandit
 
 REWARD, REFERENCE = np.asarray([1.0, 0.0, -1.0]), np.asarray([0.5, 0.3, 0.2])
-GOLDEN = {
+# Multiplier and policy, of the optimum for each divergence.
+OPTIMA = {
     "reverse_kl": (-0.4503094172, [0.78439876, 0.17313851, 0.04246273]),
     "forward_kl": (1.6706534702, [0.74554151, 0.17957045, 0.07488804]),
     "jensen_shannon": (0.7532312977, [0.88866332, 0.09237297, 0.01896372]),
@@ -36,8 +37,8 @@ INVERSES = {
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_golden_multipliers_and_policies(divergence):
-    multiplier, policy = GOLDEN[divergence]
+def test_multipliers_and_policies_of_three_responses(divergence):
+    multiplier, policy = OPTIMA[divergence]
     found = regularised_optimum(
         REWARD, np.log(REFERENCE), beta=1.0, divergence=divergence, alpha=0.5
     )
@@ -175,7 +176,7 @@ def test_responses_outside_the_reference_stay_outside(divergence):
         np.asarray([1.0, 50.0, 0.0, -1.0]), reference, beta=1.0, divergence=divergence
     )
     assert found[1] == 0
-    np.testing.assert_allclose(found[[0, 2, 3]], GOLDEN[divergence][1], atol=5e-9)
+    np.testing.assert_allclose(found[[0, 2, 3]], OPTIMA[divergence][1], atol=5e-9)
     one = optimal_policy(
         np.asarray([0.0, 7.0]), np.asarray([0.0, 1.0]), beta=1.0, divergence=divergence
     )
@@ -224,8 +225,8 @@ def test_torch_probabilities_keep_their_dtype_and_gradient():
     reward = torch.tensor(REWARD, dtype=torch.float32, requires_grad=True)
     found = optimal_policy(reward, torch.tensor(REFERENCE, dtype=torch.float32), beta=1.0)
     found[0].backward()
-    np.testing.assert_allclose(found.detach().numpy(), GOLDEN["reverse_kl"][1], atol=1e-7)
-    p = np.asarray(GOLDEN["reverse_kl"][1])
+    np.testing.assert_allclose(found.detach().numpy(), OPTIMA["reverse_kl"][1], atol=1e-7)
+    p = np.asarray(OPTIMA["reverse_kl"][1])
     np.testing.assert_allclose(reward.grad.numpy(), p[0] * (np.eye(3)[0] - p), atol=1e-6)
 
 

@@ -1,7 +1,7 @@
 """Rejection sampling.
 
-The laws against plain enumeration, the sequential sampler against its golden pass, degenerate and
-bad input.
+The laws against plain enumeration, the sequential sampler against a pass worked out by hand,
+degenerate and bad input.
 """
 
 import itertools
@@ -92,7 +92,7 @@ def test_the_cap_is_the_largest_reward_on_the_support():
     assert law.log_probs[2] == -np.inf
 
 
-def test_golden_pass():
+def test_a_pass_worked_out_by_hand():
     np.testing.assert_allclose(
         np.exp(log_acceptance(REWARD, beta=0.5)), [1, 0.201897, 0.818731, 0.367879], atol=5e-7
     )

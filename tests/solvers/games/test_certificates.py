@@ -32,7 +32,7 @@ REFERENCE = TEXTBOOK_REFERENCE
 POLICY = np.array([0.2, 0.5, 0.3])
 
 
-def test_golden_certificates():
+def test_certificates_of_the_textbook_game():
     assert exploitability(GAME, REFERENCE) == pytest.approx(0.05, abs=1e-15)
     assert regularised_gap(GAME, REFERENCE, reference=REFERENCE, tau=0.1) == pytest.approx(
         0.0256931327, abs=1e-10

@@ -26,7 +26,7 @@ LOG_REFERENCE = np.log(TEXTBOOK_REFERENCE)
 LOG_POLICY = np.log([0.2, 0.5, 0.3])
 
 
-def test_golden_values():
+def test_reference_values():
     gradient = nash_md_pg_gradient(GAME, LOG_POLICY, LOG_REFERENCE, tau=0.1, mixture=0.125)
     np.testing.assert_allclose(gradient, [0.0398585236, 0.0094363071, -0.0492948307], atol=1e-10)
     point = nash_md_pg_stationary_point(GAME, np.exp(LOG_REFERENCE), tau=0.1, mixture=0.125)
