@@ -224,13 +224,13 @@ def stops_beyond_epsilon(logps: losses.PairLogps, beta: float, clip: str) -> Ver
 def first_step_is_half_of_copg(logps: losses.PairLogps, beta: float, clip: str) -> Verdict:
     """On policy the gradient is half of CoPG's, and RLOO's for two samples."""
 
-    def rloo(logps: losses.PairLogps) -> Any:
+    def rloo(pairs: Any) -> Any:
         import torch
 
-        own = torch.stack([logps.chosen, logps.rejected], dim=-1)
+        own = torch.stack([pairs.chosen, pairs.rejected], dim=-1)
         tilted = [
-            logps.ref_chosen + logps.chosen_score / beta,
-            logps.ref_rejected + logps.rejected_score / beta,
+            pairs.ref_chosen + pairs.chosen_score / beta,
+            pairs.ref_rejected + pairs.rejected_score / beta,
         ]
         return beta * rloo_kl(own, torch.stack(tilted, dim=-1)).mean(-1)
 
