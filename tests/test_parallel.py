@@ -11,6 +11,7 @@ import time
 
 import dask
 import joblib
+import psutil
 import pytest
 from conftest import write_fake_paper
 from distributed import Client, LocalCluster
@@ -30,7 +31,7 @@ from prefsim.papers.reproducing import read_result, run_reproductions
 from prefsim.papers.verdicts import check_papers
 from prefsim.parallel import cluster, track, unordered
 
-DEADLINE = 30  # seconds after which a process that should be there, or gone, counts as lost
+DEADLINE = 120  # seconds after which what was waited for is not going to come
 
 
 # Nobody has asked for more than the results.
@@ -83,10 +84,9 @@ def until(condition):
 
 def ended(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    return False
 
 
 # --- where the calls run ---
