@@ -331,7 +331,8 @@ def above(
 
 def _share(smaller: np.ndarray, larger: np.ndarray) -> float | None:
     smaller, larger = np.broadcast_arrays(smaller, larger)
-    meaningful = (larger > 0) & np.isfinite(larger)
+    # A bound below rounding is used up by rounding, whatever it bounds.
+    meaningful = (larger > np.finfo(np.float64).eps) & np.isfinite(larger)
     # A share of something negative, or of a bound of zero alone, means nothing.
     if not ((smaller >= 0) & (larger >= 0)).all() or not meaningful.any():
         return None

@@ -38,10 +38,11 @@ def test_apart_is_the_largest_difference(values, stated):
 def test_above_is_the_largest_excess(values, larger):
     verdict = above(values, larger)
     assert verdict.error == max(0.0, max(values) - larger)
-    if min(values) >= 0 and larger > 0:
+    if min(values) >= 0 and larger > 1e-15:
         assert verdict.used == pytest.approx(max(values) / larger)
     else:
         assert verdict.used is None
+    assert above(1e-16, 1e-40).used is None
 
 
 @given(LISTS)
