@@ -1,4 +1,4 @@
-"""LDR losses: the page's own instances of the claims, label noise and training, and the reproduction's verdict."""
+"""Instances of the LDR losses worked by hand, label noise, and training in batches."""
 
 import math
 import sys
@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from paper_repros import _ldr_checks as checks
-from paper_repros import ldr
-from paper_repros._noisy_labels import (
+from paper_repros.robust.ldr import reproduction
+from paper_repros.robust.ldr.claims import keeps_the_order, of_a_single_class, of_all_but_one
+from paper_repros.robust.ldr.noisy_labels import (
     RULES,
     Problem,
     flip_uniformly,
@@ -16,114 +16,115 @@ from paper_repros._noisy_labels import (
     handwritten_digits,
     train,
 )
+from paper_repros.robust.ldr.one_input import (
+    aldr_risk,
+    every_label,
+    ldr_risk,
+    least_svm_risk,
+    minimiser,
+    on_the_ball,
+    on_the_simplex,
+    spherical,
+)
 from prefsim.backend import use_backend
+from prefsim.losses.adaptive_dro import adaptive_kl_dro
 from prefsim.losses.classification import ldr_kl, linear_symmetric, mae
 from prefsim.papers import Run
 
 Q = np.asarray([0.4, 0.3, 0.2, 0.1])
 
 
-# --- the page's instances
-# --------------------------------------------------------------------------------------------------------------
+# --- one input ---
 
 
 def test_the_svm_is_content_with_equal_scores():
-    task = ldr.QUOTED
-    assert task.risk(np.zeros(3))[0] == pytest.approx(1.0, abs=1e-15)
-    assert task.risk(np.eye(3)[0])[0] == pytest.approx(1.2, abs=1e-15)
+    law = np.asarray([0.4, 0.3, 0.3])
+    risk = ldr_risk(law, lambda_=0.0, margin=1.0)
+    assert risk(np.zeros(3))[0] == pytest.approx(1.0, abs=1e-15)
+    assert risk(np.eye(3)[0])[0] == pytest.approx(1.2, abs=1e-15)
     draws = np.random.default_rng(0).normal(size=(3000, 3)) * np.random.default_rng(1).choice(
         [0.1, 1.0, 5.0], (3000, 1)
     )
-    assert min(task.risk(draw)[0] for draw in draws) >= 1 - 1e-12
-    assert checks.best_svm_risk(task.law, 1.0) == pytest.approx(1.0, abs=1e-9)
+    assert min(risk(draw)[0] for draw in draws) >= 1 - 1e-12
+    assert least_svm_risk(law, 1.0) == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("lambda_", [0.1, 1.0, 10.0])
 def test_the_risk_at_its_closed_minimiser(lambda_):
-    task = checks.Task(Q, lambda_, 0.0, None)
-    value, gradient = task.risk(lambda_ * np.log(Q))
+    value, gradient = ldr_risk(Q, lambda_=lambda_, margin=0.0)(lambda_ * np.log(Q))
     assert value == pytest.approx(lambda_ * (-(Q @ np.log(Q)) - math.log(4)), abs=1e-14)
     np.testing.assert_allclose(gradient, 0, atol=1e-15)
 
 
-@pytest.mark.parametrize("alpha", [None, 2 * math.log(4)])
-def test_risks_have_the_gradient_that_their_minimiser_uses(alpha):
-    task, scores = checks.Task(Q, 0.8, 0.3, alpha), np.asarray([0.7, -0.2, 0.4, -1.0])
+@pytest.mark.parametrize(
+    "risk",
+    [
+        ldr_risk(Q, lambda_=0.8, margin=0.3),
+        aldr_risk(Q, lambda_0=0.8, alpha=2 * math.log(4), margin=0.3),
+    ],
+)
+def test_risks_have_the_gradient_that_their_minimiser_uses(risk):
+    scores = np.asarray([0.7, -0.2, 0.4, -1.0])
     numeric = [
-        (task.risk(scores + step)[0] - task.risk(scores - step)[0]) / 2e-6
-        for step in 1e-6 * np.eye(4)
+        (risk(scores + step)[0] - risk(scores - step)[0]) / 2e-6 for step in 1e-6 * np.eye(4)
     ]
-    np.testing.assert_allclose(task.risk(scores)[1], numeric, atol=1e-8)
+    np.testing.assert_allclose(risk(scores)[1], numeric, atol=1e-8)
 
 
 def test_mae_forgets_all_but_the_first_and_another_symmetric_loss_does_not():
-    """The general statement (L8) must not be tested.
-
-    The second loss is symmetric, bounded, and keeps the whole order.
-    """
+    """The second loss is symmetric, bounded, and keeps the whole order."""
 
     def risk(loss, scores):
-        return float(Q @ loss(checks.every_label(scores, 0.0)))
+        return float(Q @ loss(every_label(np.asarray(scores, float))))
 
-    assert risk(mae, np.asarray([300.0, 0, 0, 0])) == pytest.approx(0.6, abs=1e-15)
-    assert risk(mae, np.asarray([300.0, -5, 0, 5])) == pytest.approx(0.6, abs=1e-15)
+    assert risk(mae, [300, 0, 0, 0]) == pytest.approx(0.6, abs=1e-15)
+    assert risk(mae, [300, -5, 0, 5]) == pytest.approx(0.6, abs=1e-15)
     centred = Q - 0.25
     infimum = math.sqrt(0.75) - np.linalg.norm(centred)
-    assert risk(checks.spherical, 1e9 * centred) == pytest.approx(infimum, abs=1e-12)
-    assert risk(checks.spherical, np.asarray([1e9, 0, 0, 0])) > infimum + 0.02
+    assert risk(spherical, 1e9 * centred) == pytest.approx(infimum, abs=1e-12)
+    assert risk(spherical, [1e9, 0, 0, 0]) > infimum + 0.02
     draws = np.random.default_rng(2).normal(size=(2000, 4)) * 30
-    assert min(risk(checks.spherical, draw) for draw in draws) >= infimum
+    assert min(risk(spherical, draw) for draw in draws) >= infimum
     for draw in draws[:50]:
-        assert checks.spherical(checks.every_label(draw, 0.0)).sum() == pytest.approx(
-            4 * math.sqrt(0.75)
-        )
+        assert spherical(every_label(draw)).sum() == pytest.approx(4 * math.sqrt(0.75))
 
 
 def test_the_symmetric_minimiser_depends_on_the_set_of_scores():
-    np.testing.assert_allclose(
-        checks.Bounded(Q, 2.0, "simplex").minimiser(), [2, 0, 0, 0], atol=1e-12
-    )
-    ball = checks.Bounded(Q, 2.0, "ball").minimiser()
+    def risk(scores):
+        return float(Q @ linear_symmetric(every_label(scores)))
+
+    corner, ball = on_the_simplex(Q, 2.0), on_the_ball(Q, 2.0)
+    np.testing.assert_allclose(corner, [2, 0, 0, 0], atol=1e-12)
     np.testing.assert_allclose(ball, 2 * (Q - 0.25) / np.linalg.norm(Q - 0.25), atol=1e-12)
     # Neither is beaten by any other point of its set.
     rng = np.random.default_rng(3)
-    for point, others in (
-        (np.asarray([2.0, 0, 0, 0]), 2 * rng.dirichlet(np.ones(4), 500)),
-        (ball, rng.normal(size=(500, 4))),
-    ):
-        others = (
-            others
-            if point is not ball
-            else 2 * others / np.linalg.norm(others, axis=-1, keepdims=True)
-        )
-        best = Q @ linear_symmetric(checks.every_label(point, 0.0))
-        assert all(
-            Q @ linear_symmetric(checks.every_label(other, 0.0)) >= best - 1e-12 for other in others
-        )
+    in_simplex, directions = 2 * rng.dirichlet(np.ones(4), 500), rng.normal(size=(500, 4))
+    in_ball = 2 * directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    assert min(risk(scores) for scores in in_simplex) >= risk(corner) - 1e-12
+    assert min(risk(scores) for scores in in_ball) >= risk(ball) - 1e-12
 
 
 def test_a_symmetric_loss_under_noise_in_numbers():
     """ρ = .4, K = 4: the noisy risk is (1 − 16/30) of the clean one plus ρ times the margin."""
-    values = ldr_kl(checks.every_label(np.asarray([2.0, 1.0, 0.5, -1.0]), 0.5), lambda_=math.inf)
+    values = ldr_kl(every_label(np.asarray([2.0, 1.0, 0.5, -1.0]), 0.5), lambda_=math.inf)
     noisy = (1 - 0.4 * 4 / 3) * Q + 0.4 / 3
     assert values.sum() == pytest.approx(1.5)
     assert noisy @ values == pytest.approx((1 - 1.6 / 3) * (Q @ values) + 0.4 * 0.5)
 
 
 def test_alpha_below_its_bound_lets_the_temperature_reach_zero():
-    from prefsim.losses.adaptive_dro import adaptive_kl_dro
-
-    task = checks.without_adaptation(np.asarray([0.4, 0.35, 0.25]))
-    assert task.alpha < math.log(3 / 2)
-    tied = adaptive_kl_dro(np.asarray([0.0, 1.0, 1.0]), lambda_0=task.lambda_, alpha=task.alpha)
+    law, lambda_0 = np.asarray([0.4, 0.35, 0.25]), 0.3
+    alpha = 0.9 * of_all_but_one(3)
+    assert alpha < math.log(3 / 2)
+    tied = adaptive_kl_dro(np.asarray([0.0, 1.0, 1.0]), lambda_0=lambda_0, alpha=alpha)
     assert float(tied.lambda_) == 0.0
-    assert checks.check_order(task).error == 2  # equal scores: both neighbours are tied
-    enough = task._replace(alpha=1.5 * math.log(3))
-    assert checks.check_order(enough).error == 0
+    # Equal scores: both neighbours are tied.
+    for strength, lost in ((alpha, 2), (1.5 * of_a_single_class(3), 0)):
+        risk = aldr_risk(law, lambda_0=lambda_0, alpha=strength, margin=1.0)
+        assert keeps_the_order(*minimiser(risk, 3)).error == lost
 
 
-# --- label noise and training
-# ----------------------------------------------------------------------------------------------------------
+# --- label noise and training ---
 
 
 def test_flips_are_uniform_over_the_other_classes():
@@ -145,9 +146,8 @@ def test_the_data_sets():
     assert mixture.n_classes == 4
     assert not mixture.flipped[:3].any()
     assert mixture.flipped[3:].any(axis=-1).all()
-    np.testing.assert_array_equal(
-        mixture.inputs[:3], mixture.inputs[3:]
-    )  # a seed has the same points at every rate
+    # A seed has the same points at every rate.
+    np.testing.assert_array_equal(mixture.inputs[:3], mixture.inputs[3:])
     digits = handwritten_digits((0.2,), range(2), n=400)
     assert digits.inputs.shape == (2, 400, 64)
     assert digits.test_inputs.shape == (2, 1397, 64)
@@ -168,52 +168,22 @@ def test_networks_in_one_batch_do_not_touch_each_other(rule):
     np.testing.assert_array_equal(runs[0].accuracy, again.accuracy)
     if RULES[rule].lambda_0 is not None:
         np.testing.assert_allclose(runs[0].lambda_[0], runs[1].lambda_[0], rtol=1e-12)
-        assert (
-            (runs[0].lambda_ > 1.5) & (runs[0].lambda_ <= 3)
-        ).all()  # λ₀(1 − log K/α) <= λ <= λ₀, α = 2 log K
+        # λ₀(1 − log K/α) <= λ <= λ₀, α = 2 log K
+        assert ((runs[0].lambda_ > 1.5) & (runs[0].lambda_ <= 3)).all()
         np.testing.assert_allclose(runs[0].lambda_, runs[0].exact_lambda, atol=0.1)
 
 
 def test_without_scikit_learn_the_digits_are_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert handwritten_digits((0.4,), range(1), n=10) is None
+    small, short = reproduction.gaussian_mixture, reproduction.study
     monkeypatch.setattr(
-        ldr,
-        "gaussian_mixture",
-        lambda rates, seeds: gaussian_mixture(rates, seeds, n=40, n_test=50),
+        reproduction, "gaussian_mixture", lambda *args: small(*args, n=40, n_test=50)
     )
-    full = ldr.train_all
     monkeypatch.setattr(
-        ldr,
-        "train_all",
-        lambda name, rates, problem, rules, steps, run: full(name, rates, problem, rules, 20, run),
+        reproduction, "study", lambda *args, **options: short(*args, **options | {"steps": 20})
     )
-    found = ldr.reproduce(Run(quick=True))
+    found = reproduction.reproduce(Run(quick=True))
     assert found.table[-1]["loss"] == "skipped: scikit-learn is not installed"
     assert not any("digits" in criterion.name for criterion in found.criteria)
     assert len(found.figure.axes) == 2
-
-
-@pytest.mark.slow
-def test_the_reproduction_passes_and_its_figure_speaks():
-    described = []
-
-    def progress(items, text):
-        described.append(text)
-        return items
-
-    found = ldr.reproduce(Run(quick=True, seed=0, progress=progress))
-    assert [criterion for criterion in found.criteria if not criterion.passed] == []
-    assert len(found.criteria) == 15
-    assert described == ["losses on a Gaussian mixture", "losses on handwritten digits"]
-    rows = {(row["data"], row["loss"], row["noise rate"]): row for row in found.table}
-    assert len(rows) == len(found.table) == 5 + 3 * 6
-    clean, noisy = (
-        rows["handwritten digits", "cross-entropy", rate]["accuracy"] for rate in (0.0, 0.4)
-    )
-    assert clean > 0.9
-    assert noisy < 0.7
-    for axis in found.figure.axes:
-        assert axis.get_title()
-        assert axis.get_xlabel()
-        assert axis.get_legend() is not None
