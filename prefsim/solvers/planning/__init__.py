@@ -27,6 +27,7 @@ from prefsim.solvers.planning.iteration import (
     value_iteration,
 )
 from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.solvers.planning.reachable import uniform_over_reachable
 from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
 
 __all__ = [
@@ -51,5 +52,6 @@ __all__ = [
     "soft_policy",
     "soft_value_iteration",
     "successor_features",
+    "uniform_over_reachable",
     "value_iteration",
 ]
