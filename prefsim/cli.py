@@ -425,7 +425,7 @@ def _run(arguments: list[str]) -> int:
     except _BadUsage as error:
         _complain(error.format_message())  # type: ignore[attr-defined]
         return BAD_INPUT
-    except ValueError as error:
+    except (ValueError, ConnectionError) as error:  # the second: a cluster that went away
         _complain(str(error))
         return BAD_INPUT
     if code == INTERRUPTED:

@@ -26,10 +26,10 @@ from parallel_tasks import (
     wait_for_ever,
 )
 
-from prefsim import __version__, parallel
+from prefsim import __version__
 from prefsim.papers.reproducing import read_result, run_reproductions
 from prefsim.papers.verdicts import check_papers
-from prefsim.parallel import cluster, track, unordered
+from prefsim.parallel import cluster, dask_cluster, track, unordered
 
 DEADLINE = 120  # seconds after which what was waited for is not going to come
 
@@ -288,7 +288,7 @@ def enter(address):
 
 @pytest.mark.parametrize("listens", [False, True])
 def test_where_no_scheduler_answers(listens, monkeypatch):
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.5)
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         if listens:
@@ -298,7 +298,7 @@ def test_where_no_scheduler_answers(listens, monkeypatch):
 
 
 def test_a_cluster_without_workers(monkeypatch):
-    monkeypatch.setattr(parallel, "_PATIENCE", 1)
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
     with (
         LocalCluster(n_workers=0, **LOOPBACK) as local,
         pytest.raises(ValueError, match="cluster must have a worker, got none at 'tcp://"),
@@ -307,7 +307,7 @@ def test_a_cluster_without_workers(monkeypatch):
 
 
 def test_workers_of_another_version(two_workers, monkeypatch):
-    monkeypatch.setattr(parallel, "__version__", "0.0.0")
+    monkeypatch.setattr(dask_cluster, "__version__", "0.0.0")
     message = f"must have prefsim 0.0.0, got prefsim {__version__} at tcp://127.0.0.1:"
     with pytest.raises(ValueError, match=message):
         enter(two_workers)
