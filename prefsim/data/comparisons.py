@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
 from prefsim.containers import PairLogps
@@ -18,7 +19,6 @@ from prefsim.data.columns import (
     zeros_like_logps,
 )
 from prefsim.data.feedback import Feedback
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.general import sample_labels

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
 from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_probabilities
 from prefsim.containers import AnchoredLogps
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array

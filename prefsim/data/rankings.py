@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array
 from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
-from prefsim.frozen import set_fields
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.plackett_luce import sample_rankings
 from prefsim.typing import Array

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.containers import SelfImprovementLogps, map_fields
 from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.tabular import TabularPolicy

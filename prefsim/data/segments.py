@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
@@ -25,7 +26,6 @@ from prefsim.data.trajectories import (
     record_trajectories,
     sample_trajectories,
 )
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, like, random_generator
 from prefsim.checks import as_float_array, as_index_array, check_preference
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
 from prefsim.typing import Array, ArrayT

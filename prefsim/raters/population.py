@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_preference, check_probabilities
-from prefsim.frozen import set_fields
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
 from prefsim.typing import Array, ArrayT

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
-from prefsim.frozen import set_fields
 from prefsim.numerics import sigmoid
 from prefsim.typing import Array, ArrayT
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, check_probabilities, check_shape
-from prefsim.frozen import set_fields
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import asarray, to_numpy
 from prefsim.checks import (
     as_box,
@@ -32,7 +33,6 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.data.comparisons import Comparisons
-from prefsim.frozen import set_fields
 from prefsim.numerics import categorical_kl, log_sigmoid, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.optimisers.box_newton import BoxNewtonResult, BoxProblem, minimise_in_box
