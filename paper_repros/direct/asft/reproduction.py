@@ -1,0 +1,179 @@
+"""Follow DPO, ORPO and ASFT on one pair, and compare how hard they pull and push.
+
+With a feature that the responses share, and with a table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paper_repros.direct.asft.likelihoods import (
+    ALIGNMENT,
+    ASFT,
+    DPO,
+    METHODS,
+    ORPO,
+    SHARED_FEATURE,
+    STRONG_ASFT,
+    TABULAR,
+    ratio_field,
+    trajectory,
+)
+from prefsim.papers import Reproduction, Run, at_least, below, holds, near, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from prefsim.papers.criteria import Criterion
+
+FEATURES = {"shared": SHARED_FEATURE, "table": TABULAR}
+TITLES = {"shared": "shared feature", "table": "one logit per response"}
+COLOURS = {"chosen": "tab:green", "rejected": "tab:red", "other": "0.5"}
+RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+Paths = dict[tuple[str, str], np.ndarray]
+Fields = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def reproduce(run: Run) -> Reproduction:
+    # DPO has not come to rest when the others have.
+    long, short = (200, 200) if run.quick else (2000, 500)
+    wanted = [(space, method) for space in FEATURES for method in METHODS]
+    paths = {
+        (space, method): trajectory(FEATURES[space], method, long if method == DPO else short)
+        for space, method in run.progress(wanted, "trajectories")
+    }
+    fields = {"DPO": ratio_field(METHODS[DPO]), "ASFT alignment": ratio_field(ALIGNMENT)}
+    criteria = (
+        *judge_ends(paths),
+        *judge_paths(paths),
+        *judge_fields(fields),
+    )
+    table = [
+        {
+            "policy": space,
+            "method": method,
+            "steps": len(path) - 1,
+            "π(w)": round(float(path[-1, 0]), 6),
+            "π(l)": round(float(path[-1, 1]), 6),
+            "π(other)": round(float(path[-1, 2]), 6),
+        }
+        for (space, method), path in paths.items()
+    ]
+    return Reproduction(draw(paths, fields, short), table, criteria)
+
+
+def judge_ends(paths: Paths) -> list[Criterion]:
+    """Return how near each method comes to where its trajectory leads."""
+    dpo = paths["shared", DPO]
+    ends = {
+        f"{DPO}: π(w) after 100 steps": (dpo[100, 0], 0.2834),
+        f"{ORPO}: π(w) at the end": (paths["shared", ORPO][-1, 0], 0.3765),
+        f"{ASFT}: π(w) at the end": (paths["shared", ASFT][-1, 0], 0.3769),
+        f"{STRONG_ASFT}: π(w) at the end": (paths["shared", STRONG_ASFT][-1, 0], 0.3628),
+    }
+    criteria = [
+        near(f"shared feature, {name}", end, expected, within=1e-4, stated="derived")
+        for name, (end, expected) in ends.items()
+    ]
+    if len(dpo) > 2000:
+        shares = dpo[-1, :2] / [8.3e-5, 8e-6]
+        name = "shared feature, DPO, 2000 steps: π(w) and π(l) over 8.3e-5 and 8e-6"
+        criteria.append(near(name, shares, 1.0, within=0.02, stated="derived"))
+    return criteria
+
+
+def judge_paths(paths: Paths) -> list[Criterion]:
+    """Return which methods raise the chosen response and which lower it."""
+    chosen = {method: paths["shared", method][:, 0] for method in METHODS}
+    in_table = paths["table", DPO][:, 0]
+    kept = [
+        at_least(
+            f"shared feature, {method}: π(w) along the path, against its start",
+            chosen[method],
+            chosen[method][0],
+            stated="derived",
+        )
+        for method in (ORPO, ASFT, STRONG_ASFT)
+    ]
+    return [
+        below(
+            f"shared feature, {DPO}: π(w) at the end, below its start",
+            chosen[DPO][-1],
+            chosen[DPO][0],
+            stated="derived",
+        ),
+        *kept,
+        below(
+            "table, DPO: π(w) at the start, below its end",
+            in_table[0],
+            in_table[-1],
+            stated="derived",
+        ),
+    ]
+
+
+def judge_fields(fields: Fields) -> list[Criterion]:
+    """Return where each loss pushes the rejected response harder than it pulls the chosen one."""
+    grid, _ = fields["DPO"]
+    p_l, p_w = np.meshgrid(grid, grid, indexing="ij")
+    criteria = []
+    for name, excess, expected in (
+        ("DPO", p_w - p_l, "exactly where p_w > p_l"),
+        ("ASFT alignment", p_w + p_l - 1, "exactly where p_w + p_l > 1"),
+    ):
+        # On the line itself the ratio is one up to rounding.
+        aside = np.abs(excess) > 1e-9
+        right = (fields[name][1] > 1) == (excess > 0)
+        criteria.append(
+            holds(f"{name}: gradient ratio > 1", right[aside], expected, stated="paper")
+        )
+    return criteria
+
+
+def draw(paths: Paths, fields: Fields, steps: int) -> Figure:
+    """Draw the trajectories of three methods in both spaces, and the fields of gradient ratios."""
+    figure, axes = panels(
+        2,
+        4,
+        width=3.75,
+        height=3.5,
+        title=(
+            "With a shared feature DPO loses both responses; ASFT and ORPO keep the chosen one and"
+            " lift the rejected one with it"
+        ),
+    )
+    for row, (space, title) in enumerate(TITLES.items()):
+        for axis, method in zip(axes[row], (DPO, ORPO, ASFT), strict=False):
+            path = paths[space, method][: steps + 1]
+            for (label, colour), probs in zip(COLOURS.items(), path.T, strict=True):
+                axis.plot(np.log(probs), color=colour, label=label, lw=2)
+            axis.axhline(np.log(1 / 3), color="0.7", ls=":", lw=1)
+            axis.set(
+                title=f"{method} ({title})",
+                xlabel="gradient steps of 0.1",
+                ylabel="log π, nats",
+                ylim=(-6.5, 0.1),
+            )
+    axes[0, 0].legend(frameon=False, title="response")
+    for axis, (name, (grid, ratio)) in zip(axes[:, 3], fields.items(), strict=True):
+        draw_field(figure, axis, name, grid, ratio)
+    return figure
+
+
+def draw_field(figure: Figure, axis: Axes, name: str, grid: np.ndarray, ratio: np.ndarray) -> None:
+    """Draw the ratio of push and pull over both probabilities."""
+    levels = np.log10(RATIOS).tolist()
+    shown = axis.contourf(grid, grid, np.log10(ratio), levels=levels, cmap="RdBu_r", extend="both")
+    axis.contour(grid, grid, np.log10(ratio), levels=[0.0], colors="k", linewidths=2)
+    axis.set(
+        title=f"{name}: push / pull\n(black: equal)",
+        xlabel="p(chosen)",
+        ylabel="p(rejected)",
+        aspect="equal",
+    )
+    bar = figure.colorbar(shown, ax=axis, label="|∂L/∂p_l| / |∂L/∂p_w|")
+    bar.set_ticks(levels, labels=[f"{size:g}" for size in RATIOS])
