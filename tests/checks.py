@@ -328,7 +328,7 @@ EXPECTED_FAILURES = {
     (
         "discopop",
         "prefers_the_chosen",
-    ): "not monotone in the margin at its default temperature (claim Z6 of the survey's page)",
+    ): "not monotone in the margin at its default temperature (claim Z6 of dpo_survey)",
 }
 
 LOSS_CHECKS = [f for name, f in sorted(globals().items()) if name.startswith("check_")]

@@ -1,6 +1,7 @@
 """Reference values of losses on pairs: one batch, and what each loss makes of it to eight digits.
 
-The batch and the values are those of the survey of direct preference optimisation.
+They were computed apart from this library: by TRL's code where it has the loss, otherwise from the
+formula of the paper or of its authors' code.
 """
 
 from __future__ import annotations

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from prefsim.papers.sabotage import resolve
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 make_reference = importlib.import_module("make_reference")
+
+# The reference is written from docstrings and is no document of its own.
+WRITTEN = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "reference"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(WRITTEN)]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +53,17 @@ def test_public_names_are_documented(module_name):
             assert inspect.getdoc(value), f"{module_name}.{name} has no docstring"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))],
-    ids=lambda p: p.name,
-)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_what_is_named_in_code_marks_exists(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"`(prefsim(?:\.\w+)+)`", text):
+        assert resolve(name) is not None, f"{path.name} names {name}"
+    for place in re.findall(r"`((?:prefsim|paper_repros|tests|docs|benchmarks)/[\w/.]+)`", text):
+        assert place == "docs/reference/" or (ROOT / place).exists(), f"{path.name} names {place}"

@@ -1,4 +1,4 @@
-"""The catalogue measures; here the survey's own statements about the losses are held against it."""
+"""The catalogue measures; here what is known of the losses is held against it."""
 
 import functools
 
@@ -9,7 +9,7 @@ from prefsim.losses.catalogue import catalogue, couples_batch, properties_of
 
 ROWS = {row.name: row for row in catalogue()}
 
-# Claim Z3: exactly the losses of the margin alone are blind to a prompt constant.
+# Claim Z3 of dpo_survey: exactly the losses of the margin alone are blind to a prompt constant.
 MARGIN_ONLY = {
     "dpo",
     "rdpo",
