@@ -270,7 +270,12 @@ def overconfidence_acts_like_a_smaller_beta(
         reward, temperature=temperature, position_bias=position_bias, average=average
     )
     return fitted_to(
-        preference, temperature * reward, log_ref=log_ref, weight=weight, beta=beta, pairing="all"
+        np.asarray(preference),
+        temperature * reward,
+        log_ref=log_ref,
+        weight=weight,
+        beta=beta,
+        pairing="all",
     )
 
 

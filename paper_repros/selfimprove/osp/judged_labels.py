@@ -93,7 +93,7 @@ def train(seeds: Iterable[int], steps: int, *, temperature: float = 1.0) -> Path
     times = sorted({*even, 100, 1000, steps})
     log_probs = log_softmax(descend(labels, times))
     excess = (np.exp(log_probs) * reward).sum(axis=-1) - (np.exp(target) * reward).sum(axis=-1)
-    return Paths(np.asarray(times), categorical_kl(target, log_probs), excess)
+    return Paths(np.asarray(times), categorical_kl(np.asarray(target), log_probs), excess)
 
 
 def online(
