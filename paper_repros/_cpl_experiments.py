@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper_repros._regret_experiments import visited_states
+
 from prefsim.analysis.returns import mean_return, scaled_return
 from prefsim.backend import to_numpy
 from prefsim.data import Segments
@@ -17,7 +17,7 @@ from prefsim.numerics import array_namespace
 from prefsim.papers import Run
 from prefsim.policies import InMemoryPolicy, TabularPolicy
 from prefsim.solvers import fit
-from prefsim.solvers.planning import policy_iteration, soft_value_iteration
+from prefsim.solvers.planning import policy_iteration, soft_value_iteration, uniform_over_reachable
 from prefsim.worlds import TabularMDP
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def gymnasium_curves(run: Run) -> dict[str, dict[int, dict[str, float]]]:
         expert, plan, start = (
             soft_value_iteration(mdp, temperature=1.0),
             policy_iteration(mdp),
-            visited_states(mdp),
+            uniform_over_reachable(mdp),
         )
         found[name] = {}
         for n in run.progress(sizes[-1:] if run.quick else sizes, name):
