@@ -174,7 +174,12 @@ else:
 import torch
 
 chosen = torch.tensor([-12.5], requires_grad=True)
-pair = losses.PairLogps(chosen, torch.tensor([-14.0]), torch.tensor([-13.0]), torch.tensor([-13.5]))
+pair = losses.PairLogps(
+    chosen=chosen,
+    rejected=torch.tensor([-14.0]),
+    ref_chosen=torch.tensor([-13.0]),
+    ref_rejected=torch.tensor([-13.5]),
+)
 losses.dpo(pair, beta=0.1).sum().backward()
 print("gradient with respect to the chosen log-probability:", chosen.grad.item())
 print(
