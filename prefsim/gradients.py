@@ -12,8 +12,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from prefsim.backend import to_numpy
+from prefsim.typing import Array
 
-Array = Any
 Logps = TypeVar("Logps", bound=tuple[Any, ...])
 
 __all__ = ["gradient", "loss_gradient"]

@@ -23,8 +23,8 @@ Shape: TypeAlias = tuple[int, ...]
 class Array(Protocol):
     """An array of any library of the array-API standard, such as NumPy's or torch's.
 
-    What both of them, and the standard, offer to a formula; a comparison holds booleans. For
-    methods of one library alone ask that library's type: :data:`ArrayT` keeps it.
+    Operators and attributes of the standard, and of the methods those that NumPy and torch share: a
+    formula for every library calls functions of :func:`prefsim.numerics.array_namespace` instead.
     """
 
     @property
@@ -76,6 +76,50 @@ class Array(Protocol):
     def __matmul__(self, other: Any, /) -> Self: ...
     def __and__(self, other: Any, /) -> Self: ...
     def __or__(self, other: Any, /) -> Self: ...
+
+    def sum(self, *args: Any, **options: Any) -> Any:
+        """Return the sum of the entries."""
+        ...
+
+    def mean(self, *args: Any, **options: Any) -> Any:
+        """Return the mean of the entries."""
+        ...
+
+    def min(self, *args: Any, **options: Any) -> Any:
+        """Return the smallest entry."""
+        ...
+
+    def max(self, *args: Any, **options: Any) -> Any:
+        """Return the largest entry."""
+        ...
+
+    def all(self, *args: Any, **options: Any) -> Any:
+        """Return whether all entries are true."""
+        ...
+
+    def any(self, *args: Any, **options: Any) -> Any:
+        """Return whether any entry is true."""
+        ...
+
+    def argmax(self, *args: Any, **options: Any) -> Any:
+        """Return where the largest entry is."""
+        ...
+
+    def round(self, *args: Any, **options: Any) -> Any:
+        """Return the entries, rounded."""
+        ...
+
+    def reshape(self, *args: Any, **options: Any) -> Any:
+        """Return the entries in another shape."""
+        ...
+
+    def tolist(self) -> Any:
+        """Return the entries as lists of Python numbers."""
+        ...
+
+    def item(self) -> Any:
+        """Return the only entry as a Python number."""
+        ...
 
     # NumPy's type of booleans is another than that of its numbers: a comparison returns Any.
     def __lt__(self, other: Any, /) -> Any: ...

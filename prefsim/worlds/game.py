@@ -24,10 +24,9 @@ from prefsim.checks import (
     check_rankings,
     check_shape,
 )
+from prefsim.typing import Array
 from prefsim.worlds.ballots import Ballots, preference_of_ranks, read_preflib
 from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
-
-Array = Any
 
 KINDS = ("uniform", "transitive", "cyclic", "tournament")
 

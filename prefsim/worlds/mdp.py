@@ -19,6 +19,7 @@ from prefsim.checks import (
     check_probabilities,
     check_shape,
 )
+from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
 from prefsim.worlds.mdp_input import (
     check_ended,
@@ -37,8 +38,6 @@ from prefsim.worlds.transitions import (
     to_dense,
     to_sparse,
 )
-
-Array = Any
 
 __all__ = ["DENSE_LIMIT", "TabularMDP"]
 
@@ -94,7 +93,7 @@ class TabularMDP:
     (2, 1, array([1., 0.]))
     """
 
-    transitions: Array
+    transitions: Any  # dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``
     reward: Array
     discount: float
     horizon: int | None

@@ -30,9 +30,8 @@ from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.solvers.games.results import NashHistory, NashResult
 from prefsim.solvers.games.updates import UPDATES
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
-
-Array = Any
 
 METHODS = (*DIRECT_METHODS, *UPDATES)
 DIRECT_ITERATIONS = 200

@@ -285,9 +285,9 @@ class PessimisticGame:
         converged = bool((residual <= tolerance).all())
         if not converged:
             warnings.warn(
-                f"PessimisticGame stopped after {minimum.iterations} steps with a projected gradient"
-                f" of {residual.max():.3g} above tolerance = {tolerance:g}; without a bound the"
-                " worst reward may not exist",
+                f"PessimisticGame stopped after {minimum.iterations} steps with a projected"
+                f" gradient of {residual.max():.3g} above tolerance = {tolerance:g}; without a"
+                " bound the worst reward may not exist",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def _certificate(certified: Certified, update: Update) -> Array:
 
 def _history(records: list[tuple[int, Certified]]) -> NashHistory:
     iteration = np.array([done for done, _ in records])
-    stacked = {}
+    stacked: dict[str, Any] = {}
     for name in Certified._fields:
         column = [getattr(certified, name) for _, certified in records]
         is_kept = column[0] is not None

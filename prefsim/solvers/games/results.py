@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = Any
+from prefsim.typing import Array
 
 __all__ = ["NashHistory", "NashResult"]
 
