@@ -1,0 +1,120 @@
+"""The gap over the number of comparisons, and the chosen responses along training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paper_repros.theory.rpo_overopt.overoptimisation import (
+    BETA,
+    DPO,
+    FIXED,
+    TUNED,
+    measure_gaps,
+    trajectories,
+)
+from prefsim.papers import Reproduction, Run, at_most, below, falling, panels, rising
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES = (25, 50, 100, 200, 400, 1600)
+FEW, MANY = np.array(SIZES) <= 50, np.array(SIZES) >= 400
+
+
+def reproduce(run: Run) -> Reproduction:
+    seeds = 200 if run.quick else 2000
+    gaps = measure_gaps(SIZES, seeds, run)
+    mean = {rule: gap.mean(axis=-1) for rule, gap in gaps.items()}
+    tail = {rule: np.quantile(gap, 0.95, axis=-1) for rule, gap in gaps.items()}
+    steps, paths = trajectories(200 if run.quick else 1000)
+
+    others = np.max([values for rule, values in mean.items() if rule != FIXED], axis=0)
+    criteria = (
+        at_most(
+            "mean gap, RPO(0.5/√N) over DPO, N = 25 and 50",
+            (mean[TUNED] / mean[DPO])[FEW],
+            0.85,
+            stated="chosen",
+        ),
+        at_most(
+            "95 % quantile, the same ratio", (tail[TUNED] / tail[DPO])[FEW], 0.75, stated="chosen"
+        ),
+        at_most(
+            "difference of mean gaps, N = 400 and 1600",
+            np.abs(mean[TUNED] - mean[DPO])[MANY],
+            0.03,
+            stated="chosen",
+        ),
+        below(
+            f"largest mean gap of the other rules, and that of {FIXED}, N = 400 and 1600",
+            others[MANY],
+            mean[FIXED][MANY],
+            stated="chosen",
+        ),
+        falling(
+            "mean log π(chosen) under DPO, before and after",
+            paths["DPO"][[0, -1]],
+            stated="paper",
+            paper="falls (fig. 1)",
+        ),
+        rising(
+            "mean log π(chosen) under RPO, before and after",
+            paths["RPO, η = 1"][[0, -1]],
+            stated="paper",
+            paper="does not fall (fig. 1)",
+        ),
+    )
+    table: list[dict[str, str | float | int]] = [
+        {
+            "rule": rule,
+            "N": n,
+            "mean gap": round(float(mean[rule][k]), 4),
+            "95 % quantile": round(float(tail[rule][k]), 4),
+            "seeds": seeds,
+        }
+        for rule in gaps
+        for k, n in enumerate(SIZES)
+    ]
+    drawn = {f"Mean over {seeds} data sets": mean, "95 % quantile: how bad it gets": tail}
+    return Reproduction(draw(drawn, steps, paths), table, criteria)
+
+
+def draw(
+    gaps: dict[str, dict[str, np.ndarray]], steps: np.ndarray, paths: dict[str, np.ndarray]
+) -> Figure:
+    figure, axes = panels(
+        1,
+        3,
+        title=(
+            "The SFT term protects against rewards guessed from few comparisons (5 responses,"
+            f" β = {BETA})"
+        ),
+    )
+    for axis, (title, by_rule) in zip(axes[0], gaps.items(), strict=False):
+        for rule, values in by_rule.items():
+            width = 2 if rule in (DPO, TUNED) else 1.2
+            axis.plot(SIZES, values, marker="o", ms=4, label=rule, lw=width)
+        axis.set(
+            xscale="log",
+            xlabel="comparisons N",
+            ylabel="reward gap to the best response",
+            title=title,
+            ylim=(0, None),
+        )
+        axis.set_xticks(SIZES, [str(n) for n in SIZES])
+        axis.minorticks_off()
+    axes[0, 0].legend(frameon=False)
+
+    along = axes[0, 2]
+    for name, values in paths.items():
+        along.plot(steps, values, lw=2, label=name)
+    along.axhline(paths["DPO"][0], color="0.6", lw=1, ls=":")
+    along.set(
+        xlabel="gradient steps",
+        ylabel="mean log π(chosen), nats",
+        title="DPO lowers its own winners; RPO does not",
+    )
+    along.legend(frameon=False)
+    return figure
