@@ -8,6 +8,6 @@ __all__ = ["set_fields"]
 
 
 def set_fields(instance: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass; to be called by its own ``__init__`` alone."""
+    """Set fields of a frozen dataclass; for its own methods alone."""
     for name, value in values.items():
         object.__setattr__(instance, name, value)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
@@ -89,14 +90,13 @@ class PreferenceGame:
             check_shape(
                 table, "preference of a game with contexts", (context_probs.shape[0], None, None)
             )
-        object.__setattr__(self, "preference", asarray(preference))
-        object.__setattr__(
-            self, "labels", None if labels is None else tuple(str(label) for label in labels)
+        set_fields(
+            self,
+            preference=asarray(preference),
+            labels=None if labels is None else tuple(str(label) for label in labels),
+            context_probs=None if context_probs is None else asarray(context_probs),
+            ballots=ballots,
         )
-        object.__setattr__(
-            self, "context_probs", None if context_probs is None else asarray(context_probs)
-        )
-        object.__setattr__(self, "ballots", ballots)
 
     @property
     def n_responses(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
@@ -120,19 +121,18 @@ class TabularMDP:
             if terminal is None
             else as_mask(to_numpy(terminal), "terminal", length=states)
         )
-        set_field = object.__setattr__
-        set_field(self, "transitions", table if sparse else on_backend(transitions, table))
-        set_field(self, "terminal", ended if sparse else mask_on_backend(ended))
+        set_fields(self, transitions=table if sparse else on_backend(transitions, table))
+        set_fields(self, terminal=ended if sparse else mask_on_backend(ended))
         expected, per_transition = read_rewards(reward, self.transitions, actions)
-        set_field(self, "reward", expected)
-        set_field(self, "transition_reward", per_transition)
+        set_fields(self, reward=expected)
+        set_fields(self, transition_reward=per_transition)
         if start_probs is None:
             alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
             start_probs = alive / alive.sum(axis=-1, keepdims=True)
         start = as_float_array(start_probs, "start_probs", min_ndim=1)
         check_shape(start, "start_probs", (states,))
         check_probabilities(start, "start_probs")
-        set_field(self, "start_probs", start if sparse else on_backend(start_probs, start))
+        set_fields(self, start_probs=start if sparse else on_backend(start_probs, start))
         lengths = {
             "transitions": () if sparse else table.shape[:-3],
             "reward": tuple(expected.shape[:-2]),
@@ -155,8 +155,8 @@ class TabularMDP:
                 check_reachable(table, ended)
         else:
             check_discount(discount)
-        set_field(self, "horizon", None if horizon is None else int(horizon))
-        set_field(self, "discount", float(discount))
+        set_fields(self, horizon=None if horizon is None else int(horizon))
+        set_fields(self, discount=float(discount))
 
     @property
     def n_states(self) -> int:
@@ -219,10 +219,8 @@ class TabularMDP:
         Only for values that are known to be valid.
         """
         changed = object.__new__(type(self))
-        for field in fields(self):
-            object.__setattr__(
-                changed, field.name, changes.get(field.name, getattr(self, field.name))
-            )
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        set_fields(changed, **(kept | changes))
         return changed
 
     def shaped(self, potential: Any) -> TabularMDP:
