@@ -8,19 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from paper_repros.theory.rpo_overopt.overoptimisation import FAILURE, guarantee
 from prefsim import losses
 from prefsim.analysis import log_log_slope
-from prefsim.analysis.bandit import suboptimality
-from prefsim.analysis.coverage import partial_coverage_coefficient
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
-from prefsim.data.replicates import replicated_comparisons
 from prefsim.gradients import gradient
 from prefsim.numerics import log_softmax
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers import fit, objective
-from prefsim.solvers.games.pessimism import PessimisticGame, win_weights
+from prefsim.solvers.games.pessimism import PessimisticGame
 from prefsim.solvers.optimisers.penalties import Penalty, cross_entropy_penalty
 from prefsim.testing.bandits import bandits, betas, policies, tables
 from prefsim.typing import Loss
@@ -293,58 +291,6 @@ def only_the_sft_term_sees_the_unseen(
 
 
 # --- finitely many comparisons ---
-
-FAILURE = 0.1  # δ: the probability with which the bound may not hold
-
-
-class Guarantee(NamedTuple):
-    """Gaps to the best response in data sets of several sizes, and what the theorem promises.
-
-    Attributes
-    ----------
-    gaps
-        ``(sizes, seeds)``.
-    bounds
-        ``(sizes,)``.
-    coverage
-        The coefficient C of the best response.
-    """
-
-    gaps: np.ndarray
-    bounds: np.ndarray
-    coverage: float
-
-
-def guarantee(
-    reward: tuple[float, ...], sampling: tuple[float, ...], sizes: tuple[int, ...], seeds: int
-) -> Guarantee:
-    """Learn with the theorem's weights from data sets of a bandit with rewards in [0, 1]."""
-    world, y = ContextualBandit(reward=[reward]), len(reward)
-    sampler = TabularPolicy.from_probs([sampling])
-    best = np.where(np.arange(y) == int(np.argmax(reward)), 0.0, -np.inf)[None]
-    pair_weight = win_weights(Comparisons.population(world, sampler, distinct=True), 1, y)
-    coverage = float(partial_coverage_coefficient(best, sampler.log_probs, pair_weight))
-    largest = 1.0  # R, of the rewards
-    curvature = (1 + np.exp(largest)) ** 2
-    gaps, bounds = [], []
-    for n in sizes:
-        precision = 1 / (6 * (1 + np.exp(largest)) * n)
-        # A grid of this precision covers the rewards.
-        log_covering = y * np.log(np.ceil(largest / (2 * precision)))
-        iota = np.sqrt(log_covering + np.log(1 / FAILURE))
-        game = PessimisticGame(
-            replicated_comparisons(world, n, seeds, seed=n, policy=sampler),
-            TabularPolicy.uniform(1, y),
-            sampler.probs,
-            beta=n**-0.5,
-            eta=np.sqrt(24.0 / n) * iota / curvature,
-            bound=(0.0, largest),
-        )
-        gaps.append(suboptimality(to_numpy(game.solve().log_policy), world))
-        # KL(best‖uniform) = log Y.
-        missed = np.sqrt(6) * curvature * (coverage**2 + 1) * iota
-        bounds.append((missed + 4 * np.log(y)) / (4 * np.sqrt(n)))
-    return Guarantee(np.asarray(gaps), np.asarray(bounds), coverage)
 
 
 @claim(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from paper_repros.theory.rpo_overopt.claims import (
-    guarantee,
     losses_of_unseen_mass,
     optima_with_unseen,
 )
@@ -13,6 +12,7 @@ from paper_repros.theory.rpo_overopt.overoptimisation import (
     FIXED,
     RULES,
     TUNED,
+    guarantee,
     measure_gaps,
     trajectories,
 )
