@@ -14,8 +14,9 @@
 # %% [markdown]
 # # A tour of prefsim
 #
-# From a three-armed bandit to real people's preferences: a population fit and its certificate, a claim and its counterexample, a game and its
-# equilibrium, an environment from gymnasium, and human comparisons where they are at hand.
+# From a three-armed bandit to real people's preferences: a population fit and its certificate, a
+# claim and its counterexample, a game and its equilibrium, an environment from gymnasium, and human
+# comparisons where they are at hand.
 
 # %%
 import functools
@@ -34,8 +35,9 @@ from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, synthet
 # %% [markdown]
 # ## A three-armed bandit
 #
-# One prompt, three responses with rewards 1, 0.2 and 0. A Bradley–Terry rater compares them. The *population* holds every pair with its probability, so
-# that the DPO objective is a finite sum and its minimiser must be the optimum of the KL-regularised reward — to rounding.
+# One prompt, three responses with rewards 1, 0.2 and 0. A Bradley–Terry rater compares them. The
+# *population* holds every pair with its probability, so that the DPO objective is a finite sum and
+# its minimiser must be the optimum of the KL-regularised reward — to rounding.
 
 # %%
 reward = np.array([[1.0, 0.2, 0.0]])
@@ -59,8 +61,9 @@ print(
 # %% [markdown]
 # ## A claim and its counterexample
 #
-# Flip one label in five. *Robust* DPO with the right flip rate still finds the same policy (claim R3 of `rdpo`); plain and conservative DPO end too close to the
-# reference. Told a wrong rate, robust DPO errs as well: the assumption matters.
+# Flip one label in five. *Robust* DPO with the right flip rate still finds the same policy (claim
+# R3 of `rdpo`); plain and conservative DPO end too close to the reference. Told a wrong rate,
+# robust DPO errs as well: the assumption matters.
 
 # %%
 rates = np.linspace(0, 0.4, 9)
@@ -97,12 +100,13 @@ plt.show()
 print("worst error of rdpo with the true rate:", f"{max(curves['rdpo, true rate']):.1e}")
 
 # %% [markdown]
-# Every paper's claims are checked like this on random instances — and where a claim names an assumption, the harness must find a violation without it:
-# `prefsim check rdpo`.
+# Every paper's claims are checked like this on random instances — and where a claim names an
+# assumption, the harness must find a violation without it: `prefsim check rdpo`.
 #
 # ## A game and its certificate
 #
-# Preferences need not come from a reward. Around a cycle no response is best, but there is a Nash equilibrium, and its exploitability is the certificate.
+# Preferences need not come from a reward. Around a cycle no response is best, but there is a Nash
+# equilibrium, and its exploitability is the certificate.
 
 # %%
 election = PreferenceGame.from_preflib(synthetic_ballots())
@@ -133,8 +137,9 @@ print("Bellman residual:", f"{plan.residual:.1e}")
 # %% [markdown]
 # ## Real people
 #
-# In 1,793 comparisons of short trajectories in a delivery task, do people judge by the reward they saw, or by how far a trajectory is from optimal (its *regret*)? The
-# arrays are found through `PREFSIM_DATA`; without them this part says so and ends.
+# In 1,793 comparisons of short trajectories in a delivery task, do people judge by the reward they
+# saw, or by how far a trajectory is from optimal (its *regret*)? The arrays are found through
+# `PREFSIM_DATA`; without them this part says so and ends.
 
 # %%
 folder = Path(os.environ.get("PREFSIM_DATA", "")) / "delivery"

@@ -16,7 +16,8 @@ make_reference = importlib.import_module("make_reference")
 
 # The reference is written from docstrings and is no document of its own.
 WRITTEN = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "reference"]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(WRITTEN)]
+OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md")]
+DOCUMENTS = [*OTHERS, *sorted(WRITTEN)]
 
 
 @pytest.fixture(scope="module")
