@@ -4,7 +4,6 @@ Optimal and soft-optimal values, each with a certificate.
 """
 
 from prefsim.solvers.planning.bellman import (
-    PlanningResult,
     action_values,
     bellman_backup,
     greedy_policy,
@@ -12,6 +11,7 @@ from prefsim.solvers.planning.bellman import (
     soft_maximum,
     soft_policy,
 )
+from prefsim.solvers.planning.certificate import PlanningResult
 from prefsim.solvers.planning.evaluation import (
     SuccessorFeatures,
     occupancy,
@@ -19,14 +19,10 @@ from prefsim.solvers.planning.evaluation import (
     successor_features,
 )
 from prefsim.solvers.planning.features import FeatureOptimum, FeatureProcess
-from prefsim.solvers.planning.iteration import (
-    advantages,
-    linear_program,
-    policy_iteration,
-    soft_value_iteration,
-    value_iteration,
-)
+from prefsim.solvers.planning.iteration import advantages, soft_value_iteration, value_iteration
+from prefsim.solvers.planning.linear_program import linear_program
 from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.solvers.planning.reachable import uniform_over_reachable
 from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
 

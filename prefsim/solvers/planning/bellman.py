@@ -1,29 +1,33 @@
-"""Bellman backups as pure functions, greedy and soft policies, and the planners' result."""
+"""Bellman backups as pure functions, greedy and soft policies, and what a planner maximises."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import like, to_numpy
+from prefsim.backend import like
 from prefsim.checks import check_choice, check_nonnegative, check_positive
 from prefsim.numerics import array_namespace, logsumexp, softmax
-from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.transitions import expected_next
 
 __all__ = [
-    "PlanningResult",
+    "Criterion",
     "action_values",
     "bellman_backup",
+    "best_action",
+    "best_value",
     "greedy_policy",
+    "hard_criterion",
     "soft_bellman_backup",
+    "soft_criterion",
     "soft_maximum",
     "soft_policy",
+    "zero_where_ended",
+    "zeros",
 ]
 
 TIE_TOLERANCE = 1e-9
@@ -31,40 +35,6 @@ TIE_TOLERANCE = 1e-9
 
 Relative to the largest value.
 """
-
-ROUNDING_UNITS = 16
-"""A residual of this many units in the last place of the largest value is as good as zero."""
-
-
-class PlanningResult(NamedTuple):
-    """Values of a decision process with their certificate.
-
-    With a finite horizon H every table gains a time axis before the states: ``value`` has ``H + 1``
-    entries along it (the last is 0), the others have ``H``.
-
-    Attributes
-    ----------
-    value
-        ``(*batch, S)``.
-    q_value, advantage, policy
-        ``(*batch, S, A)``: action values, action values minus values, and probabilities of actions.
-        A policy of the hard maximum shares its mass equally among the optimal actions.
-    residual
-        Largest absolute Bellman residual, computed afresh from ``value`` at the end: a float, or
-        ``(*batch,)``. The error of the values is at most ``residual / (1 - discount)``.
-    iterations
-        Sweeps, or improvement steps; see the function.
-    converged
-        Whether the residual meets the tolerance: a bool, or ``(*batch,)``.
-    """
-
-    value: Array
-    q_value: Array
-    advantage: Array
-    policy: Array
-    residual: Any
-    iterations: int
-    converged: Any
 
 
 def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: float) -> ArrayT:
@@ -144,7 +114,7 @@ def soft_bellman_backup(
     """
     q_value = action_values(transitions, reward, value, discount=discount)
     backed_up = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
-    return backed_up if terminal is None else _ended(backed_up, terminal)
+    return backed_up if terminal is None else zero_where_ended(backed_up, terminal)
 
 
 def soft_maximum(
@@ -254,7 +224,8 @@ def _is_short(q_value: Array) -> bool:
     return isinstance(q_value, np.ndarray) and q_value.shape[-1] <= 32
 
 
-def _ended(value: ArrayT, terminal: Array) -> ArrayT:
+def zero_where_ended(value: ArrayT, terminal: Array) -> ArrayT:
+    """Return values ``(..., *batch, S)`` with 0 in terminal states."""
     xp = array_namespace(value)
     return xp.where(terminal, xp.zeros_like(value), value)
 
@@ -296,7 +267,7 @@ def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | N
 
     def maximum(q_value: Array) -> Array:
         value = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
-        return _ended(value, mdp.terminal)
+        return zero_where_ended(value, mdp.terminal)
 
     def policy(q_value: Array) -> Array:
         return soft_policy(q_value, temperature=temperature, log_reference=log_reference)
@@ -304,131 +275,6 @@ def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | N
     return Criterion(maximum, policy, improvement=policy)
 
 
-def residual_limit(value: ArrayT, tolerance: float) -> ArrayT:
-    """Return ``(*batch,)``.
-
-    The tolerance, or where that is larger the rounding error of the largest value.
-    """
-    xp = array_namespace(value)
-    unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
-    if isinstance(value, np.ndarray):
-        # Without temporaries: this is asked after every sweep.
-        return np.maximum(
-            unit * np.maximum(np.maximum(value.max(axis=-1), -value.min(axis=-1)), 1.0), tolerance
-        )
-    return xp.clip(unit * xp.clip(xp.max(xp.abs(value), axis=-1), 1.0, None), tolerance, None)
-
-
-class SpanStop:
-    r"""The stopping rule of sweeps.
-
-    What the change :math:`Tv - v` of the last one says about the values :math:`Tv`.
-
-    Without terminal states all values may be shifted together, to the middle of the bounds that the
-    change sets, and half the span of the change remains. With terminal states, whose values are
-    known to be 0, the largest change counts.
-
-    References
-    ----------
-    Puterman 1994, theorem 6.6.6 (bounds of MacQueen and Porteus).
-    """
-
-    def __init__(self, mdp: TabularMDP) -> None:
-        xp = array_namespace(mdp.terminal)
-        self.discount = mdp.discount
-        self.endless = ~xp.any(mdp.terminal, axis=-1)
-        # One answer for all processes spares a selection in every sweep, which at small S costs as
-        # much as the sweep.
-        every, some = bool(xp.all(self.endless)), bool(xp.any(self.endless))
-        self.uniform = every if every == some else None
-
-    @staticmethod
-    def bounds(change: Array) -> tuple[Array, Array]:
-        """Return the smallest and the largest change, ``(*batch,)``."""
-        if isinstance(change, np.ndarray):
-            return change.min(axis=-1), change.max(axis=-1)
-        xp = array_namespace(change)
-        return xp.min(change, axis=-1), xp.max(change, axis=-1)
-
-    def gap(self, low: Array, high: Array) -> Array:
-        r"""Return the Bellman residual of :math:`Tv` after the shift."""
-        if self.uniform is True:
-            return 0.5 * self.discount * (high - low)
-        xp = array_namespace(low)
-        largest = xp.where(high > -low, high, -low)
-        return self.discount * (
-            largest
-            if self.uniform is False
-            else xp.where(self.endless, 0.5 * (high - low), largest)
-        )
-
-    def shifted(self, value: Array, low: Array, high: Array) -> Array:
-        r"""Return :math:`Tv` (``value``) moved to the middle of its bounds."""
-        if self.uniform is False:
-            return value
-        middle = 0.5 * (low + high) * (self.discount / (1.0 - self.discount))
-        if self.uniform is None:
-            xp = array_namespace(value)
-            middle = xp.where(self.endless, middle, xp.zeros_like(middle))
-        return value + middle[..., None]
-
-
 def zeros(mdp: TabularMDP) -> Array:
     """Return values ``(*batch, S)`` of 0."""
     return like(np.zeros((*mdp.batch_shape, mdp.n_states)), mdp.reward)
-
-
-def certify(
-    name: str,
-    mdp: TabularMDP,
-    value: Array,
-    policy: Callable[[Array], Array],
-    maximum: Callable[[Array], Array],
-    *,
-    tolerance: float,
-    iterations: int,
-    q_value: Array | None = None,
-) -> PlanningResult:
-    """Return the result for values of an infinite horizon.
-
-    The residual is computed here, whatever the caller believes it to be.
-
-    ``q_value`` may be given by a caller who has just backed up these very values.
-    """
-    xp = array_namespace(value)
-    if q_value is None:
-        q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
-    residual = to_numpy(xp.max(xp.abs(maximum(q_value) - value), axis=-1))
-    limit = to_numpy(residual_limit(value, tolerance))
-    # Written so that a NaN counts as a failure.
-    converged = residual <= limit
-    warn_unless(name, converged, residual, limit, iterations)
-    single = residual.ndim == 0
-    return PlanningResult(
-        value=value,
-        q_value=q_value,
-        advantage=q_value - value[..., None],
-        policy=policy(q_value),
-        residual=float(residual) if single else residual,
-        iterations=iterations,
-        converged=bool(converged) if single else converged,
-    )
-
-
-def warn_unless(name: str, converged: Any, residual: Any, limit: Any, iterations: int) -> None:
-    """Warn where a certificate misses its limit."""
-    if np.all(converged):
-        return
-    worst = np.argmax(np.where(converged, -np.inf, np.where(np.isnan(residual), np.inf, residual)))
-    found, wanted = np.ravel(residual)[worst], np.ravel(limit)[worst]
-    of_batch = (
-        ""
-        if np.ndim(residual) == 0
-        else f" for {int(np.sum(~np.asarray(converged)))} of {np.size(residual)} processes"
-    )
-    warnings.warn(
-        f"{name} stopped after {iterations} iterations with Bellman residual {found:.3g} >"
-        f" {wanted:.3g}{of_batch}",
-        ConvergenceWarning,
-        stacklevel=4,
-    )

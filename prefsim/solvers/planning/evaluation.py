@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 
 from prefsim.backend import like, to_numpy
-from prefsim.checks import (
-    as_float_array,
-    as_index_array,
-    check_positive,
-    check_probabilities,
-    check_shape,
-)
+from prefsim.checks import as_float_array, check_positive
 from prefsim.numerics import array_namespace
-from prefsim.solvers.planning.bellman import (
+from prefsim.solvers.planning.bellman import action_values, zero_where_ended, zeros
+from prefsim.solvers.planning.certificate import (
     PlanningResult,
-    action_values,
     certify,
     residual_limit,
     warn_unless,
-    zeros,
 )
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.planning.policy_chain import as_policy, by_time, policy_chain, solve_chain
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
-from prefsim.worlds.mdp_input import check_reachable
 from prefsim.worlds.transitions import expected_next
 
-__all__ = ["SuccessorFeatures", "occupancy", "policy_evaluation", "successor_features"]
-
-LU_LIMIT = 20_000
-"""Sparse systems above this many states are never factorised.
-
-Fill-in takes minutes and gigabytes where Krylov methods take a second.
-"""
+__all__ = [
+    "SuccessorFeatures",
+    "backward_induction",
+    "occupancy",
+    "policy_evaluation",
+    "successor_features",
+]
 
 
 class SuccessorFeatures(NamedTuple):
@@ -96,12 +84,11 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
     reward = mdp.reward
     xp = array_namespace(reward)
     chain = policy_chain(mdp, probs)
-    value = solve_chain(
-        chain, _alive(mdp, xp.sum(probs * reward, axis=-1)), mdp, tolerance=tolerance
-    )
+    paid = zero_where_ended(xp.sum(probs * reward, axis=-1), mdp.terminal)
+    value = solve_chain(chain, paid, mdp, tolerance=tolerance)
 
     def maximum(q_value: Array) -> Array:
-        return _alive(mdp, xp.sum(probs * q_value, axis=-1))
+        return zero_where_ended(xp.sum(probs * q_value, axis=-1), mdp.terminal)
 
     return certify(
         "policy_evaluation",
@@ -142,18 +129,17 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
            [0.]])
     """
     probs = as_policy(mdp, policy)
-    start = _alive(mdp, mdp.start_probs)
+    start = zero_where_ended(mdp.start_probs, mdp.terminal)
     if mdp.horizon is None:
-        visits = _alive(
-            mdp, solve_chain(policy_chain(mdp, probs), start + zeros(mdp), mdp, transposed=True)
-        )
-        return visits[..., None] * probs
+        chain = policy_chain(mdp, probs)
+        visits = solve_chain(chain, start + zeros(mdp), mdp, transposed=True)
+        return zero_where_ended(visits, mdp.terminal)[..., None] * probs
     xp = array_namespace(mdp.reward)
     terms = []
     mass = start + zeros(mdp)
     for step in by_time(mdp, probs):
         terms.append(mass[..., None] * step)
-        mass = mdp.discount * _alive(mdp, _push(mdp, terms[-1]))
+        mass = mdp.discount * zero_where_ended(_push(mdp, terms[-1]), mdp.terminal)
     return xp.stack(terms, axis=-3)
 
 
@@ -199,152 +185,12 @@ def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> Successor
     states, afters = [state], []
     for step in reversed(by_time(mdp, probs)):
         afters.append(phi + mdp.discount * expected_next(mdp.transitions, state))
-        state = _alive(mdp, xp.sum(step * afters[-1], axis=-1))
+        state = zero_where_ended(xp.sum(step * afters[-1], axis=-1), mdp.terminal)
         states.append(state)
     return SuccessorFeatures(
         xp.moveaxis(xp.stack(states[::-1], axis=-2), 0, -1),
         xp.moveaxis(xp.stack(afters[::-1], axis=-3), 0, -1),
     )
-
-
-def as_policy(mdp: TabularMDP, policy: Any) -> Array:
-    """Return a policy as validated probabilities in the process's arrays.
-
-    Shape ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
-    """
-    given = getattr(policy, "probs", policy)
-    states, actions = mdp.n_states, mdp.n_actions
-    listed = to_numpy(given)
-    if listed.dtype.kind in "iu":
-        check_shape(listed, "policy", (states,))
-        given = listed = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
-    checked = as_float_array(listed, "policy", min_ndim=2)
-    check_shape(checked, "policy", (states, actions))
-    # Probabilities held in less than double precision cannot sum to one more closely than their own
-    # rounding.
-    coarse = np.asarray(listed).dtype.itemsize < 8
-    check_probabilities(checked, "policy", tolerance=1e-5 if coarse else 1e-9)
-    batch, horizon = mdp.batch_shape, mdp.horizon
-    lead = checked.shape[:-2]
-    timed = (
-        horizon is not None
-        and lead != batch
-        and lead[-1:] == (horizon,)
-        and len(lead) in (1, len(batch) + 1)
-    )
-    expected: tuple[int, ...] = (*batch, horizon or 0) if timed else batch
-    try:
-        fits = np.broadcast_shapes(lead, expected) == expected
-    except ValueError:
-        fits = False
-    if not fits:
-        with_time = "" if horizon is None else f" or {(*batch, horizon, states, actions)}"
-        raise ValueError(
-            f"policy must have shape {(*batch, states, actions)}{with_time}, got {checked.shape}"
-        )
-    probs = like(given, mdp.reward)
-    if horizon is not None and not timed:
-        xp = array_namespace(probs)
-        probs = xp.broadcast_to(
-            probs[..., None, :, :], (*probs.shape[:-2], horizon, states, actions)
-        )
-    return probs
-
-
-def by_time(mdp: TabularMDP, probs: Array) -> list[Array]:
-    """Return the policy of each decision, ``(*batch, S, A)``."""
-    return [probs[..., t, :, :] for t in range(mdp.horizon or 0)]
-
-
-def policy_chain(mdp: TabularMDP, probs: Array) -> Array:
-    """Return the moves under a policy, with nothing after a terminal state.
-
-    ``(*batch, S, S)`` or CSR ``(S, S)``.
-    """
-    if not mdp.is_sparse:
-        xp = array_namespace(probs)
-        mixed = xp.matmul(probs[..., None, :], mdp.transitions)[..., 0, :]
-        chain = xp.where(mdp.terminal[..., :, None], xp.zeros_like(mixed), mixed)
-    else:
-        weight = probs * ~mdp.terminal[:, None]
-        state, action = np.nonzero(weight)
-        pairs = state * mdp.n_actions + action
-        pick = sp.csr_array(
-            (weight[state, action], (state, pairs)), shape=(mdp.n_states, mdp.transitions.shape[0])
-        )
-        chain = (pick @ mdp.transitions).tocsr()
-    if mdp.discount == 1 and mdp.horizon is None:
-        moves = chain if mdp.is_sparse else to_numpy(chain)[..., None, :]
-        check_reachable(moves, to_numpy(mdp.terminal), by="this policy")
-    return chain
-
-
-def solve_chain(
-    chain: Any,
-    target: Array,
-    mdp: TabularMDP,
-    *,
-    transposed: bool = False,
-    tolerance: float = 1e-12,
-) -> Array:
-    r"""Return the solution of :math:`(I - \gamma P) x = b`, or of its transpose.
-
-    For ``b`` of shape ``(*more, *batch, S)``.
-    """
-    if not mdp.is_sparse:
-        xp = array_namespace(target)
-        matrix = xp.matrix_transpose(chain) if transposed else chain
-        identity = xp.eye(mdp.n_states, dtype=matrix.dtype, device=matrix.device)
-        # Axes before those of the chain are columns of one system, so that each matrix is
-        # factorised once.
-        more = target.ndim + 1 - matrix.ndim
-        columns = xp.moveaxis(xp.reshape(target, (-1, *target.shape[more:])), 0, -1)
-        solution = xp.linalg.solve(identity - mdp.discount * matrix, columns)
-        return xp.reshape(xp.moveaxis(solution, -1, 0), target.shape)
-    along = sp.csr_array(chain.T) if transposed else chain
-    matrix = sp.eye_array(mdp.n_states, format="csr") - mdp.discount * along
-    columns = np.reshape(target, (-1, mdp.n_states))
-    solved = np.stack([_solve_sparse(matrix, column, tolerance) for column in columns])
-    return solved.reshape(target.shape)
-
-
-def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return the solution of a sparse system.
-
-    Restarts on the residual, so that rounding inside a method does not stay.
-    """
-    solution = np.zeros_like(target)
-    residual = target.copy()
-
-    def done() -> bool:
-        return float(np.abs(residual).max()) <= float(residual_limit(solution, tolerance))
-
-    for method, extra in (
-        (spla.bicgstab, {"maxiter": 1000}),
-        (spla.gmres, {"restart": 50, "maxiter": 20}),
-    ):
-        before = math.inf
-        # As long as a restart gains a digit, the method is worth another.
-        while not done() and np.abs(residual).max() < 0.1 * before:
-            before = float(np.abs(residual).max())
-            with np.errstate(all="ignore"):
-                step, _ = method(matrix, residual, rtol=1e-10, atol=0.1 * tolerance, **extra)
-            error = target - matrix @ (solution + step)
-            if np.isfinite(error).all() and np.abs(error).max() < before:
-                solution, residual = solution + step, error
-    if not done() and matrix.shape[0] <= LU_LIMIT:
-        factors = spla.splu(matrix.tocsc())
-        for _ in range(3):
-            solution = solution + factors.solve(residual)
-            residual = target - matrix @ solution
-    if not done():
-        found, limit = float(np.abs(residual).max()), float(residual_limit(solution, tolerance))
-        warnings.warn(
-            f"sparse linear solve stopped with residual {found:.3g} > {limit:.3g}",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    return solution
 
 
 def backward_induction(
@@ -362,12 +208,11 @@ def backward_induction(
         policy = (
             criterion.policy(q_value) if policies is None else policies[t] + xp.zeros_like(q_value)
         )
-        backed_up = (
+        value = (
             criterion.maximum(q_value)
             if policies is None
-            else _alive(mdp, xp.sum(policy * q_value, axis=-1))
+            else zero_where_ended(xp.sum(policy * q_value, axis=-1), mdp.terminal)
         )
-        value = backed_up
         values.append(value)
         q_values.append(q_value)
         chosen.append(policy)
@@ -378,7 +223,7 @@ def backward_induction(
     again = (
         criterion.maximum(q_again)
         if policies is None
-        else _alive(mdp, xp.sum(policy_again * q_again, axis=-1))
+        else zero_where_ended(xp.sum(policy_again * q_again, axis=-1), mdp.terminal)
     )
     gap = xp.max(xp.abs(again - stacked[:-1]), axis=-1)
     residual = to_numpy(xp.max(gap, axis=0))
@@ -397,11 +242,6 @@ def backward_induction(
         iterations=mdp.horizon or 0,
         converged=bool(converged) if single else converged,
     )
-
-
-def _alive(mdp: TabularMDP, per_state: Array) -> Array:
-    xp = array_namespace(per_state)
-    return xp.where(mdp.terminal, xp.zeros_like(per_state), per_state)
 
 
 def _push(mdp: TabularMDP, visits: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Planning in tabular decision processes: optimal and soft-optimal values, each with a certificate.
+"""Optimal and soft-optimal values by Bellman backups, and the advantages that follow from them.
 
 All functions take a :class:`~prefsim.worlds.TabularMDP`, dense (with any batch of processes solved
 in one call) or sparse, and return a :class:`PlanningResult` whose residual is recomputed from the
@@ -10,42 +10,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from array_api_compat import is_torch_array
 
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_choice, check_integer, check_positive, check_shape
-from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
     Criterion,
-    PlanningResult,
-    SpanStop,
     action_values,
-    certify,
-    greedy_policy,
     hard_criterion,
-    residual_limit,
     soft_criterion,
     zeros,
 )
-from prefsim.solvers.planning.evaluation import (
-    as_policy,
-    backward_induction,
-    policy_chain,
-    policy_evaluation,
-    solve_chain,
-)
+from prefsim.solvers.planning.certificate import PlanningResult, SpanStop, certify, residual_limit
+from prefsim.solvers.planning.evaluation import backward_induction, policy_evaluation
 from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.solvers.planning.policy_chain import as_policy
+from prefsim.solvers.planning.policy_iteration import newton_steps, policy_iteration
 from prefsim.typing import Array
 from prefsim.worlds.mdp import DENSE_LIMIT, TabularMDP
 
-__all__ = [
-    "advantages",
-    "linear_program",
-    "policy_iteration",
-    "soft_value_iteration",
-    "value_iteration",
-]
+__all__ = ["advantages", "soft_value_iteration", "value_iteration"]
 
 
 def value_iteration(
@@ -186,104 +170,10 @@ def soft_value_iteration(
         method == "auto" and not mdp.is_sparse and mdp.n_states <= DENSE_LIMIT
     )
     if newton:
-        return _newton(
+        return newton_steps(
             "soft_value_iteration", mdp, criterion, zeros(mdp), tolerance, max_iterations
         )
     return _sweeps("soft_value_iteration", mdp, criterion, tolerance, max_iterations, None)
-
-
-def policy_iteration(
-    mdp: TabularMDP, *, tolerance: float = 1e-12, max_iterations: int = 1000
-) -> PlanningResult:
-    r"""Return the optimal values by policy iteration.
-
-    It is Newton's method on the Bellman equation.
-
-    Every step solves :math:`(I - \gamma P_\pi)\,\delta = Tv - v` for the greedy policy and moves by
-    :math:`\delta`. The first policy is the uniform one, and greedy ties are shared, so that an
-    undiscounted process stays proper.
-
-    Parameters
-    ----------
-    mdp
-        A process of infinite horizon. Sparse systems are solved as in :func:`policy_evaluation`.
-    tolerance, max_iterations
-        As for :func:`value_iteration`; steps count as iterations.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range, the horizon is finite, or an undiscounted process rewards not
-        ending.
-
-    References
-    ----------
-    Howard 1960; Puterman 1994, section 6.4 (theorem 6.4.1 for the Newton form).
-    """
-    _require_infinite(mdp, "policy_iteration")
-    uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
-    start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    return _newton("policy_iteration", mdp, hard_criterion(), start, tolerance, max_iterations)
-
-
-def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResult:
-    r"""Return the optimal values by linear programming.
-
-    Minimise :math:`\sum_s v(s)` subject to :math:`v \ge r_a + \gamma P_a v` for all a.
-
-    HiGHS solves the program (a batch is one program of independent blocks) to its own tolerance of
-    about 1e-7; the policy that it identifies is then evaluated exactly, and improved where actions
-    closer than that tolerance hid a better one.
-
-    Parameters
-    ----------
-    mdp
-        A process of infinite horizon, dense or sparse.
-    tolerance
-        Bellman residual to reach.
-
-    Raises
-    ------
-    ValueError
-        If the horizon is finite, or the program has no finite solution (an undiscounted process
-        that rewards not ending).
-
-    References
-    ----------
-    d'Epenoux 1963; Puterman 1994, section 6.9.
-    """
-    from scipy.optimize import linprog
-
-    _require_infinite(mdp, "linear_program")
-    check_positive(tolerance=tolerance)
-    shape = (*mdp.batch_shape, mdp.n_states, mdp.n_actions)
-    states = mdp.n_states
-    reward = np.broadcast_to(to_numpy(mdp.reward), shape).astype(np.float64)
-    ended = np.broadcast_to(to_numpy(mdp.terminal), shape[:-1]).reshape(-1)
-    if mdp.is_sparse:
-        blocks = [mdp.transitions]
-    else:
-        table = np.broadcast_to(to_numpy(mdp.transitions), (*shape, states)).reshape(
-            -1, states * mdp.n_actions, states
-        )
-        blocks = [sp.csr_array(block) for block in table]
-    own = sp.kron(sp.eye_array(ended.size), np.ones((mdp.n_actions, 1)), format="csr")
-    matrix = (mdp.discount * sp.block_diag(blocks, format="csr") - own).tocsr()
-    bounds = np.where(ended[:, None], 0.0, np.array([-np.inf, np.inf]))
-    solution = linprog(
-        np.ones(ended.size), A_ub=matrix, b_ub=-reward.reshape(-1), bounds=bounds, method="highs"
-    )
-    if solution.x is None or solution.status in (2, 3):
-        raise ValueError(f"linear_program has no finite solution: {solution.message}")
-    value = like(solution.x.reshape(shape[:-1]), mdp.reward)
-    policy = greedy_policy(
-        action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount), tolerance=1e-7
-    )
-    value = policy_evaluation(mdp, policy, tolerance=tolerance).value
-    improved = _newton(
-        "linear_program", mdp, hard_criterion(), value, tolerance, max_iterations=100
-    )
-    return improved._replace(iterations=improved.iterations + int(solution.nit))
 
 
 def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None = None) -> Array:
@@ -367,69 +257,5 @@ def _sweeps(
     )
 
 
-def _newton(
-    name: str,
-    mdp: TabularMDP,
-    criterion: Criterion,
-    value: Array,
-    tolerance: float,
-    max_iterations: int,
-) -> PlanningResult:
-    check_positive(tolerance=tolerance)
-    check_integer(low=1, max_iterations=max_iterations)
-    constant = _detached(mdp)
-    xp = array_namespace(value)
-    iterations = 0
-    while True:
-        q_value = action_values(constant.transitions, constant.reward, value, discount=mdp.discount)
-        change = criterion.maximum(q_value) - value
-        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance)
-        if bool(xp.all(met)) or iterations == max_iterations:
-            break
-        chain = policy_chain(constant, criterion.improvement(q_value))
-        value = value + solve_chain(chain, change, constant, tolerance=0.1 * tolerance)
-        iterations += 1
-    if _tracked(mdp.reward) or _tracked(mdp.transitions):
-        # At the solution v = Tv, so one Newton step with the policy held constant moves nothing but
-        # carries the exact gradient.
-        chain = policy_chain(constant, stop_gradient(criterion.improvement(q_value)))
-        moved = (
-            criterion.maximum(
-                action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
-            )
-            - value
-        )
-        value = value + solve_chain(chain, moved, constant)
-    return certify(
-        name,
-        mdp,
-        value,
-        criterion.policy,
-        criterion.maximum,
-        tolerance=tolerance,
-        iterations=iterations,
-    )
-
-
-def _tracked(array: Array) -> bool:
-    return is_torch_array(array) and bool(array.requires_grad)
-
-
-def _detached(mdp: TabularMDP) -> TabularMDP:
-    if not (_tracked(mdp.reward) or _tracked(mdp.transitions)):
-        return mdp
-    return mdp.replace_checked(
-        reward=stop_gradient(mdp.reward), transitions=stop_gradient(mdp.transitions)
-    )
-
-
 def _stationary(mdp: TabularMDP) -> TabularMDP:
     return mdp if mdp.horizon is None else mdp.replace_checked(horizon=None)
-
-
-def _require_infinite(mdp: TabularMDP, name: str) -> None:
-    if mdp.horizon is not None:
-        raise ValueError(
-            f"{name} needs an infinite horizon, got {mdp.horizon}; value_iteration solves finite"
-            " ones backwards"
-        )

@@ -12,16 +12,13 @@ import scipy.sparse.linalg as spla
 from prefsim.checks import check_integer, check_interval, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
-    PlanningResult,
-    SpanStop,
     action_values,
     best_action,
     best_value,
-    certify,
     hard_criterion,
-    residual_limit,
     zeros,
 )
+from prefsim.solvers.planning.certificate import PlanningResult, SpanStop, certify, residual_limit
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 

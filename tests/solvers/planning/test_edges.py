@@ -180,7 +180,7 @@ class TestEdges:
 
     @pytest.mark.parametrize("lengths", [(3, 3), (2, 4)])
     def test_patched_chains_equal_fresh_ones(self, lengths):
-        from prefsim.solvers.planning.bellman import SpanStop
+        from prefsim.solvers.planning.certificate import SpanStop
         from prefsim.solvers.planning.modified import _SparseEvaluation
 
         rng = np.random.default_rng(0)

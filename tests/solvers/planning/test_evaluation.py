@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from planning_oracles import certificate
 
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import planning
-from prefsim.solvers.planning.evaluation import policy_chain, solve_chain
 from prefsim.testing.bandits import tables
 from prefsim.testing.mdps import (
     action_tables,
@@ -135,26 +133,6 @@ class TestEvaluation:
             )
         shared = planning.policy_evaluation(mdp, policies[0]).value
         np.testing.assert_allclose(shared[0], values[0], atol=1e-12)
-
-    def test_large_sparse_systems(self):
-        mdp = TabularMDP.random_sparse(30_000, 2, 4, discount=0.99, seed=0)
-        actions = np.random.default_rng(0).integers(2, size=30_000)
-        result = planning.policy_evaluation(mdp, actions)
-        assert result.residual <= 1e-12
-        transposed = solve_chain(
-            policy_chain(mdp, np.eye(2)[actions]), mdp.start_probs, mdp, transposed=True
-        )
-        assert transposed.sum() == pytest.approx(100.0, rel=1e-9)
-
-    def test_slow_cycle_falls_back_to_a_factorisation(self):
-        # Krylov methods stall on a long, barely discounted cycle; the factorisation has no fill-in
-        # there.
-        n = 3000
-        table = sp.csr_array((np.ones(n), ((np.arange(n) + 1) % n), np.arange(n + 1)), shape=(n, n))
-        mdp = TabularMDP(table, np.eye(n)[:, :1], discount=0.9999)
-        result = planning.policy_evaluation(mdp, np.zeros(n, dtype=int))
-        expected = 0.9999 ** ((n - np.arange(n)) % n) / (1 - 0.9999**n)
-        np.testing.assert_allclose(result.value, expected, rtol=1e-9)
 
 
 class TestFiniteHorizon:
