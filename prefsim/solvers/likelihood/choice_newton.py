@@ -13,14 +13,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 __all__ = [
+    "RATIO_RANGE",
     "ChoiceModel",
-    "Derivatives",
     "ChoiceNewtonResult",
+    "Derivatives",
     "conjugate_gradient",
     "log_odds_start",
     "maximise",
 ]
 
+# Largest spread of rewards at which exp(r) and its squares stay inside float64.
+RATIO_RANGE = 600.0
 # Below this spread a full Newton step is certain to raise the likelihood ((e^R - R - 1) / R^2 < 1
 # up to R = 1.79).
 FULL_STEP = 1.0

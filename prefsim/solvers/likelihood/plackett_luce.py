@@ -17,8 +17,12 @@ from prefsim.checks import (
     check_positive,
     check_rankings,
 )
-from prefsim.solvers.likelihood.bradley_terry import RATIO_RANGE
-from prefsim.solvers.likelihood.choice_newton import Derivatives, log_odds_start, maximise
+from prefsim.solvers.likelihood.choice_newton import (
+    RATIO_RANGE,
+    Derivatives,
+    log_odds_start,
+    maximise,
+)
 from prefsim.solvers.likelihood.win_graph import check_win_graph
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array

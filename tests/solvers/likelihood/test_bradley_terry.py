@@ -17,10 +17,10 @@ from prefsim import use_backend
 from prefsim.raters.bradley_terry import bradley_terry_gap, pairwise_preference
 from prefsim.solvers import ConvergenceWarning
 from prefsim.solvers.likelihood.bradley_terry import (
-    SPARSE_PRODUCTS,
     count_matrix,
     fit_bradley_terry,
 )
+from prefsim.solvers.likelihood.compared_pairs import SPARSE_PRODUCTS
 from prefsim.testing.data import count_matrices, rewards, separable_counts
 
 CYCLIC = np.array([[0.5, 0.9, 0.35], [0.1, 0.5, 0.9], [0.65, 0.1, 0.5]])
