@@ -3,7 +3,7 @@
 import warnings
 
 from prefsim.solvers.games.nash import StepSizeWarning, solve_nash
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 
 GAME = textbook_game().preference

@@ -14,7 +14,7 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.checks import check_choice, check_positive
 from prefsim.solvers.games.nash import StepSizeWarning, nash_path
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds.ballots import synthetic_ballots
 from prefsim.worlds.game import PreferenceGame
 

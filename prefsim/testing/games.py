@@ -25,7 +25,7 @@ from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_integer, check_preference
 from prefsim.numerics import softmax
 from prefsim.solvers.games.nash import solve_nash
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.testing.bandits import tables
 from prefsim.worlds.bandit import ContextualBandit
 from prefsim.worlds.game import PreferenceGame

@@ -6,7 +6,7 @@ import pytest
 from prefsim.analysis.nash_family import FAMILY, compare_methods, family_games
 from prefsim.analysis.nash_figure import draw_comparison
 from prefsim.solvers import solve_nash
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds import PreferenceGame
 from prefsim.worlds.ballots import synthetic_ballots
 

@@ -24,7 +24,7 @@ from prefsim.solvers import (
     solve_nash,
 )
 from prefsim.solvers.games.nash import METHODS
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP
 
 GAMES = {

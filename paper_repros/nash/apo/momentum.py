@@ -14,8 +14,8 @@ from prefsim.numerics import categorical_kl, log_softmax
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import NashHistory, solve_nash
 from prefsim.solvers.games.certificates import log_probs, mirror_step, payoff
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.play import play
-from prefsim.solvers.games.updates import UPDATES
 
 MOMENTA = (0.0, 0.3, 0.6, 0.9)
 # In games three tell the story: with .9 the policy of a cycle is pure to the last digit.

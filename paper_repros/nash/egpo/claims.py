@@ -28,8 +28,8 @@ from prefsim.papers import Verdict, above, apart, claim, outside, worst
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import gradient_descent, objective
 from prefsim.solvers.games.certificates import duality_gap, payoff, regularised_gap
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
-from prefsim.solvers.games.updates import UPDATES
 from prefsim.testing.games import Play, cyclic_games, plays
 from prefsim.worlds import TEXTBOOK_REFERENCE, textbook_game
 

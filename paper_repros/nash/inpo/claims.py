@@ -26,7 +26,7 @@ from prefsim.papers import Verdict, above, apart, claim, rises, worst
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import gradient_descent, objective, solve_nash
 from prefsim.solvers.games.certificates import payoff, regularised_gap
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.testing.games import Play, cyclic_games, plays
 from prefsim.worlds.game import PreferenceGame
 

@@ -14,6 +14,7 @@ from prefsim.backend import to_numpy
 from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import exploitability, regularised_gap
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.nash_options import (
     DIRECT_METHODS,
     Step,
@@ -28,7 +29,6 @@ from prefsim.solvers.games.path_following import follow_path
 from prefsim.solvers.games.play import UPDATE_TOLERANCE, play
 from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.solvers.games.results import NashHistory, NashResult
-from prefsim.solvers.games.updates import UPDATES
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame

@@ -21,7 +21,7 @@ from prefsim.checks import (
 )
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.games.certificates import log_probs
-from prefsim.solvers.games.updates import UPDATES, Update
+from prefsim.solvers.games.nash_methods import UPDATES, Update
 from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import exploitability, regularised_gap
+from prefsim.solvers.games.nash_methods import Update
 from prefsim.solvers.games.results import NashHistory, NashResult
-from prefsim.solvers.games.updates import Update
 from prefsim.typing import Array
 
 #: Tolerance of the iterative methods unless given.

@@ -1,21 +1,15 @@
-r"""The iterative Nash methods, each one update, with the steps that theory allows.
+r"""The iterative Nash methods, each one update.
 
-Updates are made of :func:`prefsim.solvers.games.certificates.mirror_step`.
+Updates are made of :func:`prefsim.solvers.games.certificates.mirror_step`;
+:mod:`prefsim.solvers.games.nash_methods` calls them by the names of the methods.
 
 An update takes a state, the preference matrix and the log-reference, and returns the next state: a
 tuple of arrays ``(..., n)`` that starts with the log-policies, followed by what the method
 remembers. All of them are pure, broadcast over leading axes, and run on any array library (COMAL,
-which solves a game in every update, on NumPy and torch). Papers whose exact update is the same one
-share an entry: SPPO, DNO and SPO with Hedge are multiplicative weights, INPO and online IPO with
-uniform pairs are mirror descent, EGPO is extragradient.
+which solves a game in every update, on NumPy and torch).
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 
@@ -38,11 +32,11 @@ State = tuple[Array, ...]
 PROXIMAL_ITERATIONS = 200
 
 __all__ = [
-    "UPDATES",
-    "Update",
+    "State",
     "apo_update",
     "comal_update",
     "egpo_update",
+    "extrapolated",
     "fictitious_play_update",
     "mirror_descent_update",
     "mmd_update",
@@ -50,11 +44,13 @@ __all__ = [
     "nash_md_pg_update",
     "nash_md_update",
     "optimistic_update",
+    "payoffs_of",
     "regret_matching_update",
 ]
 
 
-def _play(preference: Array, log_policy: Array) -> Array:
+def payoffs_of(preference: Array, log_policy: Array) -> Array:
+    """Return the payoffs ``(..., n)`` of every response against a policy given in nats."""
     return payoff(preference, array_namespace(log_policy).exp(log_policy))
 
 
@@ -69,7 +65,7 @@ def mwu_update(
     of SPPO (arXiv:2405.00675) and DNO (arXiv:2404.03715).
     """
     (log_policy,) = state
-    return (mirror_step(log_policy, None, _play(preference, log_policy), step=step),)
+    return (mirror_step(log_policy, None, payoffs_of(preference, log_policy), step=step),)
 
 
 def mirror_descent_update(
@@ -85,7 +81,9 @@ def mirror_descent_update(
     """
     (log_policy,) = state
     return (
-        mirror_step(log_policy, log_reference, _play(preference, log_policy), step=step, tau=tau),
+        mirror_step(
+            log_policy, log_reference, payoffs_of(preference, log_policy), step=step, tau=tau
+        ),
     )
 
 
@@ -144,7 +142,9 @@ def egpo_update(
     """
     (log_policy,) = state
     (half,) = mirror_descent_update(state, preference, log_reference, step=step, tau=tau)
-    return (mirror_step(log_policy, log_reference, _play(preference, half), step=step, tau=tau),)
+    return (
+        mirror_step(log_policy, log_reference, payoffs_of(preference, half), step=step, tau=tau),
+    )
 
 
 def optimistic_update(
@@ -164,10 +164,10 @@ def optimistic_update(
     """
     log_policy, memory = state
     if tau == 0:
-        current = _play(preference, log_policy)
+        current = payoffs_of(preference, log_policy)
         return mirror_step(log_policy, None, 2.0 * current - memory, step=step), current
     predicted = mirror_step(log_policy, log_reference, memory, step=step, tau=tau)
-    payoffs = _play(preference, predicted)
+    payoffs = payoffs_of(preference, predicted)
     return mirror_step(log_policy, log_reference, payoffs, step=step, tau=tau), payoffs
 
 
@@ -317,163 +317,3 @@ def fictitious_play_update(state: State, preference: Array, log_reference: Array
     log_policy, counts = state
     counts = counts + best_response(preference, array_namespace(log_policy).exp(log_policy))
     return log_probs(counts / array_namespace(counts).sum(counts, axis=-1, keepdims=True)), counts
-
-
-def _alone(log_policy: Array, preference: Array) -> State:
-    return (log_policy,)
-
-
-def _with_itself(log_policy: Array, preference: Array) -> State:
-    return log_policy, log_policy
-
-
-def _with_payoffs(log_policy: Array, preference: Array) -> State:
-    return log_policy, _play(preference, log_policy)
-
-
-def _with_counts(log_policy: Array, preference: Array) -> State:
-    return log_policy, array_namespace(log_policy).exp(log_policy)
-
-
-def _with_regrets(log_policy: Array, preference: Array) -> State:
-    return log_policy, array_namespace(log_policy).zeros_like(log_policy)
-
-
-class Update(NamedTuple):
-    """A method: its update, what it is for, and its steps.
-
-    Attributes
-    ----------
-    apply
-        The update.
-    penalty
-        ``"needed"`` (``tau > 0``), ``"none"`` (``tau = 0``), ``"optional"``, or ``"proximal"``
-        (``tau > 0`` is the strength of each step towards the equilibrium of the game without
-        penalty).
-    certified
-        Which policies the theory is about: the ``"last"`` or the ``"average"``.
-    default_step
-        ``(n, tau, iterations) ->`` the step of the best guarantee; None for a method without a step
-        size.
-    largest_step
-        ``tau ->`` the largest step with a guarantee.
-    start
-        ``(log-policies, preference) ->`` the first state.
-    options
-        Further options of the update and their defaults.
-    weight
-        ``t ->`` weight of the policy played in iteration t (from 0) in the average.
-    """
-
-    apply: Callable[..., State]
-    penalty: str
-    certified: str
-    default_step: Callable[[int, float, int], float] | None
-    largest_step: Callable[[float], float]
-    start: Callable[[Array, Array], State] = _alone
-    options: Mapping[str, float] = MappingProxyType({})
-    weight: Callable[[int], float] = lambda t: 1.0
-
-
-def _no_limit(tau: float) -> float:
-    return math.inf
-
-
-def _hedge_step(n: int, tau: float, iterations: int) -> float:
-    return math.sqrt(8.0 * math.log(max(n, 2)) / max(iterations, 1))
-
-
-def _nash_md_step(n: int, tau: float, iterations: int) -> float:
-    # Theorem 1 asks for log T/(τT); the cap keeps short runs from forgetting the policy altogether.
-    return min(math.log(max(iterations, 3)) / max(iterations, 1), 0.5) / tau
-
-
-def _egpo_largest(tau: float) -> float:
-    return min(1.0 / (2.0 * tau + 1.0), 0.5)
-
-
-def _egpo_step(n: int, tau: float, iterations: int) -> float:
-    return _egpo_largest(tau)
-
-
-def _mirror_descent_largest(tau: float) -> float:
-    return 4.0 * tau / (1.0 + 4.0 * tau**2)
-
-
-def _mirror_descent_step(n: int, tau: float, iterations: int) -> float:
-    return _mirror_descent_largest(tau)
-
-
-def _optimistic_largest(tau: float) -> float:
-    return _egpo_largest(tau) if tau > 0 else 1.0
-
-
-def _policy_gradient_largest(tau: float) -> float:
-    """Return the largest step that cannot leave the equilibrium of self-play once it is near.
-
-    The Jacobian there is ``S^½ (K − τ) S^½`` with S the covariance of the policy, at most ½, and K
-    skew, at most ½, so that every eigenvalue is ``s(iω − τ)`` with s and ω at most ½; a step η
-    needs ``|1 + ηλ| < 1``.
-    """
-    return 4.0 * tau / (tau**2 + 0.25)
-
-
-def _policy_gradient_step(n: int, tau: float, iterations: int) -> float:
-    return 0.5 * _policy_gradient_largest(tau)
-
-
-_HEDGE = Update(mwu_update, "none", "average", _hedge_step, _no_limit)
-_MIRROR_DESCENT = Update(
-    mirror_descent_update, "needed", "last", _mirror_descent_step, _mirror_descent_largest
-)
-_EXTRAGRADIENT = Update(egpo_update, "optional", "last", _egpo_step, _egpo_largest)
-_POLICY_GRADIENT = Update(
-    nash_md_pg_update,
-    "needed",
-    "last",
-    _policy_gradient_step,
-    _policy_gradient_largest,
-    options=MappingProxyType({"mixture": 0.0}),
-)
-
-UPDATES: dict[str, Update] = {
-    "mwu": _HEDGE,
-    "sppo": _HEDGE,
-    "dno": _HEDGE,
-    "spo": _HEDGE,
-    "apo": Update(
-        apo_update,
-        "none",
-        "average",
-        _hedge_step,
-        _no_limit,
-        start=_with_itself,
-        options=MappingProxyType({"momentum": 0.3}),
-    ),
-    "regret_matching": Update(
-        regret_matching_update,
-        "none",
-        "average",
-        None,
-        _no_limit,
-        start=_with_regrets,
-        weight=lambda t: t + 1.0,
-    ),
-    "fictitious_play": Update(
-        fictitious_play_update, "none", "last", None, _no_limit, start=_with_counts
-    ),
-    "comal": Update(comal_update, "proximal", "last", None, _no_limit),
-    "mirror_descent": _MIRROR_DESCENT,
-    "inpo": _MIRROR_DESCENT,
-    "mmd": Update(
-        mmd_update, "needed", "last", lambda n, tau, iterations: 4.0 * tau, lambda tau: 4.0 * tau
-    ),
-    "nash_md": Update(nash_md_update, "needed", "last", _nash_md_step, _no_limit),
-    "nash_md_pg": _POLICY_GRADIENT,
-    "online_ipo": _POLICY_GRADIENT._replace(options=MappingProxyType({})),
-    "egpo": _EXTRAGRADIENT,
-    "extragradient": _EXTRAGRADIENT,
-    "optimistic": Update(
-        optimistic_update, "optional", "last", _egpo_step, _optimistic_largest, start=_with_payoffs
-    ),
-}

@@ -21,8 +21,8 @@ from prefsim.solvers.games.certificates import (
     payoff,
     regularised_gap,
 )
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.policy_gradient import moving_average, policy_gradient
-from prefsim.solvers.games.updates import UPDATES
 from prefsim.testing.games import games_with_reference, references
 from prefsim.worlds.game import PreferenceGame
 from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game

@@ -8,7 +8,7 @@ import torch
 
 from prefsim.backend import to_numpy
 from prefsim.solvers import NashHistory, StepSizeWarning, nash_path, solve_nash
-from prefsim.solvers.games.updates import UPDATES
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
 
 METHODS = sorted(UPDATES)

@@ -13,8 +13,8 @@ from prefsim.backend import use_backend
 from prefsim.numerics import categorical_kl, softmax
 from prefsim.solvers.games.certificates import exploitability
 from prefsim.solvers.games.nash import METHODS, solve_nash
+from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
-from prefsim.solvers.games.updates import UPDATES
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.testing.games import (
     cyclic_games,
