@@ -1,0 +1,82 @@
+"""The one input layer.
+
+Every constructor, reader and public function rejects bad input through these checks, of options
+and of arrays.
+
+Each raises ``ValueError`` with what was found, where, and what was expected. Nothing is ever
+silently repaired.
+"""
+
+from prefsim.checks.arrays import (
+    PROBABILITY_TOLERANCE,
+    as_box,
+    as_context_probs,
+    as_float_array,
+    as_index_array,
+    as_mask,
+    as_token_array,
+    check_boolean,
+    check_counts,
+    check_finite,
+    check_full_support,
+    check_label_margins,
+    check_preference,
+    check_probabilities,
+    check_rankings,
+    check_same_shape,
+    check_shape,
+    check_skew,
+    check_unit_interval,
+)
+from prefsim.checks.options import (
+    check_callable,
+    check_choice,
+    check_directory,
+    check_discount,
+    check_even,
+    check_integer,
+    check_interval,
+    check_known,
+    check_nonnegative,
+    check_number,
+    check_positive,
+    check_reference_weight,
+)
+
+__all__ = [
+    "PROBABILITY_TOLERANCE",
+    "as_box",
+    "as_context_probs",
+    "as_float_array",
+    "as_index_array",
+    "as_mask",
+    "as_token_array",
+    "check_boolean",
+    "check_callable",
+    "check_choice",
+    "check_counts",
+    "check_directory",
+    "check_discount",
+    "check_even",
+    "check_finite",
+    "check_full_support",
+    "check_integer",
+    "check_interval",
+    "check_known",
+    "check_label_margins",
+    "check_nonnegative",
+    "check_number",
+    "check_positive",
+    "check_preference",
+    "check_probabilities",
+    "check_rankings",
+    "check_reference_weight",
+    "check_same_shape",
+    "check_shape",
+    "check_skew",
+    "check_unit_interval",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
