@@ -13,6 +13,7 @@ from prefsim.containers import (
     map_fields,
     stacked,
 )
+from prefsim.containers.example_draws import CANDIDATES, TOKENS
 from prefsim.data.columns import both_ways
 from prefsim.losses.registry import CONTAINERS
 
@@ -105,5 +106,5 @@ def test_pairs_both_ways_carry_the_probability_of_each_order():
 
 
 def test_examples_of_lists_and_pairs_differ_in_their_axes():
-    assert ListLogps.example(3).logps.shape == (3, containers.CANDIDATES)
-    assert containers.TokenPairLogps.example(3).chosen.shape == (3, containers.TOKENS)
+    assert ListLogps.example(3).logps.shape == (3, CANDIDATES)
+    assert containers.TokenPairLogps.example(3).chosen.shape == (3, TOKENS)

@@ -1,0 +1,117 @@
+"""Rewards of pairs, and scores of classes or of degrees with their labels."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from prefsim.containers.example_draws import CLASSES, VERSIONS, Draws
+from prefsim.containers.fields import exchanged
+from prefsim.containers.log_probs import PairLogps
+from prefsim.typing import Array, ArrayT
+
+__all__ = [
+    "ClassLogits",
+    "DegreeLogits",
+    "DegreePairLogps",
+    "PairRewards",
+]
+
+
+class PairRewards(NamedTuple, Generic[ArrayT]):
+    """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds."""
+
+    chosen: ArrayT
+    rejected: ArrayT
+
+    def swapped(self) -> PairRewards[ArrayT]:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> PairRewards[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        return PairRewards(chosen=draws.normal(), rejected=draws.normal())
+
+
+class ClassLogits(NamedTuple, Generic[ArrayT]):
+    """Class scores ``(..., n, K)`` and integer labels ``(..., n)``.
+
+    ``margin`` ``(..., n, K)`` is what a class is granted over the label: >= 0, and 0 at the label.
+    """
+
+    logits: ArrayT
+    label: Array
+    margin: Array | None = None
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ClassLogits[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        label = draws.rng.integers(0, CLASSES, rows)
+        return ClassLogits(
+            logits=draws.normal(CLASSES),
+            label=label,
+            margin=np.where(
+                np.arange(CLASSES) == label[:, None], 0.0, draws.uniform(0, 1, CLASSES)
+            ),
+        )
+
+
+class DegreeLogits(NamedTuple, Generic[ArrayT]):
+    """Scores of the degree of each of V graded versions of a response, with the degrees.
+
+    Scores ``(..., n, V, C)``, degrees integers ``(..., n, V)``; a negative degree leaves its
+    version out.
+    """
+
+    logits: ArrayT
+    degree: Array
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreeLogits[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        return DegreeLogits(logits=draws.normal(VERSIONS, VERSIONS), degree=draws.degrees())
+
+
+class DegreePairLogps(NamedTuple, Generic[ArrayT]):
+    """Compared pairs as in :class:`PairLogps`, with graded versions as in :class:`DegreeLogits`."""
+
+    chosen: ArrayT
+    rejected: ArrayT
+    ref_chosen: ArrayT
+    ref_rejected: ArrayT
+    chosen_logits: ArrayT
+    chosen_degree: Array
+    rejected_logits: ArrayT
+    rejected_degree: Array
+    chosen_length: Array | None = None
+    rejected_length: Array | None = None
+    chosen_score: Array | None = None
+    rejected_score: Array | None = None
+    old_chosen: ArrayT | None = None
+    old_rejected: ArrayT | None = None
+
+    def pair(self) -> PairLogps[ArrayT]:
+        """Return the whole responses without their graded versions."""
+        return PairLogps(**{name: getattr(self, name) for name in PairLogps._fields})
+
+    def swapped(self) -> DegreePairLogps[ArrayT]:
+        """Return the same pairs with the two responses exchanged, in every field."""
+        return exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DegreePairLogps[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        pair = PairLogps.example(rows, seed=seed)
+        return DegreePairLogps(
+            **pair._asdict(),
+            chosen_logits=draws.normal(VERSIONS, VERSIONS),
+            chosen_degree=draws.degrees(),
+            rejected_logits=draws.normal(VERSIONS, VERSIONS),
+            rejected_degree=draws.degrees(),
+        )
