@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -140,9 +141,12 @@ def near(
     """
     numbers, wanted = _numbers(name, measured), _numbers(name, expected)
     passed = np.max(np.abs(numbers - wanted)) <= within
-    return _made(
-        name, f"{_shown(wanted, 'g')} ± {within:g}", stated, _shown(numbers), passed, paper
-    )
+    # As many digits as the comparison looks at.
+    size = np.max(np.abs(wanted), initial=within, where=np.isfinite(wanted))
+    digits = max(4, math.ceil(math.log10(max(size / within, 1.0))) + 2) if within > 0 else 17
+    form = f".{digits}g"
+    bound = f"{_shown(wanted, form)} ± {within:g}"
+    return _made(name, bound, stated, _shown(numbers, form), passed, paper)
 
 
 def below(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -132,6 +133,8 @@ def _multiplied(value: Any, factor: float) -> Any:
         return {key: _multiplied(part, factor) for key, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _with_fields_multiplied(value, factor)
+    if isinstance(value, types.FunctionType | functools.partial):
+        return _scaling(factor)(value)  # a penalty, or another function made to order
     return value
 
 

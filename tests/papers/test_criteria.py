@@ -102,6 +102,13 @@ def test_statements_are_counted():
     assert holds("m", iter([True, False]), "x", stated="paper")[3:5] == ("1 of 2", False)
 
 
+def test_as_many_digits_are_shown_as_are_compared():
+    criterion = near("m", 2.9762985, 2.976298, within=1e-6, stated="paper")
+    assert criterion.bound == "2.976298 ± 1e-06"
+    assert criterion.measured == "2.9762985"
+    assert criterion.passed
+
+
 def test_many_numbers_are_shown_by_their_range():
     assert at_most("m", range(9), 10, stated="chosen").measured == "0 to 8 (9 numbers)"
     assert at_most("m", range(3), 10, stated="chosen").measured == "0, 1, 2"

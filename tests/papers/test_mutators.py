@@ -7,7 +7,8 @@ import torch
 from prefsim import losses
 from prefsim.losses import PairLogps
 from prefsim.papers.mutators import REQUIRED, mutants_of
-from prefsim.solvers import solve_nash
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import kl_penalty, solve_nash
 from prefsim.worlds import textbook_game
 
 PAIR = PairLogps(*(np.array([x]) for x in (-1.0, -2.5, -1.5, -2.0)))
@@ -38,6 +39,13 @@ def test_a_result_of_several_parts_is_scaled_in_all():
     right = solve_nash(textbook_game(), method="lp")
     np.testing.assert_allclose(wrong.policy, right.policy / 2)
     assert wrong.converged == right.converged
+
+
+def test_a_function_made_to_order_is_scaled_too():
+    policy = TabularPolicy.from_probs(np.array([[0.2, 0.8]]))
+    made = kl_penalty(TabularPolicy.uniform(1, 2), weight=0.5)
+    wrong = mutant(kl_penalty, "double")(TabularPolicy.uniform(1, 2), weight=0.5)
+    assert float(wrong(policy)) == 2 * float(made(policy)) != 0
 
 
 def test_chosen_and_rejected_are_exchanged():
