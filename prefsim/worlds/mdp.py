@@ -9,33 +9,32 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
     as_mask,
-    check_discount,
-    check_integer,
-    check_interval,
-    check_probabilities,
     check_shape,
 )
 from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
 from prefsim.worlds.mdp_input import (
+    check_batch_axes,
+    check_discounting,
     check_ended,
-    check_reachable,
     check_unpaid,
     mask_on_backend,
     on_backend,
     read_rewards,
+    read_start,
 )
+from prefsim.worlds.random_tables import random_sparse_tables, random_tables
 from prefsim.worlds.toy_text import make_environment, read_environment
 from prefsim.worlds.transitions import (
     as_transitions,
-    expected_next,
-    make_absorbing,
-    row_pattern,
+    draw_successors,
+    shaped_reward,
+    successor_table,
     to_dense,
     to_sparse,
 )
@@ -126,35 +125,17 @@ class TabularMDP:
         expected, per_transition = read_rewards(reward, self.transitions, actions)
         set_fields(self, reward=expected)
         set_fields(self, transition_reward=per_transition)
-        if start_probs is None:
-            alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
-            start_probs = alive / alive.sum(axis=-1, keepdims=True)
-        start = as_float_array(start_probs, "start_probs", min_ndim=1)
-        check_shape(start, "start_probs", (states,))
-        check_probabilities(start, "start_probs")
-        set_fields(self, start_probs=start if sparse else on_backend(start_probs, start))
-        lengths = {
+        given, start = read_start(start_probs, ended)
+        set_fields(self, start_probs=start if sparse else on_backend(given, start))
+        batch_axes = {
             "transitions": () if sparse else table.shape[:-3],
             "reward": tuple(expected.shape[:-2]),
             "terminal": ended.shape[:-1],
             "start_probs": start.shape[:-1],
         }
-        if sparse and any(lengths.values()):
-            raise ValueError(f"sparse transitions take no batch axes, got {lengths}")
-        try:
-            np.broadcast_shapes(*lengths.values())
-        except ValueError as error:
-            raise ValueError(f"batch axes must agree, got {lengths}") from error
+        check_batch_axes(batch_axes, sparse=sparse)
         check_ended(table, to_numpy(expected), ended)
-        if horizon is not None:
-            check_integer(low=1, horizon=horizon)
-            check_interval(discount=discount, low=0.0, high=1.0, closed="both")
-        elif ended.any(axis=-1).all():
-            check_interval(discount=discount, low=0.0, high=1.0, closed="both")
-            if discount == 1:
-                check_reachable(table, ended)
-        else:
-            check_discount(discount)
+        check_discounting(discount, horizon, table, ended)
         set_fields(self, horizon=None if horizon is None else int(horizon))
         set_fields(self, discount=float(discount))
 
@@ -254,24 +235,15 @@ class TabularMDP:
         check_shape(phi, "potential", (self.n_states,))
         if np.any(np.where(to_numpy(self.terminal), phi, 0.0)):
             raise ValueError("potential must be 0 in every terminal state")
-        phi = phi if self.is_sparse else asarray(phi)
-        if self.transition_reward is None:
-            return self.with_reward(
-                self.reward
-                + self.discount * expected_next(self.transitions, phi)
-                - phi[..., :, None]
-            )
-        if self.is_sparse:
-            pattern, own = self.transitions.copy(), np.repeat(phi, self.n_actions)
-            pattern.data = self.discount * phi[pattern.indices] - np.repeat(
-                own, np.diff(pattern.indptr)
-            )
-            return self.with_reward(self.transition_reward + pattern)
-        return self.with_reward(
-            self.transition_reward
-            + self.discount * phi[..., None, None, :]
-            - phi[..., :, None, None]
+        per_transition = self.transition_reward is not None
+        reward = shaped_reward(
+            self.transitions,
+            self.transition_reward if per_transition else self.reward,
+            phi if self.is_sparse else asarray(phi),
+            discount=self.discount,
+            per_transition=per_transition,
         )
+        return self.with_reward(reward)
 
     def transition_reward_at(self, state: Any, action: Any, next_state: Any) -> np.ndarray:
         """Return ``r(s, a, s')`` of transitions of one unbatched process.
@@ -280,10 +252,8 @@ class TabularMDP:
         ``r(s, a)``.
         """
         self._check_single("transition_reward_at")
-        s, a = (
-            as_index_array(state, "state", size=self.n_states),
-            as_index_array(action, "action", size=self.n_actions),
-        )
+        s = as_index_array(state, "state", size=self.n_states)
+        a = as_index_array(action, "action", size=self.n_actions)
         after = as_index_array(next_state, "next_state", size=self.n_states)
         if self.transition_reward is None:
             return to_numpy(self.reward)[s, a] + np.zeros(after.shape)
@@ -299,23 +269,10 @@ class TabularMDP:
         Integers of the indices' shape.
         """
         self._check_single("sample_next")
-        s, a = (
-            as_index_array(state, "state", size=self.n_states),
-            as_index_array(action, "action", size=self.n_actions),
-        )
+        s = as_index_array(state, "state", size=self.n_states)
+        a = as_index_array(action, "action", size=self.n_actions)
         s, a = np.broadcast_arrays(s, a)
-        if self.is_sparse:
-            columns, probability = row_pattern(self.transitions, s * self.n_actions + a)
-        else:
-            probability = to_numpy(self.transitions)[s, a]
-        cumulative = np.cumsum(probability, axis=-1)
-        draw = random_generator(seed).random(s.shape)[..., None] * cumulative[..., -1:]
-        # The first entry whose cumulative mass exceeds the draw has positive probability, even at a
-        # draw of 0.
-        index = np.argmax(cumulative > draw, axis=-1)
-        if not self.is_sparse:
-            return index
-        return np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64)
+        return draw_successors(self.transitions, s, a, seed=seed)
 
     def to_gymnasium(self) -> Any:
         """Return a ``gymnasium.Env`` that draws from these tables.
@@ -400,20 +357,15 @@ class TabularMDP:
         The last ``n_terminal`` states are terminal. With ``transition_rewards`` every transition
         has its own reward.
         """
-        check_integer(low=1, n_states=n_states, n_actions=n_actions)
-        check_integer(low=0, n_terminal=n_terminal)
-        check_interval(n_terminal=n_terminal, low=0, high=n_states)
-        rng = random_generator(seed)
-        if deterministic:
-            table = np.eye(n_states)[
-                rng.integers(n_states, size=(*batch_shape, n_states, n_actions))
-            ]
-        else:
-            table = rng.standard_exponential((*batch_shape, n_states, n_actions, n_states))
-            table /= table.sum(axis=-1, keepdims=True)
-        reward = rng.standard_normal(table.shape if transition_rewards else table.shape[:-1])
-        ended = np.arange(n_states) >= n_states - n_terminal
-        table, reward = make_absorbing(table, reward, ended)
+        table, reward, ended = random_tables(
+            n_states,
+            n_actions,
+            seed=seed,
+            batch_shape=batch_shape,
+            n_terminal=n_terminal,
+            deterministic=deterministic,
+            transition_rewards=transition_rewards,
+        )
         return cls(table, reward, discount=discount, horizon=horizon, terminal=ended)
 
     @classmethod
@@ -426,17 +378,8 @@ class TabularMDP:
 
         Their probabilities are uniform on the simplex, rewards are uniform on [0, 1].
         """
-        check_integer(low=1, n_states=n_states, n_actions=n_actions, n_successors=n_successors)
-        check_interval(n_successors=n_successors, low=1, high=n_states, closed="both")
-        rng = random_generator(seed)
-        rows = n_states * n_actions
-        edges = np.arange(n_successors + 1) * n_states // n_successors
-        columns = rng.integers(edges[:-1], edges[1:], size=(rows, n_successors))
-        mass = rng.standard_exponential((rows, n_successors))
-        mass /= mass.sum(axis=1, keepdims=True)
-        pointer = np.arange(0, rows * n_successors + 1, n_successors)
-        table = sp.csr_array((mass.ravel(), columns.ravel(), pointer), shape=(rows, n_states))
-        return cls(table, rng.random((n_states, n_actions)), discount=discount)
+        table, reward = random_sparse_tables(n_states, n_actions, n_successors, seed=seed)
+        return cls(table, reward, discount=discount)
 
     @classmethod
     def grid_world(
@@ -483,15 +426,14 @@ class TabularMDP:
         successor, paid, ended = grid_tables(
             reward, terminal=terminal, blocked=blocked, bump_reward=bump_reward
         )
-        states = ended.size
-        table: Any = sp.csr_array(
-            (np.ones(4 * states), successor.ravel(), np.arange(4 * states + 1)),
-            shape=(4 * states, states),
-        )
-        if states <= DENSE_LIMIT:
-            table = to_dense(table)
+        table = successor_table(successor)
         return cls(
-            table, paid, discount=discount, horizon=horizon, start_probs=start_probs, terminal=ended
+            to_dense(table) if ended.size <= DENSE_LIMIT else table,
+            paid,
+            discount=discount,
+            horizon=horizon,
+            start_probs=start_probs,
+            terminal=ended,
         )
 
     def _rebuild(self, transitions: Any, reward: Any) -> TabularMDP:

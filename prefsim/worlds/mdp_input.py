@@ -13,18 +13,29 @@ from array_api_compat import is_torch_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from prefsim.backend import asarray, to_numpy
-from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_shape
+from prefsim.checks import (
+    PROBABILITY_TOLERANCE,
+    as_float_array,
+    check_discount,
+    check_integer,
+    check_interval,
+    check_probabilities,
+    check_shape,
+)
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array
 from prefsim.worlds.transitions import as_csr
 
 __all__ = [
+    "check_batch_axes",
+    "check_discounting",
     "check_ended",
     "check_reachable",
     "check_unpaid",
     "mask_on_backend",
     "on_backend",
     "read_rewards",
+    "read_start",
 ]
 
 
@@ -72,6 +83,43 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
             f" {table.shape}"
         )
     return on_backend(reward, table), None
+
+
+def read_start(start_probs: Any, ended: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return the start distribution ``(..., S)`` as it was given, and checked.
+
+    It is uniform over the states that are not terminal unless given.
+    """
+    if start_probs is None:
+        alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
+        start_probs = alive / alive.sum(axis=-1, keepdims=True)
+    start = as_float_array(start_probs, "start_probs", min_ndim=1)
+    check_shape(start, "start_probs", (ended.shape[-1],))
+    check_probabilities(start, "start_probs")
+    return start_probs, start
+
+
+def check_batch_axes(shapes: dict[str, tuple[int, ...]], *, sparse: bool) -> None:
+    """Raise unless the batch axes of all tables agree, of which sparse ones have none."""
+    if sparse and any(shapes.values()):
+        raise ValueError(f"sparse transitions take no batch axes, got {shapes}")
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        raise ValueError(f"batch axes must agree, got {shapes}") from error
+
+
+def check_discounting(
+    discount: float, horizon: int | None, transitions: Any, ended: np.ndarray
+) -> None:
+    """Raise unless the discount lies in [0, 1), or is 1 and every process comes to an end."""
+    if horizon is not None:
+        check_integer(low=1, horizon=horizon)
+    elif not ended.any(axis=-1).all():
+        check_discount(discount)
+    check_interval(discount=discount, low=0.0, high=1.0, closed="both")
+    if horizon is None and discount == 1:
+        check_reachable(transitions, ended)
 
 
 def check_unpaid(reward: np.ndarray, ended: np.ndarray) -> None:

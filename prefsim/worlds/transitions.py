@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from prefsim.backend import to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
 from prefsim.numerics import array_namespace
 from prefsim.typing import ArrayT
@@ -21,9 +21,12 @@ __all__ = [
     "ProcessTables",
     "as_csr",
     "as_transitions",
+    "draw_successors",
     "expected_next",
     "make_absorbing",
     "row_pattern",
+    "shaped_reward",
+    "successor_table",
     "to_dense",
     "to_sparse",
 ]
@@ -184,6 +187,61 @@ def make_absorbing(transitions: Any, reward: Any, terminal: Any) -> tuple[np.nda
     per_transition = reward.shape[-3:] == table.shape[-3:] and reward.ndim == table.ndim
     return table, np.where(
         ended[..., :, None, None] if per_transition else ended[..., :, None], 0.0, reward
+    )
+
+
+def shaped_reward(
+    transitions: Any, reward: Any, potential: Any, *, discount: float, per_transition: bool
+) -> Any:
+    r"""Return the reward plus :math:`\gamma\,\mathbb E\,\Phi(s') - \Phi(s)`.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``.
+    reward
+        ``(*batch, S, A)``; with ``per_transition`` in the layout of ``transitions``, whose shaping
+        has the potential of the next state in place of its expectation.
+    potential
+        ``(S,)`` or ``(*batch, S)``.
+    """
+    if not per_transition:
+        return reward + discount * expected_next(transitions, potential) - potential[..., :, None]
+    if not sp.issparse(transitions):
+        return reward + discount * potential[..., None, None, :] - potential[..., :, None, None]
+    difference = transitions.copy()
+    own = np.repeat(potential, transitions.shape[0] // transitions.shape[1])
+    difference.data = discount * potential[difference.indices] - np.repeat(
+        own, np.diff(difference.indptr)
+    )
+    return reward + difference
+
+
+def draw_successors(
+    transitions: Any, state: np.ndarray, action: np.ndarray, *, seed: Seed
+) -> np.ndarray:
+    """Draw the next state of pairs of one process, integers of their common shape."""
+    sparse = sp.issparse(transitions)
+    if sparse:
+        rows = state * (transitions.shape[0] // transitions.shape[1]) + action
+        columns, probability = row_pattern(transitions, rows)
+    else:
+        probability = to_numpy(transitions)[state, action]
+    cumulative = np.cumsum(probability, axis=-1)
+    draw = random_generator(seed).random(state.shape)[..., None] * cumulative[..., -1:]
+    # The first entry whose cumulative mass exceeds the draw has positive probability, even at a
+    # draw of 0.
+    index = np.argmax(cumulative > draw, axis=-1)
+    if not sparse:
+        return index
+    return np.take_along_axis(columns, index[..., None], axis=-1)[..., 0].astype(np.int64)
+
+
+def successor_table(successor: np.ndarray) -> sp.csr_array:
+    """Return the CSR table ``(S*A, S)`` of deterministic moves to states ``(S, A)``."""
+    rows = successor.size
+    return sp.csr_array(
+        (np.ones(rows), successor.ravel(), np.arange(rows + 1)), shape=(rows, successor.shape[0])
     )
 
 
