@@ -29,7 +29,7 @@ def test_a_room_has_a_page(pages):
     assert {"prefsim.md", "losses.md", "solvers.games.md", "lm.training.md"} <= set(pages)
     assert "## `prefsim.losses.pairwise`" in pages["losses.md"]
     assert "### `value_iteration`" in pages["solvers.planning.md"]
-    assert "### `PairLogps`" in pages["prefsim.md"]
+    assert "### `PairLogps`" in pages["containers.md"]
     index = pages["index.md"]
     assert set(re.findall(r"\]\(([\w.]+)\)", index)) | {"index.md"} == set(pages)
     assert "  - `solve_nash`: " in index
