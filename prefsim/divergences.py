@@ -28,6 +28,7 @@ __all__ = [
     "f_divergence",
     "inverse_derivative",
     "pinsker_constant",
+    "total_variation",
 ]
 
 
@@ -123,6 +124,26 @@ def f_divergence(logp: ArrayT, logq: Array, divergence: str, *, alpha: float = 0
     terms = xp.where(xp.isfinite(logp) & ~shared, _multiple(p, at_infinity), terms)
     terms = xp.where(xp.isfinite(logq) & ~shared, _multiple(q, at_zero), terms)
     return xp.sum(terms, axis=-1)
+
+
+def total_variation(p: ArrayT, q: Array) -> ArrayT:
+    """Return half the sum of ``|p − q|`` along the last axis, in [0, 1].
+
+    It is the largest difference of the probabilities that two distributions give to one event.
+
+    Parameters
+    ----------
+    p, q
+        Probabilities ``(..., n)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(total_variation(np.array([0.5, 0.5]), np.array([0.25, 0.75])))
+    0.25
+    """
+    xp = array_namespace(p, q)
+    return 0.5 * xp.sum(xp.abs(p - q), axis=-1)
 
 
 def _multiple(x: ArrayT, factor: float) -> ArrayT:

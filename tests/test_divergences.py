@@ -22,6 +22,7 @@ from prefsim.divergences import (
     f_divergence,
     inverse_derivative,
     pinsker_constant,
+    total_variation,
 )
 from prefsim.numerics import log_softmax
 from prefsim.testing.bandits import alphas, divergences, tables
@@ -281,3 +282,14 @@ def test_the_pinsker_constants():
         )
     with pytest.raises(ValueError, match="divergence must be one of"):
         pinsker_constant("chi_squared")
+
+
+@given(rows)
+def test_total_variation_is_the_largest_difference_on_an_event(pair):
+    p, q = (np.exp(log_softmax(x)) for x in pair)
+    found = float(total_variation(p, q))
+    # Of all events the one of what p holds likelier tells the two apart best.
+    assert found == pytest.approx((p - q)[p > q].sum(), abs=1e-15)
+    assert float(total_variation(strict_asarray(p), strict_asarray(q))) == pytest.approx(found)
+    batch = total_variation(np.stack([p, p]), np.stack([q, p]))
+    np.testing.assert_allclose(batch, [found, 0.0], atol=1e-15)

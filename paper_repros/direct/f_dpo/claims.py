@@ -20,7 +20,13 @@ from paper_repros.direct.f_dpo.optima import (
 )
 from prefsim import losses
 from prefsim.analysis.bandit import divergence_to_reference, expected_reward
-from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
+from prefsim.divergences import (
+    DIVERGENCES,
+    divergence_score,
+    f_divergence,
+    pinsker_constant,
+    total_variation,
+)
 from prefsim.losses import PairLogps
 from prefsim.numerics import categorical_entropy, log_softmax
 from prefsim.papers import Verdict, above, apart, claim, worst
@@ -184,10 +190,6 @@ NEAR_COINS = st.lists(st.floats(0.05, 0.5), min_size=2, max_size=2).map(
 )
 
 
-def total_variation(laws: np.ndarray) -> float:
-    return 0.5 * float(np.abs(np.diff(np.exp(laws), axis=0)).sum())
-
-
 def squared_bounds(laws: np.ndarray, alpha: float, share_of_constant: float) -> np.ndarray:
     """Return the granted bound on TV² of every divergence.
 
@@ -215,7 +217,8 @@ def divergences_bound_total_variation(
     for Jensen–Shannon and ½√D for the mixed χ² (compared in squares); nine tenths of these
     constants are not enough.
     """
-    squared, bounds = total_variation(laws) ** 2, squared_bounds(laws, alpha, share_of_constant)
+    squared = float(total_variation(*np.exp(laws))) ** 2
+    bounds = squared_bounds(laws, alpha, share_of_constant)
     tightest = DIVERGENCES[int(np.argmin(bounds))]
     return worst(above(squared, bounds), detail=f"tightest: {tightest}")
 
@@ -243,7 +246,7 @@ def divergences_bound_calibration_errors(
     errors = np.abs(np.exp(both) - np.exp(truth)).sum(axis=-1)
     change = abs(errors[0] - errors[1])
     return worst(
-        above(change, 2 * total_variation(both)),
+        above(change, 2 * float(total_variation(*np.exp(both)))),
         above(change**2, 4 * squared_bounds(both, alpha, share_of_constant)),
         detail=f"calibration errors {errors[0]:.4g} and {errors[1]:.4g}",
     )

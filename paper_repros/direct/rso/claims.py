@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from paper_repros.direct.rso.sampler import EXAMPLE, Sampler, total_variation
+from paper_repros.direct.rso.sampler import EXAMPLE, Sampler, distance_in_law
 from paper_repros.direct.rso.sources import asymptotic_gaps, misspecified_rewards
 from prefsim import losses
 from prefsim.data import Comparisons
@@ -42,10 +42,10 @@ def accepted_samples_follow_the_target(
     """An accepted sample has the law π_r exactly, and the rate is Z exp(−r_max/β)."""
     target, log_z = gibbs_log_policy(sampler.reward, sampler.log_sft, beta=sampler.beta)
     if candidates_that_set_the_cap is not None:
-        return worst(total_variation(sampler.first_of(candidates_that_set_the_cap), target))
+        return worst(distance_in_law(sampler.first_of(candidates_that_set_the_cap), target))
     law, rate = sampler.law(), np.exp(log_z - sampler.reward.max() / sampler.beta)
     return worst(
-        total_variation(law.log_probs, target),
+        distance_in_law(law.log_probs, target),
         apart(np.exp(law.log_rate), rate),
         detail=f"rate {rate:.6f}",
     )
@@ -98,9 +98,9 @@ def hot_accepts_everything_and_cold_the_best(reward: np.ndarray, log_sft: np.nda
     top = rejection_sample(reward, 3, beta=1e-4, seed=0)
     return worst(
         apart(np.exp(hot.log_rate), 1.0),
-        total_variation(hot.log_probs, log_sft),
+        distance_in_law(hot.log_probs, log_sft),
         apart(np.exp(cold.log_rate), np.exp(log_sft[best])),
-        total_variation(cold.log_probs, point),
+        distance_in_law(cold.log_probs, point),
         float((top != order[:3]).any()),
     )
 
@@ -121,7 +121,7 @@ def a_low_cap_clips_the_reward(sampler: Sampler, cap_above_the_largest: float) -
     law = accepted_law(reward, log_sft, beta=beta, cap=cap)
     clipped, log_z = gibbs_log_policy(np.minimum(reward, cap), log_sft, beta=beta)
     return worst(
-        total_variation(law.log_probs, clipped),
+        distance_in_law(law.log_probs, clipped),
         apart(np.exp(law.log_rate), np.exp(log_z - cap / beta)),
         detail=f"cap {cap_above_the_largest:+.3f} from the largest reward",
     )
@@ -140,7 +140,7 @@ CANDIDATES = np.asarray([2, 8, 64, 256])
 def the_first_accepted_of_many_follows_the_target(sampler: Sampler) -> Verdict:
     """The first sample accepted among N candidates is within (1 − π_sft(argmax r))^N of π_r."""
     target = sampler.target()
-    distances = np.asarray([total_variation(sampler.first_of(int(n)), target) for n in CANDIDATES])
+    distances = np.asarray([distance_in_law(sampler.first_of(int(n)), target) for n in CANDIDATES])
     # The chance that no candidate is the best response, whose reward is the right cap.
     missed = -np.expm1(sampler.log_sft[sampler.reward.argmax()])
     shown = (f"{far:.3g} (N = {n})" for far, n in zip(distances, CANDIDATES, strict=True))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim.divergences import total_variation
 from prefsim.solvers import gibbs_log_policy
 from prefsim.solvers.closed_forms.rejection import (
     AcceptedLaw,
@@ -16,9 +17,9 @@ from prefsim.solvers.closed_forms.rejection import (
 )
 
 
-def total_variation(log_p: Any, log_q: Any) -> float:
-    """Return the distance of two laws given by log-probabilities."""
-    return float(np.abs(np.exp(log_p) - np.exp(log_q)).sum() / 2)
+def distance_in_law(log_p: Any, log_q: Any) -> float:
+    """Return the total variation distance of two laws given by log-probabilities."""
+    return float(total_variation(np.exp(log_p), np.exp(log_q)))
 
 
 class Proposals(NamedTuple):
@@ -29,7 +30,7 @@ class Proposals(NamedTuple):
 
     def distance(self, law: AcceptedLaw) -> float:
         """Return the total variation distance of the accepted from their exact law."""
-        return float(np.abs(self.share - np.exp(law.log_probs)).sum() / 2)
+        return float(total_variation(self.share, np.exp(law.log_probs)))
 
     def deviation_of_rate(self, law: AcceptedLaw) -> float:
         """Return how far the rate of acceptance is from the exact one, in standard errors."""

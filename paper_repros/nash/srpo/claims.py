@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.nash.srpo.fitted import fit_ipo, fit_srpo, pairs_of, total_variation
+from paper_repros.nash.srpo.fitted import fit_ipo, fit_srpo, pairs_of
 from prefsim import losses
 from prefsim.data import Revisions
+from prefsim.divergences import total_variation
 from prefsim.numerics import categorical_kl
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.solvers import objective, revision_chain, solve_self_improvement

@@ -15,11 +15,6 @@ from prefsim.solvers import fit
 from prefsim.worlds import ContextualBandit
 
 
-def total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return half the sum of absolute differences along the last axis."""
-    return 0.5 * np.abs(first - second).sum(axis=-1)
-
-
 def in_one_context(policy: np.ndarray) -> TabularPolicy:
     """Return the policies ``(..., n)`` in a world of one context."""
     return TabularPolicy.from_probs(np.asarray(policy)[..., None, :])

@@ -11,11 +11,11 @@ from paper_repros.nash.srpo.fitted import (
     fit_srpo,
     in_one_context,
     pairs_of,
-    total_variation,
 )
 from prefsim.analysis import log_log_slope
 from prefsim.backend import to_numpy
 from prefsim.data.replicates import replicated_comparisons
+from prefsim.divergences import total_variation
 from prefsim.numerics import softmax
 from prefsim.papers import (
     Reproduction,

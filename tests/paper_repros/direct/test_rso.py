@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paper_repros.direct.rso import claims
-from paper_repros.direct.rso.sampler import EXAMPLE, total_variation
+from paper_repros.direct.rso.sampler import EXAMPLE, distance_in_law
 from paper_repros.direct.rso.sources import asymptotic_gaps, misspecified_rewards, slic_hinge
 from prefsim import losses
 from prefsim.solvers.closed_forms.rejection import accepted_law
@@ -46,7 +46,7 @@ def test_divergence_and_rate_by_temperature(beta, kl, rate):
     [(2, 0.485, 1e-3), (8, 0.182, 3e-3), (64, 0.0, 3e-5), (256, 0.0, 1e-12)],
 )
 def test_first_accepted_of_few_candidates(candidates, distance, within):
-    found = total_variation(EXAMPLE.first_of(candidates), EXAMPLE.target())
+    found = distance_in_law(EXAMPLE.first_of(candidates), EXAMPLE.target())
     assert found == pytest.approx(distance, abs=within)
 
 
