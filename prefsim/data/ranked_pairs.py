@@ -13,7 +13,7 @@ from prefsim.checks import as_float_array, as_index_array, check_choice, check_p
 from prefsim.data.comparisons import Comparisons
 from prefsim.raters.borda import borda_scores
 
-__all__ = ["PAIRINGS", "RankedPairs", "ranked_comparisons", "ranked_pairs", "win_scores"]
+__all__ = ["PAIRINGS", "RankedPairs", "ranked_comparisons", "ranked_pairs"]
 
 PAIRINGS = ("all", "adjacent", "extremes", "top_bottom", "best_worst")
 
@@ -45,31 +45,8 @@ def _preference(preference: Any) -> np.ndarray:
     return table
 
 
-def win_scores(preference: Any) -> np.ndarray:
-    """Return the Borda score of each response, ``(..., N)``.
-
-    Its mean chance to be preferred to another.
-
-    Parameters
-    ----------
-    preference
-        ``(..., N, N)`` with ``P + Pᵀ = 1``.
-
-    Raises
-    ------
-    ValueError
-        If the preferences are none, or N < 2.
-
-    Examples
-    --------
-    >>> win_scores([[0.5, 0.7, 0.6], [0.3, 0.5, 0.8], [0.4, 0.2, 0.5]]).round(6)
-    array([0.65, 0.55, 0.3 ])
-    """
-    return borda_scores(_preference(preference))
-
-
 def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
-    """Rank N responses by :func:`win_scores` and pair them.
+    """Rank N responses by their Borda scores and pair them.
 
     Parameters
     ----------
@@ -104,9 +81,12 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     (array([2, 1]), array([1, 0]), array([0.7, 0.6]))
     """
     check_choice(PAIRINGS, pairing=pairing)
-    table = _preference(preference)
+    table = as_float_array(preference, "preference", min_ndim=2)
+    check_preference(table)
     n = table.shape[-1]
-    order = np.argsort(-win_scores(table), axis=-1, kind="stable")
+    if n < 2:
+        raise ValueError(f"preference must be among N >= 2 responses, got shape {table.shape}")
+    order = np.argsort(-borda_scores(table), axis=-1, kind="stable")
     ranks = np.arange(n)
     high, low = {
         "all": np.triu_indices(n, 1),

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons, ranked_pairs, win_scores
+from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons, ranked_pairs
 from prefsim.raters import pairwise_preference
+from prefsim.raters.borda import borda_scores
 from prefsim.testing import preference_games
 
 REWARD = np.asarray([0.0, 2.0, -1.0, 1.0])  # ranks 1, 3, 0, 2
@@ -36,7 +37,7 @@ def test_the_first_ranks_at_least_as_high_and_keeps_its_probability(game, pairin
     n = table.shape[-1]
     if n < 2:
         return
-    found, scores = ranked_pairs(table, pairing=pairing), win_scores(table)
+    found, scores = ranked_pairs(table, pairing=pairing), borda_scores(table)
     assert (scores[found.first] >= scores[found.second]).all()
     assert (found.first != found.second).all()
     np.testing.assert_array_equal(found.prob, table[found.first, found.second])

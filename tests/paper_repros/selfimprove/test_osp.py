@@ -17,10 +17,10 @@ from paper_repros.selfimprove.osp.judged_labels import (
 )
 from prefsim import losses
 from prefsim.data import Comparisons
-from prefsim.data.ranked_pairs import win_scores
 from prefsim.numerics import categorical_entropy
 from prefsim.policies import TabularPolicy
 from prefsim.raters import both_orders
+from prefsim.raters.borda import borda_scores
 from prefsim.solvers import gradient_descent
 
 
@@ -52,9 +52,9 @@ def test_variance_of_a_sampled_label():
     assert variance == pytest.approx(0.0021, rel=1e-12)
 
 
-def test_win_scores():
-    preference = [[0.5, 0.7, 0.6], [0.3, 0.5, 0.8], [0.4, 0.2, 0.5]]
-    np.testing.assert_allclose(win_scores(preference), [0.65, 0.55, 0.30], rtol=1e-14)
+def test_borda_scores():
+    preference = np.array([[0.5, 0.7, 0.6], [0.3, 0.5, 0.8], [0.4, 0.2, 0.5]])
+    np.testing.assert_allclose(borda_scores(preference), [0.65, 0.55, 0.30], rtol=1e-14)
 
 
 @pytest.mark.parametrize(("average", "value"), [("logit", 0.68997), ("prob", 0.62034)])
