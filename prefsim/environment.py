@@ -55,7 +55,10 @@ def _installed(name: str) -> str | None:
 
 
 def _cores() -> int:
-    """Return the cores that this process may use, which a container or taskset can make fewer than the machine has."""
+    """Return the cores that this process may use.
+
+    A container or taskset can make them fewer than the machine has.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -11,7 +11,16 @@ import prefsim
 ROOT = Path(prefsim.__file__).parent
 
 # From the ground up: a room imports from itself and from those before it.
-GROUND = ["typing", "_frozen", "_torch_kernels", "numerics", "checks", "backend", "containers", "divergences"]
+GROUND = [
+    "typing",
+    "_frozen",
+    "_torch_kernels",
+    "numerics",
+    "checks",
+    "backend",
+    "containers",
+    "divergences",
+]
 TOOLS = ["gradients", "progress", "parallel", "environment"]
 HOUSE = ["worlds", "raters", "policies", "data", "losses", "solvers", "loops", "analysis"]
 ROOMS = {

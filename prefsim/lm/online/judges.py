@@ -19,8 +19,7 @@ from prefsim.checks import check_callable, check_positive
 from prefsim.loops.self_play import Judge
 from prefsim.losses.nash import antisymmetrised
 from prefsim.numerics import sigmoid
-
-Array = Any
+from prefsim.typing import Array
 
 # Outside [0, 1], where `antisymmetrised` takes a number for an abstention.
 ABSTAINED = -1.0

@@ -23,9 +23,8 @@ from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Ids
 from prefsim.loops.self_play import Judge, table_judge
 from prefsim.policies.tokens import TokenTreePolicy
+from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
-
-Array = Any
 
 __all__ = ["tree_completions", "tree_judge", "tree_log_probs", "tree_pairs", "tree_policy"]
 
@@ -225,7 +224,7 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
         )
     places = {tuple(leaf): i for i, leaf in enumerate(tree_completions(tree))}
 
-    def indices(rows: np.ndarray, known: dict[tuple[int, ...], int], what: str) -> np.ndarray:
+    def indices(rows: Array, known: dict[tuple[int, ...], int], what: str) -> np.ndarray:
         index = np.empty(rows.shape, dtype=np.int64)
         for where in np.ndindex(rows.shape):
             key = tuple(int(token) for token in rows[where])
