@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import check_boolean, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import UnpairedLogps
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT
@@ -44,7 +44,7 @@ def kto(
     Raises
     ------
     ValueError
-        If a parameter is out of range, or shapes differ.
+        If a parameter is out of range, shapes differ, or ``desirable`` is not boolean.
 
     References
     ----------
@@ -53,6 +53,8 @@ def kto(
     check_positive(beta=beta)
     check_nonnegative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, desirable=logps.desirable)
+    # Marks of -1 and 1 would all be true.
+    check_boolean(logps.desirable, "desirable")
     xp = array_namespace(logps.logp, logps.ref_logp)
     log_ratio = logps.logp - logps.ref_logp
     if reference_point is None:
