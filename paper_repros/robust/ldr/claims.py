@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.robust.ldr.one_input import (
-    aldr_risk,
-    every_label,
-    ldr_risk,
-    least_svm_risk,
-    lost_order,
-    minimiser,
-    on_the_ball,
-    on_the_simplex,
-    spherical,
-)
+from paper_repros.robust.ldr import one_input
+from paper_repros.robust.ldr.one_input import laws
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
@@ -29,28 +20,14 @@ from prefsim.losses.classification import (
     ldr_weights,
     mae,
     softplus_normalised,
-    with_margin,
 )
-from prefsim.losses.dro import kl_dro, kl_dro_dual
+from prefsim.losses.dro import kl_dro_dual
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
 from prefsim.testing.bandits import betas, tables
-
-
-def laws(most: float = 1.0) -> st.SearchStrategy[np.ndarray]:
-    """Distributions with distinct entries in falling order, the first at most ``most``."""
-    weights = st.lists(st.integers(1, 50), min_size=3, max_size=5, unique=True)
-    ordered = weights.map(lambda w: np.sort(np.asarray(w, float))[::-1] / sum(w))
-    return ordered.filter(lambda law: law[0] <= most)
-
 
 SCORES = st.integers(2, 6).flatmap(lambda size: tables((size,), low=-4.0, high=4.0))
 
 # --- the worst case itself ---
-
-
-def first_label(scores: np.ndarray, margin: float) -> ClassLogits[np.ndarray]:
-    """Return one example whose label is class 0."""
-    return with_margin(ClassLogits(scores, np.asarray(0)), margin)
 
 
 @claim(
@@ -66,26 +43,17 @@ def worst_case_has_a_closed_form(scores: np.ndarray, margin: float, lambda_: flo
     """The worst distribution under a KL penalty has the closed form λ log mean exp(v/λ), with
     weights softmax((f + c)/λ).
     """
-    import cvxpy as cp
-
-    classes = first_label(scores, margin)
-    v, p = label_margins(classes), cp.Variable(scores.size)
-    # −KL(p‖1/K) = H(p) − log K
-    penalty = cp.sum(cp.entr(p)) - math.log(scores.size)
-    worst_case = cp.Problem(cp.Maximize(p @ v + lambda_ * penalty), [cp.sum(p) == 1, p >= 0])
-    with warnings.catch_warnings():
-        # More is asked for than the solver always reaches: the comparison says what it reached.
-        warnings.filterwarnings("ignore", "Solution may be inaccurate")
-        worst_case.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    classes = one_input.first_label(scores, margin)
+    value, weights = one_input.solved_worst_case(label_margins(classes), lambda_)
     return worst(
-        apart(worst_case.value, ldr_kl(classes, lambda_=lambda_)),
-        # The objective is flat at its maximum, so the solver knows p to about the root of what it
-        # knows of the value.
-        apart(p.value, ldr_weights(classes, lambda_=lambda_), scale=1e3),
+        apart(value, ldr_kl(classes, lambda_=lambda_)),
+        # The objective is flat at its maximum, so the solver knows the weights to about the root
+        # of what it knows of the value.
+        apart(weights, ldr_weights(classes, lambda_=lambda_), scale=1e3),
     )
 
 
-LADDER = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 60), [math.inf]])
+LADDER = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 20), [math.inf]])
 
 
 def as_they_are(scores: np.ndarray) -> np.ndarray:
@@ -115,7 +83,9 @@ def loss_falls_from_the_largest_margin_to_their_mean(
     """LDR-KL falls as λ grows, from the largest margin to their mean, and does not see a constant
     added to all scores.
     """
-    classes, moved = (first_label(normalised(x), margin) for x in (scores, scores + shift))
+    classes, moved = (
+        one_input.first_label(normalised(x), margin) for x in (scores, scores + shift)
+    )
     here, there = (
         np.array([float(ldr_kl(example, lambda_=lambda_)) for lambda_ in LADDER])
         for example in (classes, moved)
@@ -148,24 +118,15 @@ def best_scores_are_logarithms_of_the_law(law: np.ndarray, lambda_: float) -> Ve
     """Without margin the expected LDR-KL loss is least at λ log q + const, where it is λ(H(q) − log
     K): consistent for every top-k.
     """
-    found, value = minimiser(ldr_risk(law, lambda_=lambda_, margin=0.0), law.size)
+    found, value = one_input.best_scores(law, lambda_=lambda_, margin=0.0)
     stated = lambda_ * (np.log(law) - np.log(law).mean())
     entropy = -float(law @ np.log(law))
     return worst(
         apart(found, stated),
         # The risk is flat there: it is known far better than where it is least.
         apart(value, lambda_ * (entropy - math.log(law.size)), scale=1e-5),
-        lost_order(found),
+        one_input.lost_order(found),
         detail=f"argmin off by {np.abs(found - stated).max():.1e}",
-    )
-
-
-def keeps_the_order(found: np.ndarray, value: float) -> Verdict:
-    """Return whether scores of least risk have strictly the order of the law."""
-    gap = np.min(found[:-1] - found[1:])
-    return worst(
-        lost_order(found),
-        detail=f"smallest gap {gap:.2e} at scores {np.round(found, 4)}, risk {value:.6g}",
     )
 
 
@@ -181,7 +142,7 @@ def keeps_the_order(found: np.ndarray, value: float) -> Verdict:
 )
 def margin_keeps_the_order(law: np.ndarray, lambda_: float, margin: float) -> Verdict:
     """With a constant margin the minimiser still has strictly the order of q."""
-    return keeps_the_order(*minimiser(ldr_risk(law, lambda_=lambda_, margin=margin), law.size))
+    return one_input.keeps_the_order(*one_input.best_scores(law, lambda_=lambda_, margin=margin))
 
 
 @claim(
@@ -201,24 +162,14 @@ def svm_is_content_with_equal_scores(law: np.ndarray, margin: float) -> Verdict:
     """The SVM loss (λ = 0) with a margin is least at equal scores where no class has more than
     half: for q = (.4, .3, .3) and a margin of 1 they cost 1 and e₁ costs 1.2.
     """
-    risk = ldr_risk(law, lambda_=0.0, margin=margin)
+    risk = one_input.ldr_risk(law, lambda_=0.0, margin=margin)
     flat, leading = risk(np.zeros(law.size))[0], risk(np.eye(law.size)[0])[0]
-    least = least_svm_risk(law, margin)
+    least = one_input.least_svm_risk(law, margin)
     return worst(
         apart(flat, least),
         above(flat, leading),
         detail=f"equal scores {flat:.4g}, best {least:.4g}, e₁ {leading:.4g}",
     )
-
-
-def of_a_single_class(size: int) -> float:
-    """Return log K, the divergence of a single class from uniform, the largest of all."""
-    return math.log(size)
-
-
-def of_all_but_one(size: int) -> float:
-    """Return log(K/(K−1)), the divergence of all classes but the label, tied, from uniform."""
-    return math.log(size / (size - 1))
 
 
 @claim(
@@ -232,7 +183,7 @@ def of_all_but_one(size: int) -> float:
         "law": laws(),
         "lambda_0": betas(0.3, 5.0),
         "margin": st.sampled_from([0.0, 0.2]),
-        "divergence": st.just(of_a_single_class),
+        "divergence": st.just(one_input.of_a_single_class),
         "ratio": st.floats(1.1, 3.0),
     },
     # The temperature falls to 0 as soon as all classes but the label tie.
@@ -240,7 +191,7 @@ def of_all_but_one(size: int) -> float:
         "law": laws(0.45),
         "lambda_0": st.just(0.3),
         "margin": st.just(1.0),
-        "divergence": st.just(of_all_but_one),
+        "divergence": st.just(one_input.of_all_but_one),
         "ratio": st.just(0.9),
     },
 )
@@ -255,22 +206,11 @@ def adaptation_keeps_the_order(
     q.
     """
     alpha = ratio * divergence(law.size)
-    risk = aldr_risk(law, lambda_0=lambda_0, alpha=alpha, margin=margin)
-    return keeps_the_order(*minimiser(risk, law.size))
+    risk = one_input.aldr_risk(law, lambda_0=lambda_0, alpha=alpha, margin=margin)
+    return one_input.keeps_the_order(*one_input.minimiser(risk, law.size))
 
 
 # --- the symmetric end of the family ---
-
-
-def uniform_flips(size: int) -> np.ndarray:
-    """Return the law of a flipped label ``[true, observed]``, uniform over the other classes."""
-    return (1 - np.eye(size)) / (size - 1)
-
-
-def uneven_flips(size: int) -> np.ndarray:
-    """Return the law of a flipped label ``[true, observed]`` that prefers the lower classes."""
-    away = (np.tri(size) + 0.1) * (1 - np.eye(size))
-    return np.asarray(away / away.sum(axis=-1, keepdims=True))
 
 
 @claim(
@@ -284,9 +224,9 @@ def uneven_flips(size: int) -> np.ndarray:
         "margin": st.floats(0.0, 2.0),
         "rate": st.floats(0.05, 0.6),
         "lambda_": st.just(math.inf),
-        "flips": st.just(uniform_flips),
+        "flips": st.just(one_input.uniform_flips),
     },
-    breaks=({"lambda_": st.floats(0.1, 10.0)}, {"flips": st.just(uneven_flips)}),
+    breaks=({"lambda_": st.floats(0.1, 10.0)}, {"flips": st.just(one_input.uneven_flips)}),
 )
 def uniform_noise_scales_the_risk(
     law: np.ndarray,
@@ -301,7 +241,7 @@ def uniform_noise_scales_the_risk(
     """
     size = law.size
     scores = scale * np.cos(np.arange(size) * (1 + scale))
-    values = ldr_kl(every_label(scores, margin), lambda_=lambda_)
+    values = ldr_kl(one_input.every_label(scores, margin), lambda_=lambda_)
     noise = (1 - rate) * np.eye(size) + rate * flips(size)
     stated = (1 - rate * size / (size - 1)) * law @ values + rate * margin
     return worst(apart(values.sum(), (size - 1) * margin), apart(law @ noise @ values, stated))
@@ -316,8 +256,12 @@ Minimised = Callable[[np.ndarray, float], np.ndarray]
     source="limits of symmetric losses",
     stated="derived",
     tolerance=1e-9,
-    given={"law": laws(), "bound": st.floats(0.5, 10.0), "minimised": st.just(on_the_simplex)},
-    breaks={"minimised": st.just(on_the_ball)},
+    given={
+        "law": laws(),
+        "bound": st.floats(0.5, 10.0),
+        "minimised": st.just(one_input.on_the_simplex),
+    },
+    breaks={"minimised": st.just(one_input.on_the_ball)},
 )
 def simplex_forgets_all_but_the_first(
     law: np.ndarray, bound: float, minimised: Minimised
@@ -336,15 +280,21 @@ def simplex_forgets_all_but_the_first(
     source="limits of symmetric losses",
     stated="derived",
     tolerance=1e-9,
-    given={"law": laws(), "bound": st.floats(0.5, 10.0), "minimised": st.just(on_the_ball)},
-    breaks={"minimised": st.just(on_the_simplex)},
+    given={
+        "law": laws(),
+        "bound": st.floats(0.5, 10.0),
+        "minimised": st.just(one_input.on_the_ball),
+    },
+    breaks={"minimised": st.just(one_input.on_the_simplex)},
 )
 def ball_keeps_the_order(law: np.ndarray, bound: float, minimised: Minimised) -> Verdict:
     """On the ball ‖f‖ <= B it is least at f ∝ q − 1/K, which keeps the order of every class: the
     constraint decides, not the loss.
     """
     direction, centred = minimised(law, bound) / bound, law - 1 / law.size
-    return worst(apart(direction, centred / np.linalg.norm(centred)), lost_order(direction))
+    return worst(
+        apart(direction, centred / np.linalg.norm(centred)), one_input.lost_order(direction)
+    )
 
 
 @claim(
@@ -361,7 +311,7 @@ def ball_keeps_the_order(law: np.ndarray, bound: float, minimised: Minimised) ->
         "law": laws(),
         "others": tables((4,), low=-3.0, high=3.0),
     },
-    breaks={"loss": st.just(spherical)},
+    breaks={"loss": st.just(one_input.spherical)},
 )
 def mae_does_not_see_the_order_of_the_others(
     loss: Callable[[ClassLogits[np.ndarray]], np.ndarray], law: np.ndarray, others: np.ndarray
@@ -370,19 +320,15 @@ def mae_does_not_see_the_order_of_the_others(
     the others are ordered. Not every symmetric loss is blind so: √((K−1)/K) − g_y/√(1+‖g‖²) keeps
     the order (here it breaks the claim).
     """
-    size = law.size
-
-    def risk(scores: np.ndarray) -> float:
-        return float(law @ loss(every_label(scores)))
-
+    size, risk = law.size, functools.partial(one_input.expected, loss, law)
     first = 200.0 * np.eye(size)[0]
     rest = np.concatenate([[0.0], others[: size - 1]])
     backwards = rest[[0, *range(size - 1, 0, -1)]]
     rays = [400 * law, *(100 * np.roll(rest, k) for k in range(size))]
     return worst(
-        apart(loss(every_label(first)).sum(), loss(every_label(rest)).sum()),
+        apart(loss(one_input.every_label(first)).sum(), loss(one_input.every_label(rest)).sum()),
         apart([risk(first + rest), risk(first + backwards)], risk(first)),
-        above(risk(first), [risk(ray) for ray in rays]),
+        above(risk(first), risk(np.stack(rays))),
         detail=f"risk {risk(first):.6g} whatever the order of the rest",
     )
 
@@ -445,17 +391,8 @@ def plain_iteration_ends_at_a_lower_maximum(ratio: float) -> Verdict:
     """
     v = np.array([0.0] + [-1.88448992] * 9)
     lambda_0, alpha = 1.0, ratio * math.log(v.size)
-    plain = lambda_0
-    for _ in range(300):
-        plain = lambda_0 * (1 - float(kl_dro_dual(v, lambda_=plain).divergence) / alpha)
-    pull = alpha / (2 * lambda_0) * (plain - lambda_0) ** 2
-    height = float(kl_dro(v, lambda_=plain)) - pull
+    plain, height = one_input.end_of_plain_iteration(v, lambda_0=lambda_0, alpha=alpha)
     best = adaptive_kl_dro(v, lambda_0=lambda_0, alpha=alpha)
-    return above(
-        1e-3,
-        float(best.value) - height,
-        detail=(
-            f"λ = {plain:.4f} gives {height:.5f}, λ* = {float(best.lambda_):.4f}"
-            f" {float(best.value):.5f}"
-        ),
-    )
+    value, lambda_ = float(best.value), float(best.lambda_)
+    detail = f"λ = {plain:.4f} gives {height:.5f}, λ* = {lambda_:.4f} {value:.5f}"
+    return above(1e-3, value - height, detail=detail)

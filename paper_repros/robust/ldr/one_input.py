@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
+from hypothesis import strategies as st
 
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
@@ -16,16 +18,52 @@ from prefsim.losses.classification import (
     linear_symmetric,
     with_margin,
 )
-from prefsim.losses.dro import kl_dro_dual
+from prefsim.losses.dro import kl_dro, kl_dro_dual
+from prefsim.papers import Verdict, worst
 
 Risk = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """The expected loss of scores ``(K,)``, and its gradient."""
 
 
+def laws(most: float = 1.0) -> st.SearchStrategy[np.ndarray]:
+    """Distributions with distinct entries in falling order, the first at most ``most``."""
+    weights = st.lists(st.integers(1, 50), min_size=3, max_size=5, unique=True)
+    ordered = weights.map(lambda w: np.sort(np.asarray(w, float))[::-1] / sum(w))
+    return ordered.filter(lambda law: law[0] <= most)
+
+
 def every_label(scores: np.ndarray, margin: float = 0.0) -> ClassLogits[np.ndarray]:
-    """Judge the same scores ``(K,)`` against each label in turn, ``(K, K)``."""
-    size = scores.shape[-1]
-    return with_margin(ClassLogits(np.broadcast_to(scores, (size, size)), np.arange(size)), margin)
+    """Judge the same scores ``(..., K)`` against each label in turn, ``(..., K, K)``."""
+    labels = np.broadcast_to(np.arange(scores.shape[-1]), scores.shape)
+    repeated = np.broadcast_to(scores[..., None, :], (*scores.shape, scores.shape[-1]))
+    return with_margin(ClassLogits(repeated, labels), margin)
+
+
+def first_label(scores: np.ndarray, margin: float) -> ClassLogits[np.ndarray]:
+    """Return one example whose label is class 0."""
+    return with_margin(ClassLogits(scores, np.asarray(0)), margin)
+
+
+def solved_worst_case(margins: np.ndarray, lambda_: float) -> tuple[float, np.ndarray]:
+    """Return max p·v − λ KL(p‖1/K) over distributions p, and the maximiser, by a solver."""
+    import cvxpy as cp
+
+    p = cp.Variable(margins.size)
+    # −KL(p‖1/K) = H(p) − log K
+    penalty = cp.sum(cp.entr(p)) - math.log(margins.size)
+    problem = cp.Problem(cp.Maximize(p @ margins + lambda_ * penalty), [cp.sum(p) == 1, p >= 0])
+    with warnings.catch_warnings():
+        # More is asked for than the solver always reaches: the comparison says what it reached.
+        warnings.filterwarnings("ignore", "Solution may be inaccurate")
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    return float(problem.value), np.asarray(p.value)
+
+
+def expected(
+    loss: Callable[[ClassLogits[np.ndarray]], np.ndarray], law: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """Return the expected loss ``(...)`` of scores ``(..., K)`` when the label follows the law."""
+    return np.asarray(loss(every_label(scores)) @ law)
 
 
 def ldr_risk(law: np.ndarray, *, lambda_: float, margin: float) -> Risk:
@@ -44,30 +82,75 @@ def aldr_risk(law: np.ndarray, *, lambda_0: float, alpha: float, margin: float) 
 
     def risk(scores: np.ndarray) -> tuple[float, np.ndarray]:
         margins = label_margins(every_label(scores, margin))
-        worst = adaptive_kl_dro(margins, lambda_0=lambda_0, alpha=alpha)
-        weights = kl_dro_dual(margins, lambda_=worst.lambda_).weights
-        return float(law @ worst.value), law @ weights - law
+        adapted = adaptive_kl_dro(margins, lambda_0=lambda_0, alpha=alpha)
+        weights = kl_dro_dual(margins, lambda_=adapted.lambda_).weights
+        return float(law @ adapted.value), law @ weights - law
 
     return risk
+
+
+def of_a_single_class(size: int) -> float:
+    """Return log K, the divergence of a single class from uniform, the largest of all."""
+    return math.log(size)
+
+
+def of_all_but_one(size: int) -> float:
+    """Return log(K/(K−1)), the divergence of all classes but the label, tied, from uniform."""
+    return math.log(size / (size - 1))
+
+
+def end_of_plain_iteration(
+    margins: np.ndarray, *, lambda_0: float, alpha: float
+) -> tuple[float, float]:
+    """Return the temperature at which λ = λ₀(1 − KL/α), iterated from λ₀, ends, and its value."""
+    lambda_ = lambda_0
+    for _ in range(300):
+        divergence = float(kl_dro_dual(margins, lambda_=lambda_).divergence)
+        lambda_ = lambda_0 * (1 - divergence / alpha)
+    pull = alpha / (2 * lambda_0) * (lambda_ - lambda_0) ** 2
+    return lambda_, float(kl_dro(margins, lambda_=lambda_)) - pull
+
+
+def is_least_at_equal_scores(risk: Risk, size: int) -> bool:
+    """Return whether no small step from equal scores lowers a convex risk."""
+    level, slope = risk(np.zeros(size))
+    # A smooth risk falls along the first.
+    directions = (-slope, *np.eye(size), *-np.eye(size))
+    return all(risk(1e-4 * direction)[0] >= level for direction in directions)
 
 
 def minimiser(risk: Risk, size: int) -> tuple[np.ndarray, float]:
     """Return centred scores of least risk and that risk."""
     from scipy.optimize import minimize
 
-    start = np.linspace(0.0, -0.2, size)[::-1]  # in the wrong order
-    options = {"gtol": 1e-11, "maxiter": 500}
-    found = minimize(risk, start, jac=True, method="BFGS", options=options)
     # A quasi-Newton method stalls at the kink of equal scores.
-    level = risk(np.zeros(size))[0]
-    if level <= found.fun + 1e-12:
-        return np.zeros(size), level
+    if is_least_at_equal_scores(risk, size):
+        return np.zeros(size), risk(np.zeros(size))[0]
+    start = np.linspace(0.0, -0.2, size)[::-1]  # in the wrong order
+    # Scores are compared to 1e-6: a slope of 1e-9 leaves them far closer, and below it rounding
+    # makes every line search long.
+    options = {"gtol": 1e-9, "maxiter": 500}
+    found = minimize(risk, start, jac=True, method="BFGS", options=options)
     return found.x - found.x.mean(), float(found.fun)
+
+
+def best_scores(law: np.ndarray, *, lambda_: float, margin: float) -> tuple[np.ndarray, float]:
+    """Return centred scores of least expected LDR-KL, and that risk."""
+    return minimiser(ldr_risk(law, lambda_=lambda_, margin=margin), law.size)
 
 
 def lost_order(scores: np.ndarray) -> int:
     """Count the neighbours in the law (falling) whose scores do not fall."""
     return int(np.sum(scores[:-1] - scores[1:] <= 1e-6))
+
+
+def keeps_the_order(found: np.ndarray, value: float) -> Verdict:
+    """Return whether scores of least risk have strictly the order of the law."""
+    gap = np.min(found[:-1] - found[1:])
+    return worst(
+        lost_order(found),
+        detail=f"smallest gap {gap:.2e} at scores {np.round(found, 4)}, risk {value:.6g}",
+    )
 
 
 def least_svm_risk(law: np.ndarray, margin: float) -> float:
@@ -87,6 +170,17 @@ def least_svm_risk(law: np.ndarray, margin: float) -> float:
         bounds=[(-50, 50)] * size + [(None, None)] * size,
     )
     return float(program.fun)
+
+
+def uniform_flips(size: int) -> np.ndarray:
+    """Return the law of a flipped label ``[true, observed]``, uniform over the other classes."""
+    return (1 - np.eye(size)) / (size - 1)
+
+
+def uneven_flips(size: int) -> np.ndarray:
+    """Return the law of a flipped label ``[true, observed]`` that prefers the lower classes."""
+    away = (np.tri(size) + 0.1) * (1 - np.eye(size))
+    return np.asarray(away / away.sum(axis=-1, keepdims=True))
 
 
 def symmetric_slope(law: np.ndarray) -> np.ndarray:
