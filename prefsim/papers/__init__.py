@@ -1,8 +1,8 @@
 """Papers: what one is, how its claims are checked, how its result is reproduced and shown."""
 
-from prefsim.papers._old import Claim, Criterion
 from prefsim.papers.claims import (
     KINDS,
+    Claim,
     Verdict,
     above,
     apart,
@@ -14,6 +14,7 @@ from prefsim.papers.claims import (
     worst,
 )
 from prefsim.papers.criteria import (
+    Criterion,
     at_least,
     at_most,
     below,

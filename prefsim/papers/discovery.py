@@ -115,10 +115,6 @@ def _sources() -> dict[str, Source]:
                         f"papers must have one slug each, got {other.path} and {folder}"
                     )
                 found[slug] = Source(slug, family, folder, f"{package}.{family}.{slug}")
-            for file in root.glob("[!_.]*.py"):  # TRANSITION
-                match = re.search(r'family="(\w+)"', file.read_text(encoding="utf-8"))
-                if match and file.stem not in found:
-                    found[file.stem] = Source(file.stem, match[1], file, f"{package}.{file.stem}")
     return dict(sorted(found.items()))
 
 
@@ -286,7 +282,7 @@ def _load_file(source: Source) -> PaperModule:
         summary = (module.__doc__ or "").strip().partition("\n")[0]
         paper = Paper(source.slug, summary or source.slug, "", 0, summary, ())
     reproduce = getattr(module, "reproduce", None)
-    claims = claims_of(module) or tuple(getattr(module, "CLAIMS", ()))  # TRANSITION
+    claims = claims_of(module)
     return _checked(PaperModule(paper, source.family, claims, reproduce, source.path), source)
 
 

@@ -136,8 +136,8 @@ def modules_behind(reference: str) -> dict[str, Path]:
     """
     source = find(reference)
     names: set[str] = set()
-    for file in source.files():
-        names |= _read_imports(file, source.module).names
+    for own in source.files():
+        names |= _read_imports(own, source.module).names
     left = _modules(names)
     found: dict[str, Path] = {}
     while left:

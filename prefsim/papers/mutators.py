@@ -125,8 +125,9 @@ def _multiplied(value: Any, factor: float) -> Any:
     """Return a result with every floating-point number in it multiplied."""
     if _is_floating(value):
         return value * factor
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return value._replace(**{n: _multiplied(getattr(value, n), factor) for n in value._fields})
+    fields = getattr(value, "_fields", None)
+    if fields is not None:
+        return value._replace(**{n: _multiplied(getattr(value, n), factor) for n in fields})
     if isinstance(value, list | tuple):
         return type(value)(_multiplied(part, factor) for part in value)
     if isinstance(value, dict):
@@ -182,7 +183,7 @@ def _ignoring(original: Function, *, option: str) -> Function:
 
 
 def _attaching(original: Function) -> Function:
-    names = original.__globals__  # type: ignore[attr-defined]
+    names = original.__globals__
 
     def attached(*arguments: Any, **options: Any) -> Any:
         kept = names["stop_gradient"]

@@ -36,7 +36,6 @@ class Paper(NamedTuple):
     year: int
     summary: str
     implements: tuple[str, ...]
-    family: str = ""
 
 
 def _silent(items: Iterable[Any], description: str) -> Iterable[Any]:
