@@ -88,6 +88,10 @@ def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = F
     """Return ``log(sum(exp(x)))`` along ``axis``; entries of ``-inf`` carry no mass."""
     if is_torch_array(x):
         return _torch().logsumexp(x, dim=axis, keepdim=keepdims)
+    if isinstance(x, np.ndarray):
+        # Play makes many thousands of small steps: asking for the library at each function that
+        # is called took most of their time.
+        return _numpy_logsumexp(x, axis, keepdims)
     xp = array_namespace(x)
     peak = xp.max(x, axis=axis, keepdims=True)
     peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
@@ -96,6 +100,16 @@ def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = F
     safe = xp.where(total == 0, xp.ones_like(total), total)
     result = xp.where(total == 0, xp.full_like(total, -math.inf), xp.log(safe) + peak)
     return result if keepdims else xp.squeeze(result, axis=axis)
+
+
+def _numpy_logsumexp(x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool) -> np.ndarray:
+    peak = x.max(axis=axis, keepdims=True)
+    peak = np.where(np.isfinite(peak), peak, 0.0)
+    total = np.exp(x - peak).sum(axis=axis, keepdims=True)
+    # The logarithm of no mass is -inf, and no reason for a warning.
+    with np.errstate(divide="ignore"):
+        result = np.log(total) + peak
+    return result if keepdims else result.squeeze(axis=axis)
 
 
 def log_softmax(x: ArrayT, *, axis: int = -1) -> ArrayT:
