@@ -13,6 +13,7 @@ from prefsim.solvers.closed_forms.self_improvement import (
     solve_self_improvement,
 )
 from prefsim.solvers.fit import FitResult, fit, gradient_descent, objective
+from prefsim.solvers.flow import Flow, gradient_flow
 from prefsim.solvers.games.certificates import duality_gap, exploitability
 from prefsim.solvers.games.nash import (
     NashHistory,
@@ -43,6 +44,7 @@ __all__ = [
     "ConvergenceWarning",
     "EmbeddingResult",
     "FitResult",
+    "Flow",
     "NashHistory",
     "NashResult",
     "PessimisticGame",
@@ -64,6 +66,7 @@ __all__ = [
     "gibbs_log_policy",
     "gpo_update",
     "gradient_descent",
+    "gradient_flow",
     "kl_penalty",
     "nash_path",
     "objective",
