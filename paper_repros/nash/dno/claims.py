@@ -232,7 +232,7 @@ def every_step_beats_the_policy_before(
     path = nash_path(
         play.preference, method="dno", initial=play.policy, step=play.step, iterations=12
     )
-    wins = expected_preference(play.preference, path.policy[1:], opponent(path.policy))
+    wins = expected_preference(play.preference, path.policy[1:], opponent(np.asarray(path.policy)))
     return above(0.5, wins, detail=f"least win rate {wins.min():.6f}")
 
 

@@ -307,7 +307,7 @@ def last_policy_converges_with_decreasing_steps(
     reference = softmax(np.random.default_rng(seed).standard_normal((16, 6)))
     step = decreasing_steps(tau) if constant_step is None else constant_step
     played = path(games, reference, tau=tau, step=step, iterations=ITERATIONS)
-    distance = distances_from_equilibrium(games, reference, tau, played.policy)[1:]
+    distance = distances_from_equilibrium(games, reference, tau, np.asarray(played.policy))[1:]
     iteration = played.iteration[1:]
     share = distance * tau**2 * (iteration[:, None] + 1) / 2
     late = iteration >= ITERATIONS // 4

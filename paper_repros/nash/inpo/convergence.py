@@ -93,7 +93,7 @@ def last_policy_rate(
     played = path(
         games, reference, tau=tau, step=decreasing_steps(tau), iterations=iterations, record=10
     )
-    distance = distances_from_equilibrium(games, reference, tau, played.policy)
+    distance = distances_from_equilibrium(games, reference, tau, np.asarray(played.policy))
     done = played.iteration[1:]
     return Rate(done, distance.max(axis=1)[1:], 2 / (tau**2 * (done + 1)))
 

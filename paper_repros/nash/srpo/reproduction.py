@@ -87,7 +87,7 @@ def learn_from_samples(
     exact = to_numpy(
         solve_self_improvement(game.preference, TEXTBOOK_REFERENCE, beta=BETA).generator
     )
-    pairs = pairs_of(game.preference, SAMPLERS["A"])
+    pairs = pairs_of(np.asarray(game.preference), SAMPLERS["A"])
     goal = fit_ipo(pairs, TEXTBOOK_REFERENCE, beta=BETA)
     reference = np.broadcast_to(TEXTBOOK_REFERENCE, (replicates, 3))
     found = Samples(

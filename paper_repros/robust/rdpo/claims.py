@@ -298,7 +298,7 @@ def errors_fall_with_the_root_of_n(rate: float, covered: bool) -> Verdict:
         gap = suboptimality(policy.log_probs, task.world(), comparator=task.optimum.log_probs)
         errors.append(np.mean(np.linalg.norm(policy.parameters - task.weights, axis=-1)))
         gaps.append(np.mean(np.abs(gap)))
-        bounds.append(_stays_within_the_bounds(task, n, data, policy, gap))
+        bounds.append(_stays_within_the_bounds(task, n, data, policy, np.asarray(gap)))
     slopes = log_log_slope(SIZES, [errors, gaps])
     detail = (
         f"error {np.round(errors, 4)}, slope {slopes[0]:.3f};"
