@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from paper_repros.mdp.regret_preference.delivery import (
     held_out,
-    human,
-    learn_from_parts,
-    learn_on_boards,
+    labels_by_partial_return,
+    labels_of_people,
     share_near_optimal,
-    stand_in,
+    taught_by_partial_return,
+    taught_by_people,
 )
-from prefsim.data import Segments, data_folder
+from prefsim.data import Segments
 from prefsim.data.trajectories import Trajectories, enumerate_trajectories
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.raters import regret as raters
@@ -353,19 +353,6 @@ def partial_return_is_blind_to_risk(preference: Callable[..., np.ndarray]) -> Ve
 # --- people, or a rater like them ---
 
 
-def labels_of_people() -> tuple[Segments, str]:
-    """Return the human labels where they are at hand, else a simulated rater's; and whose."""
-    people = human(data_folder())
-    if people is not None:
-        return people.segments, "people"
-    return stand_in("regret"), "a simulated rater by regret"
-
-
-def labels_by_partial_return() -> tuple[Segments, str]:
-    """Return labels of a simulated rater who looks at rewards alone; and whose."""
-    return stand_in("partial return"), "a simulated rater by partial return"
-
-
 @claim(
     "better_fit",
     "statistical",
@@ -388,19 +375,6 @@ def regret_fits_people_better(labels: Callable[[], tuple[Segments, str]]) -> Ver
         detail=f"{who}: regret {loss['regret']:.4f}, partial return {loss['partial return']:.4f},"
         f" uninformed {chance:.4f} nats",
     )
-
-
-def taught_by_people() -> tuple[dict[str, np.ndarray], str]:
-    """Return what twentieths of the human labels teach, and who taught with how many."""
-    segments, who = labels_of_people()
-    returns = learn_from_parts(segments, 20, restarts=0, iterations=120, seed=100)
-    return returns, f"{who}, {len(segments) // 20} labels"
-
-
-def taught_by_partial_return(board: int) -> tuple[dict[str, np.ndarray], str]:
-    """Return what 300 labels by partial return teach on eight boards, and who taught."""
-    boards = learn_on_boards(range(board, board + 8), "partial return", 300, restarts=0)
-    return boards.returns, f"boards {board} to {board + 7}, 300 labels by partial return"
 
 
 @claim(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.analysis.returns import scaled_return
-from prefsim.data import Segments
+from prefsim.data import Segments, data_folder
 from prefsim.data.delivery import HumanComparisons, has_delivery, read_delivery
 from prefsim.solvers.likelihood.rationality import cross_validated_loss
 from prefsim.solvers.likelihood.reward_learning import fit_partial_return_reward, fit_regret_reward
@@ -147,3 +147,32 @@ def learn_on_boards(seeds: Iterable[int], source: str, n: int, *, restarts: int 
         {model: returns_of(fit.weights) for model, fit in fits.items()},
         {model: float(fit.value.mean()) for model, fit in fits.items()},
     )
+
+
+# --- what the claims compare: people where they are at hand, or a rater like them ---
+
+
+def labels_of_people() -> tuple[Segments, str]:
+    """Return the human labels where they are at hand, else a simulated rater's; and whose."""
+    people = human(data_folder())
+    if people is not None:
+        return people.segments, "people"
+    return stand_in("regret"), "a simulated rater by regret"
+
+
+def labels_by_partial_return() -> tuple[Segments, str]:
+    """Return labels of a simulated rater who looks at rewards alone; and whose."""
+    return stand_in("partial return"), "a simulated rater by partial return"
+
+
+def taught_by_people() -> tuple[dict[str, np.ndarray], str]:
+    """Return what twentieths of the human labels teach, and who taught with how many."""
+    segments, who = labels_of_people()
+    returns = learn_from_parts(segments, 20, restarts=0, iterations=120, seed=100)
+    return returns, f"{who}, {len(segments) // 20} labels"
+
+
+def taught_by_partial_return(board: int) -> tuple[dict[str, np.ndarray], str]:
+    """Return what 300 labels by partial return teach on eight boards, and who taught."""
+    boards = learn_on_boards(range(board, board + 8), "partial return", 300, restarts=0)
+    return boards.returns, f"boards {board} to {board + 7}, 300 labels by partial return"
