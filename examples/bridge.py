@@ -242,17 +242,22 @@ def bridge(
         }
         for name, trace in traces.items()
     ]
-    ended = [distance(trace.found, trace.exact) for trace in traces.values()]
-    began = [trace.distance[0] for trace in traces.values()]
-    names = ", ".join(traces)
     criteria = (
-        at_most(
-            f"total variation of the transformer's policy from the exact optimum: {names}",
-            ended,
+        *(
+            at_most(
+                f"{name}: total variation of the transformer's policy from the exact optimum",
+                distance(trace.found, trace.exact),
+                BOUND,
+                stated="chosen",
+            )
+            for name, trace in traces.items()
+        ),
+        at_least(
+            "the same of each before training",
+            [trace.distance[0] for trace in traces.values()],
             BOUND,
             stated="chosen",
         ),
-        at_least(f"the same before training: {names}", began, BOUND, stated="chosen"),
     )
     return Reproduction(draw_bridge(traces, reference, labels, parameters), rows, criteria)
 
