@@ -29,7 +29,8 @@ settings.register_profile(
 )
 settings.register_profile(
     "nightly",
-    max_examples=1000,
+    # Seven times those of CI: on two cores the suite then takes most of half an hour.
+    max_examples=200,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
