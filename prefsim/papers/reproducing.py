@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ from prefsim.papers.storage import FIGURE, RESULT, clear, make_folder, write_byt
 from prefsim.parallel import Report, check_jobs, track, unordered
 
 __all__ = ["Outcome", "Settings", "read_result", "run_reproduction", "run_reproductions"]
+
+
+# A file of one's own may hold claims alone: that is seen before anything runs.
+_REPRODUCE = re.compile(r"^(def )?reproduce\b", re.MULTILINE)
 
 
 class Settings(NamedTuple):
@@ -209,7 +214,10 @@ def _prepare(out: Path, references: Sequence[str], settings: Settings) -> Path:
     """Reject wrong arguments before anything runs, and return the folder of results."""
     slugs: dict[str, str] = {}
     for reference in references:
-        slug = find(reference).slug
+        source = find(reference)
+        slug = source.slug
+        if source.path.is_file() and not _REPRODUCE.search(source.path.read_text("utf-8")):
+            raise ValueError(f"{source.path} must define reproduce(run), got none")
         if slugs.setdefault(slug, reference) != reference:
             raise ValueError(f"two papers must not share the results of {slug}")
     check_integer(low=0, seed=settings.seed)
