@@ -15,8 +15,8 @@ PAPER = Paper(
     implements=(
         "prefsim.losses.sppo",
         "prefsim.losses.sppo_hard",
-        "prefsim.solvers.solve_nash",
-        "prefsim.loops.self_play",
+        "prefsim.solvers.nash_path",
+        "prefsim.loops.self_play.self_play",
         "prefsim.data.Comparisons.self_play",
     ),
 )

@@ -10,9 +10,9 @@ from paper_repros.nash.sppo.claims import (
     log_normaliser,
     next_policy,
     regression,
-    shortfalls,
     win_rates,
 )
+from paper_repros.nash.sppo.rounds import shortfalls
 from prefsim import losses
 from prefsim.solvers import nash_path
 from prefsim.solvers.games.certificates import mirror_step, payoff
