@@ -18,6 +18,8 @@ from paper_repros.nash.apo.momentum import (
     coefficients,
     constant,
     distance,
+    equilibrium,
+    equilibrium_of_a_cycle,
     play_game,
     rounds_on,
     rounds_on_reward,
@@ -28,8 +30,8 @@ from prefsim.data import Comparisons
 from prefsim.loops import extrapolate_policy
 from prefsim.papers import Verdict, above, apart, claim, falls, rises, worst
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit, nash_path
-from prefsim.solvers.games.certificates import mirror_step
+from prefsim.solvers import fit, nash_path, solve_nash
+from prefsim.solvers.games.certificates import exploitability, mirror_step
 from prefsim.solvers.games.updates import extrapolated
 from prefsim.testing import cyclic_games, preference_games, references, tables
 from prefsim.worlds import ContextualBandit, PreferenceGame
@@ -217,6 +219,56 @@ def is_multiplicative_weights_without_momentum(
     )
 
 
+def rounds_with_a_pause(
+    duel: Duel, beta: float, momentum: float, rounds: int, *, paused: bool
+) -> np.ndarray:
+    """Return the fitted policies ``(rounds, n)`` of rounds in a game.
+
+    With a pause the first three of them are all that is known of the past: the policy fitted last
+    but one is forgotten.
+    """
+    options: Any = {"beta": beta, "momentum": momentum}
+    payoffs, start = against_itself(duel.preference), duel.bandit.reference
+    if not paused:
+        return np.exp(rounds_on(payoffs, start, rounds=rounds, **options).fitted)
+    before = rounds_on(payoffs, start, rounds=3, **options)
+    after = rounds_on(payoffs, np.exp(before.extrapolated[-1]), rounds=rounds - 3, **options)
+    return np.exp(np.concatenate([before.fitted, after.fitted]))
+
+
+@claim(
+    "C8",
+    "identity",
+    source="algorithm",
+    stated="paper",
+    given={
+        "duel": preference_games(min_n=2, max_n=6).flatmap(duels),
+        "beta": st.floats(0.5, 3.0),
+        "momentum": st.floats(0.05, 0.9),
+        "rounds": st.integers(4, 8),
+        "paused": st.just(False),
+    },
+    breaks={"paused": st.just(True)},
+)
+def rounds_in_a_game_are_the_method_of_solvers(
+    duel: Duel, beta: float, momentum: float, rounds: int, paused: bool
+) -> Verdict:
+    """With any momentum, rounds that add P π_t/β to the log-policy and extrapolate from the policy
+    fitted before are the method ``apo`` of the game solvers with step 1/β.
+    """
+    played = nash_path(
+        duel.preference,
+        method="apo",
+        initial=duel.bandit.reference,
+        step=1 / beta,
+        momentum=momentum,
+        iterations=rounds,
+    )
+    return apart(
+        rounds_with_a_pause(duel, beta, momentum, rounds, paused=paused), played.policy[1:]
+    )
+
+
 @claim(
     "C7",
     "invariance",
@@ -267,15 +319,17 @@ LED_GAMES = st.builds(led, preference_games(min_n=2, max_n=6), st.floats(0.1, 0.
     breaks={"preference": matrices(cyclic_games(3, least=0.2))},
 )
 def accelerates_where_one_response_beats_all(preference: np.ndarray, rounds: int) -> Verdict:
-    """Where one response beats all others by .1 or more, momentum 0, .3, .6 leaves ever less
-    exploitability after 10 to 40 rounds of step .5 from the uniform policy (found, not proved: it
-    fails for margins near 0).
+    """Where one response beats all others by .1 or more, and is the equilibrium, momentum 0, .3, .6
+    leaves ever less exploitability after 10 to 40 rounds of step .5 from the uniform policy (found,
+    not proved: it fails for margins near 0).
     """
-    start = uniform(len(preference))
-    path = play_game(preference, start, step=0.5, rounds=rounds, record=rounds)
-    exploited = path.exploitability[-1]
-    return falls(
-        exploited, detail=f"exploitability {exploited.round(4).tolist()} at {EVERY_MOMENTUM}"
+    n = len(preference)
+    path = play_game(preference, uniform(n), step=0.5, rounds=rounds, record=rounds)
+    exploited = exploitability(preference, path.policy[-1])
+    return worst(
+        falls(exploited),
+        apart(solve_nash(preference, method="lp").policy, np.eye(n)[0]),
+        detail=f"exploitability {exploited.round(4).tolist()} at {EVERY_MOMENTUM}",
     )
 
 
@@ -292,11 +346,17 @@ CYCLES = st.tuples(matrices(cyclic_games(3, least=0.1)), references(3, spread=1.
     breaks={"game": st.just((DOMINANCE, uniform(3)))},
 )
 def amplifies_the_spiral_of_a_cycle(game: tuple[np.ndarray, np.ndarray]) -> Verdict:
-    """In a cyclic game momentum amplifies the spiral: the last policy's distance KL(π*‖π̂_T) from
-    the equilibrium is larger with momentum .3 than without, and larger still with .6, at every
-    hundredth of 1000 rounds of step .05 (found on games of three responses).
+    """In a cycle of three, whose equilibrium plays each response in proportion to the margin of the
+    duel between the others, momentum amplifies the spiral: the last policy's distance KL(π*‖π̂_T)
+    from it is larger with momentum .3 than without, and larger still with .6, at every hundredth of
+    1000 rounds of step .05 (found).
     """
     preference, start = game
     path = play_game(preference, start, step=0.05, rounds=1000, record=100)
     far = distance(path, preference)[1:]
-    return rises(far.T, detail=f"KL(π*‖π_T) {far[-1].round(4).tolist()} at {EVERY_MOMENTUM}")
+    return worst(
+        rises(far.T),
+        # The linear program is exact to 1e-11.
+        apart(equilibrium(preference), equilibrium_of_a_cycle(preference), scale=1e2),
+        detail=f"KL(π*‖π_T) {far[-1].round(4).tolist()} at {EVERY_MOMENTUM}",
+    )

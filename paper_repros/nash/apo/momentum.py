@@ -60,7 +60,7 @@ def rounds_on(
     """Return log-policies ``(rounds, n)`` of exact rounds, each of which adds ``payoffs(π)/β``."""
 
     def improve(policy: TabularPolicy, t: int) -> TabularPolicy:
-        gained = payoffs(policy.probs)
+        gained = payoffs(np.asarray(policy.probs))
         return TabularPolicy(mirror_step(policy.log_probs, None, gained, step=1 / beta))
 
     start = TabularPolicy(np.log(reference)[None])
@@ -126,7 +126,20 @@ def play_game(
     return history
 
 
+def equilibrium(preference: np.ndarray) -> np.ndarray:
+    """Return the equilibrium ``(n,)`` of a game."""
+    return to_numpy(solve_nash(preference, method="lp").policy)
+
+
+def equilibrium_of_a_cycle(preference: np.ndarray) -> np.ndarray:
+    """Return that of three responses each of which beats the next, in closed form.
+
+    Each is played in proportion to the margin of the duel between the two others.
+    """
+    margins = np.array([preference[1, 2], preference[2, 0], preference[0, 1]]) - 0.5
+    return margins / margins.sum()
+
+
 def distance(path: NashHistory, preference: np.ndarray) -> np.ndarray:
     """Return KL(π*‖π̂) ``(records, momenta)``, which has no phase on a spiral."""
-    equilibrium = to_numpy(solve_nash(preference, method="lp").policy)
-    return categorical_kl(log_probs(equilibrium), np.log(path.policy))
+    return categorical_kl(log_probs(equilibrium(preference)), np.log(path.policy))
