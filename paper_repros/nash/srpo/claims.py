@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from paper_repros.nash.srpo.fitted import fit_ipo, fit_srpo, pairs_of
 from prefsim import losses
+from prefsim.backend import to_numpy
 from prefsim.data import Revisions
 from prefsim.divergences import total_variation
 from prefsim.numerics import categorical_kl
@@ -89,13 +91,15 @@ def divergence(first: Array, second: Array) -> Any:
     "identity",
     source="min-max problem and its solution",
     stated="derived",
-    given={"duel": DUELS, "beta": betas(0.03)},
+    given={"duel": DUELS, "beta": betas(0.03), "solved_for": st.just(1.0)},
+    # The solution of a problem with other penalties.
+    breaks={"solved_for": st.floats(1.5, 3.0)},
 )
-def the_closed_form_is_a_saddle_point(duel: Duel, beta: float) -> Verdict:
+def the_closed_form_is_a_saddle_point(duel: Duel, beta: float, solved_for: float) -> Verdict:
     """The closed form is a saddle point: another generator π pays β KL(π‖π*), another improver
     gains β KL less against any generator.
     """
-    solution = duel.solution(beta)
+    solution = duel.solution(solved_for * beta)
 
     def paid(generator: Array, improver: Array) -> Any:
         return self_improvement_value(duel.preference, generator, improver, **duel.options(beta))
@@ -111,7 +115,6 @@ def the_closed_form_is_a_saddle_point(duel: Duel, beta: float) -> Verdict:
         apart(pays, beta * divergence(duel.generator, solution.generator)),
         apart(misses, solution.generator @ far),
         apart(falls_short, duel.generator @ far),
-        above(0.0, [pays, misses, falls_short]),
         detail=f"value {float(solution.value):.4g}",
     )
 
@@ -136,13 +139,17 @@ UNBALANCED = tables((3, 3), low=0.0, high=1.0).map(with_even_diagonal)
 )
 def the_solution_fulfils_two_identities(duel: Duel, beta: float) -> Verdict:
     """At the solution P(b ≻ a) = ½ + β[l†(b|a) − l†(a|a)] = ½ + (β/2)[l†(b|a) − l†(a|b) + l(b) −
-    l(a)] for all drafts a and outputs b.
+    l(a)] for all drafts a and outputs b; the references miss both by P(b ≻ a) − ½.
     """
     solution = duel.solution(beta)
-    errors = self_improvement_errors(
-        duel.preference, solution.generator, solution.improver, **duel.options(beta)
+    solved, behind = (
+        self_improvement_errors(duel.preference, generator, improver, **duel.options(beta))
+        for generator, improver in (
+            (solution.generator, solution.improver),
+            (duel.reference, duel.improver_reference),
+        )
     )
-    return worst(apart(errors.improver, 0.0), apart(errors.joint, 0.0))
+    return worst(apart(solved, 0.0), apart(behind, duel.preference.T - 0.5))
 
 
 def lead(preference: np.ndarray) -> float:
@@ -199,12 +206,53 @@ def one_revision_does_no_harm(duel: Duel, beta: float, revisions: int) -> Verdic
     """
     # One row for each draft, which is sure.
     drafts, improver = np.eye(len(duel.generator)), duel.solution(beta).improver
-    revised = revision_chain(drafts, improver, revisions=revisions)[-1]
+    chain = revision_chain(drafts, improver, revisions=revisions)
+    revised = chain[-1]
     before, after = (
         float(duel.generator @ np.sum(outputs * duel.preference.T, axis=1))
         for outputs in (duel.improver_reference, revised)
     )
-    return worst(above(before, after), detail=f"from {before:.4f} to {after:.4f}")
+    return worst(
+        above(before, after),
+        apart(chain[1], improver),
+        detail=f"from {before:.4f} to {after:.4f}",
+    )
+
+
+def outputs_of_all_paths(start: np.ndarray, improver: np.ndarray, revisions: int) -> np.ndarray:
+    """Return the distribution of the last of so many revisions, a sum over all paths."""
+    outputs = np.zeros(start.size)
+    for path in itertools.product(range(start.size), repeat=revisions + 1):
+        steps = [improver[draft, output] for draft, output in itertools.pairwise(path)]
+        outputs[path[-1]] += start[path[0]] * np.prod(steps)
+    return outputs
+
+
+@claim(
+    "C8",
+    "identity",
+    source="N-revision inference",
+    stated="paper",
+    examples=20,
+    given={
+        "duel": duels(preference_games(min_n=2, max_n=4)),
+        "beta": betas(0.03),
+        "revisions": st.integers(0, 3),
+        "rows": st.just("drafts"),
+    },
+    # An improver that is read the other way round.
+    breaks={"rows": st.just("outputs")},
+)
+def a_chain_revises_the_last_draft(duel: Duel, beta: float, revisions: int, rows: str) -> Verdict:
+    """The outputs of N revisions are distributed as the ends of all paths y_0 ~ π, y_{k+1} ~
+    π†(·|y_k), and every link of the chain is a distribution.
+    """
+    solution = duel.solution(beta)
+    generator, improver = to_numpy(solution.generator), to_numpy(solution.improver)
+    read = improver if rows == "drafts" else improver.T
+    chain = revision_chain(generator, read, revisions=revisions)
+    ends = outputs_of_all_paths(generator, improver, revisions)
+    return worst(apart(chain[-1], ends), apart(np.sum(chain, axis=-1), 1.0))
 
 
 # --- the offline loss ---

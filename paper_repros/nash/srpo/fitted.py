@@ -11,7 +11,7 @@ from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons, Revisions
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit
+from prefsim.solvers import fit, objective
 from prefsim.worlds import ContextualBandit
 
 
@@ -51,6 +51,22 @@ def fit_srpo(
     loss = functools.partial(losses.srpo, beta=beta, alpha=alpha)
     generator, improver = data.split(fit(first, loss, data, reference=behind).policy)
     return Fitted(to_numpy(generator)[..., 0, :], to_numpy(improver)[..., 0, :, :])
+
+
+def loss_at(
+    policies: Fitted, pairs: Comparisons, reference: np.ndarray, *, beta: float, alpha: float = 0.5
+) -> np.ndarray:
+    """Return the offline loss of a generator and an improver, ``(...,)``."""
+    data: Any = Revisions(pairs, n_contexts=1, n_responses=reference.shape[-1])
+    generator, improver = policies.generator[..., None, :], policies.improver[..., None, :, :]
+    return to_numpy(
+        objective(
+            data.joint_policy(generator, improver),
+            functools.partial(losses.srpo, beta=beta, alpha=alpha),
+            data,
+            reference=data.joint_policy(reference[..., None, :]),
+        )
+    )
 
 
 def fit_ipo(pairs: Comparisons, reference: np.ndarray, *, beta: float) -> np.ndarray:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paper_repros.nash.srpo.fitted import (
+    Fitted,
     fit_ipo,
     fit_srpo,
     in_one_context,
+    loss_at,
     pairs_of,
 )
 from prefsim.analysis import log_log_slope
@@ -26,6 +28,10 @@ from prefsim.papers import (
     panels,
 )
 from prefsim.solvers import revision_chain, solve_self_improvement
+from prefsim.solvers.closed_forms.self_improvement import (
+    self_improvement_errors,
+    self_improvement_value,
+)
 from prefsim.solvers.games.certificates import expected_preference
 from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
 
@@ -44,11 +50,25 @@ class Robustness(NamedTuple):
         Of the two losses.
     error
         The larger one of SRPO from its closed form.
+    left, variance
+        The loss at the closed form from each sampler, and the variance of the labels that it should
+        be: ``(2, games)``.
+    identities, at_reference
+        The largest error of the solution's identities at what was fitted, and of those errors at
+        the reference from P(b ≻ a) − ½.
+    value, stated_value
+        What the generator pays when both fitted policies meet, and the value of the problem.
     """
 
     ipo: np.ndarray
     srpo: np.ndarray
     error: np.ndarray
+    left: np.ndarray
+    variance: np.ndarray
+    identities: np.ndarray
+    at_reference: np.ndarray
+    value: np.ndarray
+    stated_value: np.ndarray
 
 
 def compare_samplers(n_games: int, rng: np.random.Generator) -> Robustness:
@@ -56,12 +76,33 @@ def compare_samplers(n_games: int, rng: np.random.Generator) -> Robustness:
     games = to_numpy(PreferenceGame.random(8, seed=rng, batch_shape=(n_games,)).preference)
     reference = rng.dirichlet(np.ones(8), size=n_games)
     samplers = rng.dirichlet(np.ones(8), size=(2, n_games))
-    pairs = pairs_of(np.broadcast_to(games, (2, *games.shape)), samplers)
+    both = np.broadcast_to(games, (2, *games.shape))
+    pairs = pairs_of(both, samplers)
     behind = np.broadcast_to(reference, samplers.shape)
-    srpo, ipo = fit_srpo(pairs, behind, beta=BETA).generator, fit_ipo(pairs, behind, beta=BETA)
-    exact = to_numpy(solve_self_improvement(games, reference, beta=BETA).generator)
-    error = total_variation(srpo, exact).max(axis=0)
-    return Robustness(total_variation(*ipo), total_variation(*srpo), error)
+    srpo, ipo = fit_srpo(pairs, behind, beta=BETA), fit_ipo(pairs, behind, beta=BETA)
+    exact = solve_self_improvement(games, reference, beta=BETA)
+    solution = Fitted(
+        np.broadcast_to(to_numpy(exact.generator), samplers.shape),
+        np.broadcast_to(to_numpy(exact.improver), both.shape),
+    )
+    drafts = np.broadcast_to(reference[:, None], games.shape)
+    behind_it = self_improvement_errors(games, reference, drafts, reference, beta=BETA)
+    margins = np.swapaxes(games, -1, -2) - 0.5
+    found = self_improvement_errors(both, srpo.generator, srpo.improver, behind, beta=BETA)
+    drawn = samplers[..., :, None] * samplers[..., None, :]
+    # Of the joint term's labels once and of the improver's twice, half of each.
+    variance = 1.5 * np.sum(drawn * both * (1 - both), axis=(-2, -1))
+    return Robustness(
+        total_variation(*ipo),
+        total_variation(*srpo.generator),
+        total_variation(srpo.generator, exact.generator).max(axis=0),
+        loss_at(solution, pairs, behind, beta=BETA),
+        variance,
+        np.array([np.abs(part).max() for part in found]),
+        np.array([np.abs(part - margins).max() for part in behind_it]),
+        self_improvement_value(both, srpo.generator, srpo.improver, behind, beta=BETA),
+        np.broadcast_to(exact.value, (2, n_games)),
+    )
 
 
 class Samples(NamedTuple):
@@ -174,6 +215,32 @@ def reproduce(run: Run) -> Reproduction:
             robustness.error,
             1e-6,
             stated="chosen",
+        ),
+        near(
+            "SRPO: its loss at the closed form over the variance of the labels",
+            robustness.left / robustness.variance,
+            1,
+            within=1e-9,
+            stated="derived",
+        ),
+        at_most(
+            "SRPO: errors of the solution's identities, the improver's and the joint one",
+            robustness.identities,
+            1e-6,
+            stated="derived",
+        ),
+        at_most(
+            "the same at the reference, less P(b ≻ a) − ½",
+            robustness.at_reference,
+            1e-12,
+            stated="derived",
+        ),
+        near(
+            "SRPO: what the fitted generator pays the fitted improver, against the value",
+            robustness.value,
+            robustness.stated_value,
+            within=1e-6,
+            stated="derived",
         ),
         at_least(
             "IPO: mean total variation between solutions from two samplers",
