@@ -17,8 +17,8 @@ PAPER = Paper(
         "prefsim.solvers.games.updates.nash_md_update",
         "prefsim.solvers.games.policy_gradient.nash_md_pg_gradient",
         "prefsim.solvers.games.policy_gradient.sampled_policy_gradient",
-        "prefsim.losses.nash.nash_md_pg",
+        "prefsim.solvers.games.policy_gradient.moving_average",
+        "prefsim.losses.nash_md_pg",
         "prefsim.solvers.games.certificates.regularised_gap",
-        "prefsim.worlds.PreferenceGame.from_preflib",
     ),
 )

@@ -9,8 +9,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros.nash.nash_md.convergence import bound, theorem_weight
+from paper_repros.nash.nash_md.policy_gradient import play_average, standard_errors, tree_games
 from prefsim.analysis.elections import bradley_terry_winner, distance_from_winner
 from prefsim.backend import to_numpy
+from prefsim.gradients import gradient
 from prefsim.numerics import categorical_kl, log_softmax, logsumexp, softmax
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.solvers import nash_path, solve_nash
@@ -21,9 +23,7 @@ from prefsim.solvers.games.certificates import (
     payoff,
     regularised_gap,
 )
-from prefsim.solvers.games.policy_gradient import (
-    nash_md_pg_gradient,
-)
+from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient, sampled_policy_gradient
 from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing import cyclic_games, preference_games, tables, transitive_games
 from prefsim.testing.games import Play, games_near, plays
@@ -71,7 +71,7 @@ def each_step_contracts(play: Play, method: str) -> Verdict:
     tolerance=1e-9,
     examples=6,
     given={
-        "seed": st.integers(0, 999),
+        "seed": st.integers(0, 9999),
         "horizon": st.sampled_from([100, 300, 1000]),
         "tau": st.sampled_from([0.03, 0.1, 0.3, 1.0]),
         "step_factor": st.just(1.0),
@@ -81,8 +81,8 @@ def each_step_contracts(play: Play, method: str) -> Verdict:
 def last_iterate_keeps_to_the_theorem(
     seed: int, horizon: int, tau: float, step_factor: float
 ) -> Verdict:
-    """With η = log T/(τT) the last of T iterates has KL(π*‖π_T) <= (1 − ητ)^T KL(π*‖π₀) +
-    η/(8τ).
+    """With η = log T/(τT) the last of T iterates has KL(π*‖π_T) <= (1 − ητ)^T KL(π*‖π₀) + η/(8τ)
+    (loose: what is left falls with the square of log T/(τT), and the bound with its first power).
     """
     games = PreferenceGame.random(6, seed=seed, batch_shape=(8,))
     reference = softmax(np.random.default_rng(seed).standard_normal((8, 6)))
@@ -128,8 +128,8 @@ def mixtures_are_mirror_descent(play: Play, power: int) -> Verdict:
     return worst(*parts)
 
 
-# A bias below this could be rounding.
-LEAST_BIAS = 1e-7
+# A fiftieth of the least that games of twenty seeds showed; rounding is far below.
+LEAST_BIAS = 1e-6
 
 
 def cyclic_plays(*, low: float, high: float) -> st.SearchStrategy[Play]:
@@ -208,6 +208,109 @@ def policy_gradient_vanishes_off_the_equilibrium(
     return worst(
         apart(gradient, 0.0), apart(at_zero, play.equilibrium()), detail=f"κ = {mixture:.3g}"
     )
+
+
+@claim(
+    "C9",
+    "identity",
+    source="Nash-MD-PG; its loss",
+    stated="derived",
+    tolerance=1e-13,
+    examples=12,
+    given={
+        "seed": st.integers(0, 9999),
+        "length": st.integers(1, 2),
+        "tau": st.floats(0.05, 1.0),
+        "mixture": st.floats(0.0, 1.0),
+        "kl": st.just("sequence"),
+    },
+    # A token of its own log-ratio does not know what it does to those after it.
+    breaks={"length": st.just(2), "kl": st.just("token")},
+)
+def loss_has_the_policy_gradient(
+    seed: int, length: int, tau: float, mixture: float, kl: str
+) -> Verdict:
+    """In the mean over all sequences of the policy the loss has the gradient of −E P(y ≻ y') + τ
+    KL(π‖μ) against the mixture κ as a constant; of single tokens that is −(Nash-MD-PG gradient).
+    """
+    games = tree_games(1, length=length, tau=tau, seed=seed)
+    policy = games.reference.with_parameters(-0.5 * games.reference.parameters)
+    missed = games.gradient_error(policy, mixture, kl=kl)
+    if length > 1:
+        return apart(missed, 0.0, detail=f"{length} tokens, κ = {mixture:.3g}")
+    exact = nash_md_pg_gradient(
+        games.preference, policy.log_probs, games.log_reference, tau=tau, mixture=mixture
+    )
+    descent = gradient(
+        lambda moved: games.mean_loss(policy.with_parameters(moved), mixture, kl=kl),
+        policy.parameters,
+    )
+    return worst(apart(missed, 0.0), apart(descent, -np.ravel(exact)), detail="single tokens")
+
+
+@claim(
+    "C10",
+    "statistical",
+    source="Nash-MD-PG estimate",
+    stated="paper",
+    tolerance=6.0,
+    examples=10,
+    given={
+        "play": plays(cyclic_games(4, least=0.2), tau=(0.1, 1.0), spread=1.0),
+        "mixture": st.floats(0.0, 0.5),
+        "baseline": st.floats(-1.0, 2.0),
+        "seed": st.integers(0, 9999),
+        "other_mixture": st.just(0.0),
+    },
+    breaks={"other_mixture": st.just(0.5)},
+)
+def samples_estimate_the_policy_gradient(
+    play: Play, mixture: float, baseline: float, seed: int, other_mixture: float
+) -> Verdict:
+    """The mean of the estimates from 20 000 pairs y ~ π, y' ~ π^κ is within six standard errors of
+    the Nash-MD-PG gradient, whatever the baseline.
+    """
+    log_policy, log_reference = np.log(play.policy), np.log(play.reference)
+    opponent = geometric_mixture(log_policy, log_reference, weight=mixture + other_mixture)
+    exact = nash_md_pg_gradient(
+        play.preference, log_policy, log_reference, tau=play.tau, mixture=mixture
+    )
+    estimates = sampled_policy_gradient(
+        play.preference,
+        log_policy,
+        log_reference,
+        opponent,
+        tau=play.tau,
+        n=20_000,
+        seed=seed,
+        baseline=baseline,
+    )
+    return apart(standard_errors(estimates, exact), 0.0)
+
+
+@claim(
+    "C11",
+    "limit",
+    source="Nash-EMA-PG; limit derived",
+    stated="derived",
+    tolerance=1e-6,
+    examples=8,
+    given={
+        "play": plays(preference_games(min_n=2, max_n=4), tau=(0.5, 1.0), spread=0.5),
+        "rate": st.floats(0.05, 1.0),
+    },
+    # An opponent that does not follow stays the reference.
+    breaks={"play": plays(cyclic_games(4, least=0.2), tau=(0.5, 1.0)), "rate": st.just(0.0)},
+)
+def average_opponents_lead_to_the_equilibrium(play: Play, rate: float) -> Verdict:
+    """Nash-EMA-PG, whose opponent has the moving average of the policy's parameters, ends with both
+    at the regularised equilibrium.
+    """
+    ends = play_average(
+        play.preference, play.reference, tau=play.tau, rate=rate, step=3.0, iterations=400
+    )
+    target = play.equilibrium()
+    return worst(apart(ends.policy, target), apart(ends.opponent, target))
 
 
 # --- the regularised game ---

@@ -11,6 +11,7 @@ from prefsim.analysis import log_log_slope
 from prefsim.backend import to_numpy
 from prefsim.numerics import categorical_kl
 from prefsim.solvers import nash_path, solve_nash
+from prefsim.solvers.games.certificates import best_response
 
 # A figure needs no more points.
 RECORDS = 500
@@ -24,6 +25,31 @@ def theorem_weight(horizon: int) -> float:
 def bound(first: Any, weight: float, tau: float, iteration: Any) -> Any:
     """Return the bound (1 − ητ)^t KL(π*‖π₀) + η/(8τ) on KL(π*‖π_t), with η = weight/τ."""
     return (1 - weight) ** iteration * first + weight / (8 * tau**2)
+
+
+def weight_of(horizon: int) -> float:
+    """Return the weight that is used: short runs would else forget the policy altogether."""
+    return min(theorem_weight(horizon), 0.5)
+
+
+def slope_of_the_bias(horizons: tuple[int, ...]) -> float:
+    """Return that of (log T/T)² in T, to which the bias of a constant step is proportional."""
+    return float(log_log_slope(horizons, np.square([weight_of(t) for t in horizons])))
+
+
+def mean_bias(games: np.ndarray, tau: float, weight: float) -> float:
+    """Return the mean KL from the equilibrium of where steps of a constant weight end.
+
+    That is the best response to the equilibrium with penalty τ/(1 − weight), from a uniform
+    reference.
+    """
+    uniform = np.full(games.shape[:-1], 1 / games.shape[-1])
+    target, stiffer = (
+        solve_nash(games, method="regularised", tau=penalty).policy
+        for penalty in (tau, tau / (1 - weight))
+    )
+    limit = best_response(games, stiffer, reference=uniform, tau=tau)
+    return float(categorical_kl(np.log(to_numpy(target)), np.log(to_numpy(limit))).mean())
 
 
 class Curve(NamedTuple):
@@ -66,12 +92,15 @@ class Convergence(NamedTuple):
         Largest of any distance over its bound.
     curve, bound
         Of the longest horizon; the bound ``(K,)`` is the mean of those of the games.
+    over_bias
+        The last mean distance of the longest horizon, over that of the limit of its constant step.
     """
 
     last: dict[int, float]
     excess: float
     curve: Curve
     bound: np.ndarray
+    over_bias: float
 
     @property
     def slope(self) -> float:
@@ -83,10 +112,10 @@ def converge(games: np.ndarray, tau: float, horizons: tuple[int, ...]) -> Conver
     """Run Nash-MD to each horizon with the step of the theorem."""
     last, excesses = {}, []
     for horizon in horizons:
-        # Short runs would forget the policy altogether.
-        weight = min(theorem_weight(horizon), 0.5)
+        weight = weight_of(horizon)
         curve = curve_of("nash_md", games, tau, horizon, weight / tau)
         bounds = bound(curve.distance[0], weight, tau, curve.iteration[:, None])
         excesses.append(np.max(curve.distance - bounds))
         last[horizon] = float(curve.mean[-1])
-    return Convergence(last, float(np.max(excesses)), curve, bounds.mean(axis=1))
+    over_bias = last[horizons[-1]] / mean_bias(games, tau, weight_of(horizons[-1]))
+    return Convergence(last, float(np.max(excesses)), curve, bounds.mean(axis=1), over_bias)
