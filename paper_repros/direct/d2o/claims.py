@@ -285,29 +285,32 @@ def online_anchor_is_reverse_kl(
 # --- log-linear policies ---
 
 
+WORLD_SEEDS = st.integers(0, 10**6)
+
+
 @claim(
     "D7",
     "inequality",
     source="experiment; no theorem",
     stated="chosen",
     tolerance=0.0,
-    examples=4,
+    examples=3,
     given={
-        "seed": st.integers(0, 3),
+        "seed": WORLD_SEEDS,
         "responses": st.just(20),
         "dimension": st.just(6),
         "levels": st.just(2),
     },
     breaks={
-        "seed": st.sampled_from([33, 50, 90]),
+        "seed": st.just(33),
         "responses": st.just(4),
         "dimension": st.just(2),
         "levels": st.just(1),
     },
 )
 def disturbs_the_others_least(seed: int, responses: int, dimension: int, levels: int) -> Verdict:
-    """In four log-linear worlds D²O with exact anchor disturbs the other responses less than GA and
-    NPO, at a tenth and a hundredth of π_ref(y_l).
+    """In log-linear worlds of 20 responses in 6 dimensions D²O with exact anchor disturbs the other
+    responses less than GA and NPO, at a tenth and a hundredth of π_ref(y_l).
     """
     world, asked = World.draw(seed, responses, dimension), LEVELS[:levels]
     d2o, ga, npo = (
@@ -323,17 +326,24 @@ def disturbs_the_others_least(seed: int, responses: int, dimension: int, levels:
     source="derivation",
     stated="derived",
     tolerance=1e-7,
-    examples=10,
-    given={"seed": st.integers(0, 10**6), "alpha": st.just(0.1)},
+    examples=6,
+    given={
+        "seed": WORLD_SEEDS,
+        "samples": st.none() | st.integers(4, 16),
+        "alpha": st.just(0.1),
+    },
     breaks={"alpha": st.just(0.3)},
 )
-def flows_straight(seed: int, alpha: float) -> Verdict:
-    """At α = β the gradient flow of a log-linear policy is a straight line."""
+def flows_straight(seed: int, samples: int | None, alpha: float) -> Verdict:
+    """At α = β the gradient flow of a log-linear policy is a straight line, against the whole
+    reference and against samples of it.
+    """
     world = World.draw(seed)._replace(alpha=alpha)
-    path = world.flow("D²O", LEVELS[0])
-    step, direction = path.at(path.end) - world.start, world.straight().at(1.0) - world.start
-    aside = step - (step @ direction) / (direction @ direction) * direction
-    return worst(
-        float(np.linalg.norm(aside) / np.linalg.norm(step)),
-        detail=f"|θ − θ₀| = {np.linalg.norm(step):.4f}",
-    )
+    shares = None
+    if samples is not None:
+        shares = world.sampled_shares(samples, 1, np.random.default_rng(seed))[0]
+    path = world.flow("D²O", LEVELS[0], shares)
+    step, direction = path.at(path.end) - world.start, world.straight(shares).at(1.0) - world.start
+    # As the length of either: 1 where the flow runs straight, and not straight back.
+    along = step @ direction / np.linalg.norm(direction)
+    return apart(along / np.linalg.norm(step), 1.0, detail=f"|θ − θ₀| = {np.linalg.norm(step):.4f}")

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
-from scipy.special import expit
 
 from prefsim import losses
-from prefsim.data import Negatives
+from prefsim.data import Comparisons, Negatives
 from prefsim.gradients import gradient
 from prefsim.numerics import log_softmax
 from prefsim.policies import LogLinearPolicy
-from prefsim.solvers import objective
+from prefsim.solvers import gradient_flow, objective
 
 LEVELS = np.log([0.1, 0.01])  # of π(y_l)/π_ref(y_l), at which the methods are compared
 
@@ -73,46 +71,55 @@ class World(NamedTuple):
         before, after = log_softmax(self.log_ref[rest]), log_softmax((self.features @ theta)[rest])
         return float(np.exp(before) @ (before - after))
 
-    def velocity(self, method: str, theta: np.ndarray) -> np.ndarray:
-        """Return minus the gradient in θ of GA, NPO or D²O with its exact anchor."""
-        log_probs = log_softmax(self.features @ theta)
-        mean = np.exp(log_probs) @ self.features
-        away = mean - self.features[self.rejected]
-        log_ratio = log_probs - self.log_ref
-        if method == "GA":
-            return away
-        if method == "NPO":
-            return 2 * expit(self.beta * log_ratio[self.rejected]) * away
-        shares = np.exp(self.log_ref)
-        margin = self.beta * shares @ log_ratio - self.alpha * log_ratio[self.rejected]
-        return expit(-margin) * (self.beta * (shares @ self.features - mean) + self.alpha * away)
+    def loss(self, method: str, shares: np.ndarray | None = None) -> Callable[[Any], Any]:
+        """Return the loss of GA, NPO or D²O: a function of parameters ``(*batch, d)``.
 
-    def flow(self, method: str, lowest: float) -> Path:
+        D²O stands against samples with these ``shares`` ``(*batch, Y)``, the whole reference unless
+        given.
+        """
+        start = LogLinearPolicy.from_features(self.features[None], weights=self.start)
+        loss: Callable[[Any], Any]
+        data: Comparisons | Negatives
+        if method == "D²O":
+            loss = functools.partial(losses.d2o, beta=self.beta, alpha=self.alpha)
+            data = Negatives.population([0], [self.rejected], start)
+            if shares is not None:
+                data = Negatives([0], [self.rejected], data.samples, shares[..., None, :])
+        else:
+            npo = functools.partial(losses.npo, beta=self.beta)
+            loss = {"GA": losses.gradient_ascent, "NPO": npo}[method]
+            # Neither reads the chosen response.
+            data = Comparisons([0], [self.rejected], [self.rejected])
+        return lambda theta: objective(start.with_parameters(theta), loss, data, reference=start)
+
+    def flow(self, method: str, lowest: float, shares: np.ndarray | None = None) -> Path:
         """Follow the gradient flow until log π(y_l)/π_ref(y_l) has fallen to ``lowest``."""
-
-        def arrived(_: float, theta: np.ndarray) -> float:
-            return self.log_ratio(theta) - lowest
-
-        arrived.terminal = True  # type: ignore[attr-defined]
-        solution = solve_ivp(
-            lambda _, theta: self.velocity(method, theta),
-            (0.0, 1e5),
+        found = gradient_flow(
+            self.loss(method, shares),
             self.start,
-            method="LSODA",
-            events=arrived,
-            dense_output=True,
-            rtol=1e-9,
-            atol=1e-11,
+            duration=1e5,
+            until=lambda theta: self.log_ratio(theta) - lowest,
         )
-        return Path(solution.sol, float(solution.t[-1]))
+        return Path(found.at, found.end)
+
+    def gradients(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return the gradient of D²O in θ for each set of samples ``(repeats, Y)``."""
+        places = np.tile(theta, (len(shares), 1))
+        return gradient(self.loss("D²O", shares), places)
+
+    def lines(self, shares: np.ndarray) -> list[Path]:
+        """Return D²O's path for each set of samples where α = β.
+
+        Its inner term is linear in θ, so that the flow never turns from where it sets out to.
+        """
+        return [self._line(-slope) for slope in self.gradients(self.start, shares)]
 
     def straight(self, shares: np.ndarray | None = None) -> Path:
-        """Return D²O's path where α = β.
-
-        Its inner term is linear in θ, so that the flow never turns.
-        """
+        """Return that path in closed form, against the whole reference unless given samples."""
         shares = np.exp(self.log_ref) if shares is None else shares
-        direction = shares @ self.features - self.features[self.rejected]
+        return self._line(shares @ self.features - self.features[self.rejected])
+
+    def _line(self, direction: np.ndarray) -> Path:
         return Path(lambda time: self.start + time * direction)
 
     def disturbances(self, path: Path, levels: np.ndarray) -> np.ndarray:
@@ -129,7 +136,7 @@ class World(NamedTuple):
         def remaining(time: float) -> float:
             return self.log_ratio(path.at(time)) - level
 
-        ends = 2.0 ** np.arange(-4, 12) if np.isinf(path.end) else (path.end,)
+        ends = 2.0 ** np.arange(-4, 20) if np.isinf(path.end) else (path.end,)
         # A path that was stopped at the lowest level meets it up to rounding.
         end = next((time for time in ends if remaining(time) <= 1e-7), None)
         if end is None or remaining(end) >= 0:
@@ -143,16 +150,11 @@ class World(NamedTuple):
         """
         return rng.multinomial(k, np.exp(self.log_ref), size=repeats) / k
 
-    def sampled_gradients(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """Return the gradient in θ of the loss itself for each set of samples, ``(repeats, d)``."""
-        policy = LogLinearPolicy.from_features(self.features[None], weights=theta)
-        reference = policy.with_parameters(self.start)
-        everything = np.arange(self.log_ref.size)
-        data = Negatives([0], [self.rejected], everything[None], shares[:, None, :])
-        loss = functools.partial(losses.d2o, beta=self.beta, alpha=self.alpha)
+    def variance_at_the_start(self, k: int) -> float:
+        """Return the variance of the gradient from ``k`` samples at θ₀, summed over its entries.
 
-        def values(parameters: Any) -> Any:
-            moved = policy.with_parameters(parameters)
-            return objective(moved, loss, data, reference=reference)
-
-        return gradient(values, np.tile(theta, (len(shares), 1)))
+        There every log-ratio is 0, and the gradient is −½ (β Σ_i φ(y_i)/k + …).
+        """
+        probs = np.exp(self.log_ref)
+        centred = self.features - probs @ self.features
+        return float(self.beta**2 / 4 * probs @ (centred**2).sum(axis=1) / k)

@@ -1,18 +1,15 @@
 """arXiv:2403.03419: the loss, the threshold and the optimum below it, the paths, more samples."""
 
-import functools
-
 import numpy as np
 import pytest
-import torch
 
 from paper_repros.direct.d2o import claims
 from paper_repros.direct.d2o.unlearning import LEVELS, World
 from prefsim import losses
 from prefsim.data import Negatives
 from prefsim.gradients import gradient
-from prefsim.policies import LogLinearPolicy, TabularPolicy
-from prefsim.solvers import objective
+from prefsim.numerics import log_softmax, sigmoid
+from prefsim.policies import TabularPolicy
 
 RHO = 0.2020270321874973
 REST = np.asarray([0.1, 0.2, 0.3, 0.4])
@@ -68,23 +65,29 @@ def test_disturbances_at_a_tenth(seed, d2o, ga):
 
 
 @pytest.mark.parametrize("method", ["GA", "NPO", "D²O"])
-def test_every_velocity_is_minus_the_gradient_of_a_library_loss(method):
+def test_slopes_in_closed_form(method):
     world = World.draw(3)._replace(beta=0.3, alpha=0.2)
-    theta = np.random.default_rng(0).standard_normal(6)
-    start = LogLinearPolicy.from_features(world.features[None], weights=world.start)
+    theta, shares = np.random.default_rng(0).standard_normal(6), np.exp(world.log_ref)
+    log_probs = log_softmax(world.features @ theta)
+    mean, log_ratio = np.exp(log_probs) @ world.features, log_probs - world.log_ref
+    towards = world.features[world.rejected] - mean
+    margin = 0.3 * shares @ log_ratio - 0.2 * log_ratio[world.rejected]
+    expected = {
+        "GA": towards,
+        "NPO": 2 * sigmoid(0.3 * log_ratio[world.rejected]) * towards,
+        "D²O": sigmoid(-margin) * (0.2 * towards - 0.3 * (shares @ world.features - mean)),
+    }
+    found = gradient(world.loss(method), theta)
+    np.testing.assert_allclose(found, expected[method], atol=1e-13)
 
-    def value(parameters):
-        moved = start.with_parameters(parameters)
-        if method == "D²O":
-            data = Negatives.population([0], [world.rejected], start)
-            loss = functools.partial(losses.d2o, beta=0.3, alpha=0.2)
-            return objective(moved, loss, data, reference=start)
-        rejected = moved.log_prob(torch.tensor([0]), torch.tensor([world.rejected]))
-        ref_rejected = torch.tensor(world.log_ref[[world.rejected]])
-        pair = losses.PairLogps(rejected, rejected, ref_rejected, ref_rejected)
-        return losses.gradient_ascent(pair) if method == "GA" else losses.npo(pair, beta=0.3)
 
-    np.testing.assert_allclose(world.velocity(method, theta), -gradient(value, theta), atol=1e-13)
+def test_lines_leave_along_the_closed_form():
+    world = World.draw(5)
+    shares = world.sampled_shares(4, 3, np.random.default_rng(0))
+    for line, drawn in zip(world.lines(shares), shares, strict=True):
+        found, expected = (path.at(1.0) - world.start for path in (line, world.straight(drawn)))
+        # With α = β = .1 the slope is half of .1 times the direction.
+        np.testing.assert_allclose(found, 0.05 * expected, atol=1e-14)
 
 
 def test_a_path_that_never_gets_there_is_nan():
