@@ -20,19 +20,24 @@ from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit
 from prefsim.testing import margins, tables
 
+REFERENCES = -2.0, -3.0
+"""Log-probabilities under the reference of chosen and rejected completions."""
+
 
 def pairs(chosen: Any, rejected: Any) -> losses.PairLogps:
     """Return pairs with these rewards at β = 1, each ``(n,)``."""
     both = (np.atleast_1d(np.asarray(reward, dtype=np.float64)) for reward in (chosen, rejected))
     chosen, rejected = np.broadcast_arrays(*both)
-    return losses.PairLogps(chosen, rejected, np.zeros_like(chosen), np.zeros_like(chosen))
+    ref_chosen, ref_rejected = (np.full_like(chosen, reference) for reference in REFERENCES)
+    return losses.PairLogps(chosen + ref_chosen, rejected + ref_rejected, ref_chosen, ref_rejected)
 
 
 def thumbs(rewards: Any, desirable: Any) -> losses.UnpairedLogps:
     """Return completions with these rewards at β = 1, each ``(..., n)``."""
     rewards = np.asarray(rewards, dtype=np.float64)
     labels = np.broadcast_to(np.asarray(desirable), rewards.shape)
-    return losses.UnpairedLogps(rewards, np.zeros_like(rewards), labels)
+    references = np.where(labels, *REFERENCES)
+    return losses.UnpairedLogps(rewards + references, references, labels)
 
 
 def alternating(rewards: np.ndarray) -> np.ndarray:
@@ -58,7 +63,7 @@ def gap(chosen: Any, rejected: Any, shift: float) -> np.ndarray:
     given={
         "chosen": margins(8.0, size=4),
         "rejected": margins(8.0, size=4),
-        "shift": st.sampled_from([0.0, 0.7, -2.0]),
+        "shift": st.floats(-8.0, 8.0),
     },
 )
 def the_classifier_bounds_dpo(chosen: np.ndarray, rejected: np.ndarray, shift: float) -> Verdict:
@@ -161,9 +166,9 @@ def the_best_shift_of_a_batch_is_nearly_its_mean(
 def the_mean_reward_takes_out_a_constant(
     rewards: np.ndarray, constant: float, shift_by: str
 ) -> Verdict:
-    """With δ the mean reward a constant on all rewards changes nothing."""
+    """With δ the mean reward a constant on all rewards changes nothing, of thumbs or of pairs."""
 
-    def value(moved: np.ndarray) -> np.ndarray:
+    def of_thumbs(moved: np.ndarray) -> np.ndarray:
         shifts = {
             "mean of the batch": None,  # the default of the loss
             "nothing": 0.0,
@@ -172,7 +177,14 @@ def the_mean_reward_takes_out_a_constant(
         batch = thumbs(moved, alternating(moved))
         return losses.bco_unpaired(batch, beta=1.0, shift=shifts[shift_by])
 
-    return apart(value(rewards + constant), value(rewards), detail=f"shift by {shift_by}")
+    def of_pairs(moved: np.ndarray) -> np.ndarray:
+        return losses.bco(pairs(moved, moved[::-1]), beta=1.0)
+
+    return worst(
+        apart(of_thumbs(rewards + constant), of_thumbs(rewards)),
+        apart(of_pairs(rewards + constant), of_pairs(rewards)),
+        detail=f"shift by {shift_by}",
+    )
 
 
 @claim(
@@ -184,17 +196,52 @@ def the_mean_reward_takes_out_a_constant(
     breaks={"through_the_shift": st.just(True)},
 )
 def no_gradient_flows_through_the_shift(rewards: np.ndarray, through_the_shift: bool) -> Verdict:
-    """The gradient is −σ(−(r₊ − δ)) and σ(r₋ − δ): none flows through δ."""
-    rewards = np.append(rewards, 0.3)  # classes of different sizes
-    desirable = alternating(rewards)
+    """The gradient is −σ(−(r₊ − δ)) and σ(r₋ − δ), of thumbs and of pairs: none flows through δ."""
 
-    def loss(logps: Any) -> Any:
+    def of_thumbs(logps: Any) -> Any:
         shift = logps.logp.mean() if through_the_shift else None
         return losses.bco_unpaired(logps, beta=1.0, shift=shift)
 
-    z = rewards - rewards.mean()
-    slopes = loss_gradient(loss, thumbs(rewards, desirable))
-    return apart(slopes.logp, np.where(desirable, -expit(-z), expit(z)))
+    some = np.append(rewards, 0.3)  # classes of different sizes
+    desirable, z = alternating(some), some - some.mean()
+    single = loss_gradient(of_thumbs, thumbs(some, desirable))
+    chosen, rejected = rewards[:2], rewards[2:]
+    both = loss_gradient(functools.partial(losses.bco, beta=1.0), pairs(chosen, rejected))
+    return worst(
+        apart(single.logp, np.where(desirable, -expit(-z), expit(z))),
+        apart(both.chosen, -expit(rewards.mean() - chosen)),
+        apart(both.rejected, expit(rejected - rewards.mean())),
+    )
+
+
+@claim(
+    "B9",
+    "limit",
+    source="comparison with KTO",
+    stated="derived",
+    given={"wrong_by": st.floats(0.0, 30.0), "desirable": st.booleans(), "loss": st.just("BCO")},
+    breaks={"wrong_by": st.floats(3.0, 30.0), "loss": st.just("KTO")},
+)
+def wrong_thumbs_keep_their_gradient(wrong_by: float, desirable: bool, loss: str) -> Verdict:
+    """A thumb that the classifier gets wrong by z pulls with σ(z) ≥ ½; KTO's pull σ(z)σ(−z) on it
+    is at most e^{−z} and vanishes.
+    """
+    batch = thumbs([-wrong_by if desirable else wrong_by], desirable)
+
+    def pull(of: Any, **options: Any) -> float:
+        slope = loss_gradient(functools.partial(of, beta=1.0, **options), batch).logp[0]
+        return float(-slope if desirable else slope)
+
+    pulls = {
+        "BCO": pull(losses.bco_unpaired, shift=0.0),
+        "KTO": pull(losses.kto, reference_point=0.0),
+    }
+    return worst(
+        above(0.5, pulls[loss]),
+        apart(pulls[loss], expit(wrong_by)),
+        above(pulls["KTO"], np.exp(-wrong_by)),
+        detail=f"z {wrong_by:.3g}: {pulls}",
+    )
 
 
 # --- prompts that differ by class ---
@@ -292,7 +339,7 @@ COUNTS = st.lists(st.floats(5, 30), min_size=3, max_size=3).map(np.asarray)
     "minimiser",
     source="derivation",
     stated="derived",
-    tolerance=1e-6,
+    tolerance=1e-7,
     examples=5,
     given={
         "up": COUNTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from prefsim.policies import LogLinearPolicy
 from prefsim.solvers import gradient_descent, objective, optimal_policy
 
 Array = np.ndarray
-PROMPTS, RESPONSES, DRAWS, BETA = 10, 4, 400, 0.5
+PROMPTS, RESPONSES, BETA = 10, 4, 0.5
+DRAWS = 400  # thumbs of each class
 RECORDS = 40  # of each path, for the figure
 UNSHIFTED = "BCE (δ = 0)"
 
@@ -32,7 +34,7 @@ class World(NamedTuple):
     start: LogLinearPolicy
 
     @classmethod
-    def draw(cls, seed: int) -> World:
+    def draw(cls, seed: Any) -> World:
         """Draw two clusters of five prompts.
 
         Thumbs up come from them with weights .8 and .2, thumbs down with .2 and .8.
@@ -50,6 +52,11 @@ class World(NamedTuple):
         )
         reward = 1.5 * rng.standard_normal((PROMPTS, RESPONSES))
         return cls(reward, embedding, up, down, LogLinearPolicy.from_features(features))
+
+    def ratio(self) -> Array:
+        """Return how much oftener a prompt gets a thumb up than down, ``(prompts,)``."""
+        chance = self.up / (self.up + self.down)
+        return np.asarray(losses.density_ratio_weights(chance, low=0.0, high=1e9))
 
 
 class Choices(NamedTuple):
@@ -94,54 +101,96 @@ def prompt_classifier(embedding: Array, up: Array, down: Array) -> Array:
 
 
 class Path(NamedTuple):
-    """What was recorded along training, each ``(T, seeds)`` but ``steps`` ``(T,)``.
+    """What was recorded along training, each ``(T, worlds, sets)`` but ``steps`` ``(T,)``.
 
-    Mean rewards of thumbs up and down, the shift δ, the mean losses of the classifier and of DPO on
-    the pairs behind the thumbs, KL(π*‖π) and the expected reward.
+    Mean rewards of thumbs up and down, the shift δ, how far the classifier's loss of the pairs
+    behind the thumbs exceeds DPO's, and by theorem 1, KL(π*‖π) and the expected reward.
     """
 
     steps: Array
     up: Array
     down: Array
     shift: Array
-    classifier_loss: Array
-    dpo_loss: Array
+    excess: dict[str, Array]
+    stated_excess: Array
     kl: Array
     reward: Array
 
+    @classmethod
+    def of_worlds(cls, paths: Sequence[Path]) -> Path:
+        """Return the paths of several worlds as one."""
 
-def train(seeds: int, steps: int, run: Run) -> dict[str, Path]:
-    """Train every method on the same data sets, all seeds in one batch."""
-    world, rng = World.draw(run.seed), np.random.default_rng([run.seed, 1])
-    up = Choices.draw(world, world.up, (seeds, DRAWS), rng)
-    down = Choices.draw(world, world.down, (seeds, DRAWS), rng)
-    every = max(steps // RECORDS, 1)
-    paths = {}
-    for name, (loss, data) in run.progress(_methods(world, up, down).items(), "methods"):
-        _, recorded = gradient_descent(
-            world.start,
-            loss,
-            data,
-            reference=world.start,
-            step=2.0,
-            iterations=steps,
-            record_every=every,
-            record=_log_probs,
-        )
-        log_probs = np.stack([np.broadcast_to(p, (seeds, PROMPTS, RESPONSES)) for p in recorded])
-        at = np.arange(len(recorded)) * every
-        paths[name] = _path(world, up, down, at, log_probs, shifted=name != UNSHIFTED)
-    return paths
+        def joined(name: str) -> Array:
+            return np.stack([getattr(path, name) for path in paths], axis=1)
+
+        excess = {
+            loss: np.stack([path.excess[loss] for path in paths], axis=1)
+            for loss in paths[0].excess
+        }
+        rest = {name: joined(name) for name in cls._fields if name not in ("steps", "excess")}
+        return cls(steps=paths[0].steps, excess=excess, **rest)
+
+    def per_world(self, name: str) -> Array:
+        """Return the last values of a field, means over the data sets, ``(worlds,)``."""
+        return np.asarray(getattr(self, name)[-1].mean(axis=-1))
 
 
-def _methods(
+Paths = dict[str, Path]
+
+
+def train(worlds: int, sets: int, steps: int, run: Run) -> tuple[Paths, Paths, Array]:
+    """Train every method in some worlds on the same data sets of each, all sets in one batch.
+
+    Returns the paths by method where both responses of every pair get their thumb, those where
+    thumbs up and down come from different prompts, and the expected reward of the reference
+    ``(worlds,)``.
+    """
+    paired: dict[str, list[Path]] = {}
+    parted: dict[str, list[Path]] = {}
+    before = []
+    for k in run.progress(range(worlds), "worlds"):
+        world, rng = World.draw((run.seed, k)), np.random.default_rng([run.seed, k, 1])
+        before.append(world.reward.mean())
+        pairs = Choices.draw(world, np.full(PROMPTS, 1 / PROMPTS), (sets, 2 * DRAWS), rng)
+        for name, (loss, data) in _on_pairs(pairs).items():
+            path = _descend(world, loss, data, steps, pairs, pairs, name)
+            paired.setdefault(name, []).append(path)
+        up = Choices.draw(world, world.up, (sets, DRAWS), rng)
+        down = Choices.draw(world, world.down, (sets, DRAWS), rng)
+        for name, (loss, data) in _on_parted_prompts(world, up, down).items():
+            path = _descend(world, loss, data, steps, up, down, name)
+            parted.setdefault(name, []).append(path)
+    return _joined(paired), _joined(parted), np.asarray(before)
+
+
+def _joined(paths: dict[str, list[Path]]) -> Paths:
+    return {name: Path.of_worlds(found) for name, found in paths.items()}
+
+
+def _on_pairs(pairs: Choices) -> dict[str, tuple[Any, Feedback | Comparisons]]:
+    """Return loss and data of every method: a thumb for both responses, or the pair."""
+    n = pairs.prompt.shape[-1]
+    thumbs = Feedback(
+        np.concatenate([pairs.prompt] * 2, axis=-1),
+        np.concatenate([pairs.winner, pairs.loser], axis=-1),
+        np.repeat([1.0, 0.0], n),
+    )
+    return {
+        UNSHIFTED: (functools.partial(losses.bco_unpaired, beta=BETA, shift=0.0), thumbs),
+        "BCO": (functools.partial(losses.bco_unpaired, beta=BETA), thumbs),
+        "KTO": (functools.partial(losses.kto, beta=BETA), thumbs),
+        "DPO": (functools.partial(losses.dpo, beta=BETA), Comparisons(*pairs)),
+    }
+
+
+def _on_parted_prompts(
     world: World, up: Choices, down: Choices
 ) -> dict[str, tuple[Any, Feedback | Comparisons]]:
     """Return loss and data of every method: a thumb for one response of each pair, or the pair."""
     pairs = _both(up, down)
     thumbed = np.concatenate([up.winner, down.loser], axis=-1)
     thumbs = Feedback(pairs.prompt, thumbed, np.repeat([1.0, 0.0], DRAWS))
-    exact = (world.up / world.down)[pairs.prompt]
+    exact = world.ratio()[pairs.prompt]
     probs = prompt_classifier(world.embedding, up.prompt, down.prompt)
     learned = losses.density_ratio_weights(np.take_along_axis(probs, pairs.prompt, axis=-1))
     bco: Any = functools.partial(losses.bco_unpaired, beta=BETA)
@@ -161,6 +210,33 @@ def _both(up: Choices, down: Choices) -> Choices:
     )
 
 
+def _descend(
+    world: World,
+    loss: Any,
+    data: Feedback | Comparisons,
+    steps: int,
+    up: Choices,
+    down: Choices,
+    name: str,
+) -> Path:
+    """Return the path of a method whose thumbs up and down are those of these pairs."""
+    every = max(steps // RECORDS, 1)
+    _, recorded = gradient_descent(
+        world.start,
+        loss,
+        data,
+        reference=world.start,
+        step=2.0,
+        iterations=steps,
+        record_every=every,
+        record=_log_probs,
+    )
+    sets = len(up.prompt)
+    log_probs = np.stack([np.broadcast_to(p, (sets, PROMPTS, RESPONSES)) for p in recorded])
+    at = np.arange(len(recorded)) * every
+    return _path(world, up, down, at, log_probs, shifted=name != UNSHIFTED)
+
+
 def _log_probs(policy: LogLinearPolicy) -> Array:
     return to_numpy(policy.log_probs)
 
@@ -168,7 +244,7 @@ def _log_probs(policy: LogLinearPolicy) -> Array:
 def _path(
     world: World, up: Choices, down: Choices, steps: Array, log_probs: Array, *, shifted: bool
 ) -> Path:
-    """Return what policies ``(T, seeds, prompts, responses)`` along training amount to."""
+    """Return what policies ``(T, sets, prompts, responses)`` along training amount to."""
     rewards = BETA * (log_probs + np.log(RESPONSES))  # the reference is uniform
 
     def of(prompt: Array, response: Array) -> Array:
@@ -177,23 +253,49 @@ def _path(
     mean_up = of(up.prompt, up.winner).mean(axis=-1)
     mean_down = of(down.prompt, down.loser).mean(axis=-1)
     shift = (mean_up + mean_down) / 2 if shifted else np.zeros_like(mean_up)
-    pairs = _both(up, down)
-    chosen, rejected = (
-        of(pairs.prompt, response) - shift[..., None] for response in (pairs.winner, pairs.loser)
-    )
-    # Rewards in the place of log-ratios, at β = 1; DPO does not see the shift.
-    logps = losses.PairLogps(chosen, rejected, np.zeros_like(chosen), np.zeros_like(rejected))
+    pairs = up if up is down else _both(up, down)
+    chosen, rejected = (of(pairs.prompt, response) for response in (pairs.winner, pairs.loser))
+    excess, stated = excess_over_dpo(chosen, rejected, shift[..., None])
     best = optimal_policy(world.reward, to_numpy(world.start.probs), beta=BETA)
     return Path(
         steps=steps,
         up=mean_up,
         down=mean_down,
         shift=shift,
-        classifier_loss=losses.bco_pair(logps, beta=1.0).mean(axis=-1),
-        dpo_loss=losses.dpo(logps, beta=1.0).mean(axis=-1),
+        excess=excess,
+        stated_excess=stated,
         kl=(best * (np.log(best) - log_probs)).sum(axis=-1).mean(axis=-1),
         reward=(np.exp(log_probs) * world.reward).sum(axis=-1).mean(axis=-1),
     )
+
+
+def excess_over_dpo(chosen: Array, rejected: Array, shift: Array) -> tuple[dict[str, Array], Array]:
+    """Return how far losses of the classifier exceed DPO's on pairs, in the mean ``(...,)``.
+
+    By the loss of thumbs, by that of pairs, by that of pairs with their own mean as the shift, if
+    δ is that; and what theorem 1 states. Rewards are ``(..., n)``, shifts ``(..., 1)``.
+    """
+    zero = np.zeros_like(chosen)
+    # Rewards in the place of log-ratios, at β = 1; DPO does not see a shift.
+    pairs = losses.PairLogps(chosen, rejected, zero, zero)
+    shifted = pairs._replace(chosen=chosen - shift, rejected=rejected - shift)
+    thumbs = losses.UnpairedLogps(
+        np.concatenate([chosen, rejected], axis=-1),
+        np.concatenate([zero, zero], axis=-1),
+        np.concatenate([zero == 0, zero != 0], axis=-1),
+    )
+    dpo = losses.dpo(pairs, beta=1.0).mean(axis=-1)
+    found = {
+        # A pair is two thumbs.
+        "bco_unpaired": 2 * losses.bco_unpaired(thumbs, beta=1.0, shift=shift).mean(axis=-1),
+        "bco_pair": losses.bco_pair(shifted, beta=1.0).mean(axis=-1),
+    }
+    mean = (chosen + rejected).mean(axis=-1, keepdims=True) / 2
+    if np.allclose(shift, mean, rtol=0, atol=1e-12):
+        found["bco"] = losses.bco(pairs, beta=1.0).mean(axis=-1)
+    odds = np.exp(shift - chosen) + np.exp(rejected - shift)
+    stated = np.log1p(odds / (1 + np.exp(rejected - chosen))).mean(axis=-1)
+    return {name: value - dpo for name, value in found.items()}, stated
 
 
 def matching_gradients(seed: int) -> dict[str, Array]:
@@ -227,7 +329,7 @@ def matching_gradients(seed: int) -> dict[str, Array]:
 
     one = np.ones(PROMPTS)
     return {
-        "matched": slope(world.down, world.up / world.down),
+        "matched": slope(world.down, world.ratio()),
         "unmatched": slope(world.down, one),
         "target": slope(world.up, one),
     }

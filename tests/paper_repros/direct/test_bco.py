@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from paper_repros.direct.bco import claims
-from paper_repros.direct.bco.thumbs import World, matching_gradients, prompt_classifier
+from paper_repros.direct.bco.thumbs import (
+    World,
+    excess_over_dpo,
+    matching_gradients,
+    prompt_classifier,
+)
 from prefsim import losses
 
 
@@ -41,3 +46,13 @@ def test_matching_gradients():
     found = matching_gradients(3)
     np.testing.assert_allclose(found["matched"], found["target"], atol=1e-10)
     assert np.abs(found["unmatched"] - found["target"]).max() > 1e-3
+
+
+def test_equal_rewards_at_the_shift_exceed_dpo_by_log_two():
+    rewards = np.asarray([[0.7, 0.7], [0.0, 0.0]])
+    excess, stated = excess_over_dpo(rewards, rewards, rewards[:, :1])
+    assert excess.keys() == {"bco_unpaired", "bco_pair", "bco"}
+    np.testing.assert_allclose([*excess.values(), stated], np.log(2), rtol=1e-14)
+    elsewhere, _ = excess_over_dpo(rewards, rewards, np.ones((2, 1)))
+    assert "bco" not in elsewhere
+    assert (elsewhere["bco_pair"] > np.log(2) + 0.01).all()
