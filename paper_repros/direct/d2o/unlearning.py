@@ -78,18 +78,16 @@ class World(NamedTuple):
         given.
         """
         start = LogLinearPolicy.from_features(self.features[None], weights=self.start)
-        loss: Callable[[Any], Any]
-        data: Comparisons | Negatives
+        loss: Callable[[Any], Any] = losses.gradient_ascent
+        if method == "NPO":
+            loss = functools.partial(losses.npo, beta=self.beta)
+        # Neither of these reads the chosen response.
+        data: Comparisons | Negatives = Comparisons([0], [self.rejected], [self.rejected])
         if method == "D²O":
             loss = functools.partial(losses.d2o, beta=self.beta, alpha=self.alpha)
             data = Negatives.population([0], [self.rejected], start)
             if shares is not None:
                 data = Negatives([0], [self.rejected], data.samples, shares[..., None, :])
-        else:
-            npo = functools.partial(losses.npo, beta=self.beta)
-            loss = {"GA": losses.gradient_ascent, "NPO": npo}[method]
-            # Neither reads the chosen response.
-            data = Comparisons([0], [self.rejected], [self.rejected])
         return lambda theta: objective(start.with_parameters(theta), loss, data, reference=start)
 
     def flow(self, method: str, lowest: float, shares: np.ndarray | None = None) -> Path:
