@@ -299,7 +299,7 @@ def hedge_is_backward_induction(
     return apart(tilted(policy, values), softmax(np.asarray(policy.log_probs) + values))
 
 
-QUEUES, LENGTH, ITEMS = 20_000, 10, 6
+QUEUES, LENGTH, ITEMS = 20_000, 6, 6
 
 
 @claim(
