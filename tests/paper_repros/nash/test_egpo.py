@@ -113,6 +113,7 @@ def test_the_condition_of_local_stability(share, settles):
                 step=step,
                 initial=start / start.sum(),
                 iterations=int(5 / (step * beta * abs(1 - share))),
+                record=3,
                 **options,
             )
         distance = np.abs(path.policy - point).max(axis=1)
