@@ -203,8 +203,9 @@ def test_a_worker_that_dies_costs_its_own_call_only(workers, end, tmp_path):
             "its worker process was killed by SIGKILL",
         )
         assert set(began.values()) == {1}
-    after = log.read_text().split()
-    assert {name: after.count(name) for name in names} == began
+        # Dask may run a call again whose release it has not heard of when the worker dies.
+        after = log.read_text().split()
+        assert {name: after.count(name) for name in names} == began
 
 
 def test_a_worker_that_dies_raises_where_nobody_takes_the_loss(tmp_path):

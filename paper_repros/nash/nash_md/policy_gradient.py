@@ -13,9 +13,11 @@ from prefsim.gradients import gradient
 from prefsim.losses import nash_md_pg
 from prefsim.numerics import array_namespace, log_softmax, softmax
 from prefsim.policies import TokenTreePolicy
+from prefsim.solvers import solve_nash
 from prefsim.solvers.games.certificates import geometric_mixture, payoff
 from prefsim.solvers.games.policy_gradient import (
     moving_average,
+    nash_md_pg_gradient,
     policy_gradient,
     sampled_policy_gradient,
 )
@@ -23,6 +25,10 @@ from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing.games import random_games
 from prefsim.typing import Array
 from prefsim.worlds import TokenTree
+
+DESCENT_MIXTURES = (0.0, 0.5)
+TREE_TAU, GRADIENT_TAU = 0.5, 0.3
+MEASURED_PAIRS = 20_000
 
 
 class TreeGames(NamedTuple):
@@ -186,3 +192,70 @@ def play_average(
         )
         average = moving_average(average, parameters, rate=rate)
     return Averaged(softmax(parameters), softmax(average))
+
+
+class Descent(NamedTuple):
+    """Total variations from the stationary point, by iteration.
+
+    Attributes
+    ----------
+    sequence, token
+        By mixture κ, ``(iterations, games)`` each: descent on the loss, whose penalty is of whole
+        sequences or of single tokens, over all sequences of token trees.
+    sampled
+        By mixture κ, ``(iterations, games)``: ascent on gradients estimated from samples.
+    averaged
+        ``(games,)``: Nash-EMA-PG in the end, from the equilibrium.
+    gradient_error
+        Largest difference of the loss's mean gradient from that of the objective.
+    standard_errors
+        By mixture κ: the largest distance of an estimate of the gradient from the exact one.
+    """
+
+    sequence: dict[float, np.ndarray]
+    token: dict[float, np.ndarray]
+    sampled: dict[float, np.ndarray]
+    averaged: np.ndarray
+    gradient_error: float
+    standard_errors: dict[float, float]
+
+
+def descend_everywhere(n_games: int, rng: np.random.Generator) -> Descent:
+    """Run Nash-MD-PG by its loss on token trees, from samples, and against an average."""
+    trees = tree_games(n_games, tau=TREE_TAU, seed=rng)
+    away = trees.reference.with_parameters(-0.5 * trees.reference.parameters)
+    games, references = random_games(20, seed=rng), softmax(rng.standard_normal((20, 10)))
+    options: Any = {"step": 6.0, "iterations": 300}
+    averaged = play_average(
+        games, references, tau=GRADIENT_TAU, rate=0.1, step=4.0, iterations=1500
+    )
+    target = solve_nash(games, method="regularised", reference=references, tau=GRADIENT_TAU).policy
+    return Descent(
+        {k: descend(trees, k, kl="sequence", **options) for k in DESCENT_MIXTURES},
+        {k: descend(trees, k, kl="token", **options) for k in DESCENT_MIXTURES},
+        {
+            k: climb_on_samples(
+                games, references, k, tau=GRADIENT_TAU, pairs=32, iterations=300, rng=rng
+            )
+            for k in DESCENT_MIXTURES
+        },
+        total_variation(averaged.policy, to_numpy(target)),
+        max(trees.gradient_error(away, k, kl="sequence") for k in DESCENT_MIXTURES),
+        {k: estimate_once(games[0], references[:2], k, rng) for k in DESCENT_MIXTURES},
+    )
+
+
+def estimate_once(
+    game: np.ndarray, policies: np.ndarray, mixture: float, rng: np.random.Generator
+) -> float:
+    """Return by how many standard errors the mean estimate misses the gradient, at most.
+
+    Of the first policy, penalised from the second.
+    """
+    policy, reference = np.log(policies)
+    opponent = geometric_mixture(policy, reference, weight=mixture)
+    estimates = sampled_policy_gradient(
+        game, policy, reference, opponent, tau=GRADIENT_TAU, n=MEASURED_PAIRS, seed=rng
+    )
+    exact = nash_md_pg_gradient(game, policy, reference, tau=GRADIENT_TAU, mixture=mixture)
+    return float(standard_errors(estimates, exact).max())

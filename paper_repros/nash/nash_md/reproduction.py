@@ -15,15 +15,12 @@ from paper_repros.nash.nash_md.convergence import (
     slope_of_the_bias,
 )
 from paper_repros.nash.nash_md.policy_gradient import (
-    climb_on_samples,
-    descend,
-    play_average,
-    standard_errors,
-    tree_games,
+    MEASURED_PAIRS,
+    Descent,
+    descend_everywhere,
 )
 from prefsim.analysis.elections import Election, elect
 from prefsim.backend import to_numpy
-from prefsim.divergences import total_variation
 from prefsim.numerics import categorical_kl, softmax
 from prefsim.papers import (
     Reproduction,
@@ -42,10 +39,8 @@ from prefsim.solvers.games.certificates import (
     best_response,
     expected_preference,
     exploitability,
-    geometric_mixture,
     regularised_gap,
 )
-from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient, sampled_policy_gradient
 from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.testing.games import random_games
 from prefsim.worlds import synthetic_ballots
@@ -56,9 +51,6 @@ MIXTURES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 # The differences between κ = 0 and .125 are a hundredth: in 20 games they may go the other way.
 N_RIVALS, RIVAL_TAU = 100, 0.05
 OTHERS = {"multiplicative weights": "mwu", "mirror descent": "mirror_descent"}
-DESCENT_MIXTURES = (0.0, 0.5)
-TREE_TAU, GRADIENT_TAU = 0.5, 0.3
-MEASURED_PAIRS = 20_000
 
 
 class Rivals(NamedTuple):
@@ -111,73 +103,6 @@ def rivals_in(games: np.ndarray, references: np.ndarray) -> Rivals:
         np.array(gaps),
         np.array([2 * distance(policy, other) for policy, other in zip(points, best, strict=True)]),
     )
-
-
-class Descent(NamedTuple):
-    """Total variations from the stationary point, by iteration.
-
-    Attributes
-    ----------
-    sequence, token
-        By mixture κ, ``(iterations, games)`` each: descent on the loss, whose penalty is of whole
-        sequences or of single tokens, over all sequences of token trees.
-    sampled
-        By mixture κ, ``(iterations, games)``: ascent on gradients estimated from samples.
-    averaged
-        ``(games,)``: Nash-EMA-PG in the end, from the equilibrium.
-    gradient_error
-        Largest difference of the loss's mean gradient from that of the objective.
-    standard_errors
-        By mixture κ: the largest distance of an estimate of the gradient from the exact one.
-    """
-
-    sequence: dict[float, np.ndarray]
-    token: dict[float, np.ndarray]
-    sampled: dict[float, np.ndarray]
-    averaged: np.ndarray
-    gradient_error: float
-    standard_errors: dict[float, float]
-
-
-def descend_everywhere(n_games: int, rng: np.random.Generator) -> Descent:
-    """Run Nash-MD-PG by its loss on token trees, from samples, and against an average."""
-    trees = tree_games(n_games, tau=TREE_TAU, seed=rng)
-    away = trees.reference.with_parameters(-0.5 * trees.reference.parameters)
-    games, references = random_games(20, seed=rng), softmax(rng.standard_normal((20, 10)))
-    options: Any = {"step": 6.0, "iterations": 300}
-    averaged = play_average(
-        games, references, tau=GRADIENT_TAU, rate=0.1, step=4.0, iterations=1500
-    )
-    target = solve_nash(games, method="regularised", reference=references, tau=GRADIENT_TAU).policy
-    return Descent(
-        {k: descend(trees, k, kl="sequence", **options) for k in DESCENT_MIXTURES},
-        {k: descend(trees, k, kl="token", **options) for k in DESCENT_MIXTURES},
-        {
-            k: climb_on_samples(
-                games, references, k, tau=GRADIENT_TAU, pairs=32, iterations=300, rng=rng
-            )
-            for k in DESCENT_MIXTURES
-        },
-        total_variation(averaged.policy, to_numpy(target)),
-        max(trees.gradient_error(away, k, kl="sequence") for k in DESCENT_MIXTURES),
-        {k: estimate_once(games[0], references[:2], k, rng) for k in DESCENT_MIXTURES},
-    )
-
-
-def estimate_once(
-    game: np.ndarray, policies: np.ndarray, mixture: float, rng: np.random.Generator
-) -> float:
-    """Return by how many standard errors the mean estimate misses the gradient, at most.
-
-    Of the first policy, penalised from the second.
-    """
-    policy, reference = np.log(policies)
-    opponent = geometric_mixture(policy, reference, weight=mixture)
-    estimates = sampled_policy_gradient(
-        game, policy, reference, opponent, tau=GRADIENT_TAU, n=MEASURED_PAIRS, seed=rng
-    )
-    exact = nash_md_pg_gradient(game, policy, reference, tau=GRADIENT_TAU, mixture=mixture)
-    return float(standard_errors(estimates, exact).max())
 
 
 class Contest(NamedTuple):
