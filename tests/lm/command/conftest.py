@@ -1,5 +1,6 @@
 """A folder with everything that ``prefsim train`` is given, and the command itself."""
 
+import gzip
 import json
 
 import pytest
@@ -74,3 +75,16 @@ def prefsim(capsys, tmp_path, monkeypatch, made):
         return stop.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write rows as a file of the given name; rows in text are written as they are."""
+
+    def make(*rows, name="data.jsonl"):
+        path = tmp_path / name
+        text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return make
