@@ -20,6 +20,7 @@ PAPER = Paper(
         "prefsim.raters.embedding_preference",
         "prefsim.raters.prompt_scales",
         "prefsim.raters.learned_temperature",
+        "prefsim.losses.bradley_terry",
         "prefsim.solvers.decompose_skew",
         "prefsim.solvers.fit_preference_embedding",
         "prefsim.solvers.gpo_update",
