@@ -72,10 +72,6 @@ def test_what_a_paper_implements_exists(slug):
         assert callable(found) or hasattr(found, "__file__"), name
 
 
-# Two claims files in one: the score and its cycles, and learning on scores. To be parted.
-LONGER = {"gpm": 510}
-
-
 def imported_papers(file: Path) -> set[str]:
     """Return the slugs of the papers that a file imports."""
     names = set()
@@ -96,8 +92,7 @@ def test_a_paper_is_four_short_files_and_imports_no_other(slug):
     assert len(names) <= 6, "what a paper needs beyond its subject belongs in prefsim"
     for file in source.files():
         assert imported_papers(file) <= {slug}, file
-        most = LONGER.get(slug, 420)
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= most, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 420, file
 
 
 def test_nothing_of_a_paper_lies_outside_its_folder():

@@ -1,10 +1,17 @@
-"""Labels that no order ranks right, and how many of them the best one does."""
+"""Labels that no order ranks right, how many of them the best one does, and models of a cycle."""
 
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
+
+from prefsim.backend import to_numpy
+from prefsim.numerics import softplus
+from prefsim.raters import score_matrix
+from prefsim.solvers import fit_bradley_terry, fit_preference_embedding, solve_nash
+from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
 
 # Items, and cycles drawn from them, of a mixture.
 POOL, CYCLES = 20, 12
@@ -13,6 +20,11 @@ POOL, CYCLES = 20, 12
 def cycle(n: int) -> np.ndarray:
     """Return the wins of n items of which each beats the next."""
     return np.roll(np.eye(n), 1, axis=1)
+
+
+def skew(table: np.ndarray) -> np.ndarray:
+    """Return the skew matrix of what is above the diagonal."""
+    return np.triu(table, 1) - np.triu(table, 1).T
 
 
 def mixture(rng: np.random.Generator) -> np.ndarray:
@@ -32,6 +44,16 @@ def mixture(rng: np.random.Generator) -> np.ndarray:
 def on_circle(angle: np.ndarray, radius: float = 1.0) -> np.ndarray:
     """Return the vectors ``(n, 2)`` at these angles."""
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def change_of_basis(turns: tuple[float, float], stretch: float, determinant: float) -> np.ndarray:
+    """Return a map ``(2, 2)`` of the plane, by its turns, its stretch and its determinant."""
+    first, second = (
+        np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        for angle in turns
+    )
+    stretched = np.sqrt(determinant) * np.diag([np.exp(stretch), np.exp(-stretch)])
+    return first @ stretched @ second
 
 
 def accuracy(scores: np.ndarray, wins: np.ndarray) -> np.ndarray:
@@ -68,3 +90,65 @@ def best_order_by_enumeration(wins: np.ndarray) -> float:
     """Return the same by trying every order."""
     ranks = (np.argsort(order) for order in itertools.permutations(range(len(wins))))
     return float(max(accuracy(np.subtract.outer(-r, -r).astype(float), wins) for r in ranks))
+
+
+class CycleModels(NamedTuple):
+    """What models make of a cycle of certain labels.
+
+    Attributes
+    ----------
+    reward, reward_loss
+        The Bradley–Terry fit ``(n,)`` and its mean loss of a label in nats.
+    order
+        The largest share of labels that an order ranks right.
+    circle_losses
+        Mean losses of ever larger circles of vectors, ``(4,)``.
+    accuracy
+        Share of labels that fitted vectors of two numbers rank right.
+    reported, reached, least
+        Their penalised loss as the fit reports it and as it is, and a bound on that of any vectors.
+    """
+
+    reward: np.ndarray
+    reward_loss: float
+    order: float
+    circle_losses: np.ndarray
+    accuracy: float
+    reported: float
+    reached: float
+    least: float
+
+
+def models_of_a_cycle(weights: np.ndarray) -> CycleModels:
+    """Return what models make of a cycle whose labels have these weights ``(n,)``."""
+    n = len(weights)
+    wins = cycle(n) * weights[:, None]
+    rewards = fit_bradley_terry(wins)
+    circle = on_circle(2 * np.pi * np.arange(n) / n)
+    ridge = 1e-3 * float(wins.sum())
+    fitted = fit_preference_embedding(wins, dim=2, ridge=ridge, starts=1)
+    vectors = to_numpy(fitted.embedding)
+    scores = score_matrix(vectors)
+    sizes = (1.0, 2.0, 4.0, 8.0)
+    return CycleModels(
+        reward=to_numpy(rewards.reward),
+        reward_loss=-float(rewards.log_likelihood) / float(wins.sum()),
+        order=best_order_by_enumeration(cycle(n)),
+        circle_losses=np.array(
+            [np.mean(softplus(-score_matrix(size * circle)[wins > 0])) for size in sizes]
+        ),
+        accuracy=float(accuracy(scores, wins)),
+        reported=float(fitted.objective),
+        reached=float(embedding_objective(vectors, wins, ridge=ridge)),
+        least=float(embedding_lower_bound(scores, wins, ridge=ridge)),
+    )
+
+
+def equilibria_of_a_cycle(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equilibrium ``(3,)`` of a cycle of three scores, solved and in closed form."""
+    a, b, c = levels
+    # Rock beats scissors by a, scissors paper by b, paper rock by c: whoever beats the loser of a
+    # duel is played in proportion to it.
+    scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
+    solved = solve_nash(0.5 + scores / (2 * np.max(levels)), method="lp").policy
+    return to_numpy(solved), np.array([b, c, a]) / np.sum(levels)

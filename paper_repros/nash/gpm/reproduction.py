@@ -21,8 +21,9 @@ from paper_repros.nash.gpm.heads import (
     learn,
     reward_scores,
 )
+from paper_repros.nash.gpm.self_play import CyclePlay, play_cycle
 from prefsim.backend import to_numpy
-from prefsim.numerics import log_softmax, sigmoid, softplus
+from prefsim.numerics import sigmoid, softplus
 from prefsim.papers import (
     Reproduction,
     Run,
@@ -35,13 +36,10 @@ from prefsim.raters import embedding_preference, reward_embedding, score_matrix
 from prefsim.solvers import (
     EmbeddingResult,
     decompose_skew,
-    exploitability,
     fit_bradley_terry,
     fit_preference_embedding,
-    gpo_update,
     preference_scores,
 )
-from prefsim.solvers.games.certificates import payoff
 from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
 from prefsim.worlds import PreferenceGame, synthetic_ballots
 
@@ -102,75 +100,6 @@ def certificate_error(result: EmbeddingResult, wins: np.ndarray) -> float:
     gap = reached - embedding_lower_bound(score_matrix(vectors), wins, ridge=RIDGE)
     errors = np.stack([to_numpy(result.objective) - reached, to_numpy(result.gap) - gap])
     return float(np.max(np.abs(errors) / wins.sum(axis=(-2, -1))))
-
-
-class CyclePlay(NamedTuple):
-    """Exploitabilities by step, and that of a reward's best arm.
-
-    Attributes
-    ----------
-    steps
-        ``(K,)``.
-    average, last
-        Of GPO's average and last policy.
-    rewarded
-        Of the policy trained on a reward.
-    path_error
-        Of the sum of its steps, which the average policy tells: largest difference of log π_T from
-        log π_0 + T s(y ≻ π̄)/β.
-    """
-
-    steps: np.ndarray
-    average: np.ndarray
-    last: np.ndarray
-    rewarded: np.ndarray
-    best_arm: float
-    path_error: float
-
-
-class PolicyPath(NamedTuple):
-    """Policies ``(K, n)`` by step, each with the average of those before it."""
-
-    steps: np.ndarray
-    policy: np.ndarray
-    average: np.ndarray
-
-
-def follow(scores: np.ndarray, steps: int, step: float) -> PolicyPath:
-    """Play GPO against scores, from a policy that prefers rock."""
-    log_policies = [np.log([0.7, 0.2, 0.1])]
-    for _ in range(steps):
-        log_policies.append(gpo_update(log_policies[-1], scores, beta=1 / step))
-    policies = np.exp(log_policies)
-    shown = np.arange(0, steps + 1, max(1, steps // 400))
-    # The first record has nothing before it but itself.
-    played = np.cumsum(policies, axis=0) / np.arange(1, steps + 2)[:, None]
-    return PolicyPath(shown, policies[shown], played[np.maximum(shown - 1, 0)])
-
-
-def play_cycle(steps: int, step: float, seed: int) -> CyclePlay:
-    """Play rock, paper, scissors with scores of 2, from a policy that prefers rock.
-
-    The step is 1/β; the reward is fitted to 300 labels.
-    """
-    scores = 2.0 * (cycle(3) - cycle(3).T)
-    chance = sigmoid(scores)
-    draws = np.asarray(np.random.default_rng(seed).binomial(100, chance))
-    counts = np.triu(draws, 1) + np.tril(100 - draws.T, -1)
-    reward = to_numpy(fit_bradley_terry(counts).reward)
-
-    on_scores = follow(scores, steps, step)
-    on_reward = follow(np.subtract.outer(reward, reward), steps, step)
-    start, end = np.log(on_scores.policy[[0, -1]])
-    stated = log_softmax(start + steps * step * payoff(scores, on_scores.average[-1]))
-    return CyclePlay(
-        on_scores.steps,
-        exploitability(chance, on_scores.average),
-        exploitability(chance, on_scores.policy),
-        exploitability(chance, on_reward.policy),
-        float(exploitability(chance, np.eye(3)[reward.argmax()])),
-        float(np.abs(end - stated).max()),
-    )
 
 
 class Majorities(NamedTuple):
