@@ -65,13 +65,20 @@ def minimise(
             objective,
             start,
             _conjugate_gradient_step,
+            twice=True,
             tolerance=tolerance,
             max_iterations=60,
             history=history,
         )
     step = functools.partial(_dense_step, known=hessian)
     return _newton(
-        objective, start, step, tolerance=tolerance, max_iterations=max_iterations, history=history
+        objective,
+        start,
+        step,
+        twice=hessian is None,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        history=history,
     )
 
 
@@ -105,13 +112,16 @@ def _newton(
     theta: Tensor,
     step: Callable[..., Tensor],
     *,
+    twice: bool,
     tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
 ) -> NewtonResult:
     import torch
 
-    value, gradient, _ = _value_and_gradient(objective, theta)
+    # With the graph by which the step differentiates a second time.
+    value, slope, leaf = _value_and_gradient(objective, theta, graph=twice)
+    gradient = slope.detach()
     norm = _sup_norm(gradient)
     damping = torch.full_like(value, 1e-3)
     radius = torch.full_like(value, FIRST_RADIUS)
@@ -126,26 +136,31 @@ def _newton(
             if polished > POLISHING_STEPS or not bool((norm > 0).any()):
                 break
         iterations += 1
-        direction = step(objective, theta, damping, norm)
+        direction = step(slope, leaf, damping, norm)
+        del slope, leaf  # one graph at a time
         length = direction.abs().amax(dim=-1)
         direction = (
             direction
             * (radius / length.clamp_min(torch.finfo(theta.dtype).tiny)).clamp_max(1.0)[:, None]
         )
         trial = theta + direction
-        trial_value, trial_gradient, _ = _value_and_gradient(objective, trial)
+        trial_value, slope, leaf = _value_and_gradient(objective, trial, graph=twice)
+        trial_gradient = slope.detach()
         trial_norm = _sup_norm(trial_gradient)
-        slope = (gradient * direction).sum(dim=-1)
-        decreased = trial_value <= value + 1e-4 * slope
+        expected = (gradient * direction).sum(dim=-1)
+        decreased = trial_value <= value + 1e-4 * expected
         rounding = 1e-13 * (1 + value.abs())
         settled = (trial_norm < norm) & (trial_value <= value + rounding)
-        accepted = (decreased & (slope < 0) & trial_value.isfinite()) | settled
+        accepted = (decreased & (expected < 0) & trial_value.isfinite()) | settled
         if polished and not bool(accepted.any()):
             break
         if not bool(accepted.any()) and bool((damping > 1e12).all()):
             break
         keep = accepted[:, None]
         theta = torch.where(keep, trial, theta)
+        if not bool(accepted.all()):
+            # Where all are accepted, as nearly always, the next step starts from what is known.
+            _, slope, leaf = _value_and_gradient(objective, theta, graph=twice)
         gradient = torch.where(keep, trial_gradient, gradient)
         value = torch.where(accepted, trial_value, value)
         norm = torch.where(accepted, trial_norm, norm)
@@ -186,8 +201,8 @@ def _hessian(gradient: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _dense_step(
-    objective: Objective,
-    theta: Tensor,
+    gradient: Tensor,
+    leaf: Tensor,
     damping: Tensor,
     norm: Tensor,
     *,
@@ -195,11 +210,12 @@ def _dense_step(
 ) -> Tensor:
     """Solve ``(H + μI) p = −g`` in every problem, raising μ where H + μI is not positive definite.
 
-    The Cholesky factor says where.
+    The Cholesky factor says where. ``gradient`` carries the graph that leads to ``leaf``, unless
+    the Hessian is known.
     """
     import torch
 
-    _, gradient, leaf = _value_and_gradient(objective, theta, graph=known is None)
+    theta = leaf.detach()
     d = theta.shape[-1]
     if known is not None:
         hessian = known(theta)
@@ -228,7 +244,7 @@ def _dense_step(
 
 
 def _conjugate_gradient_step(
-    objective: Objective, theta: Tensor, damping: Tensor, norm: Tensor
+    gradient: Tensor, leaf: Tensor, damping: Tensor, norm: Tensor
 ) -> Tensor:
     """Run truncated conjugate gradients on the Hessian of all problems together.
 
@@ -236,14 +252,13 @@ def _conjugate_gradient_step(
     """
     import torch
 
-    _, gradient, leaf = _value_and_gradient(objective, theta, graph=True)
     residual = -gradient.detach()
     direction = torch.zeros_like(residual)
     search = residual.clone()
     squared = (residual * residual).sum()
     target = squared * min(1e-4, float(squared.sqrt())) ** 2
     mu = (damping * norm)[:, None]
-    for _ in range(4 * theta.shape[-1]):
+    for _ in range(4 * leaf.shape[-1]):
         if not bool(squared > target):
             break
         (product,) = torch.autograd.grad((gradient * search).sum(), leaf, retain_graph=True)
