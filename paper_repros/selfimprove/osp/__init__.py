@@ -15,6 +15,6 @@ PAPER = Paper(
         "prefsim.losses.spce",
         "prefsim.data.ranked_pairs.ranked_pairs",
         "prefsim.raters.both_orders",
-        "prefsim.loops.self_preferring",
+        "prefsim.loops.self_preferring.self_preferring",
     ),
 )

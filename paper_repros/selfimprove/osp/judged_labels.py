@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
+from prefsim import losses
 from prefsim.backend import to_numpy
+from prefsim.data import Comparisons
 from prefsim.loops import self_preferring
 from prefsim.numerics import categorical_kl, log_softmax
 from prefsim.policies import TabularPolicy
 from prefsim.raters import judged_preference
-from prefsim.solvers import gibbs_log_policy
+from prefsim.solvers import gibbs_log_policy, gradient_descent
 
 LABELS = ("soft", "sampled", "argmax")
 BETA = 0.5
-STEP = 4.0
+# The mean loss of all pairs curves by at most β²/4 · 8/28, so that steps of up to 112 converge.
+STEP = 40.0
+STEPS = 500
 RESPONSES = 8
 PAIRS = np.triu_indices(RESPONSES, 1)
 N_PAIRS = PAIRS[0].size
 
 
 class Paths(NamedTuple):
-    """What happens along gradient descent, each ``(T, labels, seeds)``.
+    """What happens along gradient descent, before and after each step: ``(T, labels, worlds)``.
 
     Attributes
     ----------
-    steps
-        When it was measured, ``(T,)``.
     kl
         KL(π*‖π) in nats.
     reward
         E_π r − E_π* r.
+    distance
+        Largest difference of log-probabilities from π*, which falls on where the KL is rounding.
     """
 
-    steps: np.ndarray
     kl: np.ndarray
     reward: np.ndarray
-
-    def kl_at(self, step: int) -> np.ndarray:
-        """Return KL(π*‖π) after one of the ``steps``, ``(labels, seeds)``."""
-        return self.kl[self.steps.tolist().index(step)]
+    distance: np.ndarray
 
 
 def rewards_and_labels(
     seeds: Iterable[int], *, temperature: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return normal rewards ``(seeds, 8)`` and three kinds of labels of the pairs.
+    """Return normal rewards ``(worlds, 8)`` and three kinds of labels of the pairs.
 
-    The labels ``(3, seeds, 28)``, in the order of :data:`LABELS`, are of a judge of these rewards.
+    The labels ``(3, worlds, 28)``, in the order of :data:`LABELS`, are of a judge of these rewards.
     """
     rewards, uniforms = [], []
     for seed in seeds:
@@ -63,46 +64,70 @@ def rewards_and_labels(
     return reward, np.stack([prob, sampled, argmax])
 
 
-def descend(labels: np.ndarray, times: Sequence[int]) -> np.ndarray:
-    """Return the logits ``(T, ..., 8)`` of gradient descent after so many steps.
+def descend(labels: np.ndarray, steps: int, *, step: float = STEP) -> np.ndarray:
+    """Return the logits ``(steps + 1, ..., 8)`` along gradient descent from zero.
 
-    The loss is the mean over the labelled pairs ``(..., 28)``, the first logits are zero. Margins
-    are differences of logits, so that ∂L/∂logits sums −β(p − σ(βh)) over the pairs of a response.
+    The loss is the mean over the labelled pairs ``(..., 28)``.
     """
-    ends = np.zeros((N_PAIRS, RESPONSES))
-    ends[np.arange(N_PAIRS), PAIRS[0]] = 1.0
-    ends[np.arange(N_PAIRS), PAIRS[1]] = -1.0
-    logits, kept = np.zeros((*labels.shape[:-1], RESPONSES)), []
-    for t in range(times[-1] + 1):
-        if t in times:
-            kept.append(logits)
-        pull = labels - expit(BETA * logits @ ends.T)
-        logits = logits + STEP * BETA / N_PAIRS * pull @ ends
-    return np.asarray(kept)
+    start = TabularPolicy.uniform(1, RESPONSES)
+    prompt = np.zeros(N_PAIRS, dtype=np.int64)
+    data = Comparisons(prompt, *PAIRS, chosen_score=labels, rejected_score=1 - labels)
+    _, logits = gradient_descent(
+        start,
+        functools.partial(losses.spce, beta=BETA),
+        data,
+        reference=start,
+        step=step,
+        iterations=steps,
+        record=lambda policy: to_numpy(policy.logits),
+    )
+    return np.stack(logits)[..., 0, :]
 
 
-def train(seeds: Iterable[int], steps: int, *, temperature: float = 1.0) -> Paths:
-    """Train on each kind of labels and measure the way to π* ∝ e^{r/β}.
-
-    The times of measurement are even on a logarithmic scale, with 100 and 1000 among them.
-    """
+def train(seeds: Iterable[int], *, temperature: float = 1.0) -> Paths:
+    """Train on each kind of labels and measure the way to π* ∝ e^{r/β}."""
     reward, labels = rewards_and_labels(seeds, temperature=temperature)
     log_uniform = np.full(reward.shape, -np.log(RESPONSES))
     target, _ = gibbs_log_policy(reward, log_uniform, beta=BETA)
-    even = np.geomspace(1, steps, 60).round().astype(int).tolist()
-    times = sorted({*even, 100, 1000, steps})
-    log_probs = log_softmax(descend(labels, times))
+    log_probs = log_softmax(descend(labels, STEPS))
     excess = (np.exp(log_probs) * reward).sum(axis=-1) - (np.exp(target) * reward).sum(axis=-1)
-    return Paths(np.asarray(times), categorical_kl(np.asarray(target), log_probs), excess)
+    distance = np.abs(log_probs - target).max(axis=-1)
+    return Paths(categorical_kl(np.asarray(target), log_probs), excess, distance)
+
+
+def predicted_decay(seeds: Iterable[int]) -> np.ndarray:
+    """Return the factor by which a step on soft labels shrinks the distance, ``(worlds,)``.
+
+    In the end, by the slowest direction of the loss's second derivative at the optimum,
+    β²/28 Σ p(1 − p)(e_i − e_j)(e_i − e_j)ᵀ.
+    """
+    _, (soft, _, _) = rewards_and_labels(seeds)
+    ends = np.eye(RESPONSES)[PAIRS[0]] - np.eye(RESPONSES)[PAIRS[1]]
+    curvature = BETA**2 / N_PAIRS * np.einsum("wp,pi,pj->wij", soft * (1 - soft), ends, ends)
+    # The smallest eigenvalue is the zero of a constant added to all logits.
+    slowest: np.ndarray = np.linalg.eigvalsh(curvature)[:, 1]
+    return 1 - STEP * slowest
+
+
+def measured_decay(distance: np.ndarray, *, over: int = 10, least: float = 1e-9) -> np.ndarray:
+    """Return the factor by which a step shrinks ``distance`` ``(T, worlds)``, ``(worlds,)``.
+
+    Over the last ``over`` steps before it falls below ``least``, where rounding begins to count.
+    """
+    factors = []
+    for path in distance.T:
+        end = int(np.flatnonzero(path > least)[-1])
+        factors.append((path[end] / path[end - over]) ** (1 / over))
+    return np.asarray(factors)
 
 
 def online(
     temperature: float, seeds: Iterable[int], *, rounds: int = 10, draws: int = 16, epochs: int = 30
 ) -> np.ndarray:
-    """Return the mean KL(π*_c‖π) before and after each round, ``(seeds, rounds + 1)``.
+    """Return the mean KL(π*_c‖π) before and after each round, ``(worlds, rounds + 1)``.
 
     π*_c ∝ π_ref e^{cr/β} is the optimum of a judge of temperature c; all pairs of a round's samples
-    are judged.
+    are judged. The judge favours what it is shown first, and is asked in both orders.
     """
     distances = []
     for seed in seeds:
@@ -110,13 +135,16 @@ def online(
         reward = rng.standard_normal((3, 6))
         start = TabularPolicy.random(3, 6, seed=rng, concentration=5.0)
         target, _ = gibbs_log_policy(temperature * reward, start.log_probs, beta=1.0)
+        judge = judged_preference(
+            reward, temperature=temperature, position_bias=1.5, average="logit"
+        )
         history = self_preferring(
             start,
-            judged_preference(reward, temperature=temperature),
+            judge,
             rounds=rounds,
             draws=draws,
             beta=1.0,
-            step=STEP,
+            step=4.0,
             epochs=epochs,
             seed=rng,
         )

@@ -1,7 +1,5 @@
 """arXiv:2405.14103: the soft cross-entropy, win scores, debiased judgements, paths of training."""
 
-import functools
-
 import numpy as np
 import pytest
 
@@ -11,17 +9,16 @@ from paper_repros.selfimprove.osp.judged_labels import (
     PAIRS,
     STEP,
     descend,
+    measured_decay,
     online,
+    predicted_decay,
     rewards_and_labels,
-    train,
 )
 from prefsim import losses
-from prefsim.data import Comparisons
-from prefsim.numerics import categorical_entropy
-from prefsim.policies import TabularPolicy
+from prefsim.numerics import categorical_entropy, categorical_kl, log_softmax, sigmoid
 from prefsim.raters import both_orders
 from prefsim.raters.borda import borda_scores
-from prefsim.solvers import gradient_descent
+from prefsim.solvers import gibbs_log_policy
 
 
 @pytest.mark.parametrize(
@@ -63,22 +60,37 @@ def test_debiased_judgement(average, value):
     assert both_orders(shown, swapped, average=average) == pytest.approx(value, abs=5e-6)
 
 
+def kl_to_optimum(reward, logits):
+    target, _ = gibbs_log_policy(reward, np.full(8, -np.log(8)), beta=BETA)
+    return categorical_kl(np.asarray(target), log_softmax(logits))
+
+
 def test_paths_of_training():
-    path = train([0], 20_000)
-    soft, _, argmax = np.stack([path.kl_at(t)[:, 0] for t in (100, 1000, 20_000)], axis=1)
+    reward, labels = rewards_and_labels([0])
+    # The same flow in short steps and in long ones.
+    early = kl_to_optimum(reward, descend(labels, 1000, step=4.0)[[100, 1000]])
+    late = kl_to_optimum(reward, descend(labels, 1000, step=80.0)[-1])
+    soft, _, argmax = np.concatenate([early, late[None]])[..., 0].T
     np.testing.assert_allclose(soft, 0.0, atol=2e-5)
     np.testing.assert_allclose(argmax, [1.22, 4.67, 11.4], rtol=5e-3)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_the_recursion_is_gradient_descent_on_the_loss(kind):
+def test_descent_in_closed_form(kind):
     labels = rewards_and_labels([3])[1][kind]
-    start = TabularPolicy.uniform(1, 8)
-    p = labels[0]
-    data = Comparisons(np.zeros(28, int), *PAIRS, chosen_score=p, rejected_score=1 - p)
-    loss = functools.partial(losses.spce, beta=BETA)
-    result, _ = gradient_descent(start, loss, data, reference=start, step=STEP, iterations=25)
-    np.testing.assert_allclose(result.policy.logits, descend(labels, [25])[0], atol=1e-13)
+    ends = np.eye(8)[PAIRS[0]] - np.eye(8)[PAIRS[1]]
+    logits = np.zeros(8)
+    for _ in range(25):
+        pull = labels[0] - sigmoid(BETA * ends @ logits)
+        logits = logits + STEP * BETA / 28 * pull @ ends
+    np.testing.assert_allclose(descend(labels, 25)[-1, 0], logits, atol=1e-13)
+
+
+def test_decay_is_that_of_the_slowest_direction():
+    steps = np.arange(60)[:, None]
+    path = 0.3 * 0.5**steps + np.asarray([0.8, 0.6]) ** steps
+    np.testing.assert_allclose(measured_decay(path), [0.8, 0.6], rtol=2e-2)
+    assert (predicted_decay(range(5)) < 1).all()
 
 
 def test_online_rounds_come_near_the_judges_optimum():
