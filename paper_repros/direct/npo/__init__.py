@@ -11,5 +11,5 @@ PAPER = Paper(
         "Unlearning as DPO with rejected responses only: bounded below, and divergence from the"
         " start grows like log t instead of t."
     ),
-    implements=("prefsim.losses.npo", "prefsim.losses.simnpo", "prefsim.losses.gradient_ascent"),
+    implements=("prefsim.losses.npo", "prefsim.losses.gradient_ascent"),
 )

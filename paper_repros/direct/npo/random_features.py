@@ -97,6 +97,12 @@ class Forget(NamedTuple):
     random_sign: Array
     reference: Array
 
+    @classmethod
+    def of(cls, world: World, reference: Array) -> Forget:
+        """Return those of a world whose reference has these parameters ``(B, WIDTH)``."""
+        logits = (world.forget @ reference[..., None])[..., 0]
+        return cls(world.forget_sign, world.random_sign, logits)
+
     def pairs(self, logits: Any) -> losses.PairLogps:
         """Return the labels to forget as rejected responses, and the random ones as chosen."""
         sign, random_sign, reference = (like(part, logits) for part in self)
@@ -133,7 +139,7 @@ METHODS = {
 
 
 def slopes(rows: Forget, logits: Array) -> Array:
-    """Return the derivatives of every method's loss in the logits ``(B, n, methods)``."""
+    """Return the derivatives of every method's forget loss in the logits ``(B, n, methods)``."""
 
     def total(moved: Any) -> Any:
         values = (
@@ -143,6 +149,26 @@ def slopes(rows: Forget, logits: Array) -> Array:
         return sum(values)
 
     return gradient(total, logits)
+
+
+def retain_slopes(sign: Array, logits: Array) -> Array:
+    """Return the derivatives of the cross-entropy in the logits ``(B, n, methods)``.
+
+    ``sign`` is ``(B, n)``.
+    """
+
+    def total(moved: Any) -> Any:
+        logp = log_sigmoid(like(sign, moved)[..., None] * moved)
+        return losses.sft(losses.PairLogps(logp, logp, logp, logp)).sum()
+
+    return gradient(total, logits)
+
+
+def speed_at_the_start(rows: Forget) -> Array:
+    """Return the slope of NPO over that of gradient ascent at the reference, ``(B, n)``."""
+    names = list(METHODS)
+    found = slopes(rows, np.repeat(rows.reference[..., None], len(names), axis=-1))
+    return found[..., names.index("NPO")] / found[..., names.index("GA")]
 
 
 def mean_kl(features: Array, target: Array, theta: Array) -> Array:
@@ -171,24 +197,24 @@ def unlearn(world: World, reference: Array, retrained: Array, *, stride: int = 1
     """Run every method for 2000 steps from the reference.
 
     ``stride`` merges so many steps into one of as many times the rate, which follows the same
-    gradient flow more coarsely.
+    gradient flow more coarsely; it divides 25, after which number of steps each is measured.
     """
-    reference_logits = (world.forget @ reference[..., None])[..., 0]
-    rows = Forget(world.forget_sign, world.random_sign, reference_logits)
+    if RECORD_EVERY % stride:
+        raise ValueError(f"stride must divide {RECORD_EVERY}, got {stride}")
+    rows = Forget.of(world, reference)
     rate = stride * np.asarray([method.rate for method in METHODS.values()])
     kept = [k for k, method in enumerate(METHODS.values()) if method.retain]
     forget_back, retain_back = _transposed(world.forget), _transposed(world.retain)
-    retain_sign = world.retain_sign[..., None]
-    pull = rate[kept] * retain_sign / RETAIN
     theta = np.repeat(reference[..., None], len(METHODS), axis=-1)
     forget, retain = [], []
     for step in range(0, STEPS + stride, stride):
         if step % RECORD_EVERY == 0:
             forget.append(mean_kl(world.forget_eval, retrained, theta))
             retain.append(mean_kl(world.retain_eval, retrained, theta))
-        retained = pull * expit(-retain_sign * (world.retain @ theta[..., kept]))
+        logits = world.retain @ theta[..., kept]
+        retained = rate[kept] / RETAIN * retain_slopes(world.retain_sign, logits)
         forgotten = rate / FORGET * slopes(rows, world.forget @ theta)
         theta = theta - forget_back @ forgotten
-        theta[..., kept] += retain_back @ retained
+        theta[..., kept] -= retain_back @ retained
     steps = np.arange(len(forget)) * RECORD_EVERY
     return Distances(steps, np.stack(forget), np.stack(retain))
