@@ -147,6 +147,11 @@ def test_the_bound_shrinks_with_data_and_grows_with_noise_and_ridge():
     assert estimation_bound(400, 3, **{**base, "ridge": 0.01}) == pytest.approx(
         estimation_bound(400, 3, **base) + 0.4
     )
+    # Once by hand: d = 4, log 1/δ = 1, √((4 + 4 + 2)/1000) / (2 · ¼ · 1 · ½).
+    by_hand = estimation_bound(
+        1000, 4, beta=1.0, flip_rate=0.25, curvature=0.25, radius=1.0, ridge=0.0, chance=np.exp(-1)
+    )
+    assert by_hand == pytest.approx(0.4, rel=1e-14)
 
 
 def test_bad_input_is_refused():

@@ -18,5 +18,6 @@ PAPER = Paper(
         "prefsim.raters.noise.flip_labels",
         "prefsim.analysis.loglinear.estimate_covariance",
         "prefsim.analysis.loglinear.relative_condition_number",
+        "prefsim.analysis.loglinear.estimation_bound",
     ),
 )

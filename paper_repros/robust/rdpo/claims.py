@@ -11,23 +11,14 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from paper_repros.robust.rdpo.flipped_labels import LinearTask
+from paper_repros.robust.rdpo.flipped_labels import NEARLY_EVEN, Estimates, LinearTask
 from prefsim import losses
 from prefsim.analysis.bandit import suboptimality
-from prefsim.analysis.loglinear import (
-    difference_covariance,
-    estimate_covariance,
-    estimation_bound,
-    policy_covariance,
-    relative_condition_number,
-)
 from prefsim.analysis.rates import log_log_slope
-from prefsim.data import Comparisons
 from prefsim.gradients import loss_gradient
 from prefsim.losses import PairLogps
 from prefsim.numerics import sigmoid, softplus
 from prefsim.papers import Verdict, above, apart, claim, falls, outside, worst
-from prefsim.policies import LogLinearPolicy
 from prefsim.testing import betas, flip_rates, pair_logps
 
 # --- the loss ---
@@ -160,8 +151,8 @@ def the_robust_loss_of_a_pair_is_unbounded(
     robust = losses.rdpo(pair, beta=beta, flip_rate=rate)
     plain = losses.dpo(pair, beta=beta)
     return worst(
-        above(robust, -level),
-        above(0.0, plain),
+        outside(robust, -math.inf, -level),
+        outside(plain, 0.0, math.inf),
         detail=f"rDPO {robust[0]:.4g}, DPO {plain[0]:.2g} at margin {margin[0]:.3g}",
     )
 
@@ -249,97 +240,107 @@ def the_population_teaches_the_truth(
     stated="derived",
     tolerance=0.15,
     examples=3,
-    given={"rate": st.sampled_from([0.0, 0.2, 0.4]), "n": st.just(20_000)},
-    breaks={"rate": st.just(0.2), "n": st.just(200)},
+    given={
+        "seed": st.integers(0, 10_000),
+        "rate": st.sampled_from([0.0, 0.2, 0.4]),
+        "n": st.just(20_000),
+    },
+    breaks={"rate": st.just(0.0), "n": st.just(60)},
 )
-def the_estimate_has_the_sandwich_covariance(rate: float, n: int) -> Verdict:
-    """n Cov(θ̂) tends to the sandwich H⁻¹VH⁻¹, so errors grow as 1/((1 − 2ε)√n): n·MSE over 400
-    data sets of n = 20000 within 15 %.
+def the_estimate_has_the_sandwich_covariance(seed: int, rate: float, n: int) -> Verdict:
+    """n Cov(θ̂) tends to the sandwich H⁻¹VH⁻¹, so errors grow as 1/((1 − 2ε)√n): over 800 data sets
+    of n = 20000 the mean square n(θ̂ − θ*)ᵀ(H⁻¹VH⁻¹)⁻¹(θ̂ − θ*) is d within 15 %.
     """
-    task = LinearTask.draw(0, rate)
-    estimate = task.fit("rDPO", task.samples(n, 400, seed=1)).parameters
-    measured = n * np.mean(np.sum((estimate - task.weights) ** 2, axis=-1))
-    sandwich = estimate_covariance(
-        task.population(), task.features, beta=task.beta, flip_rate=task.flip_rate
-    )
-    stated = np.trace(sandwich)
-    return apart(
-        measured / stated,
-        1.0,
-        detail=f"n·MSE {measured:.1f}, asymptotic {stated:.1f} at rate {rate}",
-    )
+    task = LinearTask.draw(seed, rate, scale=0.5)
+    found = Estimates.draw(task, n, 800, seed + 1).whitened()
+    return apart(found, 1.0, detail=f"{found:.3f} of d at rate {rate}")
 
 
-SIZES = (4000, 16000, 64000)
+SEEDS = st.integers(0, 10_000)
+RATES = st.sampled_from([0.1, 0.3])
 DATA_SETS = 100
+SIZES = (16_000, 64_000, 256_000)
 
 
 @claim(
     "R7",
     "rate",
     source="theorems 4.2 and 4.4 (form)",
-    stated="derived",
+    stated="paper",
     tolerance=0.0,
-    examples=2,
-    given={"rate": st.sampled_from([0.1, 0.3]), "covered": st.just(True)},
+    examples=3,
+    given={"seed": SEEDS, "rate": RATES, "covered": st.just(True)},
     breaks={"covered": st.just(False)},
 )
-def errors_fall_with_the_root_of_n(rate: float, covered: bool) -> Verdict:
-    """The error of θ̂ and the reward gap fall as n^(−½) (slopes in [−0.6, −0.4]); the error in the
-    norm of Σ̂ + λI stays below √((d + 2√(d log 1/δ) + 2 log 1/δ)/n)/(γβ(1−2ε)) + 2B√λ, and the gap
-    below ½ span(r) √κ times the error. The paper's form; these constants are derived here, its own
-    are unverified.
+def errors_fall_with_the_root_of_n(seed: int, rate: float, covered: bool) -> Verdict:
+    """The error of θ̂ and the reward gap fall as n^(−½): slopes in [−0.6, −0.4] over n = 16000,
+    64000, 256000, means over 400 data sets.
     """
-    task = LinearTask.draw(0, rate, scale=0.5, covered=covered)
-    errors, gaps, bounds = [], [], []
+    task = LinearTask.draw(seed, rate, scale=0.5, covered=covered)
+    errors, gaps = [], []
     for n in SIZES:
-        data = task.samples(n, DATA_SETS, seed=n)
-        policy = task.fit("rDPO", data)
+        policy = task.fit("rDPO", task.samples(n, 4 * DATA_SETS, seed=seed + n))
         gap = suboptimality(policy.log_probs, task.world(), comparator=task.optimum.log_probs)
         errors.append(np.mean(np.linalg.norm(policy.parameters - task.weights, axis=-1)))
         gaps.append(np.mean(np.abs(gap)))
-        bounds.append(_stays_within_the_bounds(task, n, data, policy, np.asarray(gap)))
     slopes = log_log_slope(SIZES, [errors, gaps])
     detail = (
         f"error {np.round(errors, 4)}, slope {slopes[0]:.3f};"
         f" gap {np.round(gaps, 5)}, slope {slopes[1]:.3f}"
     )
-    return worst(outside(slopes, -0.6, -0.4), *bounds, detail=detail)
+    return worst(outside(slopes, -0.6, -0.4), detail=detail)
 
 
-def _stays_within_the_bounds(
-    task: LinearTask, n: int, data: Comparisons, policy: LogLinearPolicy, gap: np.ndarray
-) -> Verdict:
-    """Measure the bounds on the estimation error and on the reward gap, over all data sets."""
-    ridge, ball = 1 / n, 2 * float(np.linalg.norm(task.weights))
-    delta = policy.parameters - task.weights
-    sigma = difference_covariance(data, task.features) + ridge * np.eye(delta.shape[-1])
-    distance = np.sqrt(np.einsum("...i,...ij,...j->...", delta, sigma, delta))
-    steepest = np.asarray(2 * task.beta * ball * np.linalg.norm(task.features, axis=-1).max())
-    bound = estimation_bound(
-        n,
-        delta.shape[-1],
-        beta=task.beta,
-        flip_rate=task.flip_rate,
-        curvature=float(sigmoid(steepest) * sigmoid(-steepest)),
-        radius=ball,
-        ridge=ridge,
-        # One of the hundred data sets might break the bound, were it tight.
-        chance=0.01,
+@claim(
+    "R7-error",
+    "inequality",
+    source="theorem 4.2 (form)",
+    stated="derived",
+    tolerance=0.0,
+    examples=3,
+    given={"seed": SEEDS, "rate": st.just(0.3), "rate_in_the_bound": st.just(0.3)},
+    breaks={"rate_in_the_bound": st.just(0.0)},
+)
+def errors_stay_within_the_bound(seed: int, rate: float, rate_in_the_bound: float) -> Verdict:
+    """‖θ̂ − θ*‖ in the norm of Σ̂ + λI exceeds √((d + 2√(d log 1/δ) + 2 log 1/δ)/n)/(2γβ(1 − 2ε)) +
+    2B√λ with chance at most δ = 0.001, in none of 100 data sets of n = 64000; at nearly even
+    preferences its mean square is the share of the bound's that normal errors have, within 35 %.
+    The paper's form; the constants are derived here, its own are unverified.
+    """
+    found = Estimates.draw(
+        LinearTask.draw(seed, rate, scale=NEARLY_EVEN), 64_000, DATA_SETS, seed + 1
     )
-    # The mean-value theorem leaves open where on the way from θ* to θ̂ the covariance counts.
-    segment = [
-        policy.with_parameters(task.weights + s * delta).log_probs for s in np.linspace(0, 1, 6)
-    ]
-    condition_numbers = [
-        relative_condition_number(policy_covariance(table, task.features), sigma)
-        for table in segment
-    ]
-    kappa = np.max(condition_numbers, axis=0)
-    span = float(np.ptp(task.features @ task.weights * task.beta, axis=-1).max())
+    distance, bound = found.distance, found.bound(chance=0.001, flip_rate=rate_in_the_bound)
+    share = found.normal_share(chance=0.001)
     return worst(
-        # The bounds speak of estimates within the ball.
-        above(np.linalg.norm(policy.parameters, axis=-1), ball).error,
         above(distance, bound),
-        above(gap, 0.5 * span * np.sqrt(kappa) * distance),
+        outside(share, 0.65, 1.35),
+        detail=f"largest {distance.max():.4f}, bound {bound:.4f}, normal share {share:.3f}",
+    )
+
+
+@claim(
+    "R7-gap",
+    "inequality",
+    source="theorem 4.4 (form)",
+    stated="derived",
+    tolerance=0.0,
+    examples=3,
+    given={"seed": SEEDS, "rate": RATES, "scale": st.just(NEARLY_EVEN)},
+    breaks={"scale": st.just(2.0)},
+)
+def coverage_turns_errors_into_gaps(seed: int, rate: float, scale: float) -> Verdict:
+    """With κ the relative condition number of Σ_π and Σ̂ + λI, KL(π*‖π̂) ≤ ½ κ ‖θ̂ − θ*‖² and the
+    reward gap is at most √κ ‖θ̂ − θ*‖ times the reward's standard deviation; at nearly even
+    preferences the worst of 100 data sets uses at least 0.8 of each. The constants are derived
+    here.
+    """
+    task = LinearTask.draw(seed, rate, scale=scale)
+    found = Estimates.draw(task, 64_000, DATA_SETS, seed + 1)
+    divergence, gap = found.divergence_share(), found.gap_share()
+    return worst(
+        above(divergence, 1.0),
+        above(gap, 1.0),
+        outside([divergence.max(), gap.max()], 0.8, 1.0),
+        detail=f"shares of the bounds: KL {divergence.max():.3f}, gap {gap.max():.3f}",
     )

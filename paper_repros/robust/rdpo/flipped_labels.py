@@ -10,9 +10,17 @@ import numpy as np
 
 from prefsim import losses
 from prefsim.analysis.bandit import suboptimality
+from prefsim.analysis.loglinear import (
+    difference_covariance,
+    estimate_covariance,
+    estimation_bound,
+    policy_covariance,
+    relative_condition_number,
+)
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.data.replicates import replicated_comparisons
+from prefsim.numerics import categorical_kl, sigmoid
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.raters.noise import flip_labels
 from prefsim.solvers import fit
@@ -22,6 +30,7 @@ from prefsim.worlds.bandit import bradley_terry_matrix
 NAMES = ("DPO", "cDPO", "rDPO")
 # Of the ridge on the parameters, over β²: a robust loss of a separable sample is unbounded below.
 RIDGE = 0.5e-3
+NEARLY_EVEN = 0.02  # scale of weights whose preferences are all near one half
 
 
 class LinearTask(NamedTuple):
@@ -132,3 +141,134 @@ class LinearTask(NamedTuple):
                 suboptimality(policy.log_probs, self.world(), comparator=self.optimum.log_probs)
             )
         return lost
+
+
+class Estimates(NamedTuple):
+    """Estimates of θ* from many data sets of one size, and the law that they should follow.
+
+    Distances are in the norm of Σ̂ + λI, the covariance of each data set, with λ = 1/n.
+
+    Attributes
+    ----------
+    task, n
+        What was estimated, from so many comparisons.
+    policy
+        The fitted policies, one a data set.
+    covariance
+        Σ̂ + λI, ``(sets, d, d)``.
+    """
+
+    task: LinearTask
+    n: int
+    policy: LogLinearPolicy
+    covariance: np.ndarray
+
+    @classmethod
+    def draw(cls, task: LinearTask, n: int, sets: int, seed: int) -> Estimates:
+        """Fit robust DPO to data sets of n flipped comparisons."""
+        data = task.samples(n, sets, seed)
+        policy = task.fit("rDPO", data)
+        covariance = to_numpy(difference_covariance(data, task.features))
+        return cls(task, n, policy, covariance + np.eye(task.weights.size) / n)
+
+    @property
+    def error(self) -> np.ndarray:
+        """θ̂ − θ*, ``(sets, d)``."""
+        return to_numpy(self.policy.parameters) - self.task.weights
+
+    @property
+    def distance(self) -> np.ndarray:
+        """Norms of the errors, ``(sets,)``."""
+        return np.sqrt(_form(self.error, self.covariance))
+
+    def bound(self, *, chance: float, flip_rate: float | None = None) -> float:
+        """Return what distances exceed with chance at most ``chance``, by theorem 4.2.
+
+        For labels flipped at the task's rate, unless another is given.
+        """
+        task = self.task
+        norms = np.linalg.norm(np.vstack([self.policy.parameters, task.weights]), axis=-1)
+        # The smallest ball that holds the truth and every estimate.
+        radius = float(norms.max())
+        steepest = 2 * task.beta * radius * np.linalg.norm(task.features, axis=-1).max()
+        curvature = sigmoid(np.asarray(steepest)) * sigmoid(np.asarray(-steepest))
+        return estimation_bound(
+            self.n,
+            task.weights.size,
+            beta=task.beta,
+            flip_rate=task.flip_rate if flip_rate is None else flip_rate,
+            curvature=float(curvature),
+            radius=radius,
+            ridge=1 / self.n,
+            chance=chance,
+        )
+
+    def normal_share(self, *, chance: float) -> float:
+        """Return the mean squared distance over that which the bound implies for normal errors.
+
+        Near 1 where preferences are even, and the least curvature a quarter.
+        """
+        task, t = self.task, math.log(1 / chance)
+        d = task.weights.size
+        noise = estimation_bound(
+            self.n,
+            d,
+            beta=task.beta,
+            flip_rate=task.flip_rate,
+            curvature=0.25,
+            radius=0.0,
+            ridge=0.0,
+            chance=chance,
+        )
+        quantile = d + 2 * math.sqrt(d * t) + 2 * t
+        return float(np.mean(self.distance**2) / noise**2 * quantile / d)
+
+    def whitened(self) -> float:
+        """Return n times the mean squared error in the norm of the inverse sandwich, over d.
+
+        It tends to 1.
+        """
+        task = self.task
+        sandwich = estimate_covariance(
+            task.population(), task.features, beta=task.beta, flip_rate=task.flip_rate
+        )
+        squares = _form(self.error, np.linalg.inv(sandwich))
+        return float(self.n * np.mean(squares) / task.weights.size)
+
+    def on_the_way(self) -> list[np.ndarray]:
+        """Return log-policies between θ* and θ̂, each ``(sets, X, Y)``."""
+        # The mean-value theorem leaves open where on the way a covariance counts.
+        steps = np.linspace(0, 1, 6)[:, None, None]
+        weights = self.task.weights + steps * self.error
+        return [to_numpy(self.policy.with_parameters(w).log_probs) for w in weights]
+
+    def condition_number(self) -> np.ndarray:
+        """Return κ, the largest on the way from θ* to θ̂, ``(sets,)``."""
+        found = [
+            relative_condition_number(policy_covariance(table, self.task.features), self.covariance)
+            for table in self.on_the_way()
+        ]
+        return np.max(found, axis=0)
+
+    def gap_share(self) -> np.ndarray:
+        """Return |E_π* r − E_π̂ r| over its bound, ``(sets,)``.
+
+        That is √κ times the distance and the standard deviation of the reward, the largest on the
+        way from θ* to θ̂.
+        """
+        task, best = self.task, self.task.optimum.log_probs
+        gap = to_numpy(suboptimality(self.policy.log_probs, task.world(), comparator=best))
+        reward = task.features @ task.weights[:, None] * task.beta
+        spread = [policy_covariance(table, reward)[..., 0, 0] for table in self.on_the_way()]
+        steepest = np.sqrt(np.max(spread, axis=0) * self.condition_number())
+        return np.asarray(np.abs(gap) / (steepest * self.distance))
+
+    def divergence_share(self) -> np.ndarray:
+        """Return KL(π*‖π̂) over its bound, κ times half the squared distance, ``(sets,)``."""
+        divergence = categorical_kl(self.task.optimum.log_probs, self.policy.log_probs)
+        kl = to_numpy(divergence).mean(axis=-1)
+        return np.asarray(2 * kl / (self.condition_number() * self.distance**2))
+
+
+def _form(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return np.asarray(np.einsum("...i,...ij,...j->...", vector, matrix, vector))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper_repros.robust.rdpo.flipped_labels import NAMES, LinearTask
-from prefsim.papers import Reproduction, Run, at_most, below, falling, panels
+from paper_repros.robust.rdpo.flipped_labels import NAMES, NEARLY_EVEN, Estimates, LinearTask
+from prefsim.papers import Reproduction, Run, at_most, below, between, falling, near, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,10 @@ RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 N = 2000
 SIZES = (500, 2000, 8000)
 WORST_RATE = RATES[-1]
+# Of the part that holds errors against the theorem, on preferences that are nearly even.
+FEW_RATES = (0.0, 0.2, 0.4)
+LARGE = (4000, 16_000, 64_000)
+CHANCE = 0.001  # δ: chance with which an error may exceed its bound
 STYLES = {"DPO": ("C0", "o"), "cDPO": ("C1", "s"), "rDPO": ("C2", "D")}
 
 Lost = dict[str, np.ndarray]
@@ -34,6 +38,18 @@ def reproduce(run: Run) -> Reproduction:
         n: lost(WORST_RATE, n, ("DPO", "rDPO"))
         for n in run.progress(SIZES, f"data sizes at flip rate {WORST_RATE}")
     }
+
+    sets = 100 if run.quick else 400
+    estimates = {
+        rate: [
+            Estimates.draw(
+                LinearTask.draw(run.seed, rate, scale=NEARLY_EVEN), n, sets, run.seed + n
+            )
+            for n in LARGE
+        ]
+        for rate in run.progress(FEW_RATES, "flip rates of the theorem")
+    }
+    largest = [found[-1] for found in estimates.values()]
 
     # Means of every loss at the rates above zero, and at the sizes.
     flipped = {name: np.array([by_rate[rate][name].mean() for rate in RATES[1:]]) for name in NAMES}
@@ -69,6 +85,35 @@ def reproduce(run: Run) -> Reproduction:
             0.1,
             stated="chosen",
         ),
+        between(
+            "error of rDPO over its bound, the largest of the data sets, ε = 0, 0.2, 0.4",
+            [np.max(found.distance / found.bound(chance=CHANCE)) for found in largest],
+            0.0,
+            1.0,
+            stated="derived",
+            paper="theorem 4.2: O((1/(γβ(1 − 2ε)))√((d + log 1/δ)/n))",
+        ),
+        near(
+            "mean squared error over that which the bound implies for normal errors",
+            [found.normal_share(chance=CHANCE) for found in largest],
+            1.0,
+            within=0.35,
+            stated="derived",
+        ),
+        near(
+            "mean squared error over that of the sandwich covariance",
+            [found.whitened() for found in largest],
+            1.0,
+            within=0.3,
+            stated="derived",
+        ),
+        between(
+            "KL(π*‖π̂) over ½ κ × error², the largest of the data sets",
+            [found.divergence_share().max() for found in largest],
+            0.8,
+            1.0,
+            stated="derived",
+        ),
     )
     table: list[dict[str, str | float | int]] = [
         {"flip rate": rate, "n": n, **{name: float(gaps.mean()) for name, gaps in row.items()}}
@@ -77,20 +122,25 @@ def reproduce(run: Run) -> Reproduction:
             *((WORST_RATE, n, by_size[n]) for n in SIZES if n != N),
         )
     ]
-    return Reproduction(draw(by_rate, by_size, repeats), table, criteria)
+    return Reproduction(draw(by_rate, by_size, repeats, estimates), table, criteria)
 
 
-def draw(by_rate: dict[float, Lost], by_size: dict[int, Lost], repeats: int) -> Figure:
+def draw(
+    by_rate: dict[float, Lost],
+    by_size: dict[int, Lost],
+    repeats: int,
+    estimates: dict[float, list[Estimates]],
+) -> Figure:
     figure, axes = panels(
         1,
-        2,
+        3,
         title=(
             "Correcting the loss for flipped labels keeps the reward; smoothing loses it"
             f" (mean and 95 % interval of {repeats} data sets)"
         ),
-        width=5.5,
+        width=5.0,
     )
-    left, right = axes[0]
+    left, right, errors = axes[0]
     draw_means(left, list(by_rate), list(by_rate.values()))
     draw_means(right, list(by_size), list(by_size.values()))
     left.set(xlabel="flip rate ε of the labels", title=f"n = {N} comparisons", xticks=RATES)
@@ -102,6 +152,22 @@ def draw(by_rate: dict[float, Lost], by_size: dict[int, Lost], repeats: int) -> 
         xticklabels=[str(n) for n in SIZES],
     )
     right.minorticks_off()
+    for colour, (rate, found) in zip(("C0", "C1", "C2"), estimates.items(), strict=True):
+        sizes = [each.n for each in found]
+        worst = [each.distance.max() for each in found]
+        bounds = [each.bound(chance=CHANCE) for each in found]
+        errors.plot(sizes, worst, "o-", color=colour, label=f"ε = {rate:g}")
+        errors.plot(sizes, bounds, "--", color=colour)
+    errors.set(
+        xlabel="comparisons n",
+        ylabel="error of θ̂ in the norm of Σ̂ + λI",
+        title="Even preferences: largest error (–), bound (- -)",
+        xscale="log",
+        yscale="log",
+    )
+    errors.set_xticks(LARGE, [str(n) for n in LARGE])
+    errors.minorticks_off()
+    errors.legend(frameon=False)
     return figure
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from paper_repros.robust.rdpo.flipped_labels import NAMES, LinearTask
+from paper_repros.robust.rdpo.flipped_labels import NAMES, NEARLY_EVEN, Estimates, LinearTask
 from prefsim import losses
 from prefsim.analysis.loglinear import estimate_covariance
 from prefsim.data import Comparisons
@@ -106,3 +106,11 @@ def test_reward_lost_on_the_study(rate, dpo, cdpo, rdpo):
     assert lost["DPO"] == pytest.approx(dpo, abs=0.05)
     assert lost["cDPO"] == pytest.approx(cdpo, abs=0.03)
     assert lost["rDPO"] == pytest.approx(rdpo, abs=0.12)
+
+
+def test_the_bound_without_its_factor_for_flips_is_too_small():
+    found = Estimates.draw(LinearTask.draw(7, 0.3, scale=NEARLY_EVEN), 64_000, 50, 8)
+    assert found.distance.shape == (50,)
+    assert (found.distance < found.bound(chance=0.001)).all()
+    assert (found.distance > found.bound(chance=0.001, flip_rate=0.0)).any()
+    assert found.divergence_share().max() < 1
