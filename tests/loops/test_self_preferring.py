@@ -53,6 +53,18 @@ def test_a_refreshed_reference_goes_on_beyond_the_fixed_one():
     assert refreshed[-1].policy.probs[0, 1] > fixed[-1].policy.probs[0, 1] + 0.05
 
 
+def test_the_reference_is_renewed_after_every_so_many_rounds():
+    """The rounds are those of two loops, the second of which starts where the first ends."""
+    rng = np.random.default_rng(5)
+    whole = run(rounds=4, refresh=2, seed=rng)
+    rng = np.random.default_rng(5)
+    first = run(rounds=2, seed=rng)
+    second = run(rounds=2, start=first[-1].policy, seed=rng)
+    for found, expected in zip(whole, [*first, *second], strict=True):
+        np.testing.assert_array_equal(found.pairs.chosen, expected.pairs.chosen)
+        np.testing.assert_array_equal(found.policy.logits, expected.policy.logits)
+
+
 def test_the_responses_may_be_token_sequences():
     tree = TokenTree.random(2, 2, seed=0)
     start = TokenTreePolicy.random(tree, seed=1, scale=0.5)
