@@ -95,15 +95,27 @@ def resolve(name: str) -> Any:
             if not hasattr(found, part):
                 raise ValueError(f"implements must name what exists, got {name!r}")
             found = getattr(found, part)
+        if isinstance(found, types.ModuleType) and len(parts) > 1:
+            # A package may offer a function under the name of the module that it comes from.
+            package = importlib.import_module(".".join(parts[:-1]))
+            return getattr(package, parts[-1], found)
         return found
     raise ValueError(f"implements must name what exists, got {name!r}")
 
 
 def functions_of(module: PaperModule) -> dict[str, types.FunctionType]:
-    """Return the functions on a card under their names; containers and worlds are left out."""
+    """Return the functions on a card under their names; containers and worlds are left out.
+
+    Raises
+    ------
+    ValueError
+        If the card names what does not exist, or a module: what it implements is in it.
+    """
     found = {}
     for name in module.paper.implements:
         value = resolve(name)
+        if isinstance(value, types.ModuleType):
+            raise ValueError(f"implements must name functions and classes in full, got {name!r}")
         value = getattr(value, "__func__", value)  # of a class method
         if isinstance(value, types.FunctionType):
             found[name] = value

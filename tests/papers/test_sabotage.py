@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from prefsim import losses
+from prefsim import loops, losses
 from prefsim.losses import PairLogps
 from prefsim.papers import load
 from prefsim.papers.sabotage import functions_of, resolve, sabotage_paper, sabotaged
@@ -130,3 +130,17 @@ def test_what_a_card_names_must_exist(paper, fake_papers):
         with pytest.raises(ValueError, match=f"implements must name what exists, got '{name}'"):
             resolve(name)
     assert list(functions_of(load("p"))) == ["prefsim.losses.npo"]
+
+
+def test_a_function_comes_before_the_module_of_its_name():
+    assert resolve("prefsim.loops.self_play") is loops.self_play
+    assert resolve("prefsim.losses.catalogue.catalogue") is losses.catalogue
+    assert resolve("prefsim.losses.pointwise").__name__ == "prefsim.losses.pointwise"
+
+
+def test_a_card_that_names_a_module_is_refused(fake_papers):
+    folder = fake_papers("p", claims=SEES_ALL)
+    file = folder / "__init__.py"
+    file.write_text(file.read_text().replace("prefsim.losses.dpo", "prefsim.losses.pointwise"))
+    with pytest.raises(ValueError, match="in full, got 'prefsim.losses.pointwise'"):
+        functions_of(load("p"))
