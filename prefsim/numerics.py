@@ -211,7 +211,9 @@ def categorical_kl(logp: ArrayT, logq: Array, *, axis: int = -1) -> ArrayT:
 def normal_log_cdf(x: ArrayT) -> ArrayT:
     r"""Return :math:`\log\Phi(x)` of the standard normal, accurate in the lower tail."""
     if is_torch_array(x):
-        return _torch().special.log_ndtr(x)
+        # torch has no such kernel in half precision.
+        wide = x.float() if x.element_size() < 4 else x
+        return _torch().special.log_ndtr(wide).to(x.dtype)
     from scipy.special import log_ndtr
 
     xp = array_namespace(x)

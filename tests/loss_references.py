@@ -80,6 +80,16 @@ REFERENCES = (
         "ipo", {"average": True}, BATCH, (24.09173611, 26.265625, 21.00694444), (-0.41, 0.5125)
     ),
     Reference("hinge", {}, BATCH, (0.9, 1.275, 0.6), (-0.1, 0.1)),
+    Reference("probit", {}, BATCH, (0.61650501, 0.93736596, 0.42247637), (-0.09808016, 0.09808016)),
+    Reference("robust_ipo", {}, BATCH, (13.5, 66.9375, -9), (-18, 18)),
+    Reference("robust_hinge", {}, BATCH, (0.875, 1.34375, 0.5), (-0.125, 0.125)),
+    Reference(
+        "robust_probit",
+        {},
+        BATCH,
+        (0.59654881, 0.99240943, 0.34210666),
+        (-0.11823334, 0.11823334),
+    ),
     Reference("slic", {}, BATCH, (1.25, 5.775, 0.8), (-1.1, 1)),
     Reference("rrhf", {}, BATCH, (12.58333333, 30.25, 8), (-1, 0)),
     Reference(

@@ -29,9 +29,25 @@ from prefsim.losses.classification import (
 )
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.dro import kl_dro
+from prefsim.losses.flipped_labels import (
+    flip_corrected,
+    rdpo,
+    robust_hinge,
+    robust_ipo,
+    robust_probit,
+)
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
-from prefsim.losses.margins import chipo, discopop, dpop, exo_pair, odpo, rdpo_length, sigmoid_norm
+from prefsim.losses.margins import (
+    chipo,
+    discopop,
+    dpop,
+    exo_pair,
+    odpo,
+    probit,
+    rdpo_length,
+    sigmoid_norm,
+)
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo, sppo, sppo_hard
 from prefsim.losses.pairwise import (
     dpo,
@@ -39,7 +55,6 @@ from prefsim.losses.pairwise import (
     hinge,
     ipo,
     log_ratios,
-    rdpo,
     reward_margin,
     rpo,
     sft,
@@ -112,6 +127,7 @@ __all__ = [
     "exo_pair",
     "exo_rw",
     "f_dpo",
+    "flip_corrected",
     "gradient_ascent",
     "hinge",
     "infonca",
@@ -139,11 +155,15 @@ __all__ = [
     "p3o",
     "pl_dpo",
     "preference_degree",
+    "probit",
     "rdpo",
     "rdpo_length",
     "regret",
     "reward_margin",
     "rloo_kl",
+    "robust_hinge",
+    "robust_ipo",
+    "robust_probit",
     "rpo",
     "rrhf",
     "score_function_kl",

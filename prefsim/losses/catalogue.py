@@ -199,6 +199,8 @@ def _is_bounded_below(loss: Loss, kind: type[Any]) -> bool:
 
 
 def _closed_forms(loss: Loss) -> dict[str, np.ndarray]:
+    from scipy.special import ndtri
+
     function = loss
     while isinstance(function, functools.partial):
         function = function.func
@@ -212,6 +214,7 @@ def _closed_forms(loss: Loss) -> dict[str, np.ndarray]:
     if "beta" in defaults:
         forms["logit(p) / beta"] = logit / defaults["beta"]
         forms["sign(2p - 1) / beta"] = np.ones_like(logit) / defaults["beta"]
+        forms["probit(p) / beta"] = ndtri(PROBABILITIES) / defaults["beta"]
         if "alpha" in defaults:
             pair = PairLogps.example(rows=1)
             assert pair.chosen_length is not None
@@ -233,6 +236,10 @@ def _closed_forms(loss: Loss) -> dict[str, np.ndarray]:
     if {"beta", "flip_rate"} <= set(defaults):
         target = (PROBABILITIES - defaults["flip_rate"]) / (1 - 2 * defaults["flip_rate"])
         forms["logit((p - e) / (1 - 2e)) / beta"] = np.log(target / (1 - target)) / defaults["beta"]
+        forms["probit((p - e) / (1 - 2e)) / beta"] = ndtri(target) / defaults["beta"]
+    if {"tau", "flip_rate"} <= set(defaults):
+        certain = (2 * PROBABILITIES - 1) / (1 - 2 * defaults["flip_rate"])
+        forms["(2p - 1) / (2 tau (1 - 2e))"] = certain / (2 * defaults["tau"])
     return forms
 
 

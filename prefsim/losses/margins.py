@@ -14,10 +14,25 @@ from prefsim.losses.pairwise import (
     reward_margin,
     soft_logistic,
 )
-from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid, sigmoid
+from prefsim.numerics import (
+    array_namespace,
+    bounded_exp,
+    log_sigmoid,
+    normal_log_cdf,
+    sigmoid,
+)
 from prefsim.typing import ArrayT
 
-__all__ = ["chipo", "discopop", "dpop", "exo_pair", "odpo", "rdpo_length", "sigmoid_norm"]
+__all__ = [
+    "chipo",
+    "discopop",
+    "dpop",
+    "exo_pair",
+    "odpo",
+    "probit",
+    "rdpo_length",
+    "sigmoid_norm",
+]
 
 
 def sigmoid_norm(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
@@ -234,3 +249,42 @@ def chipo(logps: PairLogps[ArrayT], *, beta: float = 0.1, clip: float | None = N
         check_positive(clip=clip)
         margin = array_namespace(margin).clip(margin, -clip, clip)
     return soft_logistic(margin, 1)
+
+
+def probit(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+    r"""Probit loss on the implicit reward, :math:`-\log\Phi(\beta h)`.
+
+    With the distribution function Φ of the standard normal: what DPO is for Bradley–Terry raters,
+    for raters whose judgement is a normal error around the reward (Thurstone's case V). A pair that
+    is wrong by far costs the square of its margin, not the margin.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty, > 0, in units of the raters' error.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, or shapes differ.
+
+    References
+    ----------
+    Thurstone 1927, case V; as a preference model beside Bradley–Terry in Ray Chowdhury, Kini and
+    Natarajan 2024, section 3, arXiv:2403.00409.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero = np.zeros(1)
+    >>> probit(PairLogps(zero, zero - 2, zero, zero), beta=0.5).round(8)
+    array([0.17275378])
+    """
+    check_positive(beta=beta)
+    return -normal_log_cdf(beta * reward_margin(logps))

@@ -23,7 +23,6 @@ __all__ = [
     "hinge",
     "ipo",
     "log_ratios",
-    "rdpo",
     "reward_margin",
     "rpo",
     "sft",
@@ -59,8 +58,8 @@ def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
 def soft_logistic(margin: ArrayT, target: float | Array) -> ArrayT:
     r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
 
-    One function for plain (t = 1), conservative (1 − ε), robust ((1 − ε)/(1 − 2ε)) and soft-label
-    (t = p) logistic losses.
+    One function for plain (t = 1), conservative (1 − ε) and soft-label (t = p) logistic losses; the
+    robust one has the target (1 − ε)/(1 − 2ε).
     """
     if isinstance(target, int | float) and target == 1:
         return -log_sigmoid(margin)
@@ -234,44 +233,6 @@ def dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, label_smoothing: float =
     check_positive(beta=beta)
     check_interval(label_smoothing=label_smoothing, low=0.0, high=0.5)
     return soft_logistic(beta * reward_margin(logps), 1 - label_smoothing)
-
-
-def rdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1) -> ArrayT:
-    r"""Provably robust DPO.
-
-    Unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
-
-    .. math:: \frac{(1-\epsilon)\,\ell(\beta h) - \epsilon\,\ell(-\beta h)}{1-2\epsilon},\qquad
-        \ell(z) = -\log\sigma(z)
-
-    Unbounded below for ε > 0: on separable data the minimiser is at infinity.
-
-    Parameters
-    ----------
-    logps
-        Sequence log-probabilities in nats, each ``(..., n)``.
-    beta
-        Strength of the KL penalty, > 0.
-    flip_rate
-        Known label flip rate ε in [0, 0.5).
-
-    Returns
-    -------
-    Array ``(..., n)``, nats; may be negative.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range, or shapes differ.
-
-    References
-    ----------
-    Ray Chowdhury, Kini and Natarajan 2024, eq. 11, arXiv:2403.00409 (equation number not
-    confirmed).
-    """
-    check_positive(beta=beta)
-    check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
-    return soft_logistic(beta * reward_margin(logps), (1 - flip_rate) / (1 - 2 * flip_rate))
 
 
 def ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1, average: bool = False) -> ArrayT:

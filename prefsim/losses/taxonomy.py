@@ -26,13 +26,13 @@ class Place(NamedTuple):
 
 
 _TOPICS = {
-    ("data", "pair feedback"): "dpo ipo hinge npo gradient_ascent d2o",
+    ("data", "pair feedback"): "dpo ipo hinge probit npo gradient_ascent d2o",
     (
         "data",
         "point feedback",
     ): "kto apo_zero apo_down nca_pair bco_pair bco bco_unpaired aot aot_unpaired nca infonca",
     ("data", "list feedback"): "rrhf pl_dpo",
-    ("data", "noise"): "soft rdpo drdpo",
+    ("data", "noise"): "soft rdpo robust_ipo robust_hinge robust_probit drdpo",
     ("data", "distinguishability"): "odpo beta_dpo spce spo_degree",
     ("data", "token granularity"): "tdpo1 tdpo2",
     ("framework", "self-play"): "sppo sppo_hard dno inpo mirror_descent online_ipo srpo",

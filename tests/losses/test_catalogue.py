@@ -25,6 +25,10 @@ MARGIN_ONLY = {
     "dno",
     "online_ipo",
     "spce",
+    "probit",
+    "robust_ipo",
+    "robust_hinge",
+    "robust_probit",
 }
 
 
@@ -56,6 +60,8 @@ def test_bounded_below():
     assert {name for name, row in ROWS.items() if not row.bounded_below} == {
         "gradient_ascent",
         "rdpo",
+        "robust_hinge",
+        "robust_probit",
     }
     assert properties_of(functools.partial(losses.rdpo, flip_rate=0.0), "rdpo").bounded_below
 
@@ -88,8 +94,11 @@ def test_convexity():
         "sppo_hard",
         "npo",
         "copg",
+        "probit",
+        "robust_ipo",
     } <= convex
     assert not {"discopop", "exo_pair", "apo_zero", "apo_down"} & convex
+    assert not {"robust_hinge", "robust_probit"} & convex
 
 
 @pytest.mark.parametrize(
@@ -100,6 +109,10 @@ def test_convexity():
         ("soft", "logit(p t + (1 - p)(1 - t)) / beta"),
         ("ipo", "(2p - 1) / (2 tau)"),
         ("hinge", "sign(2p - 1) / beta"),
+        ("probit", "probit(p) / beta"),
+        ("robust_ipo", "(2p - 1) / (2 tau (1 - 2e))"),
+        ("robust_hinge", "sign(2p - 1) / beta"),
+        ("robust_probit", "probit((p - e) / (1 - 2e)) / beta"),
         ("exo_pair", "(2p - 1) logit(1 - epsilon) / beta"),
         ("rdpo_length", "(logit(p) - alpha (n_w - n_l)) / beta"),
         ("odpo", "none: the reversed pair is refused"),

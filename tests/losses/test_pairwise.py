@@ -32,7 +32,8 @@ from prefsim.testing.bandits import alphas, betas, flip_rates, margins, pair_log
 PAIRWISE = [
     reference
     for reference in REFERENCES
-    if reference.loss.func.__module__ == "prefsim.losses.pairwise"
+    if reference.loss.func.__module__
+    in ("prefsim.losses.pairwise", "prefsim.losses.flipped_labels")
 ]
 every_loss = pytest.mark.parametrize("reference", PAIRWISE, ids=lambda reference: reference.label)
 
