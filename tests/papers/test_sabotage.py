@@ -142,5 +142,5 @@ def test_a_card_that_names_a_module_is_refused(fake_papers):
     folder = fake_papers("p", claims=SEES_ALL)
     file = folder / "__init__.py"
     file.write_text(file.read_text().replace("prefsim.losses.dpo", "prefsim.losses.pointwise"))
-    with pytest.raises(ValueError, match="in full, got 'prefsim.losses.pointwise'"):
+    with pytest.raises(ValueError, match=r"in full, got 'prefsim\.losses\.pointwise'"):
         functions_of(load("p"))
