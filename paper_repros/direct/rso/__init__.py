@@ -13,6 +13,7 @@ PAPER = Paper(
     ),
     implements=(
         "prefsim.solvers.closed_forms.rejection.accepted_law",
+        "prefsim.solvers.closed_forms.rejection.first_accepted_law",
         "prefsim.solvers.closed_forms.rejection.rejection_sample",
         "prefsim.losses.hinge",
     ),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.divergences import total_variation
+from prefsim.numerics import softmax
 from prefsim.solvers import gibbs_log_policy
 from prefsim.solvers.closed_forms.rejection import (
     AcceptedLaw,
@@ -59,9 +60,37 @@ class Sampler(NamedTuple):
         """Return the law of an accepted sample and the rate of acceptance, exactly."""
         return accepted_law(self.reward, self.log_sft, beta=self.beta)
 
+    def rejected(self, cap: float) -> float:
+        """Return the chance that a candidate is below a cap and is rejected at it."""
+        below = self.reward < cap
+        return float(
+            -np.exp(self.log_sft[below]) @ np.expm1((self.reward[below] - cap) / self.beta)
+        )
+
     def first_of(self, candidates: int) -> np.ndarray:
         """Return the log-law of the first sample accepted among so many candidates."""
         return first_accepted_law(self.reward, self.log_sft, candidates, beta=self.beta)
+
+    def excess_of_first(self, candidates: int) -> np.ndarray:
+        """Return by how much the law of :meth:`first_of` exceeds π_r at each response, ``(Y,)``.
+
+        It is ``Σ_v B(v)^N (π_{r < v} − π_{r ≤ v})`` over the levels v of the reward above the
+        lowest, where π_{r ≤ v} is π_r given a reward of at most v, and B(v) the chance that a
+        candidate is below v and is rejected at the cap v. Nothing cancels, so that distances far
+        below rounding are exact.
+
+        For if no candidate is above v, the caps v and max r accept what is below v in the same
+        ratios: only where nothing is accepted does it matter which cap it was.
+        """
+        reward, log_sft, beta = self
+        levels = np.unique(reward)
+        given = [
+            softmax(np.where(reward <= level, reward / beta + log_sft, -np.inf)) for level in levels
+        ]
+        excess = np.zeros_like(reward)
+        for level, lower, law in zip(levels[1:], given[:-1], given[1:], strict=True):
+            excess += self.rejected(level) ** candidates * (lower - law)
+        return excess
 
     def propose(self, proposals: int, seed: Any) -> Proposals:
         """Draw independent proposals from π_sft and accept some of them."""
@@ -73,13 +102,23 @@ class Sampler(NamedTuple):
         counts = np.bincount(drawn[:-1][accepted], minlength=size)
         return Proposals(counts / accepted.sum(), accepted)
 
+    def shares_of_first(self, candidates: int, *, runs: int, seed: Any) -> np.ndarray:
+        """Return how often each response was accepted first in runs of the algorithm, ``(Y,)``."""
+        return self._shares(candidates, 1, distinct=False, runs=runs, seed=seed)
+
     def pooled_distance(
-        self, candidates: int, samples: int, *, distinct: bool, runs: int, seed: int
+        self, candidates: int, samples: int, *, distinct: bool, runs: int, seed: Any
     ) -> float:
         """Return the distance to π_r of all samples of many runs of the algorithm.
 
         ``distinct`` collapses candidates that are the same response.
         """
+        shares = self._shares(candidates, samples, distinct=distinct, runs=runs, seed=seed)
+        return float(total_variation(shares, np.exp(self.target())))
+
+    def _shares(
+        self, candidates: int, samples: int, *, distinct: bool, runs: int, seed: Any
+    ) -> np.ndarray:
         rng = np.random.default_rng(seed)
         size = self.reward.size
         pool = rng.choice(size, size=(runs, candidates), p=np.exp(self.log_sft))
@@ -91,7 +130,7 @@ class Sampler(NamedTuple):
             keys=pool if distinct else None,
         )
         counts = np.bincount(np.take_along_axis(pool, kept, axis=-1).ravel(), minlength=size)
-        return float(np.abs(counts / counts.sum() - np.exp(self.target())).sum() / 2)
+        return np.asarray(counts / counts.sum())
 
 
 EXAMPLE = Sampler(np.asarray([0.0, 0.5, 1.0, 2.0]), np.log([0.4, 0.3, 0.2, 0.1]))

@@ -9,6 +9,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from prefsim import losses
 from prefsim.analysis.loglinear import estimate_covariance, policy_covariance
@@ -19,11 +20,13 @@ from prefsim.policies import LogLinearPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.solvers import fit, gibbs_log_policy, gradient_descent, optimal_policy
 from prefsim.solvers.closed_forms.rejection import rejection_sample
 from prefsim.solvers.optimisers.newton import minimise
+from prefsim.typing import Loss
 from prefsim.worlds import ContextualBandit, TokenTree
 
 Array = np.ndarray
 
 RESPONSES, DIMENSION, BETA = 20, 3, 0.5  # of the log-linear worlds
+GAMMA = 0.5  # of the losses
 
 
 def slic_hinge(logps: losses.PairLogps, *, beta: float) -> Any:
@@ -36,6 +39,29 @@ def slic_hinge(logps: losses.PairLogps, *, beta: float) -> Any:
 
 LOSSES = {"sigmoid-norm": losses.dpo, "hinge-norm": losses.hinge, "hinge (SLiC)": slic_hinge}
 SOURCES = ("direct", "sft-sample-rank", "rso-sample-rank")
+
+
+def pairs(margin: Array, level: float = 0.0) -> losses.PairLogps:
+    """Return pairs with these log-ratio margins.
+
+    ``level`` moves policy and reference of both responses alike.
+    """
+    reference = np.full_like(margin, level)
+    return losses.PairLogps(margin / 2 + level, -margin / 2 + level, reference, reference)
+
+
+def best_margin(loss: Loss, p: float, *, within: float) -> float:
+    """Return the margin of least expected loss where the first response wins with probability p."""
+
+    def risk(margin: float) -> float:
+        won, lost = loss(pairs(np.asarray([margin, -margin])))
+        return float(p * won + (1 - p) * lost)
+
+    found = minimize_scalar(
+        risk, bounds=(-within, within), method="bounded", options={"xatol": 1e-10 * within}
+    )
+    return float(found.x)
+
 
 # --- in law ---
 
@@ -121,21 +147,43 @@ def distances_to_target(seed: int) -> dict[str, float]:
     return distances
 
 
+def hinge_of_two_responses(seed: int, *, steps: int) -> tuple[Array, Array]:
+    """Descend hinge-norm on prompts with two responses each, on all pairs with true labels.
+
+    Returns γ times the margin of the better response of each prompt ``(prompts,)``, and by how much
+    the loss of all exceeds the least possible, ``2 min(p, 1 − p)`` on average.
+    """
+    prompts = 12
+    rng = np.random.default_rng([seed, 2])
+    gap = rng.uniform(0.5, 3.0, prompts)
+    world = ContextualBandit(reward=np.stack([gap, np.zeros(prompts)], axis=-1))
+    sft = TabularPolicy.random(prompts, 2, seed=seed)
+    data = Comparisons.population(world, sft, distinct=True)
+    trained, _ = gradient_descent(
+        sft,
+        functools.partial(losses.hinge, beta=GAMMA),
+        data,
+        reference=sft,
+        # A margin moves by 2 γ weight (2p − 1) times this: hundredths of 1/γ.
+        step=0.04 * prompts,
+        iterations=steps,
+    )
+    log_ratio = to_numpy(trained.policy.log_probs) - to_numpy(sft.log_probs)
+    least = 2 * (sigmoid(-gap) * to_numpy(world.context_probs)).sum()
+    return GAMMA * (log_ratio[:, 0] - log_ratio[:, 1]), np.asarray(trained.value) - least
+
+
 # --- from ranker to training ---
 
 VOCABULARY, LENGTH = 6, 4
 PROMPTS, CANDIDATES, SAMPLES = 100, 64, 8
-GAMMA = 0.5  # of the losses
 
 
 class Outcome(NamedTuple):
-    """E r of the trained policy, and by how much the ranker overstates its gain over π_sft.
+    """What a trained policy gains over π_sft in true reward, and in the ranker's: ``(seeds,)``."""
 
-    Each ``(seeds,)``.
-    """
-
-    reward: Array
-    excess: Array
+    gain: Array
+    proxy_gain: Array
 
 
 class Pipeline(NamedTuple):
@@ -213,13 +261,10 @@ class Pipeline(NamedTuple):
         return to_numpy(trained.policy.probs)[..., 0, :]
 
 
-def train_on_every_source(
-    seeds: list[int], *, steps: int
-) -> tuple[dict[tuple[str, str], Outcome], Array]:
-    """Train with each source of pairs and each loss.
+def train_on_every_source(seeds: list[int], *, steps: int) -> dict[tuple[str, str], Outcome]:
+    """Train with each source of pairs and each loss, and return the outcomes by source and loss.
 
-    Returns the outcomes by source and loss, and E r of π_sft ``(seeds,)``. A ranker is fitted to
-    people's pairs and labels the sampled pairs by its winner.
+    A ranker is fitted to people's pairs and labels the sampled pairs by its winner.
     """
     study = Pipeline.draw(seeds)
     people = study.people()
@@ -232,10 +277,9 @@ def train_on_every_source(
         for name, loss in LOSSES.items():
             policy = study.train(loss, data, steps)
             value = (policy * study.reward).sum(axis=-1)
-            outcomes[source, name] = Outcome(
-                value, (policy * ranker).sum(axis=-1) - (value - before)
-            )
-    return outcomes, before
+            # The ranker's rewards have the mean 0 under π_sft.
+            outcomes[source, name] = Outcome(value - before, (policy * ranker).sum(axis=-1))
+    return outcomes
 
 
 def ngrams(tree: TokenTree, *, positions: bool) -> Array:
