@@ -73,7 +73,7 @@ def test_a_play_shrinks_to_the_plainest():
 
 @given(games_near(textbook_game().preference))
 def test_games_near_are_near_and_their_answers_too(game):
-    assert np.abs(game.preference - textbook_game().preference).max() <= 0.02
+    assert np.abs(game.preference - textbook_game().preference).max() <= 0.02 + 1e-15
     assert game.condorcet_winner() == -1
     policy = solve_nash(game, method="lp").policy
     np.testing.assert_allclose(policy, np.array([4, 2, 3]) / 9, atol=0.05)

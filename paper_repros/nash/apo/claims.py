@@ -114,6 +114,10 @@ def shortfall_is_sublinear(
     )
 
 
+# The third best response then weighs e⁻²⁵ of the second or less, and no shortfall underflows.
+LATE = 250
+
+
 def spaced(n: int) -> st.SearchStrategy[Bandit]:
     """Rising rewards with gaps of .1 to .3, and a reference."""
     gaps = tables((n - 1,), low=0.1, high=0.3)
@@ -138,20 +142,20 @@ def shortfall_is_linear_with_a_gap(
     bandit: Bandit, beta: float, momentum: float, gap_overstated: float
 ) -> Verdict:
     """With a gap Δ to the second best response r* − E_{π̂_T} r <= (r* − r_min)(1 −
-    π_ref(y*))/π_ref(y*) exp(−c_T Δ/β), and the exponent fitted to the last of 70 rounds is
-    Δ/(β(1 − α)) within 2 %.
+    π_ref(y*))/π_ref(y*) exp(−c_T Δ/β), and the exponent of the last of 250 rounds is
+    Δ/(β(1 − α)) up to 1e-8 of it.
     """
     reward, reference = bandit
     gap = gap_overstated * (reward[-1] - reward[-2])
     odds = (1 - reference[-1]) / reference[-1]
-    run = rounds_on_reward(bandit, beta=beta, momentum=momentum, rounds=70)
+    run = rounds_on_reward(bandit, beta=beta, momentum=momentum, rounds=LATE)
     missed = bandit.shortfall(run.fitted)
-    bound = np.ptp(reward) * odds * np.exp(-coefficients(momentum, 70).fitted * gap / beta)
+    bound = np.ptp(reward) * odds * np.exp(-coefficients(momentum, LATE).fitted * gap / beta)
     # What a round adds to −log of the shortfall, late in the run.
     measured, predicted = np.log(missed[-11] / missed[-1]) / 10, gap / (beta * (1 - momentum))
     return worst(
         above(missed, bound),
-        above(abs(measured / predicted - 1), 0.02),
+        above(abs(measured / predicted - 1), 1e-8),
         detail=f"exponent {measured:.5g} a round, predicted {predicted:.5g}",
     )
 
