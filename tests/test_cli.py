@@ -11,7 +11,7 @@ from cli_calls import FAILS, NOTHING_BREAKS, RAISES
 
 from prefsim import __version__, cli
 
-KEYS = ["holds", "examples", "worst", "tolerance", "used", "counterexample_found"]
+KEYS = ["holds", "examples", "worst", "tolerance", "used", "counterexample_found", "data", "detail"]
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def test_show(prefsim, fake_papers):
         "tolerance": 1e-9,
         "breaks": True,
         "dropped": [["x"]],
+        "data": None,
     }
     assert [claim["breaks"] for claim in shown["claims"]] == [False, True]
     code, out, _ = prefsim("show", "first")
@@ -93,11 +94,11 @@ def test_check(prefsim, fake_papers, tmp_path):
     found = json.loads(out)
     assert list(found) == ["first", "second"]
     for claims in found.values():
-        used = claims["bound"].pop("used")
+        used, _ = claims["bound"].pop("used"), claims["bound"].pop("detail")
         assert 0 < used <= 1
-        row = {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9}
+        row = {"holds": True, "examples": 7, "worst": 0.0, "tolerance": 1e-9, "data": "drawn here"}
         assert claims == {
-            "zero": {**row, "used": None, "counterexample_found": None},
+            "zero": {**row, "used": None, "counterexample_found": None, "detail": ""},
             "bound": {**row, "counterexample_found": True},
         }
     assert (tmp_path / "results" / "first" / "claims.json").is_file()
@@ -122,7 +123,7 @@ def test_a_claim_that_does_not_hold(prefsim, fake_papers, claims, name, countere
     assert code == 1
     result = json.loads(out, parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))["first"]
     assert list(result["zero"]) == KEYS
-    assert list(result[name]) == [*KEYS, "detail"]
+    assert list(result[name]) == KEYS
     assert result[name]["holds"] is False
     assert result[name]["counterexample_found"] is counterexample
     assert detail in result[name]["detail"]

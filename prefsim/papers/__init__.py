@@ -3,6 +3,7 @@
 from prefsim.papers.claims import (
     KINDS,
     Claim,
+    RealData,
     Verdict,
     above,
     apart,
@@ -37,6 +38,7 @@ __all__ = [
     "Criterion",
     "Paper",
     "PaperModule",
+    "RealData",
     "Reproduction",
     "Run",
     "Verdict",

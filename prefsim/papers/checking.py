@@ -23,9 +23,11 @@ from prefsim.papers.claims import Claim, Verdict
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["EXAMPLES", "ClaimResult", "check_claim", "describe_error"]
+__all__ = ["DRAWN", "EXAMPLES", "ClaimResult", "check_claim", "describe_error"]
 
 EXAMPLES = 50
+DRAWN = "drawn here"
+"""What instances are that no real data are needed for."""
 _LONGEST = 2000  # characters of an instance that are worth reading
 
 
@@ -36,7 +38,8 @@ class ClaimResult(NamedTuple):
     ----------
     holds
         True if no instance erred beyond the tolerance and, where the claim names what breaks it, a
-        violation was found there.
+        violation was found there; None if the claim is about data that are not at hand, and was
+        not run.
     examples
         Instances really checked, all within the claim's assumptions.
     worst
@@ -53,9 +56,11 @@ class ClaimResult(NamedTuple):
         ``strategy`` where it fails. Where several assumptions are dropped, that of the first.
     used
         For an inequality, the largest share of its bound that an instance used; None for others.
+    data
+        What the numbers come from: :data:`DRAWN`, or the name of real data.
     """
 
-    holds: bool
+    holds: bool | None
     examples: int
     worst: float
     tolerance: float
@@ -63,6 +68,7 @@ class ClaimResult(NamedTuple):
     detail: str = ""
     counterexample: str | None = None
     used: float | None = None
+    data: str = DRAWN
 
 
 class _Enough(BaseException):
@@ -229,7 +235,7 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
     instance of it has ``error > tolerance``. A NaN error, no instance at all, or an exception of
     the check (on either side) is a failure. A solver that did not converge raises
     :class:`prefsim.solvers.ConvergenceWarning`, an exception here: an error measured on a
-    half-solved problem proves nothing.
+    half-solved problem proves nothing. A claim about real data that are not at hand is not run.
 
     Examples
     --------
@@ -244,10 +250,19 @@ def check_claim(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Cla
     >>> result.holds, result.worst, result.counterexample_found, result.counterexample
     (True, 0.0, True, '1.5e+308')
     """
-    from prefsim.solvers.results import ConvergenceWarning
-
     check_integer(low=1, examples=examples)
     check_integer(low=0, seed=seed)
+    if claim.data is None:
+        return _checked(claim, examples, seed)
+    if claim.data.at_hand():
+        return _checked(claim, examples, seed)._replace(data=claim.data.name)
+    detail = f"not run: needs {claim.data.name}, which are not at hand"
+    return ClaimResult(None, 0, math.nan, claim.tolerance, None, detail, data=claim.data.name)
+
+
+def _checked(claim: Claim, examples: int, seed: int) -> ClaimResult:
+    from prefsim.solvers.results import ConvergenceWarning
+
     budget = examples if claim.examples is None else min(examples, claim.examples)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "Claim",
+    "RealData",
     "Verdict",
     "above",
     "apart",
@@ -71,6 +72,21 @@ class Verdict(NamedTuple):
     used: float | None = None
 
 
+class RealData(NamedTuple):
+    """Data that are no part of the library, such as labels by people.
+
+    Attributes
+    ----------
+    name
+        Whose or which data, for a reader.
+    at_hand
+        Tells whether they are: a claim about them is not run where they are not.
+    """
+
+    name: str
+    at_hand: Callable[[], bool]
+
+
 class Claim(NamedTuple):
     """A statement of a paper as a measurable property of random instances; :func:`claim` makes one.
 
@@ -97,6 +113,8 @@ class Claim(NamedTuple):
         Whether the statement is of the ``"paper"``, ``"derived"`` here, or ``"chosen"`` here.
     dropped
         For each strategy of ``breaks`` the names of the parameters that it draws otherwise.
+    data
+        What the claim is about, if not instances that are drawn here.
     """
 
     id: str
@@ -110,6 +128,7 @@ class Claim(NamedTuple):
     examples: int | None = None
     stated: str = "paper"
     dropped: tuple[tuple[str, ...], ...] = ()
+    data: RealData | None = None
 
 
 Checked = Callable[..., Verdict]
@@ -127,6 +146,7 @@ def claim(
     | None = None,
     tolerance: float = 1e-12,
     examples: int | None = None,
+    data: RealData | None = None,
 ) -> Callable[[Checked], Checked]:
     """Make the decorated check a claim of its module.
 
@@ -151,6 +171,8 @@ def claim(
         Largest error that counts as true, >= 0.
     examples
         Instances that a costly check can afford.
+    data
+        Real data that the claim is about; it is not run where they are not at hand.
 
     Returns
     -------
@@ -211,6 +233,7 @@ def claim(
             examples=examples,
             stated=stated,
             dropped=tuple(tuple(mapping) for mapping in dropping),
+            data=data,
         )
         # Several: one check may serve a claim for each divergence, loss or method.
         check.claims = (*getattr(check, "claims", ()), made)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefsim import __version__
 from prefsim.checks import check_directory
+from prefsim.papers.checking import DRAWN
 from prefsim.papers.discovery import FAMILIES, rank
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.paper import Paper
@@ -173,19 +174,20 @@ def criteria_table(
 
 def checks_table(checks: Mapping[str, Mapping[str, ClaimResult]]) -> Table:
     """Return the table of claims checked."""
-    columns = ("Examples", "Worst error", "Tolerance", "Bound used", "Counterexample", "Holds")
-    table = _table("Claims", "Paper", "Claim", *columns)
+    measured = ("Examples", "Worst error", "Tolerance", "Bound used", "Counterexample", "Holds")
+    table = _table("Claims", "Paper", "Claim", "Data", *measured)
     for slug, claims in checks.items():
         for row, (name, result) in enumerate(claims.items()):
             table.add_row(
                 _text(slug if row == 0 else ""),
                 _text(name),
+                _text(result.data),
                 str(result.examples),
-                f"{result.worst:.3g}",
+                "–" if result.holds is None else f"{result.worst:.3g}",
                 f"{result.tolerance:.3g}",
                 _percent(result.used),
                 _COUNTEREXAMPLE[result.counterexample_found],
-                _mark(result.holds),
+                "not run" if result.holds is None else _mark(result.holds),
                 end_section=row == len(claims) - 1,
             )
     return table
@@ -299,8 +301,9 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
         errors=dict(errors or {}),
         criteria=len(criteria),
         passed=sum(criterion["passed"] for criterion in criteria),
-        claims=len(claims),
-        held=sum(claim["holds"] for claim in claims),
+        claims=sum(claim["holds"] is not None for claim in claims),
+        drawn=DRAWN,
+        held=sum(claim["holds"] is True for claim in claims),
         version=__version__,
     )
     path = out / "index.html"

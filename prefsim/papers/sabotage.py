@@ -211,7 +211,8 @@ def _noticing_claim(module: PaperModule, seed: int) -> str | None:
     for claim in module.claims:
         # Whether a counterexample is found is no matter here, and costs the most.
         alone = claim._replace(breaks=(), dropped=())
-        if not check_claim(alone, examples=EXAMPLES, seed=seed).holds:
+        # None of a claim that was not run: that notices nothing.
+        if check_claim(alone, examples=EXAMPLES, seed=seed).holds is False:
             return claim.id
     return None
 

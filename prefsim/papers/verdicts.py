@@ -116,16 +116,20 @@ def _number(value: float | None) -> float | None:
 
 
 def claim_json(result: ClaimResult) -> dict[str, Any]:
-    """Return a result as JSON can hold it; a number that is not finite becomes null."""
-    row = {
+    """Return a result as JSON can hold it.
+
+    A number that is not finite becomes null; so does ``holds`` where a claim was not run.
+    """
+    return {
         "holds": result.holds,
         "examples": result.examples,
         "worst": _number(result.worst),
         "tolerance": result.tolerance,
         "used": _number(result.used),
         "counterexample_found": result.counterexample_found,
+        "data": result.data,
+        "detail": result.detail,
     }
-    return row if result.holds else {**row, "detail": result.detail}
 
 
 def write_verdicts(
@@ -170,7 +174,6 @@ def write_verdicts(
                 "stated": claim.stated,
                 "dropped": [list(names) for names in claim.dropped],
                 **claim_json(results[claim.id]),
-                "detail": results[claim.id].detail,
                 "counterexample": results[claim.id].counterexample,
             }
             for claim in claims
@@ -181,7 +184,7 @@ def write_verdicts(
             "title": paper.title,
             "family": family,
             "settings": settings,
-            "holds": all(result.holds for result in results.values()),
+            "holds": all(result.holds is not False for result in results.values()),
             "claims": rows,
             "version": __version__,
             "fingerprint": fingerprint(reference, settings),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prefsim.papers import Verdict, checking
 from prefsim.papers.checking import check_claim
-from prefsim.papers.claims import Claim
+from prefsim.papers.claims import Claim, RealData
 from prefsim.solvers.results import ConvergenceWarning
 
 UNIT = st.floats(0, 1)
@@ -29,7 +29,23 @@ def excess(x):
 
 def test_a_claim_that_holds():
     result = check_claim(claim(excess), examples=20)
-    assert result == (True, 20, 0.0, 1e-9, None, result.detail, None, None)
+    assert result == (True, 20, 0.0, 1e-9, None, result.detail, None, None, checking.DRAWN)
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_claim_about_real_data_says_so_and_does_not_run_without_them(at_hand):
+    seen = []
+
+    def check(x):
+        seen.append(x)
+        return Verdict(0.0)
+
+    about = claim(check, examples=1)._replace(data=RealData("labels by people", lambda: at_hand))
+    result = check_claim(about)
+    assert result.data == "labels by people"
+    assert len(seen) == result.examples == int(at_hand)
+    assert result.holds is (True if at_hand else None)
+    assert at_hand or result.detail == "not run: needs labels by people, which are not at hand"
 
 
 def test_the_worst_error_is_over_all_instances_and_not_the_first_bad_one():

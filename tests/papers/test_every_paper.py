@@ -33,6 +33,8 @@ def claims():
 def test_claim(slug, name):
     (claim,) = (claim for claim in load(slug).claims if claim.id == name)
     result = check_claim(claim, examples=settings.default.max_examples)
+    if result.holds is None:
+        pytest.skip(result.detail)
     assert result.holds, result.detail
 
 

@@ -87,6 +87,24 @@ def test_verdicts_alone_are_shown(fake_papers, tmp_path):
     assert "p-bound" in page.ids
 
 
+def test_what_was_not_run_is_shown_and_not_counted(fake_papers, tmp_path):
+    fake_papers("p")
+    results = check_papers(["p"], examples=10)
+    for name, (holds, detail) in {
+        "zero": (None, "not run: why"),
+        "bound": (True, "so much"),
+    }.items():
+        results["p"][name] = results["p"][name]._replace(holds=holds, data="people", detail=detail)
+    write_verdicts(tmp_path / "r", results, examples=10, seed=0)
+    page = Page(write_index(tmp_path / "r").read_text(encoding="utf-8"))
+    text = " ".join(page.text.split())
+    assert "1 of 1 claims checked hold" in text
+    assert "1 of 1 claims hold" in text
+    assert "people: not run: why" in text
+    assert "people: so much" in text
+    assert "✗" not in text
+
+
 def test_a_result_of_other_code_is_marked(results, fake_papers):
     folder = fake_papers("zeta", family="direct")
     with (folder / "reproduction.py").open("a") as file:
@@ -117,11 +135,13 @@ def test_the_table_of_claims_checked():
         "p": {
             "a": ClaimResult(True, 50, 1e-12, 1e-9, True, used=0.25),
             "b": ClaimResult(False, 0, float("nan"), 0.0, None, "why"),
+            "c": ClaimResult(None, 0, float("nan"), 0.0, None, "why", data="people"),
         }
     }
     text = shown(checks_table(checks))
-    assert re.search(r"p +a +50 +1e-12 +1e-09 +25 % +found +✓ pass", text)
-    assert re.search(r"b +0 +nan +0 +– +– +✗ FAIL", text)
+    assert re.search(r"p +a +drawn here +50 +1e-12 +1e-09 +25 % +found +✓ pass", text)
+    assert re.search(r"b +drawn here +0 +nan +0 +– +– +✗ FAIL", text)
+    assert re.search(r"c +people +0 +– +0 +– +– +not run", text)
 
 
 def test_the_tables_of_cards_and_claims(fake_papers):

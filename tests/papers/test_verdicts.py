@@ -55,6 +55,31 @@ def test_verdicts_are_kept_and_read(fake_papers, tmp_path):
     assert bound["statement"] == "x <= 1"
 
 
+ABOUT_PEOPLE = """
+from prefsim.papers import RealData
+@claim(
+    "people", "identity", source="s", stated="paper", given={"x": st.floats(0, 1)},
+    data=RealData("labels by people", lambda: False),
+)
+def people(x):
+    '''x = x'''
+    return apart(x, x)
+"""
+
+
+def test_what_was_not_run_neither_holds_nor_fails(fake_papers, tmp_path):
+    fake_papers("p", claims=ABOUT_PEOPLE)
+    results = check_papers(["p"], examples=5)
+    held = read_verdicts(write_verdicts(tmp_path, results, examples=5, seed=0) / "p")
+    assert held["holds"] is True
+    rows = {row["id"]: row for row in held["claims"]}
+    assert rows["people"]["holds"] is rows["people"]["worst"] is None
+    assert rows["people"]["data"] == "labels by people"
+    assert rows["people"]["detail"].startswith("not run")
+    others = [row for name, row in rows.items() if name != "people"]
+    assert all(row["holds"] is True and row["data"] == "drawn here" for row in others)
+
+
 def test_the_verdicts_on_a_paper_are_kept_as_soon_as_they_are_complete(fake_papers, tmp_path):
     interrupts = """
 @claim("stops", "identity", source="s", stated="paper", given={"x": st.floats(0, 1)})
