@@ -17,9 +17,10 @@ PAPER = Paper(
     ),
     implements=(
         "prefsim.losses.dno",
-        "prefsim.solvers.solve_nash",
+        "prefsim.solvers.nash_path",
         "prefsim.solvers.closed_forms.self_training.iterative_dpo_step",
+        "prefsim.data.Comparisons.self_play",
         "prefsim.data.filtered_pairs.filtered_pairs",
-        "prefsim.loops.self_play",
+        "prefsim.loops.self_play.self_play",
     ),
 )

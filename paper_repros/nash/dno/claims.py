@@ -12,49 +12,51 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from scipy.special import entr
 
-from paper_repros.nash.dno.self_play import regression_errors
+from paper_repros.nash.dno.instances import (
+    CYCLIC,
+    GAME,
+    JUDGED,
+    REFERENCE,
+    SEEDS,
+    TEXTBOOK,
+    TIED,
+    calm_plays,
+    next_policy,
+    textbook_or,
+    weighted_pairs,
+    wins_differ,
+)
+from paper_repros.nash.dno.self_play import (
+    SAMPLES,
+    exact_steps,
+    regression_errors,
+    sampled_steps,
+)
 from prefsim import losses
 from prefsim.backend import like, to_numpy
 from prefsim.data import Comparisons
+from prefsim.data.filtered_pairs import filtered_pairs
 from prefsim.gradients import gradient
-from prefsim.numerics import log_softmax
-from prefsim.papers import Verdict, above, apart, claim, worst
+from prefsim.numerics import log_softmax, sigmoid
+from prefsim.papers import Verdict, above, apart, claim, outside, worst
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, nash_path
 from prefsim.solvers.closed_forms.self_training import iterative_dpo_step
 from prefsim.solvers.games.certificates import expected_preference, exploitability, payoff
 from prefsim.testing.bandits import tables
-from prefsim.testing.games import Play, cyclic_games, games_near, plays, preference_games
-from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
+from prefsim.testing.games import Play, cyclic_games, games_near, preference_games
+from prefsim.worlds import PreferenceGame
 
-GAME, REFERENCE = to_numpy(textbook_game().preference), np.asarray(TEXTBOOK_REFERENCE)
-LAST = np.array([0.4, 0.4, 0.2])
-TEXTBOOK = Play(GAME, REFERENCE, policy=LAST, sampler=REFERENCE, tau=0.5, weight=1.0)
-
-# Steps of a fifth to five: beyond, the loss has slopes too steep for an error of 1e-12.
-calm_plays = functools.partial(plays, tau=(0.2, 1.0), weight=(0.2, 1.0), spread=1.0)
-
-
-def next_policy(play: Play) -> np.ndarray:
-    """Return the policy after an exact step, by its formula."""
-    return np.exp(play.update("dno", np.log(play.policy)))
+UNSEEN = {
+    ("prefsim.losses.dno", "swap"): (
+        "the label of a pair is of both win rates: exchanging the two responses changes nothing"
+    ),
+}
 
 
 # --- the objective ---
-
-
-def weighted_pairs(*, parted: bool) -> st.SearchStrategy[np.ndarray]:
-    """Weights of pairs among six responses; ``parted`` leaves the first one without a rival."""
-
-    def build(seed: int) -> np.ndarray:
-        weights = np.random.default_rng(seed).uniform(0.05, 1.0, (6, 6))
-        if parted:
-            weights[0, 1:] = weights[1:, 0] = 0.0
-        return weights
-
-    # Drawn one by one, 36 numbers take longer to make simple than the claim takes to check.
-    return st.integers(0, 2**32 - 1).map(build)
 
 
 @claim(
@@ -69,8 +71,8 @@ def weighted_pairs(*, parted: bool) -> st.SearchStrategy[np.ndarray]:
     },
 )
 def objective_is_least_at_the_step_alone(play: Play, weights: np.ndarray) -> Verdict:
-    """The gradient of the DNO objective vanishes at π_t exp(r_t/η)/Z, its only minimiser, for every
-    law of pairs that connects the responses.
+    """The gradient of the DNO objective vanishes at π_t exp(r_t/η)/Z, its only minimiser, where it
+    is the mean entropy of its labels, for every law of pairs that connects the responses.
     """
     import torch
 
@@ -98,8 +100,10 @@ def objective_is_least_at_the_step_alone(play: Play, weights: np.ndarray) -> Ver
     # One flat direction is the free constant of the logits; another would leave the minimiser
     # undetermined.
     alone = curvature[1] > 1e-10
+    label = sigmoid(wins[first] - wins[second])
     return worst(
         apart(gradient(value, step), 0.0),
+        apart(value(step), law.ravel() @ (entr(label) + entr(1 - label))),
         0.0 if alone else math.inf,
         detail=f"second smallest curvature {curvature[1]:.2e}",
     )
@@ -123,20 +127,6 @@ def minimisers(play: Play) -> tuple[np.ndarray, np.ndarray]:
     return dno, dpo
 
 
-def drawn_to_the_middle(game: PreferenceGame) -> PreferenceGame:
-    """Return the game with all preferences nine tenths as far from ½: none is certain."""
-    return PreferenceGame(0.5 + 0.9 * (to_numpy(game.preference) - 0.5))
-
-
-def wins_differ(play: Play) -> bool:
-    """Return whether responses win differently often against the policy."""
-    return bool(np.ptp(payoff(play.preference, play.policy)) > 0.02)
-
-
-CYCLIC = cyclic_games(max_n=5, least=0.1).map(drawn_to_the_middle)
-TIED = st.integers(2, 5).map(lambda n: PreferenceGame(np.full((n, n), 0.5)))
-
-
 @claim(
     "C2",
     "counterexample",
@@ -155,7 +145,7 @@ def preferences_as_labels_have_another_minimiser(play: Play) -> Verdict:
     rival = np.exp(iterative_dpo_step(play.preference, np.log(play.policy), beta=1 / play.step))
     difference = np.abs(dno - dpo).max()
     return worst(
-        above(LEAST_DIFFERENCE, difference),
+        outside(difference, LEAST_DIFFERENCE, 1.0),
         apart(dno, next_policy(play)),
         apart(dpo, rival),
         detail=f"minimisers differ by {difference:.4f}",
@@ -325,21 +315,26 @@ def iterative_dpo_goes_round_in_circles(game: PreferenceGame) -> Verdict:
     "statistical",
     source="theorem 1",
     stated="derived",
-    tolerance=0.35,
+    tolerance=0.3,
     examples=3,
-    given={"seed": st.integers(0, 3), "overlooked": st.just(0.0)},
+    given={
+        "start": textbook_or(st.integers(3, 4)),
+        "seed": SEEDS,
+        "overlooked": st.just(0.0),
+    },
     breaks={"overlooked": st.sampled_from([0.05, 0.1])},
 )
-def error_falls_with_the_number_of_pairs(seed: int, overlooked: float) -> Verdict:
+def error_falls_with_the_number_of_pairs(
+    start: tuple[np.ndarray, np.ndarray], seed: int, overlooked: float
+) -> Verdict:
     """Fitted to N sampled pairs with Bernoulli labels, E(f̂ − f)² = c/N, c = tr(I⁻¹M) with the
-    Fisher information I, 8.03 in the textbook game; within 35% for 100 runs and N = 250 to 16,000.
+    Fisher information I, 8.03 in the textbook game; within 30% for 400 runs and N = 250 to 16,000.
     """
     errors = regression_errors(
-        GAME,
-        LAST,
+        *start,
         eta=0.5,
         sizes=(250, 1000, 4000, 16000),
-        runs=100,
+        runs=400,
         seed=seed,
         overlooked=overlooked,
     )
@@ -347,3 +342,59 @@ def error_falls_with_the_number_of_pairs(seed: int, overlooked: float) -> Verdic
     return apart(
         errors.scaled / errors.limit, 1.0, detail=f"N·error {shown}; limit {errors.limit:.3f}"
     )
+
+
+@claim(
+    "C8",
+    "statistical",
+    source="algorithm 1",
+    stated="derived",
+    tolerance=0.02,
+    examples=3,
+    given={
+        "start": textbook_or(st.integers(3, 5)),
+        "seed": SEEDS,
+        "with_itself": st.booleans(),
+        "stretched": st.just(True),
+    },
+    breaks={"with_itself": st.just(False), "stretched": st.just(False)},
+)
+def samples_teach_what_the_population_does(
+    start: tuple[np.ndarray, np.ndarray], seed: int, with_itself: bool, stretched: bool
+) -> Verdict:
+    """Two rounds on all pairs of K = 5 samples, drawn 2000 times, end within .02 of two exact
+    steps (1/η = 2) if a response's comparison with itself counts as ½ in its win rate; left out,
+    steps are K/(K − 1) times as long.
+    """
+    game, policy = (array[None] for array in start)
+    longer = SAMPLES / (SAMPLES - 1) if stretched and not with_itself else 1.0
+    exact = exact_steps(game, policy, step=2.0 * longer, rounds=2)
+    sampled = sampled_steps(
+        game, policy, step=2.0, rounds=2, draws=2000, with_itself=with_itself, seed=seed
+    )
+    return apart(sampled, exact, detail=f"exact steps end at {exact[-1, 0].round(4).tolist()}")
+
+
+@claim(
+    "C9",
+    "identity",
+    source="section 4 (DNO-Prct)",
+    stated="paper",
+    given={"scores": JUDGED, "least": st.just(5.0), "margin": st.just(1.0)},
+    breaks=({"least": st.just(4.0)}, {"margin": st.just(2.0)}),
+)
+def pairs_have_a_good_winner_and_a_clear_lead(
+    scores: np.ndarray, least: float, margin: float
+) -> Verdict:
+    """Of all ordered pairs among the samples and the teacher's answer those train, with equal
+    weights, whose winner scores at least 5 of 6 and at least 1 more than the loser.
+    """
+    prompts, k = scores.shape
+    pairs = filtered_pairs(
+        np.arange(prompts), np.tile(np.arange(k), (prompts, 1)), scores, least=least, margin=margin
+    )
+    trained = np.zeros((prompts, k, k))
+    trained[pairs.prompt, pairs.chosen, pairs.rejected] = pairs.weight
+    lead = scores[:, :, None] - scores[:, None, :]
+    stated = ((scores[:, :, None] >= 5) & (lead >= 1)).astype(float)
+    return apart(trained, stated / max(stated.sum(), 1.0), detail=f"{stated.sum():.0f} pairs")

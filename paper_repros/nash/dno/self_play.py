@@ -1,4 +1,4 @@
-"""Exact self-play beside two rivals, and the error of a step that is learned from samples.
+"""Exact self-play beside two rivals, the rounds of the loss, and what samples teach.
 
 The paper's η is the inverse of a step size.
 """
@@ -9,19 +9,22 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import entr
 
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.data.replicates import replicated_comparisons
+from prefsim.loops.self_play import self_play, table_judge
 from prefsim.numerics import sigmoid
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit, nash_path
+from prefsim.solvers import fit, nash_path, objective
 from prefsim.solvers.closed_forms.self_training import best_of_n, iterative_dpo_step
 from prefsim.solvers.games.certificates import expected_preference, exploitability, payoff
 from prefsim.worlds import PreferenceGame
 
 DNO, DPO, SFT = "DNO", "iterative DPO", "SFT on the best of 5"
+SAMPLES = 5  # of a prompt in a draw
 
 
 class Trace(NamedTuple):
@@ -76,6 +79,83 @@ def traces(
     return found
 
 
+# --- rounds of the loss ---
+
+
+def exact_steps(
+    preference: np.ndarray, start: np.ndarray, *, step: float, rounds: int
+) -> np.ndarray:
+    """Return the policies after exact steps, ``(rounds, ..., n)``."""
+    path = nash_path(preference, method="dno", initial=start, step=step, iterations=rounds)
+    return to_numpy(path.policy)[1:]
+
+
+def learned_steps(
+    preference: np.ndarray, start: np.ndarray, *, step: float, rounds: int
+) -> np.ndarray:
+    """Return the policies of rounds that minimise the loss on all pairs, ``(rounds, X, n)``.
+
+    Games ``(X, n, n)`` and where they start, ``(X, n)``.
+    """
+    world, policy = PreferenceGame(preference).to_bandit(), TabularPolicy.from_probs(start)
+    loss, path = functools.partial(losses.dno, step=step), []
+    for _ in range(rounds):
+        pairs = Comparisons.self_play(world, policy)
+        policy = fit(policy, loss, pairs, reference=policy).policy
+        path.append(policy.probs)
+    return np.stack(path)
+
+
+def sampled_steps(
+    preference: np.ndarray,
+    start: np.ndarray,
+    *,
+    step: float,
+    rounds: int,
+    draws: int,
+    with_itself: bool = True,
+    seed: int,
+) -> np.ndarray:
+    """Return the policies of rounds on all pairs of :data:`SAMPLES` responses a draw.
+
+    Each response's win rate is its mean preference over the others of its draw, and itself.
+    """
+    played = self_play(
+        TabularPolicy.from_probs(start),
+        functools.partial(losses.dno, step=step),
+        table_judge(preference),
+        rounds=rounds,
+        n_samples=SAMPLES,
+        draws=draws,
+        pairing="all",
+        include_self=with_itself,
+        seed=seed,
+    )
+    return np.stack([each.policy.probs for each in played])
+
+
+def objective_and_entropy(
+    preference: np.ndarray, policy: np.ndarray, *, step: float
+) -> tuple[float, float]:
+    """Return the objective at an exact step of games ``(X, n, n)``, and its labels' mean entropy.
+
+    A cross-entropy is least, and the entropy of its labels, where it predicts them.
+    """
+    last = TabularPolicy.from_probs(policy)
+    pairs = Comparisons.self_play(PreferenceGame(preference).to_bandit(), last)
+    after = TabularPolicy.from_probs(exact_steps(preference, policy, step=step, rounds=1)[0])
+    loss = functools.partial(losses.dno, step=step)
+    wins = payoff(preference, policy)
+    label = sigmoid(wins[:, :, None] - wins[:, None, :])
+    entropy = np.sum(
+        policy[:, :, None] * policy[:, None, :] * (entr(label) + entr(1 - label)), axis=(1, 2)
+    )
+    return float(objective(after, loss, pairs, reference=last)), float(entropy.mean())
+
+
+# --- a step learned from labelled pairs ---
+
+
 class Errors(NamedTuple):
     """N times the mean squared error of fitted score differences, for each N, and its limit."""
 
@@ -95,8 +175,9 @@ def regression_errors(
 ) -> Errors:
     """Fit DNO to N pairs of the policy with Bernoulli labels, ``runs`` times for each N.
 
-    The rater overlooks a share of the wins of the later response. The limit is that of maximum
-    likelihood, from the Fisher information.
+    A rater with the label's probability as a preference draws them: then DNO's loss is that of DPO.
+    It overlooks a share of the wins of the later response. The limit is that of maximum likelihood,
+    from the Fisher information.
     """
     wins = payoff(preference, policy)
     target = wins[:, None] - wins[None, :]

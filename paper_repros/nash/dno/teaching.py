@@ -43,9 +43,10 @@ def teach(
 ) -> Taught:
     """Train networks on five own samples and the teacher's answer, scored from 0 to 6.
 
-    A pair needs a winner of 5 or more, ahead by 1 or more. Rewards are linear in the prompts'
-    features, preferences Bradley–Terry on them, scores ``6 σ(reward)``. The teacher answers with
-    what a reward with normal noise of half its scale calls the best.
+    A pair needs a winner of 5 or more, ahead by 1 or more. That the winner is better counts as
+    certain: DNO-Prct trains by the loss of DPO, with the last policy for a reference. Rewards are
+    linear in the prompts' features, preferences Bradley–Terry on them, scores ``6 σ(reward)``. The
+    teacher answers with what a reward with normal noise of half its scale calls the best.
     """
     import torch
 

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from paper_repros.nash.dno.claims import GAME, LAST, REFERENCE, TEXTBOOK, minimisers, next_policy
+from paper_repros.nash.dno.claims import minimisers
+from paper_repros.nash.dno.instances import GAME, LAST, REFERENCE, TEXTBOOK, next_policy
 from paper_repros.nash.dno.self_play import DPO, regression_errors, traces
 from prefsim import losses
 from prefsim.data import Comparisons
