@@ -23,7 +23,7 @@ from prefsim.papers.claims import Claim, Verdict
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["DRAWN", "EXAMPLES", "ClaimResult", "check_claim", "describe_error"]
+__all__ = ["DRAWN", "EXAMPLES", "ClaimResult", "check_claim", "describe_error", "is_refuted"]
 
 EXAMPLES = 50
 DRAWN = "drawn here"
@@ -275,6 +275,43 @@ def _checked(claim: Claim, examples: int, seed: int) -> ClaimResult:
         # Of a strategy, or of Hypothesis over a check that is not deterministic.
         except Exception as exception:
             return _failure(claim, math.inf, f"raised {describe_error(exception)}")
+
+
+def is_refuted(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> bool:
+    """Return whether an instance within the assumptions violates a claim; the first one ends it.
+
+    Parameters
+    ----------
+    claim
+        The claim; what it says of dropped assumptions is left aside.
+    examples, seed
+        As for :func:`check_claim`.
+
+    Returns
+    -------
+    Whether the error of an instance exceeds the tolerance, is NaN, or the check of it raised; also
+    if no instance could be drawn. False for a claim about real data that are not at hand.
+    """
+    from prefsim.solvers.results import ConvergenceWarning
+
+    check_integer(low=1, examples=examples)
+    check_integer(low=0, seed=seed)
+    if claim.data is not None and not claim.data.at_hand():
+        return False
+    trial = _Trial(claim)
+
+    def fails(instance: Any) -> bool:
+        return not trial(instance) <= claim.tolerance
+
+    budget = examples if claim.examples is None else min(examples, claim.examples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            _search(claim.strategy, fails, examples=budget, seed=seed, shrink=0)
+        # Of a strategy, or of Hypothesis over a check that is not deterministic.
+        except Exception:
+            return True
+    return not trial.worst <= claim.tolerance or trial.examples == 0
 
 
 def _failure(claim: Claim, worst: float, detail: str) -> ClaimResult:

@@ -10,7 +10,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from prefsim.papers import Verdict, checking
-from prefsim.papers.checking import check_claim
+from prefsim.papers.checking import check_claim, is_refuted
 from prefsim.papers.claims import Claim, RealData
 from prefsim.solvers.results import ConvergenceWarning
 
@@ -255,3 +255,33 @@ def test_arrays_are_shown_and_cut_short():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         check_claim(claim(excess), **options)
+
+
+def test_a_violation_ends_the_search_and_nothing_is_shrunk():
+    seen = []
+
+    def check(x):
+        seen.append(x)
+        return Verdict(x)
+
+    about = claim(check, st.floats(0, 100), tolerance=1.0)
+    assert is_refuted(about, examples=40)
+    # One more attempt is cut short before it is checked.
+    assert [x > 1.0 for x in seen] == [False] * (len(seen) - 1) + [True]
+    assert not is_refuted(claim(excess), examples=20)
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf, "raise"])
+def test_nan_and_what_raises_refute(error):
+    def check(x):
+        return Verdict({}[x] if error == "raise" else error)
+
+    assert is_refuted(claim(check), examples=3)
+
+
+def test_no_instance_refutes_and_absent_people_do_not():
+    assert is_refuted(claim(excess, UNIT.filter(lambda x: x > 2)), examples=3)
+    about = claim(lambda x: Verdict(math.inf))
+    absent = about._replace(data=RealData("labels by people", lambda: False))
+    assert is_refuted(about, examples=1)
+    assert not is_refuted(absent, examples=1)
