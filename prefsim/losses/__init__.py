@@ -1,4 +1,8 @@
-"""Losses: pure functions of log-probabilities, one value per example, without hidden state."""
+"""Losses: pure functions of log-probabilities, one value per example, without hidden state.
+
+A loss that follows its training (a running shift, a moving mean) is one of them together with its
+state in sight: :class:`RunningLoss`.
+"""
 
 from prefsim.containers import (
     AnchoredLogps,
@@ -16,7 +20,13 @@ from prefsim.containers import (
 from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.anchored import d2o
 from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
-from prefsim.losses.binary_classifier import RewardShift, bco_unpaired, density_ratio_weights
+from prefsim.losses.binary_classifier import (
+    RewardShift,
+    RunningShift,
+    bco_unpaired,
+    density_ratio_weights,
+    running_bco,
+)
 from prefsim.losses.catalogue import catalogue
 from prefsim.losses.classification import (
     crammer_singer,
@@ -76,6 +86,8 @@ from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reward import bradley_terry
+from prefsim.losses.running import RunningLoss, RunningState
+from prefsim.losses.running_beta import MovingMargin, guided_filter, running_beta_dpo
 from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
@@ -88,10 +100,14 @@ __all__ = [
     "DegreePairLogps",
     "JudgedLogps",
     "ListLogps",
+    "MovingMargin",
     "PairLogps",
     "PairRewards",
     "RewardScale",
     "RewardShift",
+    "RunningLoss",
+    "RunningShift",
+    "RunningState",
     "SelfImprovementLogps",
     "TokenPairLogps",
     "UnpairedLogps",
@@ -129,6 +145,7 @@ __all__ = [
     "f_dpo",
     "flip_corrected",
     "gradient_ascent",
+    "guided_filter",
     "hinge",
     "infonca",
     "inpo",
@@ -166,6 +183,8 @@ __all__ = [
     "robust_probit",
     "rpo",
     "rrhf",
+    "running_bco",
+    "running_beta_dpo",
     "score_function_kl",
     "sft",
     "sigmoid_norm",

@@ -6,12 +6,22 @@ Each says what it couples.
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from prefsim.checks import check_nonnegative, check_number, check_positive
+import numpy as np
+
+from prefsim.backend import like
+from prefsim.checks import (
+    check_boolean,
+    check_nonnegative,
+    check_number,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.containers import PairLogps
 from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
-from prefsim.typing import ArrayT
+from prefsim.typing import Array, ArrayT
 
 __all__ = ["aot", "aot_unpaired", "beta_dpo", "drdpo"]
 
@@ -112,14 +122,17 @@ def beta_dpo(
     alpha: float = 0.6,
     margin_mean: float = 0.0,
     smallest_beta: float = 1e-3,
+    kept: bool | Array | None = None,
 ) -> ArrayT:
     r"""DPO whose β follows the batch.
 
     :math:`\ell(\beta_b h)` with :math:`\beta_b = \max(\beta_{min}, \beta[1 + \alpha(\bar h -
     M_0)])`.
 
-    Couples the batch through its mean margin (last axis), a constant of differentiation. The
-    paper's guided filtering of pairs is a choice of data and not part of the loss.
+    Couples the batch through its mean margin (last axis), a constant of differentiation. The method
+    moves :math:`M_0` with training and filters each batch, which
+    :func:`prefsim.losses.running_beta_dpo` does; here both are given, and at the default
+    :math:`M_0 = 0`, where training starts, β grows with the margin itself.
 
     Parameters
     ----------
@@ -134,10 +147,19 @@ def beta_dpo(
         paper).
     smallest_beta
         Floor of β_b, > 0.
+    kept
+        Which pairs the filter keeps, boolean ``(..., n)``; all unless given. The mean margin is
+        theirs, the others' values are zero, and theirs are scaled so that the mean over the batch
+        is the mean over what is kept.
 
     Returns
     -------
     Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, ``kept`` is not boolean, or shapes differ.
 
     References
     ----------
@@ -148,9 +170,25 @@ def beta_dpo(
     check_number(margin_mean=margin_mean)
     margin = reward_margin(logps)
     xp = array_namespace(margin)
-    mean = stop_gradient(xp.sum(margin, axis=-1, keepdims=True) / max(margin.shape[-1], 1))
+    share = _share_of_kept(margin, kept)
+    mean = stop_gradient(xp.sum(share * margin, axis=-1, keepdims=True) / max(margin.shape[-1], 1))
     batch_beta = beta * (1 + alpha * (mean - margin_mean))
     batch_beta = xp.where(
         batch_beta < smallest_beta, xp.full_like(batch_beta, smallest_beta), batch_beta
     )
-    return soft_logistic(batch_beta * margin, 1)
+    return share * soft_logistic(batch_beta * margin, 1)
+
+
+def _share_of_kept(margin: ArrayT, kept: Any) -> ArrayT:
+    """Return n/k for the k pairs of n that are kept and 0 for the others, ``(..., n)``."""
+    xp = array_namespace(margin)
+    one = xp.ones_like(margin)
+    if kept is None:
+        return one
+    flags = kept if hasattr(kept, "dtype") else np.asarray(kept)
+    check_boolean(flags, "kept")
+    if flags.ndim:
+        check_same_shape(margin=margin, kept=flags)
+    counted = xp.where(like(flags, margin, integer=True) != 0, one, xp.zeros_like(one))
+    count = xp.sum(counted, axis=-1, keepdims=True)
+    return counted * margin.shape[-1] / xp.where(count > 0, count, xp.ones_like(count))

@@ -5,9 +5,12 @@ With its running reward shift and its weights for prompts.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
-from prefsim.backend import like
+import numpy as np
+
+from prefsim.backend import like, to_numpy
 from prefsim.checks import (
     as_float_array,
     check_boolean,
@@ -18,23 +21,30 @@ from prefsim.checks import (
 )
 from prefsim.containers import UnpairedLogps
 from prefsim.losses.pairwise import soft_logistic
+from prefsim.losses.running import RunningLoss
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["RewardShift", "bco_unpaired", "density_ratio_weights"]
+__all__ = [
+    "RewardShift",
+    "RunningShift",
+    "bco_unpaired",
+    "density_ratio_weights",
+    "running_bco",
+]
 
 
 class RewardShift(NamedTuple):
     """The mean of all implicit rewards seen so far, δ of BCO.
 
-    A value that is updated with each training batch before its loss.
+    A value that is updated with each training batch before its loss, as :func:`running_bco` does.
 
     Attributes
     ----------
     mean
         δ, in nats.
     seen
-        Number of rewards seen.
+        Number of rewards seen, or their weight together where they have weights.
 
     Examples
     --------
@@ -44,23 +54,71 @@ class RewardShift(NamedTuple):
     """
 
     mean: float = 0.0
-    seen: int = 0
+    seen: float = 0
 
-    def updated(self, rewards: Array) -> RewardShift:
+    def updated(self, rewards: Array, weight: Array | None = None) -> RewardShift:
         """Return the shift after a further batch of rewards ``β log π/π_ref`` of any shape.
 
-        Classes weigh by their counts.
+        Classes weigh by their counts. ``weight`` of the same shape, >= 0, counts a reward more or
+        less than once.
 
         Raises
         ------
         ValueError
-            If the batch is empty or holds a value that is not finite.
+            If the batch is empty or of no weight, or holds a value that is not finite.
         """
         batch = as_float_array(rewards, "rewards")
         if batch.size == 0:
             raise ValueError("rewards must hold at least one value, got 0")
-        seen = self.seen + batch.size
-        return RewardShift(self.mean + (float(batch.mean()) - self.mean) * batch.size / seen, seen)
+        mean = float(batch.mean())
+        size: float = batch.size
+        if weight is not None:
+            mean, size = _weighted_mean(batch, weight)
+        seen = self.seen + size
+        return RewardShift(self.mean + (mean - self.mean) * size / seen, seen)
+
+
+class RunningShift(NamedTuple):
+    """The :class:`RewardShift` of a training at one strength β: the state of :func:`running_bco`.
+
+    Attributes
+    ----------
+    beta
+        Strength of the rewards ``β log π/π_ref``, > 0.
+    mean, seen
+        As in :class:`RewardShift`.
+    """
+
+    beta: float
+    mean: float = 0.0
+    seen: float = 0
+
+    def after(self, logps: UnpairedLogps[Any], weight: Array | None = None) -> RunningShift:
+        """Return the shift after a further batch of log-probabilities."""
+        rewards = self.beta * to_numpy(stop_gradient(logps.logp - logps.ref_logp))
+        counted = None if weight is None else to_numpy(weight)
+        return RunningShift(self.beta, *RewardShift(self.mean, self.seen).updated(rewards, counted))
+
+    def settled(self, logps: UnpairedLogps[Any], weight: Array | None = None) -> RunningShift:
+        """Return the shift that is the mean reward of this batch alone."""
+        return RunningShift(self.beta).after(logps, weight)
+
+    def options(self, logps: UnpairedLogps[Any]) -> dict[str, Any]:
+        """Return the shift as an option of :func:`bco_unpaired`."""
+        return {"shift": self.mean}
+
+
+def _weighted_mean(values: Any, weight: Any) -> tuple[float, float]:
+    """Return the weighted mean and the sum of the weights."""
+    counted = as_float_array(weight, "weight")
+    check_same_shape(rewards=values, weight=counted)
+    total = float(counted.sum())
+    if (counted < 0).any() or total <= 0:
+        raise ValueError(
+            f"weight must be >= 0 and not zero everywhere, got a sum of {total} and a smallest"
+            f" entry of {float(np.min(counted))}"
+        )
+    return float((counted * values).sum()) / total, total
 
 
 def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) -> Any:
@@ -157,3 +215,40 @@ def bco_unpaired(
     z = reward - shift
     weight = 1.0 if density_ratio is None else like(density_ratio, reward)
     return xp.where(logps.desirable, soft_logistic(z, 1), weight * soft_logistic(-z, 1))
+
+
+def running_bco(*, beta: float = 0.1) -> RunningLoss:
+    r"""Return BCO with its running reward shift: :func:`bco_unpaired`, running.
+
+    At every batch of a training :math:`\delta` becomes the mean of all rewards so far, this batch's
+    included, and then prices the batch.
+
+    Parameters
+    ----------
+    beta
+        Strength of the KL penalty, > 0.
+
+    Returns
+    -------
+    RunningLoss
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range.
+
+    References
+    ----------
+    Jung et al. 2024, section on the reward shift, arXiv:2404.04656; the plain mean over the
+    training as in the authors' contribution to TRL.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = UnpairedLogps(np.asarray([2.0, 0.0]), np.zeros(2), np.asarray([True, False]))
+    >>> loss = running_bco(beta=0.5).after(batch)
+    >>> loss.state.mean, loss(batch).round(8)
+    (0.5, array([0.47407698, 0.47407698]))
+    """
+    check_positive(beta=beta)
+    return RunningLoss(functools.partial(bco_unpaired, beta=beta), RunningShift(beta))

@@ -24,6 +24,7 @@ from prefsim.containers import (
     map_fields,
 )
 from prefsim.losses.registry import container_of, loss_functions
+from prefsim.losses.running import RunningLoss
 from prefsim.typing import Array, Loss
 
 __all__ = ["LossProperties", "catalogue", "couples_batch", "properties_of"]
@@ -95,6 +96,9 @@ def catalogue() -> tuple[LossProperties, ...]:
 
 def properties_of(loss: Loss, name: str) -> LossProperties:
     """Measure one loss; see :class:`LossProperties`."""
+    if isinstance(loss, RunningLoss):
+        # What kind of function it is does not change with its state.
+        loss = loss.loss
     kind = container_of(loss)
     example = kind.example()
     value = loss(example)

@@ -20,7 +20,8 @@ __all__ = ["CONTAINERS", "container_of", "loss_functions"]
 def container_of(loss: Callable[..., Any]) -> type[Any]:
     """Return the container that ``loss`` takes.
 
-    The annotation of its first parameter, seen through ``functools.partial``.
+    The annotation of its first parameter, seen through ``functools.partial``; of an object that is
+    called, its attribute ``container`` where it has one.
 
     Raises
     ------
@@ -30,6 +31,9 @@ def container_of(loss: Callable[..., Any]) -> type[Any]:
     function = loss
     while isinstance(function, functools.partial):
         function = function.func
+    said = getattr(function, "container", None)
+    if inspect.isclass(said) and said in CONTAINERS:
+        return said
     parameters = list(inspect.signature(function).parameters)
     annotation: Any = typing.get_type_hints(function).get(parameters[0]) if parameters else None
     kind = typing.get_origin(annotation) or annotation  # PairLogps of PairLogps[ArrayT]

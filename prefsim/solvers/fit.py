@@ -5,39 +5,23 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from prefsim.backend import to_numpy
 from prefsim.checks import check_positive
 from prefsim.losses.registry import container_of
-from prefsim.numerics import array_namespace
+from prefsim.losses.running import after_batch, settled_on
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.solvers.fit_problem import Data, Penalty, minimised_at_rest, problem_of, weighted
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array, Loss
 
 if TYPE_CHECKING:
     import torch
 
-
-Penalty = Callable[[Any], Array]
-
 __all__ = ["FitResult", "fit", "gradient_descent", "objective"]
-
-
-class Data(Protocol):
-    """What :func:`fit` needs of a data container."""
-
-    def __len__(self) -> int: ...
-
-    def log_probs(self, policy: Any) -> tuple[Array, ...]:
-        """Return log-probabilities of the rows."""
-        ...
-
-    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Any]:
-        """Return the loss's container and the weight of each value."""
-        ...
 
 
 class FitResult(NamedTuple):
@@ -55,6 +39,9 @@ class FitResult(NamedTuple):
         Whether every ``grad_norm <= tolerance``.
     history
         ``(iterations, 2)``: objective (summed over the batch) and worst gradient, before each step.
+    loss
+        The loss as training left it: a :class:`prefsim.losses.RunningLoss` with its state, any
+        other as it was given.
     """
 
     policy: Any
@@ -62,6 +49,7 @@ class FitResult(NamedTuple):
     grad_norm: Any
     converged: bool
     history: np.ndarray
+    loss: Any = None
 
 
 def objective(
@@ -81,7 +69,8 @@ def objective(
     policy
         An in-memory policy on any backend; with torch the value carries its graph.
     loss
-        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``.
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; one with a running
+        state is taken as it stands.
     data
         Comparisons, Feedback, Rankings or Segments.
     reference
@@ -97,21 +86,8 @@ def objective(
     if len(data) == 0:
         raise ValueError("data must hold at least one row, got 0")
     ref_logps = None if reference is None else data.log_probs(_in_library_of(policy, reference))
-    return _objective(policy, loss, data, ref_logps, container_of(loss), penalty)
-
-
-def _objective(
-    policy: Any, loss: Loss, data: Data, ref_logps: Any, kind: type, penalty: Penalty | None
-) -> Any:
-    return _weighted(policy, loss, *data.examples(policy, ref_logps, kind), penalty)
-
-
-def _weighted(
-    policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None
-) -> Any:
-    values = loss(container)
-    total = array_namespace(values).sum(weight * values, axis=-1)
-    return total if penalty is None else total + penalty(policy)
+    examples = data.examples(policy, ref_logps, container_of(loss))
+    return weighted(policy, loss, *examples, penalty)
 
 
 def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemoryPolicy:
@@ -137,6 +113,10 @@ def fit(
     deterministically in float64 to ``grad_norm <= tolerance``: Newton steps where the size allows,
     quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems, solved in
     one call.
+
+    A loss with a running state (:class:`prefsim.losses.RunningLoss`) sees all of the data at once
+    here, and its state is what endless repetition of them leads to: the minimum is one at which the
+    state stands still. Its path is :func:`gradient_descent`.
 
     Language models (:class:`prefsim.lm.CausalLM`) are trained by AdamW on accelerate, on text
     (:class:`prefsim.lm.TextComparisons` and the like), with the options of
@@ -210,11 +190,9 @@ def fit_in_memory(
     max_iterations: int = 500,
 ) -> FitResult:
     """Fit an in-memory policy; see :func:`fit`."""
-    from prefsim.solvers.optimisers.newton import minimise
-
     check_positive(tolerance=tolerance, max_iterations=max_iterations)
-    problem, start, batch = _torch_problem(policy, loss, data, reference, penalty)
-    result = minimise(problem, start, tolerance=tolerance, max_iterations=max_iterations)
+    problem, start = problem_of(policy, loss, data, reference, penalty)
+    result = minimised_at_rest(problem, loss, start, tolerance, max_iterations)
     converged = bool((result.grad_norm <= tolerance).all())
     if not converged:
         worst = float(result.grad_norm.max())
@@ -224,8 +202,16 @@ def fit_in_memory(
             ConvergenceWarning,
             stacklevel=2,
         )
+    end = result.parameters
     return _fit_result(
-        policy, result.parameters, result.value, result.grad_norm, converged, batch, result.history
+        policy,
+        end,
+        result.value,
+        result.grad_norm,
+        converged,
+        problem.batch,
+        result.history,
+        settled_on(loss, *problem.examples(end)[1:]),
     )
 
 
@@ -244,7 +230,8 @@ def gradient_descent(
 ) -> tuple[FitResult, list[Any]]:
     """Follow plain gradient descent on the exact objective.
 
-    For claims about the path rather than the minimum.
+    For claims about the path rather than the minimum. A loss with a running state
+    (:class:`prefsim.losses.RunningLoss`) moves with every step: the state first, then the step.
 
     Parameters
     ----------
@@ -266,17 +253,21 @@ def gradient_descent(
     import torch
 
     check_positive(step=step, iterations=iterations, record_every=record_every)
-    problem, theta, batch = _torch_problem(policy, loss, data, reference, penalty)
+    problem, theta = problem_of(policy, loss, data, reference, penalty)
     history, recorded = [], []
 
     def note(parameters: Any) -> None:
         if record is not None:
-            recorded.append(record(policy.with_parameters(parameters.reshape(*batch, -1))))
+            recorded.append(record(problem.policy_of(parameters)))
 
     note(theta)
     for i in range(iterations + 1):
         theta = theta.detach().requires_grad_(True)
-        value = problem(theta)
+        examples = problem.examples(theta)
+        # To be judged at the end is no further batch.
+        if i < iterations:
+            loss = after_batch(loss, *examples[1:])
+        value = problem.value(loss, examples)
         (gradient,) = torch.autograd.grad(value.sum(), theta)
         norm = gradient.abs().amax(dim=-1)
         history.append((float(value.detach().sum()), float(norm.max())))
@@ -286,71 +277,17 @@ def gradient_descent(
         if (i + 1) % record_every == 0:
             note(theta)
     converged = bool((norm <= tolerance).all())
-    return (
-        _fit_result(policy, theta.detach(), value.detach(), norm, converged, batch, tuple(history)),
-        recorded,
+    result = _fit_result(
+        policy,
+        theta.detach(),
+        value.detach(),
+        norm,
+        converged,
+        problem.batch,
+        tuple(history),
+        loss,
     )
-
-
-def _torch_problem(
-    policy: InMemoryPolicy,
-    loss: Loss,
-    data: Data,
-    reference: InMemoryPolicy | None,
-    penalty: Penalty | None,
-) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor, tuple[int, ...]]:
-    """Return the objective, the start and the policy's batch shape.
-
-    The objective is a function of float64 parameters ``(B, D)``.
-    """
-    import torch
-
-    kind = container_of(loss)
-    if len(data) == 0:
-        raise ValueError("data must hold at least one row, got 0")
-    given = policy.parameters
-    device = given.device if isinstance(given, torch.Tensor) else "cpu"
-    start = torch.as_tensor(given, dtype=torch.float64, device=device).detach()
-    ref_logps = None
-    if reference is not None:
-        with torch.no_grad():
-            as_torch = torch.as_tensor(reference.parameters, dtype=torch.float64, device=device)
-            ref_logps = data.log_probs(reference.with_parameters(as_torch))
-    # The data may carry a batch that the start does not: one start for many problems.
-    with torch.no_grad():
-        at_start = policy.with_parameters(start)
-        container, weight = data.examples(at_start, ref_logps, kind)
-        value = _weighted(at_start, loss, container, weight, penalty)
-    batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
-    if not bool(torch.isfinite(value).all()):
-        raise ValueError(
-            "the objective must be finite at the start, got an infinite or undefined value; "
-            "a row of positive weight may have probability zero under the policy or the reference"
-        )
-    _check_weights(loss, to_numpy(weight))
-    start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
-
-    def problem(theta: torch.Tensor) -> torch.Tensor:
-        return _objective(
-            policy.with_parameters(theta.reshape(*batch, -1)), loss, data, ref_logps, kind, penalty
-        ).reshape(-1)
-
-    return problem, start, batch
-
-
-def _check_weights(loss: Loss, weight: np.ndarray) -> None:
-    """Raise where weights would not reach the batch statistic of a loss.
-
-    Weights are applied to its values, which come too late.
-    """
-    from prefsim.losses.catalogue import couples_batch
-
-    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
-        raise ValueError(
-            "the loss couples the examples of its batch and sees no weights, so that it needs hard"
-            " labels of equal weight; got unequal weights (sample the data, or pass the batch's"
-            " statistic as an option of the loss)"
-        )
+    return result, recorded
 
 
 def _fit_result(
@@ -361,11 +298,13 @@ def _fit_result(
     converged: bool,
     batch: tuple[int, ...],
     history: Any,
+    loss: Loss,
 ) -> FitResult:
     from prefsim.backend import like
 
     fitted = policy.with_parameters(like(parameters.reshape(*batch, -1), policy.parameters))
     values, norms = to_numpy(value).reshape(batch), to_numpy(norm).reshape(batch)
+    trace = np.asarray(history)
     if not batch:
-        return FitResult(fitted, float(values), float(norms), converged, np.asarray(history))
-    return FitResult(fitted, values, norms, converged, np.asarray(history))
+        return FitResult(fitted, float(values), float(norms), converged, trace, loss)
+    return FitResult(fitted, values, norms, converged, trace, loss)

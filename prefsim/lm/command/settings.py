@@ -19,6 +19,7 @@ from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.data.rankings import TextRankings
 from prefsim.losses.registry import container_of, loss_functions
+from prefsim.losses.running import running_losses
 
 __all__ = ["Settings", "configured_loss", "named_values", "read_toml", "trainable_losses"]
 
@@ -27,11 +28,16 @@ _WORDS = {"true": True, "false": False}
 
 
 def trainable_losses() -> dict[str, Callable[..., Any]]:
-    """Return the public losses that text can feed, by name."""
+    """Return the public losses that text can feed, by name.
+
+    Of a loss with a running state it is the function that makes one.
+    """
     kinds = {kind for container in _CONTAINERS for kind in container.kinds}
-    return {
-        name: loss for name, loss in sorted(loss_functions().items()) if container_of(loss) in kinds
+    fed = {name: loss for name, loss in loss_functions().items() if container_of(loss) in kinds}
+    running = {
+        name: make for name, make in running_losses().items() if container_of(make()) in kinds
     }
+    return dict(sorted((fed | running).items()))
 
 
 def named_values(settings: Iterable[str]) -> dict[str, str]:
@@ -98,6 +104,8 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
         option: _typed(hints[option], value, f"{name}'s {option}")
         for option, value in settings.items()
     }
+    if name in running_losses():
+        return loss(**typed)
     configured = functools.partial(loss, **typed)
     # Losses check the range of their options when they are called.
     configured(container_of(loss).example())

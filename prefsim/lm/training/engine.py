@@ -6,7 +6,9 @@ One process or many, each with its part of every step's batch.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.containers import map_fields, stacked
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.batches import micro_batches
@@ -24,6 +27,8 @@ from prefsim.lm.training.options import TrainingOptions, TrainResult, learning_r
 from prefsim.lm.training.precision import as_precise, copy_of_trained, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
+from prefsim.losses.running import RunningLoss
+from prefsim.numerics import to_numpy
 
 __all__ = ["run"]
 
@@ -101,6 +106,7 @@ class _Engine:
             history=np.asarray(history),
             metrics=tuple(lines),
             folder=self.setup.folder,
+            loss=self.evaluator.loss,
         )
 
     # --- accelerate
@@ -185,6 +191,7 @@ class _Engine:
                         "tokens_per_second": tokens / max(seconds, 1e-9),
                         "seconds_per_step": seconds / steps,
                     }
+                    line |= {f"loss_{k}": v for k, v in (self._loss_state() or {}).items()}
                     self._report(reporter, step + 1, line)
                     since, steps, tokens = time.perf_counter(), 0, 0
                 every = options.save_every
@@ -255,13 +262,36 @@ class _Engine:
             with contextlib.nullcontext() if exchanges else accelerator.no_sync(self.wrapped):
                 # Every process must take part in every exchange: one without examples counts
                 # another's with weight zero.
-                values, weight = self.evaluator.values(
+                container, weight = self.evaluator.examples(
                     self.wrapped, self.log_prob_model, batch[:1] if is_empty else examples
                 )
+                self._move_loss(container, weight, is_empty=is_empty)
+                values = self.evaluator.loss(container)
                 value = (weight * values).sum() * (0.0 if is_empty else scale)
                 accelerator.backward(value * processes)
             total += value.detach()
         return total
+
+    def _move_loss(self, container: Any, weight: Tensor, *, is_empty: bool) -> None:
+        """Let the state of a loss that has one see a micro-batch, of all processes together.
+
+        A process without examples of its own takes part, and adds none.
+        """
+        loss = self.evaluator.loss
+        if not isinstance(loss, RunningLoss):
+            return
+        seen: Any = map_fields(container, to_numpy)
+        counted = to_numpy(weight)
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            own = [] if is_empty else [(seen, counted)]
+            parts = gather_object(own)
+            if not parts:
+                return
+            seen = functools.reduce(lambda a, b: stacked(a, b, axis=0), [part for part, _ in parts])
+            counted = np.concatenate([part for _, part in parts])
+        self.evaluator.loss = loss.after(seen, counted)
 
     # --- disk
 
@@ -286,6 +316,7 @@ class _Engine:
                 "fingerprint": self.setup.fingerprint,
                 "history": history,
                 "probe": self.probe.state,
+                "loss_state": self._loss_state(),
             }
             folder = self.setup.folder / "checkpoints"
             disk.write_checkpoint(
@@ -307,7 +338,15 @@ class _Engine:
         if random_states:
             disk.set_random_states(random_states)
         self.probe.restore(checkpoint.state["probe"])
+        loss, state = self.evaluator.loss, checkpoint.state.get("loss_state")
+        if isinstance(loss, RunningLoss) and state is not None:
+            self.evaluator.loss = replace(loss, state=type(loss.state)(**state))
         return [(value, norm) for value, norm in checkpoint.state["history"]]
+
+    def _loss_state(self) -> dict[str, Any] | None:
+        """Return the numbers that a loss remembers by name, or None where it remembers nothing."""
+        loss = self.evaluator.loss
+        return dict(loss.state._asdict()) if isinstance(loss, RunningLoss) else None
 
     def _save_result(self) -> None:
         folder: Path | None = self.setup.folder

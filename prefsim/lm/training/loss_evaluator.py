@@ -62,9 +62,11 @@ def couples(loss: Loss) -> bool:
     return container_of(loss) is not JudgedLogps and couples_batch(loss)
 
 
-@dataclass(frozen=True)
+@dataclass
 class LossEvaluator:
     """Evaluates a loss on examples.
+
+    Training moves the state of a loss that has one; nothing else here changes.
 
     Attributes
     ----------
@@ -73,7 +75,7 @@ class LossEvaluator:
     data, rows
         The examples, as text and as tokens.
     loss
-        The loss.
+        The loss, with its state as it is.
     needs
         What it needs besides log-probabilities.
     reference
@@ -106,13 +108,13 @@ class LossEvaluator:
             device=device,
         )
 
-    def values(
+    def examples(
         self,
         wrapped: torch.nn.Module,
         log_prob_model: LogProbModel,
         examples: Sequence[int] | np.ndarray,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss's values with the graph, and the weight of each.
+    ) -> tuple[Any, Tensor]:
+        """Return what the loss sees of examples, with the graph, and the weight of each value.
 
         Parameters
         ----------
@@ -124,8 +126,7 @@ class LossEvaluator:
             Row numbers of the data. A loss that couples its batch sees exactly these.
         """
         token_logps = self.token_logps(wrapped, log_prob_model, examples)
-        container, weight = self.data.take(examples).container(self.kind, token_logps)
-        return self.loss(container), weight
+        return self.data.take(examples).container(self.kind, token_logps)
 
     def token_logps(
         self,

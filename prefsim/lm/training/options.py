@@ -58,6 +58,9 @@ class TrainResult(NamedTuple):
         The lines of ``metrics.jsonl``, diagnostics included.
     folder
         Where it was written, or None.
+    loss
+        The loss as training left it: a :class:`prefsim.losses.RunningLoss` with its state, any
+        other as it was given.
     """
 
     policy: CausalLM
@@ -67,6 +70,7 @@ class TrainResult(NamedTuple):
     history: np.ndarray
     metrics: tuple[dict[str, float], ...]
     folder: Path | None
+    loss: Any = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ class TrainingOptions:
         changes no number of a per-example loss.
     gradient_accumulation
         Micro-batches that a step is split into on each process. A loss that couples its batch sees
-        one micro-batch at a time, and so depends on this and on the number of processes.
+        one micro-batch at a time, and so depends on this and on the number of processes. The state
+        of a loss that has one moves with each micro-batch of all processes together.
     learning_rate, schedule, warmup
         Peak rate; how it falls to zero behind the warm-up (``"linear"``, ``"cosine"``) or not
         (``"constant"``); the fraction of all steps over which it rises linearly.

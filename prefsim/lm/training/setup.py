@@ -23,6 +23,7 @@ from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import as_reference
 from prefsim.lm.training.token_rows import token_rows
 from prefsim.losses.registry import container_of
+from prefsim.losses.running import RunningLoss
 from prefsim.solvers.fit import Loss
 
 __all__ = ["TrainingSetup"]
@@ -55,7 +56,7 @@ class TrainingSetup:
     needs
         What the loss needs besides log-probabilities.
     couples
-        Whether the loss couples the examples of its batch.
+        Whether the loss couples the examples of its batch, by its value or by its state.
     total
         Optimiser steps.
     plan
@@ -91,9 +92,11 @@ class TrainingSetup:
         if len(data) == 0:
             raise ValueError("data must hold at least one row, got 0")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options
-        self.couples = couples(loss)
-        if self.couples:
+        if couples(loss):
             self._check_labels_of_a_batch()
+        # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
+        # couples them.
+        self.couples = couples(loss) or isinstance(loss, RunningLoss)
         self.rows = token_rows(policy, data, kind)
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
@@ -183,6 +186,8 @@ def _named(function: Callable[..., Any]) -> str:
             for name, value in sorted(function.keywords.items())
         ]
         return f"{_named(function.func)}({', '.join([*map(repr, function.args), *options])})"
+    if isinstance(function, RunningLoss):
+        return f"{_named(function.loss)} from {function.state!r}"
     module = getattr(function, "__module__", "")
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{module}.{name}"

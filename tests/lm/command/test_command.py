@@ -289,7 +289,22 @@ def test_every_trainable_loss_is_configured_by_its_defaults():
     from prefsim.lm.command.settings import configured_loss
 
     for name in trainable_losses():
-        assert configured_loss(name, {}).func is trainable_losses()[name]
+        configured = configured_loss(name, {})
+        if isinstance(configured, losses.RunningLoss):
+            assert repr(configured) == repr(trainable_losses()[name]())
+        else:
+            assert configured.func is trainable_losses()[name]
+
+
+def test_a_running_loss_by_name():
+    from prefsim.lm.command.settings import configured_loss
+
+    loss = configured_loss("running_beta_dpo", {"keep": "0.5", "seed": 3})
+    assert repr(loss) == repr(losses.running_beta_dpo(keep=0.5, seed=3))
+    with pytest.raises(ValueError, match="'running_bco' has no option 'keep'; it has beta"):
+        configured_loss("running_bco", {"keep": 0.5})
+    with pytest.raises(ValueError, match="keep must lie in"):
+        configured_loss("running_beta_dpo", {"keep": "2"})
 
 
 def test_two_steps_on_hh_rlhf(prefsim, tmp_path, real_data):

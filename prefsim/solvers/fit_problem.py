@@ -1,0 +1,168 @@
+"""The objective of a fit, as a function of parameters, and its minimum."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from prefsim.backend import to_numpy
+from prefsim.losses.catalogue import couples_batch
+from prefsim.losses.registry import container_of
+from prefsim.losses.running import RunningLoss, settled_on
+from prefsim.numerics import array_namespace
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.typing import Array, Loss
+
+if TYPE_CHECKING:
+    import torch
+
+    from prefsim.solvers.optimisers.newton import NewtonResult
+
+Penalty = Callable[[Any], Array]
+
+__all__ = ["Data", "Penalty", "Problem", "minimised_at_rest", "problem_of", "weighted"]
+
+
+class Data(Protocol):
+    """What :func:`fit` needs of a data container."""
+
+    def __len__(self) -> int: ...
+
+    def log_probs(self, policy: Any) -> tuple[Array, ...]:
+        """Return log-probabilities of the rows."""
+        ...
+
+    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Any]:
+        """Return the loss's container and the weight of each value."""
+        ...
+
+
+def weighted(
+    policy: Any, loss: Loss, container: Any, weight: Array, penalty: Penalty | None
+) -> Any:
+    """Return the weighted sum of the values of a loss, plus the penalty, ``(*batch,)``."""
+    values = loss(container)
+    total = array_namespace(values).sum(weight * values, axis=-1)
+    return total if penalty is None else total + penalty(policy)
+
+
+class Problem(NamedTuple):
+    """The objective of a fit as a function of float64 parameters ``(B, D)``."""
+
+    policy: InMemoryPolicy
+    data: Data
+    ref_logps: Any
+    kind: type
+    penalty: Penalty | None
+    batch: tuple[int, ...]
+
+    def policy_of(self, theta: torch.Tensor) -> Any:
+        """Return the policy of parameters, with the policy's own batch axes."""
+        return self.policy.with_parameters(theta.reshape(*self.batch, -1))
+
+    def examples(self, theta: torch.Tensor) -> tuple[Any, Any, Any]:
+        """Return the policy, the loss's container and the weight of each value."""
+        policy = self.policy_of(theta)
+        return policy, *self.data.examples(policy, self.ref_logps, self.kind)
+
+    def value(self, loss: Loss, examples: tuple[Any, Any, Any]) -> torch.Tensor:
+        """Return the objective of what :meth:`examples` made, ``(B,)``."""
+        policy, container, weight = examples
+        return weighted(policy, loss, container, weight, self.penalty).reshape(-1)
+
+
+def problem_of(
+    policy: InMemoryPolicy,
+    loss: Loss,
+    data: Data,
+    reference: InMemoryPolicy | None,
+    penalty: Penalty | None,
+) -> tuple[Problem, torch.Tensor]:
+    """Return the objective and the parameters ``(B, D)`` to start from."""
+    import torch
+
+    kind = container_of(loss)
+    if len(data) == 0:
+        raise ValueError("data must hold at least one row, got 0")
+    given = policy.parameters
+    device = given.device if isinstance(given, torch.Tensor) else "cpu"
+    start = torch.as_tensor(given, dtype=torch.float64, device=device).detach()
+    ref_logps = None
+    if reference is not None:
+        with torch.no_grad():
+            as_torch = torch.as_tensor(reference.parameters, dtype=torch.float64, device=device)
+            ref_logps = data.log_probs(reference.with_parameters(as_torch))
+    # The data may carry a batch that the start does not: one start for many problems.
+    with torch.no_grad():
+        at_start = policy.with_parameters(start)
+        container, weight = data.examples(at_start, ref_logps, kind)
+        first = settled_on(loss, container, weight)
+        value = weighted(at_start, first, container, weight, penalty)
+    batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(
+            "the objective must be finite at the start, got an infinite or undefined value; "
+            "a row of positive weight may have probability zero under the policy or the reference"
+        )
+    _check_weights(loss, to_numpy(weight))
+    if batch and first is not loss:
+        raise ValueError(
+            f"a loss with a running state trains one policy at a time, got a batch of {batch}"
+        )
+    start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
+    return Problem(policy, data, ref_logps, kind, penalty, batch), start
+
+
+def _check_weights(loss: Loss, weight: np.ndarray) -> None:
+    """Raise where weights would not reach the batch statistic of a loss.
+
+    Weights are applied to its values, which come too late.
+    """
+    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
+        raise ValueError(
+            "the loss couples the examples of its batch and sees no weights, so that it needs hard"
+            " labels of equal weight; got unequal weights (sample the data, or pass the batch's"
+            " statistic as an option of the loss)"
+        )
+
+
+def minimised_at_rest(
+    problem: Problem, loss: Loss, start: torch.Tensor, tolerance: float, max_iterations: int
+) -> NewtonResult:
+    """Minimise where the state of the loss, if it has one, stands still."""
+    import torch
+
+    from prefsim.solvers.optimisers.newton import minimise
+
+    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+
+    def settled(theta: torch.Tensor) -> torch.Tensor:
+        examples = problem.examples(theta)
+        return problem.value(settled_on(loss, *examples[1:]), examples)
+
+    def at_state(held: Loss, theta: torch.Tensor) -> torch.Tensor:
+        return problem.value(held, problem.examples(theta))
+
+    if not isinstance(loss, RunningLoss) or couples_batch(loss):
+        return minimise(settled, start, **options)
+    # Of each example alone at a given state: a minimum at that state, and then the next state. No
+    # gradient goes through a state, so that nothing falls along both together.
+    history: tuple[tuple[float, float], ...] = ()
+    for _ in range(max_iterations):
+        held = settled_on(loss, *problem.examples(start)[1:])
+        result = minimise(functools.partial(at_state, held), start, **options)
+        history += result.history
+        theta = result.parameters.detach().requires_grad_(True)
+        value = settled(theta)
+        (gradient,) = torch.autograd.grad(value.sum(), theta)
+        norm, value = gradient.abs().amax(dim=-1), value.detach()
+        found = result._replace(
+            value=value, grad_norm=norm, history=history, iterations=len(history)
+        )
+        if bool((norm <= tolerance).all()) or bool((result.grad_norm > tolerance).any()):
+            break
+        start = result.parameters
+    return found
