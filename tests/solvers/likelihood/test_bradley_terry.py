@@ -176,6 +176,16 @@ def test_a_ridge_on_a_long_chain():
     assert np.abs(gradient(counts, sparse.reward, 1e-6)).max() < 1e-9
 
 
+@pytest.mark.parametrize("n", [63, 64, 65, 130, 200])
+def test_the_likelihood_of_many_items_counts_every_pair(n):
+    """Sums of many items are taken in strips of a triangle."""
+    counts = np.random.default_rng(n).poisson(1.5, (n, n)).astype(float)
+    np.fill_diagonal(counts, 0.0)
+    result = fit_bradley_terry(counts)
+    expected = np.sum(counts * np.log(pairwise_preference(result.reward)))
+    np.testing.assert_allclose(result.log_likelihood, expected, rtol=1e-12)
+
+
 def test_two_groups_that_hardly_meet():
     # The gradient of the million comparisons inside the groups hides that of the few millionths
     # between them; the last step does not.

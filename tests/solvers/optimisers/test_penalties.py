@@ -20,6 +20,7 @@ from prefsim.solvers import fit, gradient_descent, objective
 from prefsim.solvers.optimisers.penalties import (
     cross_entropy_penalty,
     kl_penalty,
+    online_kl_penalty,
     sampled_kl_penalty,
 )
 from prefsim.testing.bandits import bandits_with_reference
@@ -170,3 +171,63 @@ def test_bad_inputs_of_one():
         cross_entropy_penalty([[0.5, 0.6]], weight=1.0)
     with pytest.raises(ValueError, match="samples must be an integer >= 1"):
         sampled_kl_penalty(TabularPolicy.uniform(1, 2), weight=1.0, samples=0)
+
+
+# --- samples that are drawn anew ---
+
+THREE = TabularPolicy.from_probs([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+
+
+def test_online_samples_are_drawn_anew_at_every_call_and_follow_the_seed():
+    start = TabularPolicy.uniform(2, 3)
+    first, again, other = (
+        [slope(penalty, start) for _ in range(2)]
+        for penalty in (online_kl_penalty(THREE, weight=1.0, seed=s, prompts=20) for s in (0, 0, 1))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first[0] != first[1]).any()
+    assert (first[0] != other[0]).any()
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_online_samples_have_the_slope_of_the_divergence_in_the_mean(samples):
+    rho, start = [0.25, 0.75], TabularPolicy.uniform(2, 3)
+    online = online_kl_penalty(
+        THREE, weight=2.0, seed=0, prompts=40_000, samples=samples, context_probs=rho
+    )
+    exact = slope(kl_penalty(THREE, weight=2.0, context_probs=rho), start)
+    np.testing.assert_allclose(slope(online, start), exact, atol=0.01)
+    assert np.abs(exact).max() > 0.1
+
+
+def test_online_samples_of_each_member_of_a_batch_are_its_own():
+    """Members that are equal, with weights 0, 1 and 2, and two runs of each."""
+    batch = TabularPolicy(np.zeros((2, 3, 2, 3)))
+    penalty = online_kl_penalty(THREE, weight=[0.0, 1.0, 2.0], seed=0, prompts=5)
+    found = slope(penalty, batch).reshape(2, 3, 6)
+    assert (found[:, 0] == 0).all()
+    assert (found[0, 1:] != found[1, 1:]).any()
+    assert (2 * found[:, 1] != found[:, 2]).any()
+    assert penalty(batch).shape == (2, 3)
+
+
+def test_samples_of_another_policy_are_no_divergence():
+    """The reference itself draws: where it is sure, there is nothing to compare."""
+    sure = TabularPolicy.from_probs([[1 - 2e-12, 1e-12, 1e-12]])
+    start = TabularPolicy.uniform(1, 3)
+    drawn = online_kl_penalty(sure, weight=1.0, seed=0, prompts=10, sampler=sure)
+    np.testing.assert_allclose(slope(drawn, start), 0.0, atol=1e-12)
+    assert np.abs(slope(kl_penalty(sure, weight=1.0), start)).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"samples": 1}, "samples must be"),
+        ({"prompts": 0}, "prompts must be"),
+        ({"weight": -1.0}, "weight must be >= 0"),
+    ],
+)
+def test_online_refuses_what_is_out_of_range(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        online_kl_penalty(THREE, **({"weight": 1.0, "seed": 0} | wrong))

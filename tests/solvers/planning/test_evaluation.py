@@ -172,6 +172,26 @@ class TestFiniteHorizon:
         np.testing.assert_allclose(psi.state[..., 0], result.value, atol=1e-12)
         np.testing.assert_allclose(psi.state_action[..., 0], result.q_value, atol=1e-12)
 
+    @pytest.mark.parametrize("horizon", [None, 3])
+    def test_who_starts_at_an_end_visits_nothing(self, horizon):
+        drawn = TabularMDP.random(4, 2, discount=0.9, seed=3, n_terminal=1)
+        mdp = TabularMDP(
+            drawn.transitions,
+            drawn.reward,
+            discount=0.9,
+            terminal=drawn.terminal,
+            start_probs=np.full(4, 0.25),
+            horizon=horizon,
+        )
+        policy = TabularPolicy.random(4, 2, seed=1).probs
+        visits = planning.occupancy(mdp, policy)
+        assert not visits[..., mdp.terminal, :].any()
+        value = planning.policy_evaluation(mdp, policy).value
+        first = value if horizon is None else value[0]
+        assert (visits * mdp.reward).sum() == pytest.approx(first.mean(), abs=1e-12)
+        if horizon is not None:
+            assert visits[0].sum() == pytest.approx(0.75, abs=1e-12)
+
     def test_long_horizons_approach_the_infinite_one(self):
         mdp = TabularMDP.random(5, 3, discount=0.5, seed=0)
         long = TabularMDP(mdp.transitions, mdp.reward, discount=0.5, horizon=60)

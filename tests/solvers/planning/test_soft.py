@@ -99,6 +99,24 @@ class TestSoft:
         np.testing.assert_allclose(result.value, 0.0, atol=1e-11)
         np.testing.assert_allclose(result.policy, policy, atol=1e-11)
 
+    @given(
+        mdp=mdps(max_states=4, horizon=3),
+        temperature=st.floats(0.1, 2.0),
+        seed=st.integers(0, 2**16),
+    )
+    def test_reference_at_a_finite_horizon(self, mdp, temperature, seed):
+        reference = TabularPolicy.random(mdp.n_states, mdp.n_actions, seed=seed).probs
+        result = planning.soft_value_iteration(mdp, temperature=temperature, reference=reference)
+        value = np.zeros(mdp.n_states)
+        going = ~mdp.terminal
+        for t in (2, 1, 0):
+            q = mdp.reward + mdp.discount * np.einsum("sat,t->sa", mdp.transitions, value)
+            weight = reference * np.exp((q - q.max(-1, keepdims=True)) / temperature)
+            value = np.where(going, q.max(-1) + temperature * np.log(weight.sum(-1)), 0.0)
+            np.testing.assert_allclose(result.value[t], value, atol=1e-10)
+            policy = weight / weight.sum(-1, keepdims=True)
+            np.testing.assert_allclose(result.policy[t][going], policy[going], atol=1e-10)
+
     def test_uniform_reference_is_entropy_up_to_a_constant(self):
         mdp = TabularMDP.random(5, 3, discount=0.9, seed=0)
         free = planning.soft_value_iteration(mdp, temperature=0.5)
