@@ -8,14 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import to_numpy
+from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import action_values
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 
-__all__ = ["PlanningResult", "SpanStop", "certify", "residual_limit", "warn_unless"]
+__all__ = [
+    "PlanningResult",
+    "SpanStop",
+    "certify",
+    "require_no_better_without_end",
+    "residual_limit",
+    "warn_unless",
+]
 
 ROUNDING_UNITS = 16
 """A residual of this many units in the last place of the largest value is as good as zero."""
@@ -156,6 +163,47 @@ def certify(
         iterations=iterations,
         converged=bool(converged) if single else converged,
     )
+
+
+def require_no_better_without_end(
+    name: str, mdp: TabularMDP, result: PlanningResult
+) -> PlanningResult:
+    r"""Return the result, unless never ending beats it in an undiscounted process.
+
+    Without a discount Bellman's equation may have several solutions. The difference of two is
+    constant on states between which one may move for ever by optimal actions; there the sum of the
+    rewards comes back to 0 again and again, which is better than a negative value.
+
+    Raises
+    ------
+    ValueError
+        If there are such states, naming one.
+
+    References
+    ----------
+    Bertsekas and Tsitsiklis 1991, "An analysis of stochastic shortest path problems" (without
+    these states the solution is unique).
+    """
+    if mdp.discount < 1.0 or mdp.horizon is not None:
+        return result
+    value, optimal = to_numpy(result.value), to_numpy(result.policy) > 0
+    limit = to_numpy(residual_limit(result.value, 1e-9))
+    staying = (value < -limit[..., None]) & ~to_numpy(mdp.terminal)
+    nothing = 0 * mdp.reward
+    while staying.any():
+        outside = like((~staying).astype(value.dtype), result.value)
+        leaving = to_numpy(action_values(mdp.transitions, nothing, outside, discount=1.0)) > 0
+        kept = staying & np.any(optimal & ~leaving, axis=-1)
+        if (kept == staying).all():
+            where = tuple(int(i) for i in np.argwhere(staying)[0])
+            state = ", ".join(map(str, where))
+            raise ValueError(
+                f"{name} found {value[where]:.6g} for state {state}, from where the undiscounted"
+                " process can go on for ever without loss, which is better: give a discount < 1 or"
+                " another end"
+            )
+        staying = kept
+    return result
 
 
 def warn_unless(name: str, converged: Any, residual: Any, limit: Any, iterations: int) -> None:

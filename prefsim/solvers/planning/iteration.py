@@ -21,7 +21,13 @@ from prefsim.solvers.planning.bellman import (
     soft_criterion,
     zeros,
 )
-from prefsim.solvers.planning.certificate import PlanningResult, SpanStop, certify, residual_limit
+from prefsim.solvers.planning.certificate import (
+    PlanningResult,
+    SpanStop,
+    certify,
+    require_no_better_without_end,
+    residual_limit,
+)
 from prefsim.solvers.planning.evaluation import backward_induction, policy_evaluation
 from prefsim.solvers.planning.modified import modified_policy_iteration
 from prefsim.solvers.planning.policy_chain import as_policy
@@ -66,7 +72,8 @@ def value_iteration(
     Raises
     ------
     ValueError
-        If an option is out of range or ``initial_value`` does not fit.
+        If an option is out of range, ``initial_value`` does not fit, or the sweeps of an
+        undiscounted process end where never ending is better.
 
     Warns
     -----
@@ -93,7 +100,8 @@ def value_iteration(
                 f"initial_value is for an infinite horizon, got it with horizon {mdp.horizon}"
             )
         return backward_induction("value_iteration", mdp, None, criterion)
-    return _sweeps("value_iteration", mdp, criterion, tolerance, max_iterations, initial_value)
+    found = _sweeps("value_iteration", mdp, criterion, tolerance, max_iterations, initial_value)
+    return require_no_better_without_end("value_iteration", mdp, found)
 
 
 def soft_value_iteration(

@@ -8,7 +8,10 @@ import scipy.sparse as sp
 from prefsim.backend import like, to_numpy
 from prefsim.checks import check_positive
 from prefsim.solvers.planning.bellman import action_values, greedy_policy, hard_criterion
-from prefsim.solvers.planning.certificate import PlanningResult
+from prefsim.solvers.planning.certificate import (
+    PlanningResult,
+    require_no_better_without_end,
+)
 from prefsim.solvers.planning.evaluation import policy_evaluation
 from prefsim.solvers.planning.policy_iteration import newton_steps, require_infinite_horizon
 from prefsim.worlds.mdp import TabularMDP
@@ -35,8 +38,8 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     Raises
     ------
     ValueError
-        If the horizon is finite, or the program has no finite solution (an undiscounted process
-        that rewards not ending).
+        If the horizon is finite, the program has no finite solution (an undiscounted process that
+        rewards not ending), or never ending is better than what ends.
 
     References
     ----------
@@ -73,4 +76,5 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     improved = newton_steps(
         "linear_program", mdp, hard_criterion(), value, tolerance, max_iterations=100
     )
-    return improved._replace(iterations=improved.iterations + int(solution.nit))
+    found = improved._replace(iterations=improved.iterations + int(solution.nit))
+    return require_no_better_without_end("linear_program", mdp, found)

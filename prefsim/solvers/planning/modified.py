@@ -18,7 +18,13 @@ from prefsim.solvers.planning.bellman import (
     hard_criterion,
     zeros,
 )
-from prefsim.solvers.planning.certificate import PlanningResult, SpanStop, certify, residual_limit
+from prefsim.solvers.planning.certificate import (
+    PlanningResult,
+    SpanStop,
+    certify,
+    require_no_better_without_end,
+    residual_limit,
+)
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 
@@ -72,7 +78,8 @@ def modified_policy_iteration(
     Raises
     ------
     ValueError
-        If an option is out of range or the horizon is finite.
+        If an option is out of range, the horizon is finite, or never ending is better in an
+        undiscounted process than what ends.
 
     References
     ----------
@@ -122,7 +129,7 @@ def modified_policy_iteration(
         goal = xp.maximum(forcing * gap, xp.full_like(gap, 0.5 * tolerance))
         value = evaluate(action, improved, goal, sweeps)
     criterion = hard_criterion()
-    return certify(
+    found = certify(
         "modified_policy_iteration",
         mdp,
         value,
@@ -132,6 +139,7 @@ def modified_policy_iteration(
         iterations=iterations,
         q_value=q_value,
     )
+    return require_no_better_without_end("modified_policy_iteration", mdp, found)
 
 
 class _DenseEvaluation:

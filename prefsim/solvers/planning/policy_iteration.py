@@ -8,7 +8,12 @@ from array_api_compat import is_torch_array
 from prefsim.checks import check_integer, check_positive
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion
-from prefsim.solvers.planning.certificate import PlanningResult, certify, residual_limit
+from prefsim.solvers.planning.certificate import (
+    PlanningResult,
+    certify,
+    require_no_better_without_end,
+    residual_limit,
+)
 from prefsim.solvers.planning.evaluation import policy_evaluation
 from prefsim.solvers.planning.policy_chain import policy_chain, solve_chain
 from prefsim.typing import Array
@@ -38,8 +43,8 @@ def policy_iteration(
     Raises
     ------
     ValueError
-        If an option is out of range, the horizon is finite, or an undiscounted process rewards not
-        ending.
+        If an option is out of range, the horizon is finite, or never ending is better in an
+        undiscounted process than what ends.
 
     References
     ----------
@@ -48,7 +53,10 @@ def policy_iteration(
     require_infinite_horizon(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    return newton_steps("policy_iteration", mdp, hard_criterion(), start, tolerance, max_iterations)
+    found = newton_steps(
+        "policy_iteration", mdp, hard_criterion(), start, tolerance, max_iterations
+    )
+    return require_no_better_without_end("policy_iteration", mdp, found)
 
 
 def newton_steps(
