@@ -1,22 +1,15 @@
-"""The authors' five algorithms with exact gradients, and EGPO with sampled ones."""
+"""The authors' five algorithms with exact gradients, and where mirror descent is stable."""
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim import losses
 from prefsim.backend import to_numpy
-from prefsim.data import Comparisons
-from prefsim.data.drawn import judged_triples
-from prefsim.gradients import gradient
-from prefsim.loops.rounds import Trainer, play_rounds
-from prefsim.numerics import categorical_kl, softmax
-from prefsim.policies import TabularPolicy
-from prefsim.solvers import nash_path, objective, solve_nash
+from prefsim.numerics import softmax
+from prefsim.solvers import nash_path, solve_nash
 from prefsim.solvers.games.certificates import (
     geometric_mixture,
     mirror_step,
@@ -25,7 +18,6 @@ from prefsim.solvers.games.certificates import (
 )
 from prefsim.solvers.games.nash import StepSizeWarning
 from prefsim.testing.games import random_games
-from prefsim.worlds.game import PreferenceGame
 
 ALGORITHMS = ("EGPO", "online IPO 1", "online IPO 2", "Nash-MD", "Nash-MD-PG")
 
@@ -140,57 +132,3 @@ def gaps_against_half_the_mixture(
         wins = payoff(games, np.exp(opponent))
         log_policy = mirror_step(log_policy, log_reference, wins, step=step, tau=tau)
     return Curve(np.array(iterations), np.array(found))
-
-
-def one_gradient_step(size: float) -> Trainer:
-    """Return the trainer that makes a single gradient step.
-
-    :func:`prefsim.loops.descent` also evaluates where the step starts and ends, for twice the time.
-    """
-
-    def train(policy: Any, loss: Any, data: Any, reference: Any) -> Any:
-        def value(logits: Any) -> Any:
-            return objective(policy.with_parameters(logits), loss, data, reference=reference)
-
-        return policy.with_parameters(policy.parameters - size * gradient(value, policy.parameters))
-
-    return train
-
-
-def distances_of_sampled_play(
-    preference: np.ndarray,
-    reference: np.ndarray,
-    *,
-    beta: float,
-    step: float,
-    triples: int,
-    rounds: int,
-    seeds: int,
-    seed: int,
-    judge: np.ndarray | None = None,
-) -> np.ndarray:
-    """Play EGPO with gradients from so many triples, judged by the preferences unless given others.
-
-    Return KL(π*‖π_t) in nats after each round, ``(rounds, seeds)``.
-    """
-    n = len(reference)
-    world = PreferenceGame(preference if judge is None else judge).to_bandit()
-    target = solve_nash(preference, method="regularised", reference=reference, tau=beta).policy
-
-    def drawn(policy: Any, opponent: Any, rng: np.random.Generator) -> Comparisons:
-        return judged_triples(world, opponent, triples, seed=rng)
-
-    played = play_rounds(
-        TabularPolicy.from_probs(np.broadcast_to(reference, (seeds, 1, n))),
-        drawn,
-        functools.partial(losses.online_ipo, tau=beta),
-        rounds=rounds,
-        seed=seed,
-        reference=TabularPolicy.from_probs(reference[None]),
-        extragradient=True,
-        train=one_gradient_step(n * beta * step / 4),
-    )
-    log_target = np.log(target)
-    return np.stack(
-        [categorical_kl(log_target, one_round.policy.log_probs[:, 0]) for one_round in played]
-    )

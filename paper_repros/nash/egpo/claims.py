@@ -5,56 +5,61 @@ A play's τ is the paper's penalty β.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.nash.egpo.algorithms import (
-    distances_of_sampled_play,
-    games_and_references,
-    gaps,
-    largest_stable_step,
+from paper_repros.nash.egpo.algorithms import games_and_references, gaps, largest_stable_step
+from paper_repros.nash.egpo.enumerated import (
+    Sampler,
+    against,
+    against_each_other,
+    round_with_a_trial,
+    slope,
+    value,
 )
-from prefsim import losses
-from prefsim.analysis.rates import log_log_slope
-from prefsim.backend import to_numpy
-from prefsim.data import Comparisons
-from prefsim.gradients import gradient
-from prefsim.numerics import categorical_kl
+from paper_repros.nash.egpo.noise import NoisyGames
+from prefsim.numerics import categorical_kl, softmax
 from prefsim.papers import Verdict, above, apart, claim, outside, worst
-from prefsim.policies import TabularPolicy
-from prefsim.solvers import gradient_descent, objective
 from prefsim.solvers.games.certificates import duality_gap, payoff, regularised_gap
-from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.testing.games import Play, cyclic_games, plays
-from prefsim.worlds import TEXTBOOK_REFERENCE, textbook_game
 
-# Of the largest step with a guarantee.
+# Of the largest step with which every step comes nearer.
 SHARES = st.floats(0.01, 1.0)
 
 
+def largest_step(tau: float) -> float:
+    """Return the largest step of the theorem: the one with η²/4 = 1 − ηβ."""
+    return 2 * (math.sqrt(1 + tau**2) - tau)
+
+
 def step_of(play: Play, share: float) -> float:
-    """Return a step η, as a share of the largest one with a guarantee."""
-    return share * UPDATES["egpo"].largest_step(play.tau)
+    """Return a step η, as a share of the largest one."""
+    return share * largest_step(play.tau)
 
 
 @claim(
     "C1",
     "inequality",
-    source="linear convergence; one step",
-    stated="paper",
+    source="linear convergence, one step; the range of steps derived",
+    stated="derived",
     given={"play": plays(), "share": SHARES, "method": st.just("egpo")},
-    breaks={
-        "play": plays(cyclic_games(least=0.3), tau=(0.005, 0.02)),
-        "method": st.just("mirror_descent"),
-    },
+    breaks=(
+        {
+            "play": plays(cyclic_games(least=0.3), tau=(0.005, 0.02)),
+            "method": st.just("mirror_descent"),
+        },
+        # 1/(β + ¼) is twice the largest step where β is small.
+        {"play": plays(cyclic_games(least=0.45), tau=(0.001, 0.005)), "share": st.just(2.0)},
+    ),
 )
 def every_step_comes_nearer(play: Play, share: float, method: str) -> Verdict:
-    """KL(π*‖π_{t+1}) <= (1 − ηβ) KL(π*‖π_t) for η <= min(1/(2β + 1), ½), from any start."""
+    """KL(π*‖π_{t+1}) <= (1 − ηβ) KL(π*‖π_t) from any start for η <= 2√(1 + β²) − 2β, which is more
+    than 1/(β + ½) (the paper asks for η <= min(1/(2β + 1), ½)).
+    """
     step = step_of(play, share)
     log_policies = [np.log(play.policy)]
     for _ in range(60):
@@ -67,67 +72,29 @@ def every_step_comes_nearer(play: Play, share: float, method: str) -> Verdict:
 # --- the losses and their gradients ---
 
 
-def itself(play: Play) -> np.ndarray:
+def itself(policy: np.ndarray) -> np.ndarray:
     """Return the policy that plays."""
-    return play.policy
+    return policy
 
 
-def uniform(play: Play) -> np.ndarray:
+def uniform(policy: np.ndarray) -> np.ndarray:
     """Return the uniform policy."""
-    return np.full_like(play.policy, 1 / len(play.policy))
+    return np.full_like(policy, 1 / len(policy))
 
 
-def another(play: Play) -> np.ndarray:
-    """Return a policy that has nothing to do with the one that plays."""
-    return play.sampler
+def reversed_order(policy: np.ndarray) -> np.ndarray:
+    """Return another policy than the one that plays: its probabilities in reverse."""
+    return policy[::-1]
 
 
-def as_policy(probs: np.ndarray) -> TabularPolicy:
-    """Return a policy ``(n,)`` as one of a single prompt."""
-    return TabularPolicy.from_probs(probs[None])
+def surplus(play: Play, opponent: np.ndarray) -> np.ndarray:
+    """Return q = log(π/μ) − Pπ'/β, constant at the best response to the opponent π'."""
+    return np.log(play.policy / play.reference) - payoff(play.preference, opponent) / play.tau
 
 
-def against(play: Play, opponent: np.ndarray, sampler: np.ndarray) -> Comparisons:
-    """Enumerate the pairs of a sampler, with their expected wins against the opponent."""
-    # The loss is the same for both orders of a pair.
-    pairs = Comparisons.population(play.world(), as_policy(sampler)).relabelled(1.0)
-    return Comparisons.self_play(play.world(), as_policy(opponent), pairs=pairs)
-
-
-def against_each_other(play: Play, policy: np.ndarray) -> Comparisons:
-    """Enumerate pairs of a policy's responses, each the opponent of the other: online IPO 2."""
-    pairs = Comparisons.population(play.world(), as_policy(policy))
-    return Comparisons(
-        pairs.prompt,
-        pairs.chosen,
-        pairs.rejected,
-        1.0,
-        pairs.weight,
-        chosen_score=pairs.prob,
-        rejected_score=np.full(len(pairs), 0.5),
-    )
-
-
-def online_ipo(play: Play) -> Callable[..., object]:
-    """Return the loss with the penalty of a play."""
-    return functools.partial(losses.online_ipo, tau=play.tau)
-
-
-def value(play: Play, policy: np.ndarray, data: Comparisons) -> float:
-    """Return online IPO's loss of a policy."""
-    reference = as_policy(play.reference)
-    return float(objective(as_policy(policy), online_ipo(play), data, reference=reference))
-
-
-def slope(play: Play, policy: np.ndarray, data: Comparisons) -> np.ndarray:
-    """Return the gradient of online IPO's loss in the logits, ``(n,)``."""
-    reference = as_policy(play.reference)
-    return gradient(
-        lambda logits: objective(
-            TabularPolicy(logits), online_ipo(play), data, reference=reference
-        ),
-        np.log(policy)[None],
-    )[0]
+# The gradient is as large as 1/β.
+def scale_of(play: Play) -> float:
+    return max(1 / play.tau, 1.0)
 
 
 @claim(
@@ -135,38 +102,49 @@ def slope(play: Play, policy: np.ndarray, data: Comparisons) -> np.ndarray:
     "identity",
     source="gradient form of the update",
     stated="paper",
-    given={"play": plays(), "share": SHARES, "drawn_from": st.just(uniform)},
-    breaks={"drawn_from": st.just(another)},
+    given={"play": plays(), "share": SHARES, "sampler": st.just(uniform)},
+    breaks={"sampler": st.just(itself)},
 )
-def two_gradient_steps_are_a_step_of_egpo(
-    play: Play, share: float, drawn_from: Callable[[Play], np.ndarray]
-) -> Verdict:
+def two_gradient_steps_are_a_step_of_egpo(play: Play, share: float, sampler: Sampler) -> Verdict:
     """With uniform pairs the gradient of online IPO is (4/n)(q − mean q), q = log(π/μ) − Pπ'/β, and
-    two gradient steps of size nβη/4, the second from π_t against the first, are one step of EGPO.
+    a round of two gradient steps of size nβη/4, the second from π_t against the first, is a step of
+    EGPO.
     """
     n, tau, step, policy = len(play.policy), play.tau, step_of(play, share), play.policy
-    q = np.log(policy / play.reference) - payoff(play.preference, policy) / tau
+    q = surplus(play, policy)
+    found = slope(play, policy, against(play, policy, sampler(policy)))
+    return worst(
+        apart(found, 4 / n * (q - q.mean()), scale=scale_of(play)),
+        apart(
+            round_with_a_trial(play, n * tau * step / 4, sampler),
+            np.exp(play.update("egpo", np.log(policy), step=step)),
+        ),
+    )
+
+
+@claim(
+    "C9",
+    "identity",
+    source="generalised online IPO with any sampler; derived",
+    stated="derived",
+    given={"play": plays(), "share": SHARES, "sampler": st.just(itself)},
+    breaks={"sampler": st.just(reversed_order)},
+)
+def pairs_of_the_policy_slow_rare_responses(play: Play, share: float, sampler: Sampler) -> Verdict:
+    """With pairs from π_t in both halves of a round the gradient is 4π_t ⊙ (q − π_t·q): of the
+    second half with π_t itself and q against the trial.
+    """
+    policy, size = play.policy, step_of(play, share) * play.tau / 4
 
     def descended(opponent: np.ndarray) -> np.ndarray:
-        result, _ = gradient_descent(
-            as_policy(policy),
-            online_ipo(play),
-            against(play, opponent, drawn_from(play)),
-            reference=as_policy(play.reference),
-            step=n * tau * step / 4,
-            iterations=1,
-        )
-        return to_numpy(result.policy.probs[0])
+        q = surplus(play, opponent)
+        return softmax(np.log(policy) - 4 * size * policy * (q - policy @ q))
 
-    return worst(
-        # The gradient is as large as 1/β.
-        apart(
-            slope(play, policy, against(play, policy, drawn_from(play))),
-            4 / n * (q - q.mean()),
-            scale=max(1 / tau, 1.0),
-        ),
-        apart(descended(descended(policy)), np.exp(play.update("egpo", np.log(policy), step=step))),
-    )
+    return apart(round_with_a_trial(play, size, sampler), descended(descended(policy)))
+
+
+def where_it_plays(play: Play) -> np.ndarray:
+    return play.policy
 
 
 @claim(
@@ -175,7 +153,7 @@ def two_gradient_steps_are_a_step_of_egpo(
     source="fixed point of the losses",
     stated="paper",
     given={"play": plays(tau=(0.1, 2.0)), "at": st.just(Play.equilibrium)},
-    breaks={"at": st.just(itself)},
+    breaks={"at": st.just(where_it_plays)},
 )
 def equilibrium_stands_still(play: Play, at: Callable[[Play], np.ndarray]) -> Verdict:
     """At π*_β online IPO against the policy itself is zero, with its gradient, whatever
@@ -201,12 +179,10 @@ def equilibrium_stands_still(play: Play, at: Callable[[Play], np.ndarray]) -> Ve
     "identity",
     source="derivation",
     stated="derived",
-    given={"play": plays(), "drawn_from": st.just(itself)},
-    breaks={"drawn_from": st.just(another)},
+    given={"play": plays(), "sampler": st.just(itself)},
+    breaks={"sampler": st.just(reversed_order)},
 )
-def second_loss_follows_the_policy_gradient(
-    play: Play, drawn_from: Callable[[Play], np.ndarray]
-) -> Verdict:
+def second_loss_follows_the_policy_gradient(play: Play, sampler: Sampler) -> Verdict:
     """The gradient of online IPO with pairs from the policy, each response the opponent of the
     other, is −4/β times the policy gradient of self-play.
     """
@@ -214,9 +190,9 @@ def second_loss_follows_the_policy_gradient(
         play.preference, np.log(play.policy), np.log(play.reference), tau=play.tau, mixture=0.0
     )
     return apart(
-        slope(play, play.policy, against_each_other(play, drawn_from(play))),
+        slope(play, play.policy, against_each_other(play, sampler(play.policy))),
         -4 / play.tau * ascent,
-        scale=max(1 / play.tau, 1.0),
+        scale=scale_of(play),
     )
 
 
@@ -270,72 +246,92 @@ def small_penalty_solves_the_original_game(
 # --- the authors' simulation, and play with noise ---
 
 
+# The authors' penalty and step, of which one game in three cannot bear the step.
+BETA, AUTHORS_STEP = 0.01, 0.8
+
+
+def is_unstable(seed: int) -> np.ndarray:
+    """Return on which games mirror descent cannot stay near the equilibrium, by 1 % and more."""
+    limit = largest_stable_step(*games_and_references(seed), beta=BETA)
+    return np.asarray(limit < AUTHORS_STEP / 1.01)
+
+
 @claim(
     "C6",
     "counterexample",
-    source="simulation of the authors",
+    source="simulation of the authors; which games derived",
     stated="derived",
     tolerance=0.0,
-    examples=2,
-    given={"seed": st.integers(0, 20), "step": st.just(0.8)},
+    examples=1,
+    given={
+        "seed": st.integers(0, 9999).filter(lambda seed: bool(is_unstable(seed).any())),
+        "step": st.just(AUTHORS_STEP),
+    },
     breaks={"step": st.just(0.1)},
 )
 def mirror_descent_fails_where_egpo_converges(seed: int, step: float) -> Verdict:
-    """With β = 0.01 and the authors' step η = 0.8, mirror descent (online IPO 1) has a gap above
-    1e-2 after 5000 steps on one of ten random games, EGPO at most 1e-12 on all.
+    """With β = 0.01 and the authors' step η = 0.8, after 5000 steps EGPO has a gap of at most 1e-12
+    on all of ten random games, mirror descent (online IPO 1) one above 1e-2 on all those with η >
+    2β/(β² + ω²), where ±iω is the fastest rotation about the equilibrium.
     """
     games, reference = games_and_references(seed)
     egpo, mirror_descent = (
         gaps(
-            games, reference, method=method, beta=0.01, step=step, iterations=5000, record=5000
+            games, reference, method=method, beta=BETA, step=step, iterations=5000, record=5000
         ).gap[-1]
         for method in ("egpo", "inpo")
     )
-    unstable = step > largest_stable_step(games, reference, beta=0.01)
+    left = mirror_descent[is_unstable(seed)]
     return worst(
         above(egpo, 1e-12),
-        above(1e-2, mirror_descent.max()),
-        detail=(
-            f"gap of EGPO {egpo.max():.1e}; of mirror descent above 1e-2 on"
-            f" {(mirror_descent > 1e-2).sum()} games, {unstable.sum()} unstable"
-        ),
+        above(1e-2, left),
+        detail=f"largest gap of EGPO {egpo.max():.1e}, least of mirror descent {left.min():.1e}",
     )
 
 
 # Each of the three responses is preferred to those after it.
-IN_ORDER = np.triu(np.ones((3, 3)), 1) - np.tril(np.ones((3, 3)), -1)
+FIRST_TO_LAST = np.triu(np.ones((3, 3)), 1) - np.tril(np.ones((3, 3)), -1)
 
 
 @claim(
     "C7",
-    "rate",
-    source="noise theorem; constants unknown",
-    stated="paper",
+    "statistical",
+    source="noise theorem; constants derived",
+    stated="derived",
     tolerance=0.0,
     examples=1,
-    given={"seed": st.integers(0, 99), "lean": st.just(0.0)},
-    breaks={"lean": st.just(0.1)},
+    given={
+        "seed": st.integers(0, 9999),
+        "step": st.floats(1.2, 1.8),
+        "triples": st.integers(60, 120),
+        "trial": st.just(True),
+        "lean": st.just(0.0),
+    },
+    # Without the trial step, and with a judge who prefers whatever beats the next one still more.
+    breaks=({"trial": st.just(False)}, {"lean": st.just(0.2)}),
 )
-def noise_leaves_a_distance_of_its_variance(seed: int, lean: float) -> Verdict:
-    """With gradients from m sampled triples the last iterate settles at a distance KL(π*‖π_t) of
-    order 1/m: the fitted slope is −1 ± 0.25.
+def noise_keeps_egpo_at_a_distance_of_its_variance(
+    seed: int, step: float, triples: int, trial: bool, lean: float
+) -> Verdict:
+    """With gradients from m triples EGPO that starts at π* keeps to the distance KL(π*‖π_t) that a
+    linear recursion foretells, proportional to 1/m: within 30 % in the mean over 30 rounds of eight
+    plays of ten games near the cycle of three, β = 0.05.
     """
-    preference, sizes = to_numpy(textbook_game().preference), (16, 256)
-    # After 20 rounds the start is forgotten, by a factor (1 − ηβ)²⁰ = 0.04.
-    late = [
-        distances_of_sampled_play(
-            preference,
-            np.asarray(TEXTBOOK_REFERENCE),
-            beta=0.3,
-            step=0.5,
-            triples=triples,
-            rounds=50,
-            seeds=30,
-            seed=seed,
-            judge=preference + lean * IN_ORDER,
-        )[20:].mean()
-        for triples in sizes
-    ]
-    rate = log_log_slope(sizes, late)
-    shown = ", ".join(f"{distance:.1e}" for distance in late)
-    return outside(rate, -1.25, -0.75, detail=f"distances {shown} nats, slope {rate:.2f}")
+    games = NoisyGames.near_the_cycle(10, beta=0.05, triples=triples, seed=seed)
+    judge = games.preference + lean * FIRST_TO_LAST
+    found = games.played(step, 30, trial=trial, plays=8, seed=seed, judge=np.clip(judge, 0.0, 1.0))
+    foretold = games.foretold(step, 30, trial=True)
+    share = float(found.mean() / foretold.mean())
+    return outside(share, 0.7, 1.3, detail=f"{share:.2f} of what is foretold")
+
+
+# --- what sabotage cannot show ---
+
+UNSEEN = {
+    ("prefsim.losses.nash.online_ipo", "swap"): (
+        "the loss is the square of a difference between the responses, the same for both orders"
+    ),
+    ("prefsim.loops.rounds.play_rounds", ""): (
+        "it yields rounds, in which there is no number to multiply"
+    ),
+}

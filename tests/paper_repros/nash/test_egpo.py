@@ -1,8 +1,9 @@
-"""Values that arXiv:2503.08942 fixes, and where mirror descent is stable."""
+"""Values that arXiv:2503.08942 fixes, where mirror descent is stable, what bugs would be seen."""
 
 import numpy as np
 import pytest
 
+from paper_repros.nash.egpo import enumerated, noise
 from paper_repros.nash.egpo.algorithms import (
     ALGORITHMS,
     SETTINGS,
@@ -10,10 +11,15 @@ from paper_repros.nash.egpo.algorithms import (
     gaps_of_algorithm,
     largest_stable_step,
 )
-from paper_repros.nash.egpo.claims import against, against_each_other, slope, value
+from paper_repros.nash.egpo.claims import (
+    noise_keeps_egpo_at_a_distance_of_its_variance,
+    pairs_of_the_policy_slow_rare_responses,
+)
+from paper_repros.nash.egpo.enumerated import against, against_each_other, slope, value
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.gradients import loss_gradient
+from prefsim.loops.rounds import SelfPlayRound
 from prefsim.losses import PairLogps
 from prefsim.numerics import categorical_kl
 from prefsim.solvers import nash_path, solve_nash
@@ -140,3 +146,68 @@ def test_known_gaps(name):
     ends = gaps_of_algorithm(name, *games_and_references(0), SETTINGS[0]).gap[-1]
     digits = [float(f"{gap:.0e}") for gap in (np.median(ends), ends.max())]
     assert digits == pytest.approx(KNOWN_GAPS[name], rel=1e-9, abs=1e-15)
+
+
+# --- rounds that are wrong in one way ---
+
+
+def no_trial(policy, opponent, data, train):
+    return train(policy, data(policy, policy))
+
+
+def trained_from_the_trial(policy, trial, data, train):
+    return train(trial, data(policy, trial))
+
+
+def pairs_of_the_trial(policy, trial, data, train):
+    return train(policy, data(trial, trial))
+
+
+def as_it_should_be(policy, trial, data, train):
+    return train(policy, data(policy, trial))
+
+
+def rounds_that(second_half):
+    """Return the loop of play with another second half of a round."""
+
+    def play(policy, draw, loss, *, rounds, seed, reference, extragradient, train):
+        rng = np.random.default_rng(seed)
+
+        def trained(start, data):
+            return train(start, loss, data, reference)
+
+        def data(playing, opponent):
+            return draw(playing, opponent, rng)
+
+        for _ in range(rounds):
+            trial = trained(policy, data(policy, policy))
+            policy = second_half(policy, trial, data, trained)
+            yield SelfPlayRound(None, policy)
+
+    return play
+
+
+@pytest.mark.parametrize("second_half", [no_trial, trained_from_the_trial])
+def test_a_wrong_round_is_noticed_by_its_noise(second_half, monkeypatch):
+    monkeypatch.setattr(noise, "play_rounds", rounds_that(second_half))
+    verdict = noise_keeps_egpo_at_a_distance_of_its_variance(
+        seed=0, step=1.5, triples=60, trial=True, lean=0.0
+    )
+    assert verdict.error > 0
+
+
+@pytest.mark.parametrize(
+    ("second_half", "noticed"),
+    [
+        (as_it_should_be, False),
+        (no_trial, True),
+        (trained_from_the_trial, True),
+        (pairs_of_the_trial, True),
+    ],
+)
+def test_a_wrong_round_is_noticed_exactly(second_half, noticed, monkeypatch):
+    monkeypatch.setattr(enumerated, "play_rounds", rounds_that(second_half))
+    verdict = pairs_of_the_policy_slow_rare_responses(
+        PLAY, share=0.5, sampler=lambda policy: policy
+    )
+    assert (verdict.error > 1e-6) is noticed

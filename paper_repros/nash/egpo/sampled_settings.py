@@ -1,0 +1,146 @@
+"""The authors' sampled settings: their algorithms from 100 triples a game, tables and networks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paper_repros.nash.egpo.algorithms import Setting
+from paper_repros.nash.egpo.noise import one_gradient_step
+from prefsim import losses
+from prefsim.backend import to_numpy
+from prefsim.data import Comparisons
+from prefsim.data.drawn import judged_triples
+from prefsim.loops.rounds import play_rounds
+from prefsim.policies import InMemoryPolicy, NetworkPolicy, TabularPolicy
+from prefsim.solvers.games.certificates import geometric_mixture, regularised_gap
+from prefsim.testing.games import random_games
+from prefsim.worlds.bandit import ContextualBandit
+from prefsim.worlds.game import PreferenceGame
+
+TRIPLES = 100
+SAMPLED = ("EGPO", "online IPO 1", "online IPO 2", "Nash-MD")
+
+# The authors take 100 000 updates of rate 2e-4, and of networks 20 000 of .001. A tenth of the
+# updates at ten times the rate go as far, with ten times the noise.
+TABULAR = Setting(0.01, 10_000, 2e-3)
+NEURAL = Setting(0.1, 2000, 0.01)
+
+
+class Draw(NamedTuple):
+    """Draws the data of an algorithm.
+
+    Attributes
+    ----------
+    algorithm
+        One of :data:`SAMPLED`.
+    world
+        The games, one a context.
+    reference
+        What Nash-MD mixes into its opponent.
+    weight
+        How much of it.
+    """
+
+    algorithm: str
+    world: ContextualBandit
+    reference: InMemoryPolicy
+    weight: float
+
+    def __call__(self, policy: Any, opponent: Any, rng: np.random.Generator) -> Comparisons:
+        """Return pairs with their chances to win."""
+        n = TRIPLES * self.world.n_contexts
+        if self.algorithm == "online IPO 2":
+            return pairs_against_each_other(self.world, policy, n, rng)
+        if self.algorithm == "Nash-MD":
+            logs, other = (to_numpy(each.log_probs) for each in (opponent, self.reference))
+            opponent = TabularPolicy(geometric_mixture(logs, other, weight=self.weight))
+        return judged_triples(self.world, opponent, n, seed=rng)
+
+
+def pairs_against_each_other(
+    world: ContextualBandit, policy: InMemoryPolicy, n: int, rng: np.random.Generator
+) -> Comparisons:
+    """Draw pairs of the policy's responses, each the opponent of the other."""
+    prompt = rng.integers(world.n_contexts, size=n)
+    pair = to_numpy(policy.sample(prompt, 2, rng))
+    wins = to_numpy(world.preference)[prompt, pair[:, 0], pair[:, 1]]
+    even = np.full(n, 0.5)
+    return Comparisons(prompt, pair[:, 0], pair[:, 1], chosen_score=wins, rejected_score=even)
+
+
+def played(
+    algorithm: str,
+    games: np.ndarray,
+    start: InMemoryPolicy,
+    reference: InMemoryPolicy,
+    setting: Setting,
+    *,
+    seed: int,
+) -> Iterator[np.ndarray]:
+    """Yield the policies ``(games, n)`` after each update of an algorithm."""
+    n_games, n = games.shape[:2]
+    weight = setting.mirror_step(n) * setting.beta
+    rounds = play_rounds(
+        start,
+        Draw(algorithm, PreferenceGame(games).to_bandit(), reference, weight),
+        functools.partial(losses.online_ipo, tau=setting.beta),
+        rounds=setting.iterations,
+        seed=seed,
+        reference=reference,
+        extragradient=algorithm == "EGPO",
+        # The loss is the mean over the games.
+        train=one_gradient_step(n_games * setting.rate),
+    )
+    for one_round in rounds:
+        yield to_numpy(one_round.policy.probs)
+
+
+def gaps_of_tables(
+    algorithm: str, games: np.ndarray, references: np.ndarray, *, seed: int, record: int
+) -> np.ndarray:
+    """Return regularised gaps ``(K, games)``, every ``record`` updates from the references."""
+    reference = TabularPolicy.from_probs(references)
+    path = played(algorithm, games, reference, reference, TABULAR, seed=seed)
+    return np.stack(
+        [
+            regularised_gap(games, policy, reference=references, tau=TABULAR.beta)
+            for t, policy in enumerate(path, start=1)
+            if t % record == 0
+        ]
+    )
+
+
+def network(n: int, seed: int) -> NetworkPolicy:
+    """Return a ReLU network of width 10 with a learned input and ``n`` responses."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = torch.nn.Sequential(
+            # Of the constant one: what it gives is the learned input.
+            torch.nn.Linear(1, 10, bias=False, dtype=torch.float64),
+            torch.nn.Linear(10, 10, dtype=torch.float64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(10, 10, dtype=torch.float64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(10, n, dtype=torch.float64),
+        )
+    return NetworkPolicy.from_module(module, np.ones((1, 1)))
+
+
+def gaps_of_a_network(algorithm: str, *, seed: int, record: int, n: int = 100) -> np.ndarray:
+    """Return regularised gaps ``(K,)`` in a random game of ``n`` responses.
+
+    The first is that of the start, which is the reference.
+    """
+    games, start = random_games(1, n, seed=seed), network(n, seed)
+    reference = to_numpy(start.probs)
+    path = played(algorithm, games, start, start, NEURAL, seed=seed)
+    policies = [reference] + [p for t, p in enumerate(path, start=1) if t % record == 0]
+    return np.concatenate(
+        [regularised_gap(games, p, reference=reference, tau=NEURAL.beta) for p in policies]
+    )
