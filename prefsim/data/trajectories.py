@@ -13,6 +13,7 @@ from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.mdp import TabularMDP
+from prefsim.worlds.toy_text import state_after_end
 
 __all__ = [
     "MAX_TRAJECTORIES",
@@ -196,7 +197,8 @@ def record_trajectories(
 
     Returns
     -------
-    Trajectories; steps after the end of an episode are masked.
+    Trajectories; steps after the end of an episode are masked. The state after an end is numbered
+    as in :meth:`~prefsim.worlds.TabularMDP.from_gymnasium`.
 
     Raises
     ------
@@ -221,6 +223,10 @@ def record_trajectories(
         sizes.append(int(space.n))
     rng = random_generator(seed)
     n_states, n_actions = sizes
+    numbers = state_after_end(env)
+    if numbers is None:
+        numbers = np.arange(n_states)
+    n_states = max(n_states, int(numbers.max()) + 1)
     cumulative = np.cumsum(_action_probs(policy, n_states, n_actions), axis=-1)
     here, over = env.reset(seed=int(rng.integers(2**31)))[0], False
     placed = None
@@ -243,14 +249,15 @@ def record_trajectories(
             here, over = env.reset()[0], False
         if placed is not None:
             env.unwrapped.s = here = int(placed[i])
-        states[i, 0] = here
+        states[i, 0] = after = here
         for t in range(length):
             if not over:
                 row = cumulative[here]
                 actions[i, t] = action = int(np.argmax(row > uniform[i, t] * row[-1]))
                 here, _, terminated, truncated, _ = env.step(action)
                 mask[i, t], over = True, bool(terminated or truncated)
-            states[i, t + 1] = here
+                after = int(numbers[here]) if terminated else here
+            states[i, t + 1] = after
     if isinstance(environment, str):
         env.close()
     return Trajectories(states, actions, mask, np.full(n, 1.0 / max(n, 1)))

@@ -311,10 +311,10 @@ class TabularMDP:
 
         Notes
         -----
-        A transition that terminates leads to a terminal state of value 0. Where an episode can also
-        visit that state and go on, it leads to a state of its own, numbered after all others.
-        States that no episode visits keep their moves (Taxi lists 96). Several outcomes with one
-        next state are merged; their reward is the conditional mean.
+        A transition that terminates leads to a terminal state of value 0. Where that state can also
+        be entered without an end, the transition leads to a state of its own, numbered after all
+        others (Taxi, where the passenger may be at the goal before the ride). Several outcomes with
+        one next state are merged; their reward is the conditional mean.
 
         Raises
         ------

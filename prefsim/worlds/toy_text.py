@@ -6,7 +6,8 @@ Read their dynamics, or play a table as an environment.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from prefsim.backend import to_numpy
 from prefsim.worlds.blackjack import blackjack_tables
 from prefsim.worlds.transitions import ProcessTables, row_pattern
 
-__all__ = ["make_environment", "read_environment"]
+__all__ = ["make_environment", "read_environment", "state_after_end"]
 
 
 def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables:
@@ -55,59 +56,73 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
             f"{name} has no exact tables: it lacks {' and '.join(missing)}, which FrozenLake,"
             " CliffWalking and Taxi have (Blackjack is worked out from its rules)"
         )
-    outcomes = [
-        (s, a, p, after, r, ended)
-        for s, row in base.P.items()
-        for a, listed in row.items()
-        for p, after, r, ended in listed
+    start = np.asarray(base.initial_state_distrib, dtype=np.float64)
+    return _from_outcomes(_listed_outcomes(base.P), start, len(base.P[0]))
+
+
+class _Outcomes(NamedTuple):
+    """Outcomes of positive probability, one entry each."""
+
+    state: np.ndarray
+    action: np.ndarray
+    probability: np.ndarray
+    after: np.ndarray
+    reward: np.ndarray
+    ended: np.ndarray
+
+
+def _listed_outcomes(table: Mapping[int, Mapping[int, Any]]) -> _Outcomes:
+    listed = [
+        (s, a, p, after, r, bool(ended))
+        for s, row in table.items()
+        for a, outcomes in row.items()
+        for p, after, r, ended in outcomes
         if p > 0
     ]
-    state, action, probability, after, reward, ended = (
-        np.array(column) for column in zip(*outcomes, strict=True)
-    )
+    return _Outcomes(*(np.array(column) for column in zip(*listed, strict=True)))
+
+
+def _ends(outcomes: _Outcomes, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the states ``(S,)`` that are terminal, and those where outcomes end and others go on.
+
+    Whether it ends belongs to an outcome and not to the state that it leads to. A state in which
+    an episode may start, or that is entered by an outcome that goes on, is no end by itself, unless
+    all that happens there ends and pays nothing.
+    """
+    ending = np.zeros(start.size, dtype=bool)
+    ending[outcomes.after[outcomes.ended]] = True
+    entered = start > 0
+    entered[outcomes.after[~outcomes.ended]] = True
+    at_rest = np.ones(start.size, dtype=bool)
+    at_rest[outcomes.state[~outcomes.ended | (outcomes.reward != 0)]] = False
+    left = entered & ~at_rest
+    return ending & ~left, ending & left
+
+
+def state_after_end(environment: Any) -> np.ndarray | None:
+    """Return the numbers ``(S,)`` that states have in the tables once an outcome ended in them.
+
+    Their own, or S where the process may also go on from there; None without a transition table.
+    """
+    base = environment.unwrapped
+    if not (hasattr(base, "P") and hasattr(base, "initial_state_distrib")):
+        return None
     start = np.asarray(base.initial_state_distrib, dtype=np.float64)
-    return _from_outcomes(
-        state,
-        action,
-        probability,
-        after,
-        reward,
-        ended.astype(bool),
-        start,
-        len(base.P),
-        len(base.P[0]),
-    )
+    _, both = _ends(_listed_outcomes(base.P), start)
+    return np.where(both, start.size, np.arange(start.size))
 
 
-def _from_outcomes(
-    state: np.ndarray,
-    action: np.ndarray,
-    probability: np.ndarray,
-    after: np.ndarray,
-    reward: np.ndarray,
-    ended: np.ndarray,
-    start: np.ndarray,
-    states: int,
-    actions: int,
-) -> ProcessTables:
+def _from_outcomes(outcomes: _Outcomes, start: np.ndarray, actions: int) -> ProcessTables:
     """Return the tables of a list of outcomes.
 
-    ``ended`` ones become moves to terminal states.
+    Ended ones become moves to terminal states.
     """
-    on = ~ended
-    graph = sp.csr_array((np.ones(on.sum()), (state[on], after[on])), shape=(states, states))
-    live = start > 0
-    while True:
-        grown = live | (graph.T @ live > 0)
-        if (grown == live).all():
-            break
-        live = grown
-    terminal = np.zeros(states, dtype=bool)
-    terminal[after[ended]] = True
-    both = terminal & live
+    state, action, probability, after, reward, ended = outcomes
+    states = start.size
+    terminal, both = _ends(outcomes, start)
     if both.any():
         after = np.where(ended & both[after], states, after)
-        terminal = np.append(terminal & ~both, True)
+        terminal = np.append(terminal, True)
         start = np.append(start, 0.0)
         states += 1
     kept = ~terminal[state]

@@ -120,6 +120,18 @@ def test_recordings_are_possible_in_the_tables(name):
     assert found.mask[:, 0].all()
 
 
+def test_a_ride_ends_in_a_state_of_its_own():
+    """The passenger at the goal may also be one that is still to be picked up."""
+    mdp = TabularMDP.from_gymnasium("Taxi-v4", discount=0.9)
+    best = TabularPolicy.from_probs(policy_iteration(mdp).policy)
+    found = record_trajectories("Taxi-v4", 40, 30, seed=0, policy=best)
+    over = ~found.mask[:, -1]
+    assert over.sum() > 20
+    np.testing.assert_array_equal(found.states[over, -1], 500)
+    assert (found.states[:, 0] < 500).all()
+    assert mdp.terminal.nonzero()[0].tolist() == [500]
+
+
 def test_recordings_start_where_they_are_put():
     start = np.zeros(16)
     start[[6, 10]] = 0.5

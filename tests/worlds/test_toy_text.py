@@ -8,6 +8,7 @@ from hypothesis import given
 from prefsim.solvers import planning
 from prefsim.testing.mdps import mdps
 from prefsim.worlds.mdp import DENSE_LIMIT, TabularMDP
+from prefsim.worlds.toy_text import state_after_end
 
 TAXI = next((name for name in ("Taxi-v4", "Taxi-v3") if name in gymnasium.registry), None)
 CLIFF = next(name for name in ("CliffWalking-v1", "CliffWalking-v0") if name in gymnasium.registry)
@@ -36,27 +37,24 @@ def follow_table(env, discount, sweeps=3000):
     return fresh
 
 
-def reachable(env):
-    """States that an episode can visit and act in."""
-    base = env.unwrapped
-    seen = list(np.flatnonzero(base.initial_state_distrib))
-    for s in seen:
-        for listed in base.P[s].values():
-            seen += [t for p, t, _, ended in listed if p > 0 and not ended and t not in seen]
-    return np.unique(seen)
-
-
 class TestGymnasium:
     @pytest.mark.parametrize(("name", "options"), TOY_TEXT)
     @pytest.mark.parametrize("discount", [0.9, 0.97])
     def test_values_are_those_of_the_environments_own_table(self, name, options, discount):
         env = gymnasium.make(name, **options)
         mdp = TabularMDP.from_gymnasium(name, discount=discount, **options)
-        visited = reachable(env)
+        states = env.observation_space.n
         value = planning.value_iteration(mdp).value
-        assert value.shape == (env.observation_space.n,)
-        np.testing.assert_allclose(value[visited], follow_table(env, discount)[visited], atol=1e-10)
+        # All that one can act in, also what no episode meets.
+        acting = np.flatnonzero(~mdp.terminal[:states])
+        np.testing.assert_allclose(value[acting], follow_table(env, discount)[acting], atol=1e-10)
         np.testing.assert_array_equal(value[mdp.terminal], 0.0)
+        # Where no outcome goes on, nobody acts.
+        table = env.unwrapped.P
+        entered = {
+            t for s in table for row in table[s].values() for p, t, _, e in row if p and not e
+        }
+        assert not entered & set(np.flatnonzero(mdp.terminal[:states]).tolist())
 
     @pytest.mark.parametrize(
         ("name", "options"),
@@ -71,8 +69,9 @@ class TestGymnasium:
         for _ in range(3000):
             action = int(rng.integers(mdp.n_actions))
             after, reward, ended, _, _ = env.step(action)
-            assert mdp.transitions[state, action, after] > 0
-            assert mdp.terminal[after] == ended
+            number = state_after_end(env)[after] if ended else after
+            assert mdp.transitions[state, action, number] > 0
+            assert mdp.terminal[number] == ended
             counted.setdefault((state, action), []).append(reward)
             state = env.reset()[0] if ended else after
         for (s, a), rewards in counted.items():
@@ -86,8 +85,8 @@ class TestGymnasium:
 
     def test_taxi_undiscounted(self):
         mdp = TabularMDP.from_gymnasium(TAXI, discount=1.0)
-        assert (mdp.n_states, mdp.n_actions, int(mdp.terminal.sum())) == (500, 6, 4)
-        expected = follow_table(gymnasium.make(TAXI), 1.0) @ mdp.start_probs
+        assert (mdp.n_states, mdp.n_actions, int(mdp.terminal.sum())) == (501, 6, 1)
+        expected = follow_table(gymnasium.make(TAXI), 1.0) @ mdp.start_probs[:500]
         assert planning.value_iteration(mdp).value @ mdp.start_probs == pytest.approx(
             expected, abs=1e-9
         )
