@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import check_interval, check_nonnegative, check_reference_weight, check_shape
+from prefsim.backend import to_numpy
+from prefsim.checks import (
+    PROBABILITY_TOLERANCE,
+    check_interval,
+    check_nonnegative,
+    check_probabilities,
+    check_reference_weight,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 from prefsim.typing import Array, ArrayT
 
@@ -18,7 +26,9 @@ __all__ = [
     "duality_gap",
     "expected_preference",
     "exploitability",
+    "gap_to_best_response",
     "geometric_mixture",
+    "largest_gain",
     "log_best_response",
     "log_probs",
     "mirror_step",
@@ -159,10 +169,34 @@ def best_response(
     return xp.astype(places == xp.argmax(value, axis=-1, keepdims=True), value.dtype)
 
 
+def _check_distribution(policy: Array, name: str) -> None:
+    """Refuse what is no distribution, up to the rounding of its dtype."""
+    unit = float(array_namespace(policy).finfo(policy.dtype).eps)
+    tolerance = max(PROBABILITY_TOLERANCE, unit * policy.shape[-1])
+    check_probabilities(to_numpy(policy), name, tolerance=tolerance)
+
+
+def largest_gain(preference: ArrayT, policy: Array) -> ArrayT:
+    """Return the :func:`exploitability` of what is known to be a distribution."""
+    return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
+
+
 def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     r"""Return the exploitability :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, ``(...,)``.
 
     In [0, ½], and 0 exactly at a Nash equilibrium.
+
+    Parameters
+    ----------
+    preference
+        ``(..., n, n)``.
+    policy
+        ``(..., n)``, a distribution.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or the policy is no distribution.
 
     References
     ----------
@@ -176,7 +210,8 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     0.0
     """
     _check_game(preference, policy)
-    return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
+    _check_distribution(policy, "policy")
+    return largest_gain(preference, policy)
 
 
 def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None) -> ArrayT:
@@ -239,13 +274,17 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
     """
     _check_game(preference, policy)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
-    return (
-        2.0
-        * tau
-        * _divergence_of_neighbours(
-            policy, log_best_response(preference, policy, log_probs(reference), tau=tau)
-        )
-    )
+    _check_distribution(policy, "policy")
+    _check_distribution(reference, "reference")
+    return gap_to_best_response(preference, policy, log_probs(reference), tau=tau)
+
+
+def gap_to_best_response(
+    preference: Array, policy: ArrayT, log_reference: Array, *, tau: float
+) -> ArrayT:
+    """Return the :func:`regularised_gap` of what are known to be distributions."""
+    response = log_best_response(preference, policy, log_reference, tau=tau)
+    return 2.0 * tau * _divergence_of_neighbours(policy, response)
 
 
 def _divergence_of_neighbours(policy: ArrayT, log_other: Array) -> ArrayT:

@@ -13,7 +13,7 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.numerics import array_namespace
-from prefsim.solvers.games.certificates import exploitability, regularised_gap
+from prefsim.solvers.games.certificates import gap_to_best_response, largest_gain
 from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.nash_options import (
     DIRECT_METHODS,
@@ -315,15 +315,15 @@ def _solve_directly(
     batch = np.broadcast_shapes(tuple(preference.shape[:-2]), tuple(log_reference.shape[:-1]))
     games = xp.reshape(xp.broadcast_to(preference, (*batch, n, n)), (-1, n, n))
     if tau == 0:
-        path = follow_path(games, tolerance=goal, max_iterations=max_iterations)
+        path = follow_path(_with_wide_margins(games), tolerance=goal, max_iterations=max_iterations)
         policy, used = path.policy, path.iterations
         gap = None
     else:
         logs = xp.reshape(xp.broadcast_to(log_reference, (*batch, n)), (-1, n))
         root = solve_regularised(games, logs, tau=tau, max_iterations=max_iterations)
         policy, used = xp.exp(root.log_policy), root.iterations
-        gap = xp.reshape(regularised_gap(games, policy, reference=xp.exp(logs), tau=tau), batch)[()]
-    exploited = xp.reshape(exploitability(games, policy), batch)[()]
+        gap = xp.reshape(gap_to_best_response(games, policy, logs, tau=tau), batch)[()]
+    exploited = xp.reshape(largest_gain(games, policy), batch)[()]
     converged = (exploited if gap is None else gap) <= (goal if goal > 0 else exact)
     return NashResult(
         policy=xp.reshape(policy, (*batch, n)),
@@ -333,6 +333,20 @@ def _solve_directly(
         iterations=xp.reshape(used, batch)[()],
         converged=converged,
     )
+
+
+def _with_wide_margins(games: Array) -> Array:
+    """Return games whose largest margin is at least a quarter, with the same equilibria.
+
+    A tolerance would take every policy for an equilibrium of a game with smaller margins than it.
+    Multiplied by a power of two, margins keep all of their digits.
+    """
+    xp = array_namespace(games)
+    margin = games - 0.5
+    largest = xp.max(xp.abs(margin), axis=(-2, -1), keepdims=True)
+    known = xp.where(largest > 0, largest, xp.full_like(largest, 0.5))
+    factor = 2.0 ** xp.floor(xp.log2(0.5 / known))
+    return xp.where(factor > 1, 0.5 + factor * margin, games)
 
 
 def _warn_unless_converged(result: NashResult, method: str, goal: float | None) -> None:

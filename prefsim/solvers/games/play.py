@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.numerics import array_namespace
-from prefsim.solvers.games.certificates import exploitability, regularised_gap
+from prefsim.solvers.games.certificates import gap_to_best_response, largest_gain
 from prefsim.solvers.games.nash_methods import Update
 from prefsim.solvers.games.results import NashHistory, NashResult
 from prefsim.typing import Array
@@ -48,7 +48,6 @@ def play(
     With a goal of 0 every step is played.
     """
     xp = array_namespace(preference)
-    reference = xp.exp(log_reference)
     batch = np.broadcast_shapes(
         tuple(preference.shape[:-2]), tuple(log_reference.shape[:-1]), tuple(start.shape[:-1])
     )
@@ -70,12 +69,12 @@ def play(
         average = xp.where(played > 0, mean, policy)
         gap = None
         if penalised:
-            gap = regularised_gap(preference, policy, reference=reference, tau=tau)
+            gap = gap_to_best_response(preference, policy, log_reference, tau=tau)
         return Certified(
             policy=policy,
             average_policy=average,
-            exploitability=exploitability(preference, policy),
-            average_exploitability=exploitability(preference, average),
+            exploitability=largest_gain(preference, policy),
+            average_exploitability=largest_gain(preference, average),
             regularised_gap=gap,
         )
 
@@ -104,6 +103,7 @@ def play(
     last = certified()
     if record:
         records.append((int(xp.max(used)) if used.shape != () else int(used), last))
+    averaged = update.certified == "average" and last.regularised_gap is None
     return NashResult(
         policy=last.policy,
         average_policy=last.average_policy,
@@ -113,6 +113,7 @@ def play(
         converged=_certificate(last, update) <= (goal if goal > 0 else UPDATE_TOLERANCE),
         history=_history(records) if record else None,
         average_exploitability=last.average_exploitability,
+        certified="average_policy" if averaged else "policy",
     )
 
 

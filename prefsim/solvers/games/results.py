@@ -53,12 +53,14 @@ class NashResult(NamedTuple):
         ``(...,)``, updates (or Newton steps) that each game took.
     converged
         ``(...,)``, whether the certificate of the method met the tolerance: the regularised gap
-        when ``tau > 0``, else the exploitability, of the average policy for multiplicative weights
-        and regret matching and of the last one for the others.
+        when ``tau > 0``, else the exploitability, of ``certified_policy``.
     history
         What ``record`` asked for, else None.
     average_exploitability
         ``(...,)`` of ``average_policy``, or None.
+    certified
+        Which policy ``converged`` speaks of, ``"policy"`` or ``"average_policy"``: without a
+        penalty the average of multiplicative weights and regret matching, else the last one.
     """
 
     policy: Array
@@ -69,3 +71,9 @@ class NashResult(NamedTuple):
     converged: Array
     history: NashHistory | None = None
     average_exploitability: Array | None = None
+    certified: str = "policy"
+
+    @property
+    def certified_policy(self) -> Array:
+        """The policy ``(..., n)`` that ``converged`` speaks of."""
+        return getattr(self, self.certified)
