@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim import losses
+from prefsim.backend import to_numpy
+from prefsim.data import Rankings, ScoredPairs
 from prefsim.numerics import log_softmax
-from prefsim.solvers import gibbs_log_policy
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import gibbs_log_policy, gradient_descent
 from prefsim.solvers.optimisers.policy_gradient import (
     contrastive_gradient,
     off_policy_limit,
     regularised_reward,
     score_gradient,
 )
+from prefsim.worlds import ContextualBandit
 
 RIGHT = ("CoPG", "b = E_μ R_β", "b = V^π")
 WRONG = ("no baseline", "b = E_μ R")
@@ -86,6 +93,60 @@ class Toy(NamedTuple):
 
 
 TOY = Toy(np.asarray([1.0, 0.5, 0.0]), np.log([0.1, 0.2, 0.7]), np.log(np.full(3, 1 / 3)), 0.5)
+
+
+def drawn_toy(seed: int) -> Toy:
+    """Return a bandit of four arms with standard normal rewards and logits."""
+    reward, behaviour, reference = np.random.default_rng(seed).standard_normal((3, 4))
+    return Toy(reward, log_softmax(behaviour), log_softmax(reference), 0.5)
+
+
+# --- the loss itself, step by step ---
+
+GROUP = 3  # samples of a prompt that are contrasted together
+
+
+def ascended(toy: Toy, *, step: float, steps: int) -> np.ndarray:
+    """Return what ascent of the enumerated contrast passes from the reference, ``(steps + 1, n)``.
+
+    Log-probabilities.
+    """
+    passed = [toy.log_reference]
+    for _ in range(steps):
+        advantage = regularised_reward(toy.reward, passed[-1], toy.log_reference, beta=toy.beta)
+        direction = contrastive_gradient(advantage, toy.log_behaviour)
+        passed.append(log_softmax(passed[-1] + step * direction))
+    return np.stack(passed)
+
+
+def descended(toy: Toy, *, step: float, steps: int) -> dict[str, np.ndarray]:
+    """Return what descent of the losses passes, on all pairs and on all groups of the behaviour."""
+    behaviour = TabularPolicy(toy.log_behaviour[None])
+    pairs = ScoredPairs.population(ContextualBandit(reward=toy.reward[None]), behaviour)
+    groups = np.array(list(itertools.product(range(toy.reward.size), repeat=GROUP)))
+    lists = Rankings(
+        np.zeros(len(groups), dtype=int),
+        groups,
+        toy.reward[groups],
+        np.exp(toy.log_behaviour)[groups].prod(axis=1),
+    )
+    reference, passed = TabularPolicy(toy.log_reference[None]), {}
+    for name, loss, data in (("pairs", losses.copg, pairs), ("groups", losses.copg_group, lists)):
+        for form in ("square", "gradient"):
+            _, records = gradient_descent(
+                reference,
+                functools.partial(loss, beta=toy.beta, form=form),
+                data,
+                reference=reference,
+                step=step,
+                iterations=steps,
+                record=lambda policy: to_numpy(policy.log_probs)[0],
+            )
+            passed[f"{name}, {form}"] = np.stack(records)
+    return passed
+
+
+# --- five directions ---
 
 
 class Path(NamedTuple):

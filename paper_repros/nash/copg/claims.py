@@ -14,11 +14,11 @@ from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.gradients import loss_gradient
 from prefsim.losses.kl_estimators import rloo_kl
-from prefsim.numerics import log_softmax
+from prefsim.numerics import log_softmax, stop_gradient
 from prefsim.papers import Verdict, above, apart, claim, worst
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit
-from prefsim.solvers.optimisers.policy_gradient import contrastive_gradient
+from prefsim.solvers.optimisers.policy_gradient import contrastive_gradient, regularised_reward
 from prefsim.testing import (
     Contrast,
     betas,
@@ -28,6 +28,12 @@ from prefsim.testing import (
     scored_pair_logps,
     tables,
 )
+
+UNSEEN = {
+    ("prefsim.losses.copg", "swap"): (
+        "each response carries its own reward: exchanging the two changes nothing"
+    ),
+}
 
 # --- one pair ---
 
@@ -233,22 +239,44 @@ def groups_of(k: int) -> st.SearchStrategy[losses.ListLogps]:
     return st.builds(losses.ListLogps, logps=table, ref_logps=table, scores=table)
 
 
+def mean_of_the_others(values: Any) -> Any:
+    """Return for each of K values the mean of those beside it, ``(..., K)``."""
+    return (values.sum(-1)[..., None] - values) / (values.shape[-1] - 1)
+
+
+def mean_of_all(values: Any) -> Any:
+    """Return the mean of K values, ``(..., 1)``."""
+    return values.mean(-1)[..., None]
+
+
 @claim(
     "C4",
     "identity",
     source="section 3",
     stated="paper",
     tolerance=1e-13,
-    given={"group": st.integers(2, 6).flatmap(groups_of), "beta": betas(0.1, 2.0)},
+    given={
+        "group": st.integers(2, 6).flatmap(groups_of),
+        "beta": betas(0.1, 2.0),
+        "baseline": st.just(mean_of_the_others),
+    },
+    breaks={"baseline": st.just(mean_of_all)},
 )
-def group_is_leave_one_out(group: losses.ListLogps, beta: float) -> Verdict:
-    """For K samples the mean over pairs is 2 × RLOO with R_β (and s²/β as a value); for K = 2 it is
-    2 × P3O's.
+def group_is_leave_one_out(
+    group: losses.ListLogps, beta: float, baseline: Callable[[Any], Any]
+) -> Verdict:
+    """For K samples the mean over pairs is 2 × RLOO with R_β, each reward less the mean of the
+    others (and s²/β as a value); for K = 2 it is 2 × P3O's.
     """
     i, j = np.nonzero(~np.eye(group.logps.shape[-1], dtype=bool))
 
     def over_pairs(group: losses.ListLogps) -> Any:
         return losses.copg(pairs_of(group, i, j), beta=beta, form="gradient").mean(-1)
+
+    def reinforce(group: losses.ListLogps) -> Any:
+        reward = regularised_reward(group.scores, group.logps, group.ref_logps, beta=beta)
+        advantage = stop_gradient(reward - baseline(reward))
+        return -2 * (advantage * group.logps).mean(-1)
 
     def rloo(group: losses.ListLogps) -> Any:
         # RLOO of a reward is that of the penalty alone from a tilted reference.
@@ -262,6 +290,7 @@ def group_is_leave_one_out(group: losses.ListLogps, beta: float) -> Verdict:
     of_group = (
         functools.partial(losses.copg_group, beta=beta),
         functools.partial(losses.copg_group, beta=beta, form="gradient"),
+        reinforce,
         rloo,
     )
     value = losses.copg(pairs_of(group, i, j), beta=beta).mean(-1)

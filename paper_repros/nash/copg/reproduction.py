@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paper_repros.nash.copg.baselines import RIGHT, TOY, WRONG, Path, paths
+from paper_repros.nash.copg.baselines import (
+    GROUP,
+    RIGHT,
+    TOY,
+    WRONG,
+    Path,
+    ascended,
+    descended,
+    drawn_toy,
+    paths,
+)
 from paper_repros.nash.copg.frontier import Bandits, Front, fronts
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, near, panels
 
@@ -14,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEP = 0.05
+LONG_STEP, EARLY = 0.5, 50  # gradient steps that are compared one by one
 PATH_STYLES = {
     "CoPG": "C0-",
     "b = E_μ R_β": "C2--",
@@ -33,7 +44,20 @@ def reproduce(run: Run) -> Reproduction:
     missing = {name: float(front.shortfall.mean()) for name, front in earned.items()}
     others = [name for name in earned if name != "CoPG"]
 
+    apart = [
+        np.abs(passed - ascended(toy, step=LONG_STEP, steps=EARLY)).max()
+        for toy in (TOY, drawn_toy(run.seed))
+        for passed in descended(toy, step=LONG_STEP, steps=EARLY).values()
+    ]
+
     criteria = (
+        at_most(
+            f"log-probabilities in {EARLY} gradient steps on copg, and on copg_group with"
+            f" K = {GROUP}, both forms, two bandits, less those along the enumerated contrast",
+            apart,
+            1e-12,
+            stated="derived",
+        ),
         *(
             at_most(
                 f"{name}: total variation to π* after {steps} steps",
