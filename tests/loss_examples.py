@@ -118,7 +118,8 @@ def _token_pairs(pairs: losses.TokenPairLogps) -> tuple[Any, Any]:
 
 def _unpaired(completions: losses.UnpairedLogps) -> tuple[Any, Any]:
     logp = np.where(completions.desirable, -0.1, -4.0)
-    right = completions._replace(logp=logp, ref_logp=np.full(ROWS, -2.0))
+    # Thumbs are reversed here, and a ratio weighs those that are down alone.
+    right = completions._replace(logp=logp, ref_logp=np.full(ROWS, -2.0), density_ratio=None)
     return right, right._replace(desirable=~right.desirable)
 
 

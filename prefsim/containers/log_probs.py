@@ -66,13 +66,19 @@ class PairLogps(NamedTuple, Generic[ArrayT]):
 class UnpairedLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of single completions, each ``(..., n)`` in nats.
 
-    ``desirable`` is boolean.
+    ``desirable`` is boolean. Some methods know more of each row: ``mismatched`` and
+    ``ref_mismatched`` are log-probabilities of a completion that belongs to another prompt, and
+    ``density_ratio`` is how much likelier its prompt is among desirable completions than among
+    others.
     """
 
     logp: ArrayT
     ref_logp: ArrayT
     desirable: Array
     length: Array | None = None
+    mismatched: ArrayT | None = None
+    ref_mismatched: ArrayT | None = None
+    density_ratio: Array | None = None
 
     @classmethod
     def example(cls, rows: int = 6, *, seed: int = 0) -> UnpairedLogps[np.ndarray]:
@@ -83,6 +89,9 @@ class UnpairedLogps(NamedTuple, Generic[ArrayT]):
             ref_logp=draws.log_probs(),
             desirable=np.arange(rows) % 2 == 0,
             length=draws.lengths(),
+            mismatched=draws.log_probs(),
+            ref_mismatched=draws.log_probs(),
+            density_ratio=draws.uniform(0.5, 2.0),
         )
 
 

@@ -12,6 +12,7 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_unit_interval
 from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
+from prefsim.data.mismatched import rows_of_other_prompts
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -32,19 +33,38 @@ class Feedback:
         ``(n,)`` or ``(*batch, n)``.
     weight
         Weight of each row, >= 0; 1/n unless given.
+    mismatched
+        A completion of another prompt for each row, integers shaped like ``completion``, for the
+        reference point of :func:`prefsim.losses.kto`; see :meth:`with_mismatched`.
+    density_ratio
+        How much likelier the prompt of a row is among desirable completions than among others, >=
+        0, for :func:`prefsim.losses.bco_unpaired`; see
+        :func:`prefsim.losses.density_ratio_weights`.
 
     Raises
     ------
     ValueError
-        If a column has another length, an index is negative, or a label or weight is out of range.
+        If a column has another length, an index is negative, or a label, weight or ratio is out of
+        range.
     """
 
     prompt: np.ndarray
     completion: np.ndarray
     label: np.ndarray
     weight: np.ndarray
+    mismatched: np.ndarray | None
+    density_ratio: np.ndarray | None
 
-    def __init__(self, prompt: Any, completion: Any, label: Any, weight: Any = None) -> None:
+    def __init__(
+        self,
+        prompt: Any,
+        completion: Any,
+        label: Any,
+        weight: Any = None,
+        *,
+        mismatched: Any = None,
+        density_ratio: Any = None,
+    ) -> None:
         columns = {
             "prompt": as_index_array(prompt, "prompt"),
             "completion": as_index_array(completion, "completion"),
@@ -63,7 +83,17 @@ class Feedback:
         check_unit_interval(columns["label"], "label")
         if (weight < 0).any():
             raise ValueError(f"weight must be >= 0, got {weight.min()}")
-        set_fields(self, **columns)
+        further: dict[str, Any] = {"mismatched": None, "density_ratio": None}
+        if mismatched is not None:
+            further["mismatched"] = as_index_array(mismatched, "mismatched")
+            check_columns({"mismatched": further["mismatched"]}, n)
+        if density_ratio is not None:
+            ratio = as_float_array(density_ratio, "density_ratio", min_ndim=1)
+            check_columns({"density_ratio": ratio}, n)
+            if (ratio < 0).any():
+                raise ValueError(f"density_ratio must be >= 0, got {ratio.min()}")
+            further["density_ratio"] = ratio
+        set_fields(self, **columns, **further)
 
     def __len__(self) -> int:
         return int(self.prompt.shape[-1])
@@ -112,12 +142,48 @@ class Feedback:
             prompt, completion, (rng.random(n) < label[prompt, completion]).astype(np.float64)
         )
 
-    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
-        """Return the log-probabilities of the completions, ``(..., n)`` in nats."""
-        return (policy.log_prob(self.prompt, self.completion),)
+    def with_mismatched(self, *, seed: Seed) -> Feedback:
+        """Return the same rows, each with a completion that belongs to another prompt.
+
+        Their log-ratios estimate how far a policy is from its reference on any completion, which is
+        the reference point of KTO.
+
+        Parameters
+        ----------
+        seed
+            Of the draw, from all rows of other prompts alike.
+
+        Raises
+        ------
+        ValueError
+            If all rows have one prompt, or the data are a batch.
+        """
+        if self.prompt.ndim != 1 or self.completion.ndim != 1:
+            raise ValueError(
+                f"prompt must have shape (n,) to be mismatched, got {self.prompt.shape}"
+            )
+        other = rows_of_other_prompts(self.prompt.tolist(), seed=seed)
+        return Feedback(
+            self.prompt,
+            self.completion,
+            self.label,
+            self.weight,
+            mismatched=self.completion[other],
+            density_ratio=self.density_ratio,
+        )
+
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, ...]:
+        """Return the log-probabilities of the completions, ``(..., n)`` in nats.
+
+        Those of mismatched completions follow where there are any.
+        """
+        own = policy.log_prob(self.prompt, self.completion)
+        if self.mismatched is None:
+            return (own,)
+        return own, policy.log_prob(self.prompt, self.mismatched)
 
     def examples(
-        self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type
     ) -> tuple[UnpairedLogps, Array]:
         """Return what a loss sees and the weight of each value.
 
@@ -127,8 +193,8 @@ class Feedback:
             raise ValueError(
                 f"Feedback feeds losses of UnpairedLogps, got a loss of {kind.__name__}"
             )
-        (logp,) = self.log_probs(policy)
-        (ref_logp,) = ref_logps or zeros_like_logps((logp,))
+        logp, *other = self.log_probs(policy)
+        ref_logp, *ref_other = ref_logps or zeros_like_logps((logp, *other))
         xp = array_namespace(logp)
         logp, ref_logp, length, weight, label = xp.broadcast_arrays(
             logp,
@@ -139,7 +205,13 @@ class Feedback:
         )
         if (self.weight == 0).any():
             logp, ref_logp = supported(logp, weight), supported(ref_logp, weight)
-        completions = UnpairedLogps(logp, ref_logp, desirable=label > 0.5, length=length)
+        further: dict[str, Any] = {}
+        if self.density_ratio is not None:
+            further["density_ratio"] = like(self.density_ratio, logp)
+        if other:
+            further |= {"mismatched": other[0], "ref_mismatched": ref_other[0]}
+        further = {name: xp.broadcast_to(value, logp.shape) for name, value in further.items()}
+        completions = UnpairedLogps(logp, ref_logp, desirable=label > 0.5, length=length, **further)
         if np.isin(self.label, (0.0, 1.0)).all():
             return completions, weight
         never = xp.zeros_like(completions.desirable)

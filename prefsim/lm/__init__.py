@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         tree_policy,
     )
     from prefsim.lm.training.options import DIAGNOSTICS, Diagnostics, TrainingOptions, TrainResult
+    from prefsim.lm.training.prompt_matching import match_prompts, prompt_features
     from prefsim.lm.training.token_rows import references_of
 
 __all__ = [
@@ -72,8 +73,10 @@ __all__ = [
     "draw_pairs",
     "encode",
     "judged_completions",
+    "match_prompts",
     "model_hash",
     "pairwise_judge",
+    "prompt_features",
     "read_text_data",
     "reference_logps",
     "references_of",
@@ -151,6 +154,10 @@ _NAMES_OF = {
         "Diagnostics",
         "TrainResult",
         "TrainingOptions",
+    ),
+    "training.prompt_matching": (
+        "match_prompts",
+        "prompt_features",
     ),
     "training.token_rows": ("references_of",),
 }

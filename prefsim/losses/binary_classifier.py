@@ -190,7 +190,7 @@ def bco_unpaired(
         mean reward of the batch (last axis), a constant of differentiation: this couples the batch.
     density_ratio
         Weight w of undesirable completions, a number or ``(..., n)``, see
-        :func:`density_ratio_weights`; 1 unless given.
+        :func:`density_ratio_weights`; unless given that of the batch, and 1 where it has none.
 
     Returns
     -------
@@ -213,6 +213,8 @@ def bco_unpaired(
     if shift is None:
         shift = stop_gradient(xp.sum(reward, axis=-1, keepdims=True) / max(reward.shape[-1], 1))
     z = reward - shift
+    if density_ratio is None:
+        density_ratio = logps.density_ratio
     weight = 1.0 if density_ratio is None else like(density_ratio, reward)
     return xp.where(logps.desirable, soft_logistic(z, 1), weight * soft_logistic(-z, 1))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefsim.checks import check_boolean, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import UnpairedLogps
+from prefsim.losses.pairwise import needed
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT
 
@@ -32,10 +33,11 @@ def kto(
     desirable_weight, undesirable_weight
         λ_D and λ_U, >= 0.
     reference_point
-        z₀ in nats, a constant of differentiation: the exact ``KL(π‖π_ref)`` in an enumerable world,
-        an estimate from mismatched pairs in a language model. Unless given, the mean log-ratio of
-        the batch (last axis), floored at 0: this couples the batch, and is biased upwards because
-        it pairs prompts with their own completions.
+        z₀ in nats, a constant of differentiation, for instance the exact ``KL(π‖π_ref)`` in an
+        enumerable world. Unless given, the mean log-ratio of the batch (last axis), floored at 0,
+        which couples the batch: that of the ``mismatched`` completions where the batch has them, as
+        the method does, and otherwise that of its own completions, which is biased upwards because
+        training raises them.
 
     Returns
     -------
@@ -44,11 +46,25 @@ def kto(
     Raises
     ------
     ValueError
-        If a parameter is out of range, shapes differ, or ``desirable`` is not boolean.
+        If a parameter is out of range, shapes differ, ``desirable`` is not boolean, or one of the
+        two log-probabilities of mismatched completions is missing.
 
     References
     ----------
-    Ethayarajh et al. 2024, eq. 8, arXiv:2402.01306.
+    Ethayarajh et al. 2024, eq. 8 and section 4.1 (the estimate of z₀), arXiv:2402.01306.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = UnpairedLogps(
+    ...     logp=np.asarray([-1.0, -2.0]),
+    ...     ref_logp=np.asarray([-1.5, -2.0]),
+    ...     desirable=np.asarray([True, False]),
+    ...     mismatched=np.asarray([-9.0, -7.0]),
+    ...     ref_mismatched=np.asarray([-9.4, -7.2]),
+    ... )
+    >>> kto(batch).round(6), kto(batch, reference_point=0.3).round(6)
+    (array([0.495   , 0.492501]), array([0.495   , 0.492501]))
     """
     check_positive(beta=beta)
     check_nonnegative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
@@ -58,12 +74,21 @@ def kto(
     xp = array_namespace(logps.logp, logps.ref_logp)
     log_ratio = logps.logp - logps.ref_logp
     if reference_point is None:
-        mean = stop_gradient(
-            xp.sum(log_ratio, axis=-1, keepdims=True) / max(log_ratio.shape[-1], 1)
-        )
+        moved = stop_gradient(_estimates_of_divergence(logps))
+        mean = xp.sum(moved, axis=-1, keepdims=True) / max(moved.shape[-1], 1)
         reference_point = xp.where(mean > 0, mean, xp.zeros_like(mean))
     gain = beta * (log_ratio - reference_point)
     # 1 − σ(z) = σ(−z) keeps its digits where σ(z) rounds to one.
     return xp.where(
         logps.desirable, desirable_weight * sigmoid(-gain), undesirable_weight * sigmoid(gain)
     )
+
+
+def _estimates_of_divergence(logps: UnpairedLogps[ArrayT]) -> ArrayT:
+    """Return the log-ratios of mismatched completions, or of the batch's own without them."""
+    if logps.mismatched is None and logps.ref_mismatched is None:
+        return logps.logp - logps.ref_logp
+    mismatched = needed(logps.mismatched, "mismatched")
+    ref_mismatched = needed(logps.ref_mismatched, "ref_mismatched")
+    check_same_shape(logp=logps.logp, mismatched=mismatched, ref_mismatched=ref_mismatched)
+    return mismatched - ref_mismatched

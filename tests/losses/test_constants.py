@@ -17,6 +17,7 @@ LOSSES = loss_functions()
 WHOLLY = {
     "copg": "chosen_score rejected_score",
     "copg_group": "scores",
+    "kto": "mismatched ref_mismatched",
     "dno": "chosen_score rejected_score",
     "mirror_descent": "chosen_score rejected_score",
     "nash_md_pg": "win_prob ref_logp",
@@ -35,7 +36,6 @@ PARTLY = {
     "beta_dpo": "chosen rejected ref_chosen ref_rejected",
     "copg": "chosen rejected ref_chosen ref_rejected",
     "copg_group": "logps ref_logps",
-    "kto": "logp ref_logp",
     "nash_md_pg": "logp",
     "p3o": "chosen rejected old_chosen old_rejected ref_chosen ref_rejected",
     "wpo": "chosen rejected",

@@ -91,3 +91,28 @@ def test_marks_must_be_boolean(backend, marks):
 def test_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         losses.kto(thumbs(LOG_RATIOS), **options)
+
+
+def test_mismatched_completions_set_the_reference_point():
+    """Their mean log-ratio 0.3, floored at zero; without a derivative."""
+    moved = np.asarray([[0.1, 0.2, 0.4, 0.5], [-0.4, 0.2, -0.3, 0.1]])
+    batch = thumbs(LOG_RATIOS)._replace(mismatched=moved - 2.0, ref_mismatched=moved * 0 - 2.0)
+    found = losses.kto(batch, beta=0.7)
+    for row, point in enumerate([0.3, 0.0]):
+        alone = map_fields(thumbs(LOG_RATIOS), lambda field, row=row: field[row])
+        expected = losses.kto(alone, beta=0.7, reference_point=point)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-14)
+    slopes = loss_gradient(functools.partial(losses.kto, beta=0.7), batch)
+    assert not slopes.mismatched.any()
+    given = losses.kto(batch, beta=0.7, reference_point=MEANS)
+    np.testing.assert_allclose(given, losses.kto(thumbs(LOG_RATIOS), beta=0.7), rtol=1e-14)
+
+
+def test_half_of_a_mismatched_column_is_refused():
+    batch = thumbs(LOG_RATIOS)
+    with pytest.raises(ValueError, match="ref_mismatched is needed by this loss, got None"):
+        losses.kto(batch._replace(mismatched=batch.logp))
+    with pytest.raises(ValueError, match="mismatched is needed by this loss, got None"):
+        losses.kto(batch._replace(ref_mismatched=batch.logp))
+    with pytest.raises(ValueError, match="one shape"):
+        losses.kto(batch._replace(mismatched=np.ones(2), ref_mismatched=np.ones(2)))

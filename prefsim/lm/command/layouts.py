@@ -192,7 +192,9 @@ _PAIR_NUMBERS = ("prob", "weight", "chosen_score", "rejected_score", "old_chosen
 _LAYOUTS = (
     _Layout(TextComparisons, ("prompt", "chosen", "rejected"), _PAIR_NUMBERS, _pair),
     _Layout(TextComparisons, ("chosen", "rejected"), _PAIR_NUMBERS, _dialogues),
-    _Layout(TextFeedback, ("prompt", "completion", "label"), ("weight",), _labelled),
+    _Layout(
+        TextFeedback, ("prompt", "completion", "label"), ("weight", "density_ratio"), _labelled
+    ),
     _Layout(TextRankings, ("prompt", "completions", "scores"), ("weight",), _scored),
     _Layout(
         TextNegatives,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from prefsim.backend import Seed
 from prefsim.checks import check_unit_interval
 from prefsim.containers import JudgedLogps, UnpairedLogps, stacked
+from prefsim.data.mismatched import rows_of_other_prompts
 from prefsim.lm.data.text_data import TextData, TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
 
@@ -36,6 +39,12 @@ class TextFeedback(TextData):
         is the probability to be preferred to the opponent's.
     weight
         Relative weight of each row, >= 0; equal unless given.
+    mismatched
+        A completion of another prompt for each row, for the reference point of
+        :func:`prefsim.losses.kto`; see :meth:`with_mismatched`. It doubles what is computed.
+    density_ratio
+        How much likelier the prompt of a row is among desirable completions than among others, >=
+        0, for :func:`prefsim.losses.bco_unpaired`; see :func:`prefsim.lm.match_prompts`.
 
     Raises
     ------
@@ -49,20 +58,61 @@ class TextFeedback(TextData):
     completion: list[Text]
     label: np.ndarray
     weight: np.ndarray
+    mismatched: list[Text] | None
+    density_ratio: np.ndarray | None
 
     def __init__(
-        self, prompt: Sequence[Text], completion: Sequence[Text], label: Any, *, weight: Any = None
+        self,
+        prompt: Sequence[Text],
+        completion: Sequence[Text],
+        label: Any,
+        *,
+        weight: Any = None,
+        mismatched: Sequence[Text] | None = None,
+        density_ratio: Any = None,
     ) -> None:
-        self._store(
-            {"prompt": prompt, "completion": completion},
-            {"label": np.asarray(label), "weight": weight},
-        )
+        texts = {"prompt": prompt, "completion": completion}
+        if mismatched is not None:
+            texts["mismatched"] = mismatched
+        numbers = {"label": np.asarray(label), "weight": weight, "density_ratio": density_ratio}
+        self._store(texts, numbers)
         check_unit_interval(self.label, "label")
+        if mismatched is None:
+            object.__setattr__(self, "mismatched", None)
+        if self.density_ratio is not None and (self.density_ratio < 0).any():
+            raise ValueError(f"density_ratio must be >= 0, got {self.density_ratio.min()}")
+
+    def with_mismatched(self, *, seed: Seed) -> TextFeedback:
+        """Return the same rows, each with a completion that belongs to another prompt.
+
+        Parameters
+        ----------
+        seed
+            Of the draw, from all rows of other prompts alike.
+
+        Raises
+        ------
+        ValueError
+            If all rows have one prompt.
+        """
+        other = rows_of_other_prompts([_key(prompt) for prompt in self.prompt], seed=seed)
+        return TextFeedback(
+            self.prompt,
+            self.completion,
+            self.label,
+            weight=self.weight,
+            mismatched=[self.completion[row] for row in other],
+            density_ratio=self.density_ratio,
+        )
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
-        """Return the completions."""
+        """Return the completions, each with its mismatched one where that is needed."""
         self.check(kind)
-        return [[row] for row in zip(self.prompt, self.completion, strict=True)]
+        own = zip(self.prompt, self.completion, strict=True)
+        if self.mismatched is None or kind is not UnpairedLogps:
+            return [[row] for row in own]
+        other = zip(self.prompt, self.mismatched, strict=True)
+        return [list(both) for both in zip(own, other, strict=True)]
 
     def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
         """Return sequence log-probabilities with thumbs, or tokens' with win probabilities."""
@@ -86,6 +136,11 @@ class TextFeedback(TextData):
             desirable=label > 0.5,
             length=completion.lengths,
         )
+        if self.mismatched is not None:
+            other = token_logps.of_sequence(1)
+            liked = liked._replace(mismatched=other.sums.detach(), ref_mismatched=other.ref_sums)
+        if self.density_ratio is not None:
+            liked = liked._replace(density_ratio=column_like(self.density_ratio, completion.logp))
         if np.isin(self.label, (0.0, 1.0)).all():
             return liked, weight
         everywhere = torch.ones_like(label, dtype=torch.bool)
@@ -93,3 +148,8 @@ class TextFeedback(TextData):
             liked._replace(desirable=everywhere), liked._replace(desirable=~everywhere), axis=0
         )
         return both, torch.cat([weight * label, weight * (1 - label)])
+
+
+def _key(prompt: Text) -> str:
+    """Return what tells prompts of any form apart."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, default=int)
