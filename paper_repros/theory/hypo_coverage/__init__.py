@@ -18,6 +18,7 @@ PAPER = Paper(
         "prefsim.analysis.coverage.kl_ball_coverage",
         "prefsim.analysis.coverage.in_distribution_reward_error",
         "prefsim.solvers.optimisers.penalties.kl_penalty",
+        "prefsim.solvers.optimisers.penalties.online_kl_penalty",
         "prefsim.losses.kl_estimators.rloo_kl",
     ),
 )

@@ -113,6 +113,3 @@ def drawn(seed: int) -> Extrapolation:
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((8, 3))
     return Extrapolation(features, 2.0 * rng.standard_normal(3), beta=1.0)
-
-
-LINEAR = drawn(1)

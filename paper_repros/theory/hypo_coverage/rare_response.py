@@ -9,12 +9,16 @@ import numpy as np
 
 from prefsim import losses
 from prefsim.analysis.bandit import kl_to_reference, regularised_value
-from prefsim.analysis.coverage import concentrability, in_distribution_reward_error
+from prefsim.analysis.coverage import (
+    concentrability,
+    in_distribution_reward_error,
+    kl_ball_coverage,
+)
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import gibbs_log_policy, gradient_descent
-from prefsim.solvers.optimisers.penalties import kl_penalty
+from prefsim.solvers.optimisers.penalties import Penalty, kl_penalty, online_kl_penalty
 from prefsim.worlds import ContextualBandit
 
 REWARD = np.array([[1.0, 0.0, 0.0]])
@@ -22,11 +26,42 @@ WORLD = ContextualBandit(reward=REWARD)
 
 
 class Measures(NamedTuple):
-    """Of a policy: its implicit reward's error on the data, its gap J* − J, and its coverage."""
+    """Of a policy, or of the reward that it is the best policy for.
+
+    Attributes
+    ----------
+    error
+        In-distribution error of the reward.
+    gap
+        J* − J.
+    coverage
+        Largest ratio of the policy to the reference.
+    """
 
     error: np.ndarray
     gap: np.ndarray
     coverage: np.ndarray
+
+
+def gap_bound(learned: Any, best: Any, error: Any) -> np.ndarray:
+    """Return the most that an error on the data costs, from the coverage of two policies.
+
+    (√(C_π̂ − 1) + √(C_π* − 1)) √(ε_r / 2). Among policies that the data cover C times the
+    likelihood ratio has at most variance C − 1.
+    """
+    # Rounding may leave a coverage of one a hair below it.
+    roots = [np.sqrt(np.maximum(np.asarray(coverage) - 1, 0.0)) for coverage in (learned, best)]
+    return sum(roots) * np.sqrt(np.asarray(error) / 2)
+
+
+def pairwise_error(
+    estimate: np.ndarray, world: ContextualBandit, policy: TabularPolicy
+) -> np.ndarray:
+    """Return the mean squared error of reward differences over the policy's pairs, one by one."""
+    pairs = Comparisons.population(world, policy)
+    off = estimate - np.asarray(world.reward)
+    differences = off[pairs.prompt, pairs.chosen] - off[pairs.prompt, pairs.rejected]
+    return np.asarray(pairs.weight @ differences**2)
 
 
 class Rare(NamedTuple):
@@ -64,24 +99,45 @@ class Rare(NamedTuple):
         split, _ = gibbs_log_policy(REWARD[:, :2], np.zeros((1, 2)), beta=self.beta)
         return TabularPolicy.from_probs(np.concatenate([(1 - mass) * np.exp(split), mass], axis=-1))
 
-    def measure(self, mass: Any) -> Measures:
-        """Return the measures of :meth:`policy`."""
-        log_policy, log_reference = to_numpy(self.policy(mass).log_probs), self.log_reference
+    def implicit_reward(self, mass: Any) -> np.ndarray:
+        """Return β log π/π_ref of :meth:`policy`."""
         # Where the reference has no mass there is no implicit reward, and no data either.
         with np.errstate(invalid="ignore"):
-            implicit = self.beta * (log_policy - log_reference)
+            return self.beta * (to_numpy(self.policy(mass).log_probs) - self.log_reference)
+
+    def measured(self, log_policy: np.ndarray, estimate: np.ndarray) -> Measures:
+        """Return the measures of a policy and of its reward."""
         return Measures(
-            error=in_distribution_reward_error(implicit, REWARD, log_reference),
+            error=in_distribution_reward_error(estimate, REWARD, self.log_reference),
             gap=self.gap(log_policy),
-            coverage=concentrability(log_policy, log_reference),
+            coverage=concentrability(log_policy, self.log_reference),
         )
 
-    def gap_of_bounded_reward(self, error: float) -> float:
-        """Return the gap of RLHF whose reward has this error on the data, kept in [0, 1]."""
+    def measure(self, mass: Any) -> Measures:
+        """Return the measures of :meth:`policy` and of its implicit reward."""
+        return self.measured(to_numpy(self.policy(mass).log_probs), self.implicit_reward(mass))
+
+    def bounded(self, error: float) -> Measures:
+        """Return the measures of RLHF whose reward has this error on the data, kept in [0, 1]."""
         wrong = np.sqrt(error / (2 * self.delta * (1 - self.delta)))
         estimate = np.array([[1.0, 0.0, min(1.0, float(wrong))]])
         learned, _ = gibbs_log_policy(estimate, self.log_reference, beta=self.beta)
-        return float(self.gap(learned))
+        return self.measured(np.asarray(learned), estimate)
+
+    def optimal_coverage(self) -> float:
+        """Return the coverage of π*."""
+        best, _ = gibbs_log_policy(REWARD, self.log_reference, beta=self.beta)
+        return float(concentrability(best, self.log_reference))
+
+    def ball_around(self, mass: float) -> float:
+        """Return the coverage of a KL ball.
+
+        On its edge lies the policy with ``mass`` on the third response and the rest as divided by
+        the reference.
+        """
+        edge = TabularPolicy.from_probs([[(1 - mass) / 2, (1 - mass) / 2, mass]])
+        spent = kl_to_reference(edge.log_probs, self.log_reference, WORLD)
+        return float(kl_ball_coverage(self.log_reference, spent).value)
 
 
 # --- DPO with an online KL penalty, from a policy with half of its mass on the rare response ---
@@ -89,16 +145,19 @@ class Rare(NamedTuple):
 LEVELS = (0.0, 1e-4, 1e-3, 1e-2)
 """Weights λ of the penalty; 0 is DPO."""
 
+PROMPTS = 16
+"""Prompts of a step where the penalty is sampled, with two responses to each."""
+
 
 class Paths(NamedTuple):
-    """Gradient descent on HyPO's objective for every λ.
+    """Gradient descent on HyPO's objective for every λ, in one or several runs.
 
     Attributes
     ----------
     steps
         ``(records,)``.
     mass, gap, divergence
-        On the third response, J* − J, and KL to the reference, each ``(records, λ)``.
+        On the third response, J* − J, and KL to the reference, each ``(records, ..., λ)``.
     """
 
     steps: np.ndarray
@@ -106,16 +165,38 @@ class Paths(NamedTuple):
     gap: np.ndarray
     divergence: np.ndarray
 
+    def mean(self) -> Paths:
+        """Return the means over the runs, ``(records, λ)``."""
+        return Paths(self.steps, *(part.mean(axis=1) for part in self[1:]))
 
-def hybrid_paths(case: Rare, *, step: float, iterations: int) -> Paths:
-    """Follow the exact gradient, for all λ at once."""
+
+def exact_divergence(case: Rare) -> Penalty:
+    """Return λ KL by enumeration, for all λ at once."""
+    return kl_penalty(case.reference, weight=np.array(LEVELS))
+
+
+def sampled_divergence(
+    case: Rare, *, runs: int, seed: int, sampler: TabularPolicy | None = None
+) -> Penalty:
+    """Return λ KL as HyPO knows it, from responses drawn at every step, for all λ and runs."""
+    return online_kl_penalty(
+        case.reference,
+        weight=np.tile(LEVELS, (runs, 1)),
+        prompts=PROMPTS,
+        seed=seed,
+        sampler=sampler,
+    )
+
+
+def hybrid_paths(case: Rare, penalty: Penalty, *, step: float, iterations: int) -> Paths:
+    """Descend DPO's population loss and the penalty."""
     every = iterations // 100
     _, path = gradient_descent(
         TabularPolicy.from_probs([[0.25, 0.25, 0.5]]),
         functools.partial(losses.dpo, beta=case.beta),
         Comparisons.population(WORLD, case.reference),
         reference=case.reference,
-        penalty=kl_penalty(case.reference, weight=np.array(LEVELS)),
+        penalty=penalty,
         step=step,
         iterations=iterations,
         record=lambda policy: to_numpy(policy.log_probs),

@@ -1,6 +1,6 @@
 """Terms to add to a loss in ``fit(..., penalty=...)``.
 
-Functions of the policy, exact by enumeration.
+Functions of the policy, exact by enumeration; one is drawn anew at every call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.backend import like
+from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_context_probs, as_float_array, check_integer, check_probabilities
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.numerics import array_namespace, categorical_kl, stop_gradient
@@ -20,7 +20,7 @@ from prefsim.typing import Array
 
 Penalty = Callable[[Any], Array]
 
-__all__ = ["cross_entropy_penalty", "kl_penalty", "sampled_kl_penalty"]
+__all__ = ["cross_entropy_penalty", "kl_penalty", "online_kl_penalty", "sampled_kl_penalty"]
 
 
 def _checked(table: Array, weight: Any, context_probs: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,8 @@ def _checked(table: Array, weight: Any, context_probs: Any) -> tuple[np.ndarray,
 def kl_penalty(reference: InMemoryPolicy, *, weight: Any, context_probs: Any = None) -> Penalty:
     r"""Return the penalty :math:`\lambda\,E_x \mathrm{KL}(\pi(\cdot|x) \| \pi_{ref}(\cdot|x))`.
 
-    With the DPO loss it is the objective of HyPO.
+    With the DPO loss it is the objective of HyPO, whose algorithm knows it from samples alone: see
+    :func:`online_kl_penalty`.
 
     Parameters
     ----------
@@ -179,5 +180,83 @@ def sampled_kl_penalty(
             )
         per_context = xp.sum(chance * xp.mean(values, axis=-1), axis=-1)
         return like(factor, log_policy) * xp.sum(like(rho, log_policy) * per_context, axis=-1)
+
+    return penalty
+
+
+def online_kl_penalty(
+    reference: InMemoryPolicy,
+    *,
+    weight: Any,
+    seed: Seed,
+    prompts: int = 1,
+    samples: int = 2,
+    context_probs: Any = None,
+    sampler: InMemoryPolicy | None = None,
+) -> Penalty:
+    r"""Return HyPO's online penalty: fresh samples of the current policy at every call.
+
+    Every call draws prompts and, from the policy as it then is, k responses to each; its gradient
+    is the leave-one-out estimate of that of :func:`kl_penalty`, its value is no estimate of
+    anything. With the DPO loss on offline pairs, :func:`prefsim.solvers.gradient_descent` calls it
+    once a step and so is HyPO's algorithm. :func:`prefsim.solvers.fit` wants an objective that
+    stays what it is, and will not converge.
+
+    Parameters
+    ----------
+    reference, weight, context_probs
+        As for :func:`kl_penalty`.
+    seed
+        Of the draws, which go on from call to call.
+    prompts
+        Prompts drawn from ρ at a call, >= 1.
+    samples
+        Responses k to each of them, >= 2, for each member of a batch of policies.
+    sampler
+        Who responds in place of the policy itself: then the gradient is that of no divergence,
+        which is kept to be measured.
+
+    Returns
+    -------
+    A function of a policy with value ``(*batch,)``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    References
+    ----------
+    Song et al. 2024, the algorithm of HyPO, arXiv:2406.01462.
+
+    Examples
+    --------
+    >>> from prefsim.gradients import gradient
+    >>> from prefsim.policies import TabularPolicy
+    >>> reference = TabularPolicy.uniform(1, 2)
+    >>> online = online_kl_penalty(reference, weight=1.0, seed=0, prompts=20_000)
+    >>> exact = kl_penalty(reference, weight=1.0)
+    >>> [
+    ...     gradient(lambda logits: penalty(TabularPolicy(logits)), [[1.0, 0.0]]).round(2)
+    ...     for penalty in (online, exact)
+    ... ]
+    [array([[ 0.2, -0.2]]), array([[ 0.2, -0.2]])]
+    """
+    check_integer(low=1, prompts=prompts)
+    check_integer(low=2, samples=samples)
+    table = reference.log_probs
+    factor, rho = _checked(table, weight, context_probs)
+    rng = random_generator(seed)
+
+    def penalty(policy: InMemoryPolicy) -> Array:
+        prompt = rng.choice(rho.size, size=prompts, p=rho)
+        drawn = (policy if sampler is None else sampler).sample(prompt, samples, rng)
+        batch = policy.parameters.shape[:-1]
+        drawn = np.broadcast_to(to_numpy(drawn), (*batch, prompts, samples))
+        asked = np.broadcast_to(prompt[:, None], drawn.shape)
+        logps = policy.log_prob(asked, drawn)
+        ref_logps = like(reference.log_prob(asked, drawn), logps)
+        xp = array_namespace(logps)
+        return like(factor, logps) * xp.mean(rloo_kl(logps, ref_logps), axis=(-2, -1))
 
     return penalty
