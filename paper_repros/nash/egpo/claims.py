@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from paper_repros.nash.egpo.algorithms import games_and_references, gaps, largest_stable_step
-from paper_repros.nash.egpo.enumerated import (
+from paper_repros.nash.egpo.noise import NoisyGames
+from paper_repros.nash.egpo.rounds import (
     Sampler,
     against,
     against_each_other,
@@ -20,7 +21,6 @@ from paper_repros.nash.egpo.enumerated import (
     slope,
     value,
 )
-from paper_repros.nash.egpo.noise import NoisyGames
 from prefsim.numerics import categorical_kl, softmax
 from prefsim.papers import Verdict, above, apart, claim, outside, worst
 from prefsim.solvers.games.certificates import duality_gap, payoff, regularised_gap

@@ -15,7 +15,7 @@ from paper_repros.nash.egpo.algorithms import (
     largest_stable_step,
 )
 from paper_repros.nash.egpo.noise import NoisyGames
-from paper_repros.nash.egpo.sampled_settings import (
+from paper_repros.nash.egpo.rounds import (
     NEURAL,
     SAMPLED,
     TABULAR,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paper_repros.nash.egpo import enumerated, noise
+from paper_repros.nash.egpo import noise, rounds
 from paper_repros.nash.egpo.algorithms import (
     ALGORITHMS,
     SETTINGS,
@@ -15,7 +15,7 @@ from paper_repros.nash.egpo.claims import (
     noise_keeps_egpo_at_a_distance_of_its_variance,
     pairs_of_the_policy_slow_rare_responses,
 )
-from paper_repros.nash.egpo.enumerated import against, against_each_other, slope, value
+from paper_repros.nash.egpo.rounds import against, against_each_other, slope, value
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.gradients import loss_gradient
@@ -206,7 +206,7 @@ def test_a_wrong_round_is_noticed_by_its_noise(second_half, monkeypatch):
     ],
 )
 def test_a_wrong_round_is_noticed_exactly(second_half, noticed, monkeypatch):
-    monkeypatch.setattr(enumerated, "play_rounds", rounds_that(second_half))
+    monkeypatch.setattr(rounds, "play_rounds", rounds_that(second_half))
     verdict = pairs_of_the_policy_slow_rare_responses(
         PLAY, share=0.5, sampler=lambda policy: policy
     )
