@@ -12,9 +12,11 @@ from paper_repros.theory.rpo_overopt.overoptimisation import (
     FIXED,
     TUNED,
     measure_gaps,
+    price_of_pessimism,
+    three_ways,
     trajectories,
 )
-from prefsim.papers import Reproduction, Run, at_most, below, falling, panels, rising
+from prefsim.papers import Reproduction, Run, at_most, below, falling, near, panels, rising
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,13 +31,15 @@ def reproduce(run: Run) -> Reproduction:
     mean = {rule: gap.mean(axis=-1) for rule, gap in gaps.items()}
     tail = {rule: np.quantile(gap, 0.95, axis=-1) for rule, gap in gaps.items()}
     steps, paths = trajectories(200 if run.quick else 1000)
+    agreement = three_ways(run.seed, sets=8 if run.quick else 100)
+    taken, coverage = price_of_pessimism()
 
     others = np.max([values for rule, values in mean.items() if rule != FIXED], axis=0)
     criteria = (
         at_most(
             "mean gap, RPO(0.5/√N) over DPO, N = 25 and 50",
             (mean[TUNED] / mean[DPO])[FEW],
-            0.85,
+            0.9,
             stated="chosen",
         ),
         at_most(
@@ -52,6 +56,25 @@ def reproduce(run: Run) -> Reproduction:
             others[MANY],
             mean[FIXED][MANY],
             stated="chosen",
+        ),
+        at_most(
+            "distance from the game's policy: of RPO's least loss, of DPO with the SFT term",
+            [agreement.of_loss, agreement.of_term],
+            1e-7,
+            stated="derived",
+        ),
+        at_most(
+            "distance from the game's value: of RPO's least loss + ηβ E log π_ref",
+            agreement.of_values,
+            1e-9,
+            stated="derived",
+        ),
+        near(
+            "coverage C of each response, found as what the worst reward takes from it, √(·/2)/η",
+            taken,
+            coverage,
+            within=0.01,
+            stated="derived",
         ),
         falling(
             "mean log π(chosen) under DPO, before and after",

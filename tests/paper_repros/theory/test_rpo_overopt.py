@@ -1,20 +1,24 @@
 """arXiv:2405.16436: the loss, the response that is never compared, overoptimisation, coverage."""
 
+import math
+
 import numpy as np
 import pytest
 
-from paper_repros.theory.rpo_overopt.claims import (
-    losses_of_unseen_mass,
-    optima_with_unseen,
-)
 from paper_repros.theory.rpo_overopt.overoptimisation import (
     DPO,
     FIXED,
     RULES,
     TUNED,
-    guarantee,
+    Promise,
     measure_gaps,
+    price_of_pessimism,
+    three_ways,
     trajectories,
+)
+from paper_repros.theory.rpo_overopt.populations import (
+    losses_of_unseen_mass,
+    optima_with_unseen,
 )
 from prefsim.losses import PairLogps, dpo, rpo
 from prefsim.papers import Run
@@ -90,12 +94,34 @@ def test_trajectories_part():
     assert paths["RPO, η = 1"][-1] > paths["RPO, η = 1"][0]
 
 
-def test_the_rate_needs_coverage():
-    reward, sizes = (1.0, 0.6, 0.3, 0.0), (100, 1600)
-    covered = guarantee(reward, (0.4, 0.3, 0.2, 0.1), sizes, 50)
-    assert np.isfinite(covered.coverage)
-    assert (covered.gaps <= covered.bounds[:, None]).all()
-    uncovered = guarantee(reward, (0.0, 0.5, 0.3, 0.2), sizes, 50)
-    assert uncovered.coverage == np.inf
-    assert np.isinf(uncovered.bounds).all()
-    assert (uncovered.gaps.mean(axis=1) > 0.3).all()
+def test_the_bound_needs_coverage():
+    reward = np.array([1.0, 0.6, 0.3, 0.0])
+    covered = Promise(reward, np.array([0.4, 0.3, 0.2, 0.1]), 1600)
+    assert covered.coverage() == pytest.approx(math.sqrt((1 / 0.4 - 1) / 2 * 0.7))
+    assert (covered.gaps(50, seed=0) <= covered.bound()).all()
+    uncovered = Promise(reward, np.array([0.0, 0.5, 0.3, 0.2]), 1600)
+    assert uncovered.coverage() == np.inf
+    assert uncovered.bound() == np.inf
+    assert uncovered.gaps(50, seed=0).mean() > 0.3
+
+
+def test_the_bound_falls_with_the_number_of_comparisons_and_is_below_every_gap_in_the_end():
+    reward, sampling = np.array([0.01, 0.0, 0.0]), np.array([0.2, 0.4, 0.4])
+    bounds = [Promise(reward, sampling, n).bound() for n in (10**4, 10**6)]
+    # As 1/√N, but for ι.
+    assert bounds[1] / bounds[0] == pytest.approx(0.1, rel=0.25)
+    assert bounds[1] < 1 < bounds[0]
+
+
+def test_the_loss_the_sft_term_and_the_game_agree():
+    found = three_ways(5, sets=3)
+    assert max(found.of_loss, found.of_term) < 1e-9
+    assert found.of_values < 1e-12
+
+
+def test_what_pessimism_takes_is_the_coverage():
+    taken, coverage = price_of_pessimism()
+    np.testing.assert_allclose(taken, coverage, rtol=1e-3)
+    # The last response is hardly ever compared.
+    assert coverage.argmax() == 4
+    assert coverage[4] > 5
