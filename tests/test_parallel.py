@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import dask
 import joblib
@@ -172,6 +173,25 @@ def test_one_blas_thread_each_here(backend):
     with joblib.parallel_config(backend=backend, n_jobs=2):
         assert list(unordered(blas_threads, [(x,) for x in range(4)])) == [{1}] * 4
     assert blas_threads(0, report=None) == before
+
+
+TORCH_LATER = """
+import sys
+import joblib
+from parallel_tasks import torch_threads
+from prefsim.parallel import unordered
+assert "torch" not in sys.modules
+(found,) = unordered(torch_threads, [(0,)])
+assert found == 1, found
+assert sys.modules["torch"].get_num_threads() == joblib.cpu_count()
+assert list(unordered(torch_threads, [(0,)])) == [1]
+"""
+
+
+def test_torch_has_one_thread_too_if_it_is_imported_in_the_call():
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run([sys.executable, "-c", TORCH_LATER], check=True, env=environment)
 
 
 def test_more_blas_threads_where_the_caller_says_so():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -64,6 +66,32 @@ def track(items: Iterable[Any], description: str, *, name: str, report: Report) 
     report(name, description, done, done)
 
 
+@contextlib.contextmanager
+def _torch_limited_when_it_comes(threads: int) -> Iterator[None]:
+    """Give torch so many threads if it is imported only now.
+
+    A pool that is not loaded yet cannot be limited, and torch loads one of its own: on operations
+    as small as ours its threads spend several times the work on waiting for each other.
+    """
+    from joblib import cpu_count
+
+    if "torch" in sys.modules:
+        yield
+        return
+    given = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = given
+        if "torch" in sys.modules:
+            usual = int(given) if given is not None and given.isdigit() else cpu_count()
+            sys.modules["torch"].set_num_threads(usual)
+
+
 class _ThreadLimit:
     """The limit on the BLAS threads of this process while calls run in it.
 
@@ -83,6 +111,7 @@ class _ThreadLimit:
         with self._lock:
             if self._running == 0:
                 self._held.enter_context(threadpool_limits(threads))
+                self._held.enter_context(_torch_limited_when_it_comes(threads))
             self._running += 1
         try:
             yield
