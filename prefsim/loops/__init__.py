@@ -16,6 +16,7 @@ from prefsim.loops.self_play import (
     table_judge,
 )
 from prefsim.loops.self_preferring import Round, self_preferring
+from prefsim.loops.staged import staged_reference
 
 __all__ = [
     "AcceleratedRound",
@@ -34,6 +35,7 @@ __all__ = [
     "sampled_pairs",
     "self_play",
     "self_preferring",
+    "staged_reference",
     "table_judge",
 ]
 

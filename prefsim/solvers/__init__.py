@@ -37,6 +37,7 @@ from prefsim.solvers.likelihood.bradley_terry import (
 )
 from prefsim.solvers.likelihood.plackett_luce import PlackettLuceResult, fit_plackett_luce
 from prefsim.solvers.optimisers.penalties import cross_entropy_penalty, kl_penalty
+from prefsim.solvers.reference_update import ReferenceUpdate
 from prefsim.solvers.results import ConvergenceWarning
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "NashResult",
     "PessimisticGame",
     "PlackettLuceResult",
+    "ReferenceUpdate",
     "RegularisedOptimum",
     "SelfImprovement",
     "SkewDecomposition",

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import to_numpy
+from prefsim.backend import like, to_numpy
 from prefsim.checks import check_positive
 from prefsim.losses.registry import container_of
 from prefsim.losses.running import after_batch, settled_on
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.fit_problem import Data, Penalty, minimised_at_rest, problem_of, weighted
+from prefsim.solvers.reference_update import ReferenceUpdate
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.typing import Array, Loss
 
@@ -42,6 +43,9 @@ class FitResult(NamedTuple):
     loss
         The loss as training left it: a :class:`prefsim.losses.RunningLoss` with its state, any
         other as it was given.
+    reference
+        The reference as training left it: where it follows the policy its last one, else the one
+        given.
     """
 
     policy: Any
@@ -50,6 +54,7 @@ class FitResult(NamedTuple):
     converged: bool
     history: np.ndarray
     loss: Any = None
+    reference: Any = None
 
 
 def objective(
@@ -91,8 +96,6 @@ def objective(
 
 
 def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemoryPolicy:
-    from prefsim.backend import like
-
     return reference.with_parameters(like(reference.parameters, policy.parameters))
 
 
@@ -212,7 +215,7 @@ def fit_in_memory(
         problem.batch,
         result.history,
         settled_on(loss, *problem.examples(end)[1:]),
-    )
+    )._replace(reference=reference)
 
 
 def gradient_descent(
@@ -227,6 +230,7 @@ def gradient_descent(
     tolerance: float = 1e-10,
     record: Callable[[Any], Any] | None = None,
     record_every: int = 1,
+    reference_update: ReferenceUpdate | None = None,
 ) -> tuple[FitResult, list[Any]]:
     """Follow plain gradient descent on the exact objective.
 
@@ -244,16 +248,28 @@ def gradient_descent(
     record
         A function of the current policy (torch arrays, no graph), evaluated before the first and
         after every ``record_every``-th step.
+    reference_update
+        How the reference follows the policy (TR-DPO); it stays where it is unless given. It must
+        then be a policy of the same parameters.
 
     Returns
     -------
     FitResult and the list of recorded values. No warning is given: the end of a path is no claim of
     convergence.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`fit`, or if a reference that follows is none of the same parameters.
     """
     import torch
 
     check_positive(step=step, iterations=iterations, record_every=record_every)
     problem, theta = problem_of(policy, loss, data, reference, penalty)
+    followed = None
+    if reference_update is not None:
+        reference_update.checked()
+        followed = _parameters_that_follow(reference, policy, theta)
     history, recorded = [], []
 
     def note(parameters: Any) -> None:
@@ -274,6 +290,9 @@ def gradient_descent(
         if i == iterations:
             break
         theta = theta.detach() - step * gradient
+        if reference_update is not None and reference_update.is_due(i + 1):
+            followed = reference_update.mixed(followed, problem.policy_of(theta).parameters)
+            problem = problem.against(policy.with_parameters(followed))
         if (i + 1) % record_every == 0:
             note(theta)
     converged = bool((norm <= tolerance).all())
@@ -287,7 +306,27 @@ def gradient_descent(
         tuple(history),
         loss,
     )
-    return result, recorded
+    if followed is not None:
+        moved = like(followed, policy.parameters)
+        return result._replace(reference=policy.with_parameters(moved)), recorded
+    return result._replace(reference=reference), recorded
+
+
+def _parameters_that_follow(
+    reference: InMemoryPolicy | None,
+    policy: InMemoryPolicy,
+    theta: torch.Tensor,
+) -> torch.Tensor:
+    """Return the parameters of a reference that is to follow a policy, as tensors beside it."""
+    import torch
+
+    size = policy.parameters.shape[-1]
+    if type(reference) is not type(policy) or reference.parameters.shape[-1] != size:
+        raise ValueError(
+            f"a reference that follows the policy must be a {type(policy).__name__} of {size}"
+            f" parameters like it, got {type(reference).__name__}"
+        )
+    return torch.as_tensor(to_numpy(reference.parameters)).to(theta)
 
 
 def _fit_result(
@@ -300,8 +339,6 @@ def _fit_result(
     history: Any,
     loss: Loss,
 ) -> FitResult:
-    from prefsim.backend import like
-
     fitted = policy.with_parameters(like(parameters.reshape(*batch, -1), policy.parameters))
     values, norms = to_numpy(value).reshape(batch), to_numpy(norm).reshape(batch)
     trace = np.asarray(history)

@@ -63,6 +63,10 @@ class Problem(NamedTuple):
         """Return the policy of parameters, with the policy's own batch axes."""
         return self.policy.with_parameters(theta.reshape(*self.batch, -1))
 
+    def against(self, reference: Any) -> Problem:
+        """Return the same problem against another reference, whose parameters are tensors."""
+        return self._replace(ref_logps=self.data.log_probs(reference))
+
     def examples(self, theta: torch.Tensor) -> tuple[Any, Any, Any]:
         """Return the policy, the loss's container and the weight of each value."""
         policy = self.policy_of(theta)

@@ -128,6 +128,14 @@ def train(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
     ] = False,
+    reference_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="How far the reference moves to the policy, in (0, 1] (TR-DPO); it stays unless"
+            " given."
+        ),
+    ] = None,
+    reference_every: Annotated[int, typer.Option(help="Steps between moves of the reference.")] = 1,
     lora_rank: Annotated[
         int,
         typer.Option(

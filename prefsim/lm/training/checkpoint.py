@@ -23,6 +23,7 @@ __all__ = [
     "Checkpoint",
     "latest",
     "load_optimizer",
+    "load_tensors",
     "load_weights",
     "optimizer_tensors",
     "random_states",
@@ -36,6 +37,7 @@ __all__ = [
 
 STATE, MODEL = "state.json", "model"
 OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
+REFERENCE = "reference.safetensors"
 
 
 class Checkpoint(NamedTuple):
@@ -127,6 +129,7 @@ def write_checkpoint(
     model: dict[str, Tensor] | None,
     optimizer: dict[str, Tensor],
     random_states: Sequence[Mapping[str, Tensor]],
+    reference: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint of the step that ``state`` names into its own folder.
 
@@ -142,6 +145,8 @@ def write_checkpoint(
         From :func:`optimizer_tensors`.
     random_states
         From :func:`random_states`, of every process.
+    reference
+        Parameters of a reference that follows the policy.
     """
     from safetensors.torch import save_file
 
@@ -154,6 +159,8 @@ def write_checkpoint(
         save_model(policy, partial / MODEL, model)
         save_file(optimizer, partial / OPTIMIZER)
         save_file(by_process, partial / RANDOM)
+        if reference is not None:
+            save_file(reference, partial / REFERENCE)
         (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -213,6 +220,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str], f
         elif value.ndim:  # a count of steps stays where its optimiser keeps it
             value = value.to(parameter.device)
         optimizer.state[parameter][entry] = value
+
+
+def load_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Tensor] = load_file(file)
+    return tensors
 
 
 def save_model(policy: CausalLM, folder: Path, state: dict[str, Tensor] | None = None) -> None:

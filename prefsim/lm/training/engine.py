@@ -24,7 +24,7 @@ from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.options import TrainingOptions, TrainResult, learning_rate_factor
-from prefsim.lm.training.precision import as_precise, copy_of_trained, widen
+from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.losses.running import RunningLoss
@@ -73,8 +73,10 @@ class _Engine:
             for name, parameter in self.log_prob_model.named_parameters()
             if parameter.requires_grad
         }
+        self.update = self.options.reference_update
+        prepared = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
-            lambda model: self._placed(as_precise(model, self.log_prob_model))
+            lambda model: self._placed(prepared(model, self.log_prob_model))
         )
         self.evaluator = LossEvaluator(
             policy=self.policy,
@@ -122,6 +124,10 @@ class _Engine:
             raise ValueError(
                 "KL at every token and diagnostics by gradients or samples need whole parameters,"
                 " which FSDP shards"
+            )
+        if self.options.reference_update is not None:
+            raise ValueError(
+                "a reference that follows the policy needs whole parameters, which FSDP shards"
             )
         _say_where_to_cut(self.log_prob_model)
 
@@ -234,6 +240,8 @@ class _Engine:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.update is not None and self.update.is_due(step + 1):
+            self.evaluator.reference.follow(self.log_prob_model, self.update)
         return loss, norm
 
     def _backward(self, batch: np.ndarray) -> Tensor:
@@ -326,6 +334,7 @@ class _Engine:
                 model=model,
                 optimizer=tensors,
                 random_states=random_states,
+                reference=self.evaluator.reference.moved_tensors() if self.update else None,
             )
             disk.remove_older(folder, self.options.keep)
         self.accelerator.wait_for_everyone()
@@ -338,6 +347,8 @@ class _Engine:
         if random_states:
             disk.set_random_states(random_states)
         self.probe.restore(checkpoint.state["probe"])
+        if self.update is not None:
+            self.evaluator.reference.put_back(disk.load_tensors(checkpoint.folder / disk.REFERENCE))
         loss, state = self.evaluator.loss, checkpoint.state.get("loss_state")
         if isinstance(loss, RunningLoss) and state is not None:
             self.evaluator.loss = replace(loss, state=type(loss.state)(**state))

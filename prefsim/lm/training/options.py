@@ -21,6 +21,7 @@ from prefsim.checks import (
     check_positive,
 )
 from prefsim.lm.training.batches import ORDERS
+from prefsim.solvers.reference_update import ReferenceUpdate
 
 if TYPE_CHECKING:
     from prefsim.lm.model.policy import CausalLM
@@ -149,6 +150,11 @@ class TrainingOptions:
         ``None``: what the model's own dtype asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
+    reference_weight, reference_every
+        α in (0, 1] and τ >= 1: after every τ steps the reference's parameters become α times the
+        policy's plus 1 − α times their own, as :class:`prefsim.solvers.ReferenceUpdate` says
+        (TR-DPO). ``None``: the reference stays. It must be a model of the policy's parameters, of
+        which a copy is made; what was given is not changed.
     order
         ``"by_length"`` (shuffled, with rows of similar length together), ``"shuffled"`` or
         ``"given"``.
@@ -187,6 +193,8 @@ class TrainingOptions:
     max_grad_norm: float | None = 1.0
     precision: str | None = None
     gradient_checkpointing: bool = False
+    reference_weight: float | None = None
+    reference_every: int = 1
     order: str = "by_length"
     seed: int = 0
     in_place: bool = False
@@ -228,6 +236,9 @@ class TrainingOptions:
             check_positive(max_grad_norm=self.max_grad_norm)
         if self.precision is not None:
             check_choice(("float32", "bf16"), precision=self.precision)
+        if self.reference_update is not None:
+            self.reference_update.checked()
+        check_integer(low=1, reference_every=self.reference_every)
         if self.out is None and (self.save_every is not None or self.resume):
             raise ValueError(
                 f"{'resume' if self.resume else 'save_every'} needs out, the folder of the training"
@@ -240,6 +251,13 @@ class TrainingOptions:
         """The diagnostics with their settings, in whichever form they were given."""
         assert isinstance(self.diagnostics, Diagnostics)
         return self.diagnostics
+
+    @property
+    def reference_update(self) -> ReferenceUpdate | None:
+        """How the reference follows the policy, or None where it stays."""
+        if self.reference_weight is None:
+            return None
+        return ReferenceUpdate(self.reference_weight, self.reference_every)
 
     def total_steps(self, examples: int) -> int:
         """Return the number of optimiser steps on data of so many examples."""

@@ -11,7 +11,7 @@ import torch
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.policy import CausalLM
 
-__all__ = ["as_precise", "copy_of_trained", "widen"]
+__all__ = ["as_precise", "copy_of_trained", "copy_to_move", "widen"]
 
 
 def copy_of_trained(policy: CausalLM) -> CausalLM:
@@ -56,4 +56,17 @@ def as_precise(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
     copied.plain.get_input_embeddings().register_forward_hook(
         lambda module, inputs, output: output.float()
     )
+    return copied
+
+
+def copy_to_move(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
+    """Return a copy of the reference, each parameter as precise as the policy's of the same name.
+
+    A small step towards the policy would be rounded away in bfloat16.
+    """
+    copied = copy.deepcopy(reference)
+    dtypes = {name: parameter.dtype for name, parameter in policy.named_parameters()}
+    for name, parameter in copied.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
+        parameter.requires_grad_(False)
     return copied

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from prefsim.lm.model.head import Head
@@ -15,6 +16,7 @@ from prefsim.lm.model.log_prob_model import LogProbModel, is_adapted
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.model.tokens import TokenBatch, Tokens
+from prefsim.solvers.reference_update import ReferenceUpdate
 
 __all__ = [
     "AdaptersOff",
@@ -67,6 +69,25 @@ class Reference(ABC):
 
     def check_rows(self, rows: Sequence[Tokens]) -> None:
         """Raise unless the reference knows the sequences of the data."""
+        return None
+
+    def check_follows(self, policy: CausalLM) -> None:
+        """Raise unless the reference has parameters of its own that can follow the policy's."""
+        raise ValueError(
+            "a reference that follows the policy must be a model of its own, got"
+            f" {self.description}"
+        )
+
+    def follow(self, policy_model: LogProbModel, update: ReferenceUpdate) -> None:
+        """Move the reference's parameters towards the policy's."""
+        raise ValueError(f"{self.description} cannot follow the policy")
+
+    def moved_tensors(self) -> dict[str, Tensor]:
+        """Return the parameters of a reference that follows the policy, by name."""
+        return {}
+
+    def put_back(self, tensors: dict[str, Tensor]) -> None:
+        """Put the parameters of a reference that follows the policy back."""
         return None
 
 
@@ -135,10 +156,43 @@ class ModelReference(Reference):
         changed = change(self.policy.log_prob_model)
         return ModelReference(replace(self.policy, log_prob_model=changed))
 
+    def check_follows(self, policy: CausalLM) -> None:
+        """Raise unless the parameters of both are the same but for their values."""
+        own, theirs = (
+            {name: tuple(p.shape) for name, p in model.log_prob_model.named_parameters()}
+            for model in (self.policy, policy)
+        )
+        if own != theirs:
+            different = sorted(set(own.items()) ^ set(theirs.items()))
+            raise ValueError(
+                "a reference that follows the policy must have its parameters, got a difference"
+                f" in {different[0][0]!r}"
+            )
+
+    def follow(self, policy_model: LogProbModel, update: ReferenceUpdate) -> None:
+        """Move the reference's parameters, which must be a copy, towards the policy's."""
+        policy = dict(policy_model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.policy.log_prob_model.named_parameters():
+                parameter.copy_(update.mixed(parameter, policy[name].to(parameter.dtype)))
+
+    def moved_tensors(self) -> dict[str, Tensor]:
+        """Return copies of the parameters by name, for a checkpoint."""
+        named = self.policy.log_prob_model.named_parameters()
+        return {name: value.detach().cpu().contiguous().clone() for name, value in named}
+
+    def put_back(self, tensors: dict[str, Tensor]) -> None:
+        """Put the parameters of a checkpoint back."""
+        with torch.no_grad():
+            for name, parameter in self.policy.log_prob_model.named_parameters():
+                parameter.copy_(tensors[name])
+
 
 @dataclass(frozen=True)
 class AdaptersOff(Reference):
     """The policy under training itself, with its adapters switched off."""
+
+    description = "the policy with its adapters switched off"
 
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return what the policy says without adapters, through what wraps it."""

@@ -39,7 +39,12 @@ _DECISIVE_OPTIONS = (
     "max_grad_norm",
     "order",
     "seed",
+    "reference_weight",
+    "reference_every",
 )
+
+
+_DEFAULTS = {"reference_weight": None, "reference_every": 1}
 
 
 class TrainingSetup:
@@ -108,6 +113,8 @@ class TrainingSetup:
                 f" itself; got {self.reference.description}"
             )
         self.reference.check_rows(self.rows.tokens)
+        if options.reference_update is not None:
+            self.reference.check_follows(policy)
         self.precision = self._precision()
         check_diagnostics(options.measured, data, self.reference)
         self.folder = None if options.out is None else Path(options.out)
@@ -171,7 +178,8 @@ class TrainingSetup:
             )
         before = checkpoint.state["fingerprint"]
         for name, value in self.fingerprint.items():
-            if before.get(name) != value:
+            # Options that a training of before did not have yet were at their defaults.
+            if before.get(name, _DEFAULTS.get(name)) != value:
                 raise ValueError(
                     f"{name} must be what it was before the interruption, {before.get(name)!r}, got"
                     f" {value!r}"
