@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+MUTANTS_STAMP := $(VENV)/.installed-mutants
 DEMO := rdpo f_dpo rpo_overopt hypo_coverage regret_preference cpl nash_md ldr
 
 # Real data, where there is some beside the checkout; everything runs without it too.
 PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
 export PREFSIM_DATA
 
-.PHONY: venv demo test test-fast lint format nightly portable budget bench docs bridge frontier clean
+.PHONY: venv demo test test-fast lint format nightly portable budget evidence mutants bench docs bridge frontier clean
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -26,6 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+$(MUTANTS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
 	@touch $@
 
 demo: $(STAMP)
@@ -64,6 +69,15 @@ portable: $(STAMP)
 budget: $(STAMP)
 	OMP_NUM_THREADS=1 PREFSIM_BUDGET=1 $(BIN)/pytest -s tests/papers/test_every_paper.py -k test_budget
 
+# Would each paper's evidence notice a bug, and does it hold for ten seeds quick and three full.
+evidence: $(STAMP)
+	PREFSIM_EVIDENCE=1 $(BIN)/pytest -n $(JOBS) --dist worksteal tests/papers/test_every_evidence.py
+
+# Goes on where it was stopped, and tries again what was changed since; hours from the beginning.
+mutants: $(MUTANTS_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children $(JOBS)
+	$(BIN)/python benchmarks/_mutants.py
+
 # One BLAS thread: the ratios compare algorithms, not thread pools.
 bench: $(BENCH_STAMP)
 	@for file in benchmarks/[!_]*.py; do \
@@ -82,5 +96,5 @@ docs: $(STAMP)
 
 # Results and .venv stay: they cost time.
 clean:
-	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
