@@ -91,6 +91,7 @@ from prefsim.losses.running_beta import MovingMargin, guided_filter, running_bet
 from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
+from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
 
 __all__ = [
@@ -144,6 +145,8 @@ __all__ = [
     "exo_rw",
     "f_dpo",
     "flip_corrected",
+    "ga_kl",
+    "ga_rt",
     "gradient_ascent",
     "guided_filter",
     "hinge",
@@ -165,6 +168,8 @@ __all__ = [
     "nca",
     "nca_pair",
     "npo",
+    "npo_kl",
+    "npo_rt",
     "odpo",
     "online_ipo",
     "ordinal_logits",

@@ -103,8 +103,11 @@ def properties_of(loss: Loss, name: str) -> LossProperties:
     example = kind.example()
     value = loss(example)
     noise = np.random.default_rng(1)
+    # A divergence at every token is of the reference too.
     references = {
-        field: getattr(example, field) for field in example._fields if field.startswith("ref_")
+        field: getattr(example, field)
+        for field in example._fields
+        if field.startswith("ref_") or field.endswith("_kl")
     }
     moved = example._replace(
         **{field: part - noise.random(part.shape) for field, part in references.items()}

@@ -26,7 +26,10 @@ class Place(NamedTuple):
 
 
 _TOPICS = {
-    ("data", "pair feedback"): "dpo ipo hinge probit npo gradient_ascent d2o",
+    (
+        "data",
+        "pair feedback",
+    ): "dpo ipo hinge probit npo npo_rt npo_kl gradient_ascent ga_rt ga_kl d2o",
     (
         "data",
         "point feedback",

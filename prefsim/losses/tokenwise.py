@@ -20,7 +20,8 @@ def masked_sum(values: ArrayT, mask: Array) -> ArrayT:
     return xp.sum(xp.where(mask, values, xp.zeros_like(values)), axis=-1)
 
 
-def _check(logps: TokenPairLogps[ArrayT]) -> None:
+def check_token_pairs(logps: TokenPairLogps[ArrayT]) -> None:
+    """Raise unless the fields of each response have one shape, and both the same rows."""
     check_same_shape(**fields_of(logps, "chosen"))
     check_same_shape(**fields_of(logps, "rejected"))
     if tuple(logps.chosen.shape[:-1]) != tuple(logps.rejected.shape[:-1]):
@@ -31,7 +32,7 @@ def _check(logps: TokenPairLogps[ArrayT]) -> None:
 
 
 def _sequence_margin(logps: TokenPairLogps[ArrayT]) -> ArrayT:
-    _check(logps)
+    check_token_pairs(logps)
     chosen = masked_sum(logps.chosen - logps.ref_chosen, logps.chosen_mask)
     return chosen - masked_sum(logps.rejected - logps.ref_rejected, logps.rejected_mask)
 
@@ -166,7 +167,7 @@ def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0
     """
     check_positive(beta=beta)
     check_interval(alpha=alpha, low=0.0, high=1.0, closed="both")
-    _check(logps)
+    check_token_pairs(logps)
     xp = array_namespace(logps.chosen)
     dtype = logps.chosen.dtype
     scored = xp.astype(logps.chosen_mask, dtype), xp.astype(logps.rejected_mask, dtype)

@@ -53,12 +53,15 @@ def test_reference_free():
         "simnpo",
         "sft",
         "gradient_ascent",
+        "ga_rt",
     }
 
 
 def test_bounded_below():
     assert {name for name, row in ROWS.items() if not row.bounded_below} == {
         "gradient_ascent",
+        "ga_rt",
+        "ga_kl",
         "rdpo",
         "robust_hinge",
         "robust_probit",

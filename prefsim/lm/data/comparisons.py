@@ -74,6 +74,9 @@ class TextComparisons(TextData):
     old_chosen, old_rejected
         Log-probabilities in nats under the policy that drew the completions, for losses that weigh
         or clip by it.
+    rejected_prompt
+        The prompts of the rejected completions where they are others, as in unlearning
+        (:func:`prefsim.losses.npo_rt`): one text is retained, another forgotten.
     revise
         Prompt and draft to the prompt that asks to improve the draft, for losses of
         :class:`prefsim.losses.SelfImprovementLogps`.
@@ -103,6 +106,7 @@ class TextComparisons(TextData):
     rejected_score: np.ndarray | None
     old_chosen: np.ndarray | None
     old_rejected: np.ndarray | None
+    rejected_prompt: list[Text] | None
     revise: Revise
 
     def __init__(
@@ -117,9 +121,13 @@ class TextComparisons(TextData):
         rejected_score: Any = None,
         old_chosen: Any = None,
         old_rejected: Any = None,
+        rejected_prompt: Sequence[Text] | None = None,
         revise: Revise = revision_prompt,
     ) -> None:
         check_callable(revise=revise)
+        texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        if rejected_prompt is not None:
+            texts["rejected_prompt"] = rejected_prompt
         sides = {
             "chosen_score": chosen_score,
             "rejected_score": rejected_score,
@@ -134,19 +142,28 @@ class TextComparisons(TextData):
                 )
         prob = np.ones(len(prompt)) if prob is None else as_float_array(prob, "prob")
         self._store(
-            {"prompt": prompt, "chosen": chosen, "rejected": rejected},
+            texts,
             {"prob": prob, "weight": weight, **sides},
             revise=revise,
         )
+        if rejected_prompt is None:
+            object.__setattr__(self, "rejected_prompt", None)
         check_unit_interval(self.prob, "prob")
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return chosen and rejected, then for self-improvement the revisions of each from each."""
         self.check(kind)
-        rows = zip(self.prompt, self.chosen, self.rejected, strict=True)
         if kind is SelfImprovementLogps:
+            if self.rejected_prompt is not None:
+                raise ValueError(
+                    "losses of SelfImprovementLogps improve answers to one prompt, got"
+                    " rejected_prompt"
+                )
+            rows = zip(self.prompt, self.chosen, self.rejected, strict=True)
             return [self._answers_and_revisions(*row) for row in rows]
-        return [[(prompt, chosen), (prompt, rejected)] for prompt, chosen, rejected in rows]
+        chosen = zip(self.prompt, self.chosen, strict=True)
+        rejected = zip(self.rejected_prompt or self.prompt, self.rejected, strict=True)
+        return [list(both) for both in zip(chosen, rejected, strict=True)]
 
     def _answers_and_revisions(
         self, prompt: Text, chosen: Text, rejected: Text
