@@ -1,9 +1,18 @@
 """SPO on samples: rewards from a queue, and the policy gradient on them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from prefsim.loops import judged_samples, queue_win_rates, queued_self_play, table_judge
+from prefsim.loops import (
+    judged_samples,
+    preference_queue,
+    queue_win_rates,
+    queued_self_play,
+    table_judge,
+)
+from prefsim.loops.self_play import preferences_between
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers.games.certificates import exploitability
 from prefsim.worlds import PreferenceGame, TokenTree, textbook_game
@@ -68,6 +77,31 @@ def test_one_step_follows_the_expected_gradient():
             expected[0, node] += advantage[sequence] * (np.eye(2)[token] - inside)
     error = np.abs(moves.mean(axis=0) - expected)
     assert (error <= 5 * moves.std(axis=0) / np.sqrt(20_000) + 1e-12).all()
+
+
+def test_the_average_is_of_what_has_played():
+    """A policy counts when it has been drawn from, not when it has been made."""
+    start, game = TokenTreePolicy.random(TREE, seed=1), PreferenceGame.random(4, seed=3).preference
+    run = queued_self_play(start, game, step=1.0, iterations=3, seed=0)
+    played = [np.asarray(start.probs)[0], *run.probs[:2]]
+    for k in range(3):
+        np.testing.assert_allclose(run.average[k], np.mean(played[: k + 1], axis=0), rtol=1e-13)
+
+
+def test_the_oldest_leave_the_queue(monkeypatch):
+    """Of a queue of five, two new ones take the places of the two that came first."""
+    queues = []
+
+    def noting(table, new, members):
+        queues.append(np.asarray(members))
+        np.testing.assert_array_equal(new, members[..., 3:])
+        return preferences_between(table, new, members)
+
+    monkeypatch.setattr(preference_queue, "preferences_between", noting)
+    start, game = TokenTreePolicy.uniform(TREE), PreferenceGame.random(4, seed=3).preference
+    queued_self_play(start, game, step=0.1, iterations=30, queue=5, fresh=2, seed=0)
+    for before, after in itertools.pairwise(queues):
+        np.testing.assert_array_equal(after[..., :3], before[..., 2:])
 
 
 def test_seeds():
