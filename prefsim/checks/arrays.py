@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "check_finite",
     "check_full_support",
     "check_label_margins",
+    "check_places",
     "check_preference",
     "check_probabilities",
     "check_rankings",
@@ -121,6 +123,12 @@ def as_index_array(value: Any, name: str, *, size: int | None = None, low: int =
             f" at {_where(bad)}"
         )
     return array.astype(np.int64)
+
+
+def check_places(places: Any, name: str, *, size: int) -> None:
+    """Raise unless every entry of an integer array, of any library, lies in ``[0, size)``."""
+    if math.prod(places.shape) and (int(places.min()) < 0 or int(places.max()) >= size):
+        as_index_array(places, name, size=size)
 
 
 def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:

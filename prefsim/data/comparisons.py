@@ -273,12 +273,8 @@ class Comparisons:
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return the log-probabilities of chosen and rejected, each ``(..., n)`` in nats."""
         prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
-        # One call for both responses: a policy makes its whole table of log-probabilities anew at
-        # each.
-        both = policy.log_prob(
-            np.concatenate([prompt, prompt], axis=-1), np.concatenate([chosen, rejected], axis=-1)
-        )
-        return both[..., : len(self)], both[..., len(self) :]
+        found = policy.log_prob_each({"chosen": (prompt, chosen), "rejected": (prompt, rejected)})
+        return found["chosen"], found["rejected"]
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import inspect
 import json
 import os
 import tempfile
@@ -31,9 +32,12 @@ def _columns(container: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(container))
 
 
-_OPTIONAL = frozenset(
-    {"prob", "weight", "mask", "chosen_score", "rejected_score", "old_chosen", "old_rejected"}
-)
+def _required(container: type) -> set[str]:
+    """Return the columns without which no container is made."""
+    parameters = inspect.signature(container).parameters
+    return {
+        name for name in _columns(container) if parameters[name].default is inspect.Parameter.empty
+    }
 
 
 @contextlib.contextmanager
@@ -151,7 +155,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Container:
     keys = set(rows[0][1])
     for container in CONTAINERS:
         columns = _columns(container)
-        if set(columns) - _OPTIONAL <= keys <= set(columns):
+        if _required(container) <= keys <= set(columns):
             break
     else:
         wanted = "; ".join(", ".join(_columns(c)) for c in CONTAINERS)

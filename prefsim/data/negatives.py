@@ -153,11 +153,14 @@ class Negatives:
         ``(..., n)`` and ``(..., n, K)``.
         """
         n, k = self.samples.shape
-        both = policy.log_prob(
-            np.concatenate([self.prompt, np.repeat(self.prompt, k)]),
-            np.concatenate([self.rejected, self.samples.ravel()]),
+        found = policy.log_prob_each(
+            {
+                "rejected": (self.prompt, self.rejected),
+                "samples": (np.repeat(self.prompt, k), self.samples.ravel()),
+            }
         )
-        return both[..., :n], array_namespace(both).reshape(both[..., n:], (*both.shape[:-1], n, k))
+        drawn = found["samples"]
+        return found["rejected"], array_namespace(drawn).reshape(drawn, (*drawn.shape[:-1], n, k))
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type

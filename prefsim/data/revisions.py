@@ -133,13 +133,7 @@ class Revisions:
             "chosen_from_chosen": (after_chosen, chosen),
             "rejected_from_rejected": (after_rejected, rejected),
         }
-        # One call for all: a policy makes its whole table of log-probabilities anew at each.
-        prompts, responses = zip(*asked.values(), strict=True)
-        together = policy.log_prob(
-            np.concatenate(prompts, axis=-1), np.concatenate(responses, axis=-1)
-        )
-        n = len(self)
-        return {name: together[..., i * n : (i + 1) * n] for i, name in enumerate(asked)}
+        return policy.log_prob_each(asked)
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: dict[str, Array] | None, kind: type

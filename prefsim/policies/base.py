@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
+from prefsim.checks import check_places
 from prefsim.typing import Array
 
 __all__ = ["InMemoryPolicy"]
@@ -46,11 +48,57 @@ class InMemoryPolicy(ABC):
         """Return ``log π(response | prompt)`` in nats for integer arrays of one shape.
 
         See :func:`prefsim.numerics.gather`.
+
+        Raises
+        ------
+        ValueError
+            If a prompt or a response is not one of the policy's.
         """
         from prefsim.numerics import gather
 
         table = self.log_probs
-        return gather(table, like(prompt, table, integer=True), like(response, table, integer=True))
+        prompts, responses = table.shape[-2:]
+        rows, columns = like(prompt, table, integer=True), like(response, table, integer=True)
+        # Data know nothing of the policy that they meet here, and a place beyond a row of the table
+        # would be read from the next one.
+        check_places(rows, "prompt", size=prompts)
+        check_places(columns, "response", size=responses)
+        return gather(table, rows, columns)
+
+    def log_prob_each(self, asked: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Array]:
+        """Return ``log π(response | prompt)`` of several columns of prompts and responses.
+
+        In one call for all: a policy makes its whole table of log-probabilities anew at each.
+
+        Parameters
+        ----------
+        asked
+            Prompts and responses by the name of the column, ``(..., n)`` with one shape for both.
+
+        Returns
+        -------
+        The log-probabilities in nats by the name of the column, ``(..., n)``.
+
+        Raises
+        ------
+        ValueError
+            If a prompt or a response is not one of the policy's, naming the column.
+        """
+        prompts, responses = zip(*asked.values(), strict=True)
+        try:
+            together = self.log_prob(
+                np.concatenate(prompts, axis=-1), np.concatenate(responses, axis=-1)
+            )
+        except ValueError:
+            n_prompts, n_responses = self.log_probs.shape[-2:]
+            for name, (prompt, response) in asked.items():
+                check_places(prompt, "prompt", size=n_prompts)
+                check_places(response, name, size=n_responses)
+            raise
+        ends = np.cumsum([prompt.shape[-1] for prompt in prompts])
+        starts = ends - [prompt.shape[-1] for prompt in prompts]
+        spans = zip(asked, starts, ends, strict=True)
+        return {name: together[..., start:end] for name, start, end in spans}
 
     def length(self, prompt: Array, response: Array) -> Array:
         """Return the number of scored tokens of each response.

@@ -13,6 +13,9 @@ from prefsim.data import Comparisons, Feedback, Rankings, Segments, read_jsonl, 
 DATA = {
     "comparisons": Comparisons([0, 1], [2, 0], [1, 3], prob=[0.25, 1.0], weight=[0.5, 2.0]),
     "feedback": Feedback([0, 1, 1], [2, 0, 1], [1.0, 0.0, 0.3]),
+    "feedback with columns of two methods": Feedback(
+        [0, 1], [2, 0], [1.0, 0.0], mismatched=[1, 3], density_ratio=[0.5, 2.0]
+    ),
     "rankings": Rankings([0, 1], [[0, 1, 2], [2, 1, 0]], [[3.0, 1.0, 2.0], [0.1, 0.2, 0.3]]),
     "segments": Segments(
         [[[0, 1, 2], [0, 0, 0]]],
