@@ -15,7 +15,9 @@ from prefsim.raters.borda import borda_scores
 
 __all__ = ["PAIRINGS", "RankedPairs", "ranked_comparisons", "ranked_pairs"]
 
-PAIRINGS = ("all", "adjacent", "extremes", "top_bottom", "best_worst")
+# Those that rank the responses first, and those that play matches in the order in which they come.
+RANKED = ("all", "adjacent", "extremes", "top_bottom", "best_worst")
+PAIRINGS = (*RANKED, "first_round", "tournament")
 
 
 class RankedPairs(NamedTuple):
@@ -55,7 +57,11 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     pairing
         ``"all"`` N(N−1)/2 pairs; ``"adjacent"`` ranks, N−1; ``"extremes"``, the best with each
         other, N−1; ``"top_bottom"``, the i-th best with the i-th worst, ⌊N/2⌋ pairs, which for N >
-        2 do not connect the responses; ``"best_worst"``, the first of these alone.
+        2 do not connect the responses; ``"best_worst"``, the first of these alone. Two modes do not
+        rank but play, in the order in which the responses come: ``"first_round"``, each with its
+        neighbour, ⌊N/2⌋ matches; ``"tournament"``, whose winners meet again until one is left, N−1
+        matches. The likelier of two wins, the earlier one where both are as likely, and who has no
+        opponent advances.
 
     Returns
     -------
@@ -70,7 +76,8 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     References
     ----------
     Zhai et al. 2024, ranked pairing, arXiv:2405.14103 (the modes are this library's; the paper's
-    exact rule is not confirmed).
+    exact rule is not confirmed). Liu et al. 2023 (RSO), first-round-rank and tournament-rank,
+    arXiv:2309.06657.
 
     Examples
     --------
@@ -86,6 +93,22 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     n = table.shape[-1]
     if n < 2:
         raise ValueError(f"preference must be among N >= 2 responses, got shape {table.shape}")
+    if pairing in RANKED:
+        first, second = _ranked(table, pairing)
+    else:
+        first, second = _matches(table, rounds=1 if pairing == "first_round" else n)
+    prob = _probability(table, first, second)
+    return RankedPairs(first, second, prob, np.abs(2 * prob - 1))
+
+
+def _probability(table: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the preference of each first over its second, ``(..., m)``."""
+    flat = table.reshape(*table.shape[:-2], -1)
+    return np.take_along_axis(flat, first * table.shape[-1] + second, axis=-1)
+
+
+def _ranked(table: np.ndarray, pairing: str) -> tuple[np.ndarray, np.ndarray]:
+    n = table.shape[-1]
     order = np.argsort(-borda_scores(table), axis=-1, kind="stable")
     ranks = np.arange(n)
     high, low = {
@@ -95,9 +118,23 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
         "top_bottom": (ranks[: n // 2], ranks[::-1][: n // 2]),
         "best_worst": (ranks[:1], ranks[-1:]),
     }[pairing]
-    first, second = order[..., high], order[..., low]
-    prob = np.take_along_axis(table.reshape(*table.shape[:-2], -1), first * n + second, axis=-1)
-    return RankedPairs(first, second, prob, np.abs(2 * prob - 1))
+    return order[..., high], order[..., low]
+
+
+def _matches(table: np.ndarray, *, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the winners and losers of so many rounds, or of all until one is left."""
+    left = np.broadcast_to(np.arange(table.shape[-1]), table.shape[:-1])
+    winners, losers = [], []
+    for _ in range(rounds):
+        matches = left.shape[-1] // 2
+        if matches == 0:
+            break
+        home, guest = left[..., 0 : 2 * matches : 2], left[..., 1 : 2 * matches : 2]
+        home_wins = _probability(table, home, guest) >= 0.5
+        winners.append(np.where(home_wins, home, guest))
+        losers.append(np.where(home_wins, guest, home))
+        left = np.concatenate([winners[-1], left[..., 2 * matches :]], axis=-1)
+    return np.concatenate(winners, axis=-1), np.concatenate(losers, axis=-1)
 
 
 def ranked_comparisons(

@@ -7,6 +7,7 @@ from prefsim.loops.acceleration import (
     momentum_coefficients,
 )
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
+from prefsim.loops.refreshed import refreshed_negatives
 from prefsim.loops.rounds import SelfPlayRound, descent, play_rounds
 from prefsim.loops.self_play import (
     JudgedSamples,
@@ -32,6 +33,7 @@ __all__ = [
     "play_rounds",
     "queue_win_rates",
     "queued_self_play",
+    "refreshed_negatives",
     "sampled_pairs",
     "self_play",
     "self_preferring",

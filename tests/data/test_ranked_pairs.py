@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons, ranked_pairs
+from prefsim.data.ranked_pairs import RANKED, ranked_comparisons, ranked_pairs
 from prefsim.raters import pairwise_preference
 from prefsim.raters.borda import borda_scores
 from prefsim.testing import preference_games
@@ -22,6 +22,8 @@ TABLE = pairwise_preference(REWARD)
         ("extremes", [(1, 3), (1, 0), (1, 2)]),
         ("top_bottom", [(1, 2), (3, 0)]),
         ("best_worst", [(1, 2)]),
+        ("first_round", [(1, 0), (3, 2)]),
+        ("tournament", [(1, 0), (3, 2), (1, 3)]),
     ],
 )
 def test_pairs_of_each_mode(pairing, expected):
@@ -31,7 +33,7 @@ def test_pairs_of_each_mode(pairing, expected):
     np.testing.assert_allclose(found.strength, 2 * found.prob - 1, rtol=1e-14)
 
 
-@given(preference_games(), st.sampled_from(PAIRINGS))
+@given(preference_games(), st.sampled_from(RANKED))
 def test_the_first_ranks_at_least_as_high_and_keeps_its_probability(game, pairing):
     table = game.preference
     n = table.shape[-1]
@@ -51,11 +53,46 @@ def test_the_first_ranks_at_least_as_high_and_keeps_its_probability(game, pairin
     assert found.first.size == size[pairing]
 
 
-def test_leading_axes_are_independent():
+@given(preference_games(), st.sampled_from(["first_round", "tournament"]))
+def test_matches_are_won_by_the_likelier(game, pairing):
+    table = game.preference
+    n = table.shape[-1]
+    if n < 2:
+        return
+    found = ranked_pairs(table, pairing=pairing)
+    np.testing.assert_array_equal(found.prob, table[found.first, found.second])
+    assert (found.prob >= 0.5).all()
+    if pairing == "first_round":
+        both = np.stack([found.first, found.second], axis=-1)
+        np.testing.assert_array_equal(np.sort(both), np.arange(n // 2 * 2).reshape(-1, 2))
+        return
+    assert found.first.size == n - 1
+    # Everybody loses once but the winner of the last match.
+    assert sorted([*found.second.tolist(), int(found.first[-1])]) == list(range(n))
+    # Who has lost is out.
+    for k, loser in enumerate(found.second):
+        assert loser not in found.first[k + 1 :]
+
+
+def test_a_tournament_of_five_and_a_tie():
+    """The fifth has no opponent in two rounds; equals go to the earlier one."""
+    found = ranked_pairs(
+        pairwise_preference(np.asarray([0.0, 0.0, 1.0, 2.0, 3.0])), pairing="tournament"
+    )
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [
+        (0, 1),
+        (3, 2),
+        (3, 0),
+        (4, 3),
+    ]
+
+
+@pytest.mark.parametrize("pairing", ["adjacent", "tournament"])
+def test_leading_axes_are_independent(pairing):
     tables = np.stack([TABLE, pairwise_preference(-REWARD)])
-    together = ranked_pairs(tables, pairing="adjacent")
+    together = ranked_pairs(tables, pairing=pairing)
     for row, table in zip(zip(*together, strict=True), tables, strict=True):
-        for found, alone in zip(row, ranked_pairs(table, pairing="adjacent"), strict=True):
+        for found, alone in zip(row, ranked_pairs(table, pairing=pairing), strict=True):
             np.testing.assert_array_equal(found, alone)
 
 

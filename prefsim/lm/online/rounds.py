@@ -19,6 +19,7 @@ Nash-MD          ``mirror_descent`` fixed        ``draw_pairs`` with ``reference
 EGPO             ``mirror_descent`` fixed        ``draw_pairs``, and ``extragradient=True`` of the
                                                  loop
 Nash-MD-PG       ``nash_md_pg``     fixed        ``draw_judged``, one plain gradient step a round
+online D²O       ``d2o``            last iterate ``draw_negatives``
 ================ ================== ============ ================================================
 
 The reference is fixed where ``play_rounds`` is given one, and the last iterate where it is not.
@@ -35,6 +36,7 @@ from prefsim.checks import check_choice, check_integer
 from prefsim.data.ranked_pairs import PAIRINGS
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.feedback import TextFeedback
+from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.fitting import CausalLM, train
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.samples import JudgedCompletions, completion_pairs, judged_completions
@@ -42,7 +44,7 @@ from prefsim.lm.training.options import TrainingOptions
 from prefsim.loops.rounds import Draw, Loss, Trainer
 from prefsim.loops.self_play import LABELS, Judge
 
-__all__ = ["draw_judged", "draw_pairs", "trainer"]
+__all__ = ["draw_judged", "draw_negatives", "draw_pairs", "trainer"]
 
 
 def draw_pairs(
@@ -97,6 +99,57 @@ def draw_pairs(
     return pairs_of_round
 
 
+def draw_negatives(
+    prompts: Sequence[Text],
+    rejected: Sequence[Text],
+    *,
+    n_samples: int = 4,
+    per_round: int | None = None,
+    **options: Any,
+) -> Draw:
+    """Return what draws the anchoring samples of D²O's rounds anew from the current policy.
+
+    The counterpart of :func:`prefsim.loops.refreshed_negatives`: rejected completions stay, and
+    what stands against them are completions of the policy as it is by then.
+
+    Parameters
+    ----------
+    prompts, rejected
+        Lists of text, chat messages or token ids, of one length.
+    n_samples
+        Completions drawn for each row, >= 1.
+    per_round
+        How many of the rows a round takes, drawn anew without replacement; all of them unless
+        given.
+    options
+        Of :meth:`prefsim.lm.CausalLM.sample`: ``max_new_tokens``, ``temperature`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length or an option is out of range.
+
+    References
+    ----------
+    Duan et al. 2024, "Negating Negatives" (online), arXiv:2403.03419.
+    """
+    check_integer(low=1, n_samples=n_samples)
+    if len(rejected) != len(prompts):
+        raise ValueError(
+            f"rejected must have as many rows as prompts, {len(prompts)}, got {len(rejected)}"
+        )
+
+    def negatives_of_round(
+        policy: CausalLM, opponent: CausalLM, rng: np.random.Generator
+    ) -> TextNegatives:
+        rows = _rows_of_round(len(prompts), per_round, rng)
+        asked = [prompts[row] for row in rows]
+        samples = policy.sample(asked, n_samples, rng, **options)
+        return TextNegatives(asked, [rejected[row] for row in rows], samples)
+
+    return negatives_of_round
+
+
 def draw_judged(
     prompts: Sequence[Text],
     judge: Judge,
@@ -133,6 +186,15 @@ def draw_judged(
     return feedback_of_round
 
 
+def _rows_of_round(n: int, per_round: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Return which of n rows a round takes, in their order."""
+    rows = np.arange(n)
+    if per_round is None:
+        return rows
+    check_integer(low=1, high=n, per_round=per_round)
+    return np.sort(rng.permutation(rows)[:per_round])
+
+
 def _judged_round(
     policy: CausalLM,
     opponent: CausalLM,
@@ -143,10 +205,7 @@ def _judged_round(
     n_samples: int,
     options: Mapping[str, Any],
 ) -> JudgedCompletions:
-    rows = np.arange(len(prompts))
-    if per_round is not None:
-        check_integer(low=1, high=len(prompts), per_round=per_round)
-        rows = np.sort(rng.permutation(rows)[:per_round])
+    rows = _rows_of_round(len(prompts), per_round, rng)
     # Against itself its own completions are judged, and no second ones are drawn.
     against = None if opponent is policy else opponent
     return judged_completions(
