@@ -99,7 +99,7 @@ def orpo(logps: PairLogps[ArrayT], *, lambda_: float = 0.1) -> ArrayT:
 
 
 def asft(
-    logps: PairLogps[ArrayT], *, lambda_: float = 0.1, beta: float = 1.0, sft_weight: float = 1.0
+    logps: PairLogps[ArrayT], *, lambda_: float = 1.0, beta: float = 1.0, sft_weight: float = 1.0
 ) -> ArrayT:
     r"""Aligned supervised fine-tuning.
 
@@ -112,7 +112,7 @@ def asft(
         Log-probabilities in nats and both lengths, each ``(..., n)``; :math:`\bar\ell` is the mean
         of a scored token.
     lambda_
-        Weight of the alignment term, >= 0.
+        Weight of the alignment term, >= 0; 1 in the paper.
     beta
         Scale of the log-odds, > 0; 1 in the paper.
     sft_weight

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 
 from prefsim import losses
 from prefsim.backend import to_numpy
@@ -16,19 +17,24 @@ from prefsim.policies import LogLinearPolicy
 from prefsim.solvers import gradient_descent
 
 Loss = Callable[[losses.PairLogps], Any]
-ALIGNMENT: Loss = functools.partial(losses.asft, lambda_=1.0, sft_weight=0.0)
+ALIGNMENT: Loss = functools.partial(losses.asft, sft_weight=0.0)
 METHODS: dict[str, Loss] = {
     "DPO, β = 0.1": functools.partial(losses.dpo, beta=0.1),
     "ORPO, λ = 0.1": functools.partial(losses.orpo, lambda_=0.1),
+    "ASFT, λ = 1": losses.asft,
     "ASFT, λ = 0.1": functools.partial(losses.asft, lambda_=0.1),
-    "ASFT, λ = 1": functools.partial(losses.asft, lambda_=1.0),
 }
-DPO, ORPO, ASFT, STRONG_ASFT = METHODS
+DPO, ORPO, ASFT, WEAK_ASFT = METHODS
 
 # Features of the chosen, the rejected and the other response: one that the first two share, or one
 # for each.
 SHARED_FEATURE = np.asarray([[1.0], [1.5], [-1.0]])
 TABULAR = np.eye(3)
+
+
+def sharing_a_feature(gap: float) -> np.ndarray:
+    """Return features of which the rejected response has so much more than the chosen one."""
+    return np.asarray([[1.0], [1.0 + gap], [-1.0]])
 
 
 def one_token_pairs(p_w: Any, p_l: Any, ref_w: Any = 1.0, ref_l: Any = 1.0) -> losses.PairLogps:
@@ -56,6 +62,19 @@ def prob_gradients(loss: Loss, logps: losses.PairLogps) -> tuple[np.ndarray, np.
     # log π = n log p, so that ∂/∂p is n/p times the derivative in log π.
     p_w, p_l = np.exp(logps.chosen / n_w), np.exp(logps.rejected / n_l)
     return slopes.chosen * n_w / p_w, slopes.rejected * n_l / p_l
+
+
+def gradients_of_asft(
+    p_w: Any, p_l: Any, weight: float, sft_weight: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ASFT's gradient in the two probabilities, by its closed form."""
+    return -(sft_weight + weight) / p_w, weight / (1 - p_l)
+
+
+def gradients_of_orpo(p_w: Any, p_l: Any, weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return ORPO's gradient in the two probabilities, by its closed form."""
+    push = weight * expit(logit(p_l) - logit(p_w))
+    return -1 / p_w - push / (p_w * (1 - p_w)), push / (p_l * (1 - p_l))
 
 
 def trajectory(features: np.ndarray, method: str, steps: int) -> np.ndarray:

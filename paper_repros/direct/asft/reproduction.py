@@ -16,12 +16,17 @@ from paper_repros.direct.asft.likelihoods import (
     METHODS,
     ORPO,
     SHARED_FEATURE,
-    STRONG_ASFT,
     TABULAR,
+    WEAK_ASFT,
+    gradients_of_asft,
+    gradients_of_orpo,
+    one_token_pairs,
+    prob_gradients,
     ratio_field,
+    sharing_a_feature,
     trajectory,
 )
-from prefsim.papers import Reproduction, Run, at_least, below, holds, near, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, below, holds, near, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 FEATURES = {"shared": SHARED_FEATURE, "table": TABULAR}
 TITLES = {"shared": "shared feature", "table": "one logit per response"}
 COLOURS = {"chosen": "tab:green", "rejected": "tab:red", "other": "0.5"}
+# Differences in a shared feature that are drawn, and gradient steps with each.
+GAPS, DRAWN_STEPS = 4, 40
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 Paths = dict[tuple[str, str], np.ndarray]
@@ -46,10 +53,17 @@ def reproduce(run: Run) -> Reproduction:
         (space, method): trajectory(FEATURES[space], method, long if method == DPO else short)
         for space, method in run.progress(wanted, "trajectories")
     }
+    gaps = np.random.default_rng(run.seed).uniform(0.2, 0.9, GAPS if run.quick else 4 * GAPS)
+    drawn = {
+        method: np.array([trajectory(sharing_a_feature(gap), method, DRAWN_STEPS) for gap in gaps])
+        for method in METHODS
+    }
     fields = {"DPO": ratio_field(METHODS[DPO]), "ASFT alignment": ratio_field(ALIGNMENT)}
     criteria = (
         *judge_ends(paths),
         *judge_paths(paths),
+        *judge_drawn(drawn),
+        judge_gradients(np.random.default_rng(run.seed).uniform(0.02, 0.98, (2, 100))),
         *judge_fields(fields),
     )
     table = [
@@ -72,8 +86,8 @@ def judge_ends(paths: Paths) -> list[Criterion]:
     ends = {
         f"{DPO}: π(w) after 100 steps": (dpo[100, 0], 0.2834),
         f"{ORPO}: π(w) at the end": (paths["shared", ORPO][-1, 0], 0.3765),
-        f"{ASFT}: π(w) at the end": (paths["shared", ASFT][-1, 0], 0.3769),
-        f"{STRONG_ASFT}: π(w) at the end": (paths["shared", STRONG_ASFT][-1, 0], 0.3628),
+        f"{ASFT}: π(w) at the end": (paths["shared", ASFT][-1, 0], 0.3628),
+        f"{WEAK_ASFT}: π(w) at the end": (paths["shared", WEAK_ASFT][-1, 0], 0.3769),
     }
     criteria = [
         near(f"shared feature, {name}", end, expected, within=1e-4, stated="derived")
@@ -97,7 +111,7 @@ def judge_paths(paths: Paths) -> list[Criterion]:
             chosen[method][0],
             stated="derived",
         )
-        for method in (ORPO, ASFT, STRONG_ASFT)
+        for method in (ORPO, ASFT, WEAK_ASFT)
     ]
     return [
         below(
@@ -114,6 +128,50 @@ def judge_paths(paths: Paths) -> list[Criterion]:
             stated="derived",
         ),
     ]
+
+
+def judge_drawn(drawn: dict[str, np.ndarray]) -> list[Criterion]:
+    """Return what trajectories ``(gaps, steps + 1, 3)`` of drawn shared features do."""
+    chosen = {method: paths[..., 0] for method, paths in drawn.items()}
+    lifted = [paths[:, -1, 1] - paths[:, -1, 0] for method, paths in drawn.items() if method != DPO]
+    return [
+        below(
+            f"drawn shared features, {DPO}: π(w) after {DRAWN_STEPS} steps, below its start",
+            chosen[DPO][:, -1],
+            chosen[DPO][:, 0],
+            stated="derived",
+        ),
+        at_least(
+            "drawn shared features, ORPO and ASFT: π(w) along the path less its start",
+            [(chosen[method] - 1 / 3).min() for method in (ORPO, ASFT, WEAK_ASFT)],
+            -1e-12,
+            stated="derived",
+        ),
+        at_least(
+            f"drawn shared features, ORPO and ASFT: π(l) − π(w) after {DRAWN_STEPS} steps: the"
+            " rejected response is lifted above",
+            lifted,
+            0.0,
+            stated="derived",
+        ),
+    ]
+
+
+def judge_gradients(probs: np.ndarray) -> Criterion:
+    """Return how far the losses' gradients are from their closed forms at drawn probabilities."""
+    p_w, p_l = probs
+    stated = {
+        ORPO: gradients_of_orpo(p_w, p_l, 0.1),
+        ASFT: gradients_of_asft(p_w, p_l, 1.0),
+        WEAK_ASFT: gradients_of_asft(p_w, p_l, 0.1),
+    }
+    found = {name: prob_gradients(METHODS[name], one_token_pairs(p_w, p_l)) for name in stated}
+    return at_most(
+        f"gradients in p_w and p_l, {', '.join(stated)}: relative differences from closed forms",
+        [np.abs(np.divide(found[name], stated[name]) - 1).max() for name in stated],
+        1e-10,
+        stated="derived",
+    )
 
 
 def judge_fields(fields: Fields) -> list[Criterion]:

@@ -11,7 +11,7 @@ from paper_repros.direct.asft.likelihoods import (
     DPO,
     ORPO,
     SHARED_FEATURE,
-    STRONG_ASFT,
+    WEAK_ASFT,
     one_token_pairs,
     prob_gradients,
     trajectory,
@@ -25,7 +25,7 @@ PAIR = one_token_pairs(0.4, 0.1, 0.3, 0.2)
     ("loss", "value"),
     [
         (functools.partial(losses.asft, lambda_=1.0, sft_weight=0.0), 1.0216512475319814),
-        (functools.partial(losses.asft, lambda_=1.0), 1.937941979406136),
+        (losses.asft, 1.937941979406136),
         (functools.partial(losses.asft, lambda_=0.1), 1.0184558566273532),
         (functools.partial(losses.orpo, lambda_=0.1), 0.9317057998568808),
     ],
@@ -43,7 +43,7 @@ def test_the_odds_ratio_term():
     ("loss", "expected"),
     [
         (functools.partial(losses.dpo, beta=0.1), (-0.11887473, 0.47549891)),
-        (functools.partial(losses.asft, lambda_=1.0), (-5.0, 1 / 0.9)),
+        (losses.asft, (-5.0, 1 / 0.9)),
         (lambda logps: losses.orpo(logps, lambda_=1.0) + logps.chosen, (-0.59523810, 1.58730159)),
     ],
 )
@@ -87,7 +87,7 @@ def test_dpo_trajectory_against_the_scalar_recursion():
     assert path[-1, 0] == pytest.approx(0.2834, abs=1e-4)
 
 
-@pytest.mark.parametrize(("method", "end"), [(ORPO, 0.3765), (ASFT, 0.3769), (STRONG_ASFT, 0.3628)])
+@pytest.mark.parametrize(("method", "end"), [(ORPO, 0.3765), (WEAK_ASFT, 0.3769), (ASFT, 0.3628)])
 def test_ends_of_the_trajectories(method, end):
     chosen = trajectory(SHARED_FEATURE, method, 100)[:, 0]
     assert chosen[-1] == pytest.approx(end, abs=1e-4)
