@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paper_repros.nash.inpo.steps import log_iterates
 from prefsim import losses
 from prefsim.analysis.rates import log_log_slope
 from prefsim.backend import to_numpy
@@ -17,7 +18,7 @@ from prefsim.loops.rounds import play_rounds
 from prefsim.numerics import categorical_kl
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import nash_path, solve_nash
-from prefsim.solvers.games.certificates import regularised_gap
+from prefsim.solvers.games.certificates import payoff, regularised_gap
 from prefsim.solvers.games.nash import NashHistory, StepSizeWarning
 from prefsim.worlds import PreferenceGame
 
@@ -68,11 +69,16 @@ def gaps(
 
 
 class Rate(NamedTuple):
-    """A quantity ``(K,)`` (the worst game's) by the number of iterations, and the bound on it."""
+    """A quantity of each game and the bound on it, ``(K, games)``, by the number of iterations."""
 
     iteration: np.ndarray
-    worst: np.ndarray
+    found: np.ndarray
     bound: np.ndarray
+
+    @property
+    def worst(self) -> np.ndarray:
+        """Of the games, ``(K,)``."""
+        return np.asarray(self.found.max(axis=1))
 
     @property
     def slope(self) -> float:
@@ -83,19 +89,34 @@ class Rate(NamedTuple):
     @property
     def share(self) -> float:
         """Of the bound that is used, at most."""
-        return float(np.max(self.worst / self.bound))
+        return float(np.max(self.found / self.bound))
 
 
 def last_policy_rate(
-    games: np.ndarray, reference: np.ndarray, *, tau: float, iterations: int
+    games: np.ndarray,
+    reference: np.ndarray,
+    *,
+    tau: float,
+    iterations: int,
+    step: float | None = None,
 ) -> Rate:
-    """Play with the decreasing steps of the theorem; the distance is KL(π*‖π_t)."""
-    played = path(
-        games, reference, tau=tau, step=decreasing_steps(tau), iterations=iterations, record=10
+    """Play from the reference with the decreasing steps of the theorem, unless given another.
+
+    The distance is KL(π*‖π_t), the bound Σ_{k<t} s_k² (k + 1)/(k + 2) / (2τ² t (t + 1)), with the
+    spans s_k of the gradient that were met.
+    """
+    steps = decreasing_steps(tau) if step is None else step
+    log_policies = log_iterates(
+        games, reference, reference, iterations=iterations, step=steps, tau=tau
     )
-    distance = distances_from_equilibrium(games, reference, tau, np.asarray(played.policy))
-    done = played.iteration[1:]
-    return Rate(done, distance.max(axis=1)[1:], 2 / (tau**2 * (done + 1)))
+    target = to_numpy(solve_nash(games, method="regularised", reference=reference, tau=tau).policy)
+    distance = categorical_kl(np.log(target), log_policies[1:])
+    slopes = tau * (log_policies - np.log(reference)) - payoff(games, np.exp(log_policies))
+    k, done = np.arange(iterations)[:, None], np.arange(1, iterations + 1)[:, None]
+    spans = np.ptp(slopes[:-1], axis=-1)
+    bound = np.cumsum(spans**2 * (k + 1) / (k + 2), axis=0) / (2 * tau**2 * done * (done + 1))
+    # What rounds to zero has no logarithm.
+    return Rate(done[:, 0], np.maximum(distance, np.finfo(float).tiny), bound)
 
 
 def average_policy_rate(
@@ -104,13 +125,13 @@ def average_policy_rate(
     """Play with the constant step of the regret theorem for each horizon; the average's gap."""
     done = np.array(list(horizons))
     farthest = float(np.log(1 / reference.min()))
-    worst = []
+    found = []
     for horizon in done.tolist():
         step = min(np.sqrt(2 * farthest / horizon), 1 / tau)
         played = path(games, reference, tau=tau, step=step, iterations=horizon, record=horizon)
         average = played.average_policy[-1]
-        worst.append(np.max(regularised_gap(games, average, reference=reference, tau=tau)))
-    return Rate(done, np.array(worst), 2 * np.sqrt(2 * farthest / done))
+        found.append(to_numpy(regularised_gap(games, average, reference=reference, tau=tau)))
+    return Rate(done, np.array(found), 2 * np.sqrt(2 * farthest / done)[:, None])
 
 
 def gaps_of_sampled_play(
