@@ -75,7 +75,7 @@ evidence: $(STAMP)
 
 # Goes on where it was stopped, and tries again what was changed since; hours from the beginning.
 mutants: $(MUTANTS_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children $(JOBS)
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run --max-children $(JOBS)
 	$(BIN)/python benchmarks/_mutants.py
 
 # One BLAS thread: the ratios compare algorithms, not thread pools.

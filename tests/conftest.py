@@ -35,6 +35,12 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+settings.register_profile(
+    "mutants",
+    settings.get_profile("ci"),
+    # One process collects and runs the tests many times.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -1,0 +1,112 @@
+"""The options that losses have unless they are given: a changed default is a changed loss."""
+
+import inspect
+
+from prefsim.losses.registry import loss_functions
+
+DEFAULTS = {
+    "aldr_kl": {"lambda_0": 1.0, "alpha": None, "variant": "exact", "previous": None},
+    "aot": {"beta": 0.1},
+    "aot_unpaired": {"beta": 0.1},
+    "apo_down": {"beta": 0.1},
+    "apo_zero": {"beta": 0.1},
+    "asft": {"lambda_": 1.0, "beta": 1.0, "sft_weight": 1.0},
+    "bco": {"beta": 0.1},
+    "bco_pair": {"beta": 0.1, "shift": 0.0},
+    "bco_unpaired": {"beta": 0.1, "shift": None, "density_ratio": None},
+    "beta_dpo": {
+        "beta": 0.1,
+        "alpha": 0.6,
+        "margin_mean": 0.0,
+        "smallest_beta": 0.001,
+        "kept": None,
+    },
+    "bradley_terry": {"margin": 0.0},
+    "cal_dpo": {"beta": 0.1, "lambda_": 1.0},
+    "chipo": {"beta": 0.1, "clip": None},
+    "copg": {"beta": 0.1, "form": "square"},
+    "copg_group": {"beta": 0.1, "form": "square"},
+    "cpl": {"alpha": 0.1, "lambda_": 0.5, "discount": 1.0, "bc_coeff": 0.0, "bc_chosen_coeff": 0.0},
+    "cpl_ranked": {"alpha": 0.1, "lambda_": 0.5},
+    "cpo": {"beta": 0.1, "alpha": 1.0},
+    "d2o": {"beta": 0.1, "alpha": 0.1, "level": "distribution"},
+    "discopop": {"beta": 0.05, "tau": 0.05},
+    "dno": {"step": 10.0},
+    "dpo": {"beta": 0.1, "label_smoothing": 0.0},
+    "dpop": {"beta": 0.3, "penalty": 50.0},
+    "drdpo": {"beta": 0.1, "beta_prime": 1.0},
+    "exo_pair": {"beta": 0.1, "epsilon": 0.001},
+    "exo_rw": {"beta": 0.1, "alpha": 1.0},
+    "f_dpo": {"beta": 0.1, "divergence": "reverse_kl", "alpha": 0.5},
+    "ga_kl": {"retain_weight": 1.0, "reduction": "mean"},
+    "ga_rt": {"retain_weight": 1.0, "reduction": "mean"},
+    "hinge": {"beta": 0.1},
+    "infonca": {"beta": 0.1, "alpha": 1.0},
+    "inpo": {"step": 10 / 3, "tau": 0.1},
+    "ipo": {"tau": 0.1, "average": False},
+    "kto": {
+        "beta": 0.1,
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.0,
+        "reference_point": None,
+    },
+    "ld_dpo": {"beta": 0.1, "alpha": 0.5},
+    "ldr_k_kl": {"k": 2, "lambda_": 1.0},
+    "ldr_kl": {"lambda_": 1.0},
+    "ldr_top_k": {"k": 2},
+    "mirror_descent": {"step": 1.0, "tau": 0.1},
+    "nash_md_pg": {"tau": 0.1, "kl": "sequence"},
+    "nca": {"beta": 0.1, "alpha": 1.0},
+    "nca_pair": {"beta": 0.1},
+    "npo": {"beta": 0.1},
+    "npo_kl": {"beta": 0.1, "retain_weight": 1.0, "reduction": "mean"},
+    "npo_rt": {"beta": 0.1, "retain_weight": 1.0, "reduction": "mean"},
+    "odpo": {"beta": 0.1, "alpha": 1.0},
+    "online_ipo": {"tau": 0.1},
+    "orpo": {"lambda_": 0.1},
+    "p3o": {"beta": 0.05, "epsilon": 0.2, "weight_clip": 10.0, "clip": "joint", "scale_q": False},
+    "pl_dpo": {"beta": 0.1},
+    "probit": {"beta": 0.1},
+    "rdpo": {"beta": 0.1, "flip_rate": 0.1},
+    "rdpo_length": {"beta": 0.1, "alpha": 0.05},
+    "robust_hinge": {"beta": 0.1, "flip_rate": 0.1},
+    "robust_ipo": {"tau": 0.1, "flip_rate": 0.1, "average": False},
+    "robust_probit": {"beta": 0.1, "flip_rate": 0.1},
+    "rpo": {"beta": 0.1, "eta": 0.005, "reduction": "sum", "scale_by_beta": None},
+    "rrhf": {"lambda_": 1.0},
+    "sft": {"reduction": "sum"},
+    "sigmoid_norm": {"beta": 0.1},
+    "simnpo": {"beta": 2.5, "gamma": 0.0},
+    "simpo": {"beta": 2.0, "gamma": 0.5},
+    "slic": {"delta": 1.0, "lambda_": 0.1},
+    "soft": {"beta": 0.1, "target": 0.7},
+    "spce": {"beta": 0.1},
+    "spo_degree": {"gamma_chosen": 0.1, "gamma_rejected": 0.1},
+    "sppo": {"beta": 0.1},
+    "sppo_hard": {"beta": 0.1},
+    "srpo": {"beta": 0.01, "alpha": 0.5},
+    "tdpo1": {"beta": 0.1},
+    "tdpo2": {"beta": 0.1, "alpha": 0.5},
+    "wpo": {"beta": 0.01, "clamp": True},
+}
+
+
+def test_defaults():
+    found = {}
+    for name, loss in loss_functions().items():
+        options = {
+            key: parameter.default
+            for key, parameter in inspect.signature(loss).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        # The loss that aligns whole sequences is DPO, a function.
+        align = options.pop("align", None)
+        assert (align is not None) == (name == "spo_degree")
+        if options:
+            found[name] = options
+    assert found == DEFAULTS
+
+
+def test_a_loss_of_degree_aligns_by_dpo():
+    align = inspect.signature(loss_functions()["spo_degree"]).parameters["align"].default
+    assert align is loss_functions()["dpo"]

@@ -1,0 +1,107 @@
+"""Leading axes are independent problems, whatever their number: each is solved as if alone."""
+
+import numpy as np
+import pytest
+
+from prefsim import divergences, numerics
+from prefsim.solvers.closed_forms import chi_squared, regularised, rejection, self_training
+from prefsim.solvers.games import certificates
+from prefsim.solvers.likelihood.bradley_terry import fit_bradley_terry
+from prefsim.solvers.optimisers import box_newton, policy_gradient
+
+# Different lengths, so that no axis can be taken for another.
+BATCH, N = (2, 3), 4
+RNG = np.random.default_rng(0)
+VALUES = RNG.normal(size=(*BATCH, N))
+FIRST, SECOND, THIRD = (numerics.log_softmax(RNG.normal(size=(*BATCH, N))) for _ in range(3))
+MARGINS = RNG.uniform(-0.4, 0.4, (*BATCH, N, N))
+GAMES = 0.5 + 0.5 * (MARGINS - np.swapaxes(MARGINS, -1, -2))
+COUNTS = RNG.poisson(3.0, (*BATCH, N, N)) * (1 - np.eye(N)) + 1 - np.eye(N)
+BOX = box_newton.BoxProblem(
+    linear=0.3 * VALUES,
+    tilt=RNG.uniform(0.5, 1.0, BATCH),
+    log_reference=FIRST,
+    beta=0.7,
+    wins=COUNTS,
+    low=np.full((*BATCH, N), -1.0),
+    high=np.full((*BATCH, N), 0.8),
+)
+
+
+def solved_in_box(*columns):
+    linear, tilt, log_reference, wins, low, high = columns
+    problem = box_newton.BoxProblem(linear, tilt, log_reference, 0.7, wins, low, high)
+    return box_newton.minimise_in_box(problem, tolerance=1e-10, max_iterations=200)
+
+
+CASES = {
+    "entropy": (numerics.categorical_entropy, (FIRST,)),
+    "kl": (numerics.categorical_kl, (FIRST, SECOND)),
+    "logsumexp": (numerics.logsumexp, (VALUES,)),
+    "f_divergence": (
+        lambda p, q: divergences.f_divergence(p, q, "jensen_shannon"),
+        (FIRST, SECOND),
+    ),
+    "total_variation": (divergences.total_variation, (np.exp(FIRST), np.exp(SECOND))),
+    "score_gradient": (policy_gradient.score_gradient, (VALUES, FIRST, SECOND)),
+    "contrastive_gradient": (policy_gradient.contrastive_gradient, (VALUES, FIRST, SECOND)),
+    "score_variance": (policy_gradient.score_variance, (VALUES, FIRST)),
+    "pairwise_variance": (policy_gradient.pairwise_variance, (VALUES, FIRST)),
+    "regularised_reward": (
+        lambda r, p, q: policy_gradient.regularised_reward(r, p, q, beta=0.3),
+        (VALUES, FIRST, SECOND),
+    ),
+    "gibbs": (lambda r, q: regularised.gibbs_log_policy(r, q, beta=0.3), (VALUES, FIRST)),
+    "chi_squared": (
+        lambda r, q: chi_squared.chi_squared_optimum(r, np.exp(q), beta=0.3),
+        (VALUES, FIRST),
+    ),
+    "log_acceptance": (lambda r: rejection.log_acceptance(r, beta=0.3), (VALUES,)),
+    "accepted_law": (lambda r, q: rejection.accepted_law(r, q, beta=0.3), (VALUES, FIRST)),
+    "first_accepted_law": (
+        lambda r, q: rejection.first_accepted_law(r, q, 5, beta=0.3),
+        (VALUES, FIRST),
+    ),
+    "best_of_n": (lambda r, q: self_training.best_of_n(r, q, 3), (VALUES, FIRST)),
+    "iterative_dpo_step": (
+        lambda p, q: self_training.iterative_dpo_step(p, q, beta=0.5),
+        (GAMES, FIRST),
+    ),
+    "exploitability": (certificates.exploitability, (GAMES, np.exp(FIRST))),
+    "duality_gap": (certificates.duality_gap, (GAMES, np.exp(FIRST), np.exp(SECOND))),
+    "best_response": (
+        lambda p, q, m: certificates.best_response(p, q, reference=m, tau=0.2),
+        (GAMES, np.exp(FIRST), np.exp(SECOND)),
+    ),
+    "regularised_gap": (
+        lambda p, q, m: certificates.regularised_gap(p, q, reference=m, tau=0.2),
+        (GAMES, np.exp(FIRST), np.exp(SECOND)),
+    ),
+    "expected_preference": (
+        lambda p, q, o, m: certificates.expected_preference(p, q, o, reference=m, tau=0.2),
+        (GAMES, np.exp(FIRST), np.exp(SECOND), np.exp(THIRD)),
+    ),
+    "bradley_terry": (fit_bradley_terry, (COUNTS,)),
+    "box_newton": (
+        solved_in_box,
+        (BOX.linear, BOX.tilt, BOX.log_reference, BOX.wins, BOX.low, BOX.high),
+    ),
+}
+
+
+def numbers(result):
+    """Return the floating-point arrays of a result."""
+    parts = [result] if isinstance(result, np.ndarray | np.generic | float) else list(result)
+    arrays = [np.asarray(part) for part in parts if part is not None]
+    return [array for array in arrays if array.dtype.kind == "f"]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_each_problem_is_solved_as_if_alone(name):
+    function, columns = CASES[name]
+    together = numbers(function(*columns))
+    assert together
+    for index in np.ndindex(*BATCH):
+        alone = numbers(function(*(column[index] for column in columns)))
+        for whole, single in zip(together, alone, strict=True):
+            np.testing.assert_allclose(whole[index], single, rtol=1e-9, atol=1e-10)
