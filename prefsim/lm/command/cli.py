@@ -70,6 +70,21 @@ def train(
             help="Leave out rows with a longer sequence, prompt included (they are counted)."
         ),
     ] = None,
+    mismatched: Annotated[
+        bool,
+        typer.Option(
+            "--mismatched",
+            help="Give every prompt a completion of another one, for the reference point of kto.",
+        ),
+    ] = False,
+    match_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--match-prompts",
+            help="Weigh undesirable completions by how likely their prompts are among desirable"
+            " ones, for bco_unpaired.",
+        ),
+    ] = False,
     reference: Annotated[
         str | None,
         typer.Option(

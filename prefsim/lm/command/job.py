@@ -19,10 +19,12 @@ from prefsim.checks import check_choice, check_integer
 from prefsim.containers import JudgedLogps
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
+from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.token_rows import TokenRows, token_rows
 from prefsim.losses.catalogue import properties_of
@@ -115,6 +117,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     policy = _policy(given, load=load)
     if given["max_tokens"] is not None:
         source = _without_long_rows(source, policy, loss, given["max_tokens"])
+    source = _with_columns(source, policy, given, load=load)
     return TrainingJob(loss, source, policy, _reference(given, loss, policy, load=load), options)
 
 
@@ -141,6 +144,24 @@ def _without_long_rows(
     return source.without(
         {int(row): f"{lengths[row]} tokens" for row in np.flatnonzero(lengths > limit)}
     )
+
+
+def _with_columns(source: TextSource, policy: CausalLM, given: Given, *, load: bool) -> TextSource:
+    """Return single judgements with the columns that were asked for."""
+    asked = [name for name in ("mismatched", "match_prompts") if given[name]]
+    if not asked:
+        return source
+    data = source.data
+    if not isinstance(data, TextFeedback):
+        raise ValueError(
+            f"--{asked[0].replace('_', '-')} is for single judgements (prompt, completion, label),"
+            f" got {type(data).__name__}"
+        )
+    if given["mismatched"]:
+        data = data.with_mismatched(seed=given["seed"])
+    if given["match_prompts"] and load:
+        data = match_prompts(policy, data, batch_size=given["batch_size"])
+    return replace(source, data=data)
 
 
 def _policy(given: Given, *, load: bool) -> CausalLM:
