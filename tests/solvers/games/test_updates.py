@@ -323,3 +323,13 @@ def test_magnetic_is_mirror_descent_with_a_shorter_step():
     magnetic = ten_steps("mmd", step=0.5)
     explicit = ten_steps("mirror_descent", step=0.5 / 1.05)
     np.testing.assert_allclose(magnetic.policy, explicit.policy, rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["mwu", "sppo", "apo"])
+def test_the_default_step_of_multiplicative_weights_is_that_of_its_bound(method):
+    """√(8 log n / T) for T updates: the regret is then at most √(T log n / 2)."""
+    default, explicit = (
+        solve_nash(GAME, method=method, max_iterations=50, tolerance=0.0, **step)
+        for step in ({}, {"step": np.sqrt(8 * np.log(3) / 50)})
+    )
+    np.testing.assert_allclose(default.policy, explicit.policy, rtol=1e-12)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefsim.solvers import planning
+from prefsim.solvers import ConvergenceWarning, planning
 from prefsim.worlds.mdp import TabularMDP
 
 HARD = [
@@ -89,3 +89,20 @@ def test_planners_agree_or_refuse(reward, end):
         best[mdp.terminal] = 0.0
     for value in given_ones:
         np.testing.assert_allclose(value, best, atol=1e-9)
+
+
+def test_the_worst_of_several_processes_is_reported():
+    """The residual in the warning is the largest of those that missed."""
+    mdp = TabularMDP.random(4, 2, discount=0.99, seed=0, batch_shape=(3,))
+    scaled = mdp.with_reward(mdp.reward * np.array([1.0, 100.0, 0.0])[:, None, None])
+    with pytest.warns(ConvergenceWarning, match="for 2 of 3 processes") as caught:
+        result = planning.value_iteration(scaled, max_iterations=5)
+    (warning,) = caught
+    assert f"{result.residual[1]:.3g}" in str(warning.message)
+    assert result.residual[1] > result.residual[0] > 0
+    assert result.converged.tolist() == [False, False, True]
+
+
+def test_the_program_counts_its_own_iterations():
+    mdp = TabularMDP.random(20, 3, discount=0.9, seed=0)
+    assert planning.linear_program(mdp).iterations >= 20
