@@ -13,7 +13,7 @@ PAPER = Paper(
     ),
     implements=(
         "prefsim.losses.soft",
-        "prefsim.losses.catalogue.catalogue",
+        "prefsim.losses.catalogue.properties_of",
         "prefsim.losses.taxonomy.by_part",
     ),
 )

@@ -46,12 +46,15 @@ class Stop(NamedTuple):
         π, ``(worlds, Y)``.
     smooth
         Whether the gradient vanishes there, ``(worlds,)``.
+    value
+        Of the loss, nats, ``(worlds,)``.
     """
 
     kl: np.ndarray
     reward: np.ndarray
     probs: np.ndarray
     smooth: np.ndarray
+    value: np.ndarray
 
 
 class Setting(NamedTuple):
@@ -105,6 +108,9 @@ class Setting(NamedTuple):
         for name in LIST_LOSSES:
             configured[name] = (_with_strength(getattr(losses, name)), list(self.rankings))
         robust = functools.partial(losses.rdpo, beta=BETA, flip_rate=FLIP_RATE)
+        # Labels that are taken for this likely to be right, in place of labels that are.
+        soft = functools.partial(losses.soft, beta=BETA, target=1 - FLIP_RATE)
+        configured["soft"] = (soft, [self.comparisons])
         configured["rdpo"] = (robust, [self.flipped])
         configured["dpo(flipped)"] = (functools.partial(losses.dpo, beta=BETA), [self.flipped])
         for divergence in DIVERGENCES:
@@ -130,9 +136,12 @@ class Setting(NamedTuple):
             ]
         log_probs = np.stack([np.asarray(result.policy.log_probs) for result in results])
         grad_norm = np.stack([np.asarray(result.grad_norm) for result in results])
+        value = np.stack([np.asarray(result.value) for result in results])
         n_worlds = len(self.rewards)
         return self.place(
-            log_probs.reshape(n_worlds, 1, RESPONSES), grad_norm.reshape(n_worlds) <= 1e-10
+            log_probs.reshape(n_worlds, 1, RESPONSES),
+            grad_norm.reshape(n_worlds) <= 1e-10,
+            value.reshape(n_worlds),
         )
 
     def optimum(self) -> Stop:
@@ -140,16 +149,18 @@ class Setting(NamedTuple):
         log_probs, _ = gibbs_log_policy(
             np.asarray(self.worlds.reward), self.reference.log_probs, beta=BETA
         )
-        smooth = np.ones(len(self.rewards), dtype=bool)
-        return self.place(np.asarray(log_probs), smooth)
+        worlds = len(self.rewards)
+        # Of no loss: there is no value.
+        return self.place(np.asarray(log_probs), np.ones(worlds, bool), np.full(worlds, np.nan))
 
-    def place(self, log_probs: np.ndarray, smooth: np.ndarray) -> Stop:
+    def place(self, log_probs: np.ndarray, smooth: np.ndarray, value: np.ndarray) -> Stop:
         """Return where policies ``(worlds, 1, Y)`` are."""
         return Stop(
             np.asarray(kl_to_reference(log_probs, self.reference.log_probs, self.worlds)),
             np.asarray(expected_reward(log_probs, self.worlds)),
             np.exp(log_probs)[:, 0],
             smooth,
+            value,
         )
 
 

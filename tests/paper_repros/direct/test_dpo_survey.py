@@ -65,7 +65,8 @@ def test_the_optimum_lies_on_the_curve_of_best_rewards():
 
 def test_losses_that_stop_together_share_a_marker():
     def stop(kl, reward, smooth=True):
-        return Stop(np.asarray([kl]), np.asarray([reward]), np.ones((1, 1)), np.asarray([smooth]))
+        at = (np.asarray([part]) for part in (kl, reward))
+        return Stop(*at, np.ones((1, 1)), np.asarray([smooth]), value=np.zeros(1))
 
     stops = {
         "dpo": stop(0.5, 0.9),
