@@ -19,6 +19,7 @@ from trl_oracle import (
 
 from prefsim import losses
 from prefsim.lm import TextFeedback
+from prefsim.solvers import ReferenceUpdate
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
@@ -58,6 +59,31 @@ def test_kto_trainer(models, tokenizer, feedback, tmp_path, kind):
         ),
         of_trl(trainer),
     )
+    if kind == "kto":
+        # The same completions as a column of the data.
+        column = TextFeedback(
+            data["prompt_ids"],
+            data["completion_ids"],
+            LABELS,
+            mismatched=data["KL_completion_ids"],
+        )
+        assert_same(
+            of_fit(models[0], p(losses.kto, beta=0.3, **weights), column, models[1]),
+            of_trl(trainer),
+        )
+
+
+def test_a_reference_that_follows(models):
+    """TRL's callback, with α as the paper and we mean it."""
+    from trl.trainer.callbacks import SyncRefModelCallback
+
+    policy, theirs = (copy.deepcopy(each.model) for each in models)
+    # Its public form asks accelerate for DeepSpeed first.
+    SyncRefModelCallback._sync_target_model(policy, theirs, 0.6)
+    update = ReferenceUpdate(0.6)
+    for name, parameter in models[1].model.named_parameters():
+        mixed = update.mixed(parameter, policy.get_parameter(name))
+        torch.testing.assert_close(theirs.get_parameter(name), mixed, rtol=0, atol=1e-6)
 
 
 CPO = {
