@@ -47,7 +47,9 @@ class RunningLoss:
     """A pure loss and the state that some of its options come from; a loss itself.
 
     Training makes :meth:`after` of a batch and then the loss of the same batch, as the methods do
-    that have such a state. :func:`prefsim.losses.running_beta_dpo` and
+    that have such a state, and the result holds the loss as it was left (``result.loss``), to go on
+    from; rounds of :mod:`prefsim.loops` each start from the state given.
+    :func:`prefsim.losses.running_beta_dpo` and
     :func:`prefsim.losses.running_bco` make two; a state of your own is a NamedTuple with the
     methods of :class:`RunningState`.
 
