@@ -90,7 +90,15 @@ def learn_from_recorded(name: str, sizes: Iterable[int], *, seed: int) -> Record
         )
         fits = {
             "partial return": fit_partial_return_reward(data, world.seen, **CONVERGED),
-            "regret": fit_regret_reward(data, world.mdp, world.features, iterations=150, seed=seed),
+            "regret": fit_regret_reward(
+                data,
+                world.mdp,
+                world.features,
+                # The rater's weights are tens of nats: shorter steps end on plateaus before them.
+                learning_rate=1.0,
+                iterations=150,
+                seed=seed,
+            ),
         }
         returns[n] = {
             model: float(mean_return(world.mdp, process.greedy_policy(fit.weights)))

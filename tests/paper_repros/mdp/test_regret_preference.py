@@ -7,20 +7,21 @@ from paper_repros.mdp.regret_preference import claims
 from paper_repros.mdp.regret_preference.delivery import (
     CONVERGED,
     EARLY,
+    MODELS,
     human,
+    learn_from_people,
     margins,
     share_near_optimal,
-    stand_in,
+    simulate_study,
+    simulated_labels,
 )
-from paper_repros.mdp.regret_preference.recorded import Recorded
-from paper_repros.mdp.regret_preference.reproduction import criteria_of, draw, learn_from_people
+from paper_repros.mdp.regret_preference.reproduction import criteria_of, rows_of_simulated
 from prefsim.analysis.returns import scaled_return
 from prefsim.papers import Run, claims_of
 from prefsim.papers.checking import check_claim
 from prefsim.solvers.likelihood.rationality import fit_rationality
 from prefsim.solvers.likelihood.reward_learning import (
     fit_partial_return_reward,
-    fit_regret_reward,
     fit_regret_reward_library,
     policy_library,
 )
@@ -59,12 +60,6 @@ def test_all_labels_by_partial_return(people):
     assert late.weights[2] < early.weights[2] < -5
 
 
-def test_all_labels_by_regret(people):
-    found = fit_regret_reward(people.segments, TASK.mdp, TASK.features, restarts=1)
-    assert found.value == pytest.approx(0.571, abs=0.008)
-    assert scaled(found.weights) > 0.98
-
-
 def test_all_labels_by_the_papers_algorithm(people):
     """Algorithm 1 with a library of 69 policies of random rewards and a quarter of its steps."""
     library = policy_library(TASK.mdp, TASK.features, 150, seed=0)[:69]
@@ -80,36 +75,43 @@ def test_people_are_in_the_reproduction(real_data):
     losses, n = people.losses["Privileged-Control"]
     assert n == 1793
     assert losses == pytest.approx({"partial return": 0.6202, "regret": 0.5732}, abs=2e-4)
-    assert sorted(people.curve) == [89, 358, 1793]
+    assert sorted(people.curve) == [89, 1793]
     shares = {model: share_near_optimal(returns) for model, returns in people.curve[89].items()}
     assert shares[EARLY] == 0.5
     assert shares["regret"] >= 0.8
-    recorded = {
-        name: Recorded(1.0, {30: {"regret": 1.0, "partial return": 0.5}})
-        for name in ("FrozenLake-v1", "CliffWalking-v1")
-    }
-    curves = {"regret": people.curve, "partial return": people.curve}
-    figure = draw(people, curves, recorded)
-    assert [axes.get_title() for axes in figure.axes][:2] == [
-        "Labels by people: prediction, one scale fitted",
-        "Labels by people, delivery task",
-    ]
-    assert all(
-        axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() for axes in figure.axes[1:]
-    )
+    assert shares["regret"] > shares["partial return"]
+
+
+def test_without_people_their_part_is_not_run_and_every_number_says_whose_it_is():
+    run = Run(quick=True)
+    assert learn_from_people(run) is None
+    simulated = {model: simulate_study(model, 0) for model in MODELS}
+    found = list(rows_of_simulated(simulated))
+    assert len(found) == 4
+    assert all(row["data"].startswith("simulated rater by") for row in found)
+
+
+CLAIMS = {claim.id: claim for claim in claims_of(claims)}
+
+
+def test_regret_fits_people_better(real_data, monkeypatch):
+    monkeypatch.setenv("PREFSIM_DATA", str(real_data))
+    result = check_claim(CLAIMS["better_fit"], examples=1)
+    assert result.holds
+    assert result.data == "labels by people, delivery task"
+    assert result.detail.startswith("regret 0.573")
 
 
 @pytest.mark.parametrize("name", ["better_fit", "better_policy"])
-def test_claims_on_people(real_data, monkeypatch, name):
-    monkeypatch.setenv("PREFSIM_DATA", str(real_data))
-    (claim,) = (claim for claim in claims_of(claims) if claim.id == name)
-    result = check_claim(claim._replace(breaks=()), examples=1)
-    assert result.holds
-    assert result.detail.startswith("people")
+def test_claims_about_people_are_not_run_without_them(monkeypatch, name):
+    monkeypatch.delenv("PREFSIM_DATA", raising=False)
+    result = check_claim(CLAIMS[name], examples=1)
+    assert result.holds is None
+    assert result.examples == 0
 
 
-def test_the_stand_in_is_as_consistent_as_people():
-    segments = stand_in("regret", 20_000)
+def test_a_simulated_rater_is_as_consistent_as_people():
+    segments = simulated_labels("regret", 20_000)
     margin = margins(segments)["regret"]
     # Its labels put the preferred segment first: turn half of the pairs round, to have both kinds.
     sign = np.where(np.arange(len(segments)) % 2 == 0, 1.0, -1.0)
