@@ -13,7 +13,8 @@ PAPER = Paper(
     ),
     implements=(
         "prefsim.losses.p3o",
-        "prefsim.losses.RewardScale",
+        "prefsim.losses.RewardScale.updated",
+        "prefsim.losses.RewardScale.scaled",
         "prefsim.solvers.optimisers.policy_gradient.pairwise_variance",
     ),
 )

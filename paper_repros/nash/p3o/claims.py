@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.nash.p3o.training import ppo_clip
+from paper_repros.nash.p3o.estimates import (
+    enumerated_variance,
+    fresh,
+    ppo_slopes,
+    ratio_descent,
+    with_behaviour,
+)
 from prefsim import losses
-from prefsim.backend import like
 from prefsim.data import Comparisons
-from prefsim.gradients import gradient, loss_gradient
+from prefsim.gradients import loss_gradient
 from prefsim.losses.kl_estimators import rloo_kl
 from prefsim.numerics import log_softmax
 from prefsim.papers import Verdict, above, apart, claim, worst
@@ -54,23 +59,6 @@ def fresh_pairs_give_the_policy_gradient(contrast: Contrast) -> Verdict:
     return apart(found, contrast.value_gradient())
 
 
-def ratio_gradient(contrast: Contrast) -> np.ndarray:
-    """Return ½ E[(R_β(y) − R_β(y')) ∇(ρ(y) − ρ(y'))] with the ratio ρ of each to its own law."""
-    advantage = contrast.advantage()
-    weight = np.exp(contrast.log_first[:, :, None] + contrast.log_second[:, None, :])
-    weight *= advantage[:, :, None] - advantage[:, None, :]
-
-    def value(logits: Any) -> Any:
-        first, second = (
-            (log_softmax(logits) - like(law, logits)).exp()
-            for law in (contrast.log_first, contrast.log_second)
-        )
-        gaps = like(weight, logits) * (first[:, :, None] - second[:, None, :])
-        return 0.5 * gaps.sum((-2, -1)).mean()
-
-    return gradient(value, contrast.log_policy)
-
-
 @claim(
     "C2",
     "identity",
@@ -97,23 +85,11 @@ def unclipped_it_is_exact_off_policy(
     scale = 1 + np.abs(exact).max()
     return worst(
         apart(contrast.descent(loss), exact, scale=scale),
-        apart(ratio_gradient(contrast), exact, scale=scale),
+        apart(ratio_descent(contrast), exact, scale=scale),
     )
 
 
 # --- pairs whose behaviour policy is near, so that some are clipped and some are not ---
-
-
-def with_behaviour(
-    logps: losses.PairLogps, first: np.ndarray, second: np.ndarray
-) -> losses.PairLogps:
-    """Return pairs whose responses were likelier by so much when they were drawn, in nats."""
-    return logps._replace(old_chosen=logps.chosen + first, old_rejected=logps.rejected + second)
-
-
-def fresh(logps: losses.PairLogps) -> losses.PairLogps:
-    """Return pairs as if they were drawn just now."""
-    return with_behaviour(logps, np.zeros(4), np.zeros(4))
 
 
 MOVES = tables((4,), low=-1.0, high=1.0)
@@ -190,12 +166,17 @@ def order_of_a_pair_does_not_matter(
     "identity",
     source="derived",
     stated="derived",
-    given=PAIRS | {"clip": st.just("joint")},
+    # Weights of at most e² in these pairs, so that C bounds some and not all.
+    given=PAIRS
+    | {"clip": st.just("joint"), "epsilon": st.floats(0.05, 0.5), "most": st.floats(1.0, 8.0)},
     breaks={"clip": st.just("separate")},
 )
-def stops_beyond_epsilon(logps: losses.PairLogps, beta: float, clip: str) -> Verdict:
-    """V2's gradient is zero exactly if q (d − d_old) > ε |q|, and −½ q w ∇d otherwise."""
-    epsilon, most = 0.2, 10.0
+def stops_beyond_epsilon(
+    logps: losses.PairLogps, beta: float, clip: str, epsilon: float, most: float
+) -> Verdict:
+    """V2's gradient is zero exactly if q (d − d_old) > ε |q|, and −½ q w ∇d otherwise, with the
+    weight w between 1/C and C.
+    """
     before = logps._replace(chosen=logps.old_chosen, rejected=logps.old_rejected)
     moved = losses.reward_margin(logps) - losses.reward_margin(before)
     q = regularised_reward_gap(logps, beta=beta)
@@ -247,12 +228,6 @@ def first_step_is_half_of_copg(logps: losses.PairLogps, beta: float, clip: str) 
 
 
 # --- what a shift of the rewards does to estimates and to their preprocessing ---
-
-
-def enumerated_variance(estimates: np.ndarray, prob: np.ndarray) -> float:
-    """Return the trace of the covariance of estimates ``(m, n)`` with probabilities ``(m,)``."""
-    mean = prob @ estimates
-    return float(prob @ (estimates**2).sum(axis=-1) - mean @ mean)
 
 
 @claim(
@@ -318,7 +293,32 @@ def preprocessing_sees_a_shift(seed: int, spread: float) -> Verdict:
     return above(0.5, change, detail=f"differences of scaled rewards move by up to {change:.3g}")
 
 
-SHIFT = np.asarray([[30.0], [-30.0]])  # so large that what is quadratic in it outweighs the rest
+@claim(
+    "C8",
+    "identity",
+    source="preprocessing of rewards in the authors' trainer",
+    stated="derived",
+    given={
+        # Not all beyond the same limit.
+        "rewards": tables((3, 5), low=-15.0, high=15.0).filter(
+            lambda drawn: bool(drawn.clip(-10.0, 10.0).std() > 0.1)
+        ),
+        "forgotten": st.just(0),
+    },
+    breaks={"forgotten": st.just(1)},
+)
+def scale_is_the_deviation_of_all_that_was_seen(rewards: np.ndarray, forgotten: int) -> Verdict:
+    """Rewards are clipped to ±10 and divided by the deviation of the clipped ones of all batches so
+    far; the mean is not taken away.
+    """
+    scale = losses.RewardScale()
+    for batch in rewards[forgotten:]:
+        scale = scale.updated(batch)
+    clipped = rewards.clip(-10.0, 10.0)
+    return apart(scale.scaled(rewards), clipped / clipped.std(), relative=True)
+
+
+SHIFT = np.asarray([[30.0], [-30.0]])  # of the two prompts
 
 
 @claim(
@@ -331,8 +331,8 @@ SHIFT = np.asarray([[30.0], [-30.0]])  # so large that what is quadratic in it o
     breaks={"baseline": st.just(1.0)},
 )
 def a_shift_raises_the_variance_alone(contrast: Contrast, baseline: float) -> Verdict:
-    """A shift moves neither Bradley–Terry likelihood nor expected policy gradient, but raises the
-    variance of the sampled one (without a baseline).
+    """A shift δ moves neither Bradley–Terry likelihood nor expected policy gradient, but raises the
+    variance of the sampled one (without a baseline) by δ²(1 − Σπ²) + 2δ π·R_β(1 − 2π + Σπ²).
     """
     rewards = contrast.reward, contrast.reward + SHIFT
     worlds = [ContextualBandit(reward=reward) for reward in rewards]
@@ -349,18 +349,17 @@ def a_shift_raises_the_variance_alone(contrast: Contrast, baseline: float) -> Ve
         centred = advantage - baseline * value
         expected.append(score_gradient(centred, contrast.log_policy))
         sampled.append(score_variance(centred, contrast.log_policy))
+    prob, alone = np.exp(contrast.log_policy), contrast.advantage()
+    collision = (prob**2).sum(axis=-1, keepdims=True)
+    linear = (prob * alone * (1 - 2 * prob + collision)).sum(axis=-1)
+    risen = (SHIFT**2 * (1 - collision))[:, 0] + 2 * SHIFT[:, 0] * linear
     return worst(
         apart(*likelihood),
         apart(*(world.preference for world in worlds)),
         apart(*expected),
-        above(sampled[0] + 1.0, sampled[1]),
+        apart(sampled[1] - sampled[0], risen, scale=1 + np.abs(SHIFT).max() ** 2),
         detail=f"variance {sampled[0].round(3)} to {sampled[1].round(3)}",
     )
-
-
-def ppo_slopes(logp: np.ndarray, old: np.ndarray, advantage: np.ndarray) -> np.ndarray:
-    """Return the derivatives of PPO's surrogate in the log-probabilities of samples."""
-    return gradient(lambda own: ppo_clip(own, like(old, own), like(advantage, own)), logp)
 
 
 @claim(
@@ -389,3 +388,10 @@ def a_shift_changes_what_ppo_clips(baseline: float) -> Verdict:
         decisions.append(clipped)
     changed = int((decisions[0] != decisions[1]).sum())
     return worst(*parts, above(1.0, changed), detail=f"{changed} of 3 clip decisions change")
+
+
+# --- what sabotage cannot show ---
+
+UNSEEN = {
+    ("prefsim.losses.p3o", "swap"): "the loss of a pair is the same in either order, as C4 says",
+}

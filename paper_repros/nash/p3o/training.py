@@ -13,17 +13,19 @@ import numpy as np
 from prefsim import losses
 from prefsim.analysis.bandit import expected_reward, kl_to_reference
 from prefsim.backend import to_numpy
+from prefsim.numerics import array_namespace
 from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers.optimisers.policy_gradient import regularised_reward
 from prefsim.worlds import ContextualBandit
 
-PLAIN = "PPO, no baseline"
+PLAIN, SCALED = "PPO, no baseline", "P3O (V2, joint), scaled rewards"
 METHODS = (
     "P3O (V2, joint)",
     "P3O (V1, separate)",
     "PPO, value baseline",
     PLAIN,
     "online DPO",
+    SCALED,
 )
 BETA = 0.05
 SCALES = (0.0, 10.0)  # of the constants
@@ -101,10 +103,13 @@ class Trained(NamedTuple):
         KL to the reference in nats, ``(rollouts + 1, scales, seeds)``.
     reward
         True expected reward, of the same shape.
+    spread
+        Standard deviation of all rewards that the loss saw, ``(scales, seeds)``.
     """
 
     kl: np.ndarray
     reward: np.ndarray
+    spread: np.ndarray
 
     def at(self, kl: float) -> np.ndarray:
         """Return the reward when the divergence first reaches ``kl``, ``(scales, seeds)``.
@@ -191,6 +196,22 @@ class Setting(NamedTuple):
         )
 
 
+class Preprocessing:
+    """The running scales of rewards ``(scales, seeds, ...)``: every policy has its own."""
+
+    def __init__(self) -> None:
+        self.scales: dict[tuple[int, ...], losses.RewardScale] = {}
+
+    def __call__(self, rewards: Any) -> Any:
+        """Let the scales see the rewards, and return these scaled."""
+        scaled = []
+        for place in np.ndindex(tuple(rewards.shape[:2])):
+            scale = self.scales.get(place, losses.RewardScale()).updated(to_numpy(rewards[place]))
+            self.scales[place] = scale
+            scaled.append(scale.scaled(rewards[place]))
+        return array_namespace(rewards).stack(scaled).reshape(rewards.shape)
+
+
 def train(
     method: str,
     setting: Setting,
@@ -214,7 +235,8 @@ def train(
     # The decay of the authors' trainer.
     optimiser = torch.optim.Adam([theta], lr=lr, betas=(0.9, 0.95))
     draws = np.random.default_rng((seed, 1))
-    kls, rewards = [], []
+    preprocessing = Preprocessing()
+    kls, rewards, judged = [], [], []
     for rollout in progress(range(rollouts + 1), method):
         with torch.no_grad():
             table = setting.log_probs(theta)
@@ -224,9 +246,12 @@ def train(
                 break
             uniform = torch.tensor(draws.random((seeds, prompts, 3)))
             drawn, seen = setting.roll_out(method, table, uniform)
+            if method == SCALED:
+                seen = seen._replace(reward=preprocessing(seen.reward))
+            judged.append(to_numpy(seen.reward))
         for _ in range(epochs):
             optimiser.zero_grad()
             logp = torch.gather(setting.log_probs(theta), -1, drawn)
             (seen.loss(method, logp).sum() / prompts).backward()
             optimiser.step()
-    return Trained(np.stack(kls), np.stack(rewards))
+    return Trained(np.stack(kls), np.stack(rewards), np.stack(judged).std(axis=(0, 3, 4)))

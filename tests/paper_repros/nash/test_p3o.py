@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from paper_repros.nash.p3o.training import Rollout, Trained
+from paper_repros.nash.p3o.training import Preprocessing, Rollout, Trained
 from prefsim import losses
 from prefsim.data import ScoredPairs
 from prefsim.policies import TabularPolicy
@@ -99,7 +99,19 @@ def test_the_rater_decides_which_response_is_chosen():
 
 def test_curves_are_read_where_they_first_reach_a_divergence():
     trained = Trained(
-        np.asarray([0.0, 0.5, 1.5]).reshape(3, 1, 1), np.asarray([0.0, 1.0, 3.0]).reshape(3, 1, 1)
+        np.asarray([0.0, 0.5, 1.5]).reshape(3, 1, 1),
+        np.asarray([0.0, 1.0, 3.0]).reshape(3, 1, 1),
+        np.ones((1, 1)),
     )
     assert trained.at(1.0)[0, 0] == 2.0
     assert np.isnan(trained.at(2.0)[0, 0])
+
+
+def test_every_policy_scales_its_own_rewards():
+    preprocessing = Preprocessing()
+    first, second = torch.tensor([1.0, 3.0]), torch.tensor([20.0, 0.0])
+    found = preprocessing(torch.stack([first, second])[None])
+    # Deviations of one, and of five since 20 counts as 10.
+    np.testing.assert_allclose(found[0], [[1.0, 3.0], [2.0, 0.0]], rtol=1e-14)
+    again = preprocessing(torch.stack([first, second])[None])
+    np.testing.assert_allclose(again, found, rtol=1e-14)
