@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paper_repros.nash.spo_minimax.learners import average_without_samples
 from prefsim.analysis import log_log_slope
 from prefsim.analysis.voting import borda_scores
 from prefsim.backend import to_numpy
-from prefsim.loops import queued_self_play
+from prefsim.loops import queue_win_rates, queued_self_play
+from prefsim.numerics import sigmoid
 from prefsim.papers import Run
 from prefsim.policies import TokenTreePolicy
 from prefsim.raters.noise import flip_labels
@@ -57,10 +59,10 @@ def family(name: str, seeds: range) -> np.ndarray:
     return to_numpy(flip_labels(table, FLIPS[-1])) if name == NOISY else table
 
 
-def reward_model_choices(
+def fitted_rewards(
     preference: np.ndarray, rng: np.random.Generator, *, pairs: int = 2000
 ) -> np.ndarray:
-    """Return the trajectories ``(games,)`` of the largest reward, fitted to uniform pairs."""
+    """Return the rewards ``(games, N)`` of a model fitted to labels of uniform pairs."""
     upper = np.triu_indices(N, 1)
     counts = np.zeros_like(preference)
     for table, count in zip(preference, counts, strict=True):
@@ -68,7 +70,7 @@ def reward_model_choices(
         won = rng.binomial(seen, table[upper])
         count[upper], count[upper[::-1]] = won, seen - won
     # Sure preferences have no maximum-likelihood reward without a penalty.
-    return to_numpy(fit_bradley_terry(counts, ridge=1e-3).reward).argmax(axis=-1)
+    return to_numpy(fit_bradley_terry(counts, ridge=1e-3).reward)
 
 
 class Outcome(NamedTuple):
@@ -80,12 +82,15 @@ class Outcome(NamedTuple):
         Of SPO's average, ``(horizons, games)``: in the game that was played, and in the true one.
     borda, model
         Of the trajectory that Borda and a reward model choose, ``(games,)``, in the true game.
+    win_rate_error
+        Largest difference of the model's win rates against uniform others from Borda's scores.
     """
 
     played: np.ndarray
     average: np.ndarray
     borda: np.ndarray
     model: np.ndarray
+    win_rate_error: float
 
     @property
     def slope(self) -> float:
@@ -96,14 +101,26 @@ class Outcome(NamedTuple):
 def compare(preference: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> Outcome:
     """Learn from ``preference`` and measure in the game ``truth``."""
     paths = [nash_path(preference, method="spo", iterations=t, record=t) for t in HORIZONS]
-    borda = borda_scores(preference).argmax(axis=-1)
-    model = reward_model_choices(preference, rng)
+    scores, rewards = borda_scores(preference), fitted_rewards(preference, rng)
+    # Under uniform pairs the likeliest reward has the win rates that were seen.
+    fitted = (sigmoid(rewards[:, :, None] - rewards[:, None, :]).sum(axis=-1) - 0.5) / (N - 1)
     return Outcome(
         np.stack([path.average_exploitability[-1] for path in paths]),
         np.stack([exploitability(truth, path.average_policy[-1]) for path in paths]),
-        exploitability(truth, np.eye(N)[borda]),
-        exploitability(truth, np.eye(N)[model]),
+        exploitability(truth, np.eye(N)[scores.argmax(axis=-1)]),
+        exploitability(truth, np.eye(N)[rewards.argmax(axis=-1)]),
+        float(np.abs(fitted - scores).max()),
     )
+
+
+def queue_win_rates_of_all(
+    preference: np.ndarray, rng: np.random.Generator, *, queues: int = 4000
+) -> np.ndarray:
+    """Return the mean win rate ``(N,)`` of each trajectory in queues of ten uniform ones."""
+    members = rng.integers(N, size=(queues, 10))
+    rates = queue_win_rates(preference, members)
+    is_it = members[..., None] == np.arange(N)
+    return np.asarray((rates[..., None] * is_it).sum(axis=(0, 1)) / is_it.sum(axis=(0, 1)))
 
 
 def uniform_policies(n_games: int) -> TokenTreePolicy:
@@ -131,12 +148,15 @@ class Sampled(NamedTuple):
         How often the rater was asked.
     exploited
         Exploitability of the mean policy, by world.
+    exactly
+        That of the mean of as many exact policy gradients, by world: numbers.
     best
         Its chance to pick a best trajectory, by world with a best one.
     """
 
     comparisons: np.ndarray
     exploited: dict[str, np.ndarray]
+    exactly: dict[str, float]
     best: dict[str, np.ndarray]
 
 
@@ -148,7 +168,7 @@ def play_on_samples(seeds: range, iterations: int, run: Run) -> Sampled:
         f"{100 * rate:.0f} % flips": (to_numpy(flip_labels(truth, rate)), truth) for rate in FLIPS
     }
     worlds[INTRANSITIVE] = cyclic, cyclic
-    exploited, best = {}, {}
+    exploited, exactly, best = {}, {}, {}
     for name, (asked, real) in run.progress(list(worlds.items()), "sampled self-play"):
         played = queued_self_play(
             uniform_policies(len(seeds)),
@@ -159,6 +179,10 @@ def play_on_samples(seeds: range, iterations: int, run: Run) -> Sampled:
             seed=run.seed,
         )
         exploited[name] = exploitability(real, played.average).mean(axis=1)
+        average = average_without_samples(
+            uniform_policies(len(seeds)), asked, step=1.0, iterations=iterations
+        )
+        exactly[name] = float(exploitability(real, average).mean())
         if name != INTRANSITIVE:
             best[name] = (played.average * wins_all).sum(axis=-1).mean(axis=1)
-    return Sampled(played.comparisons, exploited, best)
+    return Sampled(played.comparisons, exploited, exactly, best)
