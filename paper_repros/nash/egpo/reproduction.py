@@ -204,7 +204,7 @@ def judge_sampled(
             f" IPO 1, which is stable with this step of {TABULAR.mirror_step(10):g}",
             late["EGPO"] / late["online IPO 1"],
             1,
-            within=0.2,
+            within=0.4,
             stated="chosen",
         ),
         at_least(

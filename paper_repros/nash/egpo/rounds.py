@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.data.drawn import judged_triples
 from prefsim.gradients import gradient
-from prefsim.loops.rounds import play_rounds
+from prefsim.loops.rounds import Draw, play_rounds
 from prefsim.policies import InMemoryPolicy, NetworkPolicy, TabularPolicy
 from prefsim.solvers import objective
 from prefsim.solvers.games.certificates import geometric_mixture, regularised_gap
@@ -113,35 +113,24 @@ def round_with_a_trial(play: Play, size: float, sampler: Sampler) -> np.ndarray:
 # --- the authors' settings ---
 
 
-class Draw(NamedTuple):
-    """Draws the data of an algorithm.
+def draw_for(
+    algorithm: str, world: ContextualBandit, reference: InMemoryPolicy, weight: float
+) -> Draw:
+    """Return what draws the data of one of :data:`SAMPLED` in games, one a context.
 
-    Attributes
-    ----------
-    algorithm
-        One of :data:`SAMPLED`.
-    world
-        The games, one a context.
-    reference
-        What Nash-MD mixes into its opponent.
-    weight
-        How much of it.
+    Nash-MD mixes so much of the reference into its opponent.
     """
 
-    algorithm: str
-    world: ContextualBandit
-    reference: InMemoryPolicy
-    weight: float
+    def draw(policy: Any, opponent: Any, rng: np.random.Generator) -> Comparisons:
+        n = TRIPLES * world.n_contexts
+        if algorithm == "online IPO 2":
+            return pairs_against_each_other(world, policy, n, rng)
+        if algorithm == "Nash-MD":
+            logs, other = (to_numpy(each.log_probs) for each in (opponent, reference))
+            opponent = TabularPolicy(geometric_mixture(logs, other, weight=weight))
+        return judged_triples(world, opponent, n, seed=rng)
 
-    def __call__(self, policy: Any, opponent: Any, rng: np.random.Generator) -> Comparisons:
-        """Return pairs with their chances to win."""
-        n = TRIPLES * self.world.n_contexts
-        if self.algorithm == "online IPO 2":
-            return pairs_against_each_other(self.world, policy, n, rng)
-        if self.algorithm == "Nash-MD":
-            logs, other = (to_numpy(each.log_probs) for each in (opponent, self.reference))
-            opponent = TabularPolicy(geometric_mixture(logs, other, weight=self.weight))
-        return judged_triples(self.world, opponent, n, seed=rng)
+    return draw
 
 
 def pairs_against_each_other(
@@ -169,7 +158,7 @@ def played(
     weight = setting.mirror_step(n) * setting.beta
     rounds = play_rounds(
         start,
-        Draw(algorithm, PreferenceGame(games).to_bandit(), reference, weight),
+        draw_for(algorithm, PreferenceGame(games).to_bandit(), reference, weight),
         functools.partial(losses.online_ipo, tau=setting.beta),
         rounds=setting.iterations,
         seed=seed,
