@@ -371,7 +371,7 @@ def half_of_each_source_is_no_worse_than_their_mean(seed: int) -> Verdict:
 
 UNSEEN = {
     ("prefsim.solvers.closed_forms.rejection.rejection_sample", ""): (
-        "its result are indices, which these mutants leave alone; the tests break it in three ways"
+        "its results are indices, which these mutants leave alone; the tests break it in three ways"
         " of its own, which claims and reproduction notice"
     ),
 }

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import functools
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from paper_repros.direct.spo_degree.graded_texts import (
     CLASSES,
     LEVELS,
     by_definition,
     graded,
-    graded_with_shared_ids,
     sentences,
     tree_degrees,
     word_counts,
+    word_counts_with_others,
 )
 from prefsim import losses
 from prefsim.backend import like
 from prefsim.data.degradation import degrade, key_phrases
 from prefsim.gradients import gradient, loss_gradient
 from prefsim.numerics import softmax
-from prefsim.papers import Verdict, above, apart, claim, worst
+from prefsim.papers import Verdict, above, apart, claim, outside, rises, worst
 from prefsim.policies import TokenTreePolicy
 from prefsim.testing import tables, token_tree_policies
 from prefsim.worlds import TokenTree
@@ -39,8 +42,8 @@ from prefsim.worlds import TokenTree
     given={"tokens": st.lists(st.integers(0, 6), min_size=1, max_size=25)},
 )
 def removal_follows_the_definition(tokens: list[int]) -> Verdict:
-    """Scores and order are RAKE's definition; each version keeps a subset of the one before, from
-    the whole text to the stop tokens alone.
+    """Scores and order are RAKE's definition, and version k lacks the first ⌈kP/K⌉ phrases: each
+    keeps a subset of the one before, from the whole text to the stop tokens alone.
     """
     stop = range(2)
     phrases, keep = key_phrases(tokens, stop=stop), degrade(tokens, stop=stop, levels=LEVELS).keep
@@ -48,10 +51,15 @@ def removal_follows_the_definition(tokens: list[int]) -> Verdict:
     rank = np.full(len(tokens), -1)
     for place, positions in enumerate(order):
         rank[positions] = place
+    defined = np.ones((CLASSES, len(tokens)))
+    for level in range(CLASSES):
+        for positions in order[: math.ceil(Fraction(level * len(order), LEVELS))]:
+            defined[level, positions] = 0.0
     return worst(
         apart(phrases.score, [float(score) for score in scores]),
         apart(phrases.rank, rank),
         above(keep[1:], keep[:-1]),
+        apart(keep, defined),
         apart(keep[0], 1.0),
         apart(keep[-1], np.isin(tokens, stop)),
         detail=f"order {phrases.rank}, defined {rank}",
@@ -152,11 +160,17 @@ def combined(gamma: float) -> functools.partial[Any]:
         "head": HEADS,
         "gamma": WEIGHTS,
         "initial_head": st.just(np.zeros((4, CLASSES))),
+        "no_weight": st.just(0.0),
     },
-    breaks={"initial_head": HEADS},
+    breaks=({"initial_head": HEADS}, {"no_weight": st.floats(0.1, 1.0)}),
 )
 def is_silent_without_weight_or_head(
-    logps: np.ndarray, states: np.ndarray, head: np.ndarray, gamma: float, initial_head: np.ndarray
+    logps: np.ndarray,
+    states: np.ndarray,
+    head: np.ndarray,
+    gamma: float,
+    initial_head: np.ndarray,
+    no_weight: float,
 ) -> Verdict:
     """With weight 0 the alignment loss is left exactly; a zero head costs log(K + 1) and sends no
     gradient into the trunk.
@@ -170,8 +184,8 @@ def is_silent_without_weight_or_head(
     trained = graded_pairs(logps, logits_of(states, head))
     initial = graded_pairs(logps, logits_of(states, initial_head))
     return worst(
-        apart(combined(0.0)(trained), IPO(trained.pair()), detail="alignment loss"),
-        apart(trunk_gradient(head, 0.0), 0.0),
+        apart(combined(no_weight)(trained), IPO(trained.pair()), detail="alignment loss"),
+        apart(trunk_gradient(head, no_weight), 0.0),
         apart(degree_losses(initial), np.log(CLASSES), detail="cost of the initial head"),
         apart(trunk_gradient(initial_head, gamma), 0.0),
     )
@@ -214,6 +228,40 @@ def does_not_know_that_degrees_are_ordered(
 
 
 @claim(
+    "G10",
+    "identity",
+    source="cumulative logits as an alternative",
+    stated="derived",
+    given={
+        "scores": tables((6,), low=-8.0, high=8.0),
+        "first": st.floats(-4.0, 4.0),
+        "steps": tables((LEVELS - 1,), low=0.1, high=3.0),
+        "kind": st.just("cumulative logits"),
+    },
+    breaks={"kind": st.just("free columns")},
+)
+def a_cumulative_logit_head_is_ordered(
+    scores: np.ndarray, first: float, steps: np.ndarray, kind: str
+) -> Verdict:
+    """With cumulative logits P(k ≥ j) = σ(s − c_j), and a higher score shifts odds to the higher of
+    any two degrees.
+    """
+    thresholds = first + np.concatenate([[0.0], np.cumsum(steps)])
+    scores = np.sort(scores)
+    if kind == "cumulative logits":
+        logits = losses.ordinal_logits(scores, thresholds)
+    else:
+        logits = scores[:, None] * np.cos(np.arange(CLASSES)) - np.insert(thresholds, 0, 0.0)
+    at_least = np.exp(logits)[:, ::-1].cumsum(axis=-1)[:, ::-1]
+    return worst(
+        apart(at_least[:, 0], 1.0),
+        apart(at_least[:, 1:], expit(scores[:, None] - thresholds)),
+        rises(np.diff(logits, axis=-1)),
+        detail=f"thresholds {thresholds.round(3)}",
+    )
+
+
+@claim(
     "G5",
     "identity",
     source="preference degree loss and combined loss",
@@ -250,23 +298,25 @@ def parts_add_up(logps: np.ndarray, states: np.ndarray, head: np.ndarray, gamma:
     "statistical",
     source="small analogue",
     stated="chosen",
-    tolerance=0.03,
+    tolerance=0.0,
     examples=1,
-    given={"seed": st.just(0), "ids": st.just("of their own")},
-    breaks={"ids": st.just("shared by content and stop words")},
+    given={"seed": st.integers(0, 10**6), "key_phrases_are": st.just("removed")},
+    breaks={"key_phrases_are": st.just("replaced by other words")},
 )
-def word_counts_tell_the_degree(seed: int, ids: str) -> Verdict:
-    """A head on word counts tells the degree of unseen sentences in .855 ± .03 of cases (chance
-    .2).
+def word_counts_tell_the_degree(seed: int, key_phrases_are: str) -> Verdict:
+    """A head on word counts tells the degree of unseen sentences in more than three of four cases
+    (chance is one of five), and is at most one off in nearly all.
     """
-    # One draw of the sentences; others give .80 to .87.
-    if ids == "of their own":
-        data = graded(sentences(600, seed=seed))
+    data = graded(sentences(600, seed=seed))
+    if key_phrases_are == "removed":
+        scores = word_counts(data)
     else:
-        data = graded_with_shared_ids(600, seed=seed)
-    scores = word_counts(data)
-    shown = f"accuracy {scores.accuracy:.3f}, cross-entropy {scores.cross_entropy:.3f}"
-    return apart(scores.accuracy, 0.855, detail=shown)
+        scores = word_counts_with_others(data, seed=seed)
+    return worst(
+        outside(scores.accuracy, 0.75, 1.0),
+        outside(scores.within_one, 0.98, 1.0),
+        detail=f"accuracy {scores.accuracy:.3f}, cross-entropy {scores.cross_entropy:.3f}",
+    )
 
 
 TREES = {
@@ -303,9 +353,11 @@ def no_head_is_below_the_entropy(
     if head_reads == "the whole text too":
         tried, _ = degrees.posterior(np.arange(degrees.version.size).reshape(degrees.version.shape))
     attained, loss = degrees.expected_loss(best), degrees.expected_loss(tried)
+    # A head not far from the posterior comes near the bound.
+    near = degrees.expected_loss(best + 0.3 * logits_by_text(logits, degrees.version, levels))
     return worst(
         apart(attained, entropy),
-        above(entropy, loss),
+        above(entropy, [loss, near]),
         detail=f"head {loss:.6g}, entropy {entropy:.6g}, at the posterior {attained:.6g}",
     )
 
@@ -334,3 +386,12 @@ def one_drawn_version_is_unbiased(
     one = losses.preference_degree(losses.DegreeLogits(scores[:, :, None], degree[..., None]))
     drawn = one.sum(axis=1) / np.maximum((degree >= 0).sum(axis=1), 1)
     return apart(drawn, loss, detail=f"{len(loss)} sequences")
+
+
+UNSEEN = {
+    ("prefsim.data.degradation.degrade", ""): (
+        "its results are truth values and degrees, which these mutants leave alone; claim G1 holds"
+        " them against the definition in exact fractions, and the tests break it in two ways of"
+        " its own"
+    ),
+}

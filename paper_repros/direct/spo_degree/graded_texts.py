@@ -6,14 +6,15 @@ Random sentences are told apart by fitted heads, all sequences of a tree exactly
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from prefsim import losses
-from prefsim.backend import Seed, random_generator
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.data.degradation import degrade, kept_tokens
 from prefsim.policies import TokenTreePolicy
 from prefsim.worlds import TokenTree
@@ -92,17 +93,16 @@ class GradedSentences(NamedTuple):
         return (self.keep * worth[np.maximum(self.text, 0)][:, None]).sum(axis=-1)
 
 
-def sentences(n: int, *, seed: Seed, shared: bool = False) -> np.ndarray:
+def sentences(n: int, *, seed: Seed) -> np.ndarray:
     """Return ``(n, 32)`` tokens: 8 phrases of 1 to 3 content tokens, a stop token after each.
 
-    Stop tokens have the ids below 10. With ``shared`` every id is drawn for every place, so that
-    being a stop word is not written in the token.
+    Stop tokens have the ids below 10.
     """
     rng = random_generator(seed)
     length = rng.integers(1, 4, (n, PHRASES, 1))
     slot = np.arange(4)
-    content = rng.integers(0 if shared else STOPS, VOCABULARY, (n, PHRASES, 4))
-    stop = rng.integers(0, VOCABULARY if shared else STOPS, (n, PHRASES, 4))
+    content = rng.integers(STOPS, VOCABULARY, (n, PHRASES, 4))
+    stop = rng.integers(0, STOPS, (n, PHRASES, 4))
     tokens = np.where(slot < length, content, np.where(slot == length, stop, -1)).reshape(n, -1)
     return kept_tokens(tokens, (tokens >= 0)[:, None])[:, 0]
 
@@ -110,18 +110,6 @@ def sentences(n: int, *, seed: Seed, shared: bool = False) -> np.ndarray:
 def graded(text: np.ndarray) -> GradedSentences:
     """Degrade sentences whose stop tokens are the ids below 10."""
     return GradedSentences(text, *degrade(text, stop=range(STOPS), levels=LEVELS))
-
-
-def graded_with_shared_ids(n: int, *, seed: int) -> GradedSentences:
-    """Degrade sentences whose function words are known to the degrading alone.
-
-    It keeps the last token of every phrase.
-    """
-    text = sentences(n, seed=seed, shared=True)
-    # The same layout, since the draws come in the same order.
-    is_content = sentences(n, seed=seed) >= STOPS
-    marked = np.where(text < 0, -1, text + VOCABULARY * is_content)
-    return GradedSentences(text, *degrade(marked, stop=range(VOCABULARY), levels=LEVELS))
 
 
 def counts(tokens: np.ndarray) -> np.ndarray:
@@ -132,28 +120,58 @@ def counts(tokens: np.ndarray) -> np.ndarray:
 # --- heads on features of the versions ---
 
 
-def fit_head(features: np.ndarray, degree: np.ndarray, *, ridge: float = 1e-4) -> np.ndarray:
-    """Return the linear head ``(d + 1, C)``, its bias last, of features ``(n, K + 1, d)``.
+class Head(NamedTuple):
+    """What makes of its parameters and of features ``(..., d)`` logits ``(..., C)``."""
 
-    It minimises the mean preference degree loss and a small ridge.
+    logits: Callable[[Any, Any], Any]
+    start: Callable[[int], np.ndarray]
+
+
+def _free_columns(head: Any, features: Any) -> Any:
+    return features @ head[:-1] + head[-1]
+
+
+def _thresholds(head: Any) -> Any:
+    """Return rising thresholds of a tensor: the first, and the logarithms of the steps beyond."""
+    import torch
+
+    steps = torch.cat([head.new_zeros(1), head[1 - LEVELS :].exp()])
+    return head[-LEVELS] + steps.cumsum(dim=0)
+
+
+def _ordinal(head: Any, features: Any) -> Any:
+    return losses.ordinal_logits(features @ head[:-LEVELS], _thresholds(head))
+
+
+FREE = Head(_free_columns, lambda d: np.zeros((d + 1, CLASSES)))
+"""A column of weights for each degree, and a bias, which comes last."""
+ORDINAL = Head(_ordinal, lambda d: np.concatenate([np.zeros(d), [-1.0, 0.0, 0.0, 0.0]]))
+"""One column of weights, and the thresholds of cumulative logits."""
+
+
+def fit_head(
+    features: np.ndarray, degree: np.ndarray, *, head: Head = FREE, ridge: float = 1e-4
+) -> np.ndarray:
+    """Return the parameters of a head on features ``(n, K + 1, d)``.
+
+    They minimise the mean preference degree loss and a small ridge on the weights.
     """
     import torch
     from scipy.optimize import minimize
 
     x, k = torch.as_tensor(features), torch.as_tensor(degree)
-    shape = (features.shape[-1] + 1, CLASSES)
+    start, d = head.start(features.shape[-1]), features.shape[-1]
 
     def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        w = torch.tensor(flat.reshape(shape), requires_grad=True)
-        loss = losses.preference_degree(losses.DegreeLogits(x @ w[:-1] + w[-1], k)).mean()
-        value = loss + ridge * (w[:-1] ** 2).sum()
+        w = torch.tensor(flat.reshape(start.shape), requires_grad=True)
+        loss = losses.preference_degree(losses.DegreeLogits(head.logits(w, x), k)).mean()
+        value = loss + ridge * (w[:d] ** 2).sum()
         (slope,) = torch.autograd.grad(value, w)
         return float(value.detach()), slope.numpy().ravel()
 
-    start = np.zeros(shape).ravel()
     options = {"maxiter": 500}
-    result = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options=options)
-    return result.x.reshape(shape)
+    result = minimize(value_and_slope, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return result.x.reshape(start.shape)
 
 
 class Scores(NamedTuple):
@@ -165,19 +183,27 @@ class Scores(NamedTuple):
         Shares of versions whose degree is told exactly, or at most one off.
     cross_entropy
         Mean preference degree loss, nats.
+    by_definition
+        The same, −log softmax(o)_k averaged over all versions, without the library.
     confusion
         Shares of the predicted degrees, ``(C, C)``; rows are the true degrees.
     """
 
     accuracy: float
     cross_entropy: float
+    by_definition: float
     within_one: float
     confusion: np.ndarray
 
 
-def evaluate(head: np.ndarray, features: np.ndarray, degree: np.ndarray) -> Scores:
-    """Score a head on features ``(n, K + 1, d)``."""
-    logits = features @ head[:-1] + head[-1]
+def cross_entropy(logits: np.ndarray, degree: np.ndarray) -> float:
+    """Return the mean of −log softmax(o)_k over all versions, nats."""
+    taken = np.take_along_axis(logits, degree[..., None], axis=-1)[..., 0]
+    return float((np.log(np.exp(logits).sum(axis=-1)) - taken).mean())
+
+
+def evaluate(logits: np.ndarray, degree: np.ndarray) -> Scores:
+    """Score the logits ``(n, K + 1, C)`` of a head."""
     predicted = logits.argmax(axis=-1)
     cells = (degree * CLASSES + predicted).ravel()
     confusion = np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
@@ -185,6 +211,7 @@ def evaluate(head: np.ndarray, features: np.ndarray, degree: np.ndarray) -> Scor
     return Scores(
         accuracy=float((predicted == degree).mean()),
         cross_entropy=float(loss.mean()),
+        by_definition=cross_entropy(logits, degree),
         within_one=float((np.abs(predicted - degree) <= 1).mean()),
         confusion=confusion / confusion.sum(axis=1, keepdims=True),
     )
@@ -193,7 +220,8 @@ def evaluate(head: np.ndarray, features: np.ndarray, degree: np.ndarray) -> Scor
 def held_out(features: np.ndarray, degree: np.ndarray) -> Scores:
     """Fit a head on the first four fifths of the sentences and score it on the rest."""
     cut = 4 * len(features) // 5
-    return evaluate(fit_head(features[:cut], degree[:cut]), features[cut:], degree[cut:])
+    head = fit_head(features[:cut], degree[:cut])
+    return evaluate(FREE.logits(head, features[cut:]), degree[cut:])
 
 
 def word_counts(data: GradedSentences) -> Scores:
@@ -201,12 +229,40 @@ def word_counts(data: GradedSentences) -> Scores:
     return held_out(counts(data.versions) / 10, data.degree)
 
 
+def word_counts_with_others(data: GradedSentences, *, seed: int) -> Scores:
+    """Score a head on word counts where other content words stand for those that were removed."""
+    removed = (data.text >= 0).sum(axis=-1, keepdims=True) - data.keep.sum(axis=-1)
+    content = np.full(VOCABULARY - STOPS, 1 / (VOCABULARY - STOPS))
+    others = np.random.default_rng(seed).multinomial(removed, content)
+    features = counts(data.versions).astype(float)
+    features[..., STOPS:] += others
+    return held_out(features / 10, data.degree)
+
+
+def ordered_word_counts(data: GradedSentences) -> tuple[Scores, float]:
+    """Score a head on word counts that knows the order of the degrees.
+
+    Returns the scores, and the largest error of ``P(k ≥ j) = σ(s − c_j)`` on held-out versions.
+    """
+    import torch
+
+    features, cut = counts(data.versions) / 10, 4 * len(data.text) // 5
+    head = torch.as_tensor(fit_head(features[:cut], data.degree[:cut], head=ORDINAL))
+    unseen = torch.as_tensor(features[cut:])
+    logits = to_numpy(ORDINAL.logits(head, unseen))
+    stated = expit(to_numpy((unseen @ head[:-LEVELS])[..., None] - _thresholds(head)))
+    at_least = np.exp(logits)[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    # That some degree is at least 0 is certain.
+    error = np.abs(at_least - np.insert(stated, 0, 1.0, axis=-1)).max()
+    return evaluate(logits, data.degree[cut:]), float(error)
+
+
 def length_alone(data: GradedSentences) -> Scores:
     """Score a head that sees how many words a version has and nothing else."""
     return held_out(data.keep.sum(axis=-1, keepdims=True) / 10, data.degree)
 
 
-def random_embedding(data: GradedSentences, dimension: int, *, seed: int) -> Scores:
+def random_embedding(data: GradedSentences, dimension: int, *, seed: Any) -> Scores:
     """Score a head on a fixed random embedding of the word counts."""
     vectors = np.random.default_rng(seed).standard_normal((VOCABULARY, dimension))
     return held_out(counts(data.versions) / 10 @ vectors, data.degree)

@@ -19,6 +19,7 @@ from paper_repros.direct.spo_degree.graded_texts import (
     VOCABULARY,
     GradedSentences,
     counts,
+    cross_entropy,
     graded,
     held_out,
     sentences,
@@ -160,15 +161,39 @@ class Corpus(NamedTuple):
         )
 
 
+def outputs(model: Model, corpus: Corpus) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities ``(runs, 2 n)`` and degree logits ``(runs, 2 n, K + 1, C)``.
+
+    Of the training pairs, the chosen sentences first.
+    """
+    both = np.concatenate([corpus.chosen, corpus.rejected])
+    logp = sequence_logp(model, corpus.data.text[both])
+    states = last_state(model, corpus.data.versions[both])
+    return logp, states @ model.head[:, None] + model.bias[:, None]
+
+
+def loss_by_parts(
+    model: Model, corpus: Corpus, ref: Tensor, gammas: tuple[float, ...]
+) -> np.ndarray:
+    """Return what :func:`combined_loss` should be, from its definition, ``(runs,)``."""
+    logp, logits = (to_numpy(part) for part in outputs(model, corpus))
+    pairs, known = len(corpus.chosen), to_numpy(ref)
+    ratio = logp - known[np.concatenate([corpus.chosen, corpus.rejected])]
+    margin = BETA * (ratio[:, :pairs] - ratio[:, pairs:])
+    costs = []
+    for gamma, own in zip(gammas, logits, strict=True):
+        chosen = cross_entropy(own[:pairs], corpus.data.degree[corpus.chosen])
+        rejected = cross_entropy(own[pairs:], corpus.data.degree[corpus.rejected])
+        costs.append(gamma * (chosen + rejected))
+    return np.logaddexp(0, -margin).mean(axis=1) + np.asarray(costs)
+
+
 def combined_loss(model: Model, corpus: Corpus, ref: Tensor, gammas: tuple[float, ...]) -> Tensor:
     """Return the mean of DPO and the degree loss with each run's own weight γ, ``(runs,)``."""
     import torch
 
     pairs = len(corpus.chosen)
-    both = np.concatenate([corpus.chosen, corpus.rejected])
-    logp = sequence_logp(model, corpus.data.text[both])
-    states = last_state(model, corpus.data.versions[both])
-    logits = states @ model.head[:, None] + model.bias[:, None]
+    logp, logits = outputs(model, corpus)
     degree = torch.as_tensor(corpus.data.degree)
     align = functools.partial(losses.dpo, beta=BETA)
     values = []
@@ -195,6 +220,8 @@ class Study(NamedTuple):
 
     Attributes
     ----------
+    loss, by_parts
+        The loss trained on, at the end; and what it is by its definition.
     degree_accuracy
         Of a fresh linear head on the trunk's states.
     pair_accuracy
@@ -204,6 +231,8 @@ class Study(NamedTuple):
         differ in degree.
     """
 
+    loss: np.ndarray
+    by_parts: np.ndarray
     degree_accuracy: np.ndarray
     pair_accuracy: np.ndarray
     rank_correlation: np.ndarray
@@ -220,11 +249,15 @@ def study(seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int) -> St
     ref = sequence_logp(reference, text)[0]
     start = Model(*(part.repeat(len(gammas), 1, 1) for part in reference))
     trained = adam(start, lambda model: combined_loss(model, corpus, ref, gammas), steps)
-    return examine(trained, reference, corpus)
+    by_parts = loss_by_parts(trained, corpus, ref, gammas)
+    loss = to_numpy(combined_loss(trained, corpus, ref, gammas))
+    return Study(loss, by_parts, *examine(trained, reference, corpus))
 
 
-def examine(model: Model, reference: Model, corpus: Corpus) -> Study:
-    """Look at trained policies on the held-out sentences of a corpus."""
+def examine(
+    model: Model, reference: Model, corpus: Corpus
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return accuracies and correlations of trained policies on the held-out sentences."""
     data, first, second = corpus.data, corpus.first, corpus.second
 
     def implicit_reward(tokens: np.ndarray) -> np.ndarray:
@@ -242,8 +275,8 @@ def examine(model: Model, reference: Model, corpus: Corpus) -> Study:
     implicit = implicit_reward(versions.reshape(-1, versions.shape[-1]))
     implicit = implicit.reshape(-1, TESTS, CLASSES)
     margin = (implicit[..., low] - implicit[..., high]).reshape(len(implicit), -1)
-    return Study(
-        degree_accuracy=np.asarray([held_out(state, data.degree).accuracy for state in states]),
-        pair_accuracy=ranked_right.mean(axis=1),
-        rank_correlation=np.asarray([spearmanr(row, true_gap).statistic for row in margin]),
+    return (
+        np.asarray([held_out(state, data.degree).accuracy for state in states]),
+        ranked_right.mean(axis=1),
+        np.asarray([spearmanr(row, true_gap).statistic for row in margin]),
     )

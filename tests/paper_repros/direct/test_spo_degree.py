@@ -5,9 +5,23 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from paper_repros.direct.spo_degree.graded_texts import by_definition, tree_degrees
+from paper_repros.direct.spo_degree import claims
+from paper_repros.direct.spo_degree.graded_texts import STOPS as STOP_IDS
+from paper_repros.direct.spo_degree.graded_texts import (
+    VOCABULARY,
+    by_definition,
+    graded,
+    ordered_word_counts,
+    sentences,
+    tree_degrees,
+    word_counts_with_others,
+)
+from paper_repros.direct.spo_degree.trained_policies import study
 from prefsim import losses
 from prefsim.data.degradation import degrade, key_phrases
+from prefsim.papers.checking import check_claim
+from prefsim.papers.claims import claims_of
+from prefsim.papers.sabotage import sabotaged
 from prefsim.policies import TokenTreePolicy
 from prefsim.worlds import TokenTree
 
@@ -54,6 +68,58 @@ def test_removal():
         "near with and",
     ]
     assert removed.degree.tolist() == [0, 1, 2, 3, 4]
+
+
+def keep_everything(original):
+    """Remove nothing at any degree."""
+
+    def wrong(tokens, **options):
+        made = original(tokens, **options)
+        return made._replace(keep=np.broadcast_to(made.keep[..., :1, :], made.keep.shape))
+
+    return wrong
+
+
+def least_key_first(original):
+    """Remove the phrases in the opposite order."""
+
+    def wrong(tokens, **options):
+        made = original(tokens, **options)
+        full, last = made.keep[..., :1, :], made.keep[..., -1:, :]
+        # What the right order removes last, this one removes first.
+        return made._replace(keep=full & (last | ~made.keep[..., ::-1, :]))
+
+    return wrong
+
+
+@pytest.mark.parametrize("wrong", [keep_everything, least_key_first])
+def test_a_wrong_removal_is_noticed(wrong):
+    (defined,) = (claim for claim in claims_of(claims) if claim.id == "G1")
+    with sabotaged(degrade, wrong):
+        assert not check_claim(defined, examples=20).holds
+
+
+def test_the_reward_does_not_fall_where_nothing_is_removed():
+    worth = np.where(np.arange(VOCABULARY) < STOP_IDS, 0.0, 1.0)
+    assert (np.diff(graded(sentences(20, seed=0)).rewards(worth), axis=1) < 0).all()
+    with sabotaged(degrade, keep_everything):
+        assert (np.diff(graded(sentences(20, seed=0)).rewards(worth), axis=1) == 0).all()
+
+
+def test_an_ordered_head_tells_the_degree_and_words_in_the_gaps_hide_it():
+    data = graded(sentences(200, seed=1))
+    scores, error = ordered_word_counts(data)
+    assert scores.accuracy > 0.8
+    assert error < 1e-12
+    assert scores.cross_entropy == pytest.approx(scores.by_definition, rel=1e-12)
+    assert word_counts_with_others(data, seed=1).accuracy < 0.5
+
+
+def test_policies_are_trained_on_the_combined_loss():
+    made = study(3, (0.0, 0.5), pairs=12, steps=15)
+    np.testing.assert_allclose(made.loss, made.by_parts, rtol=1e-12)
+    # The degree losses come on top.
+    assert made.loss[1] > made.loss[0] + 0.5
 
 
 def test_losses_of_a_head():
