@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from prefsim.analysis.returns import mean_return, scaled_return
 from prefsim.backend import to_numpy
 from prefsim.data import Segments
-from prefsim.losses.segments import cpl
-from prefsim.numerics import array_namespace
+from prefsim.data.trajectories import Trajectories, sample_trajectories
+from prefsim.losses import ListLogps, TokenPairLogps
+from prefsim.losses.segments import cpl, cpl_ranked
+from prefsim.numerics import array_namespace, xlogy
 from prefsim.policies import InMemoryPolicy, TabularPolicy
-from prefsim.solvers import fit
+from prefsim.raters.regret import segment_return
+from prefsim.solvers import fit, gradient_descent, objective
 from prefsim.solvers.planning import (
     policy_iteration,
     soft_value_iteration,
@@ -118,17 +121,131 @@ def grid_returns(n: int, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     }
 
 
+# --- lists of segments with scores ---
+
+
+@dataclass(frozen=True)
+class RankedSegments:
+    """Lists of K segments, and what each segment was scored.
+
+    Attributes
+    ----------
+    ways
+        The segments, ``(n, K, T)``; their probabilities play no part.
+    scores
+        ``(n, K)``; the higher is the better.
+    """
+
+    ways: Trajectories
+    scores: np.ndarray
+
+    @classmethod
+    def draw(cls, mdp: TabularMDP, n: int, k: int, *, seed: int) -> Self:
+        """Draw lists of random-action segments.
+
+        Scores are sums of advantages with Gumbel noise: two of them are ordered as the logistic
+        model of regret orders two segments.
+        """
+        rng = np.random.default_rng(seed)
+        drawn = sample_trajectories(mdp, n * k, LENGTH, seed=rng)
+        ways = Trajectories(*(part.reshape(n, k, *part.shape[1:]) for part in drawn))
+        advantage = np.asarray(soft_value_iteration(mdp, temperature=ALPHA).advantage)
+        steps = advantage[ways.states[..., :-1], ways.actions]
+        worth = segment_return(steps, ways.mask, discount=DISCOUNT)
+        return cls(ways, worth + rng.gumbel(size=worth.shape))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
+        """Return Σ γ^t log π(a|s) of every segment, ``(n, K)``."""
+        states, actions = self.ways.states[..., :-1], self.ways.actions
+        flat = policy.log_prob(states.reshape(-1), actions.reshape(-1))
+        xp = array_namespace(flat)
+        steps = xp.reshape(flat, states.shape)
+        mask = xp.asarray(self.ways.mask, device=getattr(flat, "device", None))
+        return (segment_return(steps, mask, discount=DISCOUNT),)
+
+    def examples(
+        self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type
+    ) -> tuple[ListLogps, Array]:
+        """Return what a loss of lists sees, and equal weights."""
+        (logps,) = self.log_probs(policy)
+        xp = array_namespace(logps)
+        reference = xp.zeros_like(logps) if ref_logps is None else ref_logps[0]
+        scores = xp.asarray(self.scores, device=getattr(logps, "device", None))
+        weight = xp.full_like(logps[:, 0], 1 / len(self))
+        return kind(logps=logps, ref_logps=reference, scores=scores), weight
+
+    def pairs(self) -> Segments:
+        """Return all comparisons of two segments of one list."""
+        first, second = np.triu_indices(self.scores.shape[1], 1)
+        states, actions, mask = (
+            np.stack([part[:, first], part[:, second]], axis=2).reshape(-1, 2, part.shape[-1])
+            for part in self.ways[:3]
+        )
+        higher = self.scores[:, first] > self.scores[:, second]
+        return Segments(states, actions, higher.reshape(-1).astype(float), None, mask)
+
+
+LOSS: dict[str, Any] = {"alpha": ALPHA, "lambda_": 1.0}
+
+
+class FromLists(NamedTuple):
+    """What lists taught.
+
+    Attributes
+    ----------
+    soft
+        Scaled soft return of the policy learned.
+    over_pairs
+        Its loss on the lists over that of CPL on all their pairs.
+    """
+
+    soft: float
+    over_pairs: float
+
+
+def learned_from_lists(seed: int, n: int, k: int) -> FromLists:
+    """Return what ``n`` lists of k random-action segments teach in a grid."""
+    mdp = corner_grid(seed)
+    lists = RankedSegments.draw(mdp, n, k, seed=2000 + seed)
+    loss = functools.partial(cpl_ranked, **LOSS)
+    policy = fit(TabularPolicy.uniform(16, 4), loss, lists, penalty=ridge).policy
+    one_by_one = objective(policy, functools.partial(cpl, discount=DISCOUNT, **LOSS), lists.pairs())
+    ratio = float(objective(policy, loss, lists) / one_by_one)
+    return FromLists(float(scaled_return(mdp, policy.probs, temperature=ALPHA)), ratio)
+
+
 # --- the bias λ ---
 
 
-def population_error(lambda_: float, seed: int) -> float:
-    """Return the largest error of a probability that the exact population of pairs teaches."""
-    mdp = TabularMDP.random(4, 3, discount=0.9, seed=seed, deterministic=True)
-    expert = soft_value_iteration(mdp, temperature=ALPHA)
-    data = Segments.population(mdp, 2, scores=expert.advantage, discount=0.9)
-    return float(
-        np.abs(cpl_policies(data, 4, 3, lambda_=lambda_, discount=0.9) - expert.policy).max()
-    )
+class Exact(NamedTuple):
+    """The exact population of pairs of two steps, in a random process, and who labels them."""
+
+    data: Segments
+    expert: np.ndarray
+
+    @classmethod
+    def draw(cls, seed: int) -> Exact:
+        """Draw a process of four states and three actions."""
+        mdp = TabularMDP.random(4, 3, discount=0.9, seed=seed, deterministic=True)
+        plan = soft_value_iteration(mdp, temperature=ALPHA)
+        data = Segments.population(mdp, 2, scores=plan.advantage, discount=0.9)
+        return cls(data, np.asarray(plan.policy))
+
+    def error(self, lambda_: float) -> float:
+        """Return the largest error of a probability that they teach."""
+        found = cpl_policies(self.data, 4, 3, lambda_=lambda_, discount=0.9)
+        return float(np.abs(found - self.expert).max())
+
+    def least_loss(self) -> tuple[float, float]:
+        """Return the loss of the expert for λ = 1, and the entropy of the labels, in nats."""
+        loss = functools.partial(cpl, alpha=ALPHA, lambda_=1.0, discount=0.9)
+        found = objective(TabularPolicy.from_probs(self.expert), loss, self.data)
+        first, second = self.data.prob, 1 - self.data.prob
+        entropy = -self.data.weight @ (xlogy(first, first) + xlogy(second, second))
+        return float(found), float(entropy)
 
 
 class HalfCovered(NamedTuple):
@@ -169,6 +286,66 @@ class HalfCovered(NamedTuple):
         policy = cpl_policies(self.data, *self.shown.shape, lambda_=lambda_, penalty=ridge)
         # The last cell ends the episode.
         return float(np.where(self.shown, 0.0, policy)[:-1].sum(axis=-1).mean())
+
+
+# --- two phases: behaviour cloning first ---
+
+
+def behaviour_cloning(logps: TokenPairLogps) -> Array:
+    """Return the mean ``−log π`` of the steps of both segments: what ``bc_coeff`` adds to CPL."""
+    return cpl(logps, bc_coeff=1.0) - cpl(logps)
+
+
+def preferred_cloning(logps: TokenPairLogps) -> Array:
+    """Return the mean ``−log π`` of the steps of the preferred segment alone."""
+    return cpl(logps, bc_chosen_coeff=1.0) - cpl(logps)
+
+
+class Phases(NamedTuple):
+    """Gradient descent on CPL with λ = 1 from the uniform policy, and from a cloned one.
+
+    Attributes
+    ----------
+    steps
+        ``(records,)``.
+    outside
+        Mean probability of the actions that the data never show, ``(records, 2)``.
+    loss
+        Mean contrast of the comparisons, ``(records, 2)``.
+    """
+
+    steps: np.ndarray
+    outside: np.ndarray
+    loss: np.ndarray
+
+
+def in_two_phases(half: HalfCovered, *, step: float, iterations: int) -> Phases:
+    """Follow CPL where half of the actions are shown, with and without cloning before it."""
+    uniform, every = TabularPolicy.uniform(*half.shown.shape), iterations // 20
+    contrast = functools.partial(cpl, alpha=ALPHA, lambda_=1.0, discount=DISCOUNT)
+    cloned, _ = gradient_descent(
+        uniform, behaviour_cloning, half.data, step=4 * step, iterations=iterations // 2
+    )
+    starts = TabularPolicy(np.stack([uniform.logits, to_numpy(cloned.policy.logits)]))
+
+    def seen(policy: InMemoryPolicy) -> tuple[np.ndarray, np.ndarray]:
+        outside = np.where(half.shown, 0.0, to_numpy(policy.probs))
+        # The last cell ends the episode.
+        mean = outside[:, :-1].sum(axis=-1).mean(axis=-1)
+        return mean, to_numpy(objective(policy, contrast, half.data))
+
+    _, path = gradient_descent(
+        starts,
+        contrast,
+        half.data,
+        step=step,
+        iterations=iterations,
+        record=seen,
+        record_every=every,
+    )
+    return Phases(
+        np.arange(len(path)) * every, *(np.stack(part) for part in zip(*path, strict=True))
+    )
 
 
 # --- gymnasium ---

@@ -8,7 +8,14 @@ import functools
 import numpy as np
 import pytest
 
-from paper_repros.mdp.cpl.learning import HalfCovered, grid_returns, population_error
+from paper_repros.mdp.cpl.continuous import Plane
+from paper_repros.mdp.cpl.learning import (
+    Exact,
+    HalfCovered,
+    RankedSegments,
+    corner_grid,
+    in_two_phases,
+)
 from prefsim.data import Segments
 from prefsim.losses import cpl
 from prefsim.policies import TabularPolicy
@@ -75,12 +82,38 @@ def test_the_bias_shrinks_what_the_data_never_show():
 
 
 def test_the_bias_moves_the_population_optimum():
-    assert population_error(1.0, 0) < 1e-9
-    assert 0.1 < population_error(0.5, 0) < 0.4
+    exact = Exact.draw(0)
+    assert exact.error(1.0) < 1e-9
+    assert 0.1 < exact.error(0.5) < 0.4
 
 
-def test_returns_in_grids():
-    # Known means are over other draws, of five seeds.
-    found = grid_returns(800, range(2))
-    assert found["CPL"].mean() == pytest.approx(0.753, abs=0.15)
-    assert found["partial return"].mean() < found["CPL"].mean()
+def test_cloning_first_stays_with_what_is_shown():
+    phases = in_two_phases(HalfCovered.draw(400, 0), step=5.0, iterations=100)
+    alone, cloned = phases.outside[-1]
+    assert cloned < 0.02 < 0.3 < alone
+    assert phases.loss[-1, 1] < phases.loss[0, 1]
+
+
+def test_lists_are_ordered_as_pairs_of_segments_would_be():
+    """Of two scores with Gumbel noise the first is higher with the logistic probability."""
+    mdp = corner_grid(0)
+    lists = RankedSegments.draw(mdp, 4000, 2, seed=0)
+    pairs = lists.pairs()
+    expert = soft_value_iteration(mdp, temperature=0.5)
+    first, second = pairs.returns(expert.advantage, discount=0.95).T
+    expected = 1 / (1 + np.exp(second - first))
+    assert len(pairs) == 4000
+    # Five standard errors of a mean of 4000 labels.
+    assert pairs.prob[expected > 0.5].mean() == pytest.approx(
+        expected[expected > 0.5].mean(), abs=0.05
+    )
+
+
+def test_the_value_of_a_plane_solves_its_riccati_equation():
+    plane = Plane(angle=0.7, drift=0.9, push=0.8, effort=1.5, discount=0.9)
+    value, advantage = plane.curvatures()
+    state, push = np.array([0.4, -1.2]), np.array([0.3, 0.5])
+    after = plane.move(state, push)
+    worth = -(state @ state) - 1.5 * (push @ push) - 0.9 * value * (after @ after)
+    off = push - plane.gain() @ state
+    assert worth + value * (state @ state) == pytest.approx(-advantage * (off @ off), abs=1e-12)
