@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from prefsim import losses
-from prefsim.analysis.bandit import expected_reward
+from prefsim.analysis.bandit import expected_reward, kl_to_reference
 from prefsim.analysis.frontier import Frontier, optimal_frontier
 from prefsim.backend import like, to_numpy
 from prefsim.data.replicates import replicated_comparisons
+from prefsim.numerics import categorical_entropy
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit
+from prefsim.solvers import fit, optimal_policy
 from prefsim.worlds import ContextualBandit
 
 PENALTIES = np.geomspace(0.02, 50.0, 800)
@@ -49,6 +50,25 @@ def exact_frontier(
     return optimal_frontier(world, log_reference, penalties, **KINDS[kind])
 
 
+def frontier_error(
+    world: ContextualBandit, log_reference: np.ndarray, kind: str, penalties: Sequence[float]
+) -> float:
+    """Return how far a frontier at falling penalties is from single optima, measured one by one."""
+    frontier = exact_frontier(world, log_reference, kind, penalties)
+    reward = np.asarray(world.reward)
+    optima = [
+        np.log(optimal_policy(reward, np.exp(log_reference), beta=beta, **KINDS[kind]))
+        for beta in penalties
+    ]
+    stated = {
+        "penalty": penalties,
+        "reward": [expected_reward(policy, world) for policy in optima],
+        "reverse_kl": [kl_to_reference(policy, log_reference, world) for policy in optima],
+        "entropy": [world.context_probs @ categorical_entropy(policy) for policy in optima],
+    }
+    return max(float(np.abs(getattr(frontier, at) - x).max()) for at, x in stated.items())
+
+
 def entropy_at_reward_one(
     world: ContextualBandit, log_reference: np.ndarray, kind: str, penalties: Any = PENALTIES
 ) -> float:
@@ -79,3 +99,14 @@ def trained_rewards(
         policy = fit(reference, loss, data, reference=reference, penalty=ridge).policy
         rewards.append(to_numpy(expected_reward(policy.log_probs, world)))
     return np.asarray(rewards)
+
+
+def entropy_gain(responses: int, seed: int) -> float:
+    """Return how much more entropy forward KL keeps than reverse KL at reward 1."""
+    bandit = draw_bandit(responses, seed)
+    # Every eighth penalty is fine enough for the sign.
+    forward, reverse = (
+        entropy_at_reward_one(*bandit, kind, PENALTIES[::8])
+        for kind in ("forward KL", "reverse KL")
+    )
+    return forward - reverse

@@ -7,15 +7,17 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 
 from prefsim import losses
 from prefsim.analysis.bandit import expected_reward, regularised_value
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
+from prefsim.divergences import DIVERGENCES, f_divergence, pinsker_constant, total_variation
 from prefsim.losses import PairLogps
 from prefsim.numerics import bounded_exp, log_softmax
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import ConvergenceWarning, fit
+from prefsim.solvers import ConvergenceWarning, fit, objective
 from prefsim.solvers.optimisers.newton import minimise
 from prefsim.worlds import ContextualBandit
 
@@ -52,6 +54,27 @@ def learnt(bandit: Bandit, loss: Any) -> np.ndarray:
     world, reference = bandit
     data = Comparisons.population(world, reference)
     return np.asarray(fit(reference, loss, data, reference=reference).policy.probs)
+
+
+def objective_over_entropy(bandit: Bandit, loss: Any, optimum: np.ndarray) -> float:
+    """Return the objective at the optimum over the mean entropy of its Bradley–Terry labels.
+
+    A cross-entropy is least, and the entropy of its labels, where it predicts them.
+    """
+    world, reference = bandit
+    data = Comparisons.population(world, reference)
+    least = objective(TabularPolicy.from_probs(optimum), loss, data, reference=reference)
+    return float(least / np.sum(data.weight * (entr(data.prob) + entr(1 - data.prob))))
+
+
+def shares_of_bounds(optimum: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Return for every divergence total variation over its bound c√D, of one policy."""
+    distance = float(total_variation(optimum, reference))
+    logs = np.log(optimum), np.log(reference)
+    return {
+        name: distance / float(pinsker_constant(name) * np.sqrt(f_divergence(*logs, name)))
+        for name in DIVERGENCES
+    }
 
 
 def learnt_under_pure_chi_squared(bandit: Bandit, beta: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,31 @@ import numpy as np
 from paper_repros.direct.f_dpo.frontiers import (
     KINDS,
     PAIRS,
-    PENALTIES,
     RIDGE,
     draw_bandit,
-    entropy_at_reward_one,
+    entropy_gain,
     exact_frontier,
+    frontier_error,
     trained_rewards,
 )
+from paper_repros.direct.f_dpo.optima import learnt, objective_over_entropy, shares_of_bounds
+from prefsim import losses
 from prefsim.analysis.frontier import Frontier
-from prefsim.papers import Reproduction, Run, at_least, below, panels
+from prefsim.divergences import DIVERGENCES
+from prefsim.papers import (
+    Reproduction,
+    Run,
+    at_least,
+    at_most,
+    below,
+    between,
+    near,
+    panels,
+)
 from prefsim.papers.criteria import Criterion
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import optimal_policy
+from prefsim.worlds import ContextualBandit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +58,16 @@ def reproduce(run: Run) -> Reproduction:
     }
     means = np.stack([rewards.mean(axis=1) for rewards in trained.values()])
     others = run.progress(range(OTHER_BANDITS), "entropy on other bandits")
-    gains = np.array([entropy_gain(run.seed + 1 + i) for i in others])
+    gains = np.array([entropy_gain(RESPONSES, run.seed + 1 + i) for i in others])
 
     criteria = (
+        *judge_small(run.seed),
+        at_most(
+            "penalty, reward, KL and entropy on each frontier less those of single optima",
+            [frontier_error(*bandit, name, (3.0, 1.0, 0.3)) for name in KINDS],
+            1e-9,
+            stated="derived",
+        ),
         nearest("reverse KL", "KL(π‖π_ref)", "reverse_kl", curves, farthest="forward KL"),
         nearest("forward KL", "KL(π_ref‖π)", "forward_kl", curves, farthest="reverse KL"),
         at_least(
@@ -76,15 +99,46 @@ def reproduce(run: Run) -> Reproduction:
     return Reproduction(draw(curves, trained, strengths), table, criteria)
 
 
-def entropy_gain(seed: int) -> float:
-    """Return how much more entropy forward KL keeps than reverse KL at reward 1."""
-    bandit = draw_bandit(RESPONSES, seed)
-    # Every eighth penalty is fine enough for the sign.
-    forward, reverse = (
-        entropy_at_reward_one(*bandit, kind, PENALTIES[::8])
-        for kind in ("forward KL", "reverse KL")
+def judge_small(seed: int) -> tuple[Criterion, ...]:
+    """Return what is expected of every divergence on a drawn bandit of six responses."""
+    world, reference = (
+        ContextualBandit.random(2, 6, seed=seed),
+        TabularPolicy.random(2, 6, seed=seed),
     )
-    return forward - reverse
+    reward, bandit = np.asarray(world.reward), (world, reference)
+    off, ratios = [], []
+    for name in DIVERGENCES:
+        options: dict[str, Any] = {"beta": 0.5, "divergence": name, "alpha": 0.5}
+        loss = functools.partial(losses.f_dpo, **options)
+        optimum = optimal_policy(reward, reference.probs, **options)
+        off.append(np.abs(learnt(bandit, loss) - optimum).max())
+        ratios.append(objective_over_entropy(bandit, loss, optimum))
+    coin = np.array([0.5, 0.5])
+    # Near the reference every constant is nearly reached.
+    nearby = optimal_policy(np.array([1.0, 0.0]), coin, beta=5.0)
+    return (
+        at_most(
+            "f-DPO on the population, six responses: distance from the optimum, every divergence",
+            off,
+            1e-6,
+            stated="derived",
+            paper="theorem 1",
+        ),
+        near(
+            "f-DPO's objective at the optimum over the mean entropy of labels, every divergence",
+            ratios,
+            1,
+            within=1e-10,
+            stated="derived",
+        ),
+        between(
+            "total variation over its bound c√D, near a fair coin, every divergence",
+            list(shares_of_bounds(nearby, coin).values()),
+            0.99,
+            1.0,
+            stated="derived",
+        ),
+    )
 
 
 def nearest(

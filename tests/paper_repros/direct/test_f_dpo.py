@@ -66,8 +66,8 @@ def test_a_dropped_response_loses_its_reward_difference():
 
 
 def test_dpo_under_the_pure_chi_squared_misses_the_optimum_only_where_something_is_dropped():
-    assert claims.dpo_finds_the_optimum(BANDIT, 0.3, 0.5, ("pure χ²",)).error > 1e-3
-    assert claims.dpo_finds_the_optimum(BANDIT, 1.5, 0.5, ("pure χ²",)).error < 1e-8
+    assert claims.dpo_finds_the_optimum(BANDIT, 0.3, 0.5, "pure χ²").error > 1e-3
+    assert claims.dpo_finds_the_optimum(BANDIT, 1.5, 0.5, "pure χ²").error < 1e-8
 
 
 def test_which_of_two_penalties_keeps_more_entropy_depends_on_the_bandit():
