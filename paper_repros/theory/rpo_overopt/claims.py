@@ -280,7 +280,8 @@ def coverage_is_the_worst_ratio_of_errors(
     drawn, of_drawn = mistaken(errors)
     return worst(
         apart(most, coverage * of_most, scale=1 + most),
-        above(drawn, coverage * of_drawn),
+        # An error that no pair sees changes no lead, however large C is.
+        above(drawn, np.multiply(coverage, of_drawn, where=of_drawn > 0, out=0 * of_drawn)),
         detail=f"C = {coverage:.6g}",
     )
 
