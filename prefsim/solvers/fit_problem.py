@@ -141,8 +141,6 @@ def minimised_at_rest(
 
     from prefsim.solvers.optimisers.newton import minimise
 
-    options = {"tolerance": tolerance, "max_iterations": max_iterations}
-
     def settled(theta: torch.Tensor) -> torch.Tensor:
         examples = problem.examples(theta)
         return problem.value(settled_on(loss, *examples[1:]), examples)
@@ -151,13 +149,18 @@ def minimised_at_rest(
         return problem.value(held, problem.examples(theta))
 
     if not isinstance(loss, RunningLoss) or couples_batch(loss):
-        return minimise(settled, start, **options)
+        return minimise(settled, start, tolerance=tolerance, max_iterations=max_iterations)
     # Of each example alone at a given state: a minimum at that state, and then the next state. No
     # gradient goes through a state, so that nothing falls along both together.
     history: tuple[tuple[float, float], ...] = ()
     for _ in range(max_iterations):
         held = settled_on(loss, *problem.examples(start)[1:])
-        result = minimise(functools.partial(at_state, held), start, **options)
+        result = minimise(
+            functools.partial(at_state, held),
+            start,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
         history += result.history
         theta = result.parameters.detach().requires_grad_(True)
         value = settled(theta)
