@@ -95,7 +95,7 @@ def test_the_same_rewards_as_choix_and_a_higher_likelihood_than_one_spectral_pas
     np.fill_diagonal(counts, 0.0)
     result = fit_bradley_terry(counts)
     np.testing.assert_allclose(
-        result.reward, choix.ilsr_pairwise_dense(counts, tolerance=1e-13), atol=1e-9
+        result.reward, choix.ilsr_pairwise_dense(counts, tol=1e-13), atol=1e-9
     )
     spectral = choix.lsr_pairwise_dense(counts)
     assert np.sum(counts * np.log(pairwise_preference(spectral))) < result.log_likelihood - 1e-3
@@ -105,9 +105,8 @@ def test_a_ridge_is_choixs_penalty():
     choix = pytest.importorskip("choix")
     pairs = [(0, 1), (0, 2), (1, 2), (1, 3)]
     counts = count_matrix(*np.transpose(pairs), 4)
-    expected = choix.opt_pairwise(
-        4, pairs, alpha=0.25, tolerance=1e-12
-    )  # choix penalises alpha * |r|², this solver ridge / 2 * |r|²
+    # choix penalises alpha * |r|², this solver ridge / 2 * |r|².
+    expected = choix.opt_pairwise(4, pairs, alpha=0.25, tol=1e-12)
     np.testing.assert_allclose(fit_bradley_terry(counts, ridge=0.5).reward, expected, atol=1e-8)
 
 

@@ -39,7 +39,7 @@ def test_the_same_rewards_as_choix():
     choix = pytest.importorskip("choix")
     rng = np.random.default_rng(0)
     rankings = np.argsort(rng.random((200, 8)) + 0.05 * np.arange(8), axis=1)[:, :5]
-    expected = choix.ilsr_rankings(8, rankings.tolist(), tolerance=1e-12)
+    expected = choix.ilsr_rankings(8, rankings.tolist(), tol=1e-12)
     np.testing.assert_allclose(fit_plackett_luce(rankings, 8).reward, expected, atol=1e-9)
 
 
