@@ -92,11 +92,41 @@ def _torch_limited_when_it_comes(threads: int) -> Iterator[None]:
             sys.modules["torch"].set_num_threads(usual)
 
 
+@contextlib.contextmanager
+def _limited_by_a_keeper(threads: int) -> Iterator[None]:
+    """Limit the BLAS pools of this process from a thread made for that.
+
+    Only the thread that limited a pool can lift its limit, and the call that comes first need not
+    be in the thread of the one that goes last.
+    """
+    from threadpoolctl import threadpool_limits
+
+    begun, over = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        try:
+            with threadpool_limits(threads):
+                begun.set()
+                over.wait()
+        finally:
+            begun.set()
+
+    keeper = threading.Thread(target=keep, name="limit on BLAS threads", daemon=True)
+    keeper.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+
+
 class _ThreadLimit:
     """The limit on the BLAS threads of this process while calls run in it.
 
-    Calls may overlap, each in a thread of its own. The first to come sets the limit and the last to
-    go lifts it: if each put back what it found, one would put back the limit of another.
+    Calls may overlap, each in a thread of its own. The limit on what the process shares begins with
+    the first and ends with the last: if each put back what it found, one would put back the limit
+    of another. What is a thread's own, as with OpenMP, each call limits for itself.
     """
 
     def __init__(self) -> None:
@@ -110,11 +140,12 @@ class _ThreadLimit:
 
         with self._lock:
             if self._running == 0:
-                self._held.enter_context(threadpool_limits(threads))
+                self._held.enter_context(_limited_by_a_keeper(threads))
                 self._held.enter_context(_torch_limited_when_it_comes(threads))
             self._running += 1
         try:
-            yield
+            with threadpool_limits(threads):
+                yield
         finally:
             with self._lock:
                 self._running -= 1
