@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,24 +163,17 @@ class Feedback:
                 f"prompt must have shape (n,) to be mismatched, got {self.prompt.shape}"
             )
         other = rows_of_other_prompts(self.prompt.tolist(), seed=seed)
-        return Feedback(
-            self.prompt,
-            self.completion,
-            self.label,
-            self.weight,
-            mismatched=self.completion[other],
-            density_ratio=self.density_ratio,
-        )
+        return replace(self, mismatched=self.completion[other])
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, ...]:
         """Return the log-probabilities of the completions, ``(..., n)`` in nats.
 
         Those of mismatched completions follow where there are any.
         """
-        own = policy.log_prob(self.prompt, self.completion)
-        if self.mismatched is None:
-            return (own,)
-        return own, policy.log_prob(self.prompt, self.mismatched)
+        asked = {"response": (self.prompt, self.completion)}
+        if self.mismatched is not None:
+            asked["mismatched"] = (self.prompt, self.mismatched)
+        return tuple(policy.log_prob_each(asked).values())
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type

@@ -7,8 +7,6 @@ either the negative log-likelihood of what is retained, or the divergence from t
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from prefsim.checks import check_choice, check_nonnegative
 from prefsim.containers import PairLogps, TokenPairLogps
 from prefsim.losses.pairwise import needed
@@ -21,18 +19,6 @@ from prefsim.typing import Array, ArrayT
 REDUCTIONS = ("mean", "sum")
 
 __all__ = ["ga_kl", "ga_rt", "npo_kl", "npo_rt"]
-
-
-class _Options(NamedTuple):
-    """How what is retained counts."""
-
-    weight: float
-    reduction: str
-
-    def checked(self) -> _Options:
-        check_nonnegative(retain_weight=self.weight)
-        check_choice(REDUCTIONS, reduction=self.reduction)
-        return self
 
 
 def npo_rt(
@@ -81,8 +67,9 @@ def npo_rt(
     >>> npo_rt(pair, beta=0.5).round(8)
     array([4.27258872])
     """
-    options = _Options(retain_weight, reduction).checked()
-    return npo(_forgotten(logps), beta=beta) + options.weight * _unlikelihood(logps, options)
+    _check(logps, retain_weight, reduction)
+    kept = _reduced(-logps.chosen, logps.chosen_mask, reduction)
+    return npo(_forgotten(logps), beta=beta) + retain_weight * kept
 
 
 def npo_kl(
@@ -119,8 +106,9 @@ def npo_kl(
     Zhang et al. 2024, section 5 (retain terms; the direction of the divergence as in the authors'
     code), arXiv:2404.05868.
     """
-    options = _Options(retain_weight, reduction).checked()
-    return npo(_forgotten(logps), beta=beta) + options.weight * _divergence(logps, options)
+    _check(logps, retain_weight, reduction)
+    kept = _reduced(needed(logps.chosen_kl, "chosen_kl"), logps.chosen_mask, reduction)
+    return npo(_forgotten(logps), beta=beta) + retain_weight * kept
 
 
 def ga_rt(
@@ -152,8 +140,9 @@ def ga_rt(
     ----------
     Zhang et al. 2024, section 5, arXiv:2404.05868; Maini et al. 2024 (TOFU), arXiv:2401.06121.
     """
-    options = _Options(retain_weight, reduction).checked()
-    return gradient_ascent(_forgotten(logps)) + options.weight * _unlikelihood(logps, options)
+    _check(logps, retain_weight, reduction)
+    kept = _reduced(-logps.chosen, logps.chosen_mask, reduction)
+    return gradient_ascent(_forgotten(logps)) + retain_weight * kept
 
 
 def ga_kl(
@@ -186,34 +175,29 @@ def ga_kl(
     ----------
     Zhang et al. 2024, section 5, arXiv:2404.05868; Maini et al. 2024 (TOFU), arXiv:2401.06121.
     """
-    options = _Options(retain_weight, reduction).checked()
-    return gradient_ascent(_forgotten(logps)) + options.weight * _divergence(logps, options)
+    _check(logps, retain_weight, reduction)
+    kept = _reduced(needed(logps.chosen_kl, "chosen_kl"), logps.chosen_mask, reduction)
+    return gradient_ascent(_forgotten(logps)) + retain_weight * kept
+
+
+def _check(logps: TokenPairLogps[ArrayT], retain_weight: float, reduction: str) -> None:
+    check_nonnegative(retain_weight=retain_weight)
+    check_choice(REDUCTIONS, reduction=reduction)
+    check_token_pairs(logps)
 
 
 def _forgotten(logps: TokenPairLogps[ArrayT]) -> PairLogps[ArrayT]:
-    """Return the sequences as a pair, for losses that look at the rejected one alone."""
-    check_token_pairs(logps)
-    return PairLogps(
-        chosen=masked_sum(logps.chosen, logps.chosen_mask),
-        rejected=masked_sum(logps.rejected, logps.rejected_mask),
-        ref_chosen=masked_sum(logps.ref_chosen, logps.chosen_mask),
-        ref_rejected=masked_sum(logps.ref_rejected, logps.rejected_mask),
+    """Return what is forgotten as a pair, for losses that look at the rejected response alone."""
+    logp, ref_logp = (
+        masked_sum(each, logps.rejected_mask) for each in (logps.rejected, logps.ref_rejected)
     )
+    return PairLogps(chosen=logp, rejected=logp, ref_chosen=ref_logp, ref_rejected=ref_logp)
 
 
-def _unlikelihood(logps: TokenPairLogps[ArrayT], options: _Options) -> ArrayT:
-    """Return the negative log-likelihood of what is retained, ``(..., n)``."""
-    return _reduced(-logps.chosen, logps.chosen_mask, options)
-
-
-def _divergence(logps: TokenPairLogps[ArrayT], options: _Options) -> ArrayT:
-    """Return KL(π_ref‖π) at the tokens of what is retained, ``(..., n)``."""
-    return _reduced(needed(logps.chosen_kl, "chosen_kl"), logps.chosen_mask, options)
-
-
-def _reduced(values: ArrayT, mask: Array, options: _Options) -> ArrayT:
+def _reduced(values: ArrayT, mask: Array, reduction: str) -> ArrayT:
+    """Return the sum or the mean over the tokens, ``(..., n)``."""
     total = masked_sum(values, mask)
-    if options.reduction == "sum":
+    if reduction == "sum":
         return total
     xp = array_namespace(total)
     count = xp.sum(xp.astype(mask, total.dtype), axis=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -96,14 +96,7 @@ class TextFeedback(TextData):
             If all rows have one prompt.
         """
         other = rows_of_other_prompts([_key(prompt) for prompt in self.prompt], seed=seed)
-        return TextFeedback(
-            self.prompt,
-            self.completion,
-            self.label,
-            weight=self.weight,
-            mismatched=[self.completion[row] for row in other],
-            density_ratio=self.density_ratio,
-        )
+        return replace(self, mismatched=[self.completion[row] for row in other])
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return the completions, each with its mismatched one where that is needed."""

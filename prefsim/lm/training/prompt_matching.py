@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,11 +90,5 @@ def match_prompts(
         raise ValueError("prompts are matched by hard labels, got labels between 0 and 1")
     features: Any = prompt_features(policy, data.prompt, batch_size=batch_size)
     classifier = fit_prompt_classifier(features, data.label == 1, ridge=ridge)
-    return TextFeedback(
-        data.prompt,
-        data.completion,
-        data.label,
-        weight=data.weight,
-        mismatched=data.mismatched,
-        density_ratio=density_ratio_weights(classifier.prob(features), low=low, high=high),
-    )
+    ratio = density_ratio_weights(classifier.prob(features), low=low, high=high)
+    return replace(data, density_ratio=ratio)

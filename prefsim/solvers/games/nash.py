@@ -353,7 +353,7 @@ def _warn_unless_converged(result: NashResult, method: str, goal: float | None) 
     missed = ~np.asarray(to_numpy(result.converged))
     if goal is None or not missed.any():
         return
-    if method in UPDATES and UPDATES[method].certified == "average":
+    if result.certified == "average_policy":
         name, certificate = "exploitability of the average policy", result.average_exploitability
     elif result.regularised_gap is None:
         name, certificate = "exploitability", result.exploitability

@@ -103,7 +103,6 @@ def play(
     last = certified()
     if record:
         records.append((int(xp.max(used)) if used.shape != () else int(used), last))
-    averaged = update.certified == "average" and last.regularised_gap is None
     return NashResult(
         policy=last.policy,
         average_policy=last.average_policy,
@@ -113,7 +112,7 @@ def play(
         converged=_certificate(last, update) <= (goal if goal > 0 else UPDATE_TOLERANCE),
         history=_history(records) if record else None,
         average_exploitability=last.average_exploitability,
-        certified="average_policy" if averaged else "policy",
+        certified=_certified_name(last, update),
     )
 
 
@@ -121,9 +120,14 @@ def _certificate(certified: Certified, update: Update) -> Array:
     """Return the certificate that the theory of the method is about."""
     if certified.regularised_gap is not None:
         return certified.regularised_gap
-    if update.certified == "average":
-        return certified.average_exploitability
-    return certified.exploitability
+    averaged = _certified_name(certified, update) == "average_policy"
+    return certified.average_exploitability if averaged else certified.exploitability
+
+
+def _certified_name(certified: Certified, update: Update) -> str:
+    """Return which of the policies the certificate is about."""
+    averaged = update.certified == "average" and certified.regularised_gap is None
+    return "average_policy" if averaged else "policy"
 
 
 def _history(records: list[tuple[int, Certified]]) -> NashHistory:
