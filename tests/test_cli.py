@@ -244,6 +244,7 @@ def test_version_and_help(prefsim):
             ["repro", "first", "--data", "/no/such"],
             "data folder must be a folder that exists, got '/no/such'",
         ),
+        (["repro", "first", "--out", ""], "'--out': must name a folder, got nothing"),
         (["repro", "first", "--out", __file__], "out must be a folder that can be made"),
         (["check", "first", "--out", __file__], "out must be a folder that can be made"),
         (["check", "./none.py"], "paper must be a file or a folder that exists, got './none.py'"),

@@ -92,6 +92,70 @@ def test_a_reader_that_leaves_is_no_error(fake_papers, tmp_path):
     listing.stderr.close()
 
 
+def shell(command, **environment):
+    """Run a line of the shell, where `prefsim` is the command line of this library."""
+    line = command.replace("prefsim", f"{sys.executable} -m prefsim")
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["list", "list --json", "show p"])
+def test_output_that_cannot_be_written_is_one_line(fake_papers, tmp_path, command):
+    fake_papers("p")
+    done = shell(f"cd {tmp_path} && prefsim {command} > /dev/full")
+    assert (done.returncode, done.stderr) == (2, b"prefsim: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_change_nothing_else(fake_papers, tmp_path, closed):
+    fake_papers("p")
+    done = shell(f"cd {tmp_path} && prefsim repro p {closed}")
+    assert done.returncode == 0
+    assert done.stderr.count(b"Error") == 0
+    assert json.loads((tmp_path / "results" / "p" / "result.json").read_text())["passed"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("command", ["check p --examples 5", "repro p", "show p"])
+def test_a_console_of_another_alphabet(fake_papers, tmp_path, encoding, command):
+    fake_papers("p")
+    plain = shell(f"cd {tmp_path} && prefsim {command}", PYTHONIOENCODING=encoding)
+    assert (plain.returncode, plain.stdout.decode(encoding) != "") == (0, True)
+    as_json = shell(f"cd {tmp_path} && prefsim {command} --json", PYTHONIOENCODING=encoding)
+    assert as_json.returncode == 0
+    json.loads(as_json.stdout.decode(encoding))
+
+
+IS_STRUCK = """
+import gc, os, signal
+
+def strike(phase, info):
+    gc.callbacks.remove(strike)
+    os.kill(os.getpid(), signal.SIGINT)
+
+@claim("once", "identity", source="s", stated="paper", given={"x": st.floats(0, 1)})
+def is_struck_once(x):
+    '''x = x'''
+    if not getattr(gc, "struck", False):
+        gc.struck = True
+        gc.callbacks.append(strike)
+        gc.collect()
+    return apart(x, x)
+"""
+
+
+def test_an_interrupt_that_python_ignores_is_not_lost(fake_papers, tmp_path):
+    # As if the signal came while Hypothesis' callback of the garbage collector runs.
+    fake_papers("p", claims=IS_STRUCK)
+    done = shell(f"cd {tmp_path} && prefsim check p --examples 5")
+    assert done.returncode == 130, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["list", "--json"], ["--version"], ["list"]])
 def test_quick_commands_import_nothing_heavy(arguments):
     code = f"""

@@ -5,14 +5,8 @@ from prefsim.papers.claims import (
     Claim,
     RealData,
     Verdict,
-    above,
-    apart,
     claim,
     claims_of,
-    falls,
-    outside,
-    rises,
-    worst,
 )
 from prefsim.papers.criteria import (
     Criterion,
@@ -27,6 +21,7 @@ from prefsim.papers.criteria import (
 )
 from prefsim.papers.discovery import FAMILIES, all_slugs, card, cards, find, load
 from prefsim.papers.figures import panels
+from prefsim.papers.measures import above, apart, falls, outside, rises, worst
 from prefsim.papers.paper import Paper, PaperModule, Reproduction, Run
 from prefsim.papers.stated import STATED
 

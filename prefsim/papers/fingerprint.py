@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,8 @@ __all__ = ["fingerprint", "modules_behind"]
 LIBRARY = "prefsim"
 NUMERIC = ("numpy", "scipy", "torch")
 """Packages whose version can change a number."""
+_DATA = re.compile(r"\.data\b|\bdata_folder\b")
+"""How a paper reads real data: ``run.data``, or by itself."""
 
 
 @functools.cache
@@ -170,11 +173,23 @@ def _digest_of(file: Path) -> str:
     return _digest(file, (stat.st_mtime_ns, stat.st_size))
 
 
+def _reads_data(source: Source) -> bool:
+    """Return whether a paper's files speak of real data."""
+    return any(_DATA.search(file.read_text(encoding="utf-8")) for file in source.files())
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """Return the digest of each file in a folder and those below it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): _digest_of(path) for path in files}
+
+
 def fingerprint(reference: str, settings: Mapping[str, Any]) -> str:
     """Return a hash of all that a result follows from.
 
     That is every file of the paper, the modules of the library that they import, the versions of
-    NumPy, SciPy and torch, and the settings.
+    NumPy, SciPy and torch, the settings, and all files in the folder with real data that the
+    settings name under ``data``, if the paper reads such data.
 
     Parameters
     ----------
@@ -196,4 +211,6 @@ def fingerprint(reference: str, settings: Mapping[str, Any]) -> str:
         "versions": _versions(),
         "settings": dict(settings),
     }
+    if settings.get("data") is not None and _reads_data(source):
+        parts["data"] = _content(Path(settings["data"]))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,10 +15,11 @@ from prefsim import __version__
 from prefsim.checks import check_directory
 from prefsim.papers.checking import DRAWN
 from prefsim.papers.discovery import FAMILIES, rank
+from prefsim.papers.findings import read_findings
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.paper import Paper
 from prefsim.papers.reproducing import read_result
-from prefsim.papers.sabotage import Finding, read_findings
+from prefsim.papers.sabotage import Finding
 from prefsim.papers.stated import origin
 from prefsim.papers.storage import FIGURE, write_text
 from prefsim.papers.verdicts import read_verdicts
@@ -208,10 +209,15 @@ def sabotage_table(findings: Mapping[str, Iterable[Finding]]) -> Table:
                 _text(finding.mutant),
                 _text(noticed),
                 _text(said),
-                _text(finding.reason) if finding.reason else _mark(finding.is_explained),
+                _explained(finding),
                 end_section=row == len(rows) - 1,
             )
     return table
+
+
+def _explained(finding: Finding) -> Any:
+    said = finding.lost or finding.reason
+    return _text(said) if said else _mark(finding.is_explained)
 
 
 _COUNTEREXAMPLE = {None: "–", True: "found", False: "none found"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import math
 import os
 import re
@@ -28,7 +27,15 @@ from prefsim.papers.criteria import Criterion
 from prefsim.papers.discovery import find, load, plain
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.paper import PaperModule, Reproduction, Run
-from prefsim.papers.storage import FIGURE, RESULT, clear, make_folder, write_bytes, write_text
+from prefsim.papers.storage import (
+    FIGURE,
+    RESULT,
+    clear,
+    make_folder,
+    read_record,
+    write_bytes,
+    write_record,
+)
 from prefsim.parallel import Report, check_jobs, track, unordered
 
 __all__ = ["Outcome", "Settings", "read_result", "run_reproduction", "run_reproductions"]
@@ -91,29 +98,17 @@ class Computed(NamedTuple):
 def read_result(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return the result in ``folder``, or None if there is none that is whole.
 
-    It is whole when its figure is the one that was drawn with it.
+    It is whole when it says what was written, and its figure is the one that was drawn with it.
     """
     folder = Path(folder)
+    result = read_record(folder / RESULT)
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         figure = (folder / FIGURE).read_bytes()
-    except (OSError, ValueError):
+    except OSError:
         return None
-    keys = {
-        "slug",
-        "reference",
-        "paper",
-        "settings",
-        "fingerprint",
-        "figure",
-        "criteria",
-        "passed",
-        "table",
-        "seconds",
-    }
-    if not isinstance(result, dict) or not keys <= result.keys():
+    if result is None or result.get("figure") != hashlib.sha256(figure).hexdigest():
         return None
-    return result if result["figure"] == hashlib.sha256(figure).hexdigest() else None
+    return result
 
 
 def run_reproduction(
@@ -273,10 +268,9 @@ def _keep(computed: Computed, out: Path) -> Outcome:
     folder = out / slug
     if computed.result is None or computed.figure is None:
         return Outcome(slug, False, False, folder, None, computed.error)
-    text = json.dumps(computed.result, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         write_bytes(folder / FIGURE, computed.figure)
-        write_text(folder / RESULT, text)
+        write_record(folder / RESULT, computed.result)
     except OSError as error:
         return Outcome(slug, False, False, folder, None, describe_error(error))
     return Outcome(slug, computed.result["passed"], False, folder, computed.result)

@@ -10,32 +10,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import json
-import os
 import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefsim.papers.checking import describe_error, is_refuted
 from prefsim.papers.discovery import find, load
-from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.mutators import REQUIRED, Mutant, mutants_of
 from prefsim.papers.paper import PaperModule, Run
-from prefsim.papers.storage import SABOTAGE, make_folder, write_text
-from prefsim.parallel import Report, check_jobs, unordered
 
 __all__ = [
     "Finding",
+    "finding_of",
     "functions_of",
-    "read_findings",
     "resolve",
     "sabotage_paper",
-    "sabotage_papers",
     "sabotaged",
 ]
 
@@ -66,6 +59,8 @@ class Finding(NamedTuple):
         Whether the broken function was called at all: by the claims, by the reproduction.
     reason
         Why the evidence cannot see it, where the paper says so.
+    lost
+        Why nothing is known of it, such as that its worker died; None if the mutant was tried.
     """
 
     function: str
@@ -74,10 +69,13 @@ class Finding(NamedTuple):
     criterion: str | None
     used: tuple[bool, bool]
     reason: str | None = None
+    lost: str | None = None
 
     @property
     def is_explained(self) -> bool:
         """Whether the claims and the reproduction both noticed, or it is said why not."""
+        if self.lost is not None:
+            return False
         noticed = self.claim is not None and self.criterion is not None
         return noticed or self.reason is not None or self.mutant not in REQUIRED
 
@@ -283,12 +281,13 @@ def sabotage_paper(
     for name in functions_of(module):
         for mutant in mutants_of(functions_of(module)[name]):
             if mutants is None or mutant.name in mutants:
-                yield _finding(module, name, mutant, run, with_reproduction)
+                yield finding_of(module, name, mutant, run, with_reproduction)
 
 
-def _finding(
+def finding_of(
     module: PaperModule, name: str, mutant: Mutant, run: Run, with_reproduction: bool
 ) -> Finding:
+    """Put one mutant in a function's place, and return what noticed."""
     with sabotaged(functions_of(module)[name], mutant.make) as calls:
         claim = _noticing_claim(module, run.seed, calls)
         by_claims = calls[0] > 0
@@ -298,110 +297,3 @@ def _finding(
     reasons = _reasons(module)
     reason = reasons.get((name, mutant.name)) or reasons.get((name, ""))
     return Finding(name, mutant.name, claim, criterion, (by_claims, by_reproduction), reason)
-
-
-# --- several papers ---
-
-
-def sabotage_papers(
-    references: Sequence[str],
-    *,
-    mutants: Sequence[str] | None = REQUIRED,
-    seed: int = 0,
-    data: Path | None = None,
-    jobs: int = 1,
-    out: str | os.PathLike[str] | None = None,
-    report: Report | None = None,
-) -> dict[str, list[Finding]]:
-    """Break what several papers implement, ``jobs`` mutants at a time.
-
-    Parameters
-    ----------
-    references
-        Slugs, or paths of files and folders of one's own.
-    mutants
-        Names of the mutants to try; None for all that fit.
-    seed
-        Of the instances of claims and of the reproductions.
-    data
-        Folder with real data for the reproductions, or None.
-    jobs
-        Number of processes; -1 for one a core.
-    out
-        Folder of results, where the findings are written to ``<slug>/sabotage.json``; None keeps
-        none.
-    report
-        Told after each mutant how many of all are done, see :class:`prefsim.parallel.Report`.
-
-    Returns
-    -------
-    ``{reference: findings}``, in the order given.
-
-    Raises
-    ------
-    ValueError
-        If a paper is unknown or names what does not exist, ``jobs`` is out of range, or ``out``
-        cannot be written.
-    """
-    check_jobs(jobs)
-    if out is not None:
-        make_folder(out)
-    run = Run(quick=True, seed=seed, data=data)
-    calls = [
-        (reference, name, index, run)
-        for reference in dict.fromkeys(references)
-        for name, function in functions_of(load(reference)).items()
-        for index, mutant in enumerate(mutants_of(function))
-        if mutants is None or mutant.name in mutants
-    ]
-    # Findings come in any order and are kept in that of the card.
-    places: dict[str, dict[tuple[str, int], Finding | None]] = {r: {} for r in references}
-    for reference, name, index, _ in calls:
-        places[reference][name, index] = None
-    outcomes = unordered(_sabotage_one, calls, jobs=jobs)
-    for done, (reference, name, index, finding) in enumerate(outcomes, start=1):
-        places[reference][name, index] = finding
-        if report is not None:
-            report(reference, "mutants", done, len(calls))
-    findings = {
-        reference: [finding for finding in found.values() if finding is not None]
-        for reference, found in places.items()
-    }
-    if out is not None:
-        settings = {"mutants": None if mutants is None else list(mutants), "seed": seed}
-        for reference, found in findings.items():
-            _write(Path(out), reference, found, settings)
-    return findings
-
-
-def _sabotage_one(
-    reference: str, name: str, index: int, run: Run, *, report: Report | None
-) -> tuple[str, str, int, Finding]:
-    module = load(reference)
-    mutant = list(mutants_of(functions_of(module)[name]))[index]
-    return reference, name, index, _finding(module, name, mutant, run, True)
-
-
-def _write(
-    out: Path, reference: str, findings: Sequence[Finding], settings: Mapping[str, Any]
-) -> None:
-    slug = find(reference).slug
-    rows = [finding._asdict() | {"explained": finding.is_explained} for finding in findings]
-    held = {
-        "slug": slug,
-        "reference": reference,
-        "settings": dict(settings),
-        "findings": rows,
-        "fingerprint": fingerprint(reference, settings),
-    }
-    write_text(out / slug / SABOTAGE, json.dumps(held, indent=2, ensure_ascii=False))
-
-
-def read_findings(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return what sabotage found of the paper whose results are in a folder, None if nothing is."""
-    try:
-        held = json.loads((Path(folder) / SABOTAGE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    keys = {"slug", "reference", "settings", "findings", "fingerprint"}
-    return held if isinstance(held, dict) and keys <= held.keys() else None

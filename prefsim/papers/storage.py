@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "FIGURE",
@@ -15,7 +19,9 @@ __all__ = [
     "VERDICTS",
     "clear",
     "make_folder",
+    "read_record",
     "write_bytes",
+    "write_record",
     "write_text",
 ]
 
@@ -77,3 +83,37 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a text file whole, in UTF-8, with a line break at its end."""
     write_bytes(path, (content.rstrip("\n") + "\n").encode("utf-8"))
+
+
+# --- records ---
+
+_DIGEST = "digest"
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Return a hash of what a record says, however it is laid out in its file."""
+    text = json.dumps(record, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, with a digest by which a change of the file is seen.
+
+    Raises
+    ------
+    ValueError
+        If a number of it is not finite.
+    """
+    held = {**record, _DIGEST: _digest(record)}
+    write_text(path, json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record in a file, or None if there is none, or it is not as it was written."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # the last: brackets nested without end
+        return None
+    if not isinstance(record, dict) or record.pop(_DIGEST, None) != _digest(record):
+        return None
+    return record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,11 @@ from typing import Any
 
 from prefsim import __version__
 from prefsim.checks import check_integer
+from prefsim.data.locate import data_folder
 from prefsim.papers.checking import EXAMPLES, ClaimResult, check_claim, describe_error
 from prefsim.papers.discovery import find, load
 from prefsim.papers.fingerprint import fingerprint
-from prefsim.papers.storage import VERDICTS, make_folder, write_text
+from prefsim.papers.storage import VERDICTS, make_folder, read_record, write_record
 from prefsim.parallel import Report, check_jobs, unordered
 
 __all__ = ["check_papers", "claim_json", "read_verdicts", "write_verdicts"]
@@ -160,7 +160,8 @@ def write_verdicts(
         If the folder cannot be made or written.
     """
     folder = make_folder(out)
-    settings = {"examples": examples, "seed": seed}
+    data = data_folder()
+    settings = {"examples": examples, "seed": seed, "data": None if data is None else str(data)}
     for reference, results in checked.items():
         if set(results) == {"import"}:
             continue  # nothing was checked: an earlier verdict stays, and is out of date
@@ -189,15 +190,10 @@ def write_verdicts(
             "version": __version__,
             "fingerprint": fingerprint(reference, settings),
         }
-        write_text(folder / paper.slug / VERDICTS, json.dumps(held, indent=2, ensure_ascii=False))
+        write_record(folder / paper.slug / VERDICTS, held)
     return folder
 
 
 def read_verdicts(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return the verdicts in the folder of a paper's results, or None if there are none."""
-    try:
-        held = json.loads((Path(folder) / VERDICTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    keys = {"slug", "reference", "title", "family", "settings", "claims", "holds", "fingerprint"}
-    return held if isinstance(held, dict) and keys <= held.keys() else None
+    """Return the verdicts in the folder of a paper's results, or None if none are whole there."""
+    return read_record(Path(folder) / VERDICTS)

@@ -96,3 +96,21 @@ print(*sorted(n for n in set(sys.modules) - before if n.partition(".")[0] == "pr
     loaded = set(done.stdout.split())
     assert loaded
     assert loaded <= modules_behind("p").keys()
+
+
+def test_the_content_of_the_data_counts_for_a_paper_that_reads_data(fake_papers, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "people").mkdir(parents=True)
+    labels = folder / "people" / "labels.csv"
+    labels.write_text("1,0\n")
+    settings = {**SETTINGS, "data": str(folder)}
+    fake_papers("reads", body="list(run.data.iterdir())")
+    fake_papers("draws")
+    reads, draws = fingerprint("reads", settings), fingerprint("draws", settings)
+    labels.write_text("0,1\n")
+    assert fingerprint("reads", settings) != reads
+    labels.write_text("1,0\n")
+    assert fingerprint("reads", settings) == reads, "the content counts, not when it was written"
+    (folder / "more.csv").write_text("")
+    assert fingerprint("reads", settings) != reads
+    assert fingerprint("draws", settings) == draws

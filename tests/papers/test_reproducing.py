@@ -33,6 +33,7 @@ def test_a_reproduction_leaves_its_two_files_and_nothing_else(fake_papers, tmp_p
         (outcome.folder / "result.json").read_text(),
         parse_constant=lambda name: pytest.fail(f"not JSON: {name}"),
     )
+    assert len(result.pop("digest")) == 64
     assert result == outcome.result == read_result(outcome.folder)
     assert result["settings"] == {
         "quick": True,
@@ -101,7 +102,19 @@ def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monk
 
 @pytest.mark.parametrize(
     "damage",
-    ["truncate", "remove", "no figure", "another figure", "not an object", "no criteria"],
+    [
+        "truncate",
+        "remove",
+        "no figure",
+        "another figure",
+        "empty figure",
+        "not an object",
+        "no criteria",
+        "nested",
+        "measured",
+        "passed",
+        "settings",
+    ],
 )
 def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
     fake_papers("p")
@@ -115,6 +128,15 @@ def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
         (folder / "figure.png").unlink()
     elif damage == "another figure":
         (folder / "figure.png").write_bytes(b"\x89PNG")
+    elif damage == "empty figure":
+        (folder / "figure.png").write_bytes(b"")
+    elif damage == "nested":
+        file.write_text("[" * 100_000)
+    elif damage in ("measured", "passed", "settings"):
+        written = json.loads(file.read_text())
+        place = written["criteria"][0] if damage == "measured" else written
+        place[damage] = {"measured": 7.0, "passed": False, "settings": {}}[damage]
+        file.write_text(json.dumps(written))
     else:
         file.write_text("[]" if damage == "not an object" else json.dumps({"slug": "p"}))
     assert read_result(folder) is None
@@ -303,7 +325,7 @@ def reproduce(run):
         ({"reference": "q"}, "paper 'q' is not known"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"seed": 1.5}, "seed must be an integer >= 0, got 1.5"),
-        ({"backend": "jax"}, "name must be one of 'numpy', 'torch', got 'jax'"),
+        ({"backend": "jax"}, "backend must be one of 'numpy', 'torch', got 'jax'"),
         ({"device": "cuda"}, "device must be one of 'cpu', got 'cuda'"),
         (
             {"backend": "torch", "device": "warp"},

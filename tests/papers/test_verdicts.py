@@ -45,7 +45,7 @@ def test_verdicts_are_kept_and_read(fake_papers, tmp_path):
     held = read_verdicts(folder / "p")
     assert held["holds"] is True
     assert held["family"] == "nash"
-    assert held["settings"] == {"examples": 10, "seed": 2}
+    assert held["settings"] == {"examples": 10, "seed": 2, "data": None}
     zero, bound = held["claims"]
     assert zero["counterexample_found"] is None
     assert (bound["stated"], bound["dropped"]) == ("derived", [["x"]])
@@ -109,6 +109,14 @@ def test_damaged_verdicts_are_none(tmp_path, content):
     (tmp_path / "claims.json").write_text(content)
     assert read_verdicts(tmp_path) is None
     assert read_verdicts(tmp_path / "no") is None
+
+
+def test_verdicts_that_somebody_changed_are_none(fake_papers, tmp_path):
+    fake_papers("p")
+    write_verdicts(tmp_path, check_papers(["p"], examples=5), examples=5, seed=0)
+    file = tmp_path / "p" / "claims.json"
+    file.write_text(file.read_text().replace('"holds": true', '"holds": false', 1))
+    assert read_verdicts(tmp_path / "p") is None
 
 
 def test_a_number_that_is_not_finite_becomes_null(fake_papers):
