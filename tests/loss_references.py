@@ -140,6 +140,7 @@ REFERENCES = (
     ),
     Reference("sppo_hard", {}, BATCH, (40.5, 81.3125, 18.5), (-12.5, 13)),
     Reference("sppo", {}, JUDGED, (6.25, 0.40625, 4.25), None),
+    Reference("gpo", {}, SCORED, (490.25, 316.90625, 1179.25), (-21.25, -13.5)),
     Reference(
         "discopop", {}, BATCH, (0.87518092, 0.78728039, 0.81476314), (-0.00691946, 0.00691946)
     ),

@@ -85,7 +85,8 @@ from prefsim.losses.pointwise import (
 from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
-from prefsim.losses.reward import bradley_terry
+from prefsim.losses.response_regression import gpo, sppo_single
+from prefsim.losses.reward import bradley_terry, score_regression
 from prefsim.losses.running import RunningLoss, RunningState
 from prefsim.losses.running_beta import MovingMargin, guided_filter, running_beta_dpo
 from prefsim.losses.segments import cpl, cpl_ranked, regret
@@ -147,6 +148,7 @@ __all__ = [
     "flip_corrected",
     "ga_kl",
     "ga_rt",
+    "gpo",
     "gradient_ascent",
     "guided_filter",
     "hinge",
@@ -191,6 +193,7 @@ __all__ = [
     "running_bco",
     "running_beta_dpo",
     "score_function_kl",
+    "score_regression",
     "sft",
     "sigmoid_norm",
     "simnpo",
@@ -202,6 +205,7 @@ __all__ = [
     "spo_degree",
     "sppo",
     "sppo_hard",
+    "sppo_single",
     "srpo",
     "tdpo1",
     "tdpo2",

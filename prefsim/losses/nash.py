@@ -10,7 +10,7 @@ to win against an opponent (``*_score``).
 loss            method whose update is its minimiser
 ==============  ==================================================================================
 sppo, dno       ``mwu``, up to O(η³) for sppo; wins against the last iterate, which is the
-                reference
+                reference; of single responses ``sppo_single``, of scores ``gpo``
 inpo            ``mirror_descent``, from labels alone
 mirror_descent  ``mwu``, ``spo`` (τ = 0), ``mirror_descent``, ``mmd`` (step η/(1 + ητ)), ``egpo``
                 (a trial step, then the same against the trial), ``nash_md`` (against the mixture),
@@ -87,19 +87,23 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     )
 
 
+def check_win_probability(value: Array, name: str) -> None:
+    """Raise unless every entry is a probability; NaN is left to be seen in the loss."""
+    xp = array_namespace(value)
+    bad = (value < 0) | (value > 1)
+    if bool(xp.any(bad)):
+        worst = float(xp.max(xp.abs(xp.where(bad, value - 0.5, xp.zeros_like(value)))))
+        raise ValueError(
+            f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one half"
+        )
+
+
 def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
     """Return the scores of both responses, or raise unless they are probabilities."""
     chosen = needed(logps.chosen_score, "chosen_score")
     rejected = needed(logps.rejected_score, "rejected_score")
-    for name, value in (("chosen_score", chosen), ("rejected_score", rejected)):
-        xp = array_namespace(value)
-        bad = (value < 0) | (value > 1)
-        if bool(xp.any(bad)):
-            worst = float(xp.max(xp.abs(xp.where(bad, value - 0.5, xp.zeros_like(value)))))
-            raise ValueError(
-                f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one"
-                " half"
-            )
+    check_win_probability(chosen, "chosen_score")
+    check_win_probability(rejected, "rejected_score")
     return chosen, rejected
 
 

@@ -1,13 +1,13 @@
-"""Losses of reward models, on scalar rewards."""
+"""Losses of reward models, on scalar rewards or on scores of a pair in their place."""
 
 from __future__ import annotations
 
-from prefsim.checks import check_nonnegative, check_same_shape
+from prefsim.checks import check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import PairRewards
 from prefsim.numerics import log_sigmoid
 from prefsim.typing import ArrayT
 
-__all__ = ["bradley_terry"]
+__all__ = ["bradley_terry", "score_regression"]
 
 
 def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> ArrayT:
@@ -36,3 +36,44 @@ def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> Array
     check_nonnegative(margin=margin)
     check_same_shape(**rewards._asdict())
     return -log_sigmoid(rewards.chosen - rewards.rejected - margin)
+
+
+def score_regression(rewards: PairRewards[ArrayT], *, target: float = 10.0) -> ArrayT:
+    r"""Regression of the advantage of the chosen response on a fixed one.
+
+    :math:`\frac12 (r_w - r_l - m)^2`.
+
+    The advantage of a certain winner stays finite, where that of :func:`bradley_terry` grows for
+    ever. Rewards of a cycle are all equal at the minimum, so that its value there is
+    :math:`m^2/2`; scores of a general preference model reach the target.
+
+    Parameters
+    ----------
+    rewards
+        Rewards in log-odds, each ``(..., n)``; of a general preference model
+        ``PairRewards(score / temperature, 0)``, see :func:`prefsim.raters.skew_score`.
+    target
+        Advantage m of the chosen response, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``target`` is out of range, or shapes differ.
+
+    References
+    ----------
+    Zhang et al. 2024, arXiv:2410.02197, as in the authors' code, whose default is 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score_regression(PairRewards(np.asarray([4.0]), np.asarray([-4.0])))
+    array([2.])
+    """
+    check_positive(target=target)
+    check_same_shape(**rewards._asdict())
+    return 0.5 * (rewards.chosen - rewards.rejected - target) ** 2

@@ -38,7 +38,10 @@ _TOPICS = {
     ("data", "noise"): "soft rdpo robust_ipo robust_hinge robust_probit drdpo",
     ("data", "distinguishability"): "odpo beta_dpo spce spo_degree",
     ("data", "token granularity"): "tdpo1 tdpo2",
-    ("framework", "self-play"): "sppo sppo_hard dno inpo mirror_descent online_ipo srpo",
+    (
+        "framework",
+        "self-play",
+    ): "sppo sppo_hard dno inpo mirror_descent online_ipo gpo srpo",
     ("framework", "policy gradient"): "copg copg_group p3o",
     ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft",
     ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",

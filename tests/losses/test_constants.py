@@ -19,11 +19,13 @@ WHOLLY = {
     "copg_group": "scores",
     "kto": "mismatched ref_mismatched",
     "dno": "chosen_score rejected_score",
+    "gpo": "chosen_score rejected_score",
     "mirror_descent": "chosen_score rejected_score",
     "nash_md_pg": "win_prob ref_logp",
     "online_ipo": "chosen_score rejected_score",
     "p3o": "chosen_score rejected_score",
     "spce": "chosen_score",
+    "sppo_single": "win_prob",
     "tdpo2": "chosen_kl",
     "wpo": "chosen_collision rejected_collision",
 }

@@ -11,6 +11,7 @@ online DPO, IPO  ``dpo``, ``ipo``   fixed        ``draw_pairs``; ``labels="sampl
                                                  drawn with the judge's probability
 iterative DPO    ``dpo``            last iterate ``draw_pairs``
 SPPO             ``sppo``           last iterate ``draw_pairs``
+                 ``sppo_single``    last iterate ``draw_judged``
 DNO              ``dno``            last iterate ``draw_pairs``
 INPO             ``inpo``           fixed        ``draw_pairs`` with ``labels="sampled"`` (or
                                                  ``"soft"``) and two samples
@@ -160,8 +161,9 @@ def draw_judged(
 ) -> Draw:
     """Return what draws single completions with their win rates.
 
-    They are for :func:`prefsim.losses.nash_md_pg`. The parameters are those of :func:`draw_pairs`.
-    Completions that the judge abstained from are left out.
+    They are for :func:`prefsim.losses.nash_md_pg` and :func:`prefsim.losses.sppo_single`. The
+    parameters are those of :func:`draw_pairs`. Completions that the judge abstained from are left
+    out.
     """
 
     def feedback_of_round(

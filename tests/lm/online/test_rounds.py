@@ -127,6 +127,16 @@ def test_sampled_steps_are_those_of_multiplicative_weights(start, reference, nam
     assert total_variation(found, exact) < 0.06
 
 
+def test_single_responses_are_enough_for_a_step_of_multiplicative_weights(start, reference):
+    draw = draw_judged(PROMPTS * 40, EXACT, n_samples=6, max_new_tokens=2, batch_size=300)
+    found = played(start, functools.partial(losses.sppo_single, beta=0.5), draw, 2)
+    exact = solve_nash(
+        GAME, method="mwu", initial=reference.probs, step=2.0, max_iterations=2, tolerance=0.0
+    ).policy
+    # What regressions in pairs cancel, the normaliser, is noise here.
+    assert total_variation(found, exact) < 0.6 * total_variation(reference.probs, exact)
+
+
 def test_the_policy_gradient_of_nash_md_moves_towards_the_equilibrium(start, reference):
     tau = 0.5
     draw = draw_judged(PROMPTS * 100, EXACT, n_samples=4, max_new_tokens=2, batch_size=300)
