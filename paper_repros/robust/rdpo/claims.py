@@ -51,6 +51,48 @@ def the_robust_loss_is_unbiased(
     )
 
 
+# Each with the name of its strength.
+CORRECTED: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
+    "IPO": ("tau", losses.ipo, losses.robust_ipo),
+    "hinge": ("beta", losses.hinge, losses.robust_hinge),
+    "probit": ("beta", losses.probit, losses.robust_probit),
+}
+
+
+def for_every_corrected_loss(check: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    """Make one claim for each loss that is corrected in the same way."""
+    for name in CORRECTED:
+        check = claim(
+            f"R1-{name}",
+            "identity",
+            source="Lemma 3.1, whose proof uses nothing else of the loss",
+            stated="derived",
+            given={"loss": st.just(name)} | FLIPPED_PAIRS | {"assumed_rate": st.none()},
+            breaks={"assumed_rate": flip_rates()},
+        )(check)
+    return check
+
+
+@for_every_corrected_loss
+def the_correction_fits_every_loss(
+    loss: str, logps: PairLogps, beta: float, rate: float, assumed_rate: float | None
+) -> Verdict:
+    """The correction takes the bias of flips out of other losses of a pair as it does for DPO."""
+    strength, *both = CORRECTED[loss]
+    assumed = rate if assumed_rate is None else assumed_rate
+    plain, robust = (functools.partial(function, **{strength: beta}) for function in both)
+    corrected = functools.partial(robust, flip_rate=assumed)
+    expected = (1 - rate) * corrected(logps) + rate * corrected(logps.swapped())
+    # The two parts are that large, and cancel.
+    either = np.abs(plain(logps)) + np.abs(plain(logps.swapped()))
+    return apart(
+        expected,
+        plain(logps),
+        scale=(1 + either) / (1 - 2 * assumed),
+        detail=f"{loss}: rate {rate:.3g} corrected for {assumed:.3g}",
+    )
+
+
 @claim(
     "R2",
     "identity",
