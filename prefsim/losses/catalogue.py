@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim.checks import check_known
 from prefsim.containers import (
     AnchoredLogps,
     DegreePairLogps,
@@ -24,12 +25,47 @@ from prefsim.containers import (
     map_fields,
 )
 from prefsim.losses.registry import container_of, loss_functions
-from prefsim.losses.running import RunningLoss
+from prefsim.losses.running import RunningLoss, running_losses
 from prefsim.typing import Array, Loss
 
-__all__ = ["LossProperties", "catalogue", "couples_batch", "properties_of"]
+__all__ = [
+    "LossProperties",
+    "as_loss",
+    "catalogue",
+    "couples_batch",
+    "properties_of",
+    "reads_reference",
+]
 
 PROBABILITIES = np.asarray([0.55, 0.7, 0.85])
+
+
+def as_loss(loss: Loss | str) -> Loss:
+    """Return a loss that may be given by its name, with its default options.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a function nor a name.
+    ValueError
+        If no loss has the name, naming the closest, or what is called takes no container of
+        log-probabilities.
+
+    Examples
+    --------
+    >>> as_loss("ipo") is loss_functions()["ipo"]
+    True
+    """
+    if not isinstance(loss, str):
+        if not callable(loss):
+            raise TypeError(
+                f"loss must be a function of prefsim.losses or its name, got {type(loss).__name__}"
+            )
+        container_of(loss)
+        return loss
+    running = running_losses()
+    check_known([*loss_functions(), *running], loss=loss)
+    return running[loss]() if loss in running else loss_functions()[loss]
 
 
 class LossProperties(NamedTuple):
@@ -102,17 +138,6 @@ def properties_of(loss: Loss, name: str) -> LossProperties:
     kind = container_of(loss)
     example = kind.example()
     value = loss(example)
-    noise = np.random.default_rng(1)
-    # A divergence at every token is of the reference too.
-    references = {
-        field: getattr(example, field)
-        for field in example._fields
-        if field.startswith("ref_") or field.endswith("_kl")
-    }
-    moved = example._replace(
-        **{field: part - noise.random(part.shape) for field, part in references.items()}
-    )
-    reference_free = _same(loss(moved), value)
     coupled = couples_batch(loss)
     pairs = kind is PairLogps
     margin_only = None
@@ -126,7 +151,7 @@ def properties_of(loss: Loss, name: str) -> LossProperties:
     return LossProperties(
         name=name,
         data=kind.__name__,
-        reference_free=reference_free,
+        reference_free=not reads_reference(loss),
         margin_only=margin_only,
         convex=_is_convex(loss) if pairs else None,
         bounded_below=_is_bounded_below(loss, kind),
@@ -139,7 +164,35 @@ def couples_batch(loss: Loss) -> bool:
     """Return whether the value of one example depends on the others of its batch."""
     example = container_of(loss).example()
     alone = loss(map_fields(example, lambda column: column[:1]))
-    return not _same(alone, loss(example)[:1])
+    # An option that is a batch of values puts its axes before that of the examples.
+    return not _same(alone, loss(example)[..., :1])
+
+
+def reads_reference(loss: Loss) -> bool:
+    """Return whether a value of a loss depends on the reference.
+
+    Whoever trains with such a loss must be told which reference that is, or that there is none.
+
+    Parameters
+    ----------
+    loss
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``, or one of your own.
+
+    Examples
+    --------
+    >>> from prefsim import losses
+    >>> reads_reference(losses.dpo), reads_reference(losses.simpo)
+    (True, False)
+    """
+    example = container_of(loss).example()
+    noise = np.random.default_rng(1)
+    # A divergence at every token is of the reference too.
+    moved = {
+        field: getattr(example, field) - noise.random(getattr(example, field).shape)
+        for field in example._fields
+        if field.startswith("ref_") or field.endswith("_kl")
+    }
+    return not _same(loss(example._replace(**moved)), loss(example))
 
 
 def _same(a: Array, b: Array) -> bool:

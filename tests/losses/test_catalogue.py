@@ -5,7 +5,15 @@ import functools
 import pytest
 
 from prefsim import losses
-from prefsim.losses.catalogue import catalogue, couples_batch, properties_of
+from prefsim.losses.catalogue import (
+    as_loss,
+    catalogue,
+    couples_batch,
+    properties_of,
+    reads_reference,
+)
+from prefsim.losses.registry import loss_functions
+from prefsim.losses.running import running_losses
 
 
 @functools.cache
@@ -60,6 +68,31 @@ def test_reference_free():
         "gradient_ascent",
         "ga_rt",
     }
+
+
+def test_reading_the_reference_is_a_matter_of_the_options():
+    assert reads_reference(functools.partial(losses.kto, reference_point=0.1))
+    assert reads_reference(losses.running_bco())
+    assert not reads_reference(functools.partial(losses.cpo, beta=0.3))
+
+
+@pytest.mark.parametrize("name", [*loss_functions(), *running_losses()])
+def test_a_loss_goes_by_its_name(name):
+    found, function = as_loss(name), getattr(losses, name)
+    if name in running_losses():
+        assert found.container is function().container and found.state == function().state
+    else:
+        assert found is function
+    assert as_loss(found) is found
+
+
+def test_what_is_no_loss():
+    with pytest.raises(ValueError, match="loss 'dpoo' is not known; did you mean 'dpo'"):
+        as_loss("dpoo")
+    with pytest.raises(TypeError, match=r"function of prefsim\.losses or its name, got int"):
+        as_loss(3)
+    with pytest.raises(ValueError, match="must be annotated"):
+        as_loss(len)
 
 
 def test_bounded_below():
