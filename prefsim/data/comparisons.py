@@ -353,8 +353,10 @@ class Comparisons:
 
 def _log_probabilities(value: Any, name: str) -> np.ndarray:
     """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
-    array = np.asarray(to_numpy(value), dtype=np.float64)
-    as_float_array(np.where(array == -np.inf, 0.0, array), name)
+    given = np.asarray(to_numpy(value))
+    never = given == -np.inf
+    finite = as_float_array(np.where(never, 0.0, given) if never.any() else given, name)
+    array = np.where(never, -np.inf, finite)
     if array.size and array.max() > 1e-9:
         raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
     return array
