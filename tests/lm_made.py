@@ -109,3 +109,44 @@ def report_of(prefsim, *arguments):
 # The arguments of a small training.
 TRAIN = ("train", "--loss", "dpo", "--model", "model", "--data", "pairs.jsonl")
 TWO_STEPS = ("--steps", 2, "--batch-size", 3, "--learning-rate", 1e-3, "--json")
+
+
+def sentencepiece_tokenizer(kind="first"):
+    """A tokenizer in the manner of Llama 2: spaces are part of words, and a text begins with one.
+
+    ``kind`` is how the first space gets there: ``"first"`` or ``"always"`` of a pre-tokenizer, or
+    ``"normalizer"``; or ``"unigram"``, which knows no bytes.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers.trainers import BpeTrainer, UnigramTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>"]
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    if kind == "unigram":
+        inner = Tokenizer(models.Unigram())
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        inner.decoder = decoders.Metaspace(prepend_scheme="always")
+        trainer = UnigramTrainer(
+            vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    else:
+        inner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        if kind == "normalizer":
+            inner.normalizer = normalizers.Sequence(
+                [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+            )
+        else:
+            inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind, split=False)
+        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        inner.decoder = decoders.Sequence([*steps, decoders.Strip(content=" ", left=1)])
+        trainer = BpeTrainer(
+            vocab_size=600, special_tokens=special + byte_tokens, show_progress=False
+        )
+    inner.train_from_iterator(TEXT.split(". ") * 20, trainer)
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )

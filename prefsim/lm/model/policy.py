@@ -6,7 +6,7 @@ Log-probabilities of completions, samples, and the references made from it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
+from prefsim.lm.model.encoding import encode
 from prefsim.lm.model.log_prob_model import (
     LogProbModel,
     disable_dropout,
@@ -24,7 +25,7 @@ from prefsim.lm.model.log_prob_model import (
 )
 from prefsim.lm.model.log_probs import sum_log_probs
 from prefsim.lm.model.sampling import sampled_completions
-from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collate, encode
+from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collate
 
 __all__ = ["CausalLM"]
 
@@ -48,12 +49,16 @@ class CausalLM:
         ending where they do. Completions given as token ids are always scored as they are.
     adapters
         False for the model with its adapters switched off.
+    chat_template_kwargs
+        What the tokenizer's chat template gets besides the messages, such as
+        ``{"enable_thinking": False}``; ``dataclasses.replace`` gives a loaded policy its own.
     """
 
     log_prob_model: LogProbModel
     tokenizer: Any = None
     append_eos: bool = True
     adapters: bool = True
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     @classmethod
     def load(
@@ -232,6 +237,7 @@ class CausalLM:
                         completion,
                         append_eos=self.append_eos,
                         ends=self.end_ids,
+                        chat_template_kwargs=self.chat_template_kwargs,
                     )
                 )
             except ValueError as error:
