@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import is_torch_array
 
-from prefsim.checks import check_choice
+from prefsim.checks import check_choice, check_constant
 from prefsim.numerics import to_numpy
 from prefsim.typing import Array
 
@@ -27,6 +27,7 @@ __all__ = [
     "current_backend",
     "index_array",
     "like",
+    "on_backend",
     "random_generator",
     "to_numpy",
     "use_backend",
@@ -110,6 +111,23 @@ def asarray(value: Any) -> Array:
     import torch
 
     return torch.as_tensor(value, dtype=getattr(torch, backend.dtype), device=backend.device)
+
+
+def on_backend(given: Any, checked: np.ndarray, name: str) -> Array:
+    """Return ``checked``, which was made of ``given``, as a floating array of the current backend.
+
+    A torch tensor keeps its graph, so that what is made of it can be differentiated.
+
+    Raises
+    ------
+    ValueError
+        If it has one and the backend is NumPy, which would lose it.
+    """
+    if not is_torch_array(given):
+        return asarray(checked)
+    if _current.get().name == "numpy":
+        check_constant(given, name)
+    return asarray(given)
 
 
 def index_array(value: Any) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
+from prefsim.checks import as_preference, as_probabilities, check_shape
 from prefsim.solvers.games.nash import solve_nash
 from prefsim.solvers.likelihood.bradley_terry import fit_bradley_terry
 from prefsim.worlds.game import PreferenceGame
@@ -161,11 +161,9 @@ def bradley_terry_winner(preference: Any, sampling: Any) -> np.ndarray:
     >>> bradley_terry_winner(cycle, [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     array([2, 1])
     """
-    table = as_float_array(preference, "preference", ndim=2)
-    check_preference(table)
-    shares = as_float_array(sampling, "sampling", min_ndim=1)
+    table = as_preference(preference, ndim=2)
+    shares = as_probabilities(sampling, "sampling")
     check_shape(shares, "sampling", table.shape[:1])
-    check_probabilities(shares, "sampling")
     # A response never meets itself.
     counts = shares[..., :, None] * shares[..., None, :] * table * (1 - np.eye(len(table)))
     return np.asarray(to_numpy(fit_bradley_terry(counts).reward).argmax(axis=-1))

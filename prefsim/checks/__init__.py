@@ -8,14 +8,13 @@ silently repaired.
 """
 
 from prefsim.checks.arrays import (
-    PROBABILITY_TOLERANCE,
     as_box,
-    as_context_probs,
     as_float_array,
     as_index_array,
     as_mask,
     as_token_array,
     check_boolean,
+    check_constant,
     check_counts,
     check_finite,
     check_full_support,
@@ -43,6 +42,13 @@ from prefsim.checks.options import (
     check_positive,
     check_reference_weight,
 )
+from prefsim.checks.tables import as_context_probs, as_preference, as_probabilities
+from prefsim.checks.tolerance import (
+    PROBABILITY_TOLERANCE,
+    tolerance_of,
+    widened_preference,
+    widened_probabilities,
+)
 
 __all__ = [
     "PROBABILITY_TOLERANCE",
@@ -51,10 +57,13 @@ __all__ = [
     "as_float_array",
     "as_index_array",
     "as_mask",
+    "as_preference",
+    "as_probabilities",
     "as_token_array",
     "check_boolean",
     "check_callable",
     "check_choice",
+    "check_constant",
     "check_counts",
     "check_directory",
     "check_discount",
@@ -77,6 +86,9 @@ __all__ = [
     "check_shape",
     "check_skew",
     "check_unit_interval",
+    "tolerance_of",
+    "widened_preference",
+    "widened_probabilities",
 ]
 
 

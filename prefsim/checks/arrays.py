@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from prefsim.checks.tolerance import tolerance_of
 from prefsim.numerics import array_namespace, to_numpy
 
 __all__ = [
-    "PROBABILITY_TOLERANCE",
     "as_box",
-    "as_context_probs",
     "as_float_array",
     "as_index_array",
     "as_mask",
     "as_token_array",
     "check_boolean",
+    "check_constant",
     "check_counts",
     "check_finite",
     "check_full_support",
@@ -31,9 +31,6 @@ __all__ = [
     "check_skew",
     "check_unit_interval",
 ]
-
-# Sums of millions of rounded probabilities stay well inside; a wrong table does not.
-PROBABILITY_TOLERANCE = 1e-9
 
 
 def _first(bad: np.ndarray) -> tuple[int, ...]:
@@ -87,19 +84,6 @@ def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, n
             f" at {_where(bad)}"
         )
     return edges[0], edges[1]
-
-
-def as_context_probs(value: Any, n_contexts: int) -> np.ndarray:
-    """Return a distribution over contexts, float64 ``(n_contexts,)``.
-
-    It is uniform for None, else ``value``, checked.
-    """
-    if value is None:
-        return np.full(n_contexts, 1.0 / n_contexts)
-    array = as_float_array(value, "context_probs", ndim=1)
-    check_shape(array, "context_probs", (n_contexts,))
-    check_probabilities(array, "context_probs")
-    return array
 
 
 def as_index_array(value: Any, name: str, *, size: int | None = None, low: int = 0) -> np.ndarray:
@@ -162,6 +146,15 @@ def check_boolean(array: Any, name: str) -> None:
         raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
 
 
+def check_constant(array: Any, name: str) -> None:
+    """Raise where a torch tensor asks for a gradient, which NumPy would lose without a word."""
+    if getattr(array, "requires_grad", False):
+        raise ValueError(
+            f"{name} is a torch tensor that requires a gradient, which is lost in NumPy: give"
+            f" {name}.detach(), or make worlds and policies inside use_backend('torch')"
+        )
+
+
 def check_finite(array: np.ndarray, name: str) -> None:
     """Raise at the first entry that is NaN or infinite."""
     bad = ~np.isfinite(array)
@@ -205,10 +198,11 @@ def check_unit_interval(array: np.ndarray, name: str) -> None:
         )
 
 
-def check_probabilities(
-    array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE
-) -> None:
-    """Raise unless every row along the last axis is a distribution (never renormalises)."""
+def check_probabilities(array: np.ndarray, name: str, *, tolerance: float | None = None) -> None:
+    """Raise unless every row along the last axis is a distribution (never renormalises).
+
+    The tolerance is that of the array's own precision, unless that of what it was made of is given.
+    """
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
             f"{name} must hold at least one entry in every row, got shape {array.shape}"
@@ -217,6 +211,7 @@ def check_probabilities(
     if (array < 0).any():
         bad = array < 0
         raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+    tolerance = tolerance_of(array) if tolerance is None else tolerance
     totals = array.sum(axis=-1)
     bad = np.abs(totals - 1) > tolerance
     if np.any(bad):
@@ -225,9 +220,9 @@ def check_probabilities(
         raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {total!r} in {where}")
 
 
-def check_full_support(array: np.ndarray, name: str) -> None:
+def check_full_support(array: np.ndarray, name: str, *, tolerance: float | None = None) -> None:
     """Raise unless every row along the last axis is a distribution without a zero."""
-    check_probabilities(array, name)
+    check_probabilities(array, name, tolerance=tolerance)
     bad = array <= 0
     if bad.any():
         raise ValueError(
@@ -236,13 +231,17 @@ def check_full_support(array: np.ndarray, name: str) -> None:
 
 
 def check_preference(
-    array: np.ndarray, name: str = "preference", *, tolerance: float = PROBABILITY_TOLERANCE
+    array: np.ndarray, name: str = "preference", *, tolerance: float | None = None
 ) -> None:
-    """Raise unless ``array`` is ``(..., n, n)`` with entries in [0, 1] and ``P + Pᵀ = 1``."""
+    """Raise unless ``array`` is ``(..., n, n)`` with entries in [0, 1] and ``P + Pᵀ = 1``.
+
+    The tolerance is that of the array's own precision, unless that of what it was made of is given.
+    """
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
         raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
     check_finite(array, name)
     check_unit_interval(array, name)
+    tolerance = tolerance_of(array) if tolerance is None else tolerance
     bad = np.abs(array + np.swapaxes(array, -1, -2) - 1) > tolerance
     if bad.any():
         *lead, i, j = _first(bad)
@@ -254,14 +253,16 @@ def check_preference(
         )
 
 
-def check_skew(array: np.ndarray, name: str, *, tolerance: float = PROBABILITY_TOLERANCE) -> None:
+def check_skew(array: np.ndarray, name: str, *, tolerance: float | None = None) -> None:
     """Raise unless ``array`` is ``(..., n, n)``, finite and skew-symmetric.
 
-    ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry.
+    ``S + Sᵀ = 0`` up to ``tolerance`` of its largest entry, that of the array's own precision
+    unless given.
     """
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
         raise ValueError(f"{name} must have shape (..., n, n) with n >= 1, got {array.shape}")
     check_finite(array, name)
+    tolerance = tolerance_of(array) if tolerance is None else tolerance
     total = array + np.swapaxes(array, -1, -2)
     bad = np.abs(total) > tolerance * np.abs(array).max(axis=(-2, -1), keepdims=True, initial=0.0)
     if bad.any():

@@ -12,7 +12,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_integer, check_probabilities
+from prefsim.checks import as_float_array, as_index_array, as_probabilities, check_integer
 from prefsim.containers import AnchoredLogps
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.numerics import array_namespace
@@ -81,14 +81,13 @@ class Negatives:
         shares = (
             np.full((n, k), 1.0 / k)
             if sample_weight is None
-            else as_float_array(sample_weight, "sample_weight", min_ndim=2)
+            else as_probabilities(sample_weight, "sample_weight", min_ndim=2)
         )
         if shares.shape[-2:] != samples.shape:
             raise ValueError(
                 f"sample_weight must have trailing shape {samples.shape}, that of samples, got"
                 f" {shares.shape}"
             )
-        check_probabilities(shares, "sample_weight")
         weight = (
             np.full(n, 1.0 / max(n, 1))
             if weight is None

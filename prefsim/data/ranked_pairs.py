@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.checks import as_float_array, as_index_array, check_choice, check_preference
+from prefsim.checks import as_index_array, as_preference, check_choice
 from prefsim.data.comparisons import Comparisons
 from prefsim.raters.borda import borda_scores
 
@@ -40,8 +40,7 @@ class RankedPairs(NamedTuple):
 
 
 def _preference(preference: Any) -> np.ndarray:
-    table = as_float_array(preference, "preference", min_ndim=2)
-    check_preference(table)
+    table = as_preference(preference)
     if table.shape[-1] < 2:
         raise ValueError(f"preference must be among N >= 2 responses, got shape {table.shape}")
     return table
@@ -88,8 +87,7 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     (array([2, 1]), array([1, 0]), array([0.7, 0.6]))
     """
     check_choice(PAIRINGS, pairing=pairing)
-    table = as_float_array(preference, "preference", min_ndim=2)
-    check_preference(table)
+    table = as_preference(preference)
     n = table.shape[-1]
     if n < 2:
         raise ValueError(f"preference must be among N >= 2 responses, got shape {table.shape}")

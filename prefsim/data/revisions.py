@@ -12,7 +12,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
+from prefsim.checks import as_probabilities, check_integer, check_shape
 from prefsim.containers import SelfImprovementLogps, map_fields
 from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
@@ -90,15 +90,13 @@ class Revisions:
         drafts).
         """
         x, y = self.n_contexts, self.n_responses
-        answers = as_float_array(generator, "generator", min_ndim=2)
+        answers = as_probabilities(generator, "generator", min_ndim=2)
         check_shape(answers, "generator", (x, y))
-        check_probabilities(answers, "generator")
         if improver is None:
             revised = np.broadcast_to(answers[..., :, None, :], (*answers.shape, y))
         else:
-            revised = as_float_array(improver, "improver", min_ndim=3)
+            revised = as_probabilities(improver, "improver", min_ndim=3)
             check_shape(revised, "improver", (x, y, y))
-            check_probabilities(revised, "improver")
         batch = np.broadcast_shapes(answers.shape[:-2], revised.shape[:-3])
         answers = np.broadcast_to(answers, (*batch, x, y))
         revised = np.broadcast_to(revised, (*batch, x, y, y)).reshape(*batch, x * y, y)

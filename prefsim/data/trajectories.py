@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_float_array, check_integer, check_probabilities, check_shape
+from prefsim.checks import as_probabilities, check_integer, check_shape
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.toy_text import state_after_end
@@ -65,10 +65,14 @@ def _design(
         if terminal.all():
             raise ValueError("trajectories need a state that is not terminal, got none")
         start = ~terminal / (~terminal).sum()
-    start = as_float_array(start, "start", ndim=1)
-    check_shape(start, "start", (mdp.n_states,))
-    check_probabilities(start, "start")
+    start = _start_probs(start, mdp.n_states)
     return _action_probs(policy, mdp.n_states, mdp.n_actions), start, terminal
+
+
+def _start_probs(start: Any, states: int) -> np.ndarray:
+    table = as_probabilities(start, "start", ndim=1)
+    check_shape(table, "start", (states,))
+    return table
 
 
 def _action_probs(policy: InMemoryPolicy | None, states: int, actions: int) -> np.ndarray:
@@ -231,9 +235,7 @@ def record_trajectories(
     here, over = env.reset(seed=int(rng.integers(2**31)))[0], False
     placed = None
     if start is not None:
-        start = as_float_array(start, "start", ndim=1)
-        check_shape(start, "start", (n_states,))
-        check_probabilities(start, "start")
+        start = _start_probs(start, n_states)
         if not hasattr(env.unwrapped, "s"):
             raise ValueError(
                 "start needs an environment with a state variable s, got"

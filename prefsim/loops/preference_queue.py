@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import (
-    as_float_array,
-    as_index_array,
-    check_integer,
-    check_positive,
-    check_preference,
-    check_shape,
-)
+from prefsim.checks import as_index_array, as_preference, check_integer, check_positive, check_shape
 from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.solvers.planning.tree_backup import score_gradient_in_tree
@@ -58,8 +51,7 @@ def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) 
     >>> queue_win_rates([[0.5, 0.9], [0.1, 0.5]], [0, 1, 1])
     array([0.9, 0.3, 0.3])
     """
-    table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
-    check_preference(table)
+    table = as_preference(preference)
     members = as_index_array(queue, "queue", size=table.shape[-1])
     check_integer(low=2, **{"length of the queue": members.shape[-1] if members.ndim else 0})
     return win_rates(preferences_between(table, members, members), include_self=include_self)
@@ -143,8 +135,7 @@ def queued_self_play(
     fresh = queue if fresh is None else fresh
     check_integer(low=1, high=queue, fresh=fresh)
     check_integer(low=1, high=1, **{"number of contexts": policy.tree.n_contexts})
-    table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
-    check_preference(table)
+    table = as_preference(preference)
     n = policy.tree.n_sequences
     check_shape(table, "preference", (n, n))
     rng = random_generator(seed)

@@ -11,6 +11,7 @@ from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
+    as_preference,
     check_callable,
     check_choice,
     check_integer,
@@ -82,8 +83,7 @@ def table_judge(preference: Any) -> Judge:
     array([[[0.1, 0.1, 0.5],
             [0.5, 0.5, 0.9]]])
     """
-    table = as_float_array(to_numpy(preference), "preference", min_ndim=3)
-    check_preference(table)
+    table = as_preference(preference, min_ndim=3)
 
     def judge(prompt: Array, first: Array, second: Array) -> Array:
         asked = table[..., to_numpy(prompt), :, :]

@@ -9,14 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import (
-    as_float_array,
-    check_choice,
-    check_integer,
-    check_positive,
-    check_preference,
-    check_shape,
-)
+from prefsim.checks import as_preference, check_choice, check_integer, check_positive, check_shape
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons
 from prefsim.losses.pairwise import spce
@@ -120,9 +113,8 @@ def self_preferring(
     contexts, responses = policy.log_probs.shape[-2:]
     prompt = np.repeat(np.arange(contexts), draws)
     for t in range(rounds):
-        table = as_float_array(judge(policy) if callable(judge) else judge, "judge", ndim=3)
+        table = as_preference(judge(policy) if callable(judge) else judge, "judge", ndim=3)
         check_shape(table, "judge", (contexts, responses, responses))
-        check_preference(table, "judge")
         drawn = to_numpy(policy.sample(prompt, n_samples, rng))
         judged = table[prompt[:, None, None], drawn[:, :, None], drawn[:, None, :]]
         pairs = ranked_comparisons(prompt, drawn, judged, pairing=pairing)

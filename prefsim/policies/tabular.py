@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim.backend import Seed, asarray, random_generator
-from prefsim.checks import as_float_array, check_probabilities
+from prefsim.checks import as_float_array, as_probabilities
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -44,10 +44,9 @@ class TabularPolicy(InMemoryPolicy):
     def from_probs(cls, probs: Any) -> Self:
         """Return the policy with these probabilities ``(..., X, Y)``.
 
-        Every row must sum to one within 1e-9.
+        Every row must sum to one, within 1e-9 in double precision and 1e-5 in single.
         """
-        table = as_float_array(probs, "probs", min_ndim=2)
-        check_probabilities(table, "probs")
+        table = as_probabilities(probs, "probs", min_ndim=2)
         with np.errstate(divide="ignore"):
             return cls(asarray(np.log(table)))
 

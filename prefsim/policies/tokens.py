@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, check_probabilities, check_shape
+from prefsim.checks import as_probabilities, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -64,9 +64,8 @@ class TokenTreePolicy(InMemoryPolicy):
             If a row is no distribution. A prefix of probability zero gets uniform next tokens,
             which no sequence probability sees.
         """
-        table = as_float_array(probs, "probs", ndim=2)
+        table = as_probabilities(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
-        check_probabilities(table, "probs")
         rows, columns = np.nonzero(tree.mask)
         cells = tree.nodes[rows, columns] * tree.vocabulary_size + tree.sequences[rows, columns]
         flat = np.arange(table.shape[0])[:, None] * tree.n_nodes * tree.vocabulary_size + cells

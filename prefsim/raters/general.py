@@ -7,7 +7,7 @@ from typing import Any
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, like, random_generator
-from prefsim.checks import as_float_array, as_index_array, check_preference
+from prefsim.checks import as_float_array, as_index_array, as_preference
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
 from prefsim.typing import Array, ArrayT
@@ -96,8 +96,7 @@ class MatrixRater:
     preference: Array
 
     def __init__(self, preference: Any) -> None:
-        table = as_float_array(preference, "preference", min_ndim=2)
-        check_preference(table)
+        table = as_preference(preference)
         if table.ndim > 3:
             raise ValueError(f"preference must be (n, n) or (X, n, n), got shape {table.shape}")
         set_fields(

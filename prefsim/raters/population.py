@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
-from prefsim.checks import as_float_array, check_preference, check_probabilities
+from prefsim.checks import as_preference, as_probabilities, check_probabilities, tolerance_of
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
 from prefsim.typing import Array, ArrayT
@@ -58,9 +58,7 @@ def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
             "weights must be (K,) and preferences (K, ..., n, n), got shapes"
             f" {tuple(weights.shape)} and {tuple(preferences.shape)}"
         )
-    check_probabilities(
-        to_numpy(weights), "weights", tolerance=1e-9 if "64" in str(weights.dtype) else 1e-5
-    )
+    check_probabilities(to_numpy(weights), "weights", tolerance=tolerance_of(weights))
     xp = array_namespace(weights, preferences)
     spread = xp.reshape(weights, (-1, *(1,) * (len(preferences.shape) - 1)))
     return xp.sum(spread * preferences, axis=0)
@@ -97,10 +95,8 @@ class UserPopulation:
     preferences: Array
 
     def __init__(self, weights: Any, preferences: Any) -> None:
-        weight = as_float_array(weights, "weights", ndim=1)
-        table = as_float_array(preferences, "preferences", min_ndim=3)
-        check_probabilities(weight, "weights")
-        check_preference(table, "preferences")
+        weight = as_probabilities(weights, "weights", ndim=1)
+        table = as_preference(preferences, "preferences", min_ndim=3)
         if table.ndim > 4 or table.shape[0] != weight.size:
             raise ValueError(
                 f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got"

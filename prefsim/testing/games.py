@@ -22,7 +22,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_float_array, check_integer, check_preference
+from prefsim.checks import as_preference, check_integer
 from prefsim.numerics import softmax
 from prefsim.solvers.games.nash import solve_nash
 from prefsim.solvers.games.nash_methods import UPDATES
@@ -173,8 +173,7 @@ def games_near(preference: Any, *, within: float = 0.02) -> st.SearchStrategy[Pr
     within
         Largest change of a preference.
     """
-    table = as_float_array(preference, "preference", ndim=2)
-    check_preference(table)
+    table = as_preference(preference, ndim=2)
 
     def build(shifts: np.ndarray) -> PreferenceGame:
         return _from_margins(np.clip(table - 0.5 + shifts, -0.5, 0.5))

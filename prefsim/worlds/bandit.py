@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, random_generator
-from prefsim.checks import as_float_array, check_preference, check_probabilities, check_shape
+from prefsim.backend import Seed, asarray, on_backend, random_generator
+from prefsim.checks import (
+    as_context_probs,
+    as_float_array,
+    as_preference,
+    check_shape,
+    widened_preference,
+)
 from prefsim.numerics import sigmoid
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["ContextualBandit", "bradley_terry_matrix"]
+__all__ = ["ContextualBandit", "bradley_terry_matrix", "bradley_terry_on_backend"]
 
 
 def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
@@ -33,6 +39,16 @@ def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
            [0.75, 0.5 ]])
     """
     return sigmoid(reward[..., :, None] - reward[..., None, :])
+
+
+def bradley_terry_on_backend(given: Any, checked: np.ndarray, *, scale: float = 1.0) -> Array:
+    """Return the matrix of the rewards ``checked``, which were made of ``given``.
+
+    Computed in double precision, unless a gradient with respect to them is asked for.
+    """
+    if getattr(given, "requires_grad", False):
+        return bradley_terry_matrix(scale * on_backend(given, checked, "reward"))
+    return asarray(bradley_terry_matrix(scale * checked))
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -87,35 +103,34 @@ class ContextualBandit:
                 " neither"
             )
         if reward is not None:
-            reward = as_float_array(reward, "reward", min_ndim=2)
-            contexts, responses = reward.shape[-2:]
+            table = as_float_array(reward, "reward", min_ndim=2)
+            contexts, responses = table.shape[-2:]
+            judged = bradley_terry_on_backend(reward, table)
+            reward = on_backend(reward, table, "reward")
         if preference is not None:
-            preference = as_float_array(preference, "preference", min_ndim=3)
-            check_preference(preference)
+            given, table = preference, as_preference(preference, min_ndim=3)
             if reward is None:
-                contexts, responses = preference.shape[-3:-1]
-            check_shape(preference, "preference", (contexts, responses, responses))
+                contexts, responses = table.shape[-3:-1]
+            check_shape(table, "preference", (contexts, responses, responses))
+            preference = widened_preference(on_backend(given, table, "preference"), given)
         else:
-            preference = bradley_terry_matrix(reward)
+            preference = judged
         if contexts == 0 or responses == 0:
             raise ValueError(
                 f"a bandit needs at least one context and one response, got {contexts} and"
                 f" {responses}"
             )
-        if context_probs is None:
-            context_probs = np.full(contexts, 1.0 / contexts)
-        context_probs = as_float_array(context_probs, "context_probs", ndim=1)
-        check_shape(context_probs, "context_probs", (contexts,))
-        check_probabilities(context_probs, "context_probs")
+        context_probs = as_context_probs(context_probs, contexts)
         if features is not None:
-            features = as_float_array(features, "features", min_ndim=3)
-            check_shape(features, "features", (contexts, responses, None))
+            table = as_float_array(features, "features", min_ndim=3)
+            check_shape(table, "features", (contexts, responses, None))
+            features = on_backend(features, table, "features")
         set_fields(
             self,
-            reward=None if reward is None else asarray(reward),
-            preference=asarray(preference),
+            reward=reward,
+            preference=preference,
             context_probs=asarray(context_probs),
-            features=None if features is None else asarray(features),
+            features=features,
         )
 
     @property

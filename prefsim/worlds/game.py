@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, on_backend, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
+    as_preference,
+    as_probabilities,
     check_choice,
     check_integer,
     check_interval,
     check_positive,
-    check_preference,
-    check_probabilities,
     check_rankings,
     check_shape,
+    widened_preference,
 )
 from prefsim.typing import Array
 from prefsim.worlds.ballots import Ballots, preference_of_ranks, read_preflib
-from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
+from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix, bradley_terry_on_backend
 
 KINDS = ("uniform", "transitive", "cyclic", "tournament")
 
@@ -42,7 +43,8 @@ class PreferenceGame:
     ----------
     preference
         ``(..., n, n)``: probability that response i is preferred to response j, with ``P + Pᵀ = 1``
-        within 1e-9. Leading axes are independent games, such as one for each context.
+        within 1e-9 (1e-5 where it is held in single precision; in double it is then the game that
+        it rounds). Leading axes are independent games, such as one for each context.
     labels
         Names of the n responses, optional.
     context_probs
@@ -78,21 +80,19 @@ class PreferenceGame:
         context_probs: Any = None,
         ballots: Ballots | None = None,
     ) -> None:
-        table = as_float_array(preference, "preference", min_ndim=2)
-        check_preference(table)
+        table = as_preference(preference)
         if labels is not None and len(labels) != table.shape[-1]:
             raise ValueError(
                 f"labels must name the {table.shape[-1]} responses, got {len(labels)} names"
             )
         if context_probs is not None:
-            context_probs = as_float_array(context_probs, "context_probs", ndim=1)
-            check_probabilities(context_probs, "context_probs")
+            context_probs = as_probabilities(context_probs, "context_probs", ndim=1)
             check_shape(
                 table, "preference of a game with contexts", (context_probs.shape[0], None, None)
             )
         set_fields(
             self,
-            preference=asarray(preference),
+            preference=widened_preference(on_backend(preference, table, "preference"), preference),
             labels=None if labels is None else tuple(str(label) for label in labels),
             context_probs=None if context_probs is None else asarray(context_probs),
             ballots=ballots,
@@ -174,7 +174,7 @@ class PreferenceGame:
         """
         check_positive(scale=scale)
         table = as_float_array(reward, "reward", min_ndim=1)
-        return cls(bradley_terry_matrix(scale * table), labels=labels)
+        return cls(bradley_terry_on_backend(reward, table, scale=scale), labels=labels)
 
     @classmethod
     def from_rankings(

@@ -9,12 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, to_numpy
+from prefsim.backend import Seed, on_backend, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
     as_mask,
     check_shape,
+    widened_probabilities,
 )
 from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
@@ -24,7 +25,6 @@ from prefsim.worlds.mdp_input import (
     check_ended,
     check_unpaid,
     mask_on_backend,
-    on_backend,
     read_rewards,
     read_start,
 )
@@ -82,8 +82,8 @@ class TabularMDP:
     ------
     ValueError
         If a shape does not fit, an entry is not finite, a probability is negative, a row does not
-        sum to one within 1e-9, a sparse entry is given twice, the discount is out of range, or a
-        terminal state is not absorbing or pays.
+        sum to one within 1e-9 (1e-5 where held in single precision), a sparse entry is given twice,
+        the discount is out of range, or a terminal state is not absorbing or pays.
 
     Examples
     --------
@@ -120,13 +120,20 @@ class TabularMDP:
             if terminal is None
             else as_mask(to_numpy(terminal), "terminal", length=states)
         )
-        set_fields(self, transitions=table if sparse else on_backend(transitions, table))
+        moves = table
+        if not sparse:
+            moves = on_backend(transitions, table, "transitions")
+            moves = widened_probabilities(moves, transitions)
+        set_fields(self, transitions=moves)
         set_fields(self, terminal=ended if sparse else mask_on_backend(ended))
         expected, per_transition = read_rewards(reward, self.transitions, actions)
         set_fields(self, reward=expected)
         set_fields(self, transition_reward=per_transition)
         given, start = read_start(start_probs, ended)
-        set_fields(self, start_probs=start if sparse else on_backend(given, start))
+        placed = start
+        if not sparse:
+            placed = widened_probabilities(on_backend(given, start, "start_probs"), given)
+        set_fields(self, start_probs=placed)
         batch_axes = {
             "transitions": () if sparse else table.shape[:-3],
             "reward": tuple(expected.shape[:-2]),
@@ -177,7 +184,8 @@ class TabularMDP:
                 "a batch of decision processes has no sparse form, got batch shape"
                 f" {self.batch_shape}"
             )
-        table = to_numpy(self.transitions).astype(np.float64)
+        table = to_numpy(self.transitions)
+        table = widened_probabilities(table.astype(np.float64), table)
         reward = (
             to_numpy(self.reward)
             if self.transition_reward is None
@@ -239,7 +247,7 @@ class TabularMDP:
         reward = shaped_reward(
             self.transitions,
             self.transition_reward if per_transition else self.reward,
-            phi if self.is_sparse else asarray(phi),
+            phi if self.is_sparse else on_backend(potential, phi, "potential"),
             discount=self.discount,
             per_transition=per_transition,
         )
@@ -442,7 +450,7 @@ class TabularMDP:
             reward,
             discount=self.discount,
             horizon=self.horizon,
-            start_probs=to_numpy(self.start_probs).astype(np.float64),
+            start_probs=to_numpy(self.start_probs),
             terminal=to_numpy(self.terminal),
         )
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from array_api_compat import is_torch_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from prefsim.backend import asarray, to_numpy
+from prefsim.backend import asarray, on_backend, to_numpy
 from prefsim.checks import (
     PROBABILITY_TOLERANCE,
     as_float_array,
+    as_probabilities,
+    check_constant,
     check_discount,
     check_integer,
     check_interval,
-    check_probabilities,
     check_shape,
 )
 from prefsim.numerics import array_namespace
@@ -33,18 +33,9 @@ __all__ = [
     "check_reachable",
     "check_unpaid",
     "mask_on_backend",
-    "on_backend",
     "read_rewards",
     "read_start",
 ]
-
-
-def on_backend(given: Any, checked: np.ndarray) -> Array:
-    """Return the checked array on the current backend.
-
-    A torch tensor keeps its graph, so that planning can be differentiated.
-    """
-    return asarray(given if is_torch_array(given) else checked)
 
 
 def mask_on_backend(mask: np.ndarray) -> Array:
@@ -60,6 +51,7 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
     states = transitions.shape[-1]
     if sp.issparse(transitions):
         if not sp.issparse(reward):
+            check_constant(reward, "reward")
             table = as_float_array(to_numpy(reward), "reward")
             check_shape(table, "reward", (states, actions))
             return table, None
@@ -75,14 +67,14 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
     table = as_float_array(to_numpy(reward), "reward", min_ndim=2)
     cube = (states, actions, states)
     if table.shape[-3:] == cube and table.shape != tuple(transitions.shape[:-1]):
-        each = on_backend(reward, table)
+        each = on_backend(reward, table, "reward")
         return array_namespace(each).sum(transitions * each, axis=-1), each
     if table.shape[-2:] != cube[:2]:
         raise ValueError(
             f"reward must have trailing shape (S, A) = {cube[:2]} or (S, A, S) = {cube}, got"
             f" {table.shape}"
         )
-    return on_backend(reward, table), None
+    return on_backend(reward, table, "reward"), None
 
 
 def read_start(start_probs: Any, ended: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -93,9 +85,8 @@ def read_start(start_probs: Any, ended: np.ndarray) -> tuple[Any, np.ndarray]:
     if start_probs is None:
         alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
         start_probs = alive / alive.sum(axis=-1, keepdims=True)
-    start = as_float_array(start_probs, "start_probs", min_ndim=1)
+    start = as_probabilities(start_probs, "start_probs")
     check_shape(start, "start_probs", (ended.shape[-1],))
-    check_probabilities(start, "start_probs")
     return start_probs, start
 
 

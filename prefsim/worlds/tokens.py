@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, random_generator
-from prefsim.checks import as_float_array, check_probabilities, check_shape
+from prefsim.backend import Seed, asarray, on_backend, random_generator
+from prefsim.checks import as_context_probs, as_float_array, check_shape
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 
@@ -93,19 +93,13 @@ class TokenTree:
         )
         contexts = 1
         if reward is not None:
-            reward = as_float_array(reward, "reward", ndim=2)
-            check_shape(reward, "reward", (None, count))
-            contexts = reward.shape[0]
-            reward = asarray(reward)
+            table = as_float_array(reward, "reward", ndim=2)
+            check_shape(table, "reward", (None, count))
+            contexts = table.shape[0]
+            reward = on_backend(reward, table, "reward")
         elif context_probs is not None:
             contexts = len(context_probs)
-        probs = (
-            np.full(contexts, 1.0 / contexts)
-            if context_probs is None
-            else as_float_array(context_probs, "context_probs")
-        )
-        check_shape(probs, "context_probs", (contexts,))
-        check_probabilities(probs, "context_probs")
+        probs = as_context_probs(context_probs, contexts)
         set_fields(self, reward=reward, context_probs=asarray(probs))
 
     @cached_property

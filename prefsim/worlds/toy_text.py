@@ -160,7 +160,9 @@ def _environment_class() -> type:
             self.mdp = mdp
             self.observation_space = gymnasium.spaces.Discrete(mdp.n_states)
             self.action_space = gymnasium.spaces.Discrete(mdp.n_actions)
-            self.initial_state_distrib = to_numpy(mdp.start_probs).astype(np.float64)
+            start = to_numpy(mdp.start_probs).astype(np.float64)
+            # Draws are stricter than single precision sums.
+            self.initial_state_distrib = start / start.sum()
             self.render_mode = None
             self.state = 0
             self.elapsed = 0

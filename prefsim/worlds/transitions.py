@@ -13,7 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import PROBABILITY_TOLERANCE, as_float_array, check_probabilities
+from prefsim.checks import (
+    PROBABILITY_TOLERANCE,
+    as_float_array,
+    check_probabilities,
+    tolerance_of,
+    widened_probabilities,
+)
 from prefsim.numerics import array_namespace
 from prefsim.typing import ArrayT
 
@@ -142,8 +148,8 @@ def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
             raise ValueError(
                 f"transitions must have shape (..., S, A, S) with S, A >= 1, got {table.shape}"
             )
-        check_probabilities(table, "transitions")
-        return table
+        check_probabilities(table, "transitions", tolerance=tolerance_of(value))
+        return widened_probabilities(table, value)
     rows, states = value.shape
     if states == 0 or rows == 0 or rows % states:
         raise ValueError(
@@ -158,14 +164,17 @@ def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
             f"transitions must be >= 0, got {table.data[i]} at index"
             f" {(*divmod(row, actions), int(table.indices[i]))}"
         )
-    totals = table.sum(axis=1)
-    bad = np.flatnonzero(np.abs(totals - 1) > PROBABILITY_TOLERANCE)
+    totals, tolerance = table.sum(axis=1), tolerance_of(value)
+    bad = np.flatnonzero(np.abs(totals - 1) > tolerance)
     if bad.size:
         row = int(bad[0])
         raise ValueError(
-            f"transitions must sum to 1 within {PROBABILITY_TOLERANCE:g}, got"
+            f"transitions must sum to 1 within {tolerance:g}, got"
             f" {float(totals[row])!r} for state {row // actions}, action {row % actions}"
         )
+    if tolerance > PROBABILITY_TOLERANCE:
+        # As of a dense table: what was held in single precision is what it rounds.
+        table.data /= np.repeat(totals, np.diff(table.indptr))
     return table
 
 

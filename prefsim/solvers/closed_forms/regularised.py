@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from prefsim.backend import to_numpy
-from prefsim.checks import check_finite, check_positive, check_probabilities, check_shape
+from prefsim.checks import (
+    check_finite,
+    check_positive,
+    check_probabilities,
+    check_shape,
+    tolerance_of,
+)
 from prefsim.divergences import check_divergence, derivative, derivative_at_one, inverse_derivative
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.typing import Array, ArrayT
@@ -86,9 +92,7 @@ def optimal_policy(
     >>> optimal_policy(np.asarray([1.0, 0.0, -1.0]), np.asarray([0.5, 0.3, 0.2]), beta=1.0).round(8)
     array([0.78439876, 0.17313851, 0.04246273])
     """
-    check_probabilities(
-        to_numpy(reference), "reference", tolerance=1e-9 if _is_double(reference) else 1e-5
-    )
+    check_probabilities(to_numpy(reference), "reference", tolerance=tolerance_of(reference))
     check_shape(reward, "reward", (reference.shape[-1],))
     check_finite(to_numpy(reward), "reward")
     xp = array_namespace(reward, reference)
@@ -101,10 +105,6 @@ def optimal_policy(
             reward, ref_log_probs, beta=beta, divergence=divergence, alpha=alpha
         ).log_policy
     )
-
-
-def _is_double(array: Array) -> bool:
-    return array.dtype == array_namespace(array).float64
 
 
 def regularised_optimum(

@@ -12,13 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.checks import (
-    as_float_array,
-    check_integer,
-    check_positive,
-    check_preference,
-    check_shape,
-)
+from prefsim.checks import as_float_array, as_preference, check_integer, check_positive, check_shape
 from prefsim.numerics import log1mexp, log_softmax, sigmoid, to_numpy
 
 # A damped step moves no score by more than one nat: enough for scores of a hundred and the end.
@@ -69,8 +63,7 @@ def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.n
     array([0.6632038, 0.247799 , 0.0889972])
     """
     check_positive(beta=beta)
-    table = as_float_array(to_numpy(preference), "preference", min_ndim=2)
-    check_preference(table)
+    table = as_preference(preference)
     logs = as_float_array(to_numpy(log_policy), "log_policy", min_ndim=1)
     check_shape(logs, "log_policy", (table.shape[-1],))
     certain = (table <= 0) | (table >= 1)

@@ -9,16 +9,9 @@ from __future__ import annotations
 
 import math
 
-from prefsim.backend import to_numpy
-from prefsim.checks import (
-    PROBABILITY_TOLERANCE,
-    check_interval,
-    check_nonnegative,
-    check_probabilities,
-    check_reference_weight,
-    check_shape,
-)
+from prefsim.checks import check_interval, check_nonnegative, check_reference_weight
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
+from prefsim.solvers.games.game_input import check_distribution, check_game, check_tau
 from prefsim.typing import Array, ArrayT
 
 __all__ = [
@@ -46,11 +39,6 @@ def log_probs(policy: ArrayT) -> ArrayT:
         xp.log(xp.where(positive, policy, xp.ones_like(policy))),
         xp.full_like(policy, -math.inf),
     )
-
-
-def _check_game(preference: Array, policy: Array) -> None:
-    n = policy.shape[-1] if policy.ndim else None
-    check_shape(preference, "preference", (n, n))
 
 
 def payoff(preference: Array, policy: ArrayT) -> ArrayT:
@@ -99,8 +87,8 @@ def expected_preference(
     >>> float(expected_preference(P, np.array([1.0, 0.0]), np.array([0.5, 0.5])))
     0.65
     """
-    _check_game(preference, policy)
-    _check_tau(tau, reference)
+    check_game(preference, policy)
+    check_tau(tau, reference)
     xp = array_namespace(preference)
     value = xp.sum(policy * payoff(preference, opponent), axis=-1)
     if reference is None:
@@ -110,15 +98,6 @@ def expected_preference(
         categorical_kl(log_probs(policy), log_reference)
         - categorical_kl(log_probs(opponent), log_reference)
     )
-
-
-def _check_tau(tau: float, reference: Array | None) -> None:
-    check_nonnegative(tau=tau)
-    if (tau > 0) != (reference is not None):
-        given = "no reference" if reference is None else "a reference"
-        raise ValueError(
-            f"a reference is needed exactly when tau > 0, got {given} with tau={tau!r}"
-        )
 
 
 def log_best_response(
@@ -159,21 +138,14 @@ def best_response(
     >>> best_response(P, np.array([0.5, 0.5]))
     array([1., 0.])
     """
-    _check_game(preference, policy)
-    _check_tau(tau, reference)
+    check_game(preference, policy)
+    check_tau(tau, reference)
     xp = array_namespace(preference)
     if reference is not None:
         return xp.exp(log_best_response(preference, policy, log_probs(reference), tau=tau))
     value = payoff(preference, policy)
     places = xp.arange(value.shape[-1], dtype=xp.int64, device=getattr(value, "device", None))
     return xp.astype(places == xp.argmax(value, axis=-1, keepdims=True), value.dtype)
-
-
-def _check_distribution(policy: Array, name: str) -> None:
-    """Refuse what is no distribution, up to the rounding of its dtype."""
-    unit = float(array_namespace(policy).finfo(policy.dtype).eps)
-    tolerance = max(PROBABILITY_TOLERANCE, unit * policy.shape[-1])
-    check_probabilities(to_numpy(policy), name, tolerance=tolerance)
 
 
 def largest_gain(preference: ArrayT, policy: Array) -> ArrayT:
@@ -209,8 +181,8 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     >>> float(exploitability(P, np.array([1.0, 0.0])))
     0.0
     """
-    _check_game(preference, policy)
-    _check_distribution(policy, "policy")
+    check_game(preference, policy)
+    check_distribution(policy, "policy")
     return largest_gain(preference, policy)
 
 
@@ -272,10 +244,10 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
     >>> round(float(regularised_gap(P, mu, reference=mu, tau=0.1)), 10)
     0.0256931327
     """
-    _check_game(preference, policy)
+    check_game(preference, policy)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
-    _check_distribution(policy, "policy")
-    _check_distribution(reference, "reference")
+    check_distribution(policy, "policy")
+    check_distribution(reference, "reference")
     return gap_to_best_response(preference, policy, log_probs(reference), tau=tau)
 
 

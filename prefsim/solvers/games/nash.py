@@ -14,6 +14,7 @@ from prefsim.backend import to_numpy
 from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import gap_to_best_response, largest_gain
+from prefsim.solvers.games.game_input import game_matrix
 from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.nash_options import (
     DIRECT_METHODS,
@@ -22,7 +23,6 @@ from prefsim.solvers.games.nash_options import (
     check_options,
     log_policy,
     method_options,
-    preference_matrix,
     step_sizes,
 )
 from prefsim.solvers.games.path_following import follow_path
@@ -158,7 +158,7 @@ def solve_nash(
     """
     check_choice(METHODS, method=method)
     check_nonnegative(tau=tau)
-    preference = preference_matrix(game)
+    preference = game_matrix(game)
     check_options(method, tau, reference, step, initial, record)
     options = method_options(method, {"momentum": momentum, "mixture": mixture})
     direct = method in DIRECT_METHODS
@@ -250,7 +250,7 @@ def nash_path(
     check_integer(low=0, iterations=iterations)
     check_integer(low=1, record=record)
     check_nonnegative(tau=tau)
-    preference = preference_matrix(game)
+    preference = game_matrix(game)
     check_options(method, tau, reference, step, initial, record)
     result = _iterate(
         preference,

@@ -7,23 +7,17 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-from array_api_compat import is_torch_array
-
-from prefsim.backend import asarray, like, to_numpy
+from prefsim.backend import to_numpy
 from prefsim.checks import (
     check_full_support,
     check_integer,
     check_interval,
     check_positive,
-    check_preference,
-    check_shape,
 )
-from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.games.certificates import log_probs
+from prefsim.solvers.games.game_input import probabilities
 from prefsim.solvers.games.nash_methods import UPDATES, Update
 from prefsim.typing import Array
-from prefsim.worlds.game import PreferenceGame
 
 Step = float | Callable[[int], float]
 
@@ -37,24 +31,12 @@ __all__ = [
     "check_options",
     "log_policy",
     "method_options",
-    "preference_matrix",
     "step_sizes",
 ]
 
 
 class StepSizeWarning(UserWarning):
     """A step larger than the largest one with a guarantee of convergence."""
-
-
-def preference_matrix(game: PreferenceGame | Any) -> Array:
-    """Return the preference matrix as a constant floating array of the caller's library."""
-    if isinstance(game, PreferenceGame):
-        return stop_gradient(game.preference)
-    matrix = game if is_torch_array(game) and game.is_floating_point() else asarray(game)
-    rounding = float(array_namespace(matrix).finfo(matrix.dtype).eps)
-    # Preferences of one half to rounding in float32 are further from it than 1e-9.
-    check_preference(to_numpy(matrix), tolerance=max(1e-9, 4 * rounding))
-    return stop_gradient(matrix)
 
 
 def check_options(
@@ -95,14 +77,9 @@ def method_options(method: str, given: dict[str, float | None]) -> dict[str, flo
 
 def log_policy(policy: Any, preference: Array, name: str) -> Array:
     """Return the log-probabilities of a policy with full support, uniform where none is given."""
-    n = preference.shape[-1]
-    if policy is None:
-        table = np.full(n, 1.0 / n)
-    else:
-        table = np.asarray(to_numpy(policy), dtype=np.float64)
-    check_shape(table, name, (n,))
-    check_full_support(table, name)
-    return log_probs(like(table, preference))
+    table = probabilities(policy, preference, name)
+    check_full_support(to_numpy(table), name)
+    return log_probs(table)
 
 
 def step_sizes(

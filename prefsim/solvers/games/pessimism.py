@@ -28,8 +28,9 @@ from prefsim.checks import (
     as_box,
     as_context_probs,
     as_float_array,
+    as_probabilities,
+    check_constant,
     check_positive,
-    check_probabilities,
     check_shape,
 )
 from prefsim.data.comparisons import Comparisons
@@ -182,9 +183,10 @@ class PessimisticGame:
             raise ValueError("data must hold at least one row, got 0")
         log_reference = to_numpy(reference.log_probs).astype(np.float64)
         contexts, responses = log_reference.shape[-2:]
-        base = as_float_array(base, "base", min_ndim=2)
+        for name, table in {"base": base, "eta": eta}.items():
+            check_constant(table, name)
+        base = as_probabilities(base, "base", min_ndim=2)
         check_shape(base, "base", (contexts, responses))
-        check_probabilities(base, "base")
         rho = as_context_probs(context_probs, contexts)
         eta = as_float_array(eta, "eta")
         if (eta < 0).any():
@@ -205,6 +207,8 @@ class PessimisticGame:
 
         ``(...,)``, ``-inf`` where the reference lacks support of the policy.
         """
+        for name, table in {"log_policy": log_policy, "reward": reward}.items():
+            check_constant(table, name)
         log_policy, reward = (to_numpy(table).astype(np.float64) for table in (log_policy, reward))
         advantage = np.sum(
             (np.exp(log_policy) - self.base) * reward, axis=-1
@@ -259,6 +263,7 @@ class PessimisticGame:
             If ``tolerance`` is missed, for instance where all functions are allowed and no
             minimiser exists.
         """
+        check_constant(log_policy, "log_policy")
         log_policy = to_numpy(log_policy).astype(np.float64)
         check_shape(log_policy, "log_policy", tuple(self.log_reference.shape[-2:]))
         tilt = self.eta[..., None] * self.context_probs

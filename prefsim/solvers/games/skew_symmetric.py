@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import is_array_api_obj
 
-from prefsim.backend import asarray, to_numpy
+from prefsim.backend import to_numpy
 from prefsim.checks import (
     check_even,
     check_integer,
@@ -24,10 +23,12 @@ from prefsim.checks import (
     check_preference,
     check_shape,
     check_skew,
+    tolerance_of,
 )
 from prefsim.numerics import array_namespace
 from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.certificates import mirror_step, payoff
+from prefsim.solvers.games.game_input import real_array
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["SkewDecomposition", "decompose_skew", "gpo_update", "preference_scores"]
@@ -65,17 +66,6 @@ class SkewDecomposition(NamedTuple):
     converged: Array
 
 
-def _real(value: Any) -> Array:
-    """Return a floating array of any library unchanged, anything else on the current backend."""
-    if is_array_api_obj(value) and array_namespace(value).isdtype(value.dtype, "real floating"):
-        return value
-    return asarray(value)
-
-
-def _tolerance(array: Array) -> float:
-    return max(1e-9, 16.0 * float(array_namespace(array).finfo(array.dtype).eps))
-
-
 def preference_scores(preference: Any) -> Array:
     r"""Return the scores :math:`S_{ij} = \log P_{ij} - \log P_{ji}`, the log-odds of preferences.
 
@@ -99,9 +89,9 @@ def preference_scores(preference: Any) -> Array:
     array([[ 0.    ,  2.1972],
            [-2.1972,  0.    ]])
     """
-    matrix = _real(preference)
+    matrix = real_array(preference, "preference")
     table = to_numpy(matrix)
-    check_preference(table, tolerance=_tolerance(matrix))
+    check_preference(table, tolerance=tolerance_of(matrix))
     if (table <= 0).any():
         where = tuple(int(i) for i in np.argwhere(table <= 0)[0])
         raise ValueError(
@@ -158,8 +148,8 @@ def decompose_skew(
     ... )
     ((3, 2), 2, array([3.4641]), True)
     """
-    matrix = _real(scores)
-    check_skew(to_numpy(matrix), "scores", tolerance=_tolerance(matrix))
+    matrix = real_array(scores, "scores")
+    check_skew(to_numpy(matrix), "scores", tolerance=tolerance_of(matrix))
     xp = array_namespace(matrix)
     n = matrix.shape[-1]
     eps = float(xp.finfo(matrix.dtype).eps)

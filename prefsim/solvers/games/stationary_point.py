@@ -8,6 +8,7 @@ from prefsim.backend import like
 from prefsim.checks import check_interval
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import log_best_response, log_probs
+from prefsim.solvers.games.game_input import game_matrix, probabilities
 from prefsim.solvers.games.nash import solve_nash
 from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
@@ -49,9 +50,8 @@ def nash_md_pg_stationary_point(
         reference=reference,
         tau=tau / (1.0 - mixture) if mixture < 1 else tau,
     )
-    matrix = game.preference if isinstance(game, PreferenceGame) else game
-    preference = like(matrix, solved.policy)
-    log_reference = log_probs(like(reference, solved.policy))
+    preference = like(game_matrix(game), solved.policy)
+    log_reference = log_probs(probabilities(reference, preference, "reference"))
     opponent = solved.policy if mixture < 1 else array_namespace(preference).exp(log_reference)
     return array_namespace(preference).exp(
         log_best_response(preference, opponent, log_reference, tau=tau)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_context_probs, as_float_array, check_integer, check_probabilities
+from prefsim.checks import as_context_probs, as_float_array, as_probabilities, check_integer
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.numerics import array_namespace, categorical_kl, stop_gradient
 from prefsim.policies.base import InMemoryPolicy
@@ -106,8 +106,7 @@ def cross_entropy_penalty(base: Any, *, weight: Any, context_probs: Any = None) 
     ----------
     Liu et al. 2024, eq. 4.4 (number not confirmed), arXiv:2405.16436, with weight ηβ.
     """
-    table = as_float_array(base, "base", min_ndim=2)
-    check_probabilities(table, "base")
+    table = as_probabilities(base, "base", min_ndim=2)
     factor, rho = _checked(table, weight, context_probs)
     mass = rho[:, None] * table
 

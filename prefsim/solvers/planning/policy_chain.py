@@ -11,7 +11,13 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_probabilities, check_shape
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_probabilities,
+    check_shape,
+    tolerance_of,
+)
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.certificate import residual_limit
 from prefsim.solvers.results import ConvergenceWarning
@@ -41,10 +47,7 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
         given = listed = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
     checked = as_float_array(listed, "policy", min_ndim=2)
     check_shape(checked, "policy", (states, actions))
-    # Probabilities held in less than double precision cannot sum to one more closely than their own
-    # rounding.
-    coarse = np.asarray(listed).dtype.itemsize < 8
-    check_probabilities(checked, "policy", tolerance=1e-5 if coarse else 1e-9)
+    check_probabilities(checked, "policy", tolerance=tolerance_of(given))
     batch, horizon = mdp.batch_shape, mdp.horizon
     lead = checked.shape[:-2]
     timed = (

@@ -1,0 +1,97 @@
+"""What games and policies may be given as: objects, lists, arrays of any library and precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from prefsim.backend import asarray, like, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_probabilities,
+    check_nonnegative,
+    check_preference,
+    check_probabilities,
+    check_shape,
+    tolerance_of,
+    widened_preference,
+)
+from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.policies.base import InMemoryPolicy
+from prefsim.typing import Array
+from prefsim.worlds.bandit import ContextualBandit
+from prefsim.worlds.game import PreferenceGame
+
+__all__ = [
+    "check_distribution",
+    "check_game",
+    "check_tau",
+    "game_matrix",
+    "probabilities",
+    "real_array",
+]
+
+
+def real_array(value: Any, name: str) -> Array:
+    """Return a floating array of any library unchanged, anything else on the current backend."""
+    if is_array_api_obj(value) and array_namespace(value).isdtype(value.dtype, "real floating"):
+        return value
+    return asarray(as_float_array(value, name))
+
+
+def game_matrix(game: PreferenceGame | ContextualBandit | Any) -> Array:
+    """Return the preferences ``(..., n, n)`` of a game as a constant floating array, checked.
+
+    Those of a bandit are one game for each context. A matrix stays in its library and precision,
+    but for half precision, in which nothing can be solved.
+    """
+    if isinstance(game, InMemoryPolicy):
+        raise TypeError(
+            "game must be a PreferenceGame, a ContextualBandit or a matrix (..., n, n), got a"
+            f" policy, {type(game).__name__}"
+        )
+    if isinstance(game, PreferenceGame | ContextualBandit):
+        matrix = game.preference
+    else:
+        matrix = real_array(game, "preference")
+        check_preference(to_numpy(matrix), tolerance=tolerance_of(matrix))
+    xp = array_namespace(matrix)
+    if xp.finfo(matrix.dtype).bits < 32:
+        matrix = widened_preference(xp.astype(matrix, xp.float32), matrix)
+    return stop_gradient(matrix)
+
+
+def probabilities(policy: Any, preference: Array, name: str) -> Array:
+    """Return a policy as probabilities ``(..., n)`` in the library and precision of the game.
+
+    It may be an object, a list or an array; uniform for None.
+    """
+    n = preference.shape[-1]
+    if policy is None:
+        return like(np.full(n, 1.0 / n), preference)
+    table = as_probabilities(getattr(policy, "probs", policy), name)
+    check_shape(table, name, (n,))
+    return like(table, preference)
+
+
+def check_game(preference: Array, policy: Array) -> None:
+    """Raise unless the matrix is square, of the length of the policy."""
+    n = policy.shape[-1] if policy.ndim else None
+    check_shape(preference, "preference", (n, n))
+
+
+def check_tau(tau: float, reference: Any) -> None:
+    """Raise unless there is a reference exactly where there is a penalty."""
+    check_nonnegative(tau=tau)
+    if (tau > 0) != (reference is not None):
+        given = "no reference" if reference is None else "a reference"
+        raise ValueError(
+            f"a reference is needed exactly when tau > 0, got {given} with tau={tau!r}"
+        )
+
+
+def check_distribution(policy: Array, name: str) -> None:
+    """Raise where a policy is no distribution, up to the rounding of its precision."""
+    check_probabilities(to_numpy(policy), name, tolerance=tolerance_of(policy))
