@@ -2,6 +2,11 @@
 
 import inspect
 
+import numpy as np
+import pytest
+from loss_examples import example_of
+from loss_settings import base_options
+
 from prefsim.losses.registry import loss_functions
 
 DEFAULTS = {
@@ -113,3 +118,17 @@ def test_defaults():
 def test_a_loss_of_degree_aligns_by_dpo():
     align = inspect.signature(loss_functions()["spo_degree"]).parameters["align"].default
     assert align is loss_functions()["dpo"]
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_what_is_not_given_is_the_default(name):
+    loss = loss_functions()[name]
+    needed = base_options(loss)
+    stated = {
+        option: value
+        for option, value in DEFAULTS[name].items()
+        if value is not inspect.Parameter.empty
+    }
+    np.testing.assert_array_equal(
+        loss(example_of(loss), **needed), loss(example_of(loss), **{**stated, **needed})
+    )

@@ -1,0 +1,43 @@
+"""Fields of a loss's container: of one shape or refused by name; what is not read does nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from loss_examples import OF_THE_POLICY, example_of
+from loss_settings import base_options, configurations, outcome
+
+from prefsim.losses.registry import loss_functions
+
+LOSSES = loss_functions()
+NAMED = OF_THE_POLICY | {f"ref_{field}" for field in OF_THE_POLICY}
+# Which of two columns stands for the reference depends on the step and the penalty.
+REFUSED_BY_NUMPY = {"inpo", "mirror_descent"}
+
+
+def is_read(loss: Callable[..., Any], container: Any, field: str, value: np.ndarray) -> bool:
+    """Whether a loss depends on a field in some setting: its value, or whether it is taken."""
+    changed = np.flip(value, axis=0) if value.dtype.kind != "f" else value + 0.01
+    for setting in configurations(loss):
+        before = loss(container, **setting)
+        after, refusal = outcome(loss, container._replace(**{field: changed}), **setting)
+        if refusal or not np.array_equal(before, after):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_field_of_another_shape_is_refused(name):
+    loss = LOSSES[name]
+    container = example_of(loss, seed=12)
+    for field in container._fields:
+        value = getattr(container, field)
+        if value is None or not is_read(loss, container, field, value):
+            continue
+        longer = container._replace(**{field: np.concatenate([value, value[:1]])})
+        refusal = outcome(loss, longer, **base_options(loss))[1]
+        assert refusal, field
+        if field in NAMED and name not in REFUSED_BY_NUMPY:
+            # Logits of degrees are those of a classifier, whose labels do not fit.
+            assert field in refusal or "label" in refusal, field
