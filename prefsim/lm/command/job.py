@@ -6,6 +6,7 @@ The model, its tokenizer, the reference and the data, all checked before anythin
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -122,9 +123,13 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
 
 
 def _check_folder(out: Path | None, *, resume: bool) -> None:
-    if out is None or resume:
+    if out is None:
         return
-    if any((out / name).exists() for name in ("model", "checkpoints")):
+    # Before a model is loaded: a folder that cannot be made is known now.
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out {out}: {nearest} is no folder that can be written to")
+    if not resume and any((out / name).exists() for name in ("model", "checkpoints")):
         raise ValueError(f"--out {out} holds a training; give --resume or another folder")
 
 

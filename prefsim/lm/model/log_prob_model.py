@@ -17,7 +17,14 @@ from prefsim.lm.model.log_probs import token_log_probs, token_statistics
 from prefsim.lm.model.tiled import TokenStatistics
 from prefsim.lm.model.tokens import TokenBatch
 
-__all__ = ["LogProbModel", "adapters_off", "disable_dropout", "evaluating", "is_adapted"]
+__all__ = [
+    "LogProbModel",
+    "adapters_off",
+    "disable_dropout",
+    "evaluating",
+    "is_adapted",
+    "whole_tensor",
+]
 
 
 def is_adapted(model: Any) -> bool:
@@ -51,6 +58,14 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def whole_tensor(value: Any) -> Any:
+    """Return a tensor that is sharded over processes as one, any other as it is.
+
+    Every process must call.
+    """
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def disable_dropout(module: torch.nn.Module) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefsim.lm.model.log_prob_model import is_adapted
+from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import TokenBatch, Tokens
 
-__all__ = ["ReferenceLogps", "model_hash", "reference_logps"]
+__all__ = ["ReferenceLogps", "model_hash", "reference_logps", "rows_hash"]
+
+# What a configuration says of where it was stored and by whom, and nothing about its numbers.
+_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")
 
 
 class ReferenceLogps(NamedTuple):
@@ -32,10 +36,17 @@ class ReferenceLogps(NamedTuple):
         ``(total,)`` in nats.
     offsets
         int64 ``(n + 1,)``: completion ``i`` has ``values[offsets[i]:offsets[i + 1]]``.
+    rows
+        :func:`rows_hash` of the prompts and completions that they are of; training refuses others.
+        Empty for numbers of your own, whose counts alone can be checked.
+    model
+        :func:`model_hash` of the model that they are of; empty where it is not known.
     """
 
     values: np.ndarray
     offsets: np.ndarray
+    rows: str = ""
+    model: str = ""
 
     @property
     def sums(self) -> np.ndarray:
@@ -64,16 +75,26 @@ class ReferenceLogps(NamedTuple):
         return nothing.masked_scatter(batch.completion_mask, flat)
 
 
+# Of where the base model lies, whether the adapters were saved since, and by which version.
+_NOT_OF_ADAPTERS = ("base_model_name_or_path", "inference_mode", "peft_version")
+
+
 def model_hash(policy: CausalLM) -> str:
     """Return the SHA-256 of what the log-probabilities depend on.
 
-    Configuration, and every parameter and buffer that is in force.
+    Configuration, and every parameter and buffer that is in force: the same wherever the model
+    lies. Of a sharded model every process must ask.
     """
     config = policy.log_prob_model.plain.config.to_dict()
+    for name in _NOT_OF_THE_MODEL:
+        config.pop(name, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     adapted = is_adapted(policy.model)
     if adapted and policy.adapters:
-        settings = {name: config.to_dict() for name, config in policy.model.peft_config.items()}
+        settings = {
+            name: config.to_dict() | dict.fromkeys(_NOT_OF_ADAPTERS)
+            for name, config in policy.model.peft_config.items()
+        }
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     switched_off: tuple[str, ...] = ()
     if adapted and not policy.adapters:
@@ -82,13 +103,14 @@ def model_hash(policy: CausalLM) -> str:
     for name, value in sorted(policy.model.state_dict().items()):
         if any(part in name for part in switched_off):
             continue
-        tensor = value.detach().contiguous()
+        tensor = whole_tensor(value).detach().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)
     return digest.hexdigest()
 
 
-def _data_hash(rows: Sequence[Tokens]) -> str:
+def rows_hash(rows: Sequence[Tokens]) -> str:
+    """Return the SHA-256 of prompts and completions as token ids, in their order."""
     digest = hashlib.sha256()
     for row in rows:
         for ids in row:
@@ -127,53 +149,68 @@ def reference_logps(
     """
     counts = np.asarray([0, *(len(row.completion_ids) for row in rows)], dtype=np.int64)
     offsets = np.cumsum(counts)
+    whose, of_what = model_hash(policy), rows_hash(rows)
     file = None
     if cache is not None:
         # Half of each digest, 128 bits, keeps names short, and no two will ever meet.
-        file = Path(cache) / f"{model_hash(policy)[:32]}-{_data_hash(rows)[:32]}.safetensors"
+        file = Path(cache) / f"{whose[:32]}-{of_what[:32]}.safetensors"
         if file.exists():
-            return ReferenceLogps(_read(file, offsets), offsets)
+            return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
     logps, mask = policy.token_log_probs(
         [row.prompt_ids for row in rows],
         [row.completion_ids for row in rows],
         batch_size=batch_size,
     )
-    computed = ReferenceLogps(logps[mask].cpu().numpy(), offsets)
+    computed = ReferenceLogps(logps[mask].cpu().numpy(), offsets, of_what, whose)
     if file is not None:
         _write(file, computed)
     return computed
 
 
 def _read(file: Path, offsets: np.ndarray) -> np.ndarray:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        stored = load_file(file)
+        with safe_open(file, "numpy") as stored:
+            digest = (stored.metadata() or {}).get("sha256")
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"cached log-probabilities {str(file)!r} cannot be read ({error}); delete the file to"
             " recompute"
         ) from error
     if (
-        set(stored) != {"values", "offsets"}
-        or not np.array_equal(stored["offsets"], offsets)
-        or len(stored["values"]) != offsets[-1]
+        set(tensors) != {"values", "offsets"}
+        or not np.array_equal(tensors["offsets"], offsets)
+        or len(tensors["values"]) != offsets[-1]
     ):
         raise ValueError(
             f"cached log-probabilities {str(file)!r} do not fit the data; delete the file to"
             " compute them again"
         )
-    return stored["values"]
+    values: np.ndarray = tensors["values"]
+    if digest != _digest_of(values):
+        raise ValueError(
+            f"cached log-probabilities {str(file)!r} are not those that were written; delete the"
+            " file to compute them again"
+        )
+    return values
+
+
+def _digest_of(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _write(file: Path, logps: ReferenceLogps) -> None:
     from safetensors.numpy import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    partial = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    stored = {"values": logps.values, "offsets": logps.offsets}
     try:
-        save_file({"values": logps.values, "offsets": logps.offsets}, partial)
+        save_file(stored, partial, metadata={"sha256": _digest_of(logps.values)})
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from prefsim.lm.model.log_prob_model import is_adapted
+from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.training.digests import check_digests, sync, sync_folder, write_digests
 
 __all__ = [
     "Checkpoint",
@@ -31,7 +31,6 @@ __all__ = [
     "save_model",
     "saved",
     "set_random_states",
-    "whole_tensor",
     "write_checkpoint",
 ]
 
@@ -55,6 +54,13 @@ class Checkpoint(NamedTuple):
     def model(self) -> Path:
         """The model or its adapters in the layout of transformers, for :meth:`CausalLM.load`."""
         return self.folder / MODEL
+
+    def check(self) -> None:
+        """Raise unless every file is as it was written."""
+        try:
+            check_digests(self.folder)
+        except ValueError as error:
+            raise _unreadable(self.folder, error) from error
 
     def random_states(self, process: int) -> dict[str, Tensor]:
         """Return the states of a process's generators; empty if it was not there."""
@@ -83,12 +89,19 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     newest = files[-1]
     try:
-        return Checkpoint(newest.parent, json.loads(newest.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"checkpoint {str(newest.parent)!r} cannot be read ({error}); delete it to resume from"
-            " the one before"
-        ) from error
+        state = json.loads(newest.read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise ValueError("it does not say its step")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(newest.parent, error) from error
+    return Checkpoint(newest.parent, state)
+
+
+def _unreadable(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"checkpoint {str(folder)!r} cannot be read ({error}); delete it to resume from the one"
+        " before"
+    )
 
 
 @contextlib.contextmanager
@@ -103,10 +116,7 @@ def saved(target: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+        sync_folder(partial)
         if target.exists():
             # A folder cannot take the place of another in one move; the old one stays readable
             # until the new one is there.
@@ -117,6 +127,7 @@ def saved(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             partial.rename(target)
+        sync(target.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -162,6 +173,7 @@ def write_checkpoint(
         if reference is not None:
             save_file(reference, partial / REFERENCE)
         (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
+        write_digests(partial)
 
 
 def remove_older(folder: Path, keep: int) -> None:
@@ -170,14 +182,6 @@ def remove_older(folder: Path, keep: int) -> None:
         shutil.rmtree(old)
     for left in folder.glob(".*.partial"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def whole_tensor(value: Any) -> Any:
-    """Return a tensor that is sharded over processes as one, any other as it is.
-
-    Every process must call.
-    """
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def optimizer_tensors(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 
 from prefsim.containers import map_fields, stacked
-from prefsim.lm.model.log_prob_model import LogProbModel
+from prefsim.lm.model.log_prob_model import LogProbModel, whole_tensor
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.batches import micro_batches
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
+from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.options import TrainingOptions, TrainResult, learning_rate_factor
@@ -47,8 +49,24 @@ def run(setup: TrainingSetup) -> TrainResult:
         If loss or gradient stop being finite, or the launched processes cannot do what is asked.
     """
     seed = setup.options.seed
-    with accelerator_for(setup.precision) as accelerator, own_random_states(seed):
+    with (
+        accelerator_for(setup.precision) as accelerator,
+        own_random_states(seed),
+        _held(setup, accelerator),
+    ):
         return _Engine(setup, accelerator).run()
+
+
+@contextlib.contextmanager
+def _held(setup: TrainingSetup, accelerator: Any) -> Iterator[None]:
+    """Hold the folder of a training, if it has one, by the first of its processes."""
+    if setup.folder is None or not accelerator.is_main_process:
+        yield
+        return
+    with only_training_in(setup.folder):
+        # Another may have come and gone since it was looked for.
+        setup.check_still_newest()
+        yield
 
 
 class _Engine:
@@ -230,7 +248,7 @@ class _Engine:
         loss = float(accelerator.reduce(self._backward(batch), reduction="sum"))
         limit = float("inf") if options.max_grad_norm is None else options.max_grad_norm
         norm = float(
-            disk.whole_tensor(accelerator.clip_grad_norm_(self.log_prob_model.parameters(), limit))
+            whole_tensor(accelerator.clip_grad_norm_(self.log_prob_model.parameters(), limit))
         )
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise ValueError(
@@ -308,7 +326,7 @@ class _Engine:
         if not self.accelerator.is_fsdp2:
             return None
         state = self.policy.model.state_dict()
-        return {name: disk.whole_tensor(value).cpu() for name, value in state.items()}
+        return {name: whole_tensor(value).cpu() for name, value in state.items()}
 
     def _save(self, step: int, history: History) -> None:
         from accelerate.utils import gather_object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from prefsim.lm.model.head import Head
 from prefsim.lm.model.log_prob_model import LogProbModel, is_adapted
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, rows_hash
 from prefsim.lm.model.tokens import TokenBatch, Tokens
 from prefsim.solvers.reference_update import ReferenceUpdate
 
@@ -67,8 +68,12 @@ class Reference(ABC):
         """Return the reference with its own model changed, where it has one."""
         return self
 
-    def check_rows(self, rows: Sequence[Tokens]) -> None:
-        """Raise unless the reference knows the sequences of the data."""
+    @abstractmethod
+    def identity(self, policy: CausalLM) -> str:
+        """Return what tells this reference of the training of ``policy`` from any other."""
+
+    def check_rows(self, rows: Sequence[Tokens], policy: CausalLM) -> None:
+        """Raise unless the reference knows the sequences of the data, the policy's tokens."""
         return None
 
     def check_follows(self, policy: CausalLM) -> None:
@@ -99,6 +104,10 @@ class NoReference(Reference):
     is_model = False
     description = "no reference"
 
+    def identity(self, policy: CausalLM) -> str:
+        """Return its name."""
+        return "none"
+
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return None."""
         return None
@@ -117,6 +126,11 @@ class StoredReference(Reference):
     is_model = False
     description = "its log-probabilities alone"
 
+    def identity(self, policy: CausalLM) -> str:
+        """Return the hash of the model that they are of, or of themselves where it is not known."""
+        own = np.ascontiguousarray(self.logps.values)
+        return self.logps.model or hashlib.sha256(own.data).hexdigest()
+
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return what is stored for the sequences."""
         return self.logps.place(batch, sequences)
@@ -125,7 +139,7 @@ class StoredReference(Reference):
         """Raise: there is no model."""
         raise ValueError("the reference is log-probabilities, not a model")
 
-    def check_rows(self, rows: Sequence[Tokens]) -> None:
+    def check_rows(self, rows: Sequence[Tokens], policy: CausalLM) -> None:
         """Raise unless there is one log-probability for each token of the data, in their order."""
         offsets = self.logps.offsets
         counts = [len(row.completion_ids) for row in rows]
@@ -135,6 +149,12 @@ class StoredReference(Reference):
                 f" of {sum(counts)} tokens in their order (prefsim.lm.references_of makes them),"
                 f" got {len(offsets) - 1} sequences of {int(offsets[-1])} tokens"
             )
+        if self.logps.rows and self.logps.rows != rows_hash(rows):
+            raise ValueError(
+                "the reference's log-probabilities must be of the data's own prompts and"
+                " completions in the policy's tokens (prefsim.lm.references_of makes them), got"
+                " those of others with as many tokens"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,26 @@ class ModelReference(Reference):
     """Another model, or the policy as it was when training began."""
 
     policy: CausalLM
+
+    def identity(self, policy: CausalLM) -> str:
+        """Return the hash of the model."""
+        return model_hash(self.policy)
+
+    def check_rows(self, rows: Sequence[Tokens], policy: CausalLM) -> None:
+        """Raise unless the tokens of the data are to the reference what they are to the policy."""
+        own, theirs = self.policy.tokenizer, policy.tokenizer
+        if own is None or theirs is None or own is theirs:
+            return
+        used = sorted({token for row in rows for ids in row for token in ids})
+        words = zip(
+            *(each.convert_ids_to_tokens(used) for each in (theirs, own)), used, strict=True
+        )
+        for word, other, token in words:
+            if word != other:
+                raise ValueError(
+                    f"the reference must have the policy's tokenizer, where token {token} is"
+                    f" {word!r}, got one where it is {other!r}"
+                )
 
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return what the model says."""
@@ -193,6 +233,10 @@ class AdaptersOff(Reference):
     """The policy under training itself, with its adapters switched off."""
 
     description = "the policy with its adapters switched off"
+
+    def identity(self, policy: CausalLM) -> str:
+        """Return the hash of the model without its adapters."""
+        return model_hash(policy.without_adapters())
 
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return what the policy says without adapters, through what wraps it."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.training.batches import BatchPlan
 from prefsim.lm.training.checkpoint import Checkpoint, latest
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
+from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.loss_evaluator import couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import as_reference
@@ -27,24 +24,6 @@ from prefsim.losses.running import RunningLoss
 from prefsim.solvers.fit import Loss
 
 __all__ = ["TrainingSetup"]
-
-# The options that decide where a training ends. How a step is split, what is reported and where
-# things are written do not.
-_DECISIVE_OPTIONS = (
-    "batch_size",
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "weight_decay",
-    "max_grad_norm",
-    "order",
-    "seed",
-    "reference_weight",
-    "reference_every",
-)
-
-
-_DEFAULTS = {"reference_weight": None, "reference_every": 1}
 
 
 class TrainingSetup:
@@ -72,6 +51,8 @@ class TrainingSetup:
         Where things are written, or None.
     checkpoint
         Where to go on from, or None.
+    fingerprint
+        What decides where the training ends; empty where no checkpoint is read or written.
 
     Raises
     ------
@@ -112,15 +93,29 @@ class TrainingSetup:
                 "the loss needs the KL divergence at every token, and so the reference model"
                 f" itself; got {self.reference.description}"
             )
-        self.reference.check_rows(self.rows.tokens)
+        self.reference.check_rows(self.rows.tokens, policy)
         if options.reference_update is not None:
             self.reference.check_follows(policy)
         self.precision = self._precision()
         check_diagnostics(options.measured, data, self.reference)
         self.folder = None if options.out is None else Path(options.out)
         self.checkpoint = None if self.folder is None else latest(self.folder / "checkpoints")
+        # Now, while the parameters are those that training starts from.
+        keeps = self.folder is not None and options.save_every is not None
+        self.fingerprint = self._fingerprint() if keeps or self.checkpoint is not None else {}
         if self.checkpoint is not None:
             self._check_resumable(self.checkpoint)
+
+    def check_still_newest(self) -> None:
+        """Raise if a checkpoint was written into the folder since this training was set up."""
+        if self.folder is None:
+            return
+        now = latest(self.folder / "checkpoints")
+        if (now and now.folder) != (self.checkpoint and self.checkpoint.folder):
+            raise ValueError(
+                f"folder {str(self.folder)!r} was written to by another training meanwhile; start"
+                " this one again"
+            )
 
     def _check_labels_of_a_batch(self) -> None:
         soft = getattr(self.data, "prob", getattr(self.data, "label", np.ones(1)))
@@ -150,25 +145,17 @@ class TrainingSetup:
             )
         return precision
 
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a resumed training to end where it would have ended."""
-        digest = hashlib.sha256()
-        for row in self.rows.tokens:
-            digest.update(json.dumps(row).encode())
-        for name in sorted(vars(self.data)):
-            value = getattr(self.data, name)
-            if isinstance(value, np.ndarray):
-                digest.update(name.encode() + value.tobytes())
-        optimizer = self.options.optimizer
-        return {name: getattr(self.options, name) for name in _DECISIVE_OPTIONS} | {
-            "optimizer": optimizer if isinstance(optimizer, str) else _named(optimizer),
-            "precision": self.precision,
-            "steps": self.total,
-            "loss": _named(self.loss),
-            "data": digest.hexdigest(),
-            "reference": self.reference.is_given,
-        }
+    def _fingerprint(self) -> dict[str, Any]:
+        return fingerprint_of(
+            self.policy,
+            self.loss,
+            self.data,
+            self.rows,
+            self.reference,
+            self.options,
+            precision=self.precision,
+            steps=self.total,
+        )
 
     def _check_resumable(self, checkpoint: Checkpoint) -> None:
         if not self.options.resume:
@@ -176,26 +163,5 @@ class TrainingSetup:
                 f"folder {str(self.folder)!r} holds a training of {checkpoint.step} steps; give"
                 " resume=True or another folder"
             )
-        before = checkpoint.state["fingerprint"]
-        for name, value in self.fingerprint.items():
-            # Options that a training of before did not have yet were at their defaults.
-            if before.get(name, _DEFAULTS.get(name)) != value:
-                raise ValueError(
-                    f"{name} must be what it was before the interruption, {before.get(name)!r}, got"
-                    f" {value!r}"
-                )
-
-
-def _named(function: Callable[..., Any]) -> str:
-    """Return which function it is, with the options bound to it: the same in every process."""
-    if isinstance(function, functools.partial):
-        options = [
-            f"{name}={_named(value) if callable(value) else repr(value)}"
-            for name, value in sorted(function.keywords.items())
-        ]
-        return f"{_named(function.func)}({', '.join([*map(repr, function.args), *options])})"
-    if isinstance(function, RunningLoss):
-        return f"{_named(function.loss)} from {function.state!r}"
-    module = getattr(function, "__module__", "")
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{module}.{name}"
+        checkpoint.check()
+        check_fingerprint(checkpoint.state["fingerprint"], self.fingerprint)

@@ -11,6 +11,7 @@ from lm_made import adapted_llama, largest_difference, random_pairs, small_llama
 from prefsim import losses
 from prefsim.lm import CausalLM, TrainingOptions, references_of, trainer
 from prefsim.lm.training import checkpoint as disk
+from prefsim.lm.training.digests import DIGESTS, write_digests
 from prefsim.loops import staged_reference
 from prefsim.solvers import fit
 
@@ -81,18 +82,22 @@ def test_a_resumed_training_has_its_reference_back(tiny, tmp_path, every):
         fit(tiny, dpo, DATA, reference=tiny, resume=True, **changed)
 
 
-def test_a_training_from_before_the_option_resumes(tiny, tmp_path):
+def test_a_training_of_a_version_that_kept_less_is_refused_in_words(tiny, tmp_path):
+    """What it does not say cannot be checked."""
     import json
 
     options = OPTIONS | {"steps": 2, "out": tmp_path, "save_every": 2}
     fit(tiny, dpo, DATA, reference=tiny, **options)
-    file = tmp_path / "checkpoints/step-00000002" / disk.STATE
-    state = json.loads(file.read_text())
-    for name in ("reference_weight", "reference_every"):
-        del state["fingerprint"][name]
-    del state["loss_state"]
-    file.write_text(json.dumps(state))
-    assert fit(tiny, dpo, DATA, reference=tiny, resume=True, **options).steps == 2
+    folder = tmp_path / "checkpoints/step-00000002"
+    state = json.loads((folder / disk.STATE).read_text())
+    del state["fingerprint"]["reference_weight"]
+    (folder / disk.STATE).write_text(json.dumps(state))
+    write_digests(folder)
+    with pytest.raises(ValueError, match="does not say its reference_weight: it was written by an"):
+        fit(tiny, dpo, DATA, reference=tiny, resume=True, **options)
+    (folder / DIGESTS).unlink()
+    with pytest.raises(ValueError, match=f"cannot be checked against its {DIGESTS}"):
+        fit(tiny, dpo, DATA, reference=tiny, resume=True, **options)
 
 
 def test_a_reference_in_half_precision_follows_in_single():

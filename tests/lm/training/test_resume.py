@@ -208,6 +208,7 @@ def test_old_checkpoints_are_removed_and_each_can_be_loaded(tmp_path):
     assert [path.name[-1] for path in folders] == ["4", "5", "6"]
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == {
+            "SHA256SUMS",
             "model",
             "optimizer.safetensors",
             "random.safetensors",

@@ -13,6 +13,7 @@ from prefsim import losses
 from prefsim.containers import PairLogps, UnpairedLogps
 from prefsim.lm import TextComparisons, TextFeedback
 from prefsim.lm.training import checkpoint as disk
+from prefsim.lm.training.digests import write_digests
 from prefsim.solvers import fit
 
 OPTIONS = {
@@ -110,9 +111,10 @@ def test_a_resumed_training_has_its_state_back(tiny, case, tmp_path):
     # Without the state the end is another.
     for step in (4, 6):
         (tmp_path / f"checkpoints/step-{step:08d}" / disk.STATE).unlink()
-    file = tmp_path / "checkpoints/step-00000002" / disk.STATE
-    state = json.loads(file.read_text())
-    file.write_text(json.dumps(state | {"loss_state": None}))
+    folder = tmp_path / "checkpoints/step-00000002"
+    state = json.loads((folder / disk.STATE).read_text())
+    (folder / disk.STATE).write_text(json.dumps(state | {"loss_state": None}))
+    write_digests(folder)
     forgotten = fit(tiny, loss, data, reference=tiny, resume=True, **options)
     assert np.abs(forgotten.history - whole.history)[2:].max() > 1e-4
 

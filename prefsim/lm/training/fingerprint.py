@@ -1,0 +1,134 @@
+"""What must be the same for a resumed training to end where it would have ended."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from prefsim.lm.data.text_data import TextData
+from prefsim.lm.model.log_prob_model import is_adapted
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.reference_logps import model_hash, rows_hash
+from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.reference import Reference
+from prefsim.lm.training.token_rows import TokenRows
+from prefsim.losses.running import RunningLoss
+
+__all__ = ["check_fingerprint", "fingerprint_of"]
+
+# The options that decide where a training ends. How a step is split, what is reported and where
+# things are written do not.
+_DECISIVE_OPTIONS = (
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "max_grad_norm",
+    "order",
+    "seed",
+    "reference_weight",
+    "reference_every",
+)
+
+
+def fingerprint_of(
+    policy: CausalLM,
+    loss: Callable[..., Any],
+    data: TextData,
+    rows: TokenRows,
+    reference: Reference,
+    options: TrainingOptions,
+    *,
+    precision: str,
+    steps: int,
+) -> dict[str, Any]:
+    """Return what decides where a training ends, before its first step, as JSON takes it.
+
+    Of a model without memory, of which only the sizes are known, nothing is said of its weights.
+    """
+    optimizer = options.optimizer
+    known = not any(p.is_meta for p in policy.log_prob_model.parameters())
+    # Behind what a reader can make more of.
+    weights = (
+        {"model": model_hash(policy), "reference": reference.identity(policy)} if known else {}
+    )
+    settings = {name: getattr(options, name) for name in _DECISIVE_OPTIONS} | {
+        "optimizer": optimizer if isinstance(optimizer, str) else _named(optimizer),
+        "precision": precision,
+        "steps": steps,
+        "loss": _named(loss),
+        "data": _hash_of(data, rows),
+        "dtype": _dtypes(policy),
+        "adapters": _adapters(policy),
+    }
+    return settings | weights
+
+
+def check_fingerprint(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the first difference.
+
+    Parameters
+    ----------
+    before
+        Of the training that was interrupted.
+    now
+        Of the one that is to go on.
+    """
+    for name, value in now.items():
+        if name not in before:
+            raise ValueError(
+                f"the checkpoint does not say its {name}: it was written by another version"
+            )
+        if before[name] != value:
+            raise ValueError(
+                f"{name} must be what it was before the interruption, {before[name]!r}, got"
+                f" {value!r}"
+            )
+
+
+def _hash_of(data: TextData, rows: TokenRows) -> str:
+    digest = hashlib.sha256(rows_hash(rows.tokens).encode())
+    for name in sorted(vars(data)):
+        value = getattr(data, name)
+        if isinstance(value, np.ndarray):
+            digest.update(name.encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def _dtypes(policy: CausalLM) -> str:
+    found = {str(p.dtype).removeprefix("torch.") for p in policy.log_prob_model.parameters()}
+    return ", ".join(sorted(found))
+
+
+def _adapters(policy: CausalLM) -> str:
+    """Return what a reader would want to know of the adapters; the hash of the model knows all."""
+    if not is_adapted(policy.model):
+        return "none"
+    settings = {}
+    for name, config in policy.model.peft_config.items():
+        settings[name] = {
+            key: getattr(config, key) for key in ("r", "lora_alpha") if hasattr(config, key)
+        }
+        settings[name]["type"] = str(getattr(config.peft_type, "value", config.peft_type))
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _named(function: Callable[..., Any]) -> str:
+    """Return which function it is, with the options bound to it: the same in every process."""
+    if isinstance(function, functools.partial):
+        options = [
+            f"{name}={_named(value) if callable(value) else repr(value)}"
+            for name, value in sorted(function.keywords.items())
+        ]
+        return f"{_named(function.func)}({', '.join([*map(repr, function.args), *options])})"
+    if isinstance(function, RunningLoss):
+        return f"{_named(function.loss)} from {function.state!r}"
+    module = getattr(function, "__module__", "")
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}"
