@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_unit_interval
+from prefsim.checks import as_float_array, as_index_array, check_integer, check_unit_interval
 from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.data.mismatched import rows_of_other_prompts
@@ -133,6 +133,7 @@ class Feedback:
 
         The label is Bernoulli, of chance ``desirable[x, y]``.
         """
+        check_integer(low=0, n=n)
         label = as_float_array(desirable, "desirable", ndim=2)
         check_unit_interval(label, "desirable")
         rng = random_generator(seed)

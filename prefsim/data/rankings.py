@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, as_index_array
+from prefsim.checks import as_float_array, as_index_array, check_integer
 from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
 from prefsim.policies.base import InMemoryPolicy
@@ -103,6 +103,7 @@ class Rankings:
         """
         if world.reward is None or world.batch_shape:
             raise ValueError("sampling rankings needs one world with a reward (X, Y)")
+        check_integer(low=0, n=n)
         if not 1 <= k <= world.n_responses:
             raise ValueError(f"k must lie in [1, {world.n_responses}], got {k}")
         rng = random_generator(seed)
