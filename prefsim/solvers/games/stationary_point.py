@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.backend import like
-from prefsim.checks import check_interval
+from prefsim.checks import check_interval, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import log_best_response, log_probs
 from prefsim.solvers.games.game_input import game_matrix, probabilities
@@ -41,6 +41,7 @@ def nash_md_pg_stationary_point(
     Derived from the gradient; the case κ = 0 is the equilibrium of Munos et al. 2023,
     arXiv:2312.00886.
     """
+    check_positive(tau=tau)
     check_interval(low=0.0, high=1.0, closed="both", mixture=mixture)
     # κ = 1 is the limit of an infinite penalty on the opponent; the solver also validates the game
     # there.

@@ -50,6 +50,7 @@ def policy_iteration(
     ----------
     Howard 1960; Puterman 1994, section 6.4 (theorem 6.4.1 for the Newton form).
     """
+    check_positive(tolerance=tolerance)
     require_infinite_horizon(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
