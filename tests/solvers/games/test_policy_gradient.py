@@ -182,7 +182,7 @@ def test_batches_and_torch():
         ),
         (
             lambda: nash_md_pg_stationary_point(GAME, np.exp(LOG_REFERENCE), tau=0.0, mixture=0.1),
-            "tau must be a number > 0, got 0.0",
+            "tau must be a (finite )?number > 0, got 0.0",
         ),
         (
             lambda: nash_md_pg_stationary_point(GAME, [1.0, 0.0, 0.0], tau=0.1, mixture=0.1),
