@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefsim.lm.data.rankings import TextRankings
     from prefsim.lm.data.text_data import TextData
     from prefsim.lm.fitting import CausalLM
+    from prefsim.lm.model.encoding import encode
     from prefsim.lm.model.head import Head
     from prefsim.lm.model.log_prob_model import LogProbModel
     from prefsim.lm.model.log_probs import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from prefsim.lm.model.preference_model import Embedded, PreferenceModel
     from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
     from prefsim.lm.model.tiled import TokenStatistics
-    from prefsim.lm.model.tokens import TokenBatch, Tokens, collate, encode
+    from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
     from prefsim.lm.online.rounds import (
         JudgedCompletions,
@@ -114,6 +115,7 @@ _NAMES_OF = {
     "data.rankings": ("TextRankings",),
     "data.text_data": ("TextData",),
     "fitting": ("CausalLM",),
+    "model.encoding": ("encode",),
     "model.log_prob_model": ("LogProbModel",),
     "model.head": ("Head",),
     "model.tiled": ("TokenStatistics",),
@@ -133,7 +135,6 @@ _NAMES_OF = {
         "TokenBatch",
         "Tokens",
         "collate",
-        "encode",
     ),
     "online.judges": (
         "as_rows",
