@@ -1,17 +1,19 @@
 """Fields of a loss's container: of one shape or refused by name; what is not read does nothing."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from loss_examples import OF_THE_POLICY, example_of
+from loss_examples import example_of
 from loss_settings import base_options, configurations, outcome
 
 from prefsim.losses.registry import loss_functions
 
 LOSSES = loss_functions()
-NAMED = OF_THE_POLICY | {f"ref_{field}" for field in OF_THE_POLICY}
+# Beside log-probabilities: what NumPy may refuse in its own words.
+BESIDE = re.compile(r".*(score|length|degree|density_ratio|margin)")
 # Which of two columns stands for the reference depends on the step and the penalty.
 REFUSED_BY_NUMPY = {"inpo", "mirror_descent"}
 
@@ -38,6 +40,17 @@ def test_a_field_of_another_shape_is_refused(name):
         longer = container._replace(**{field: np.concatenate([value, value[:1]])})
         refusal = outcome(loss, longer, **base_options(loss))[1]
         assert refusal, field
-        if field in NAMED and name not in REFUSED_BY_NUMPY:
+        if not BESIDE.fullmatch(field) and name not in REFUSED_BY_NUMPY:
             # Logits of degrees are those of a classifier, whose labels do not fit.
             assert field in refusal or "label" in refusal, field
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_field_that_is_missing_is_named(name):
+    loss = LOSSES[name]
+    container = example_of(loss, seed=12)
+    for field, default in container._field_defaults.items():
+        assert default is None
+        for setting in configurations(loss):
+            value, refusal = outcome(loss, container._replace(**{field: None}), **setting)
+            assert value is not None or field in refusal
