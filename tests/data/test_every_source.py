@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 from segment_tasks import CORRIDOR
 
-from prefsim.data import Comparisons, Feedback, Negatives, Rankings, ScoredPairs, Segments
+from prefsim.data import (
+    Comparisons,
+    Feedback,
+    Negatives,
+    Rankings,
+    Revisions,
+    ScoredPairs,
+    Segments,
+    read_jsonl,
+    write_jsonl,
+)
 from prefsim.data.degradation import degrade, kept_tokens, key_phrases
+from prefsim.data.delivery import delivery_segments
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.filtered_pairs import filtered_pairs
 from prefsim.data.ranked_pairs import ranked_comparisons, ranked_pairs
@@ -20,6 +31,7 @@ from prefsim.data.trajectories import (
 )
 from prefsim.policies import TabularPolicy
 from prefsim.worlds import ContextualBandit
+from prefsim.worlds.delivery import delivery_task
 
 X, Y, N = 3, 4, 40
 RNG = np.random.default_rng(0)
@@ -30,6 +42,8 @@ DESIRABLE = RNG.uniform(0.2, 0.8, (X, Y))
 POLICY, OTHER = (TabularPolicy.random(X, Y, seed=seed) for seed in (1, 2))
 BATCHED = ContextualBandit.random(X, Y, seed=3, batch_shape=(2,))
 SCORES = CORRIDOR.reward
+# Three columns, so that a cell has another number than on the board of the human study.
+OPEN_BOARD = ". . .\n. . .\n. . .\n. . G"
 STATES, ACTIONS = CORRIDOR.n_states, CORRIDOR.n_actions
 
 
@@ -332,3 +346,42 @@ def test_what_is_refused_is_named(name):
     with pytest.raises(ValueError) as caught:
         call()
     assert re.match(message, str(caught.value))
+
+
+# --- what the rest of the room takes ---
+
+
+def test_segments_are_replayed_on_the_board_that_is_given():
+    own, other = delivery_task(), delivery_task(OPEN_BOARD)
+    move = np.asarray([[[[0, 0], [1, 0], [1, 0], [1, 0]]] * 2])
+    for task in (own, other):
+        state, expected = 0, [0]
+        for _ in range(3):
+            state = int(np.argmax(task.mdp.transitions[state, 1]))
+            expected.append(state)
+        given = None if task is own else task
+        np.testing.assert_array_equal(delivery_segments(move, given).states[0, 0], expected)
+
+
+def test_a_batch_of_improvers_is_a_batch_of_joint_policies():
+    rows = Comparisons([0], [0], [1])
+    data = Revisions(rows, n_contexts=X, n_responses=Y)
+    improvers = RNG.dirichlet(np.ones(Y), (2, X, Y))
+    joint = data.joint_policy(POLICY.probs, improvers)
+    assert joint.probs.shape == (2, X + X * Y, Y)
+    for i in range(2):
+        alone = data.joint_policy(POLICY.probs, improvers[i])
+        np.testing.assert_allclose(joint.probs[i], alone.probs, rtol=1e-12)
+
+
+def test_a_file_that_is_not_there_has_no_lines(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read after line 0"):
+        read_jsonl(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_what_json_does_not_know_is_not_written(name, tmp_path):
+    never = Comparisons([0], [0], [1], old_chosen=[-np.inf], old_rejected=[-0.5])
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_jsonl(never, tmp_path / name)
+    assert not list(tmp_path.iterdir())
