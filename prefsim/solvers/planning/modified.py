@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from prefsim.backend import to_numpy
 from prefsim.checks import check_integer, check_interval, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
@@ -25,16 +25,21 @@ from prefsim.solvers.planning.certificate import (
     require_no_better_without_end,
     residual_limit,
 )
+from prefsim.solvers.planning.policy_chain import solve_chain
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 
 __all__ = ["modified_policy_iteration"]
 
 TRIAL_SWEEPS = 10
-"""Sweeps after which a sparse evaluation looks at its pace."""
+"""Sweeps after which an evaluation looks at its pace."""
 
 PATIENCE = 20
 """More sweeps than this still to go, at the pace so far, cost more than a Krylov solve."""
+
+STATES_A_SWEEP = 20
+"""A dense solve of S states costs about S over this many sweeps: S / 3 by arithmetic, of which
+factorisations make several times more in a second than products with one vector."""
 
 
 def modified_policy_iteration(
@@ -52,8 +57,9 @@ def modified_policy_iteration(
     middle of their bounds: what all states still miss in common need not be iterated away. (With
     terminal states there is no such common part, and the largest difference counts.) How far an
     evaluation goes follows from how much the last improvement gained, so that the late steps, where
-    the policy is settled, converge in one go. Where a sparse chain mixes slowly, an evaluation ends
-    in BiCGSTAB instead of sweeps.
+    the policy is settled, converge in one go. Where a chain mixes slowly, or is periodic, so that
+    the rounding of sweeps adds up, an evaluation ends in a linear solve instead: of a sparse chain
+    by BiCGSTAB, of a dense one directly.
 
     Parameters
     ----------
@@ -147,6 +153,7 @@ class _DenseEvaluation:
 
     def __init__(self, mdp: TabularMDP, stop: SpanStop) -> None:
         self.mdp, self.stop = mdp, stop
+        self.patience = max(PATIENCE, mdp.n_states / STATES_A_SWEEP)
 
     def __call__(self, action: Array, value: Array, goal: Array, sweeps: int) -> Array:
         mdp = self.mdp
@@ -156,13 +163,48 @@ class _DenseEvaluation:
         )
         chain = xp.matmul(chosen[..., None, :], mdp.transitions)[..., 0, :]
         paid = xp.sum(chosen * mdp.reward, axis=-1)
-        for _ in range(sweeps):
+
+        def sweep(value: Array) -> tuple[Array, Array]:
             swept = paid + mdp.discount * xp.matmul(chain, value[..., None])[..., 0]
-            low, high = self.stop.bounds(swept - value)
-            value = swept
-            if bool(xp.all(self.stop.gap(low, high) <= goal)):
+            return swept, swept - value
+
+        first = None
+        for done in range(1, sweeps + 1):
+            value, change = sweep(value)
+            low, high = self.stop.bounds(change)
+            gap = self.stop.gap(low, high)
+            if bool(xp.all(gap <= goal)):
+                break
+            first = gap if first is None else first
+            if (
+                done == TRIAL_SWEEPS
+                and mdp.discount < 1
+                and _any_is_slow((first, gap), goal, patience=self.patience)
+            ):
+                residual = sweep(value)[1]
+                solved = value + solve_chain(chain, residual, mdp)
+                # Where a solve gains nothing, the sweeps stand.
+                better = _largest(sweep(solved)[1]) < _largest(residual)
+                value, change = sweep(xp.where(better[..., None], solved, value))
+                low, high = self.stop.bounds(change)
                 break
         return self.stop.shifted(value, low, high)
+
+
+def _largest(change: Array) -> Array:
+    xp = array_namespace(change)
+    return xp.max(xp.abs(change), axis=-1)
+
+
+def _any_is_slow(gaps: tuple[Any, Any], goal: Any, *, patience: float) -> bool:
+    """Return whether a process needs more than so many sweeps to its goal at its pace so far.
+
+    ``gaps`` are those of the first and the last of the trial sweeps.
+    """
+    first, last, wanted = (to_numpy(each) for each in (*gaps, goal))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pace = np.log(first / last) / (TRIAL_SWEEPS - 1)
+        return bool(np.any((last > wanted) & (np.log(last / wanted) > patience * pace)))
 
 
 class _SparseEvaluation:
@@ -191,7 +233,7 @@ class _SparseEvaluation:
             if (
                 len(gaps) == TRIAL_SWEEPS
                 and self.mdp.discount < 1
-                and self._sweeps_to_go(gaps, goal) > PATIENCE
+                and _any_is_slow((gaps[0], gaps[-1]), goal, patience=PATIENCE)
             ):
                 value, change = self._sweep(self._solve(value, goal))
                 low, high = self.stop.bounds(change)
@@ -203,11 +245,6 @@ class _SparseEvaluation:
         swept *= self.mdp.discount
         swept += self.paid
         return swept, swept - value
-
-    @staticmethod
-    def _sweeps_to_go(gaps: list[float], goal: float) -> float:
-        pace = math.log(gaps[0] / gaps[-1]) / (len(gaps) - 1) if gaps[-1] < gaps[0] else 0.0
-        return math.log(gaps[-1] / goal) / pace if pace > 0 else math.inf
 
     def _solve(self, value: np.ndarray, goal: float) -> np.ndarray:
         matrix = sp.eye_array(value.size, format="csr") - self.mdp.discount * self.chain

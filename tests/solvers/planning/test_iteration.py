@@ -200,6 +200,23 @@ class TestOptimal:
         # than 1800 sweeps.
         assert result.iterations < 100
 
+    @pytest.mark.parametrize("discount", [0.99, 0.999, 0.9999])
+    @given(
+        rewards=tables((3, 7, 2), low=-10.0, high=10.0),
+        scale=st.sampled_from([1e-3, 1.0, 1e3]),
+        length=st.integers(2, 7),
+    )
+    def test_the_rounding_of_sweeps_around_a_ring_does_not_add_up(
+        self, discount, rewards, scale, length
+    ):
+        step = np.roll(np.eye(length), 1, axis=1)
+        moves = np.stack([step, step.T], axis=1)
+        mdp = TabularMDP(moves, scale * rewards[:, :length], discount=discount)
+        result = planning.modified_policy_iteration(mdp, max_iterations=100)
+        assert result.converged.all()
+        value = planning.policy_iteration(mdp).value
+        np.testing.assert_allclose(result.value, value, atol=1e-9 * np.abs(value).max())
+
     def test_more_than_32_actions_take_the_general_path(self):
         mdp = TabularMDP.random(4, 40, discount=0.9, seed=0)
         for solve in OPTIMAL:
