@@ -74,9 +74,12 @@ evidence: $(STAMP)
 	PREFSIM_EVIDENCE=1 $(BIN)/pytest -n $(JOBS) --dist worksteal tests/papers/test_every_evidence.py
 
 # Goes on where it was stopped, and tries again what was changed since; hours from the beginning.
+# `make mutants SAMPLE=1200 SEED=3` tries a random sample alone, the same for the same code.
+SEED ?= 0
+
 mutants: $(MUTANTS_STAMP)
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run --max-children $(JOBS)
-	$(BIN)/python benchmarks/_mutants.py
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=mutants $(BIN)/python benchmarks/_mutants.py --jobs $(JOBS) \
+		$(if $(SAMPLE),--sample $(SAMPLE) --seed $(SEED))
 
 # One BLAS thread: the ratios compare algorithms, not thread pools.
 bench: $(BENCH_STAMP)
