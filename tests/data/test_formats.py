@@ -111,7 +111,7 @@ GOOD = '{"prompt": 0, "chosen": 1, "rejected": 2}\n'
                 '{"prompt": 0, "completions": [0, 1], "scores": [1.0, 2.0]}\n{"prompt": 0,'
                 ' "completions": [0], "scores": [1.0]}\n'
             ),
-            "rectangular|inhomogeneous",
+            r"line 2: completions must have shape \(2,\), that of the first row, got \(1,\)",
         ),
     ],
 )

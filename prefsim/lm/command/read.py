@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefsim.data.formats import read_json_lines
-from prefsim.lm.command.layouts import Container, Row, RowReader, UnsharedPrompt
+from prefsim.data.json_lines import read_json_lines
+from prefsim.lm.command.dialogues import UnsharedPrompt
+from prefsim.lm.command.layouts import Container, RowReader
+from prefsim.lm.command.messages import Row
 
 __all__ = ["TextSource", "read_text_data"]
 
@@ -151,7 +153,7 @@ def read_text_data(
             skipped.append(message)
             continue
         numbers.append(number)
-        unused.update(set(row) - set(reader.used))
+        unused |= reader.unused(row)
     if reader is None or not kept:
         raise ValueError(
             f"{name}: expected at least one {unit}, got "

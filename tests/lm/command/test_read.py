@@ -7,7 +7,7 @@ import pytest
 from text_rows import HEAD, NO, PAIR, SYSTEM, USER, YES, columns, pairs
 
 from prefsim.lm import TextFeedback, TextNegatives, TextRankings, read_text_data
-from prefsim.lm.command.layouts import ASSISTANT, HUMAN
+from prefsim.lm.command.dialogues import ASSISTANT, HUMAN
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from text_rows import HEAD, NO, PAIR, SYSTEM, USER, YES
 
 from prefsim.lm import read_text_data
-from prefsim.lm.command.layouts import UnsharedPrompt
+from prefsim.lm.command.dialogues import UnsharedPrompt
 
 
 def test_a_hub_id_that_cannot_be_reached(monkeypatch):
@@ -57,7 +57,7 @@ BAD_ROWS = [
     ),
     (
         PAIR | {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
-        r"prompt\[0\] must be a chat message with 'content' in text",
+        r"prompt\[0\]\.content\[0\] must be a chat message with 'content' in text",
     ),
     (
         PAIR | {"chosen": [YES], "rejected": " No."},
