@@ -21,6 +21,8 @@ from prefsim.containers import JudgedLogps
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
+from prefsim.lm.model.limits import check_positions
+from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.training.loss_evaluator import needs_of
@@ -182,12 +184,18 @@ def _policy(given: Given, *, load: bool) -> CausalLM:
         return CausalLM.from_config(
             config, tokenizer, seed=given["seed"], dtype=dtype, adapter=adapter
         )
+    check_place(name)
+    adapted = adapter_folder(name)
+    if adapted and adapter is not None:
+        raise ValueError(
+            f"--model {name} holds adapters, which those of --lora-rank would take the place of:"
+            " without it they are trained on; CausalLM.load(...).merged() makes a model of them"
+        )
     if not load:
-        config = _config(name)
         if tokenizer is None:
             tokenizer = _tokenizer(name, needed=False)
-        return _without_memory(config, tokenizer, dtype, adapter)
-    policy = CausalLM.load(name, dtype=dtype, adapter=adapter)
+        return _sizes_of(name, tokenizer, dtype, adapter)
+    policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"])
     return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
 
 
@@ -208,21 +216,20 @@ def _adapter(given: Given) -> Any:
 
 
 def _tokenizer(name: str, *, needed: bool = True) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        if needed:
-            raise ValueError(
-                f"tokenizer {name!r} is neither a folder with a tokenizer nor a reachable hub id"
-            ) from error
-        return None
+    if needed:
+        check_place(name, "tokenizer")
+    tokenizer = load_tokenizer(name)
+    if needed and tokenizer is None:
+        raise ValueError(
+            f"tokenizer {name!r} is neither a folder with a tokenizer nor a reachable hub id"
+        )
+    return tokenizer
 
 
 def _config(name: str) -> Any:
     from transformers import AutoConfig
 
+    check_place(name)
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
@@ -262,6 +269,16 @@ def _fresh_config(path: Path, tokenizer: Any) -> Any:
     return config
 
 
+def _sizes_of(name: str, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
+    """Return a model, or adapters and the model that they are for, without memory."""
+    check_place(name)
+    if adapter_folder(name):
+        name, adapter = base_of(name)
+        # Stored adapters say that they are at rest; here they are to be trained.
+        adapter.inference_mode = False
+    return _without_memory(_config(name), tokenizer, dtype, adapter)
+
+
 def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
     from transformers import AutoModelForCausalLM
 
@@ -288,7 +305,7 @@ def _reference(
     if what != START:
         if load:
             return CausalLM.load(what, dtype=given["dtype"])
-        return _without_memory(_config(what), policy.tokenizer, given["dtype"], None)
+        return _sizes_of(what, policy.tokenizer, given["dtype"], None)
     if given["lora_rank"]:
         return policy.without_adapters()
     # What is computed before training needs no copy.
@@ -303,28 +320,18 @@ def _uses_no_reference(loss: Callable[..., Any]) -> bool:
 def _with_line(error: ValueError, source: TextSource) -> ValueError:
     """Return the error with the line of the file in the place of the number of an example."""
     match = re.match(r"example (\d+): (?:row \d+:? )?(.*)", str(error), re.DOTALL)
-    return error if match is None else ValueError(f"{source.place(int(match[1]))}: {match[2]}")
-
-
-def _check_positions(job: TrainingJob, lengths: np.ndarray) -> None:
-    config = job.policy.log_prob_model.plain.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    row = int(lengths.argmax())
-    if limit is not None and lengths[row] > limit:
-        raise ValueError(
-            f"a sequence may have {limit} tokens, as many as the model has positions, got"
-            f" {lengths[row]} in {job.source.place(row)}; see --max-tokens"
-        )
+    if match is None:
+        return error
+    way_out = "; see --max-tokens" if "the model has positions" in match[2] else ""
+    return ValueError(f"{source.place(int(match[1]))}: {match[2]}{way_out}")
 
 
 def make_setup(job: TrainingJob) -> TrainingSetup:
     """Return the training, which has checked everything; an error names the line of the file."""
     try:
-        setup = TrainingSetup(job.policy, job.loss, job.source.data, job.reference, job.options)
+        return TrainingSetup(job.policy, job.loss, job.source.data, job.reference, job.options)
     except ValueError as error:
         raise _with_line(error, job.source) from error
-    _check_positions(job, setup.rows.lengths)
-    return setup
 
 
 def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
@@ -344,6 +351,9 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     precision = job.options.precision or ("bf16" if narrow else "float32")
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
     rows = _token_rows(reference, job.source, job.loss)
-    _check_positions(job, rows.lengths)
+    try:
+        check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
+    except ValueError as error:
+        raise _with_line(error, job.source) from error
     with state.main_process_first(), autocast:
         return job._replace(reference=reference_logps(reference, rows.tokens, cache=cache))

@@ -17,6 +17,14 @@ from torch import Tensor
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
 from prefsim.lm.model.encoding import encode
+from prefsim.lm.model.limits import check_new_tokens, check_positions, check_vocabulary
+from prefsim.lm.model.loading import (
+    base_of,
+    library,
+    load_model,
+    load_tokenizer,
+    with_adapter,
+)
 from prefsim.lm.model.log_prob_model import (
     LogProbModel,
     disable_dropout,
@@ -68,6 +76,7 @@ class CausalLM:
         dtype: str = "auto",
         device: str | torch.device | None = None,
         adapter: Any = None,
+        seed: Seed = 0,
         append_eos: bool = True,
         **options: Any,
     ) -> Self:
@@ -76,7 +85,8 @@ class CausalLM:
         Parameters
         ----------
         path
-            Folder or hub id.
+            Folder or hub id of a model; or of adapters, which bring the model that they are for and
+            are trained on.
         dtype
             ``"auto"`` (as stored), ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"float64"``.
         device
@@ -84,6 +94,8 @@ class CausalLM:
         adapter
             ``None``, a peft configuration such as ``LoraConfig`` for fresh adapters, or the folder
             or hub id of trained ones.
+        seed
+            Of the weights of fresh adapters.
         append_eos
             See the class.
         **options
@@ -92,30 +104,19 @@ class CausalLM:
 
         Raises
         ------
+        ModuleNotFoundError
+            If transformers (or peft, for adapters) is not installed.
         ValueError
-            If there is no such model, or as :class:`~prefsim.lm.LogProbModel`.
+            If there is no such model, its tokenizer cannot be loaded, ``adapter`` would take the
+            place of adapters that are there, or as :class:`~prefsim.lm.LogProbModel`.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         check_choice(("auto", "float32", "bfloat16", "float16", "float64"), dtype=dtype)
-        kept = {
-            name: options[name]
-            for name in ("revision", "trust_remote_code", "token", "cache_dir")
-            if name in options
-        }
-        try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
-        except OSError as error:
-            raise ValueError(
-                f"model {str(path)!r} is neither a folder with a causal language model nor a"
-                " reachable hub id"
-            ) from error
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path, **kept)
-        except (OSError, ValueError, KeyError):  # a model of bare token ids
-            tokenizer = None
+        model = load_model(path, dtype, **options)
+        tokenizer = load_tokenizer(path, **options)
+        if tokenizer is None and is_adapted(model):
+            tokenizer = load_tokenizer(base_of(path, **options)[0], **options)
         return cls.from_model(
-            model, tokenizer, adapter=adapter, device=device, append_eos=append_eos
+            model, tokenizer, adapter=adapter, seed=seed, device=device, append_eos=append_eos
         )
 
     @classmethod
@@ -134,14 +135,20 @@ class CausalLM:
 
         They are the same for the same seed.
         """
-        from transformers import AutoModelForCausalLM
-
+        transformers: Any = library("transformers")
         check_choice(("float32", "bfloat16", "float16", "float64"), dtype=dtype)
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
-            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+            auto = transformers.AutoModelForCausalLM
+            model = auto.from_config(config, dtype=getattr(torch, dtype))
+            # Fresh adapters are drawn on from here.
             return cls.from_model(
-                model, tokenizer, adapter=adapter, device=device, append_eos=append_eos
+                model,
+                tokenizer,
+                adapter=adapter,
+                seed=None,
+                device=device,
+                append_eos=append_eos,
             )
 
     @classmethod
@@ -151,20 +158,22 @@ class CausalLM:
         tokenizer: Any = None,
         *,
         adapter: Any = None,
+        seed: Seed | None = 0,
         device: str | torch.device | None = None,
         append_eos: bool = True,
     ) -> Self:
         """Return the policy of a model that is in memory (taken over, not copied).
 
-        Its dropout is switched off.
+        Its dropout is switched off. Fresh adapters are drawn by ``seed``; None takes torch's own
+        generator as it is.
+
+        Raises
+        ------
+        ValueError
+            If ``adapter`` would take the place of adapters that the model carries.
         """
         if adapter is not None:
-            import peft
-
-            if isinstance(adapter, peft.PeftConfig):
-                model = peft.get_peft_model(model, adapter)
-            else:
-                model = peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
+            model = with_adapter(model, adapter, seed)
         if device is not None:
             model = model.to(device)
         disable_dropout(model)
@@ -242,15 +251,7 @@ class CausalLM:
                 )
             except ValueError as error:
                 raise ValueError(f"row {row}: {error}") from error
-            ids_of = {"prompt": rows[-1].prompt_ids, "completion": rows[-1].completion_ids}
-            for name, ids in ids_of.items():
-                if not ids:
-                    raise ValueError(f"row {row} has a {name} without tokens")
-                if max(ids) >= size:
-                    raise ValueError(
-                        f"row {row}: the {name}'s token ids must be < {size}, the model's"
-                        f" vocabulary, got {max(ids)}"
-                    )
+            check_vocabulary(rows[-1], size, row)
         return rows
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -279,6 +280,7 @@ class CausalLM:
         log_probs = torch.zeros(mask.shape, device=self.device, dtype=torch.float64)
         dtype = torch.float32
         lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
+        check_positions(self.log_prob_model.plain, lengths)
         with evaluating(self.log_prob_model):
             for chunk in batches_by_length(lengths, batch_size):
                 batch = collate([rows[i] for i in chunk], pad_id=self.pad_id, device=self.device)
@@ -327,6 +329,8 @@ class CausalLM:
         check_interval(top_p=top_p, low=0.0, high=1.0, closed="right")
         # With a completion of one token, `encode` says what generation is to see before it.
         rows = self.encode(prompts, [[0]] * len(prompts))
+        lengths = [len(row.prompt_ids) for row in rows]
+        check_new_tokens(self.log_prob_model.plain, lengths, max_new_tokens)
         return sampled_completions(
             self.log_prob_model,
             [row.prompt_ids for row in rows],
@@ -361,6 +365,24 @@ class CausalLM:
                 "the policy has no adapters to switch off; take frozen() as its reference"
             )
         return replace(self, adapters=False)
+
+    def merged(self) -> Self:
+        """Return a copy without adapters that says what this policy says, all of it trainable.
+
+        The adapters become part of the weights (where they are switched off they are left out), so
+        that further ones can be trained on top.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if not is_adapted(self.model):
+            raise ValueError("the policy has no adapters to merge")
+        model = copy.deepcopy(self.model)
+        plain = model.merge_and_unload() if self.adapters else model.unload()
+        plain.requires_grad_(True)
+        return replace(self, log_prob_model=LogProbModel(plain), adapters=True)
 
     def save(self, folder: str | Path) -> None:
         """Write the model (or its adapters alone) and the tokenizer in the layout of transformers.

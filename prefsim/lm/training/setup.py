@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from prefsim.lm.data.text_data import TextData
+from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.training.batches import BatchPlan
@@ -84,6 +85,7 @@ class TrainingSetup:
         # couples them.
         self.couples = couples(loss) or isinstance(loss, RunningLoss)
         self.rows = token_rows(policy, data, kind)
+        check_positions(policy.log_prob_model.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
         self.needs = needs_of(loss)

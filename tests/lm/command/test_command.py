@@ -234,8 +234,8 @@ def test_dry_run(prefsim, tmp_path):
 def test_long_rows_and_unshared_prompts_are_left_out_on_request(prefsim):
     code, out, err = prefsim(*TRAIN[:-1], "long.jsonl", "--dry-run")
     assert (code, out) == (2, "")
-    assert "a sequence may have 128 tokens" in err
-    assert "in long.jsonl, line 7; see --max-tokens" in err
+    assert "long.jsonl, line 7: a sequence may have 128 tokens" in err
+    assert "got 310; see --max-tokens" in err
     found = report_of(
         prefsim, *TRAIN[:-1], "long.jsonl", "--dry-run", "--json", "--max-tokens", 100
     )

@@ -29,6 +29,16 @@ def test_what_a_training_started_from_cannot_change(trained):
     assert report_of(trained, *TRAIN, *KEPT, "--resume")["steps"] == 2
 
 
+def test_adapters_go_on_as_they_were(prefsim):
+    report_of(prefsim, *TRAIN, *KEPT, "--lora-rank", 2)
+    for changed in (("--lora-rank", 4), ("--lora-rank", 2, "--lora-alpha", 64)):
+        code, out, err = prefsim(*TRAIN, *KEPT, "--resume", *changed)
+        assert (code, out) == (2, "")
+        assert "adapters must be what it was before the interruption" in err
+        assert err.count("\n") == 1
+    assert report_of(prefsim, *TRAIN, *KEPT, "--lora-rank", 2, "--resume")["steps"] == 2
+
+
 @pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.safetensors"])
 def test_damaged_tensors_are_one_line(trained, tmp_path, name):
     file = tmp_path / "run/checkpoints/step-00000002" / name

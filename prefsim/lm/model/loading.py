@@ -1,0 +1,264 @@
+"""Models, adapters and tokenizers from folders and from the hub.
+
+What is not there is told at once: a misspelt folder is not asked of the hub for a minute.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from prefsim.backend import Seed, random_generator
+from prefsim.lm.model.log_prob_model import is_adapted
+
+__all__ = [
+    "adapter_folder",
+    "base_of",
+    "check_place",
+    "library",
+    "load_model",
+    "load_tokenizer",
+    "with_adapter",
+]
+
+ADAPTER_CONFIG = "adapter_config.json"
+# What a folder with a tokenizer of any kind holds at least one of.
+_OF_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+# Options of transformers that say where something lies, and so are the tokenizer's too.
+_OF_PLACES = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only")
+_SECONDS_TO_ANSWER = 10
+
+
+def library(name: str) -> ModuleType:
+    """Return a package of the extra ``lm``, or say how to get it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ModuleNotFoundError(
+            f"language models need {name}, which `pip install 'prefsim[lm]'` brings", name=name
+        ) from error
+
+
+def check_place(name: str | Path, what: str = "model", **options: Any) -> None:
+    """Raise unless a name may be that of a folder or of something on the hub, asking neither twice.
+
+    Parameters
+    ----------
+    name
+        Folder or hub id.
+    what
+        What it is the name of, for the message.
+    **options
+        Of ``from_pretrained``, of which ``cache_dir``, ``revision`` and ``local_files_only``
+        matter.
+
+    Raises
+    ------
+    ValueError
+        If it is no folder, and can be no hub id, or the hub cannot be reached and keeps no copy
+        here.
+    """
+    if Path(name).is_dir():
+        return
+    if not _may_be_hub_id(name):
+        raise _nowhere(name, what)
+    hub: Any = library("huggingface_hub")
+    kept = hub.try_to_load_from_cache
+    places = {key: options[key] for key in ("cache_dir", "revision") if options.get(key)}
+    files = ("config.json", ADAPTER_CONFIG, *_OF_TOKENIZERS)
+    if any(isinstance(kept(str(name), file, **places), str) for file in files):
+        return
+    # Told to stay off the network, transformers answers at once by itself.
+    if hub.constants.HF_HUB_OFFLINE or options.get("local_files_only"):
+        return
+    _check_reachable(name, what, hub)
+
+
+def _may_be_hub_id(name: str | Path) -> bool:
+    """Return whether a name that is no folder may be a hub id, `name` or `owner/name`."""
+    if isinstance(name, Path) or Path(name).exists():
+        return False
+    owner, _, rest = name.rpartition("/")
+    # `models/llama` beside a folder `models` is a path; nobody's hub id is a place here.
+    if owner and (not rest or Path(owner).exists()):
+        return False
+    try:
+        library("huggingface_hub").utils.validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_reachable(name: str | Path, what: str, hub: Any) -> None:
+    """Ask the hub once, where transformers would ask for file after file, six times each."""
+    url = hub.hf_hub_url(str(name), "config.json")
+    try:
+        hub.utils.get_session().head(url, timeout=_SECONDS_TO_ANSWER)
+    except Exception as error:  # each version of the hub's client has errors of its own
+        raise _nowhere(name, what, error) from error
+
+
+def _nowhere(name: str | Path, what: str, error: Exception | None = None) -> ValueError:
+    described = {"model": "a causal language model", "adapter": "adapters"}.get(what, f"a {what}")
+    reason = "" if error is None else f" ({error})"
+    return ValueError(
+        f"{what} {str(name)!r} is neither a folder with {described} nor a reachable hub id{reason}"
+    )
+
+
+def adapter_folder(path: str | Path, **options: Any) -> bool:
+    """Return whether a folder or hub id holds adapters instead of a model."""
+    if Path(path).is_dir():
+        return (Path(path) / ADAPTER_CONFIG).is_file()
+    find = library("transformers.utils").find_adapter_config_file
+    return find(str(path), **_of(options, "revision", "token", "cache_dir")) is not None
+
+
+def base_of(path: str | Path, **options: Any) -> tuple[str, Any]:
+    """Return the name of the model that adapters are for, and their configuration.
+
+    Raises
+    ------
+    ValueError
+        If they do not say it.
+    """
+    config = library("peft").PeftConfig.from_pretrained(path, **_of(options, *_OF_PLACES))
+    if not config.base_model_name_or_path:
+        raise ValueError(
+            f"the adapters in {str(path)!r} do not say which model they are for: load that model"
+            " with adapter=..."
+        )
+    return str(config.base_model_name_or_path), config
+
+
+def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
+    """Return a model in memory, with the adapters that lie there on the model that they are for.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    transformers: Any = library("transformers")
+    check_place(path, **options)
+    if not options.get("gguf_file") and adapter_folder(path, **options):
+        base, _ = base_of(path, **options)
+        elsewhere = {key: value for key, value in options.items() if key != "revision"}
+        try:
+            model = load_model(base, dtype, **elsewhere)
+        except ValueError as error:
+            raise ValueError(f"adapters {str(path)!r}: their {error}") from error
+        return with_adapter(model, Path(path) if Path(path).is_dir() else path, None)
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+    except OSError as error:
+        raise _nowhere(path, "model") from error
+    return _as_plain_weights(model) if options.get("gguf_file") else model
+
+
+def _as_plain_weights(model: Any) -> Any:
+    """Return a model from a GGUF file as the floating-point model that it now is.
+
+    Transformers has unpacked its weights, but goes on calling it quantised and does not save it.
+    """
+    for holder, name in (
+        (model.config, "quantization_config"),
+        (model, "hf_quantizer"),
+        (model, "is_quantized"),
+        (model, "quantization_method"),
+    ):
+        vars(holder).pop(name, None)
+    return model
+
+
+def load_tokenizer(path: str | Path, **options: Any) -> Any:
+    """Return the tokenizer of a model, or None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there is one that cannot be loaded.
+    """
+    load = library("transformers").AutoTokenizer.from_pretrained
+    try:
+        return load(path, **_of(options, *_OF_PLACES, "gguf_file"))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        if not options.get("gguf_file") and not _holds_tokenizer(path, options):
+            return None  # a model of bare token ids
+        raise ValueError(f"the tokenizer of {str(path)!r} cannot be loaded ({error})") from error
+
+
+def _holds_tokenizer(path: str | Path, options: dict[str, Any]) -> bool:
+    if Path(path).is_dir():
+        return any((Path(path) / name).exists() for name in _OF_TOKENIZERS)
+    find = library("transformers.utils").cached_file
+    missing_is_none = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    places = _of(options, "revision", "token", "cache_dir")
+    return any(find(path, name, **places, **missing_is_none) for name in _OF_TOKENIZERS)
+
+
+def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
+    """Return a model with adapters: fresh ones of a peft configuration, or trained ones.
+
+    Parameters
+    ----------
+    model
+        Without adapters of its own: a second set would take the place of the first.
+    adapter
+        Configuration, folder or hub id.
+    seed
+        Of the weights of fresh ones, the same on every process; None goes on with torch's own
+        generator.
+
+    Raises
+    ------
+    ValueError
+        If the model carries some already, or there are none of this name.
+    """
+    peft: Any = library("peft")
+    if is_adapted(model) or getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "the model carries adapters already, which others would take the place of: train those"
+            " that are there (adapter=None), or make them part of the weights first"
+            " (CausalLM.merged)"
+        )
+    if isinstance(adapter, peft.PeftConfig):
+        if seed is None:
+            return peft.get_peft_model(model, adapter)
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
+            return peft.get_peft_model(model, adapter)
+    if not isinstance(adapter, str | os.PathLike):
+        raise TypeError(
+            "adapter must be a peft configuration, a folder or a hub id, got"
+            f" {type(adapter).__name__}"
+        )
+    name = str(adapter)
+    check_place(adapter if isinstance(adapter, Path) else name, "adapter")
+    try:
+        return peft.PeftModel.from_pretrained(model, name, is_trainable=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"adapters {name!r} cannot be loaded ({error})") from error
+
+
+def _of(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
