@@ -29,6 +29,10 @@ def is_read(loss: Callable[..., Any], container: Any, field: str, value: np.ndar
     return False
 
 
+def is_named(field: str, refusal: str) -> bool:
+    return re.search(rf"\b{field}\b", refusal) is not None
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_field_of_another_shape_is_refused(name):
     loss = LOSSES[name]
@@ -42,7 +46,7 @@ def test_a_field_of_another_shape_is_refused(name):
         assert refusal, field
         if not BESIDE.fullmatch(field) and name not in REFUSED_BY_NUMPY:
             # Logits of degrees are those of a classifier, whose labels do not fit.
-            assert field in refusal or "label" in refusal, field
+            assert is_named(field, refusal) or is_named("label", refusal), field
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -53,4 +57,4 @@ def test_a_field_that_is_missing_is_named(name):
         assert default is None
         for setting in configurations(loss):
             value, refusal = outcome(loss, container._replace(**{field: None}), **setting)
-            assert value is not None or field in refusal
+            assert value is not None or is_named(field, refusal)
