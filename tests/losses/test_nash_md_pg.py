@@ -154,6 +154,14 @@ def test_only_the_log_probability_carries_a_gradient():
     assert moved.win_prob.grad is None
 
 
+def test_certain_answers_are_answers_and_what_lies_beyond_abstains():
+    forward = np.array([0.0, 1.0, 1.0, 0.0, 1.1, -0.1, 0.5, 0.5])
+    backward = np.array([1.0, 0.0, 1.0, 0.0, 0.5, 0.5, 1.1, -0.1])
+    found = antisymmetrised(forward, backward)
+    np.testing.assert_array_equal(found.win_prob, [0.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(found.kept, [True] * 4 + [False] * 4)
+
+
 def test_a_judge_freed_from_order():
     found = antisymmetrised(
         np.array([0.9, 0.5, -1.0, 0.4, np.nan]), np.array([0.3, 0.5, 0.5, 1.5, 0.5])
