@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from prefsim import divergences, numerics
-from prefsim.solvers.closed_forms import chi_squared, regularised, rejection, self_training
-from prefsim.solvers.games import certificates
+from prefsim.solvers.closed_forms import (
+    chi_squared,
+    regularised,
+    rejection,
+    self_improvement,
+    self_training,
+)
+from prefsim.solvers.games import certificates, preference_embedding, skew_symmetric, updates
+from prefsim.solvers.games import policy_gradient as game_gradients
+from prefsim.solvers.games.nash import solve_nash
 from prefsim.solvers.likelihood.bradley_terry import fit_bradley_terry
 from prefsim.solvers.optimisers import box_newton, policy_gradient
 
@@ -17,6 +25,8 @@ FIRST, SECOND, THIRD = (numerics.log_softmax(RNG.normal(size=(*BATCH, N))) for _
 MARGINS = RNG.uniform(-0.4, 0.4, (*BATCH, N, N))
 GAMES = 0.5 + 0.5 * (MARGINS - np.swapaxes(MARGINS, -1, -2))
 COUNTS = RNG.poisson(3.0, (*BATCH, N, N)) * (1 - np.eye(N)) + 1 - np.eye(N)
+IMPROVERS = np.exp(numerics.log_softmax(RNG.normal(size=(*BATCH, N, N))))
+EMBEDDINGS = RNG.normal(size=(*BATCH, N, 2))
 BOX = box_newton.BoxProblem(
     linear=0.3 * VALUES,
     tilt=RNG.uniform(0.5, 1.0, BATCH),
@@ -32,6 +42,12 @@ def solved_in_box(*columns):
     linear, tilt, log_reference, wins, low, high = columns
     problem = box_newton.BoxProblem(linear, tilt, log_reference, 0.7, wins, low, high)
     return box_newton.minimise_in_box(problem, tolerance=1e-10, max_iterations=200)
+
+
+def updates_once(update, preference, log_policy, log_reference):
+    """The log-policy after one step from a policy."""
+    tau = 0.0 if update is updates.mwu_update else 0.2
+    return update((log_policy,), preference, log_reference, step=0.5, tau=tau)[0]
 
 
 CASES = {
@@ -82,6 +98,92 @@ CASES = {
         (GAMES, np.exp(FIRST), np.exp(SECOND), np.exp(THIRD)),
     ),
     "bradley_terry": (fit_bradley_terry, (COUNTS,)),
+    "optimal_policy": (
+        lambda r, q: regularised.optimal_policy(
+            r, np.exp(q), beta=0.3, divergence="jensen_shannon"
+        ),
+        (VALUES, FIRST),
+    ),
+    "regularised_optimum": (
+        lambda r, q: regularised.regularised_optimum(r, q, beta=0.3, divergence="alpha", alpha=0.4),
+        (VALUES, FIRST),
+    ),
+    "capped_acceptance": (
+        lambda r, c: rejection.log_acceptance(r, beta=0.3, cap=c),
+        (VALUES, VALUES[..., 0]),
+    ),
+    "accept_pass": (
+        lambda r, u: 1.0 * rejection.accept_pass(r, u, beta=0.3),
+        (VALUES, np.exp(FIRST)),
+    ),
+    "solve_self_improvement": (
+        lambda p, q, m: self_improvement.solve_self_improvement(
+            p, np.exp(q), beta=0.3, improver_reference=m
+        ),
+        (GAMES, FIRST, IMPROVERS),
+    ),
+    "self_improvement_value": (
+        lambda p, g, i, q, m: self_improvement.self_improvement_value(
+            p, np.exp(g), i, np.exp(q), beta=0.3, improver_reference=m
+        ),
+        (GAMES, FIRST, IMPROVERS, SECOND, IMPROVERS[::-1]),
+    ),
+    "self_improvement_errors": (
+        lambda p, g, i, q: self_improvement.self_improvement_errors(
+            p, np.exp(g), i, np.exp(q), beta=0.3
+        ),
+        (GAMES, FIRST, IMPROVERS, SECOND),
+    ),
+    "mirror_step": (
+        lambda p, q, r: certificates.mirror_step(p, q, r, step=0.5, tau=0.2),
+        (FIRST, SECOND, VALUES),
+    ),
+    "geometric_mixture": (
+        lambda p, q: certificates.geometric_mixture(p, q, weight=0.3),
+        (FIRST, SECOND),
+    ),
+    "gap_to_best_response": (
+        lambda p, q, r: certificates.gap_to_best_response(p, np.exp(q), r, tau=0.2),
+        (GAMES, FIRST, SECOND),
+    ),
+    "log_best_response": (
+        lambda p, q, r: certificates.log_best_response(p, np.exp(q), r, tau=0.2),
+        (GAMES, FIRST, SECOND),
+    ),
+    "gpo_update": (
+        lambda p, s: skew_symmetric.gpo_update(p, s, beta=0.5),
+        (FIRST, GAMES - 0.5),
+    ),
+    "policy_gradient": (
+        lambda p, a, b, c: game_gradients.policy_gradient(p, a, b, c, tau=0.2),
+        (GAMES, FIRST, SECOND, THIRD),
+    ),
+    "nash_md_pg_gradient": (
+        lambda p, a, b: game_gradients.nash_md_pg_gradient(p, a, b, tau=0.2, mixture=0.3),
+        (GAMES, FIRST, SECOND),
+    ),
+    "embedding_objective": (
+        lambda e, w: preference_embedding.embedding_objective(e, w, ridge=0.1),
+        (EMBEDDINGS, COUNTS),
+    ),
+    "nash by lp": (lambda p: solve_nash(p, method="lp")[:2], (GAMES,)),
+    "regularised nash": (
+        lambda p, q: solve_nash(p, method="regularised", reference=np.exp(q), tau=0.2)[:2],
+        (GAMES, FIRST),
+    ),
+    **{
+        name: (
+            lambda p, q, r, update=update: updates_once(update, p, q, r),
+            (GAMES, FIRST, SECOND),
+        )
+        for name, update in {
+            "mirror_descent_update": updates.mirror_descent_update,
+            "mmd_update": updates.mmd_update,
+            "mwu_update": updates.mwu_update,
+            "nash_md_update": updates.nash_md_update,
+            "egpo_update": updates.egpo_update,
+        }.items()
+    },
     "box_newton": (
         solved_in_box,
         (BOX.linear, BOX.tilt, BOX.log_reference, BOX.wins, BOX.low, BOX.high),
