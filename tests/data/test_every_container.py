@@ -363,3 +363,42 @@ def test_feedback_of_comparisons_is_both_responses():
         np.testing.assert_array_equal(
             getattr(feedback, name), np.concatenate([first, second], axis=-1)
         )
+
+
+def test_stacked_and_taken_segments_keep_their_columns():
+    members = [
+        Segments(**{name: column[0, i] for name, column in OF_SEGMENTS.items()}) for i in range(3)
+    ]
+    stacked = Segments.stack(members)
+    for name, column in OF_SEGMENTS.items():
+        np.testing.assert_array_equal(getattr(stacked, name), column[0])
+    rows = np.asarray([[3, 0], [1, 1]])
+    taken = members[0].take(rows)
+    np.testing.assert_array_equal(taken.weight, [0.5, 0.5])
+    for name in ("states", "actions", "prob", "mask"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(members[0], name)[rows])
+
+
+def test_entries_of_a_table_are_read_at_every_step():
+    segments = Segments(**{name: column[0, 0] for name, column in OF_SEGMENTS.items()})
+    shapes = {
+        "values": (X, Y),
+        "transitions": (X, Y, X),
+        "features": (X, Y, 2),
+        "features of transitions": (X, Y, X, 2),
+    }
+    for name, shape in shapes.items():
+        table = RNG.normal(size=shape)
+        read = segments.step_features if name.startswith("features") else segments.step_values
+        found = read(table)
+        for i, side, t in np.ndindex(N, 2, T):
+            here, there = segments.states[i, side, t : t + 2]
+            entry = table[here, segments.actions[i, side, t]]
+            if "transitions" in name:
+                entry = entry[there]
+            taken = segments.mask[i, side, t]
+            np.testing.assert_array_equal(found[i, side, t], entry if taken else 0 * entry)
+    table = RNG.normal(size=(X, Y))
+    discounted = segments.step_values(table) @ 0.5 ** np.arange(T)
+    np.testing.assert_allclose(segments.returns(table, discount=0.5), discounted)
+    np.testing.assert_allclose(segments.returns(table), segments.step_values(table).sum(-1))
