@@ -35,6 +35,7 @@ from prefsim.testing.games import (
     preference_games,
     random_games,
     references,
+    skew_scores,
     transitive_games,
 )
 from prefsim.testing.mdps import (
@@ -90,6 +91,7 @@ __all__ = [
     "segment_pairs",
     "segment_processes",
     "separable_counts",
+    "skew_scores",
     "stochastic_policies",
     "tables",
     "token_pair_logps",

@@ -40,6 +40,7 @@ __all__ = [
     "preference_games",
     "random_games",
     "references",
+    "skew_scores",
     "transitive_games",
 ]
 
@@ -66,6 +67,14 @@ def preference_games(
         .flatmap(lambda size: tables((*batch, size, size), low=-0.5, high=0.5))
         .map(_from_margins)
     )
+
+
+def skew_scores(
+    min_n: int = 2, max_n: int = 8, *, limit: float = 4.0
+) -> st.SearchStrategy[np.ndarray]:
+    """Skew scores ``(n, n)`` of up to ``max_n`` responses, within ``[-limit, limit]``."""
+    square = st.integers(min_n, max_n).flatmap(lambda n: tables((n, n), low=-limit, high=limit))
+    return square.map(lambda table: np.triu(table, 1) - np.triu(table, 1).T)
 
 
 def transitive_games(

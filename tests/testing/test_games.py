@@ -14,6 +14,7 @@ from prefsim.testing.games import (
     plays,
     preference_games,
     random_games,
+    skew_scores,
 )
 from prefsim.worlds import ContextualBandit, textbook_game
 
@@ -97,3 +98,11 @@ def test_random_games_are_uniform_below_the_diagonal():
     assert random_games(3, seed=0).shape == (3, 10, 10)
     # The generator moves on.
     assert np.abs(random_games(2, 4, seed=rng) - games).max() > 0.1
+
+
+@given(skew_scores(3, 5, limit=2.0))
+def test_scores_are_skew_and_bounded(scores):
+    n = len(scores)
+    assert 3 <= n <= 5 and scores.shape == (n, n)
+    np.testing.assert_array_equal(scores, -scores.T)
+    assert np.abs(scores).max() <= 2

@@ -29,14 +29,9 @@ from prefsim.raters import (
 )
 from prefsim.solvers import decompose_skew, gpo_update
 from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
-from prefsim.testing import references, tables
+from prefsim.testing import references, skew_scores, tables
 
-
-def skew_scores(low: int = 2, high: int = 8, limit: float = 4.0) -> st.SearchStrategy[np.ndarray]:
-    """Skew scores of ``low`` to ``high`` responses."""
-    sizes = st.integers(low, high)
-    return sizes.flatmap(lambda n: tables((n, n), low=-limit, high=limit)).map(skew)
-
+UNSEEN = {("prefsim.losses.gpo", "swap"): "each response has a term and a score of its own"}
 
 # Up to six responses with two, four or six numbers each.
 EMBEDDINGS = st.tuples(st.integers(1, 6), st.integers(1, 3)).flatmap(
@@ -68,7 +63,6 @@ def every_skew_matrix_is_reached(scores: np.ndarray, missing: int) -> Verdict:
         above(rank, 2 * (len(scores) // 2)),
         # A zero beside them: a single response has no plane.
         apart(np.append(decomposed.strengths, 0.0), np.append(twice[1::2], 0.0), relative=True),
-        detail=f"{len(scores)} responses, rank {rank}, {dim} numbers",
     )
 
 
@@ -213,8 +207,9 @@ def a_change_of_basis_leaves_scores_unchanged(
 )
 def no_reward_holds_a_cycle(weights: np.ndarray) -> Verdict:
     """On a cycle of certain labels every Bradley–Terry fit has all rewards equal and a loss of
-    log 2, and no order ranks more than (n − 1)/n right; two numbers a response rank all right with
-    a loss as near to 0 as one likes, and with a prior on them the fit is the best of any dimension.
+    log 2 (regressed on an advantage of m, m²/2), and no order ranks more than (n − 1)/n right; two
+    numbers a response rank all right with a loss as near to 0 as one likes (0), and with a prior on
+    them the fit is the best of any dimension.
     """
     n, models = len(weights), models_of_a_cycle(weights)
     return worst(
@@ -224,6 +219,7 @@ def no_reward_holds_a_cycle(weights: np.ndarray) -> Verdict:
         falls(models.circle_losses),
         apart(models.circle_losses[-1], 0.0),
         apart(models.accuracy, 1.0),
+        apart(models.regressions, [0.5, 0.0]),
         apart(models.reported, models.reached, relative=True),
         above(models.reached, models.least, relative=True),
         detail=f"Bradley–Terry {models.reward_loss:.7f} nats, best order {models.order:.3f}",
@@ -307,7 +303,7 @@ def a_step_does_not_lose_to_its_start(match: Match, beta: float, steps: int) -> 
     tolerance=1e-9,
     examples=15,
     given={
-        "match": matches(skew_scores(2, 5, 2.0)),
+        "match": matches(skew_scores(2, 5, limit=2.0)),
         "beta": st.floats(0.3, 5.0),
         "share_of_partition": st.just(1.0),
     },
@@ -316,9 +312,9 @@ def a_step_does_not_lose_to_its_start(match: Match, beta: float, steps: int) -> 
 def regressions_end_at_the_exact_step(
     match: Match, beta: float, share_of_partition: float
 ) -> Verdict:
-    """GPO's regression of log π/π_t on (s(y ≻ π_t) − β log Z)/β is SPPO's loss on the game ½ +
-    S/2M; its minimum over policies is 0, at the exact step, as is that of the regression on
-    differences in pairs, which needs no log Z; with log Z → 0 the first is biased.
+    """GPO's regression of log π/π_t on (s(y ≻ π_t) − β log Z)/β has the minimum 0 over policies, at
+    the exact step, as has the regression on differences in pairs, which needs no log Z; with
+    log Z → 0 the first is biased, and at π_t its value is the mean of (s(y ≻ π_t)/β)².
     """
     payoffs = match.payoffs
     log_z = share_of_partition * match.log_partition(payoffs, beta)
@@ -327,6 +323,7 @@ def regressions_end_at_the_exact_step(
     return worst(
         apart(pointwise.policy.probs[0], exact),
         apart(paired.policy.probs[0], exact),
+        apart(match.loss_before(beta), match.policy @ (payoffs / beta) ** 2, relative=True),
         above([pointwise.value, paired.value], 0.0),
     )
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
 
-from prefsim.backend import to_numpy
-from prefsim.numerics import softplus
-from prefsim.raters import score_matrix
-from prefsim.solvers import fit_bradley_terry, fit_preference_embedding, solve_nash
+from prefsim.backend import like, to_numpy
+from prefsim.containers import PairRewards
+from prefsim.gradients import gradient
+from prefsim.losses import score_regression
+from prefsim.numerics import array_namespace, softplus
+from prefsim.raters import embedding_preference, reward_embedding, score_matrix
+from prefsim.solvers import (
+    EmbeddingResult,
+    fit_bradley_terry,
+    fit_preference_embedding,
+    solve_nash,
+)
 from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
 
 # Items, and cycles drawn from them, of a mixture.
@@ -107,6 +116,8 @@ class CycleModels(NamedTuple):
         Share of labels that fitted vectors of two numbers rank right.
     reported, reached, least
         Their penalised loss as the fit reports it and as it is, and a bound on that of any vectors.
+    regressions
+        What :func:`regressions_on_a_cycle` returns for a target of 1.
     """
 
     reward: np.ndarray
@@ -117,6 +128,34 @@ class CycleModels(NamedTuple):
     reported: float
     reached: float
     least: float
+    regressions: tuple[float, float]
+
+
+def regressions_on_a_cycle(weights: np.ndarray, target: float) -> tuple[float, float]:
+    """Return the least mean loss of rewards regressed on a target, and that of vectors.
+
+    The labels of the cycle have these weights ``(n,)``; the vectors lie on a circle.
+    """
+    n, share = len(weights), weights / weights.sum()
+
+    def loss(advantage: Any) -> Any:
+        pairs = PairRewards(advantage, 0 * advantage)
+        return (like(share, advantage) * score_regression(pairs, target=target)).sum()
+
+    def of_rewards(reward: Any) -> Any:
+        xp = array_namespace(reward)
+        return loss(reward - xp.roll(reward, -1))
+
+    found = minimize(
+        lambda reward: float(of_rewards(reward)),
+        np.arange(float(n)),
+        jac=lambda reward: gradient(of_rewards, reward),
+        method="BFGS",
+        options={"gtol": 1e-10},
+    )
+    angle = 2 * np.pi * np.arange(n) / n
+    scores = score_matrix(on_circle(angle, np.sqrt(target / np.sin(2 * np.pi / n))))
+    return float(found.fun), float(loss(scores[cycle(n) > 0]))
 
 
 def models_of_a_cycle(weights: np.ndarray) -> CycleModels:
@@ -141,6 +180,7 @@ def models_of_a_cycle(weights: np.ndarray) -> CycleModels:
         reported=float(fitted.objective),
         reached=float(embedding_objective(vectors, wins, ridge=ridge)),
         least=float(embedding_lower_bound(scores, wins, ridge=ridge)),
+        regressions=regressions_on_a_cycle(weights, 1.0),
     )
 
 
@@ -152,3 +192,64 @@ def equilibria_of_a_cycle(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
     solved = solve_nash(0.5 + scores / (2 * np.max(levels)), method="lp").policy
     return to_numpy(solved), np.array([b, c, a]) / np.sum(levels)
+
+
+# --- every model on every group ---
+
+DIMS = (2, 4, 6)
+MODELS = ("Bradley–Terry", *(f"GPM, {dim} numbers" for dim in DIMS))
+# Labels of a cycle are certain: without a prior no model's maximum exists.
+RIDGE = 1e-3
+
+
+class Fits(NamedTuple):
+    """Every model on a group of instances.
+
+    Attributes
+    ----------
+    accuracy, loss, probability
+        ``(models, instances)``: share of labels ranked right, loss of a label in nats and
+        probability of a label.
+    order
+        ``(instances,)``: the best accuracy of any strict order.
+    gap
+        Bound on how far the fits with the most numbers are from the global minimum, nats a label.
+    certificate_error
+        Largest error of objective and gap, as the fits report them, nats a label.
+    """
+
+    accuracy: np.ndarray
+    loss: np.ndarray
+    probability: np.ndarray
+    order: np.ndarray
+    gap: float
+    certificate_error: float
+
+
+def fit_models(wins: np.ndarray, starts: int) -> Fits:
+    """Fit all models to wins ``(instances, n, n)``."""
+    labels = wins.sum(axis=(-2, -1))
+    rewards = to_numpy(fit_bradley_terry(wins, ridge=RIDGE).reward)
+    results = [fit_preference_embedding(wins, dim=dim, ridge=RIDGE, starts=starts) for dim in DIMS]
+    embeddings = [reward_embedding(rewards), *(to_numpy(result.embedding) for result in results)]
+    scores = np.stack([score_matrix(embedding) for embedding in embeddings])
+    chance = np.stack([embedding_preference(embedding) for embedding in embeddings])
+    # Enumeration is the plainer way where it is affordable.
+    best = best_order if wins.shape[-1] > 5 else best_order_by_enumeration
+    return Fits(
+        accuracy(scores, wins),
+        np.where(wins > 0, softplus(-scores), 0.0).sum(axis=(-2, -1)) / labels,
+        (wins * chance).sum(axis=(-2, -1)) / labels,
+        np.array([best(table) for table in wins]),
+        float(np.max(to_numpy(results[-1].gap) / labels)),
+        float(np.max([certificate_error(result, wins) for result in results])),
+    )
+
+
+def certificate_error(result: EmbeddingResult, wins: np.ndarray) -> float:
+    """Return the largest error of the objective and the gap that a fit reports, nats a label."""
+    vectors = to_numpy(result.embedding)
+    reached = embedding_objective(vectors, wins, ridge=RIDGE)
+    gap = reached - embedding_lower_bound(score_matrix(vectors), wins, ridge=RIDGE)
+    errors = np.stack([to_numpy(result.objective) - reached, to_numpy(result.gap) - gap])
+    return float(np.max(np.abs(errors) / wins.sum(axis=(-2, -1))))

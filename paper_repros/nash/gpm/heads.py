@@ -1,8 +1,13 @@
-"""Vectors, a gate of prompts and a temperature, learnt by gradients from some of the labels."""
+"""Vectors, a gate of prompts and a temperature, learnt by gradients from some of the labels.
+
+First as plain numbers, then as heads of a small language model that reads the texts it compares.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -11,8 +16,8 @@ from paper_repros.nash.gpm.cycles import on_circle
 from prefsim.backend import like, to_numpy
 from prefsim.containers import PairRewards
 from prefsim.gradients import gradient
-from prefsim.losses import bradley_terry
-from prefsim.numerics import array_namespace, softmax
+from prefsim.losses import bradley_terry, score_regression
+from prefsim.numerics import array_namespace, sigmoid, softmax
 from prefsim.raters import (
     embedding_preference,
     learned_temperature,
@@ -21,6 +26,9 @@ from prefsim.raters import (
     skew_score,
 )
 from prefsim.solvers import fit_bradley_terry
+
+if TYPE_CHECKING:
+    from prefsim.lm import PreferenceModel
 
 N_PROMPTS, WIDTH, RESPONSES, PLANES = 8, 4, 6, 2
 TEMPERATURE = 0.3
@@ -144,3 +152,128 @@ def reward_scores(prompts: Prompts) -> np.ndarray:
     """Return the scores ``(X, n, n)`` of rewards fitted to each prompt's labels."""
     reward = to_numpy(fit_bradley_terry(prompts.preference * prompts.shown, ridge=1e-6).reward)
     return reward[:, :, None] - reward[:, None, :]
+
+
+# --- heads of a language model ---
+
+# A text is a hand of cards, a token each; the tokens behind them are the two prompts.
+SUITS, RANKS, CARDS = 3, 3, 5
+BY_SUIT, BY_RANK = SUITS * RANKS, SUITS * RANKS + 1
+CRITERIA = {"cyclic": BY_SUIT, "transitive": BY_RANK}
+# Log-odds of a winner: one label in eight is wrong.
+STRENGTH = 2.0
+# Few enough to tell apart what is learnt from what is remembered: a hand in six is seen.
+HANDS, HELD_OUT = 768, 90
+BATCH, STEPS, LEARNING_RATE = 64, 300, 3e-3
+LANGUAGE_MODEL = {
+    "vocab_size": SUITS * RANKS + len(CRITERIA),
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 16,
+}
+
+
+class Hands(NamedTuple):
+    """Hands of cards ``(n, CARDS)`` of which one suit has most, each suit equally often."""
+
+    cards: np.ndarray
+
+    def log_odds(self, prompt: int) -> np.ndarray:
+        """Return the log-odds ``(n, n)`` of each hand against each.
+
+        By suit each beats the next in the circle; by rank the larger sum wins.
+        """
+        if prompt == BY_RANK:
+            total = (self.cards % RANKS).sum(axis=-1)
+            return np.asarray(STRENGTH * np.sign(np.subtract.outer(total, total)))
+        suit = most_frequent_suit(self.cards)
+        ahead = (suit[None, :] - suit[:, None]) % SUITS
+        return np.asarray(STRENGTH * ((ahead == 1) * 1.0 - (ahead == 2)))
+
+    def accuracy(self, prompt: int, scores: np.ndarray) -> float:
+        """Return the share of pairs with a likelier winner that has the better score."""
+        truth = self.log_odds(prompt)
+        right = np.where(np.abs(scores) < 1e-9, 0.5, (scores > 0) == (truth > 0))
+        return float(right[truth != 0].mean())
+
+
+def most_frequent_suit(cards: np.ndarray) -> np.ndarray:
+    """Return the suit ``(n,)`` of which hands have most, -1 where two have as many."""
+    counts = (cards[..., None] // RANKS == np.arange(SUITS)).sum(axis=-2)
+    alone = (counts == counts.max(axis=-1, keepdims=True)).sum(axis=-1) == 1
+    return np.where(alone, counts.argmax(axis=-1), -1)
+
+
+def drawn_hands(n: int, rng: np.random.Generator) -> tuple[Hands, Hands]:
+    """Return n different hands to learn from and ``HELD_OUT`` others."""
+    every = np.stack(np.unravel_index(np.arange((SUITS * RANKS) ** CARDS), [BY_SUIT] * CARDS), -1)
+    suit = most_frequent_suit(every)
+    shuffled = [rng.permutation(np.flatnonzero(suit == s)) for s in range(SUITS)]
+    shown = np.concatenate([rows[: n // SUITS] for rows in shuffled])
+    held_out = np.concatenate([rows[-HELD_OUT // SUITS :] for rows in shuffled])
+    return Hands(every[shown]), Hands(every[held_out])
+
+
+class TextHead(NamedTuple):
+    """A head of the language model, and the loss that it is trained with."""
+
+    options: dict[str, Any]
+    loss: Callable[..., Any]
+
+
+TEXT_HEADS = {
+    "Bradley–Terry": TextHead({"dim": 1}, bradley_terry),
+    "GPM": TextHead({"dim": 2 * PLANES, "gated": True, "temperature": True}, bradley_terry),
+    "GPM, regression": TextHead(
+        {"dim": 2 * PLANES, "gated": True},
+        functools.partial(score_regression, target=STRENGTH),
+    ),
+}
+
+
+def learn_on_texts(head: TextHead, seed: int) -> dict[str, float]:
+    """Return the accuracy by criterion of a head, trunk and all, on hands that it has not seen.
+
+    For the same seed the trunk starts from the same weights, and the labels are the same.
+    """
+    import torch
+    from transformers import LlamaConfig
+
+    from prefsim.lm import CausalLM, PreferenceModel
+
+    rng = np.random.default_rng(seed)
+    shown, held_out = drawn_hands(HANDS, rng)
+    wins = {prompt: drawn_labels(shown.log_odds(prompt), rng) for prompt in CRITERIA.values()}
+    trunk = CausalLM.from_config(LlamaConfig(**LANGUAGE_MODEL), seed=seed)
+    model = PreferenceModel(trunk, **head.options, seed=seed)
+    optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / STEPS)
+    for _ in range(STEPS):
+        loss = torch.zeros(())
+        for prompt, won in wins.items():
+            batch = rng.permutation(HANDS)[:BATCH]
+            score = table_of(model, prompt, shown.cards[batch])
+            of_winners = score[torch.as_tensor(won[np.ix_(batch, batch)])]
+            loss = loss + head.loss(PairRewards(of_winners, 0 * of_winners)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        decay.step()
+    with torch.no_grad():
+        return {
+            name: held_out.accuracy(prompt, table_of(model, prompt, held_out.cards).numpy())
+            for name, prompt in CRITERIA.items()
+        }
+
+
+def drawn_labels(log_odds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return which hand won ``(n, n)``, one label for each pair."""
+    first = np.triu(rng.random(log_odds.shape) < sigmoid(log_odds), 1)
+    return np.asarray(first | np.tril(~first.T, -1))
+
+
+def table_of(model: PreferenceModel, prompt: int, cards: np.ndarray) -> Any:
+    """Return the log-odds of all pairs of hands by a criterion."""
+    return model.score_table([prompt], cards.tolist())

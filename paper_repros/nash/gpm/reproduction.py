@@ -1,105 +1,41 @@
-"""Models of cyclic labels, learnt heads, play against scores, and the log-odds of elections."""
+"""Models of cyclic labels, learnt heads, play against scores, and the log-odds of elections.
+
+A language model with either head needs transformers and more time than a quick run has.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paper_repros.nash.gpm.cycles import (
-    accuracy,
-    best_order,
-    best_order_by_enumeration,
+    DIMS,
+    MODELS,
+    Fits,
     cycle,
+    fit_models,
     mixture,
+    regressions_on_a_cycle,
 )
 from paper_repros.nash.gpm.heads import (
     PLANES,
+    SUITS,
     TEMPERATURE,
+    TEXT_HEADS,
     drawn_prompts,
     learn,
+    learn_on_texts,
     reward_scores,
 )
 from paper_repros.nash.gpm.self_play import CyclePlay, play_cycle
 from prefsim.backend import to_numpy
-from prefsim.numerics import sigmoid, softplus
-from prefsim.papers import (
-    Reproduction,
-    Run,
-    at_least,
-    at_most,
-    near,
-    panels,
-)
-from prefsim.raters import embedding_preference, reward_embedding, score_matrix
-from prefsim.solvers import (
-    EmbeddingResult,
-    decompose_skew,
-    fit_bradley_terry,
-    fit_preference_embedding,
-    preference_scores,
-)
-from prefsim.solvers.games.preference_embedding import embedding_lower_bound, embedding_objective
+from prefsim.numerics import sigmoid
+from prefsim.papers import Criterion, Reproduction, Run, at_least, at_most, near, panels
+from prefsim.solvers import decompose_skew, preference_scores
 from prefsim.worlds import PreferenceGame, synthetic_ballots
-
-DIMS = (2, 4, 6)
-MODELS = ("Bradley–Terry", *(f"GPM, {dim} numbers" for dim in DIMS))
-# Labels of a cycle are certain: without a prior no model's maximum exists.
-RIDGE = 1e-3
-
-
-class Fits(NamedTuple):
-    """Every model on a group of instances.
-
-    Attributes
-    ----------
-    accuracy, loss, probability
-        ``(models, instances)``: share of labels ranked right, loss of a label in nats and
-        probability of a label.
-    order
-        ``(instances,)``: the best accuracy of any strict order.
-    gap
-        Bound on how far the fits with the most numbers are from the global minimum, nats a label.
-    certificate_error
-        Largest error of objective and gap, as the fits report them, nats a label.
-    """
-
-    accuracy: np.ndarray
-    loss: np.ndarray
-    probability: np.ndarray
-    order: np.ndarray
-    gap: float
-    certificate_error: float
-
-
-def fit_models(wins: np.ndarray, starts: int) -> Fits:
-    """Fit all models to wins ``(instances, n, n)``."""
-    labels = wins.sum(axis=(-2, -1))
-    rewards = to_numpy(fit_bradley_terry(wins, ridge=RIDGE).reward)
-    results = [fit_preference_embedding(wins, dim=dim, ridge=RIDGE, starts=starts) for dim in DIMS]
-    embeddings = [reward_embedding(rewards), *(to_numpy(result.embedding) for result in results)]
-    scores = np.stack([score_matrix(embedding) for embedding in embeddings])
-    chance = np.stack([embedding_preference(embedding) for embedding in embeddings])
-    # Enumeration is the plainer way where it is affordable.
-    best = best_order if wins.shape[-1] > 5 else best_order_by_enumeration
-    return Fits(
-        accuracy(scores, wins),
-        np.where(wins > 0, softplus(-scores), 0.0).sum(axis=(-2, -1)) / labels,
-        (wins * chance).sum(axis=(-2, -1)) / labels,
-        np.array([best(table) for table in wins]),
-        float(np.max(to_numpy(results[-1].gap) / labels)),
-        float(np.max([certificate_error(result, wins) for result in results])),
-    )
-
-
-def certificate_error(result: EmbeddingResult, wins: np.ndarray) -> float:
-    """Return the largest error of the objective and the gap that a fit reports, nats a label."""
-    vectors = to_numpy(result.embedding)
-    reached = embedding_objective(vectors, wins, ridge=RIDGE)
-    gap = reached - embedding_lower_bound(score_matrix(vectors), wins, ridge=RIDGE)
-    errors = np.stack([to_numpy(result.objective) - reached, to_numpy(result.gap) - gap])
-    return float(np.max(np.abs(errors) / wins.sum(axis=(-2, -1))))
 
 
 class Majorities(NamedTuple):
@@ -163,6 +99,7 @@ def reproduce(run: Run) -> Reproduction:
         "vectors": prompts.accuracy(learnt),
         "rewards": prompts.accuracy(reward_scores(prompts)),
     }
+    texts = learn_from_texts(run)
     play = play_cycle(2000, 0.1, run.seed)
     real = sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else []
     elections = [decompose_majorities(path) for path in (synthetic_ballots(), *real)]
@@ -195,6 +132,13 @@ def reproduce(run: Run) -> Reproduction:
             within=1e-6,
             stated="derived",
             paper="no better than a random guess",
+        ),
+        near(
+            "regression on scores of 10 on a cycle of 3: loss of rewards, m²/2, and of vectors",
+            regressions_on_a_cycle(np.ones(3), 10.0),
+            [50, 0],
+            within=1e-9,
+            stated="derived",
         ),
         at_most(
             "objectives and gaps that the fits report, against their own: errors, nats a label",
@@ -248,6 +192,19 @@ def reproduce(run: Run) -> Reproduction:
             stated="derived",
         ),
         at_most(
+            "GPO's first step on the cycle as the minimum of its regression: largest difference",
+            play.regression_error,
+            1e-9,
+            stated="derived",
+        ),
+        near(
+            "GPO's regression before that step: loss over the mean of (s(y ≻ π_0)/β)²",
+            play.loss_ratio,
+            1,
+            within=1e-12,
+            stated="derived",
+        ),
+        at_most(
             "exploitability of GPO's average policy on the cycle after 2000 steps of 0.1",
             play.average[-1],
             0.02,
@@ -282,6 +239,7 @@ def reproduce(run: Run) -> Reproduction:
             1e-9,
             stated="derived",
         ),
+        *(criteria_of_texts(texts) if texts else ()),
     )
     table: list[dict[str, str | float | int]] = [
         {
@@ -312,22 +270,89 @@ def reproduce(run: Run) -> Reproduction:
         }
         for name, share in right.items()
     ]
+    table += rows_of_texts(texts)
     table += [election.row() for election in elections]
-    return Reproduction(draw(fits, play), table, criteria)
+    return Reproduction(draw(fits, play, texts), table, criteria)
 
 
-def draw(fits: dict[str, Fits], play: CyclePlay) -> Any:
+# Accuracies on texts held out, by seed, of each head by criterion.
+OnTexts = dict[str, dict[str, list[float]]]
+
+
+def learn_from_texts(run: Run) -> OnTexts:
+    """Return what heads of a language model learn, nothing where that part is left out."""
+    if run.quick or importlib.util.find_spec("transformers") is None:
+        return {}
+    seeds = [run.seed + s for s in range(3)]
+    found = {
+        name: [learn_on_texts(head, seed) for seed in seeds]
+        for name, head in run.progress(TEXT_HEADS.items(), "heads of a language model")
+    }
+    return {
+        name: {criterion: [each[criterion] for each in by_seed] for criterion in by_seed[0]}
+        for name, by_seed in found.items()
+    }
+
+
+def criteria_of_texts(texts: OnTexts) -> tuple[Criterion, ...]:
+    """Return what is expected of heads that share trunk, data and steps."""
+    reward, *others = texts.values()
+    # Of three hands of different suits a reward ranks two pairs right at most; each suit is there
+    # equally often.
+    best_reward = (SUITS - 1) / SUITS
+    return (
+        at_most(
+            "language model, reward head: accuracy on cyclic pairs held out, by seed",
+            reward["cyclic"],
+            best_reward,
+            stated="derived",
+            paper="no better than a random guess",
+        ),
+        at_least(
+            "language model, vector heads: accuracy on cyclic pairs held out, by head and seed",
+            [other["cyclic"] for other in others],
+            0.9,
+            stated="chosen",
+        ),
+        near(
+            "language model, vector heads: accuracy on transitive pairs held out, less a reward's",
+            [np.subtract(other["transitive"], reward["transitive"]) for other in others],
+            np.zeros((len(others), len(reward["transitive"]))),
+            within=0.03,
+            stated="chosen",
+        ),
+    )
+
+
+def rows_of_texts(texts: OnTexts) -> list[dict[str, str | float | int]]:
+    """Return what the table says of heads of a language model."""
+    if not texts:
+        return [{"labels": "hands of cards", "model": "language model: left out (full runs only)"}]
+    return [
+        {
+            "labels": f"hands of cards, {criterion}",
+            "model": f"language model, {name}",
+            "accuracy, held out": float(np.mean(shares)),
+        }
+        for name, by_criterion in texts.items()
+        for criterion, shares in by_criterion.items()
+    ]
+
+
+def draw(fits: dict[str, Fits], play: CyclePlay, texts: OnTexts) -> Any:
     figure, axes = panels(
         1,
-        3,
+        4 if texts else 3,
         title=(
             "Two numbers for each response hold a cycle that no reward can; against such scores"
             " self-play finds the mixed equilibrium"
         ),
         height=4.6,
     )
-    right, misfit, games = axes[0]
+    right, misfit, games = axes[0][:3]
     draw_fits(right, misfit, fits)
+    if texts:
+        draw_texts(axes[0][3], texts)
     games.plot(play.steps, play.rewarded, "C0", label="trained on the Bradley–Terry reward")
     games.plot(play.steps, play.last, color="0.5", lw=0.8, label="GPO on the scores, last policy")
     label = "GPO on the scores, average policy"
@@ -374,3 +399,21 @@ def draw_fits(right: Any, misfit: Any, fits: dict[str, Fits]) -> None:
     misfit.legend(fontsize=8, loc="center left")
     for axis in (right, misfit):
         axis.set_xticks(place, [name.replace(", ", ",\n") for name in fits])
+
+
+def draw_texts(axis: Any, texts: OnTexts) -> None:
+    for m, (name, by_criterion) in enumerate(texts.items()):
+        for x, shares in enumerate(by_criterion.values()):
+            where = np.full(len(shares), x + 0.2 * (m - 1))
+            axis.plot(where, shares, "o", color=f"C{m}", alpha=0.7, label=None if x else name)
+    axis.axhline((SUITS - 1) / SUITS, color="k", ls="--", lw=1, label="best reward, cyclic pairs")
+    axis.axhline(0.5, color="k", ls=":", lw=1, label="a coin")
+    axis.set(
+        ylim=(0.4, 1.25),
+        yticks=np.linspace(0.4, 1, 7),
+        ylabel="pairs of unseen texts ranked right (share)",
+        title="heads of one small language model; dots: seeds",
+    )
+    axis.set_xticks([0, 1], [f"{criterion} pairs" for criterion in next(iter(texts.values()))])
+    axis.set_xlim(-0.5, 1.5)
+    axis.legend(fontsize=8, ncols=2, loc="upper center")

@@ -13,8 +13,16 @@ from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
 from prefsim.numerics import log_softmax, logsumexp, sigmoid
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import FitResult, exploitability, fit, fit_bradley_terry, gpo_update
+from prefsim.solvers import (
+    FitResult,
+    exploitability,
+    fit,
+    fit_bradley_terry,
+    gpo_update,
+    objective,
+)
 from prefsim.solvers.games.certificates import payoff
+from prefsim.typing import Loss
 from prefsim.worlds import ContextualBandit
 
 
@@ -53,14 +61,19 @@ class Match(NamedTuple):
         )
 
     def regress_pointwise(self, beta: float, log_partition: float) -> FitResult:
-        """Regress log π/π_t on (s(y ≻ π_t) − β log Z)/β, as SPPO does on win probabilities."""
-        target = self.payoffs - beta * log_partition
-        # SPPO's target is a win probability less one half; those of the game ½ + S/2M with β/2M
-        # for β are the scores over β.
-        unit = 2 * np.abs(target).max(initial=1.0)
-        loss = functools.partial(losses.sppo, beta=beta / unit)
-        data = self.pairs_with(0.5 + target / unit)
-        return fit(self.reference, loss, data, reference=self.reference)
+        """Regress log π/π_t on (s(y ≻ π_t) − β log Z)/β."""
+        data = self.pairs_with(self.payoffs - beta * log_partition)
+        return fit(self.reference, self.pointwise_loss(beta), data, reference=self.reference)
+
+    def pointwise_loss(self, beta: float) -> Loss:
+        """Return the loss of that regression."""
+        return functools.partial(losses.gpo, beta=beta)
+
+    def loss_before(self, beta: float) -> float:
+        """Return the value of that loss at the policy itself, log Z left out."""
+        data = self.pairs_with(self.payoffs)
+        reference = self.reference
+        return float(objective(reference, self.pointwise_loss(beta), data, reference=reference))
 
     def regress_in_pairs(self, beta: float) -> FitResult:
         """Regress differences in pairs, which need no log Z."""
@@ -83,6 +96,10 @@ class CyclePlay(NamedTuple):
     path_error
         Of the sum of its steps, which the average policy tells: largest difference of log π_T from
         log π_0 + T s(y ≻ π̄)/β.
+    regression_error
+        Largest difference of the second policy from the minimum of GPO's regression.
+    loss_ratio
+        The loss of that regression at the first policy over the mean of (s(y ≻ π_0)/β)².
     """
 
     steps: np.ndarray
@@ -91,6 +108,8 @@ class CyclePlay(NamedTuple):
     rewarded: np.ndarray
     best_arm: float
     path_error: float
+    regression_error: float
+    loss_ratio: float
 
 
 class PolicyPath(NamedTuple):
@@ -128,6 +147,10 @@ def play_cycle(steps: int, step: float, seed: int) -> CyclePlay:
     on_reward = follow(np.subtract.outer(reward, reward), steps, step)
     start, end = np.log(on_scores.policy[[0, -1]])
     stated = log_softmax(start + steps * step * payoff(scores, on_scores.average[-1]))
+    first = Match(scores, on_scores.policy[0])
+    regressed = first.regress_pointwise(1 / step, first.log_partition(first.payoffs, 1 / step))
+    exact = np.exp(gpo_update(start, scores, beta=1 / step))
+    mean_square = float(first.policy @ (step * first.payoffs) ** 2)
     return CyclePlay(
         on_scores.steps,
         exploitability(chance, on_scores.average),
@@ -135,4 +158,6 @@ def play_cycle(steps: int, step: float, seed: int) -> CyclePlay:
         exploitability(chance, on_reward.policy),
         float(exploitability(chance, np.eye(3)[reward.argmax()])),
         float(np.abs(end - stated).max()),
+        float(np.abs(to_numpy(regressed.policy.probs)[0] - exact).max()),
+        first.loss_before(1 / step) / mean_square,
     )

@@ -148,4 +148,5 @@ class PreferenceModel(torch.nn.Module):
     def _cooled(self, score: Tensor) -> Tensor:
         if self.raw_temperature is None:
             return score
-        return score / learned_temperature(self.raw_temperature)
+        raw: Tensor = self.raw_temperature
+        return score / learned_temperature(raw)

@@ -3,12 +3,23 @@
 import numpy as np
 import pytest
 
+from paper_repros.nash.gpm import heads
 from paper_repros.nash.gpm.cycles import (
     best_order,
     best_order_by_enumeration,
     cycle,
     mixture,
     on_circle,
+    regressions_on_a_cycle,
+)
+from paper_repros.nash.gpm.heads import (
+    BY_RANK,
+    BY_SUIT,
+    SUITS,
+    TEXT_HEADS,
+    Hands,
+    drawn_hands,
+    most_frequent_suit,
 )
 from paper_repros.nash.gpm.reproduction import decompose_majorities
 from prefsim import losses
@@ -48,6 +59,8 @@ def test_the_regression_variant_is_half_of_ipo():
     # ½ (s/τ − m)², in the authors' code with m = 10.
     zero = np.zeros(3)
     ratios = losses.PairLogps(SCORES[0] / 0.1, zero, zero, zero)
+    named = losses.score_regression(losses.PairRewards(SCORES[0] / 0.1, zero))
+    np.testing.assert_allclose(named, 0.5 * losses.ipo(ratios, tau=1 / 20), rtol=1e-13)
     np.testing.assert_allclose(
         0.5 * losses.ipo(ratios, tau=1 / 20), 0.5 * (SCORES[0] / 0.1 - 10) ** 2, rtol=1e-13
     )
@@ -140,3 +153,49 @@ def test_elections_are_decomposed(real_data):
         assert election.rank == 4 and election.residual <= 1e-13
         # Two numbers hold every reward, so that they miss no more.
         assert 0.9 < election.reward_share <= election.plane_share <= 1
+
+
+def test_hands_of_cards():
+    shown, held_out = drawn_hands(30, np.random.default_rng(0))
+    seen = {tuple(hand) for hand in shown.cards}
+    assert len(seen) == 30 and not seen & {tuple(hand) for hand in held_out.cards}
+    for hands in (shown, held_out):
+        suits = most_frequent_suit(hands.cards)
+        assert (np.bincount(suits) * SUITS == len(suits)).all() and suits.min() == 0
+    # Three of suit 0 and two of suit 1; the other way round, with better cards.
+    hands = Hands(np.array([[0, 0, 0, 3, 3], [3, 3, 3, 2, 2], [6, 7, 7, 6, 0]]))
+    assert most_frequent_suit(np.array([0, 1, 3, 4, 8])) == -1
+    np.testing.assert_array_equal(hands.log_odds(BY_SUIT), 2.0 * (cycle(3) - cycle(3).T))
+    by_rank = hands.log_odds(BY_RANK)  # totals of 0, 4 and 2
+    np.testing.assert_array_equal(np.sign(by_rank), [[0, -1, -1], [1, 0, 1], [1, -1, 0]])
+    assert hands.accuracy(BY_RANK, by_rank) == 1 and hands.accuracy(BY_SUIT, 0 * by_rank) == 0.5
+
+
+def test_no_order_of_hands_ranks_more_than_two_thirds_by_suit():
+    hands, _ = drawn_hands(30, np.random.default_rng(1))
+    suit = most_frequent_suit(hands.cards)
+    by_suit = np.subtract.outer(-suit, -suit) + 0.0
+    assert hands.accuracy(BY_SUIT, by_suit) == pytest.approx(2 / 3)
+    for seed in range(5):
+        reward = np.random.default_rng(seed).standard_normal(len(suit))
+        assert hands.accuracy(BY_SUIT, np.subtract.outer(reward, reward)) <= 2 / 3
+
+
+def test_a_head_learns_from_texts(monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(heads, "STEPS", 3)
+    for head in TEXT_HEADS.values():
+        found = heads.learn_on_texts(head, 0)
+        assert found == heads.learn_on_texts(head, 0)
+        assert set(found) == {"cyclic", "transitive"}
+        assert all(0.2 < share <= 1 for share in found.values())
+
+
+def test_regressions_on_a_cycle():
+    for target in (1.0, 10.0):
+        rewards, vectors = regressions_on_a_cycle(np.ones(4), target)
+        assert rewards == pytest.approx(target**2 / 2, rel=1e-12)
+        assert vectors == pytest.approx(0.0, abs=1e-20)
+    # Unequal weights move every advantage, and no reward reaches the target on all.
+    rewards, _ = regressions_on_a_cycle(np.array([1.0, 2.0, 4.0]), 1.0)
+    assert 0 < rewards < 0.5
