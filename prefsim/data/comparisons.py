@@ -21,6 +21,7 @@ from prefsim.data.columns import (
 from prefsim.data.feedback import Feedback
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.raters.general import sample_labels
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
@@ -255,7 +256,7 @@ class Comparisons:
         prompt = rng.choice(x, size=n, p=to_numpy(world.context_probs).astype(np.float64))
         cumulative = np.cumsum(pairs.reshape(x, -1), axis=-1)
         threshold = rng.random(n) * cumulative[prompt, -1]
-        first, second = np.divmod((threshold[:, None] >= cumulative[prompt]).sum(axis=-1), y)
+        first, second = np.divmod(inverse_transform(cumulative, prompt, threshold), y)
         wins = (
             to_numpy(sample_labels(to_numpy(world.preference)[prompt, first, second], seed=rng)) > 0
         )

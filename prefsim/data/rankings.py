@@ -19,6 +19,9 @@ from prefsim.worlds.bandit import ContextualBandit
 
 __all__ = ["Rankings"]
 
+# Numbers that a sample holds at once beside what it returns.
+_BLOCK = 2**20
+
 
 @dataclass(frozen=True, init=False, eq=False)
 class Rankings:
@@ -110,7 +113,13 @@ class Rankings:
         prompt = rng.choice(
             world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)
         )
-        completions = np.argsort(rng.random((n, world.n_responses)), axis=-1)[:, :k]
+        completions = np.empty((n, k), dtype=np.int64)
+        # In blocks, which draw the same numbers: of a long list only a few responses are kept.
+        block = max(1, _BLOCK // world.n_responses)
+        for start in range(0, n, block):
+            part = completions[start : start + block]
+            noise = rng.random((part.shape[0], world.n_responses))
+            part[:] = np.argsort(noise, axis=-1)[:, :k]
         ranked = to_numpy(
             sample_rankings(to_numpy(world.reward)[prompt[:, None], completions], 1, seed=rng)
         )[:, 0]

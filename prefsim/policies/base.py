@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
-from prefsim.checks import check_places
+from prefsim.checks import as_index_array, check_places
+from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.typing import Array
 
 __all__ = ["InMemoryPolicy"]
@@ -116,7 +117,12 @@ class InMemoryPolicy(ABC):
         """
         rng = random_generator(seed)
         cumulative = np.cumsum(to_numpy(self.probs).astype(np.float64), axis=-1)
-        rows = cumulative[..., to_numpy(prompt), :]
-        uniform = rng.random((*rows.shape[:-1], n)) * rows[..., -1:]
-        draws = (uniform[..., :, None] >= rows[..., None, :]).sum(axis=-1)
+        *batch, contexts, _ = cumulative.shape
+        asked = as_index_array(prompt, "prompt", size=contexts)
+        # The tables of a batch one below the other.
+        table = cumulative.reshape(-1, cumulative.shape[-1])
+        first = np.arange(0, table.shape[0], contexts).reshape(*batch, *(1,) * asked.ndim)
+        row = (first + asked)[..., None]
+        uniform = rng.random((*row.shape[:-1], n)) * table[row, -1]
+        draws = inverse_transform(table, row, uniform)
         return index_array(draws)
