@@ -43,6 +43,7 @@ from prefsim.analysis.loglinear import (
     policy_covariance,
     relative_condition_number,
 )
+from prefsim.analysis.mode_seeking import KLGradients, kl_gradients, logarithmic_mean
 from prefsim.analysis.nash_family import (
     FAMILY,
     MethodTrace,
@@ -50,6 +51,7 @@ from prefsim.analysis.nash_family import (
     family_games,
 )
 from prefsim.analysis.nash_figure import draw_comparison
+from prefsim.analysis.pair_derivatives import PairDerivatives, pair_derivatives
 from prefsim.analysis.rates import (
     log_log_slope,
 )
@@ -70,7 +72,9 @@ __all__ = [
     "Entanglement",
     "Frontier",
     "KLBallCoverage",
+    "KLGradients",
     "MethodTrace",
+    "PairDerivatives",
     "borda_scores",
     "bradley_terry_winner",
     "ches_score",
@@ -94,10 +98,13 @@ __all__ = [
     "in_distribution_reward_error",
     "kl_ball_coverage",
     "kl_from_tokens",
+    "kl_gradients",
     "kl_to_reference",
     "log_log_slope",
+    "logarithmic_mean",
     "mean_return",
     "optimal_frontier",
+    "pair_derivatives",
     "partial_coverage_coefficient",
     "policy_covariance",
     "ranking_accuracy",
