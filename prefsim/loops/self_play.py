@@ -9,17 +9,15 @@ import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
-    as_float_array,
     as_index_array,
     as_preference,
     check_callable,
     check_choice,
     check_integer,
-    check_preference,
-    check_shape,
 )
 from prefsim.data.comparisons import Comparisons
-from prefsim.data.ranked_pairs import PAIRINGS, ranked_pairs
+from prefsim.data.ranked_pairs import PAIRINGS
+from prefsim.loops.judgements import LABELS, judged_pairs, judgements, picked
 from prefsim.loops.rounds import SelfPlayRound, Trainer, play_rounds
 from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
@@ -27,15 +25,11 @@ from prefsim.typing import Array, Loss
 
 Judge = Callable[[Array, Array, Array], Array]
 
-LABELS = ("rank", "soft", "sampled")
-
 __all__ = [
     "LABELS",
     "JudgedSamples",
     "judged_samples",
-    "picked",
     "preferences_between",
-    "ranked_places",
     "sampled_pairs",
     "self_play",
     "table_judge",
@@ -102,9 +96,10 @@ class JudgedSamples(NamedTuple):
     responses
         Integers ``(*batch, m, K)``.
     preference
-        ``(*batch, m, K, K)``, of each response over each other.
+        ``(*batch, m, K, K)``, of each response over each other; NaN where the judge abstained.
     win_rate
-        ``(*batch, m, K)``, the estimated probability to be preferred to a draw of the opponent.
+        ``(*batch, m, K)``, the estimated probability to be preferred to a draw of the opponent; NaN
+        where nothing was judged.
     """
 
     prompt: np.ndarray
@@ -165,7 +160,7 @@ def judged_samples(
     policy
         Draws the responses.
     judge
-        See :func:`table_judge`.
+        See :func:`table_judge`. It may abstain, by NaN.
     prompt
         Integers ``(m,)``; a prompt may be asked several times.
     n_samples
@@ -194,47 +189,14 @@ def judged_samples(
     prompt = as_index_array(prompt, "prompt")
     rng = random_generator(seed)
     responses = to_numpy(policy.sample(prompt, n_samples, rng))
-    preference = as_float_array(
-        to_numpy(judge(prompt, responses, responses)), "preferences of the judge"
-    )
-    check_shape(preference, "preferences of the judge", (prompt.size, n_samples, n_samples))
-    check_preference(preference, "preferences of the judge")
+    shape = (prompt.size, n_samples, n_samples)
+    preference = judgements(judge(prompt, responses, responses), shape, mutual=True)
     if opponent is None:
         win_rate = win_rates(preference, include_self=include_self)
     else:
-        win_rate = win_rates(
-            judge(prompt, responses, to_numpy(opponent.sample(prompt, n_samples, rng)))
-        )
+        theirs = to_numpy(opponent.sample(prompt, n_samples, rng))
+        win_rate = win_rates(judgements(judge(prompt, responses, theirs), shape, mutual=False))
     return JudgedSamples(prompt, responses, preference, win_rate)
-
-
-def ranked_places(
-    preference: Any, *, pairing: str, labels: str, seed: Seed
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of K judged responses are paired, and how likely the first is preferred.
-
-    The places of the chosen ones and then of the rejected ones, with P(first ≻ second) of their
-    ranking.
-
-    The parameters are those of :func:`sampled_pairs`.
-
-    Returns
-    -------
-    Positions among the K, integers ``(2, ..., P)``, and probabilities ``(..., P)``.
-    """
-    check_choice(LABELS, labels=labels)
-    pairs = ranked_pairs(preference, pairing=pairing)
-    places = np.stack([pairs.first, pairs.second])
-    if labels == "sampled":
-        lost = random_generator(seed).random(pairs.prob.shape) >= pairs.prob
-        places = np.where(lost, places[::-1], places)
-    return places, pairs.prob
-
-
-def picked(column: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the entries of ``(..., m, K)`` at ``(..., m, P)``, row after row, ``(..., m·P)``."""
-    entries = np.take_along_axis(column, places, axis=-1)
-    return entries.reshape(*entries.shape[:-2], -1)
 
 
 def sampled_pairs(
@@ -266,29 +228,39 @@ def sampled_pairs(
 
     Returns
     -------
-    Comparisons of ``(*batch, rows)``.
+    Comparisons of ``(*batch, rows)``. Pairs that the judge abstained from are left out; those of a
+    batch of policies, whose rows have one shape, get no weight. Where responses are ranked, an
+    abstention is a tie.
 
     Raises
     ------
     ValueError
-        If ``pairing`` or ``labels`` is unknown.
+        If ``pairing`` or ``labels`` is unknown, or the judge abstained from every pair of a policy.
     """
-    places, prob = ranked_places(samples.preference, pairing=pairing, labels=labels, seed=seed)
-    chosen_place, rejected_place = places
-    chosen = picked(samples.responses, chosen_place)
-    rejected = picked(samples.responses, rejected_place)
-    prompt = np.broadcast_to(samples.prompt[:, None], prob.shape).reshape(chosen.shape)
-    table = to_numpy(policy.log_probs).astype(np.float64)
-    return Comparisons(
-        prompt,
-        chosen,
-        rejected,
-        prob.reshape(chosen.shape) if labels == "soft" else 1.0,
-        chosen_score=picked(samples.win_rate, chosen_place),
-        rejected_score=picked(samples.win_rate, rejected_place),
-        old_chosen=gather(table, prompt, chosen),
-        old_rejected=gather(table, prompt, rejected),
+    pairs = judged_pairs(
+        samples.preference, samples.win_rate, pairing=pairing, labels=labels, seed=seed
     )
+    chosen, rejected = (picked(samples.responses, place) for place in pairs.places)
+    prompt = np.broadcast_to(samples.prompt[:, None], pairs.prob.shape).reshape(chosen.shape)
+    table = to_numpy(policy.log_probs).astype(np.float64)
+    columns = {
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": rejected,
+        "prob": pairs.prob.reshape(chosen.shape) if labels == "soft" else np.ones(chosen.shape),
+        "chosen_score": picked(samples.win_rate, pairs.places[0]),
+        "rejected_score": picked(samples.win_rate, pairs.places[1]),
+        "old_chosen": gather(table, prompt, chosen),
+        "old_rejected": gather(table, prompt, rejected),
+    }
+    kept = pairs.kept.reshape(chosen.shape)
+    if kept.all():
+        return Comparisons(**columns)
+    if kept.ndim == 1:
+        return Comparisons(**{name: column[kept] for name, column in columns.items()})
+    for name in ("chosen_score", "rejected_score"):
+        columns[name] = np.where(kept, columns[name], 0.5)
+    return Comparisons(**columns, weight=kept / kept.sum(axis=-1, keepdims=True))
 
 
 def self_play(

@@ -157,3 +157,89 @@ def test_bad_input(change, message):
 def test_bad_table():
     with pytest.raises(ValueError, match="preference"):
         table_judge([[[0.5, 0.9], [0.2, 0.5]]])
+
+
+def abstaining(first, second):
+    """Return the judge of the game that says nothing of two of its responses."""
+
+    def judge(prompt, these, those):
+        silent = (these[..., :, None] == first) & (those[..., None, :] == second)
+        silent |= (these[..., :, None] == second) & (those[..., None, :] == first)
+        return np.where(silent, np.nan, JUDGE(prompt, these, those))
+
+    return judge
+
+
+class TestAnAbstainingJudge:
+    @pytest.mark.parametrize("labels", ["rank", "soft", "sampled"])
+    @pytest.mark.parametrize("pairing", ["best_worst", "all", "tournament"])
+    def test_its_pairs_are_left_out(self, pairing, labels):
+        prompt = np.zeros(200, dtype=int)
+        samples = judged_samples(POLICY, abstaining(0, 2), prompt, n_samples=3, seed=0)
+        assert np.isnan(samples.preference).any()
+        pairs = sampled_pairs(samples, POLICY, pairing=pairing, labels=labels)
+        asked = {frozenset(pair) for pair in zip(pairs.chosen, pairs.rejected, strict=True)}
+        assert frozenset({0, 2}) not in asked and frozenset({0, 1}) in asked
+        assert pairs.weight.sum() == pytest.approx(1)
+
+    def test_those_of_a_batch_have_no_weight(self):
+        batch = TabularPolicy.from_probs([LAST[None], [[0.1, 0.8, 0.1]]])
+        prompt = np.zeros(50, dtype=int)
+        samples = judged_samples(batch, abstaining(0, 2), prompt, n_samples=2, seed=0)
+        pairs = sampled_pairs(samples, batch)
+        silent = (pairs.chosen + pairs.rejected == 2) & (pairs.chosen != pairs.rejected)
+        assert silent.any(axis=-1).all()
+        np.testing.assert_array_equal(pairs.weight == 0, silent)
+        np.testing.assert_allclose(pairs.weight.sum(axis=-1), 1)
+
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_self_play_learns_from_the_rest(self, batched):
+        """What is never compared moves by what it wins against the third."""
+        start = TabularPolicy.from_probs([LAST[None]] * 2 if batched else LAST[None])
+        rounds = self_play(
+            start,
+            functools.partial(losses.sppo, beta=2.0),
+            abstaining(0, 2),
+            rounds=2,
+            draws=500,
+            seed=0,
+        )
+        probs = rounds[-1].policy.probs[..., 0, :]
+        # 0 beats 1 and 1 beats 2: without 2 against 0 the cycle is an order.
+        assert (np.diff(np.log(probs) - np.log(LAST), axis=-1) < 0).all()
+
+    def test_against_an_opponent(self):
+        found = judged_samples(
+            POLICY,
+            abstaining(0, 2),
+            np.zeros(100, dtype=int),
+            n_samples=2,
+            opponent=TabularPolicy.from_probs([[0.0, 0.0, 1.0]]),
+            seed=0,
+        )
+        np.testing.assert_array_equal(np.isnan(found.win_rate), found.responses == 0)
+
+    def test_silence_and_nonsense(self):
+        def asked(answer):
+            return judged_samples(
+                POLICY, lambda *_: np.full((2, 2, 2), answer), [0, 0], n_samples=2, seed=0
+            )
+
+        with pytest.raises(ValueError, match="abstained from every one of 2 pairs"):
+            sampled_pairs(asked(np.nan), POLICY)
+        for answer, message in ((0.7, "P \\+ Pᵀ = 1"), (np.inf, "must be finite, got inf")):
+            with pytest.raises(
+                ValueError, match=f"preferences of the judge.*{message}"
+            ):
+                asked(answer)
+
+
+def test_a_judge_in_single_precision():
+    """Its logistic of a margin and of minus the margin sum to one in single precision alone."""
+
+    def judge(prompt, these, those):
+        margins = np.float32(0.37) * (these[..., :, None] - those[..., None, :])
+        return 1 / (1 + np.exp(-margins.astype(np.float32)))
+
+    found = judged_samples(POLICY, judge, np.zeros(20, dtype=int), n_samples=4, seed=0).preference
+    np.testing.assert_array_equal(found + np.swapaxes(found, -1, -2), 1)

@@ -7,19 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import Seed, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator
 from prefsim.checks import (
     check_callable,
     check_integer,
     check_interval,
-    check_preference,
-    check_shape,
 )
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.judges import as_rows
-from prefsim.loops.self_play import Judge, picked, ranked_places, win_rates
+from prefsim.loops.judgements import judged_pairs, judgements, picked
+from prefsim.loops.self_play import Judge, win_rates
 
 __all__ = ["JudgedCompletions", "completion_pairs", "judged_completions"]
 
@@ -132,13 +131,12 @@ def judged_completions(
 
     completions, text = completions_and_text(policy)
     shape = (len(prompts), n_samples, n_samples)
-    preference = _judged(judge, asked, text, text, shape)
-    check_preference(np.where(np.isnan(preference), 0.5, preference), "preferences of the judge")
+    preference = judgements(judge(asked, text, text), shape, mutual=True)
     logp = _log_probs(policy, asked, completions, batch_size)
     against, wins = completions, preference
     if opponent is not None:
         against, text_against = completions_and_text(opponent)
-        wins = _judged(judge, asked, text, text_against, shape)
+        wins = judgements(judge(asked, text, text_against), shape, mutual=False)
     weight = None
     if mixture > 0 and reference is not None:
         theirs = logp if opponent is None else _log_probs(opponent, asked, against, batch_size)
@@ -153,20 +151,6 @@ def judged_completions(
         preference=preference,
         win_rate=rate,
     )
-
-
-def _judged(
-    judge: Judge, prompt: np.ndarray, first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    preference = np.asarray(to_numpy(judge(prompt, first, second)), dtype=np.float64)
-    check_shape(preference, "preferences of the judge", shape)
-    bad = (preference < 0) | (preference > 1)
-    if bad.any():
-        raise ValueError(
-            "preferences of the judge must lie in [0, 1] or be NaN for an abstention, got"
-            f" {preference[bad][0]}"
-        )
-    return preference
 
 
 def completion_pairs(
@@ -193,24 +177,15 @@ def completion_pairs(
     ValueError
         If ``pairing`` or ``labels`` is unknown, or the judge abstained from every pair.
     """
-    known = ~np.isnan(samples.preference)
-    places, prob = ranked_places(
-        np.where(known, samples.preference, 0.5), pairing=pairing, labels=labels, seed=seed
+    places, prob, kept = judged_pairs(
+        samples.preference, samples.win_rate, pairing=pairing, labels=labels, seed=seed
     )
-    n, k = samples.completions.shape
-    first, second = places
-    judged = known.reshape(n, -1)[np.arange(n)[:, None], first * k + second].ravel()
+    kept = kept.ravel()
     chosen_score, rejected_score = (picked(samples.win_rate, place) for place in places)
-    kept = judged & ~np.isnan(chosen_score) & ~np.isnan(rejected_score)
-    if not kept.any():
-        raise ValueError(
-            f"the judge abstained from every one of {kept.size} pairs: there is nothing to learn"
-            " from"
-        )
     chosen, rejected = (list(picked(samples.completions, place)[kept]) for place in places)
     old_chosen, old_rejected = (picked(samples.logp, place)[kept] for place in places)
     return TextComparisons(
-        list(np.repeat(samples.prompt, first.shape[1])[kept]),
+        list(np.repeat(samples.prompt, prob.shape[1])[kept]),
         chosen,
         rejected,
         prob=prob.ravel()[kept] if labels == "soft" else None,
