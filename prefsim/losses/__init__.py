@@ -85,6 +85,7 @@ from prefsim.losses.pointwise import (
 from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
+from prefsim.losses.reinforce import reinforce
 from prefsim.losses.response_regression import gpo, sppo_single
 from prefsim.losses.reward import bradley_terry, score_regression
 from prefsim.losses.running import RunningLoss, RunningState
@@ -183,6 +184,7 @@ __all__ = [
     "rdpo",
     "rdpo_length",
     "regret",
+    "reinforce",
     "reward_margin",
     "rloo_kl",
     "robust_hinge",

@@ -24,6 +24,7 @@ WHOLLY = {
     "nash_md_pg": "win_prob ref_logp",
     "online_ipo": "chosen_score rejected_score",
     "p3o": "chosen_score rejected_score",
+    "reinforce": "scores",
     "spce": "chosen_score",
     "sppo_single": "win_prob",
     "tdpo2": "chosen_kl",
@@ -40,6 +41,7 @@ PARTLY = {
     "copg_group": "logps ref_logps",
     "nash_md_pg": "logp",
     "p3o": "chosen rejected old_chosen old_rejected ref_chosen ref_rejected",
+    "reinforce": "logps ref_logps",
     "wpo": "chosen rejected",
 }
 

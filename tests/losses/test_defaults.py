@@ -75,6 +75,7 @@ DEFAULTS = {
     "probit": {"beta": 0.1},
     "rdpo": {"beta": 0.1, "flip_rate": 0.1},
     "rdpo_length": {"beta": 0.1, "alpha": 0.05},
+    "reinforce": {"beta": 0.1, "baseline": 0.0},
     "robust_hinge": {"beta": 0.1, "flip_rate": 0.1},
     "robust_ipo": {"tau": 0.1, "flip_rate": 0.1, "average": False},
     "robust_probit": {"beta": 0.1, "flip_rate": 0.1},
