@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from prefsim.lm.command.read import TextSource
+    from prefsim.lm.training.setup import TrainingSetup
 
 __all__ = ["train"]
 
@@ -46,6 +47,13 @@ def train(
     tokenizer: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Folder or hub id of the tokenizer, if not the model's."),
+    ] = None,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Options of the tokenizer\'s chat template, such as {"enable_thinking": false}.',
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -233,7 +241,11 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
         typer.echo("\n".join(_remarks(job.source)), err=True)
     if given["precompute"]:
         job = precompute_reference(job, given["out"] / "reference")
-    result = run(make_setup(job))
+    setup = make_setup(job)
+    faults = _fault_lines(setup, job.source)
+    if _is_main_process() and faults:
+        typer.echo("\n".join(faults), err=True)
+    result = run(setup)
     return {
         "loss": result.value,
         "grad_norm": result.grad_norm,
@@ -274,6 +286,7 @@ def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
             "rows": len(job.source),
             "skipped": len(job.source.skipped),
             "unused_columns": list(job.source.unused),
+            "faults": _fault_lines(setup, job.source),
         },
         "tokens": {
             "prompt": sum(len(row.prompt_ids) for row in rows.tokens),
@@ -302,6 +315,25 @@ def _remarks(source: TextSource) -> list[str]:
     return remarks
 
 
+def _fault_lines(setup: TrainingSetup, source: TextSource) -> list[str]:
+    from prefsim.lm.training.pair_faults import pair_faults
+
+    faults = pair_faults(setup.rows, source.data)
+    lines = []
+    if faults.equal:
+        lines.append(
+            f"{len(faults.equal)} rows compare a completion with itself, as tokens; the first:"
+            f" {source.place(faults.equal[0])}"
+        )
+    if faults.contradictory:
+        late, early = faults.contradictory[0]
+        lines.append(
+            f"{len(faults.contradictory)} rows say the opposite of an earlier one; the first:"
+            f" {source.place(late)}, against {source.place(early)}"
+        )
+    return lines
+
+
 def _lines(report: Mapping[str, Any]) -> list[str]:
     """Return a report as lines of text."""
     return _plan_lines(report) if "memory" in report else _result_lines(report)
@@ -326,6 +358,7 @@ def _plan_lines(report: Mapping[str, Any]) -> list[str]:
         rows += f"; columns not used: {', '.join(data['unused_columns'])}"
     lines = [
         rows,
+        *data["faults"],
         f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions;"
         f" the longest sequence has {tokens['longest_sequence']:,}",
         f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"

@@ -18,6 +18,7 @@ import torch
 
 from prefsim.checks import check_choice, check_integer
 from prefsim.containers import JudgedLogps
+from prefsim.data.json_lines import parse_object
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
@@ -117,7 +118,8 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
         given["data"], split=given["split"], skip_unshared=given["skip_unshared"]
     )
     source.data.check(container_of(loss))
-    policy = _policy(given, load=load)
+    template_options = _template_options(given)
+    policy = replace(_policy(given, load=load), chat_template_kwargs=template_options)
     if given["max_tokens"] is not None:
         source = _without_long_rows(source, policy, loss, given["max_tokens"])
     source = _with_columns(source, policy, given, load=load)
@@ -169,6 +171,11 @@ def _with_columns(source: TextSource, policy: CausalLM, given: Given, *, load: b
     if given["match_prompts"] and load:
         data = match_prompts(policy, data, batch_size=given["batch_size"])
     return replace(source, data=data)
+
+
+def _template_options(given: Given) -> dict[str, Any] | None:
+    text = given["chat_template_kwargs"]
+    return None if text is None else parse_object(text, "--chat-template-kwargs")
 
 
 def _policy(given: Given, *, load: bool) -> CausalLM:
@@ -304,7 +311,8 @@ def _reference(
         )
     if what != START:
         if load:
-            return CausalLM.load(what, dtype=given["dtype"])
+            other = CausalLM.load(what, dtype=given["dtype"])
+            return replace(other, chat_template_kwargs=policy.chat_template_kwargs)
         return _sizes_of(what, policy.tokenizer, given["dtype"], None)
     if given["lora_rank"]:
         return policy.without_adapters()

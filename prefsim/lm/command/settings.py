@@ -155,8 +155,9 @@ def read_toml(file: Path) -> dict[str, Any]:
         If it cannot be read; the file is named.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        # With a byte-order mark where an editor wrote one.
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{file}: expected a file in TOML ({error})") from error
 
 

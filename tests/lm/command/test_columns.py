@@ -1,6 +1,9 @@
 """What columns and messages mean: used or refused by name, never dropped or guessed."""
 
+import json
+
 import pytest
+from lm_made import byte_tokenizer, report_of
 from text_rows import HEAD, NO, PAIR, SYSTEM, USER, YES, columns, pairs
 
 from prefsim.lm import TextFeedback, read_text_data
@@ -210,3 +213,46 @@ def test_a_shared_turn_of_the_assistant_is_part_of_the_answers(write):
 def test_layouts_of_other_tools_that_are_incomplete(write, row, message):
     with pytest.raises(ValueError, match=f"line 1: .*{message}"):
         read_text_data(write(row))
+
+
+def test_the_command_names_rows_that_teach_nothing(prefsim, tmp_path):
+    prompt = "was it a good film?"
+    texts = [(" it was", " it was not"), (" it was not", " it was"), (" the", " the")]
+    rows = [{"prompt": prompt, "chosen": a, "rejected": b} for a, b in texts]
+    (tmp_path / "faulty.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("train", "--loss", "dpo", "--model", "model", "--data", "faulty.jsonl")
+    expected = [
+        "1 rows compare a completion with itself, as tokens; the first: faulty.jsonl, line 3",
+        "1 rows say the opposite of an earlier one; the first: faulty.jsonl, line 2, against"
+        " faulty.jsonl, line 1",
+    ]
+    assert report_of(prefsim, *command, "--dry-run", "--json")["data"]["faults"] == expected
+    code, _, err = prefsim(*command, "--steps", 1, "--out", "run")
+    assert code == 0 and [line for line in err.splitlines() if "faulty" in line] == expected
+
+
+def test_the_command_gives_options_to_the_template(prefsim, tmp_path):
+    folder = tmp_path / "thinking"
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{{ 'think ' * 9 if thinking else '' }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    (tmp_path / "chat.jsonl").write_text(json.dumps(CHAT))
+    command = ("train", "--loss", "dpo", "--model", "config.json", "--tokenizer", folder)
+    command += ("--data", "chat.jsonl", "--dry-run")
+    option = "--chat-template-kwargs"
+    plain, thinking = (
+        report_of(prefsim, *command, "--json", option, json.dumps({"thinking": value}))
+        for value in (False, True)
+    )
+    assert thinking["tokens"]["prompt"] > plain["tokens"]["prompt"]
+    code, _, err = prefsim(*command, option, "{thinking}")
+    assert code == 2 and "--chat-template-kwargs: expected one JSON object" in err
+
+
+def test_settings_with_a_byte_order_mark(prefsim, tmp_path):
+    (tmp_path / "train.toml").write_bytes(b'\xef\xbb\xbfloss = "dpo"\nmodel = "model"\n')
+    report = report_of(
+        prefsim,
+        *("train", "--config", "train.toml", "--data", "pairs.jsonl", "--dry-run", "--json"),
+    )
+    assert report["data"]["rows"] == 6

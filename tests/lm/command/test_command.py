@@ -215,7 +215,7 @@ def test_dry_run(prefsim, tmp_path):
         "completion": sum(every) - prompts,
         "longest_sequence": max(every),
     }
-    assert report["data"] == {"rows": 6, "skipped": 0, "unused_columns": []}
+    assert report["data"] == {"rows": 6, "skipped": 0, "unused_columns": [], "faults": []}
     assert report["training"] == {"steps": 4, "epochs": 2.0, "examples_per_step": 4}
     size = sum(p.numel() for p in CausalLM.load("model").model.parameters())
     assert report["parameters"] == {"all": size, "trained": size}
