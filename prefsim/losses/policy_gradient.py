@@ -185,7 +185,8 @@ def p3o(
         ``"joint"`` (V2) clips the difference d, ``"separate"`` (V1) each of l₁ and l₂ by the same
         rule.
     scale_q
-        Divide q by its standard deviation over the batch (last axis), left alone where that is
+        Divide q by its standard deviation over the batch (last axis; squares over n − 1, as in the
+        trainer), left alone where that is
         zero. This couples the batch, and, as the sign of q depends on which response comes first,
         no longer ignores the order of the two.
 
@@ -252,7 +253,8 @@ def _deviation(x: ArrayT) -> ArrayT:
     xp = array_namespace(x)
     n = max(x.shape[-1], 1)
     mean = xp.sum(x, axis=-1, keepdims=True) / n
-    variance = xp.sum((x - mean) ** 2, axis=-1, keepdims=True) / n
+    # Over n − 1, as torch's and the trainer's; of a single value there is none.
+    variance = xp.sum((x - mean) ** 2, axis=-1, keepdims=True) / max(n - 1, 1)
     return xp.where(
         variance > 0,
         xp.sqrt(xp.where(variance > 0, variance, xp.ones_like(variance))),
@@ -288,9 +290,9 @@ class RewardScale(NamedTuple):
     >>> import numpy as np
     >>> scale = RewardScale().updated([1.0, 3.0, 50.0])
     >>> scale.seen, round(scale.deviation, 6)
-    (3, 3.858612)
-    >>> scale.scaled(np.asarray([-3.858612, 50.0])).round(5)
-    array([-1.     ,  2.59161])
+    (3, 4.725816)
+    >>> scale.scaled(np.asarray([-4.725816, 50.0])).round(5)
+    array([-1.     ,  2.11604])
     """
 
     limit: float = 10.0
@@ -300,8 +302,8 @@ class RewardScale(NamedTuple):
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the clipped rewards seen so far; 1 where there is none yet."""
-        return math.sqrt(self.squares / self.seen) if self.squares > 0 else 1.0
+        """Standard deviation of the clipped rewards seen so far, squares over n − 1; else 1."""
+        return math.sqrt(self.squares / (self.seen - 1)) if self.squares > 0 else 1.0
 
     def updated(self, rewards: Any) -> RewardScale:
         """Return the scale after a further batch of rewards of any shape.

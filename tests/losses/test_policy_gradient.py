@@ -90,7 +90,7 @@ def test_scaled_by_the_deviation_of_the_batch():
     logps = batch()
     q = logps.chosen_score - logps.rejected_score - 0.05 * losses.reward_margin(logps)
     np.testing.assert_allclose(
-        losses.p3o(logps, scale_q=True), losses.p3o(logps) / q.std(), rtol=1e-12
+        losses.p3o(logps, scale_q=True), losses.p3o(logps) / q.std(ddof=1), rtol=1e-12
     )
 
 
@@ -141,7 +141,7 @@ def test_the_running_scale_is_that_of_all_rewards_at_once(batches, limit):
     clipped = np.clip(np.concatenate(batches), -limit, limit)
     assert scale.seen == clipped.size
     assert scale.mean == pytest.approx(clipped.mean(), abs=1e-12)
-    deviation = clipped.std()
+    deviation = clipped.std(ddof=1)
     if deviation > 1e-6:
         assert scale.deviation == pytest.approx(deviation, rel=1e-9)
         np.testing.assert_allclose(scale.scaled(clipped), clipped / deviation, rtol=1e-8)
@@ -155,4 +155,19 @@ def test_the_scale_follows_the_library_of_the_rewards():
     )
     np.testing.assert_allclose(
         np.asarray(scale.scaled(array_api_strict.asarray([1.0, -30.0]))), expected
+    )
+
+
+def test_deviations_are_those_of_the_trainer():
+    """Its running moments and torch's ``std``, which divides its q, are over n − 1."""
+    rewards = np.array([1.0, -2.0, 7.0, 12.0])
+    scale = losses.RewardScale().updated(rewards[:1]).updated(rewards[1:])
+    clipped = torch.tensor(rewards).clip(-10, 10)
+    assert scale.deviation == pytest.approx(float(torch.std(clipped)), rel=1e-12)
+    logps = batch()
+    q = logps.chosen_score - logps.rejected_score - 0.05 * losses.reward_margin(logps)
+    np.testing.assert_allclose(
+        losses.p3o(logps, scale_q=True),
+        losses.p3o(logps) / float(torch.std(torch.tensor(q))),
+        rtol=1e-12,
     )

@@ -315,7 +315,7 @@ def scale_is_the_deviation_of_all_that_was_seen(rewards: np.ndarray, forgotten: 
     for batch in rewards[forgotten:]:
         scale = scale.updated(batch)
     clipped = rewards.clip(-10.0, 10.0)
-    return apart(scale.scaled(rewards), clipped / clipped.std(), relative=True)
+    return apart(scale.scaled(rewards), clipped / clipped.std(ddof=1), relative=True)
 
 
 SHIFT = np.asarray([[30.0], [-30.0]])  # of the two prompts

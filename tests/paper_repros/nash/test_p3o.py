@@ -109,9 +109,10 @@ def test_curves_are_read_where_they_first_reach_a_divergence():
 
 def test_every_policy_scales_its_own_rewards():
     preprocessing = Preprocessing()
-    first, second = torch.tensor([1.0, 3.0]), torch.tensor([20.0, 0.0])
-    found = preprocessing(torch.stack([first, second])[None])
-    # Deviations of one, and of five since 20 counts as 10.
-    np.testing.assert_allclose(found[0], [[1.0, 3.0], [2.0, 0.0]], rtol=1e-14)
-    again = preprocessing(torch.stack([first, second])[None])
-    np.testing.assert_allclose(again, found, rtol=1e-14)
+    rewards = torch.tensor([[[1.0, 3.0], [20.0, 0.0]]], dtype=torch.float64)
+    found = preprocessing(rewards)
+    # 20 counts as 10, and squares are over n − 1: deviations of √2, and of 5√2.
+    np.testing.assert_allclose(found[0] * 2**0.5, [[1.0, 3.0], [2.0, 0.0]], rtol=1e-14)
+    # Seen twice, the sum of squares doubles and n − 1 becomes three.
+    again = preprocessing(rewards)
+    np.testing.assert_allclose(again * (4 / 3) ** 0.5, found * 2**0.5, rtol=1e-14)
