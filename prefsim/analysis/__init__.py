@@ -52,6 +52,13 @@ from prefsim.analysis.nash_family import (
 )
 from prefsim.analysis.nash_figure import draw_comparison
 from prefsim.analysis.pair_derivatives import PairDerivatives, pair_derivatives
+from prefsim.analysis.ranking import (
+    exact_ranking_accuracy,
+    idealised_log_ratio,
+    idealised_ranking_accuracy,
+    largest_ranking_beta,
+    ranking_loss,
+)
 from prefsim.analysis.rates import (
     log_log_slope,
 )
@@ -91,15 +98,19 @@ __all__ = [
     "entanglement",
     "estimate_covariance",
     "estimation_bound",
+    "exact_ranking_accuracy",
     "expected_reward",
     "family_games",
     "feature_differences",
     "global_coverage",
+    "idealised_log_ratio",
+    "idealised_ranking_accuracy",
     "in_distribution_reward_error",
     "kl_ball_coverage",
     "kl_from_tokens",
     "kl_gradients",
     "kl_to_reference",
+    "largest_ranking_beta",
     "log_log_slope",
     "logarithmic_mean",
     "mean_return",
@@ -108,6 +119,7 @@ __all__ = [
     "partial_coverage_coefficient",
     "policy_covariance",
     "ranking_accuracy",
+    "ranking_loss",
     "regularised_value",
     "relative_condition_number",
     "reward_accuracy",
