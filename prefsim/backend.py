@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from prefsim.checks import check_choice, check_constant
-from prefsim.numerics import to_numpy
+from prefsim.numerics import like, to_numpy
 from prefsim.typing import Array
 
 Seed = int | np.random.Generator
@@ -77,7 +77,7 @@ def use_backend(name: str, *, device: str = "cpu", dtype: str = "float64") -> It
     ...     asarray([1.0, 2.0])
     tensor([1., 2.])
     """
-    check_choice(("numpy", "torch"), name=name)
+    check_choice(("numpy", "torch"), backend=name)
     check_choice(
         ("float64", "float32") if name == "numpy" else ("float64", "float32", "bfloat16"),
         dtype=dtype,
@@ -138,28 +138,6 @@ def index_array(value: Any) -> Array:
     import torch
 
     return torch.as_tensor(value, dtype=torch.int64, device=backend.device)
-
-
-def like(value: Any, other: Array, *, integer: bool = False) -> Array:
-    """Return ``value`` in the library and on the device of ``other``.
-
-    In int64 if ``integer``, else in the dtype of ``other``.
-    """
-    if is_torch_array(other):
-        import torch
-
-        if isinstance(value, np.ndarray) and not value.flags.writeable:
-            value = value.copy()
-        return torch.as_tensor(
-            value, dtype=torch.int64 if integer else other.dtype, device=other.device
-        )
-    from array_api_compat import array_namespace
-
-    xp = array_namespace(other)
-    return xp.asarray(
-        to_numpy(value) if is_torch_array(value) else value,
-        dtype=xp.int64 if integer else other.dtype,
-    )
 
 
 def random_generator(seed: Seed) -> np.random.Generator:

@@ -9,6 +9,7 @@ gradient.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,15 @@ __all__ = [
     "categorical_kl",
     "gather",
     "host_values",
+    "is_traced",
+    "like",
     "log1mexp",
     "log_odds",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "normal_log_cdf",
+    "over_rows",
     "sigmoid",
     "softmax",
     "softplus",
@@ -199,8 +203,9 @@ def categorical_kl(logp: ArrayT, logq: Array, *, axis: int = -1) -> ArrayT:
     """
     xp = array_namespace(logp, logq)
     logp, logq = xp.broadcast_arrays(logp, logq)
-    supported = xp.isfinite(logp)
-    covered = supported & xp.isfinite(logq)
+    # Asked as != so that a NaN stays one.
+    supported = logp != -math.inf
+    covered = supported & (logq != -math.inf)
     log_ratio = xp.where(covered, logp, xp.zeros_like(logp)) - xp.where(
         covered, logq, xp.zeros_like(logq)
     )
@@ -285,7 +290,7 @@ def host_values(array: Array) -> np.ndarray | None:
     """Return the values as NumPy, or None where that would wait for a device or break a trace."""
     if not is_torch_array(array):
         return to_numpy(array)
-    if array.device.type != "cpu" or _torch().compiler.is_compiling():
+    if array.device.type != "cpu" or is_traced():
         return None
     try:
         return to_numpy(array)
@@ -293,13 +298,48 @@ def host_values(array: Array) -> np.ndarray | None:
         return None
 
 
+def is_traced() -> bool:
+    """Return whether a compiler traces what runs: then there are no values to look at."""
+    return "torch" in sys.modules and bool(_torch().compiler.is_compiling())
+
+
+def like(value: Any, other: Array, *, integer: bool = False) -> Array:
+    """Return ``value`` in the library and on the device of ``other``.
+
+    In int64 if ``integer``, else in the dtype of ``other``.
+    """
+    if is_torch_array(other):
+        torch = _torch()
+        # torch shares memory, which it takes only in order and to write to.
+        if isinstance(value, np.ndarray) and not (
+            value.flags.writeable and all(stride >= 0 for stride in value.strides)
+        ):
+            value = value.copy()
+        return torch.as_tensor(
+            value, dtype=torch.int64 if integer else other.dtype, device=other.device
+        )
+    xp = array_namespace(other)
+    return xp.asarray(
+        to_numpy(value) if is_torch_array(value) else value,
+        dtype=xp.int64 if integer else other.dtype,
+    )
+
+
+def over_rows(value: Any) -> Any:
+    """Return a number as it is, and an array with a further last axis.
+
+    What is one number a row then broadcasts against the entries of the rows.
+    """
+    return value[..., None] if getattr(value, "ndim", 0) else value
+
+
 def to_numpy(value: Any) -> np.ndarray:
     """Return any array as a NumPy array on the host, detached from autograd.
 
-    bfloat16 becomes float32.
+    bfloat16 becomes float32. A masked array keeps its mask, so that a check can refuse it.
     """
     if is_torch_array(value):
         on_host = value.detach().cpu()
         # NumPy has no bfloat16.
         return (on_host.float() if on_host.dtype == _torch().bfloat16 else on_host).numpy()
-    return np.asarray(value)
+    return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)

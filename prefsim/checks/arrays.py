@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from prefsim.checks.numbers import NUMBERS, as_array
 from prefsim.checks.tolerance import tolerance_of
+from prefsim.checks.values import check_entries, first_place, found_at, place_of
 from prefsim.numerics import array_namespace, to_numpy
 
 __all__ = [
@@ -33,26 +35,11 @@ __all__ = [
 ]
 
 
-def _first(bad: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.argwhere(bad)[0])
-
-
-def _where(bad: np.ndarray) -> str:
-    index = _first(np.atleast_1d(bad))
-    return f"index {index[0] if len(index) == 1 else index}"
-
-
 def as_float_array(
     value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 0
 ) -> np.ndarray:
     """Return ``value`` as a finite float64 NumPy array, or raise."""
-    try:
-        array = np.asarray(to_numpy(value), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be an array of numbers of one rectangular shape, got"
-            f" {type(value).__name__}"
-        ) from error
+    array = to_numpy(as_array(value, name, *NUMBERS)).astype(np.float64, copy=False)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
     if array.ndim < min_ndim:
@@ -67,9 +54,9 @@ def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, n
     The box is ``[-value, value]``, or a pair ``(low, high)``.
     """
     try:
-        low, high = (-np.float64(value), np.float64(value)) if np.ndim(value) == 0 else value
+        low, high = (-value, value) if np.ndim(value) == 0 else value
         edges = [
-            np.broadcast_to(np.asarray(to_numpy(edge), dtype=np.float64), shape)
+            np.broadcast_to(to_numpy(as_array(edge, name, *NUMBERS)).astype(np.float64), shape)
             for edge in (low, high)
         ]
     except (TypeError, ValueError) as error:
@@ -80,32 +67,22 @@ def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, n
     if not (edges[0] < edges[1]).all():
         bad = ~(edges[0] < edges[1])
         raise ValueError(
-            f"{name} must have low < high, got {edges[0][_first(bad)]} and {edges[1][_first(bad)]}"
-            f" at {_where(bad)}"
+            f"{name} must have low < high, got {edges[0][first_place(bad)]} and"
+            f" {edges[1][first_place(bad)]} at {place_of(bad)}"
         )
     return edges[0], edges[1]
 
 
 def as_index_array(value: Any, name: str, *, size: int | None = None, low: int = 0) -> np.ndarray:
     """Return ``value`` as an int64 NumPy array with entries in ``[low, size)``, or raise."""
-    try:
-        array = to_numpy(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} must be an array of integers of one rectangular shape, got"
-            f" {type(value).__name__}"
-        ) from error
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
+    array = to_numpy(as_array(value, name, "integral", empty=True))
     bad = array < low if size is None else (array < low) | (array >= size)
     if bad.any():
         top = "" if size is None else f" and < {size}"
-        raise ValueError(
-            f"{name} must be >= {low}{top}, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]}"
-            f" at {_where(bad)}"
-        )
+        raise ValueError(f"{name} must be >= {low}{top}, got {found_at(array, bad)}")
+    if array.dtype == np.uint64:
+        # What is beyond int64 would come out negative.
+        check_entries(array, name, "be below 2**63", lambda x: x <= np.iinfo(np.int64).max)
     return array.astype(np.int64)
 
 
@@ -117,9 +94,7 @@ def check_places(places: Any, name: str, *, size: int) -> None:
 
 def as_mask(value: Any, name: str, *, length: int) -> np.ndarray:
     """Return ``value`` as a boolean NumPy array ``(..., length)``, or raise."""
-    array = np.asarray(value)
-    if array.dtype != np.bool_:
-        raise ValueError(f"{name} must hold booleans, got dtype {array.dtype}")
+    array = to_numpy(as_array(value, name, "bool"))
     if array.ndim == 0 or array.shape[-1] != length:
         raise ValueError(f"{name} must have trailing shape ({length}), got {array.shape}")
     return array
@@ -159,10 +134,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
     """Raise at the first entry that is NaN or infinite."""
     bad = ~np.isfinite(array)
     if bad.any():
-        raise ValueError(
-            f"{name} must be finite, got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at"
-            f" {_where(bad)}"
-        )
+        raise ValueError(f"{name} must be finite, got {found_at(array, bad)}")
 
 
 def check_shape(array: Any, name: str, expected: tuple[int | None, ...]) -> None:
@@ -192,10 +164,7 @@ def check_unit_interval(array: np.ndarray, name: str) -> None:
     """Raise at the first entry outside [0, 1]."""
     bad = ~((array >= 0) & (array <= 1))
     if bad.any():
-        raise ValueError(
-            f"{name} must lie in [0, 1], got {np.atleast_1d(array)[_first(np.atleast_1d(bad))]} at"
-            f" {_where(bad)}"
-        )
+        raise ValueError(f"{name} must lie in [0, 1], got {found_at(array, bad)}")
 
 
 def check_probabilities(array: np.ndarray, name: str, *, tolerance: float | None = None) -> None:
@@ -210,13 +179,13 @@ def check_probabilities(array: np.ndarray, name: str, *, tolerance: float | None
     check_finite(array, name)
     if (array < 0).any():
         bad = array < 0
-        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+        raise ValueError(f"{name} must be >= 0, got {found_at(array, bad)}")
     tolerance = tolerance_of(array) if tolerance is None else tolerance
     totals = array.sum(axis=-1)
     bad = np.abs(totals - 1) > tolerance
     if np.any(bad):
-        where = f"row {_first(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
-        total = float(np.atleast_1d(totals)[_first(np.atleast_1d(bad))])
+        where = f"row {first_place(np.atleast_1d(bad))}" if array.ndim > 1 else "the only row"
+        total = float(np.atleast_1d(totals)[first_place(np.atleast_1d(bad))])
         raise ValueError(f"{name} must sum to 1 within {tolerance:g}, got {total!r} in {where}")
 
 
@@ -225,9 +194,7 @@ def check_full_support(array: np.ndarray, name: str, *, tolerance: float | None 
     check_probabilities(array, name, tolerance=tolerance)
     bad = array <= 0
     if bad.any():
-        raise ValueError(
-            f"{name} must be > 0 everywhere, got {array[_first(bad)]} at {_where(bad)}"
-        )
+        raise ValueError(f"{name} must be > 0 everywhere, got {found_at(array, bad)}")
 
 
 def check_preference(
@@ -244,7 +211,7 @@ def check_preference(
     tolerance = tolerance_of(array) if tolerance is None else tolerance
     bad = np.abs(array + np.swapaxes(array, -1, -2) - 1) > tolerance
     if bad.any():
-        *lead, i, j = _first(bad)
+        *lead, i, j = first_place(bad)
         total = array[(*lead, i, j)] + array[(*lead, j, i)]
         where = (*lead, i, j)
         raise ValueError(
@@ -266,7 +233,7 @@ def check_skew(array: np.ndarray, name: str, *, tolerance: float | None = None) 
     total = array + np.swapaxes(array, -1, -2)
     bad = np.abs(total) > tolerance * np.abs(array).max(axis=(-2, -1), keepdims=True, initial=0.0)
     if bad.any():
-        where = _first(bad)
+        where = first_place(bad)
         raise ValueError(
             f"{name} must satisfy S + Sᵀ = 0, got S[i, j] + S[j, i] = {total[where]:.12g} at index"
             f" {where}"
@@ -283,10 +250,10 @@ def check_counts(array: np.ndarray, name: str) -> None:
     check_finite(array, name)
     if array.size and array.min() < 0:
         bad = array < 0
-        raise ValueError(f"{name} must be >= 0, got {array[_first(bad)]} at {_where(bad)}")
+        raise ValueError(f"{name} must be >= 0, got {found_at(array, bad)}")
     own = np.diagonal(array, axis1=-2, axis2=-1)
     if own.any():
-        *lead, i = _first(own != 0)
+        *lead, i = first_place(own != 0)
         raise ValueError(
             f"{name} must have a zero diagonal: item {i} is compared with itself at index"
             f" {(*lead, i, i)}"
@@ -304,23 +271,23 @@ def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
             f"{name} must be integers of shape (m, K) with K >= 1, got dtype {array.dtype}, shape"
             f" {array.shape}"
         )
-    array = array.astype(np.int64)
     bad = (array < -1) | (array >= n_items)
     if bad.any():
         raise ValueError(
-            f"{name} must hold items in [0, {n_items}) or -1, got {array[_first(bad)]} at"
-            f" {_where(bad)}"
+            f"{name} must hold items in [0, {n_items}) or -1, got {array[first_place(bad)]} at"
+            f" {place_of(bad)}"
         )
+    array = array.astype(np.int64)
     bad = (array[:, 1:] >= 0) & (array[:, :-1] < 0)
     if bad.any():
         raise ValueError(
             f"{name} may hold -1 only after the last item, got an item after -1 in row"
-            f" {_first(bad)[0]}"
+            f" {first_place(bad)[0]}"
         )
     ordered = np.sort(array, axis=1)
     bad = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if bad.any():
-        row, column = _first(bad)
+        row, column = first_place(bad)
         raise ValueError(
             f"{name} must not repeat an item, got item {ordered[row, column]} twice in row {row}"
         )
@@ -331,11 +298,8 @@ def check_label_margins(margin: np.ndarray, label: np.ndarray, name: str = "marg
     """Raise unless class margins ``(..., K)`` are >= 0 and 0 at the label ``(...)``."""
     if (margin < 0).any():
         raise ValueError(
-            f"{name} must be >= 0, got {margin[_first(margin < 0)]} at {_where(margin < 0)}"
+            f"{name} must be >= 0, got {margin[first_place(margin < 0)]} at {place_of(margin < 0)}"
         )
     own = np.take_along_axis(margin, label[..., None], axis=-1)[..., 0]
     if (own != 0).any():
-        bad = np.atleast_1d(own != 0)
-        raise ValueError(
-            f"{name} must be 0 at the label, got {np.atleast_1d(own)[_first(bad)]} at {_where(bad)}"
-        )
+        raise ValueError(f"{name} must be 0 at the label, got {found_at(own, own != 0)}")

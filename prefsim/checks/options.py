@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
+
+from prefsim.numerics import array_namespace, host_values
 
 __all__ = [
     "check_callable",
@@ -16,8 +19,10 @@ __all__ = [
     "check_directory",
     "check_discount",
     "check_even",
+    "check_flag",
     "check_integer",
     "check_interval",
+    "check_kind",
     "check_known",
     "check_nonnegative",
     "check_number",
@@ -26,53 +31,112 @@ __all__ = [
 ]
 
 
+# An array does not belong into a message, nor does an integer of more digits than a float has.
+LONGEST_SHOWN = 200
+LARGEST_INTEGER = 2**63 - 1  # what arrays can count to
+
+Test = Callable[[Any], Any]  # of a float, or of an array of them, entry by entry
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def check_number(**named: float) -> None:
-    """Raise unless every named hyper-parameter is a finite number."""
-    for name, value in named.items():
-        if not _is_number(value) or not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
+def _as_float(value: Any) -> float:
+    """Return a number as a float: NaN, which passes no test, for an integer beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
-def check_positive(**named: float) -> None:
-    """Raise unless every named hyper-parameter is a finite number > 0."""
-    for name, value in named.items():
-        if not _is_number(value) or not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+def _passes(value: Any, test: Test, *, arrays: bool) -> bool:
+    """Return whether a number passes a test or, where arrays may be, all entries of an array do."""
+    if _is_number(value):
+        return bool(test(_as_float(value)))
+    if not (arrays and is_array_api_obj(value)) or isinstance(value, np.ma.MaskedArray):
+        return False
+    xp = array_namespace(value)
+    if not xp.isdtype(value.dtype, ("real floating", "integral")):
+        return False
+    # Inside a trace there is nothing to look at yet.
+    values = host_values(value)
+    return values is None or bool(np.all(test(values)))
 
 
-def check_nonnegative(**named: float) -> None:
-    """Raise unless every named hyper-parameter is a finite number >= 0."""
-    for name, value in named.items():
-        if not _is_number(value) or not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+def _shown(value: Any) -> str:
+    """Return what was found, in a readable length."""
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER**3:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def check_interval(*, low: float, high: float, closed: str = "left", **named: float) -> None:
-    """Raise unless every named number lies between ``low`` and ``high``.
+def check_number(*, arrays: bool = False, **named: Any) -> None:
+    """Raise unless every named hyper-parameter is a finite number.
 
-    ``closed`` says which ends belong to the range: left, right, both or neither.
+    With ``arrays`` it may be an array of them, of any library.
     """
     for name, value in named.items():
-        above = _is_number(value) and (value >= low if closed in ("left", "both") else value > low)
-        below = _is_number(value) and (
-            value <= high if closed in ("right", "both") else value < high
-        )
-        if not (above and below):
-            opening = "[" if closed in ("left", "both") else "("
-            closing = "]" if closed in ("right", "both") else ")"
-            raise ValueError(f"{name} must lie in {opening}{low}, {high}{closing}, got {value!r}")
+        if not _passes(value, lambda x: abs(x) < math.inf, arrays=arrays):
+            raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
 
 
-def check_reference_weight(step: float, tau: float) -> None:
+def check_positive(*, arrays: bool = False, **named: Any) -> None:
+    """Raise unless every named hyper-parameter is a finite number > 0.
+
+    With ``arrays`` it may be an array of them, of any library.
+    """
+    for name, value in named.items():
+        if not _passes(value, lambda x: (x > 0) & (x < math.inf), arrays=arrays):
+            raise ValueError(f"{name} must be a finite number > 0, got {_shown(value)}")
+
+
+def check_nonnegative(*, arrays: bool = False, **named: Any) -> None:
+    """Raise unless every named hyper-parameter is a finite number >= 0.
+
+    With ``arrays`` it may be an array of them, of any library.
+    """
+    for name, value in named.items():
+        if not _passes(value, lambda x: (x >= 0) & (x < math.inf), arrays=arrays):
+            raise ValueError(f"{name} must be a finite number >= 0, got {_shown(value)}")
+
+
+def check_interval(
+    *, low: float, high: float, closed: str = "left", arrays: bool = False, **named: Any
+) -> None:
+    """Raise unless every named number lies between ``low`` and ``high``.
+
+    ``closed`` says which ends belong to the range: left, right, both or neither. With ``arrays`` it
+    may be an array of numbers, of any library.
+    """
+    includes_low, includes_high = closed in ("left", "both"), closed in ("right", "both")
+
+    def inside(x: Any) -> Any:
+        above = x >= low if includes_low else x > low
+        return above & (x <= high if includes_high else x < high)
+
+    for name, value in named.items():
+        if not _passes(value, inside, arrays=arrays):
+            opening, closing = "[" if includes_low else "(", "]" if includes_high else ")"
+            raise ValueError(
+                f"{name} must lie in {opening}{low}, {high}{closing}, got {_shown(value)}"
+            )
+
+
+def check_flag(**named: Any) -> None:
+    """Raise unless every named option is True or False."""
+    for name, value in named.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+
+
+def check_reference_weight(step: Any, tau: Any) -> None:
     """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
-    if step * tau > 1:
+    if not _passes(step * tau, lambda x: x <= 1, arrays=True):
         raise ValueError(
-            f"step * tau must be <= 1, got step={step!r} times tau={tau!r}: the policy would get a"
-            " negative exponent"
+            f"step * tau must be <= 1, got step={_shown(step)} times tau={_shown(tau)}: the policy"
+            " would get a negative exponent"
         )
 
 
@@ -83,11 +147,12 @@ def check_discount(discount: float) -> None:
 
 def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
     """Raise unless every named value is an integer >= ``low`` and, if given, <= ``high``."""
+    top = LARGEST_INTEGER if high is None else high
     for name, value in named.items():
         integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not integer or value < low or (high is not None and value > high):
+        if not integer or not low <= value <= top:
             wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
-            raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
+            raise ValueError(f"{name} must be an integer {wanted}, got {_shown(value)}")
 
 
 def check_even(value: int, name: str) -> None:
@@ -100,9 +165,9 @@ def check_even(value: int, name: str) -> None:
 def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
     """Raise unless every named option is one of ``choices``."""
     for name, value in named.items():
-        if value not in choices:
+        if not (isinstance(value, str) and value in choices):
             raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+                f"{name} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}"
             )
 
 
@@ -113,14 +178,14 @@ def check_known(choices: Iterable[str], **named: Any) -> None:
     """
     known = list(choices)
     for name, value in named.items():
-        if value not in known:
+        if not (isinstance(value, str) and value in known):
             close = difflib.get_close_matches(str(value), known, n=3, cutoff=0.4)
             hint = (
                 f"did you mean {' or '.join(map(repr, close))}?"
                 if close
                 else f"{len(known)} are known, none like it"
             )
-            raise ValueError(f"{name} {value!r} is not known; {hint}")
+            raise ValueError(f"{name} {_shown(value)} is not known; {hint}")
 
 
 def check_directory(path: Path, name: str) -> None:
@@ -132,8 +197,15 @@ def check_directory(path: Path, name: str) -> None:
         )
 
 
+def check_kind(kind: type[Any], **named: Any) -> None:
+    """Raise ``TypeError`` unless every named argument is one of a class."""
+    for name, value in named.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
 def check_callable(**named: Any) -> None:
     """Raise unless every named option is a function."""
     for name, value in named.items():
         if not callable(value):
-            raise ValueError(f"{name} must be a function, got {value!r}")
+            raise ValueError(f"{name} must be a function, got {_shown(value)}")

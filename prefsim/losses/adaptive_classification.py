@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from prefsim.backend import asarray, like, to_numpy
+from prefsim.backend import asarray, like
 from prefsim.checks import (
     as_index_array,
     check_choice,
@@ -22,6 +22,7 @@ from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
 from prefsim.losses.classification import label_margins
 from prefsim.losses.dro import kl_dro, widened
+from prefsim.losses.edge import checked
 from prefsim.numerics import array_namespace, softmax, stop_gradient
 from prefsim.typing import Array, ArrayT
 
@@ -73,6 +74,7 @@ def _authors_step(
     return lambda_0 * (1 - divergence / alpha)
 
 
+@checked
 def aldr_kl(
     classes: ClassLogits[ArrayT],
     *,
@@ -246,7 +248,7 @@ def aldr_update(
     """
     alpha = _checked_alpha(alpha, classes, lambda_0, "authors", None)
     v = label_margins(classes)
-    places = as_index_array(to_numpy(ids), "ids", size=state.lambda_.shape[0])
+    places = as_index_array(ids, "ids", size=state.lambda_.shape[0])
     if places.ndim != 1 or places.shape != tuple(classes.label.shape):
         raise ValueError(
             f"ids must have the shape (n,) of label, got ids {places.shape} and label"

@@ -5,13 +5,21 @@ The samples anchor the policy in place of a chosen response.
 
 from __future__ import annotations
 
-from prefsim.checks import check_choice, check_positive, check_same_shape
+from prefsim.checks import (
+    check_choice,
+    check_entries,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.containers import AnchoredLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import soft_logistic
-from prefsim.numerics import array_namespace
-from prefsim.typing import Array, ArrayT
+from prefsim.numerics import array_namespace, over_rows
+from prefsim.typing import Array, ArrayT, Number
 
 LEVELS = ("distribution", "instance")
+# Weights may have been rounded in half precision, and others are off by more.
+WEIGHT_TOLERANCE = 1e-2
 
 __all__ = ["LEVELS", "anchor_log_ratio", "d2o"]
 
@@ -28,6 +36,14 @@ def _check(logps: AnchoredLogps[ArrayT]) -> None:
         raise ValueError(
             f"samples must have shape {expected}, one more axis than rejected, got"
             f" {tuple(logps.samples.shape)}"
+        )
+    if logps.sample_weight is not None:
+        check_entries(logps.sample_weight, "sample_weight", "be >= 0", lambda w: w >= 0)
+        check_entries(
+            array_namespace(logps.sample_weight).sum(logps.sample_weight, axis=-1),
+            "sample_weight",
+            "sum to 1 over the samples",
+            lambda total: abs(total - 1) <= WEIGHT_TOLERANCE,
         )
     if logps.samples.shape[-1] == 0:
         raise ValueError(
@@ -53,11 +69,12 @@ def anchor_log_ratio(logps: AnchoredLogps[ArrayT]) -> ArrayT:
     return _expectation(logps.samples - logps.ref_samples, logps)
 
 
+@checked
 def d2o(
     logps: AnchoredLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    alpha: float = 0.1,
+    beta: Number = 0.1,
+    alpha: Number = 0.1,
     level: str = "distribution",
 ) -> ArrayT:
     r"""Distributional dispreference optimization.
@@ -108,12 +125,13 @@ def d2o(
     ... ).round(8)
     array([0.66359711])
     """
-    check_positive(beta=beta, alpha=alpha)
+    check_positive(arrays=True, beta=beta, alpha=alpha)
     check_choice(LEVELS, level=level)
     _check(logps)
     down = alpha * (logps.rejected - logps.ref_rejected)
     if level == "distribution":
         return soft_logistic(beta * anchor_log_ratio(logps) - down, 1)
     return _expectation(
-        soft_logistic(beta * (logps.samples - logps.ref_samples) - down[..., None], 1), logps
+        soft_logistic(over_rows(beta) * (logps.samples - logps.ref_samples) - down[..., None], 1),
+        logps,
     )

@@ -19,14 +19,16 @@ from prefsim.checks import (
     check_same_shape,
 )
 from prefsim.containers import PairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import check_shapes, log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["aot", "aot_unpaired", "beta_dpo", "drdpo"]
 
 
-def aot(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def aot(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Alignment by optimal transport, paired: :math:`\ell(\beta(u_{(i)} - v_{(i)}))`.
 
     Couples the batch by sorting: ``u`` are the policy's log-probability differences, ``v`` the
@@ -47,14 +49,15 @@ def aot(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Melnyk et al. 2024, arXiv:2406.05882.
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     check_shapes(logps)
     policy = sort(logps.chosen - logps.rejected)
     reference = sort(logps.ref_chosen - logps.ref_rejected)
     return soft_logistic(beta * (policy - reference), 1)
 
 
-def aot_unpaired(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def aot_unpaired(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Alignment by optimal transport, unpaired.
 
     :math:`\ell(\beta(a_{(i)} - b_{(i)}))` with both log-ratios sorted ascending.
@@ -76,12 +79,13 @@ def aot_unpaired(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Melnyk et al. 2024, arXiv:2406.05882.
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     return soft_logistic(beta * (sort(chosen) - sort(rejected)), 1)
 
 
-def drdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, beta_prime: float = 1.0) -> ArrayT:
+@checked
+def drdpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, beta_prime: Number = 1.0) -> ArrayT:
     r"""Distributionally robustified DPO.
 
     :math:`-\beta' \log \mathrm{mean}_i \exp(-\ell_i/\beta')`, which trusts low-loss pairs more.
@@ -106,7 +110,7 @@ def drdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, beta_prime: float = 1.
     ----------
     Wu et al. 2024, eq. 11, arXiv:2407.07880 (equation number not confirmed).
     """
-    check_positive(beta=beta, beta_prime=beta_prime)
+    check_positive(arrays=True, beta=beta, beta_prime=beta_prime)
     losses = soft_logistic(beta * reward_margin(logps), 1)
     n = losses.shape[-1]
     if n == 0:
@@ -115,13 +119,14 @@ def drdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, beta_prime: float = 1.
     return soft_minimum + 0 * losses
 
 
+@checked
 def beta_dpo(
     logps: PairLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    alpha: float = 0.6,
-    margin_mean: float = 0.0,
-    smallest_beta: float = 1e-3,
+    beta: Number = 0.1,
+    alpha: Number = 0.6,
+    margin_mean: Number = 0.0,
+    smallest_beta: Number = 1e-3,
     kept: bool | Array | None = None,
 ) -> ArrayT:
     r"""DPO whose β follows the batch.
@@ -165,17 +170,16 @@ def beta_dpo(
     ----------
     Wu et al. 2024, eqs. 6–7, arXiv:2407.08639 (equation numbers not confirmed).
     """
-    check_positive(beta=beta, smallest_beta=smallest_beta)
-    check_nonnegative(alpha=alpha)
-    check_number(margin_mean=margin_mean)
+    check_positive(arrays=True, beta=beta, smallest_beta=smallest_beta)
+    check_nonnegative(arrays=True, alpha=alpha)
+    check_number(arrays=True, margin_mean=margin_mean)
     margin = reward_margin(logps)
     xp = array_namespace(margin)
     share = _share_of_kept(margin, kept)
     mean = stop_gradient(xp.sum(share * margin, axis=-1, keepdims=True) / max(margin.shape[-1], 1))
     batch_beta = beta * (1 + alpha * (mean - margin_mean))
-    batch_beta = xp.where(
-        batch_beta < smallest_beta, xp.full_like(batch_beta, smallest_beta), batch_beta
-    )
+    floor = xp.zeros_like(batch_beta) + smallest_beta
+    batch_beta = xp.where(batch_beta < floor, floor, batch_beta)
     return share * soft_logistic(batch_beta * margin, 1)
 
 

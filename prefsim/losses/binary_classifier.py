@@ -15,15 +15,17 @@ from prefsim.checks import (
     as_float_array,
     check_boolean,
     check_nonnegative,
+    check_number,
     check_positive,
     check_same_shape,
     check_unit_interval,
 )
 from prefsim.containers import UnpairedLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import soft_logistic
 from prefsim.losses.running import RunningLoss
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "RewardShift",
@@ -167,12 +169,13 @@ def density_ratio_weights(prob: Any, *, low: float = 0.5, high: float = 10.0) ->
     return xp.clip(ratio, low, high)
 
 
+@checked
 def bco_unpaired(
     logps: UnpairedLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    shift: float | Array | None = None,
-    density_ratio: float | Array | None = None,
+    beta: Number = 0.1,
+    shift: Number | None = None,
+    density_ratio: Number | None = None,
 ) -> ArrayT:
     r"""Binary classifier optimisation, one value per completion.
 
@@ -205,17 +208,22 @@ def bco_unpaired(
     ----------
     Jung et al. 2024, eqs. 7–9, arXiv:2404.04656 (equation numbers not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, desirable=logps.desirable)
     check_boolean(logps.desirable, "desirable")
     xp = array_namespace(logps.logp, logps.ref_logp)
     reward = beta * (logps.logp - logps.ref_logp)
-    if shift is None:
+    if shift is not None:
+        check_number(arrays=True, shift=shift)
+    else:
         shift = stop_gradient(xp.sum(reward, axis=-1, keepdims=True) / max(reward.shape[-1], 1))
     z = reward - shift
     if density_ratio is None:
         density_ratio = logps.density_ratio
-    weight = 1.0 if density_ratio is None else like(density_ratio, reward)
+    weight: Any = 1.0
+    if density_ratio is not None:
+        check_nonnegative(arrays=True, density_ratio=density_ratio)
+        weight = like(density_ratio, reward)
     return xp.where(logps.desirable, soft_logistic(z, 1), weight * soft_logistic(-z, 1))
 
 

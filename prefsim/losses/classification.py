@@ -14,14 +14,16 @@ import math
 from prefsim.checks import (
     as_float_array,
     as_index_array,
+    check_interval,
     check_label_margins,
     check_nonnegative,
     check_shape,
 )
 from prefsim.containers import ClassLogits
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
+from prefsim.losses.edge import checked
 from prefsim.numerics import array_namespace, host_values, log_softmax, logsumexp, sigmoid, softplus
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "crammer_singer",
@@ -126,6 +128,7 @@ def _in_dtype_of(logits: ArrayT, value: Array) -> ArrayT:
     return array_namespace(value).astype(value, logits.dtype, copy=False)
 
 
+@checked
 def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Cross-entropy :math:`-\log\mathrm{softmax}(f)_y = \log\sum_k e^{v_k}` of each example.
 
@@ -157,6 +160,7 @@ def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
     return _in_dtype_of(classes.logits, softplus(_others(classes)))
 
 
+@checked
 def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Mean absolute error of the class probabilities, :math:`1 - \mathrm{softmax}(f)_y`.
 
@@ -191,7 +195,8 @@ def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
     return _in_dtype_of(classes.logits, sigmoid(_others(classes)))
 
 
-def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
+@checked
+def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: Number = 1.0) -> ArrayT:
     r"""LDR-KL loss :math:`\lambda\log\frac1K\sum_k e^{v_k/\lambda}`, one value per example.
 
     Cross-entropy (minus log K) at temperature λ: the Crammer–Singer SVM at 0, a linear symmetric
@@ -224,9 +229,11 @@ def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
     >>> [round(float(ldr_kl(classes, lambda_=l)[0]), 6) for l in (0, 1.0, np.inf)]
     [1.5, 0.608888, 0.125]
     """
+    check_interval(arrays=True, lambda_=lambda_, low=0.0, high=math.inf, closed="both")
     return _in_dtype_of(classes.logits, kl_dro(label_margins(classes), lambda_=lambda_))
 
 
+@checked
 def crammer_singer(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Crammer–Singer multi-class SVM loss :math:`\max_k v_k`, one value per example.
 
@@ -255,6 +262,7 @@ def crammer_singer(classes: ClassLogits[ArrayT]) -> ArrayT:
     return ldr_kl(classes, lambda_=0.0)
 
 
+@checked
 def linear_symmetric(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Linear symmetric loss :math:`\frac1K\sum_k v_k`, one value per example.
 
@@ -285,6 +293,7 @@ def linear_symmetric(classes: ClassLogits[ArrayT]) -> ArrayT:
     return ldr_kl(classes, lambda_=math.inf)
 
 
+@checked
 def ldr_top_k(classes: ClassLogits[ArrayT], *, k: int = 2) -> ArrayT:
     r"""Top-k SVM loss, the mean of the k largest :math:`v_j`, one value per example.
 
@@ -311,6 +320,7 @@ def ldr_top_k(classes: ClassLogits[ArrayT], *, k: int = 2) -> ArrayT:
     return ldr_k_kl(classes, k=k, lambda_=0.0)
 
 
+@checked
 def ldr_k_kl(classes: ClassLogits[ArrayT], *, k: int = 2, lambda_: float = 1.0) -> ArrayT:
     r"""LDR-k-KL loss, one value per example.
 

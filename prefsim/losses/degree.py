@@ -10,17 +10,20 @@ representation; the head is thrown away afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from prefsim.checks import check_callable, check_nonnegative
+from prefsim.checks import as_floats, check_callable, check_entries, check_nonnegative
 from prefsim.containers import ClassLogits, DegreeLogits, DegreePairLogps, PairLogps
 from prefsim.losses.classification import cross_entropy
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import dpo
 from prefsim.numerics import array_namespace, log1mexp, log_sigmoid
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["ordinal_logits", "preference_degree", "spo_degree"]
 
 
+@checked
 def preference_degree(graded: DegreeLogits[ArrayT]) -> ArrayT:
     r"""Preference degree loss over the V graded versions of each response.
 
@@ -100,6 +103,7 @@ def ordinal_logits(score: ArrayT, thresholds: Array) -> ArrayT:
     >>> np.exp(ordinal_logits(np.asarray(0.0), np.asarray([0.0, np.log(3.0)])))
     array([0.5 , 0.25, 0.25])
     """
+    score, thresholds = as_floats(score=score, thresholds=thresholds)
     xp = array_namespace(score, thresholds)
     if thresholds.ndim != 1 or thresholds.shape[0] == 0:
         raise ValueError(
@@ -107,20 +111,20 @@ def ordinal_logits(score: ArrayT, thresholds: Array) -> ArrayT:
             f" {tuple(thresholds.shape)}"
         )
     steps = thresholds[1:] - thresholds[:-1]
-    if not bool(xp.all(steps > 0)):
-        raise ValueError(f"thresholds must rise strictly, got {thresholds}")
+    check_entries(steps, "thresholds", "rise strictly", lambda step: step > 0)
     above = score[..., None] - thresholds
     # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^{−(a − b)}), with a − b the step between two thresholds
     inner = log_sigmoid(above[..., :-1]) + log_sigmoid(-above[..., 1:]) + log1mexp(-steps)
     return xp.concat([log_sigmoid(-above[..., :1]), inner, log_sigmoid(above[..., -1:])], axis=-1)
 
 
+@checked
 def spo_degree(
     logps: DegreePairLogps[ArrayT],
     *,
     align: Callable[[PairLogps], Array] = dpo,
-    gamma_chosen: float = 0.1,
-    gamma_rejected: float = 0.1,
+    gamma_chosen: Number = 0.1,
+    gamma_rejected: Number = 0.1,
 ) -> ArrayT:
     r"""Self-supervised preference optimisation.
 
@@ -154,9 +158,9 @@ def spo_degree(
     ----------
     Li et al. 2024, arXiv:2409.17791.
     """
-    check_nonnegative(gamma_chosen=gamma_chosen, gamma_rejected=gamma_rejected)
+    check_nonnegative(arrays=True, gamma_chosen=gamma_chosen, gamma_rejected=gamma_rejected)
     check_callable(align=align)
-    pair = align(logps.pair())
+    pair: Any = align(logps.pair())
     chosen = preference_degree(DegreeLogits(logps.chosen_logits, logps.chosen_degree))
     rejected = preference_degree(DegreeLogits(logps.rejected_logits, logps.rejected_degree))
     return pair + gamma_chosen * chosen + gamma_rejected * rejected

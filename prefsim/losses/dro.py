@@ -19,9 +19,16 @@ from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
-from prefsim.checks import check_integer, check_interval
+from prefsim.checks import (
+    as_array,
+    as_floats,
+    check_entries,
+    check_integer,
+    check_interval,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, logsumexp, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "KlDroDual",
@@ -83,28 +90,63 @@ def _log_mean_exp(x: ArrayT) -> ArrayT:
     )
 
 
-def _tempered(
-    scores: Array, lambda_: Any
-) -> tuple[Array, Array | float, Array | None, Array | None]:
-    """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with λ replaced by 1 in the two limits.
+def _together(scores: Any, lambda_: Any) -> tuple[Any, Any]:
+    """Return scores ``(..., K)`` and an array λ in floating point of one library, or raise.
 
-    The masks are None where λ is a regular float.
+    A NaN is seen in the value.
+    """
+    number = _is_scalar(lambda_)
+    read, array = as_floats(nan=True, scores=scores, lambda_=1.0 if number else lambda_)
+    check_shape(read, "scores", (None,))
+    return read, lambda_ if number else array
+
+
+def _fits(scores: ArrayT, lambda_: Any) -> Any:
+    """Return for which rows the scores over λ are numbers of their dtype, ``(..., 1)``.
+
+    For the others λ is below every resolution of the scores, and its limit 0 is exact.
     """
     xp = array_namespace(scores)
+    largest = xp.max(xp.abs(stop_gradient(scores)), axis=-1, keepdims=True)
+    # With room for the difference of two of them.
+    return largest / (0.25 * float(xp.finfo(scores.dtype).max)) <= lambda_
+
+
+def _is_zero(lambda_: Any, scores: Array) -> bool:
+    """Return whether a number λ is 0 in the dtype of the scores, in which one may divide by it."""
+    smallest = float(array_namespace(scores).finfo(scores.dtype).smallest_normal)
+    return _is_scalar(lambda_) and float(lambda_) < smallest
+
+
+def _tempered(scores: Array, lambda_: Any) -> tuple[Array, Array | float, Array, Array | None]:
+    """Return ``(scores / λ, λ, λ is 0, λ is ∞)`` with rows in the limits replaced.
+
+    The mask of ∞ is None where λ is a regular float.
+    """
+    xp = array_namespace(scores)
+    infinite = None
     if _is_scalar(lambda_):
-        return scores / float(lambda_), float(lambda_), None, None
-    wide = widened(lambda_)[..., None]
-    zero, infinite = wide == 0, xp.isinf(wide)
-    safe = xp.where(zero | infinite, xp.ones_like(wide), wide)
-    return scores / safe, safe, zero, infinite
+        safe: Any = float(lambda_)
+        zero = ~_fits(scores, safe)
+    else:
+        wide = widened(lambda_)[..., None]
+        infinite = xp.isinf(wide)
+        # Of no NaN, which is to be seen.
+        zero = ~infinite & (wide == wide) & ((wide == 0) | ~_fits(scores, wide))
+        safe = xp.where(zero | infinite, xp.ones_like(wide), wide)
+    return xp.where(zero, xp.zeros_like(scores), scores) / safe, safe, zero, infinite
 
 
 def _check_lambda(lambda_: Any) -> None:
-    if not hasattr(lambda_, "shape") or _is_scalar(lambda_):
+    if not (hasattr(lambda_, "dtype") or isinstance(lambda_, list | tuple)) or _is_scalar(lambda_):
         check_interval(lambda_=lambda_, low=0.0, high=math.inf, closed="both")
+        return
+    array = as_array(lambda_, "lambda_", "real floating", "integral")
+    # A temperature may be computed from the scores: a NaN of theirs is seen in the value.
+    check_entries(array, "lambda_", "lie in [0, inf]", lambda x: ~(x < 0))
 
 
-def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
+def kl_dro(scores: ArrayT, *, lambda_: Number | Array) -> ArrayT:
     r"""Return the KL-regularised worst mean of the scores.
 
     :math:`\lambda \log \frac1K \sum_k e^{v_k/\lambda}`.
@@ -115,8 +157,7 @@ def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
         ``(..., K)``, any finite size.
     lambda_
         Temperature in [0, ∞]: a number, or an array that broadcasts against ``(...)`` (then
-        differentiable too; its values are not checked). 0 gives the maximum and ∞ the mean, each
-        exactly.
+        differentiable too). 0 gives the maximum and ∞ the mean, each exactly.
 
     Returns
     -------
@@ -126,7 +167,7 @@ def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
     Raises
     ------
     ValueError
-        If a number ``lambda_`` is negative or NaN.
+        If ``lambda_`` is negative, or a number that is NaN.
 
     References
     ----------
@@ -140,17 +181,18 @@ def kl_dro(scores: ArrayT, *, lambda_: float | Array) -> ArrayT:
     [0.0, -0.891112, -1.375]
     """
     _check_lambda(lambda_)
+    scores, lambda_ = _together(scores, lambda_)
     xp = array_namespace(scores)
     x = widened(scores)
-    if _is_scalar(lambda_) and lambda_ == 0:
+    if _is_zero(lambda_, x):
         value = xp.max(x, axis=-1)
-    elif _is_scalar(lambda_) and math.isinf(lambda_):
+    elif _is_scalar(lambda_) and lambda_ == math.inf:
         value = xp.mean(x, axis=-1)
     else:
         tempered, safe, zero, infinite = _tempered(x, lambda_)
         kept = safe * _log_mean_exp(tempered)
-        if zero is not None:
-            kept = xp.where(zero, xp.max(x, axis=-1, keepdims=True), kept)
+        kept = xp.where(zero, xp.max(x, axis=-1, keepdims=True), kept)
+        if infinite is not None:
             kept = xp.where(infinite, xp.mean(x, axis=-1, keepdims=True), kept)
         value = kept[..., 0]
     return xp.astype(value, scores.dtype, copy=False)
@@ -173,7 +215,7 @@ def kl_dro_dual(scores: ArrayT, *, lambda_: float | Array) -> KlDroDual[ArrayT]:
     Raises
     ------
     ValueError
-        If a number ``lambda_`` is negative or NaN.
+        If ``lambda_`` is negative, or a number that is NaN.
 
     Examples
     --------
@@ -187,7 +229,8 @@ def kl_dro_dual(scores: ArrayT, *, lambda_: float | Array) -> KlDroDual[ArrayT]:
     x = widened(scores)
     size = x.shape[-1]
     if _is_scalar(lambda_):
-        lambda_ = xp.full_like(x[..., 0], float(lambda_))
+        small = _is_zero(lambda_, x)
+        lambda_ = xp.full_like(x[..., 0], 0.0 if small else float(lambda_))
     tempered, _, zero, infinite = _tempered(x, lambda_)
     log_ratio = tempered - _log_mean_exp(tempered)  # log(K p)
     ratio = xp.exp(log_ratio)
@@ -301,10 +344,11 @@ def capped_kl_dro(scores: ArrayT, *, k: int, lambda_: float) -> ArrayT:
     x = widened(scores)
     if math.isinf(lambda_) or k == 1:
         return kl_dro(scores, lambda_=lambda_)
-    if lambda_ == 0:
-        value = xp.mean(xp.sort(x, axis=-1, descending=True)[..., :k], axis=-1)
-    else:
-        value = _water_filling(x, k, float(lambda_))[0][..., 0]
+    value = xp.mean(xp.sort(x, axis=-1, descending=True)[..., :k], axis=-1)
+    if not _is_zero(lambda_, x):
+        fits = _fits(x, float(lambda_))
+        regular = xp.where(fits, x, xp.zeros_like(x))
+        value = xp.where(fits[..., 0], _water_filling(regular, k, float(lambda_))[0][..., 0], value)
     return xp.astype(value, scores.dtype, copy=False)
 
 
@@ -330,14 +374,22 @@ def capped_kl_dro_weights(scores: ArrayT, *, k: int, lambda_: float) -> ArrayT:
     x = widened(scores)
     if math.isinf(lambda_) or k == 1:
         return kl_dro_dual(scores, lambda_=lambda_).weights
-    if lambda_ == 0:
-        edge = xp.sort(x, axis=-1, descending=True)[..., k - 1 : k]
-        zeros, ones = xp.zeros_like(x), xp.ones_like(x)
-        above = xp.where(x > edge, ones, xp.where(x <= edge, zeros, x))  # NaN stays NaN
-        tied = xp.where(x == edge, ones, zeros)
-        left = k - xp.sum(above, axis=-1, keepdims=True)
-        weights = (above + tied * left / xp.sum(tied, axis=-1, keepdims=True)) / k
-    else:
-        log_scale = _water_filling(x, k, float(lambda_))[1]
-        weights = xp.exp(xp.minimum(x / lambda_ + log_scale, xp.full_like(x, -math.log(k))))
+    weights = _top_weights(x, k)
+    if not _is_zero(lambda_, x):
+        fits = _fits(x, float(lambda_))
+        regular = xp.where(fits, x, xp.zeros_like(x))
+        log_scale = _water_filling(regular, k, float(lambda_))[1]
+        log_weights = xp.minimum(regular / lambda_ + log_scale, xp.full_like(x, -math.log(k)))
+        weights = xp.where(fits, xp.exp(log_weights), weights)
     return xp.astype(weights, scores.dtype, copy=False)
+
+
+def _top_weights(x: ArrayT, k: int) -> ArrayT:
+    """Return 1/k on the k largest scores; those tied at the edge share what is left equally."""
+    xp = array_namespace(x)
+    edge = xp.sort(x, axis=-1, descending=True)[..., k - 1 : k]
+    zeros, ones = xp.zeros_like(x), xp.ones_like(x)
+    above = xp.where(x > edge, ones, xp.where(x <= edge, zeros, x))  # NaN stays NaN
+    tied = xp.where(x == edge, ones, zeros)
+    left = k - xp.sum(above, axis=-1, keepdims=True)
+    return (above + tied * left / xp.sum(tied, axis=-1, keepdims=True)) / k

@@ -6,16 +6,17 @@ A label that is flipped with probability ε turns a loss L of a pair into the mi
 
 from __future__ import annotations
 
-from prefsim.checks import check_interval, check_positive
+from prefsim.checks import as_floats, check_interval, check_positive
 from prefsim.containers import PairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.margins import probit
 from prefsim.losses.pairwise import hinge, ipo, reward_margin, soft_logistic
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["flip_corrected", "rdpo", "robust_hinge", "robust_ipo", "robust_probit"]
 
 
-def flip_corrected(as_labelled: ArrayT, exchanged: ArrayT, *, flip_rate: float) -> ArrayT:
+def flip_corrected(as_labelled: ArrayT, exchanged: ArrayT, *, flip_rate: Number) -> ArrayT:
     r"""Return what is unbiased for the clean value of any loss when labels are flipped.
 
     .. math:: \frac{(1-\epsilon)\,L(w, l) - \epsilon\,L(l, w)}{1-2\epsilon}
@@ -60,12 +61,14 @@ def flip_corrected(as_labelled: ArrayT, exchanged: ArrayT, *, flip_rate: float) 
     >>> flip_corrected(bradley_terry(pairs), bradley_terry(swapped), flip_rate=0.2).round(8)
     array([-0.02007165])
     """
-    check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
+    check_interval(arrays=True, flip_rate=flip_rate, low=0.0, high=0.5)
+    as_labelled, exchanged = as_floats(nan=True, as_labelled=as_labelled, exchanged=exchanged)
     target = (1 - flip_rate) / (1 - 2 * flip_rate)
     return target * as_labelled + (1 - target) * exchanged
 
 
-def rdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1) -> ArrayT:
+@checked
+def rdpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, flip_rate: Number = 0.1) -> ArrayT:
     r"""Provably robust DPO.
 
     Unbiased for the clean DPO loss when labels are flipped with probability ``flip_rate``.
@@ -98,13 +101,14 @@ def rdpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1)
     Ray Chowdhury, Kini and Natarajan 2024, eq. 11, arXiv:2403.00409 (equation number not
     confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     margin = beta * reward_margin(logps)
     return flip_corrected(soft_logistic(margin, 1), soft_logistic(-margin, 1), flip_rate=flip_rate)
 
 
+@checked
 def robust_ipo(
-    logps: PairLogps[ArrayT], *, tau: float = 0.1, flip_rate: float = 0.1, average: bool = False
+    logps: PairLogps[ArrayT], *, tau: Number = 0.1, flip_rate: Number = 0.1, average: bool = False
 ) -> ArrayT:
     r"""Identity preference optimisation, unbiased when labels are flipped.
 
@@ -155,7 +159,10 @@ def robust_ipo(
     )
 
 
-def robust_hinge(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1) -> ArrayT:
+@checked
+def robust_hinge(
+    logps: PairLogps[ArrayT], *, beta: Number = 0.1, flip_rate: Number = 0.1
+) -> ArrayT:
     r"""Hinge loss on the implicit reward, unbiased when labels are flipped.
 
     :func:`flip_corrected` of :func:`prefsim.losses.hinge`. Its slope in ``βh`` is
@@ -197,7 +204,10 @@ def robust_hinge(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: floa
     )
 
 
-def robust_probit(logps: PairLogps[ArrayT], *, beta: float = 0.1, flip_rate: float = 0.1) -> ArrayT:
+@checked
+def robust_probit(
+    logps: PairLogps[ArrayT], *, beta: Number = 0.1, flip_rate: Number = 0.1
+) -> ArrayT:
     r"""Probit loss on the implicit reward, unbiased when labels are flipped.
 
     :func:`flip_corrected` of :func:`prefsim.losses.probit`: what DPO is to Bradley–Terry raters,

@@ -8,7 +8,9 @@ divergence.
 
 from __future__ import annotations
 
-from prefsim.checks import check_same_shape
+import numpy as np
+
+from prefsim.checks import as_floats, check_entries, check_same_shape
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import Array, ArrayT
 
@@ -44,6 +46,8 @@ def score_function_kl(logps: ArrayT, ref_logps: Array, *, baseline: Array | floa
     ----------
     Williams 1992 (REINFORCE); Song et al. 2024, arXiv:2406.01462, HyPO.
     """
+    logps, ref_logps, baseline = as_floats(logps=logps, ref_logps=ref_logps, baseline=baseline)
+    check_entries(baseline, "baseline", "be finite", np.isfinite)
     check_same_shape(logps=logps, ref_logps=ref_logps)
     return stop_gradient(logps - ref_logps - baseline) * logps
 
@@ -78,6 +82,7 @@ def rloo_kl(logps: ArrayT, ref_logps: Array) -> ArrayT:
     >>> rloo_kl(np.log([0.5, 0.25]), np.log([0.25, 0.25])).round(6)
     array([-0.480453,  0.960906])
     """
+    logps, ref_logps = as_floats(logps=logps, ref_logps=ref_logps)
     check_same_shape(logps=logps, ref_logps=ref_logps)
     k = logps.shape[-1] if logps.ndim else 0
     if k < 2:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from prefsim.checks import check_positive, check_same_shape
+from prefsim.checks import check_no_nan, check_positive, check_same_shape
 from prefsim.containers import ListLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import soft_logistic
-from prefsim.numerics import array_namespace, log_softmax, logsumexp, softmax
-from prefsim.typing import ArrayT
+from prefsim.numerics import array_namespace, log_softmax, logsumexp, over_rows, softmax
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["exo_rw", "infonca", "nca", "pl_dpo"]
 
 
-def _implicit_rewards(logps: ListLogps[ArrayT], beta: float) -> ArrayT:
-    check_positive(beta=beta)
+def _implicit_rewards(logps: ListLogps[ArrayT], beta: Number) -> Any:
+    check_positive(arrays=True, beta=beta)
     check_same_shape(**logps._asdict())
     if logps.logps.ndim < 1 or logps.logps.shape[-1] == 0:
         raise ValueError(
             "logps must hold at least one candidate along the last axis, got shape"
             f" {tuple(logps.logps.shape)}"
         )
-    return beta * (logps.logps - logps.ref_logps)
+    # In an order a NaN has a place, and no trace is left of it.
+    check_no_nan(logps.scores, "scores")
+    return over_rows(beta) * (logps.logps - logps.ref_logps)
 
 
-def pl_dpo(logps: ListLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def pl_dpo(logps: ListLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Plackett–Luce DPO.
 
     :math:`-\sum_{k<K} [\beta h_{(k)} - \log\sum_{j \ge k} e^{\beta h_{(j)}}]`, best score first.
@@ -49,7 +54,7 @@ def pl_dpo(logps: ListLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     h = _implicit_rewards(logps, beta)
     xp = array_namespace(h)
     order = xp.argsort(-logps.scores, axis=-1, stable=True)
-    ranked = xp.take_along_axis(h, order, axis=-1)
+    ranked = xp.take_along_axis(h, xp.broadcast_to(order, tuple(h.shape)), axis=-1)
     k = ranked.shape[-1]
     positions = xp.arange(k)
     later = positions[None, :] >= positions[:, None]
@@ -59,7 +64,8 @@ def pl_dpo(logps: ListLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     return xp.sum(tails - ranked, axis=-1)
 
 
-def infonca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
+@checked
+def infonca(logps: ListLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -> ArrayT:
     r"""InfoNCA: cross-entropy :math:`-\sum_i t_i \log\mathrm{softmax}(h)_i`.
 
     With targets :math:`t = \mathrm{softmax}(r/\alpha)`.
@@ -81,12 +87,15 @@ def infonca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) 
     ----------
     Chen et al. 2024, eq. 6, arXiv:2402.05369 (equation number not confirmed).
     """
-    check_positive(alpha=alpha)
+    check_positive(arrays=True, alpha=alpha)
     h = _implicit_rewards(logps, beta)
-    return -array_namespace(h).sum(softmax(logps.scores / alpha) * log_softmax(h), axis=-1)
+    return -array_namespace(h).sum(
+        softmax(logps.scores / over_rows(alpha)) * log_softmax(h), axis=-1
+    )
 
 
-def nca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
+@checked
+def nca(logps: ListLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -> ArrayT:
     r"""NCA: :math:`\sum_i [t_i\,\ell(h_i) + \frac1K \ell(-h_i)]`.
 
     With targets :math:`t = \mathrm{softmax}(r/\alpha)`.
@@ -108,15 +117,16 @@ def nca(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> A
     ----------
     Chen et al. 2024, eq. 10, arXiv:2402.05369 (equation number not confirmed).
     """
-    check_positive(alpha=alpha)
+    check_positive(arrays=True, alpha=alpha)
     h = _implicit_rewards(logps, beta)
-    target = softmax(logps.scores / alpha)
+    target = softmax(logps.scores / over_rows(alpha))
     return array_namespace(h).sum(
         target * soft_logistic(h, 1) + soft_logistic(-h, 1) / h.shape[-1], axis=-1
     )
 
 
-def exo_rw(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
+@checked
+def exo_rw(logps: ListLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -> ArrayT:
     r"""Efficient exact optimisation with rewards.
 
     :math:`KL(\mathrm{softmax}(h) \| \mathrm{softmax}(r/\alpha))`.
@@ -138,8 +148,8 @@ def exo_rw(logps: ListLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -
     ----------
     Ji et al. 2024, eq. 12, arXiv:2402.00856 (equation number not confirmed).
     """
-    check_positive(alpha=alpha)
+    check_positive(arrays=True, alpha=alpha)
     h = _implicit_rewards(logps, beta)
     xp = array_namespace(h)
     logq = log_softmax(h)
-    return xp.sum(xp.exp(logq) * (logq - log_softmax(logps.scores / alpha)), axis=-1)
+    return xp.sum(xp.exp(logq) * (logq - log_softmax(logps.scores / over_rows(alpha))), axis=-1)

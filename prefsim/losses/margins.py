@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from prefsim.checks import check_interval, check_nonnegative, check_positive
+from prefsim.checks import check_entries, check_interval, check_nonnegative, check_positive
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import (
+    lengths_of,
     log_ratios,
     mean_log_ratios,
     needed,
@@ -21,7 +24,7 @@ from prefsim.numerics import (
     normal_log_cdf,
     sigmoid,
 )
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = [
     "chipo",
@@ -35,7 +38,8 @@ __all__ = [
 ]
 
 
-def sigmoid_norm(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def sigmoid_norm(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""DPO on log-ratios per scored token, :math:`\ell(\beta(a/|y_w| - b/|y_l|))`.
 
     Parameters
@@ -54,12 +58,13 @@ def sigmoid_norm(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     TRL ``loss_type="sigmoid_norm"``, which divides by the unshifted mask; here by the scored
     tokens.
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = mean_log_ratios(logps)
     return soft_logistic(beta * (chosen - rejected), 1)
 
 
-def rdpo_length(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.05) -> ArrayT:
+@checked
+def rdpo_length(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 0.05) -> ArrayT:
     r"""Length-regularised DPO, :math:`\ell(\beta h + \alpha(|y_w| - |y_l|))`.
 
     Parameters
@@ -80,15 +85,15 @@ def rdpo_length(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0
     ----------
     Park et al. 2024, eq. 9, arXiv:2403.19159 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(alpha=alpha)
-    longer = needed(logps.chosen_length, "chosen_length") - needed(
-        logps.rejected_length, "rejected_length"
-    )
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, alpha=alpha)
+    chosen_length, rejected_length = lengths_of(logps)
+    longer = chosen_length - rejected_length
     return soft_logistic(beta * reward_margin(logps) + alpha * longer, 1)
 
 
-def odpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
+@checked
+def odpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -> ArrayT:
     r"""DPO with an offset, :math:`\ell(\beta h - \alpha\log(s_w - s_l))`.
 
     Parameters
@@ -114,20 +119,17 @@ def odpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> 
     ----------
     Amini, Vieira and Cotterell 2024, eq. 8, arXiv:2402.10571 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(alpha=alpha)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, alpha=alpha)
     gap = needed(logps.chosen_score, "chosen_score") - needed(
         logps.rejected_score, "rejected_score"
     )
-    xp = array_namespace(gap)
-    if bool(xp.any(gap <= 0)):
-        raise ValueError(
-            f"chosen_score must exceed rejected_score, got a difference of {float(xp.min(gap))}"
-        )
-    return soft_logistic(beta * reward_margin(logps) - alpha * xp.log(gap), 1)
+    check_entries(gap, "chosen_score", "exceed rejected_score by more than 0", lambda x: x > 0)
+    return soft_logistic(beta * reward_margin(logps) - alpha * array_namespace(gap).log(gap), 1)
 
 
-def dpop(logps: PairLogps[ArrayT], *, beta: float = 0.3, penalty: float = 50.0) -> ArrayT:
+@checked
+def dpop(logps: PairLogps[ArrayT], *, beta: Number = 0.3, penalty: Number = 50.0) -> ArrayT:
     r"""DPO-positive (Smaug), :math:`\ell(\beta(h - \lambda\max(0, -a)))`.
 
     It pays for a falling chosen log-probability.
@@ -149,14 +151,15 @@ def dpop(logps: PairLogps[ArrayT], *, beta: float = 0.3, penalty: float = 50.0) 
     ----------
     Pal et al. 2024, eq. 3, arXiv:2402.13228 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(penalty=penalty)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, penalty=penalty)
     chosen, rejected = log_ratios(logps)
     fall = array_namespace(chosen).clip(-chosen, 0.0, None)
     return soft_logistic(beta * (chosen - rejected - penalty * fall), 1)
 
 
-def exo_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, epsilon: float = 1e-3) -> ArrayT:
+@checked
+def exo_pair(logps: PairLogps[ArrayT], *, beta: Number = 0.1, epsilon: Number = 1e-3) -> ArrayT:
     r"""Efficient exact optimisation on pairs.
 
     :math:`KL(q \| (1-\epsilon, \epsilon))` with :math:`q = \sigma(\beta h)`.
@@ -178,16 +181,24 @@ def exo_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, epsilon: float = 1e
     ----------
     Ji et al. 2024, eq. 14, arXiv:2402.00856 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_interval(epsilon=epsilon, low=0.0, high=0.5, closed="neither")
+    check_positive(arrays=True, beta=beta)
+    check_interval(arrays=True, epsilon=epsilon, low=0.0, high=0.5, closed="neither")
     z = beta * reward_margin(logps)
     q, other = sigmoid(z), sigmoid(-z)
-    return q * (log_sigmoid(z) - math.log1p(-epsilon)) + other * (
-        log_sigmoid(-z) - math.log(epsilon)
-    )
+    log_target, log_rest = _log_shares(epsilon)
+    return q * (log_sigmoid(z) - log_target) + other * (log_sigmoid(-z) - log_rest)
 
 
-def discopop(logps: PairLogps[ArrayT], *, beta: float = 0.05, tau: float = 0.05) -> ArrayT:
+def _log_shares(epsilon: Any) -> tuple[Any, Any]:
+    """Return the logarithms of 1 − ε and ε."""
+    if isinstance(epsilon, int | float):
+        return math.log1p(-epsilon), math.log(epsilon)
+    xp = array_namespace(epsilon)
+    return xp.log1p(-epsilon), xp.log(epsilon)
+
+
+@checked
+def discopop(logps: PairLogps[ArrayT], *, beta: Number = 0.05, tau: Number = 0.05) -> ArrayT:
     r"""Discovered preference optimisation (log-ratio modulated loss).
 
     .. math:: (1-s)\,\ell(z) + s\,e^{-z},\qquad s = \sigma(z/\tau),\quad z = \beta h
@@ -211,15 +222,17 @@ def discopop(logps: PairLogps[ArrayT], *, beta: float = 0.05, tau: float = 0.05)
     ----------
     Lu et al. 2024, eq. 6, arXiv:2406.08414 (equation number not confirmed).
     """
-    check_positive(beta=beta, tau=tau)
+    check_positive(arrays=True, beta=beta, tau=tau)
     z = beta * reward_margin(logps)
     exponent = log_sigmoid(z / tau) - z
     # For τ <= 1 the exponent is never positive.
-    modulated = array_namespace(z).exp(exponent) if tau <= 1 else bounded_exp(exponent)
+    bounded = isinstance(tau, int | float) and tau <= 1
+    modulated = array_namespace(z).exp(exponent) if bounded else bounded_exp(exponent)
     return -sigmoid(-z / tau) * log_sigmoid(z) + modulated
 
 
-def chipo(logps: PairLogps[ArrayT], *, beta: float = 0.1, clip: float | None = None) -> ArrayT:
+@checked
+def chipo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, clip: float | None = None) -> ArrayT:
     r"""χPO: DPO with the score :math:`\phi(a) = a + e^a` of the mixed chi-squared divergence.
 
     Parameters
@@ -239,7 +252,7 @@ def chipo(logps: PairLogps[ArrayT], *, beta: float = 0.1, clip: float | None = N
     ----------
     Huang et al. 2024, eq. 8, arXiv:2407.13399 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     margin = beta * (
         divergence_score(chosen, "mixed_chi_squared")
@@ -251,7 +264,8 @@ def chipo(logps: PairLogps[ArrayT], *, beta: float = 0.1, clip: float | None = N
     return soft_logistic(margin, 1)
 
 
-def probit(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def probit(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Probit loss on the implicit reward, :math:`-\log\Phi(\beta h)`.
 
     With the distribution function Φ of the standard normal: what DPO is for Bradley–Terry raters,
@@ -286,5 +300,5 @@ def probit(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     >>> probit(PairLogps(zero, zero - 2, zero, zero), beta=0.5).round(8)
     array([0.17275378])
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     return -normal_log_cdf(beta * reward_margin(logps))

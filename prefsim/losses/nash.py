@@ -25,7 +25,7 @@ nash_md_pg      none: its gradient is that of the method
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prefsim.checks import (
     check_choice,
@@ -35,9 +35,17 @@ from prefsim.checks import (
     check_same_shape,
 )
 from prefsim.containers import JudgedLogps, PairLogps
-from prefsim.losses.pairwise import ipo, log_ratios, needed, reward_margin, soft_logistic
+from prefsim.losses.edge import checked
+from prefsim.losses.pairwise import (
+    check_shapes,
+    check_win_probability,
+    log_ratios,
+    needed,
+    reward_margin,
+    soft_logistic,
+)
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "Judgement",
@@ -87,17 +95,6 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     )
 
 
-def check_win_probability(value: Array, name: str) -> None:
-    """Raise unless every entry is a probability; NaN is left to be seen in the loss."""
-    xp = array_namespace(value)
-    bad = (value < 0) | (value > 1)
-    if bool(xp.any(bad)):
-        worst = float(xp.max(xp.abs(xp.where(bad, value - 0.5, xp.zeros_like(value)))))
-        raise ValueError(
-            f"{name} must be a probability in [0, 1], got a value {worst:.4g} away from one half"
-        )
-
-
 def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
     """Return the scores of both responses, or raise unless they are probabilities."""
     chosen = needed(logps.chosen_score, "chosen_score")
@@ -107,23 +104,27 @@ def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
     return chosen, rejected
 
 
-def _from_last_iterate(logps: PairLogps[ArrayT], weight: float) -> PairLogps[ArrayT]:
-    """Return the pairs with a mixture of reference and last iterate as their reference.
+def _margin_to_last_iterate(logps: PairLogps[ArrayT], weight: Any) -> Any:
+    """Return the margin over a mixture of reference and last iterate, ``(..., n)``.
 
     The reference to the power ``weight`` times the last iterate to the rest.
     """
-    if weight == 1:
-        return logps
+    check_shapes(logps)
+    several = not isinstance(weight, int | float)
+    if not several and weight == 1:
+        return reward_margin(logps)
     last = needed(logps.old_chosen, "old_chosen"), needed(logps.old_rejected, "old_rejected")
-    reference = logps.ref_chosen, logps.ref_rejected
+    # What has no weight may be infinite.
+    has_reference = several or weight > 0
     chosen, rejected = (
-        weight * ref + (1 - weight) * old if weight > 0 else old
-        for ref, old in zip(reference, last, strict=True)
+        weight * ref + (1 - weight) * old if has_reference else old
+        for ref, old in zip((logps.ref_chosen, logps.ref_rejected), last, strict=True)
     )
-    return logps._replace(ref_chosen=chosen, ref_rejected=rejected)
+    return (logps.chosen - chosen) - (logps.rejected - rejected)
 
 
-def mirror_descent(logps: PairLogps[ArrayT], *, step: float = 1.0, tau: float = 0.1) -> ArrayT:
+@checked
+def mirror_descent(logps: PairLogps[ArrayT], *, step: Number = 1.0, tau: Number = 0.1) -> ArrayT:
     r"""Regression of the log-ratio on the difference of win probabilities.
 
     Its minimiser is a mirror step.
@@ -181,18 +182,18 @@ def mirror_descent(logps: PairLogps[ArrayT], *, step: float = 1.0, tau: float = 
     >>> mirror_descent(pair, step=float(np.log(1.5)), tau=0.0).round(12)
     array([0.])
     """
-    check_positive(step=step)
-    check_nonnegative(tau=tau)
+    check_positive(arrays=True, step=step)
+    check_nonnegative(arrays=True, tau=tau)
     check_reference_weight(step, tau)
     payoff_gap = needed(logps.chosen_score, "chosen_score") - needed(
         logps.rejected_score, "rejected_score"
     )
-    return (
-        reward_margin(_from_last_iterate(logps, step * tau)) - step * stop_gradient(payoff_gap)
-    ) ** 2
+    margin = _margin_to_last_iterate(logps, step * tau)
+    return (margin - step * stop_gradient(payoff_gap)) ** 2
 
 
-def inpo(logps: PairLogps[ArrayT], *, step: float = 10 / 3, tau: float = 0.1) -> ArrayT:
+@checked
+def inpo(logps: PairLogps[ArrayT], *, step: Number = 10 / 3, tau: Number = 0.1) -> ArrayT:
     r"""Loss of iterative Nash policy optimisation.
 
     The mirror step from labels alone, on pairs drawn from the last iterate.
@@ -228,13 +229,14 @@ def inpo(logps: PairLogps[ArrayT], *, step: float = 10 / 3, tau: float = 0.1) ->
     ----------
     Zhang et al. 2024, arXiv:2407.00617.
     """
-    check_positive(step=step)
-    check_nonnegative(tau=tau)
+    check_positive(arrays=True, step=step)
+    check_nonnegative(arrays=True, tau=tau)
     check_reference_weight(step, tau)
-    return ipo(_from_last_iterate(logps, step * tau), tau=1 / step)
+    return (_margin_to_last_iterate(logps, step * tau) - 0.5 * step) ** 2
 
 
-def online_ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1) -> ArrayT:
+@checked
+def online_ipo(logps: PairLogps[ArrayT], *, tau: Number = 0.1) -> ArrayT:
     r"""Generalised online IPO, the loss of extragradient preference optimisation.
 
     On pairs from any sampler.
@@ -267,12 +269,13 @@ def online_ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1) -> ArrayT:
     ----------
     Zhou et al. 2025 (EGPO), arXiv:2503.08942; Calandriello et al. 2024, arXiv:2403.08635.
     """
-    check_positive(tau=tau)
+    check_positive(arrays=True, tau=tau)
     chosen_win, rejected_win = _win_probabilities(logps)
     return (reward_margin(logps) - stop_gradient(chosen_win - rejected_win) / tau) ** 2
 
 
-def dno(logps: PairLogps[ArrayT], *, step: float = 10.0) -> ArrayT:
+@checked
+def dno(logps: PairLogps[ArrayT], *, step: Number = 10.0) -> ArrayT:
     r"""Direct Nash optimisation.
 
     Cross-entropy of the margin with the difference of win probabilities as log-odds.
@@ -306,14 +309,15 @@ def dno(logps: PairLogps[ArrayT], *, step: float = 10.0) -> ArrayT:
     ----------
     Rosset et al. 2024, arXiv:2404.03715.
     """
-    check_positive(step=step)
+    check_positive(arrays=True, step=step)
     chosen_win, rejected_win = _win_probabilities(logps)
     return soft_logistic(
         reward_margin(logps) / step, stop_gradient(sigmoid(chosen_win - rejected_win))
     )
 
 
-def sppo_hard(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def sppo_hard(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Self-play preference optimisation with hard labels.
 
     :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
@@ -334,13 +338,14 @@ def sppo_hard(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     target = 1 / (2 * beta)
     return (chosen - target) ** 2 + (rejected + target) ** 2
 
 
-def sppo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def sppo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Self-play preference optimisation with win probabilities.
 
     .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2
@@ -368,7 +373,7 @@ def sppo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     chosen_win, rejected_win = _win_probabilities(logps)
     return 0.5 * (
@@ -376,7 +381,8 @@ def sppo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     )
 
 
-def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: float = 0.1, kl: str = "sequence") -> ArrayT:
+@checked
+def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: Number = 0.1, kl: str = "sequence") -> ArrayT:
     r"""Nash-MD-PG loss, one value per response.
 
     Its gradient is the negative of the policy-gradient estimate.
@@ -414,10 +420,11 @@ def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: float = 0.1, kl: str = "seque
     Munos et al. 2023, arXiv:2312.00886; the ``"token"`` form is that of ``NashMDTrainer`` in the
     TRL library.
     """
-    check_nonnegative(tau=tau)
+    check_nonnegative(arrays=True, tau=tau)
     check_choice(("sequence", "token"), kl=kl)
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
     check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
+    check_win_probability(logps.win_prob, "win_prob")
     xp = array_namespace(logps.logp)
     zero = xp.zeros_like(logps.logp)
     logp = xp.where(logps.mask, logps.logp, zero)

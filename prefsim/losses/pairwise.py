@@ -5,8 +5,12 @@ A link of an implicit-reward margin, one value per pair, no reduction.
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefsim.checks import (
     check_choice,
+    check_entries,
+    check_flag,
     check_interval,
     check_nonnegative,
     check_positive,
@@ -14,8 +18,9 @@ from prefsim.checks import (
 )
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
+from prefsim.losses.edge import checked
 from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "dpo",
@@ -37,6 +42,7 @@ def check_shapes(logps: PairLogps[ArrayT]) -> None:
     check_same_shape(**logps._asdict())
 
 
+@checked
 def log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     r"""Return :math:`\log\pi/\pi_{ref}` of chosen and rejected, each ``(..., n)`` in nats.
 
@@ -46,6 +52,7 @@ def log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     return logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
 
 
+@checked
 def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
     r"""Return the implicit-reward margin over β, ``(..., n)`` in nats.
 
@@ -55,7 +62,7 @@ def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
     return chosen - rejected
 
 
-def soft_logistic(margin: ArrayT, target: float | Array) -> ArrayT:
+def soft_logistic(margin: ArrayT, target: Number | Array) -> ArrayT:
     r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
 
     One function for plain (t = 1), conservative (1 − ε) and soft-label (t = p) logistic losses; the
@@ -73,22 +80,38 @@ def needed(value: ArrayT | None, name: str) -> ArrayT:
     return value
 
 
+def length_of(logps: PairLogps[Any], name: str) -> Any:
+    """Return the numbers of tokens of a response, or raise where there is none."""
+    length = needed(getattr(logps, name), name)
+    check_entries(length, name, "be >= 1, for a response has a token", lambda n: n >= 1)
+    return length
+
+
+def lengths_of(logps: PairLogps[Any]) -> tuple[Any, Any]:
+    """Return the numbers of tokens of chosen and rejected, or raise where there is none."""
+    return length_of(logps, "chosen_length"), length_of(logps, "rejected_length")
+
+
+def check_win_probability(prob: Array, name: str) -> None:
+    """Raise unless a score is a probability."""
+    check_entries(prob, name, "be a probability in [0, 1]", lambda p: (p >= 0) & (p <= 1))
+
+
 def mean_logps(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     """Return the mean log-probability of a token of chosen and rejected, each ``(..., n)``."""
     check_shapes(logps)
-    return logps.chosen / needed(logps.chosen_length, "chosen_length"), logps.rejected / needed(
-        logps.rejected_length, "rejected_length"
-    )
+    chosen_length, rejected_length = lengths_of(logps)
+    return logps.chosen / chosen_length, logps.rejected / rejected_length
 
 
 def mean_log_ratios(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     """Return the mean log-ratio of a token of chosen and rejected, each ``(..., n)``."""
     chosen, rejected = log_ratios(logps)
-    return chosen / needed(logps.chosen_length, "chosen_length"), rejected / needed(
-        logps.rejected_length, "rejected_length"
-    )
+    chosen_length, rejected_length = lengths_of(logps)
+    return chosen / chosen_length, rejected / rejected_length
 
 
+@checked
 def sft(logps: PairLogps[ArrayT], *, reduction: str = "sum") -> ArrayT:
     r"""Negative log-likelihood of the chosen response, :math:`-\log\pi(y_w)`, one value per pair.
 
@@ -103,10 +126,11 @@ def sft(logps: PairLogps[ArrayT], *, reduction: str = "sum") -> ArrayT:
     check_shapes(logps)
     if reduction == "sum":
         return -logps.chosen
-    return -logps.chosen / needed(logps.chosen_length, "chosen_length")
+    return -logps.chosen / length_of(logps, "chosen_length")
 
 
-def soft(logps: PairLogps[ArrayT], *, beta: float = 0.1, target: float = 0.7) -> ArrayT:
+@checked
+def soft(logps: PairLogps[ArrayT], *, beta: Number = 0.1, target: Number = 0.7) -> ArrayT:
     r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)`.
 
     With :math:`\ell(z) = -\log\sigma(z)`.
@@ -134,12 +158,13 @@ def soft(logps: PairLogps[ArrayT], *, beta: float = 0.1, target: float = 0.7) ->
     The soft preference cross-entropy that cDPO, rDPO and soft labels share; survey arXiv:2503.11701
     (row from derivation).
     """
-    check_positive(beta=beta)
-    check_interval(target=target, low=0.0, high=1.0, closed="both")
+    check_positive(arrays=True, beta=beta)
+    check_interval(arrays=True, target=target, low=0.0, high=1.0, closed="both")
     return soft_logistic(beta * reward_margin(logps), target)
 
 
-def spce(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def spce(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Soft-preference cross-entropy, :math:`p\,\ell(\beta h) + (1-p)\,\ell(-\beta h)`.
 
     With each pair's own judged probability p.
@@ -178,18 +203,14 @@ def spce(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     >>> spce(PairLogps(np.ones(1), zero, zero, zero, chosen_score=np.asarray([0.7]))).round(8)
     array([0.67439666])
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     prob = stop_gradient(needed(logps.chosen_score, "chosen_score"))
-    xp = array_namespace(prob)
-    if not bool(xp.all((prob >= 0) & (prob <= 1))):
-        raise ValueError(
-            f"chosen_score must be a probability in [0, 1], got values from {float(xp.min(prob))}"
-            f" to {float(xp.max(prob))}"
-        )
+    check_win_probability(prob, "chosen_score")
     return soft_logistic(beta * reward_margin(logps), prob)
 
 
-def dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, label_smoothing: float = 0.0) -> ArrayT:
+@checked
+def dpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, label_smoothing: Number = 0.0) -> ArrayT:
     r"""Direct preference optimization loss, one value per pair.
 
     .. math:: -(1-\epsilon)\log\sigma(\beta h) - \epsilon\log\sigma(-\beta h)
@@ -230,12 +251,13 @@ def dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, label_smoothing: float =
     ... ).round(8)
     array([0.64439666])
     """
-    check_positive(beta=beta)
-    check_interval(label_smoothing=label_smoothing, low=0.0, high=0.5)
+    check_positive(arrays=True, beta=beta)
+    check_interval(arrays=True, label_smoothing=label_smoothing, low=0.0, high=0.5)
     return soft_logistic(beta * reward_margin(logps), 1 - label_smoothing)
 
 
-def ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1, average: bool = False) -> ArrayT:
+@checked
+def ipo(logps: PairLogps[ArrayT], *, tau: Number = 0.1, average: bool = False) -> ArrayT:
     r"""Identity preference optimisation, :math:`(h - \frac{1}{2\tau})^2`, one value per pair.
 
     Parameters
@@ -261,12 +283,14 @@ def ipo(logps: PairLogps[ArrayT], *, tau: float = 0.1, average: bool = False) ->
     ----------
     Azar et al. 2023, eq. 17, arXiv:2310.12036.
     """
-    check_positive(tau=tau)
+    check_positive(arrays=True, tau=tau)
+    check_flag(average=average)
     chosen, rejected = mean_log_ratios(logps) if average else log_ratios(logps)
     return (chosen - rejected - 1 / (2 * tau)) ** 2
 
 
-def hinge(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def hinge(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Hinge loss on the implicit reward, :math:`\max(0, 1 - \beta h)`, one value per pair.
 
     Parameters
@@ -289,16 +313,17 @@ def hinge(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Liu et al. 2023, "hinge-norm", eq. 9, arXiv:2309.06657.
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     slack = 1 - beta * reward_margin(logps)
     xp = array_namespace(slack)
     return xp.where(slack < 0, xp.zeros_like(slack), slack)
 
 
+@checked
 def f_dpo(
     logps: PairLogps[ArrayT],
     *,
-    beta: float = 0.1,
+    beta: Number = 0.1,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
@@ -333,18 +358,19 @@ def f_dpo(
     Wang et al. 2023, eq. 8, arXiv:2309.16240. Huang et al. 2024, arXiv:2407.13399 (mixed
     chi-squared).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     winner = divergence_score(chosen, divergence, alpha=alpha)
     loser = divergence_score(rejected, divergence, alpha=alpha)
     return soft_logistic(beta * (winner - loser), 1)
 
 
+@checked
 def rpo(
     logps: PairLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    eta: float = 0.005,
+    beta: Number = 0.1,
+    eta: Number = 0.005,
     reduction: str = "sum",
     scale_by_beta: bool | None = None,
 ) -> ArrayT:
@@ -384,8 +410,10 @@ def rpo(
     ----------
     Liu et al. 2024, eq. 4.5, arXiv:2405.16436 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(eta=eta)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, eta=eta)
+    if scale_by_beta is not None:
+        check_flag(scale_by_beta=scale_by_beta)
     scaled = reduction == "sum" if scale_by_beta is None else scale_by_beta
     regulariser = sft(logps, reduction=reduction)
     return (

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from prefsim.checks import check_nonnegative, check_number, check_positive
 from prefsim.containers import PairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.nash import sppo_hard
 from prefsim.losses.pairwise import log_ratios, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["apo_down", "apo_zero", "bco", "bco_pair", "cal_dpo", "nca_pair", "npo", "simnpo"]
 
 
-def apo_zero(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def apo_zero(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Anchored preference optimisation, zero variant.
 
     :math:`1 - \sigma(\beta a) + \sigma(\beta b)`.
@@ -34,12 +36,13 @@ def apo_zero(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     D'Oosterlinck et al. 2024, eq. 3, arXiv:2408.06266 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     return sigmoid(-beta * chosen) + sigmoid(beta * rejected)
 
 
-def apo_down(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def apo_down(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Anchored preference optimisation, down variant.
 
     :math:`\sigma(\beta a) + 1 - \sigma(\beta h)`.
@@ -59,12 +62,13 @@ def apo_down(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     D'Oosterlinck et al. 2024, eq. 4, arXiv:2408.06266 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     return sigmoid(beta * chosen) + sigmoid(-beta * (chosen - rejected))
 
 
-def nca_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def nca_pair(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Noise-contrastive alignment of a pair.
 
     :math:`\ell(\beta a) + \frac12\ell(-\beta a) + \frac12\ell(-\beta b)`.
@@ -84,14 +88,15 @@ def nca_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Chen et al. 2024, eq. 11, arXiv:2402.05369 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     a = beta * chosen
     # ℓ(a) + ½ℓ(−a) with ℓ(−a) = ℓ(a) + a
     return 1.5 * soft_logistic(a, 1) + 0.5 * a + 0.5 * soft_logistic(-beta * rejected, 1)
 
 
-def bco_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, shift: float = 0.0) -> ArrayT:
+@checked
+def bco_pair(logps: PairLogps[ArrayT], *, beta: Number = 0.1, shift: Number = 0.0) -> ArrayT:
     r"""Binary classifier optimisation of a pair.
 
     :math:`\ell(\beta a - \delta) + \ell(-(\beta b - \delta))`.
@@ -115,13 +120,14 @@ def bco_pair(logps: PairLogps[ArrayT], *, beta: float = 0.1, shift: float = 0.0)
     ----------
     Jung et al. 2024, eq. 7, arXiv:2404.04656 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_number(shift=shift)
+    check_positive(arrays=True, beta=beta)
+    check_number(arrays=True, shift=shift)
     chosen, rejected = log_ratios(logps)
     return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
 
 
-def bco(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def bco(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Binary classifier optimisation with the reward shift of the batch.
 
     δ is the mean of all βa and βb.
@@ -143,7 +149,7 @@ def bco(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Jung et al. 2024, eqs. 7–8, arXiv:2404.04656 (equation numbers not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     xp = array_namespace(chosen)
     shift = stop_gradient(
@@ -152,7 +158,8 @@ def bco(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     return soft_logistic(beta * chosen - shift, 1) + soft_logistic(shift - beta * rejected, 1)
 
 
-def cal_dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, lambda_: float = 1.0) -> ArrayT:
+@checked
+def cal_dpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, lambda_: Number = 1.0) -> ArrayT:
     r"""Calibrated DPO.
 
     :math:`\ell(h) + \lambda[(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2]`, with no β inside
@@ -175,12 +182,13 @@ def cal_dpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, lambda_: float = 1.0
     ----------
     Xiao et al. 2024, eq. 9, arXiv:2412.14516 (equation number not confirmed).
     """
-    check_nonnegative(lambda_=lambda_)
+    check_nonnegative(arrays=True, lambda_=lambda_)
     chosen, rejected = log_ratios(logps)
     return soft_logistic(chosen - rejected, 1) + lambda_ * sppo_hard(logps, beta=beta)
 
 
-def npo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def npo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Negative preference optimisation.
 
     :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
@@ -202,12 +210,13 @@ def npo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Zhang et al. 2024, eq. 3, arXiv:2404.05868 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     _, rejected = log_ratios(logps)
     return 2 / beta * soft_logistic(-beta * rejected, 1)
 
 
-def simnpo(logps: PairLogps[ArrayT], *, beta: float = 2.5, gamma: float = 0.0) -> ArrayT:
+@checked
+def simnpo(logps: PairLogps[ArrayT], *, beta: Number = 2.5, gamma: Number = 0.0) -> ArrayT:
     r"""Reference-free, length-normalised NPO.
 
     :math:`\frac{2}{\beta}\ell(-\beta\bar\ell_l - \gamma)`.
@@ -230,7 +239,7 @@ def simnpo(logps: PairLogps[ArrayT], *, beta: float = 2.5, gamma: float = 0.0) -
     ----------
     Fan et al. 2024, eq. 4, arXiv:2410.07163 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(gamma=gamma)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, gamma=gamma)
     _, rejected = mean_logps(logps)
     return 2 / beta * soft_logistic(-beta * rejected - gamma, 1)

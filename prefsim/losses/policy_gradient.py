@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 from prefsim.checks import (
     as_float_array,
     check_choice,
+    check_flag,
     check_interval,
     check_nonnegative,
     check_positive,
     check_same_shape,
 )
 from prefsim.containers import ListLogps, PairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import log_ratios, needed, reward_margin
-from prefsim.numerics import array_namespace, bounded_exp, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.numerics import array_namespace, bounded_exp, over_rows, stop_gradient
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["RewardScale", "copg", "copg_group", "p3o"]
 
@@ -35,12 +37,13 @@ def _reward_gap(logps: PairLogps) -> Any:
     )
 
 
-def _check_form(form: str, beta: float) -> None:
+def _check_form(form: str, beta: Number) -> None:
     check_choice(("square", "gradient"), form=form)
-    (check_positive if form == "square" else check_nonnegative)(beta=beta)
+    (check_positive if form == "square" else check_nonnegative)(arrays=True, beta=beta)
 
 
-def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -> ArrayT:
+@checked
+def copg(logps: PairLogps[ArrayT], *, beta: Number = 0.1, form: str = "square") -> ArrayT:
     r"""Contrastive policy gradient loss of two scored responses, one value per pair.
 
     .. math:: \frac{1}{2\beta}\big(R(y) - R(y') - \beta h\big)^2
@@ -95,7 +98,8 @@ def copg(logps: PairLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -
     return -stop_gradient(gap) * (logps.chosen - logps.rejected)
 
 
-def copg_group(logps: ListLogps[ArrayT], *, beta: float = 0.1, form: str = "square") -> ArrayT:
+@checked
+def copg_group(logps: ListLogps[ArrayT], *, beta: Number = 0.1, form: str = "square") -> ArrayT:
     r"""Contrastive policy gradient loss of K scored responses to one prompt.
 
     It is the mean of :func:`copg` over all their pairs.
@@ -138,7 +142,7 @@ def copg_group(logps: ListLogps[ArrayT], *, beta: float = 0.1, form: str = "squa
             f" {tuple(logps.logps.shape)}"
         )
     xp = array_namespace(logps.logps)
-    reward = stop_gradient(logps.scores) - beta * (logps.logps - logps.ref_logps)
+    reward = stop_gradient(logps.scores) - over_rows(beta) * (logps.logps - logps.ref_logps)
     centred = reward - xp.sum(reward, axis=-1, keepdims=True) / k
     if form == "square":
         return xp.sum(centred**2, axis=-1) / ((k - 1) * beta)
@@ -146,11 +150,12 @@ def copg_group(logps: ListLogps[ArrayT], *, beta: float = 0.1, form: str = "squa
     return -2 / (k - 1) * xp.sum(stop_gradient(centred) * logps.logps, axis=-1)
 
 
+@checked
 def p3o(
     logps: PairLogps[ArrayT],
     *,
-    beta: float = 0.05,
-    epsilon: float = 0.2,
+    beta: Number = 0.05,
+    epsilon: Number = 0.2,
     weight_clip: float = 10.0,
     clip: str = "joint",
     scale_q: bool = False,
@@ -222,9 +227,10 @@ def p3o(
     (array([-0.10249893]), array([-0.16399829]))
     """
     check_choice(("joint", "separate"), clip=clip)
-    check_nonnegative(beta=beta)
-    check_interval(low=0.0, high=math.inf, closed="right", epsilon=epsilon)
+    check_nonnegative(arrays=True, beta=beta)
+    check_interval(arrays=True, low=0.0, high=math.inf, closed="right", epsilon=epsilon)
     check_interval(low=1.0, high=math.inf, closed="both", weight_clip=weight_clip)
+    check_flag(scale_q=scale_q)
     first, second = log_ratios(logps)
     if logps.old_chosen is None and logps.old_rejected is None:
         old_first, old_second = stop_gradient(first), stop_gradient(second)

@@ -5,13 +5,25 @@ The reference fields are checked for shape and otherwise unused.
 
 from __future__ import annotations
 
-from prefsim.checks import check_nonnegative, check_positive
+from prefsim.checks import check_entries, check_nonnegative, check_positive
 from prefsim.containers import PairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, log_odds, log_sigmoid
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["asft", "cpo", "gradient_ascent", "orpo", "rrhf", "simpo", "slic"]
+
+
+def check_log_probabilities(logps: PairLogps[ArrayT]) -> None:
+    """Raise where a log-probability is positive: what has a complement is no density."""
+    for name in ("chosen", "rejected"):
+        check_entries(
+            getattr(logps, name),
+            name,
+            "be the logarithm of a probability, at most 0",
+            lambda x: ~(x > 0),
+        )
 
 
 def _positive_part(x: ArrayT) -> ArrayT:
@@ -19,7 +31,8 @@ def _positive_part(x: ArrayT) -> ArrayT:
     return xp.where(x < 0, xp.zeros_like(x), x)
 
 
-def slic(logps: PairLogps[ArrayT], *, delta: float = 1.0, lambda_: float = 0.1) -> ArrayT:
+@checked
+def slic(logps: PairLogps[ArrayT], *, delta: Number = 1.0, lambda_: Number = 0.1) -> ArrayT:
     r"""Sequence likelihood calibration.
 
     :math:`\max(0, \delta - \log\pi_w + \log\pi_l) - \lambda\log\pi_w`.
@@ -41,12 +54,13 @@ def slic(logps: PairLogps[ArrayT], *, delta: float = 1.0, lambda_: float = 0.1) 
     ----------
     Zhao et al. 2023, eq. 5, arXiv:2305.10425 (equation number not confirmed).
     """
-    check_nonnegative(delta=delta, lambda_=lambda_)
+    check_nonnegative(arrays=True, delta=delta, lambda_=lambda_)
     check_shapes(logps)
     return _positive_part(delta - logps.chosen + logps.rejected) - lambda_ * logps.chosen
 
 
-def rrhf(logps: PairLogps[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
+@checked
+def rrhf(logps: PairLogps[ArrayT], *, lambda_: Number = 1.0) -> ArrayT:
     r"""Rank responses, :math:`\max(0, \bar\ell_l - \bar\ell_w) - \lambda\log\pi_w`.
 
     With mean token log-probabilities :math:`\bar\ell`.
@@ -66,12 +80,13 @@ def rrhf(logps: PairLogps[ArrayT], *, lambda_: float = 1.0) -> ArrayT:
     ----------
     Yuan et al. 2023, eqs. 2–4, arXiv:2304.05302.
     """
-    check_nonnegative(lambda_=lambda_)
+    check_nonnegative(arrays=True, lambda_=lambda_)
     chosen, rejected = mean_logps(logps)
     return _positive_part(rejected - chosen) - lambda_ * logps.chosen
 
 
-def orpo(logps: PairLogps[ArrayT], *, lambda_: float = 0.1) -> ArrayT:
+@checked
+def orpo(logps: PairLogps[ArrayT], *, lambda_: Number = 0.1) -> ArrayT:
     r"""Odds-ratio preference optimisation.
 
     .. math:: -\bar\ell_w
@@ -93,13 +108,15 @@ def orpo(logps: PairLogps[ArrayT], *, lambda_: float = 0.1) -> ArrayT:
     ----------
     Hong, Lee and Thorne 2024, eqs. 6–7, arXiv:2403.07691.
     """
-    check_nonnegative(lambda_=lambda_)
+    check_nonnegative(arrays=True, lambda_=lambda_)
+    check_log_probabilities(logps)
     chosen, rejected = mean_logps(logps)
     return -(chosen + lambda_ * log_sigmoid(log_odds(chosen) - log_odds(rejected)))
 
 
+@checked
 def asft(
-    logps: PairLogps[ArrayT], *, lambda_: float = 1.0, beta: float = 1.0, sft_weight: float = 1.0
+    logps: PairLogps[ArrayT], *, lambda_: Number = 1.0, beta: Number = 1.0, sft_weight: Number = 1.0
 ) -> ArrayT:
     r"""Aligned supervised fine-tuning.
 
@@ -127,10 +144,11 @@ def asft(
     ----------
     Wang et al. 2024, arXiv:2409.10571.
     """
-    check_nonnegative(lambda_=lambda_, sft_weight=sft_weight)
-    check_positive(beta=beta)
+    check_nonnegative(arrays=True, lambda_=lambda_, sft_weight=sft_weight)
+    check_positive(arrays=True, beta=beta)
+    check_log_probabilities(logps)
     chosen, rejected = mean_logps(logps)
-    if beta == 1:
+    if isinstance(beta, int | float) and beta == 1:
         # log σ(logodds p) = log p, and log σ(−logodds p) = log(1 − p) = log p − logodds p: no
         # rounding of p near one.
         alignment = log_odds(rejected) - rejected - chosen
@@ -141,7 +159,8 @@ def asft(
     return -sft_weight * chosen + lambda_ * alignment
 
 
-def cpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> ArrayT:
+@checked
+def cpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -> ArrayT:
     r"""Contrastive preference optimisation.
 
     :math:`\ell(\beta(\log\pi_w - \log\pi_l)) - \alpha\bar\ell_w`.
@@ -163,12 +182,13 @@ def cpo(logps: PairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 1.0) -> A
     ----------
     Xu et al. 2024, eqs. 4–6, arXiv:2401.08417.
     """
-    check_positive(beta=beta)
-    check_nonnegative(alpha=alpha)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, alpha=alpha)
     chosen, _ = mean_logps(logps)
     return soft_logistic(beta * (logps.chosen - logps.rejected), 1) - alpha * chosen
 
 
+@checked
 def gradient_ascent(logps: PairLogps[ArrayT]) -> ArrayT:
     r"""Gradient ascent on the negative log-likelihood of the rejected response.
 
@@ -201,7 +221,8 @@ def gradient_ascent(logps: PairLogps[ArrayT]) -> ArrayT:
     return 1 * logps.rejected
 
 
-def simpo(logps: PairLogps[ArrayT], *, beta: float = 2.0, gamma: float = 0.5) -> ArrayT:
+@checked
+def simpo(logps: PairLogps[ArrayT], *, beta: Number = 2.0, gamma: Number = 0.5) -> ArrayT:
     r"""SimPO, simple preference optimisation.
 
     :math:`\ell(\beta(\bar\ell_w - \bar\ell_l) - \gamma)`.
@@ -224,7 +245,7 @@ def simpo(logps: PairLogps[ArrayT], *, beta: float = 2.0, gamma: float = 0.5) ->
     ----------
     Meng, Xia and Chen 2024, eq. 6, arXiv:2405.14734.
     """
-    check_positive(beta=beta)
-    check_nonnegative(gamma=gamma)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, gamma=gamma)
     chosen, rejected = mean_logps(logps)
     return soft_logistic(beta * (chosen - rejected) - gamma, 1)

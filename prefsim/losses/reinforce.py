@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from prefsim.checks import check_nonnegative, check_number, check_same_shape
 from prefsim.containers import ListLogps
+from prefsim.losses.edge import checked
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import ArrayT
 
 __all__ = ["reinforce"]
 
 
+@checked
 def reinforce(logps: ListLogps[ArrayT], *, beta: float = 0.1, baseline: float = 0.0) -> ArrayT:
     r"""Policy gradient loss of K scored responses to one prompt, each by itself.
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from prefsim.checks import check_positive, check_same_shape
 from prefsim.containers import JudgedLogps, PairLogps
-from prefsim.losses.nash import check_win_probability
-from prefsim.losses.pairwise import log_ratios, needed
+from prefsim.losses.edge import checked
+from prefsim.losses.pairwise import check_win_probability, log_ratios, needed
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["gpo", "sppo_single"]
 
 
-def gpo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def gpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""General preference optimisation: regression of log-ratios on the scores of a preference.
 
     .. math:: \frac12\Big[\Big(a - \frac{s_w}{\beta}\Big)^2
@@ -62,14 +63,15 @@ def gpo(logps: PairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     >>> gpo(pair, beta=0.5).round(12)
     array([0.125])
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     chosen, rejected = log_ratios(logps)
     chosen_score = stop_gradient(needed(logps.chosen_score, "chosen_score"))
     rejected_score = stop_gradient(needed(logps.rejected_score, "rejected_score"))
     return 0.5 * ((chosen - chosen_score / beta) ** 2 + (rejected - rejected_score / beta) ** 2)
 
 
-def sppo_single(logps: JudgedLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def sppo_single(logps: JudgedLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Self-play preference optimisation of single responses, one value per response.
 
     .. math:: \Big(\log\frac{\pi(y)}{\pi_t(y)} - \frac{P(y \succ \pi_t) - 1/2}{\beta}\Big)^2
@@ -109,7 +111,7 @@ def sppo_single(logps: JudgedLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     >>> sppo_single(judged, beta=0.5).round(12)
     array([0.01])
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
     check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
     check_win_probability(logps.win_prob, "win_prob")

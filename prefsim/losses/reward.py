@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from prefsim.checks import check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import PairRewards
+from prefsim.losses.edge import checked
 from prefsim.numerics import log_sigmoid
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["bradley_terry", "score_regression"]
 
 
-def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> ArrayT:
+@checked
+def bradley_terry(rewards: PairRewards[ArrayT], *, margin: Number = 0.0) -> ArrayT:
     r"""Bradley–Terry negative log-likelihood of each pair, :math:`-\log\sigma(r_w - r_l - m)`.
 
     Parameters
@@ -33,12 +35,13 @@ def bradley_terry(rewards: PairRewards[ArrayT], *, margin: float = 0.0) -> Array
     ----------
     Bradley and Terry 1952. Touvron et al. 2023, eq. 2 (margin), arXiv:2307.09288.
     """
-    check_nonnegative(margin=margin)
+    check_nonnegative(arrays=True, margin=margin)
     check_same_shape(**rewards._asdict())
     return -log_sigmoid(rewards.chosen - rewards.rejected - margin)
 
 
-def score_regression(rewards: PairRewards[ArrayT], *, target: float = 10.0) -> ArrayT:
+@checked
+def score_regression(rewards: PairRewards[ArrayT], *, target: Number = 10.0) -> ArrayT:
     r"""Regression of the advantage of the chosen response on a fixed one.
 
     :math:`\frac12 (r_w - r_l - m)^2`.
@@ -74,6 +77,6 @@ def score_regression(rewards: PairRewards[ArrayT], *, target: float = 10.0) -> A
     >>> score_regression(PairRewards(np.asarray([4.0]), np.asarray([-4.0])))
     array([2.])
     """
-    check_positive(target=target)
+    check_positive(arrays=True, target=target)
     check_same_shape(**rewards._asdict())
     return 0.5 * (rewards.chosen - rewards.rejected - target) ** 2

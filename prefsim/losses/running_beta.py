@@ -16,8 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_float_array, check_integer, check_interval, check_nonnegative
+from prefsim.backend import Seed, random_generator
+from prefsim.checks import (
+    as_float_array,
+    check_integer,
+    check_interval,
+    check_nonnegative,
+    check_number,
+)
 from prefsim.containers import PairLogps
 from prefsim.losses.batchwise import beta_dpo
 from prefsim.losses.pairwise import reward_margin
@@ -69,7 +75,8 @@ def guided_filter(
     """
     check_interval(keep=keep, low=0.0, high=1.0, closed="right")
     check_nonnegative(deviation=deviation)
-    h = as_float_array(to_numpy(margin), "margin", ndim=1)
+    check_number(mean=mean)
+    h = as_float_array(margin, "margin", ndim=1)
     if h.size == 0:
         return np.zeros(0, dtype=bool)
     # A product such as 0.8 of 5 is 4 and no less, though 0.7 of 10 is 7 - 9e-16.
@@ -151,7 +158,7 @@ class MovingMargin(NamedTuple):
 
 
 def _mean_and_deviation(logps: PairLogps[Any]) -> tuple[float, float]:
-    margin = as_float_array(to_numpy(stop_gradient(reward_margin(logps))), "margin", ndim=1)
+    margin = as_float_array(stop_gradient(reward_margin(logps)), "margin", ndim=1)
     if margin.size == 0:
         raise ValueError("margin must hold at least one value, got 0")
     deviation = margin.std(ddof=1) if margin.size > 1 else 0.0

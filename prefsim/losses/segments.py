@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from array_api_compat import device
 
-from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    as_floats,
+    check_interval,
+    check_no_nan,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.containers import ListLogps, TokenPairLogps
-from prefsim.numerics import array_namespace, softplus
+from prefsim.losses.edge import checked
+from prefsim.numerics import array_namespace, over_rows, softplus
 from prefsim.raters.regret import segment_return
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "cpl",
@@ -21,7 +29,7 @@ __all__ = [
 
 
 def segment_contrast(
-    chosen_score: ArrayT, rejected_score: Array, *, lambda_: float = 1.0
+    chosen_score: ArrayT, rejected_score: Array, *, lambda_: Number = 1.0
 ) -> ArrayT:
     r"""Return the cost of preferring score :math:`v_w` over :math:`v_l`.
 
@@ -39,12 +47,12 @@ def segment_contrast(
     ----------
     Hejna et al. 2023, eqs. 4-5, arXiv:2310.13639 (equation numbers not confirmed).
     """
-    check_interval(lambda_=lambda_, low=0.0, high=1.0, closed="right")
+    check_interval(arrays=True, lambda_=lambda_, low=0.0, high=1.0, closed="right")
     return softplus(lambda_ * rejected_score - chosen_score)
 
 
 def segment_scores(
-    logps: TokenPairLogps[ArrayT], *, alpha: float = 0.1, discount: float = 1.0
+    logps: TokenPairLogps[ArrayT], *, alpha: Number = 0.1, discount: float = 1.0
 ) -> tuple[ArrayT, ArrayT]:
     r"""Return the scores of chosen and rejected segments, each ``(..., n)``.
 
@@ -59,7 +67,7 @@ def segment_scores(
         If ``alpha`` or ``discount`` is out of range, shapes differ, there is no step or a mask is
         not boolean.
     """
-    check_positive(alpha=alpha)
+    check_positive(arrays=True, alpha=alpha)
     check_same_shape(**logps._asdict())
     chosen = segment_return(logps.chosen - logps.ref_chosen, logps.chosen_mask, discount=discount)
     rejected = segment_return(
@@ -79,14 +87,15 @@ def _mean_over_steps(total: ArrayT, count: Array) -> ArrayT:
     return total / xp.where(count > 0, count, xp.ones_like(count))
 
 
+@checked
 def cpl(
     logps: TokenPairLogps[ArrayT],
     *,
-    alpha: float = 0.1,
-    lambda_: float = 0.5,
+    alpha: Number = 0.1,
+    lambda_: Number = 0.5,
     discount: float = 1.0,
-    bc_coeff: float = 0.0,
-    bc_chosen_coeff: float = 0.0,
+    bc_coeff: Number = 0.0,
+    bc_chosen_coeff: Number = 0.0,
 ) -> ArrayT:
     r"""Contrastive preference learning, one value per pair of segments.
 
@@ -138,10 +147,10 @@ def cpl(
     ... ).round(10)
     array([0.71334717])
     """
-    check_nonnegative(bc_coeff=bc_coeff, bc_chosen_coeff=bc_chosen_coeff)
+    check_nonnegative(arrays=True, bc_coeff=bc_coeff, bc_chosen_coeff=bc_chosen_coeff)
     chosen_score, rejected_score = segment_scores(logps, alpha=alpha, discount=discount)
     loss = segment_contrast(chosen_score, rejected_score, lambda_=lambda_)
-    if bc_coeff == 0 and bc_chosen_coeff == 0:
+    if _is_zero(bc_coeff) and _is_zero(bc_chosen_coeff):
         return loss
     chosen, n_chosen = _surprise(logps.chosen, logps.chosen_mask)
     rejected, n_rejected = _surprise(logps.rejected, logps.rejected_mask)
@@ -149,7 +158,12 @@ def cpl(
     return loss + bc_coeff * both + bc_chosen_coeff * _mean_over_steps(chosen, n_chosen)
 
 
-def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: float = 0.1, lambda_: float = 0.5) -> ArrayT:
+def _is_zero(coefficient: Number) -> bool:
+    return isinstance(coefficient, int | float) and coefficient == 0
+
+
+@checked
+def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: Number = 0.1, lambda_: Number = 0.5) -> ArrayT:
     r"""Contrastive preference learning on scored segments.
 
     The mean contrast over all pairs of a list, one value per list.
@@ -180,16 +194,20 @@ def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: float = 0.1, lambda_: float =
     ----------
     Hejna et al. 2023, arXiv:2310.13639, and its release (score mode).
     """
-    check_positive(alpha=alpha)
+    check_positive(arrays=True, alpha=alpha)
     check_same_shape(**logps._asdict())
-    k = logps.logps.shape[-1]
+    # No comparison holds of a NaN, which would count for nothing.
+    check_no_nan(logps.scores, "scores")
+    k = logps.logps.shape[-1] if logps.logps.ndim else 0
     if k < 2:
         raise ValueError(
             "logps must hold at least two segments in each list, got shape"
             f" {tuple(logps.logps.shape)}"
         )
-    value = alpha * (logps.logps - logps.ref_logps)
-    contrast = segment_contrast(value[..., :, None], value[..., None, :], lambda_=lambda_)
+    value = over_rows(alpha) * (logps.logps - logps.ref_logps)
+    contrast = segment_contrast(
+        value[..., :, None], value[..., None, :], lambda_=over_rows(over_rows(lambda_))
+    )
     better, worse = logps.scores[..., :, None], logps.scores[..., None, :]
     xp = array_namespace(contrast)
     one = xp.ones_like(contrast)
@@ -246,11 +264,13 @@ def regret(
     >>> regret(np.asarray([[[0.0, 0.0], [-1.0, -2.0]]])).round(6)
     array([0.048587])
     """
+    advantages, prob = as_floats(nan=True, advantages=advantages, prob=prob)
     if len(advantages.shape) < 2 or advantages.shape[-2] != 2:
         raise ValueError(
             "advantages must have shape (..., 2, T), first and second segment, got"
             f" {tuple(advantages.shape)}"
         )
+    check_interval(arrays=True, low=0.0, high=1.0, closed="both", prob=prob)
     score = segment_return(advantages, mask, discount=discount)
     first, second = score[..., 0], score[..., 1]
     return prob * segment_contrast(first, second) + (1 - prob) * segment_contrast(second, first)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from prefsim.checks import check_interval, check_positive, check_same_shape
 from prefsim.containers import SelfImprovementLogps
-from prefsim.typing import ArrayT
+from prefsim.losses.edge import checked
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["srpo"]
 
 
-def srpo(logps: SelfImprovementLogps[ArrayT], *, beta: float = 0.01, alpha: float = 0.5) -> ArrayT:
+@checked
+def srpo(
+    logps: SelfImprovementLogps[ArrayT], *, beta: Number = 0.01, alpha: Number = 0.5
+) -> ArrayT:
     r"""Self-improving robust preference optimisation.
 
     Generator and improver learn together from offline pairs.
@@ -64,8 +68,8 @@ def srpo(logps: SelfImprovementLogps[ArrayT], *, beta: float = 0.01, alpha: floa
     >>> [float(srpo(pair, beta=0.4, alpha=share)[0].round(4)) for share in (0, 1)]
     [0.1832, 0.0576]
     """
-    check_positive(beta=beta)
-    check_interval(low=0.0, high=1.0, closed="both", alpha=alpha)
+    check_positive(arrays=True, beta=beta)
+    check_interval(arrays=True, low=0.0, high=1.0, closed="both", alpha=alpha)
     check_same_shape(**logps._asdict())
     chosen, rejected = logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
     improved = logps.chosen_from_rejected - logps.ref_chosen_from_rejected

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    check_flag,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.containers import TokenPairLogps, fields_of
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import needed, soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["ld_dpo", "tdpo1", "tdpo2", "wpo"]
 
@@ -42,7 +49,8 @@ def _sequence_kls(logps: TokenPairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
     return chosen, masked_sum(needed(logps.rejected_kl, "rejected_kl"), logps.rejected_mask)
 
 
-def tdpo1(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
+@checked
+def tdpo1(logps: TokenPairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     r"""Token-level DPO, first form.
 
     :math:`\ell(\beta[h - (S_l - S_w)])` with sequential KL :math:`S = \sum_t KL(\pi_{ref}\|\pi)`.
@@ -62,13 +70,14 @@ def tdpo1(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1) -> ArrayT:
     ----------
     Zeng et al. 2024, eq. 14, arXiv:2404.11999 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     margin = _sequence_margin(logps)
     winner, loser = _sequence_kls(logps)
     return soft_logistic(beta * (margin - (loser - winner)), 1)
 
 
-def tdpo2(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.5) -> ArrayT:
+@checked
+def tdpo2(logps: TokenPairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 0.5) -> ArrayT:
     r"""Token-level DPO, second form: :math:`\ell(\beta[h - \alpha(S_l - \mathrm{sg}(S_w))])`.
 
     Parameters
@@ -88,14 +97,15 @@ def tdpo2(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.
     ----------
     Zeng et al. 2024, eq. 17, arXiv:2404.11999 (equation number not confirmed).
     """
-    check_positive(beta=beta)
-    check_nonnegative(alpha=alpha)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, alpha=alpha)
     margin = _sequence_margin(logps)
     winner, loser = _sequence_kls(logps)
     return soft_logistic(beta * (margin - alpha * (loser - stop_gradient(winner))), 1)
 
 
-def wpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.01, clamp: bool = True) -> ArrayT:
+@checked
+def wpo(logps: TokenPairLogps[ArrayT], *, beta: Number = 0.01, clamp: bool = True) -> ArrayT:
     r"""Weighted preference optimisation.
 
     DPO weighted by how likely the pair is under the current policy.
@@ -122,7 +132,8 @@ def wpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.01, clamp: bool = True
     ----------
     Zhou et al. 2024, eq. 4, arXiv:2406.11827 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
+    check_flag(clamp=clamp)
     margin = _sequence_margin(logps)
     xp = array_namespace(margin)
 
@@ -143,7 +154,8 @@ def wpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.01, clamp: bool = True
     return stop_gradient(xp.exp(total)) * soft_logistic(beta * margin, 1)
 
 
-def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0.5) -> ArrayT:
+@checked
+def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: Number = 0.1, alpha: float = 0.5) -> ArrayT:
     r"""Length-desensitised DPO.
 
     Tokens beyond the shorter response's length count α, in policy and reference alike.
@@ -165,7 +177,7 @@ def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: float = 0.1, alpha: float = 0
     ----------
     Liu et al. 2024, eq. 9, arXiv:2409.06411 (equation number not confirmed).
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     check_interval(alpha=alpha, low=0.0, high=1.0, closed="both")
     check_token_pairs(logps)
     xp = array_namespace(logps.chosen)

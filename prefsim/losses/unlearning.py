@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from prefsim.checks import check_choice, check_nonnegative
 from prefsim.containers import PairLogps, TokenPairLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import needed
 from prefsim.losses.pointwise import npo
 from prefsim.losses.reference_free import gradient_ascent
 from prefsim.losses.tokenwise import check_token_pairs, masked_sum
 from prefsim.numerics import array_namespace
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 REDUCTIONS = ("mean", "sum")
 
 __all__ = ["ga_kl", "ga_rt", "npo_kl", "npo_rt"]
 
 
+@checked
 def npo_rt(
     logps: TokenPairLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    retain_weight: float = 1.0,
+    beta: Number = 0.1,
+    retain_weight: Number = 1.0,
     reduction: str = "mean",
 ) -> ArrayT:
     r"""Negative preference optimisation with the likelihood of what is retained (NPO+RT).
@@ -72,11 +74,12 @@ def npo_rt(
     return npo(_forgotten(logps), beta=beta) + retain_weight * kept
 
 
+@checked
 def npo_kl(
     logps: TokenPairLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    retain_weight: float = 1.0,
+    beta: Number = 0.1,
+    retain_weight: Number = 1.0,
     reduction: str = "mean",
 ) -> ArrayT:
     r"""Negative preference optimisation with the divergence on what is retained (NPO+KL).
@@ -111,8 +114,9 @@ def npo_kl(
     return npo(_forgotten(logps), beta=beta) + retain_weight * kept
 
 
+@checked
 def ga_rt(
-    logps: TokenPairLogps[ArrayT], *, retain_weight: float = 1.0, reduction: str = "mean"
+    logps: TokenPairLogps[ArrayT], *, retain_weight: Number = 1.0, reduction: str = "mean"
 ) -> ArrayT:
     r"""Gradient ascent with the likelihood of what is retained (GA+RT, gradient difference).
 
@@ -145,8 +149,9 @@ def ga_rt(
     return gradient_ascent(_forgotten(logps)) + retain_weight * kept
 
 
+@checked
 def ga_kl(
-    logps: TokenPairLogps[ArrayT], *, retain_weight: float = 1.0, reduction: str = "mean"
+    logps: TokenPairLogps[ArrayT], *, retain_weight: Number = 1.0, reduction: str = "mean"
 ) -> ArrayT:
     r"""Gradient ascent with the divergence on what is retained (GA+KL).
 
@@ -180,8 +185,8 @@ def ga_kl(
     return gradient_ascent(_forgotten(logps)) + retain_weight * kept
 
 
-def _check(logps: TokenPairLogps[ArrayT], retain_weight: float, reduction: str) -> None:
-    check_nonnegative(retain_weight=retain_weight)
+def _check(logps: TokenPairLogps[ArrayT], retain_weight: Number, reduction: str) -> None:
+    check_nonnegative(arrays=True, retain_weight=retain_weight)
     check_choice(REDUCTIONS, reduction=reduction)
     check_token_pairs(logps)
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_boolean, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    check_boolean,
+    check_nonnegative,
+    check_number,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.containers import UnpairedLogps
+from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import needed
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["kto"]
 
 
+@checked
 def kto(
     logps: UnpairedLogps[ArrayT],
     *,
-    beta: float = 0.1,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-    reference_point: float | Array | None = None,
+    beta: Number = 0.1,
+    desirable_weight: Number = 1.0,
+    undesirable_weight: Number = 1.0,
+    reference_point: Number | None = None,
 ) -> ArrayT:
     r"""Kahneman–Tversky optimisation, one value per completion.
 
@@ -66,17 +74,22 @@ def kto(
     >>> kto(batch).round(6), kto(batch, reference_point=0.3).round(6)
     (array([0.495   , 0.492501]), array([0.495   , 0.492501]))
     """
-    check_positive(beta=beta)
-    check_nonnegative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(
+        arrays=True, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
+    )
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, desirable=logps.desirable)
     # Marks of -1 and 1 would all be true.
     check_boolean(logps.desirable, "desirable")
     xp = array_namespace(logps.logp, logps.ref_logp)
     log_ratio = logps.logp - logps.ref_logp
-    if reference_point is None:
+    if reference_point is not None:
+        check_number(arrays=True, reference_point=reference_point)
+    else:
         moved = stop_gradient(_estimates_of_divergence(logps))
         mean = xp.sum(moved, axis=-1, keepdims=True) / max(moved.shape[-1], 1)
-        reference_point = xp.where(mean > 0, mean, xp.zeros_like(mean))
+        # Asked as < 0 so that a NaN stays one.
+        reference_point = xp.where(mean < 0, xp.zeros_like(mean), mean)
     gain = beta * (log_ratio - reference_point)
     # 1 − σ(z) = σ(−z) keeps its digits where σ(z) rounds to one.
     return xp.where(

@@ -159,7 +159,7 @@ WINS = {"chosen_score": np.asarray([0.5, 1.2]), "rejected_score": np.asarray([0.
         (lambda: losses.dno(PAIR), "chosen_score is needed"),
         (
             lambda: losses.dno(PAIR._replace(**WINS)),
-            r"chosen_score must be a probability in \[0, 1\], got a value 0.7 away from one half",
+            r"chosen_score must be a probability in \[0, 1\], got 1.2 at index 1",
         ),
         (lambda: losses.sppo(PAIR._replace(**WINS)), "chosen_score must be a probability"),
         (lambda: losses.online_ipo(PAIR._replace(**WINS)), "chosen_score must be a probability"),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_references import BATCH, EIGHT_DIGITS, REFERENCES
 
+from prefsim.checks import trusted_values
 from prefsim.containers import map_fields
 from prefsim.losses import (
     PairLogps,
@@ -326,4 +327,7 @@ def test_a_mean_over_the_chosen_response_needs_its_length_alone():
 def test_nan_is_not_hidden():
     poisoned = BATCH._replace(chosen=np.asarray([-12.5, math.nan, -8.0]))
     for reference in PAIRWISE:
-        np.testing.assert_array_equal(np.isnan(reference.loss(poisoned)), [False, True, False])
+        with pytest.raises(ValueError, match="chosen must hold no NaN, got nan at index 1"):
+            reference.loss(poisoned)
+        with trusted_values():
+            np.testing.assert_array_equal(np.isnan(reference.loss(poisoned)), [False, True, False])

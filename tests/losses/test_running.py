@@ -156,7 +156,7 @@ def test_bad_batches_and_states():
     empty = PairLogps(*[np.zeros(0)] * 4)
     with pytest.raises(ValueError, match="margin must hold at least one value, got 0"):
         losses.running_beta_dpo().after(empty)
-    with pytest.raises(ValueError, match="margin must be finite"):
+    with pytest.raises(ValueError, match="chosen must hold no NaN"):
         losses.running_beta_dpo().after(FIRST._replace(chosen=np.asarray([1.0, np.nan, 0.0])))
     with pytest.raises(ValueError, match="state must be a NamedTuple with the methods after"):
         RunningLoss(losses.dpo, 0.1)
