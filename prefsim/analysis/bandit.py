@@ -2,18 +2,20 @@ r"""Exact values of policies in a contextual bandit.
 
 expected reward, divergence to the reference, regularised value, sub-optimality.
 
-Policies are given by their log-probabilities ``(..., X, Y)`` in nats (``policy.log_probs``, or a
-closed form of :mod:`prefsim.solvers`); ``-inf`` is probability zero. Every function broadcasts over
+Policies are given as they are, or by their log-probabilities ``(..., X, Y)`` in nats, of which
+every row sums to one; ``-inf`` is probability zero. Every function broadcasts over
 leading axes, and on torch it carries its graph.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefsim.backend import like
-from prefsim.checks import check_positive, check_shape
+from prefsim.checks import as_log_policies, check_kind, check_positive
 from prefsim.divergences import f_divergence
 from prefsim.numerics import array_namespace, categorical_kl
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 from prefsim.worlds.bandit import ContextualBandit
 
 __all__ = [
@@ -31,8 +33,10 @@ def _over_contexts(per_context: ArrayT, world: ContextualBandit) -> ArrayT:
     return xp.sum(like(world.context_probs, per_context) * per_context, axis=-1)
 
 
-def _check_table(table: Array, name: str, world: ContextualBandit) -> None:
-    check_shape(table, name, (world.n_contexts, world.n_responses))
+def _tables(world: ContextualBandit, **named: Any) -> tuple[Any, ...]:
+    """Return log-probabilities of policies in a world, or raise."""
+    check_kind(ContextualBandit, world=world)
+    return as_log_policies(tail=(world.n_contexts, world.n_responses), **named)
 
 
 def _reward_of(world: ContextualBandit, other: Array) -> Array:
@@ -47,7 +51,7 @@ def expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     Parameters
     ----------
     log_policy
-        ``(..., X, Y)``, nats.
+        A policy, or its log-probabilities ``(..., X, Y)`` in nats.
     world
         A bandit with a reward; its leading axes broadcast against the policy's.
 
@@ -58,7 +62,8 @@ def expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the world has no reward.
+        If the shapes do not fit, the world has no reward, or a row of the table does not sum to
+        one: probabilities are not their logarithms.
 
     Examples
     --------
@@ -66,7 +71,7 @@ def expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     >>> float(expected_reward(np.log([[0.25, 0.75]]), ContextualBandit(reward=[[0.0, 2.0]])))
     1.5
     """
-    _check_table(log_policy, "log_policy", world)
+    (log_policy,) = _tables(world, log_policy=log_policy)
     xp = array_namespace(log_policy)
     return _over_contexts(
         xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1), world
@@ -90,8 +95,7 @@ def kl_to_reference(log_policy: ArrayT, log_reference: Array, world: ContextualB
     -------
     Array ``(...)``, nats.
     """
-    _check_table(log_policy, "log_policy", world)
-    _check_table(log_reference, "log_reference", world)
+    log_policy, log_reference = _tables(world, log_policy=log_policy, log_reference=log_reference)
     return _over_contexts(categorical_kl(log_policy, log_reference), world)
 
 
@@ -107,8 +111,7 @@ def divergence_to_reference(
 
     For a divergence of :mod:`prefsim.divergences`.
     """
-    _check_table(log_policy, "log_policy", world)
-    _check_table(log_reference, "log_reference", world)
+    log_policy, log_reference = _tables(world, log_policy=log_policy, log_reference=log_reference)
     if divergence == "reverse_kl":
         return kl_to_reference(log_policy, log_reference, world)
     return _over_contexts(f_divergence(log_policy, log_reference, divergence, alpha=alpha), world)
@@ -119,7 +122,7 @@ def regularised_value(
     log_reference: Array,
     world: ContextualBandit,
     *,
-    beta: float,
+    beta: Number,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
@@ -134,7 +137,8 @@ def regularised_value(
     world
         A bandit with a reward.
     beta
-        Strength of the penalty, > 0, in units of the reward.
+        Strength of the penalty, > 0, in units of the reward; a number or an array that broadcasts
+        against ``(...)``.
     divergence, alpha
         See :func:`prefsim.divergences.divergence_score`.
 
@@ -147,7 +151,7 @@ def regularised_value(
     ValueError
         If the shapes do not fit, the world has no reward or a parameter is out of range.
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
     penalty = divergence_to_reference(
         log_policy, log_reference, world, divergence=divergence, alpha=alpha
     )
@@ -173,8 +177,10 @@ def suboptimality(
     -------
     Array ``(...)``, in units of the reward.
     """
+    (log_policy,) = _tables(world, log_policy=log_policy)
     value = expected_reward(log_policy, world)
     if comparator is not None:
+        log_policy, comparator = _tables(world, log_policy=log_policy, comparator=comparator)
         return expected_reward(comparator, world) - value
     xp = array_namespace(log_policy)
     return _over_contexts(xp.max(_reward_of(world, log_policy), axis=-1), world) - value

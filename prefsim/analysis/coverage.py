@@ -2,9 +2,9 @@ r"""How well a reference distribution covers policies.
 
 Density ratios, KL balls and what a reward model knows in distribution.
 
-Policies are given by their log-probabilities ``(..., X, Y)`` in nats; ``-inf`` is probability zero.
-A coverage that does not exist is ``inf``, never NaN. Contexts of probability zero count for
-nothing.
+Policies are given as they are, or by their log-probabilities ``(..., X, Y)`` in nats, of which
+every row sums to one; ``-inf`` is probability zero. A coverage that does not exist is ``inf``,
+never NaN. Contexts of probability zero count for nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_context_probs, check_shape
+from prefsim.checks import (
+    as_array,
+    as_context_probs,
+    as_floats,
+    as_log_policies,
+    check_entries,
+    check_no_nan,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, xlogy
 from prefsim.typing import Array, ArrayT
 
@@ -101,9 +109,11 @@ def concentrability(
     >>> float(concentrability(np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])).round(9))
     5.0
     """
+    (log_reference,) = as_log_policies(log_reference=log_reference)
+    (log_policy,) = as_log_policies(tail=tuple(log_reference.shape[-2:]), log_policy=log_policy)
+    log_policy, log_reference = as_floats(log_policy=log_policy, log_reference=log_reference)
     xp = array_namespace(log_policy, log_reference)
     context_probs = _context_probs(context_probs, log_reference)
-    check_shape(log_policy, "log_policy", tuple(log_reference.shape[-2:]))
     log_policy, log_reference = xp.broadcast_arrays(log_policy, log_reference)
     nothing = log_policy == -xp.inf
     ratio = xp.where(nothing, xp.zeros_like(log_policy), log_policy) - xp.where(
@@ -123,6 +133,7 @@ def global_coverage(log_reference: ArrayT, *, context_probs: Any = None) -> Arra
     ----------
     Song et al. 2024, arXiv:2406.01462, assumption on global coverage.
     """
+    (log_reference,) = as_log_policies(log_reference=log_reference)
     return _largest_ratio(-log_reference, _context_probs(context_probs, log_reference))
 
 
@@ -171,9 +182,10 @@ def kl_ball_coverage(
     >>> kl_ball_coverage(np.log([[0.7, 0.2, 0.1]]), np.asarray([0.1, 0.5, 3.0])).value.round(6)
     array([ 2.568664,  4.950507, 10.      ])
     """
+    (log_reference,) = as_log_policies(log_reference=log_reference)
     xp = array_namespace(log_reference)
     context_probs = _context_probs(context_probs, log_reference)
-    as_numpy = np.asarray(to_numpy(radius), dtype=np.float64)
+    as_numpy = to_numpy(as_array(radius, "radius", "real floating", "integral")).astype(np.float64)
     if not (as_numpy >= 0).all():
         raise ValueError(f"radius must be >= 0, got {as_numpy[~(as_numpy >= 0)].flat[0]}")
     occurs = context_probs > 0
@@ -264,12 +276,18 @@ def in_distribution_reward_error(
     ----------
     Song et al. 2024, arXiv:2406.01462, in-distribution reward learning assumption.
     """
+    (log_sampling,) = as_log_policies(log_sampling=log_sampling)
+    estimate, reward, log_sampling = as_floats(
+        nan=True, estimate=estimate, reward=reward, log_sampling=log_sampling
+    )
     xp = array_namespace(estimate, reward, log_sampling)
     context_probs = _context_probs(context_probs, log_sampling)
     check_shape(estimate, "estimate", tuple(log_sampling.shape[-2:]))
     check_shape(reward, "reward", tuple(log_sampling.shape[-2:]))
     estimate, reward, log_sampling = xp.broadcast_arrays(estimate, reward, log_sampling)
     seen = xp.isfinite(log_sampling)
+    for name, values in (("estimate", estimate), ("reward", reward)):
+        check_no_nan(values, name, counted=seen)
     zero = xp.zeros_like(log_sampling)
     off = xp.where(seen, estimate, zero) - xp.where(seen, reward, zero)
     mass = xp.exp(log_sampling)
@@ -324,6 +342,17 @@ def partial_coverage_coefficient(
     >>> partial_coverage_coefficient(np.stack([best_of_two, unseen]), base, pairs)
     array([0.5, inf])
     """
+    log_policy, log_base = as_log_policies(log_policy=log_policy, log_base=log_base)
+    log_policy, log_base, pair_weight, features = as_floats(
+        log_policy=log_policy,
+        log_base=log_base,
+        pair_weight=pair_weight,
+        features=features,
+        optional=("features",),
+    )
+    check_entries(
+        pair_weight, "pair_weight", "be >= 0 and finite", lambda w: (w >= 0) & (w < np.inf)
+    )
     xp = array_namespace(log_policy, log_base, pair_weight)
     context_probs = _context_probs(context_probs, log_policy)
     check_shape(log_base, "log_base", tuple(log_policy.shape[-2:]))

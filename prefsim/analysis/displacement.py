@@ -11,7 +11,17 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple
 
-from prefsim.checks import check_same_shape
+from prefsim.checks import (
+    NUMBERS,
+    as_array,
+    as_floats,
+    as_one_library,
+    check_entries,
+    check_flag,
+    check_no_nan,
+    check_same_shape,
+    in_floats,
+)
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array, ArrayT
 
@@ -76,6 +86,9 @@ def displacement(
     >>> float(drift.chosen), float(drift.rejected), float(drift.displaced)
     (0.0, -3.5, 0.5)
     """
+    chosen, rejected, start_chosen, start_rejected = as_floats(
+        chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected
+    )
     check_same_shape(
         chosen=chosen, rejected=rejected, start_chosen=start_chosen, start_rejected=start_rejected
     )
@@ -134,20 +147,35 @@ def ches_score(
     >>> float(ches_score(chosen, rejected, every[:2], every).round(10))
     1.44
     """
+    check_flag(normalised=normalised)
+    given = as_one_library(
+        {
+            # What no token follows may hold anything.
+            "chosen_states": in_floats(as_array(chosen_states, "chosen_states", *NUMBERS)),
+            "rejected_states": in_floats(as_array(rejected_states, "rejected_states", *NUMBERS)),
+            "chosen_mask": as_array(chosen_mask, "chosen_mask", "bool"),
+            "rejected_mask": as_array(rejected_mask, "rejected_mask", "bool"),
+        }
+    )
+    chosen_states, rejected_states, chosen_mask, rejected_mask = given.values()
     xp = array_namespace(chosen_states)
     sums = []
     for name, states, mask in (
         ("chosen", chosen_states, chosen_mask),
         ("rejected", rejected_states, rejected_mask),
     ):
-        if tuple(states.shape[:-1]) != tuple(mask.shape):
+        if states.ndim < 2 or tuple(states.shape[:-1]) != tuple(mask.shape):
             raise ValueError(
                 f"{name}_mask must have the shape of the states without their last axis, got"
                 f" {mask.shape} and {states.shape}"
             )
+        check_no_nan(
+            states, f"{name}_states", counted=xp.broadcast_to(mask[..., None], states.shape)
+        )
         count = xp.sum(xp.astype(mask, states.dtype), axis=-1)
-        if bool(xp.any(count == 0)):
-            raise ValueError(f"{name}_mask must hold at least one state of each response, got none")
+        check_entries(
+            count, f"{name}_mask", "hold at least one state of each response", lambda n: n > 0
+        )
         total = xp.sum(xp.where(mask[..., None], states, xp.zeros_like(states)), axis=-2)
         sums.append(total / count[..., None] if normalised else total)
     chosen, rejected = sums
@@ -228,7 +256,19 @@ def entanglement(
     >>> measured.chosen_rate.round(3), measured.wanted
     (array([-0.08]), array([False]))
     """
+    chosen_squared, rejected_squared, inner, chosen_slope, rejected_slope = as_floats(
+        chosen_squared=chosen_squared,
+        rejected_squared=rejected_squared,
+        inner=inner,
+        chosen_slope=chosen_slope,
+        rejected_slope=rejected_slope,
+    )
     check_same_shape(chosen_squared=chosen_squared, rejected_squared=rejected_squared, inner=inner)
+    for name, squared in (
+        ("chosen_squared", chosen_squared),
+        ("rejected_squared", rejected_squared),
+    ):
+        check_entries(squared, name, "be >= 0, as a norm is", lambda x: x >= 0)
     xp = array_namespace(inner)
     one = xp.ones_like(inner)
     norms = xp.sqrt(chosen_squared * rejected_squared)
@@ -256,6 +296,7 @@ def ranking_accuracy(chosen: ArrayT, rejected: Array) -> ArrayT:
     ----------
     Chen et al. 2024, arXiv:2405.19534.
     """
+    chosen, rejected = as_floats(chosen=chosen, rejected=rejected)
     check_same_shape(chosen=chosen, rejected=rejected)
     xp = array_namespace(chosen)
     return xp.mean(xp.astype(chosen >= rejected, chosen.dtype), axis=-1)
@@ -277,6 +318,9 @@ def reward_accuracy(
     ----------
     Chen et al. 2024, arXiv:2405.19534.
     """
+    chosen, rejected, ref_chosen, ref_rejected = as_floats(
+        chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected
+    )
     check_same_shape(
         chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected
     )
@@ -299,6 +343,14 @@ def kl_from_tokens(token_kl: ArrayT, mask: Array) -> ArrayT:
     mask
         Boolean ``(..., T)``: the tokens of the sequence; what lies behind may hold anything.
     """
+    given = as_one_library(
+        {
+            "token_kl": in_floats(as_array(token_kl, "token_kl", *NUMBERS)),
+            "mask": as_array(mask, "mask", "bool"),
+        }
+    )
+    token_kl, mask = given.values()
     check_same_shape(token_kl=token_kl, mask=mask)
+    check_no_nan(token_kl, "token_kl", counted=mask)
     xp = array_namespace(token_kl)
     return xp.sum(xp.where(mask, token_kl, xp.zeros_like(token_kl)), axis=-1)

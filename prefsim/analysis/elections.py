@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.checks import as_preference, as_probabilities, check_shape
+from prefsim.checks import as_preference, as_probabilities, check_integer, check_shape
 from prefsim.solvers.games.nash import solve_nash
 from prefsim.solvers.likelihood.bradley_terry import fit_bradley_terry
 from prefsim.worlds.game import PreferenceGame
@@ -127,8 +127,10 @@ def distance_from_winner(game: PreferenceGame | Any, winner: int) -> float:
     >>> round(distance_from_winner(textbook_game(), 0), 6)
     0.555556
     """
-    policy = to_numpy(solve_nash(game, method="lp").policy)
+    table = game if isinstance(game, PreferenceGame) else as_preference(game, "game")
+    policy = to_numpy(solve_nash(table, method="lp").policy)
     check_shape(policy, "policy of a single game", (None,))
+    check_integer(low=0, high=policy.size - 1, winner=winner)
     return float(np.abs(policy - np.eye(policy.size)[winner]).max())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefsim.analysis.bandit import divergence_to_reference, expected_reward
 from prefsim.backend import like
-from prefsim.checks import as_float_array, check_choice
+from prefsim.checks import as_float_array, as_log_policies, check_choice, check_kind
 from prefsim.numerics import array_namespace, categorical_entropy
 from prefsim.solvers.closed_forms.regularised import regularised_optimum
 from prefsim.typing import Array
@@ -85,11 +85,13 @@ def optimal_frontier(
     >>> frontier.reward.round(3)
     array([0.562, 0.731, 0.982])
     """
+    check_kind(ContextualBandit, world=world)
     if world.reward is None or world.batch_shape:
         raise ValueError(
             f"a frontier needs one world with a reward, got batch shape {world.batch_shape} and"
             f" reward {type(world.reward).__name__}"
         )
+    (log_reference,) = as_log_policies(log_reference=log_reference)
     beta = -np.sort(-as_float_array(penalties, "penalties", ndim=1))
     if (beta <= 0).any():
         raise ValueError(f"penalties must be > 0, got {float(beta.min())}")

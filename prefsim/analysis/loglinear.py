@@ -8,15 +8,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from prefsim.backend import like
 from prefsim.checks import (
     as_context_probs,
+    as_floats,
+    as_log_policies,
+    check_entries,
     check_interval,
+    check_kind,
     check_nonnegative,
     check_positive,
     check_shape,
 )
 from prefsim.data.comparisons import Comparisons
+from prefsim.losses.dro import widened
 from prefsim.numerics import array_namespace
 from prefsim.raters.noise import flip_labels
 from prefsim.typing import Array, ArrayT
@@ -33,12 +40,21 @@ __all__ = [
 ]
 
 
+def _features(features: Array) -> Any:
+    """Return features ``(X, Y, d)`` as finite numbers, or raise."""
+    (table,) = as_floats(features=features)
+    check_shape(table, "features", (None, None, None))
+    check_entries(table, "features", "be finite", np.isfinite)
+    return table
+
+
 def feature_differences(data: Comparisons, features: Array) -> Array:
     r"""Return :math:`\phi(x, y_w) - \phi(x, y_l)` of every comparison, ``(..., n, d)``.
 
     Features are ``(X, Y, d)``.
     """
-    check_shape(features, "features", (None, None, None))
+    check_kind(Comparisons, data=data)
+    features = _features(features)
     xp = array_namespace(features)
     _, y, d = features.shape
     flat = xp.reshape(features, (-1, d))
@@ -70,7 +86,8 @@ def difference_covariance(data: Comparisons, features: Array) -> Array:
     ... )
     array([[2.5]])
     """
-    return _second_moment(like(data.weight, features), feature_differences(data, features))
+    differences = feature_differences(data, features)
+    return _second_moment(like(data.weight, differences), differences)
 
 
 def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any = None) -> ArrayT:
@@ -91,8 +108,9 @@ def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any
     -------
     Array ``(..., d, d)``.
     """
+    features = _features(features)
     contexts, responses, d = features.shape
-    check_shape(log_policy, "log_policy", (contexts, responses))
+    (log_policy,) = as_log_policies(tail=(contexts, responses), log_policy=log_policy)
     xp = array_namespace(log_policy)
     probs = xp.exp(log_policy)
     phi = like(features, log_policy)
@@ -125,6 +143,10 @@ def relative_condition_number(target: ArrayT, covering: Array) -> ArrayT:
     >>> relative_condition_number(np.eye(2), covering).round(8)
     array([ 2., inf])
     """
+    target, covering = as_floats(target=target, covering=covering)
+    # There is no linear algebra in half precision.
+    target, covering = widened(target), widened(covering)
+    check_shape(covering, "covering", (None, None))
     check_shape(target, "target", (covering.shape[-1], covering.shape[-1]))
     check_shape(covering, "covering", (covering.shape[-1], covering.shape[-1]))
     xp = array_namespace(target, covering)
@@ -174,14 +196,20 @@ def estimate_covariance(
     """
     check_positive(beta=beta)
     check_interval(flip_rate=flip_rate, low=0.0, high=0.5)
-    xp = array_namespace(features)
-    x, weight, p = (
-        feature_differences(data, features),
-        like(data.weight, features),
-        like(data.prob, features),
-    )
+    # There is no linear algebra in half precision.
+    x = widened(feature_differences(data, features))
+    xp = array_namespace(x)
+    weight, p = like(data.weight, x), like(data.prob, x)
     q = flip_labels(p, flip_rate)
-    bread = xp.linalg.inv(beta**2 * _second_moment(weight * p * (1 - p), x))
+    curvature = beta**2 * _second_moment(weight * p * (1 - p), x)
+    spread = xp.linalg.eigvalsh(curvature)
+    check_entries(
+        spread[..., 0] - RANK_TOLERANCE * spread[..., -1],
+        "features",
+        "differ in every direction where preferences are uncertain",
+        lambda least: least > 0,
+    )
+    bread = xp.linalg.inv(curvature)
     filling = beta**2 * _second_moment(weight * q * (1 - q), x) / (1 - 2 * flip_rate) ** 2
     return xp.matmul(xp.matmul(bread, filling), bread)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple
 
-from prefsim.checks import check_same_shape
+from prefsim.checks import as_floats, as_log_policies, check_same_shape
 from prefsim.numerics import array_namespace, categorical_kl
 from prefsim.typing import Array, ArrayT
 
@@ -59,6 +59,7 @@ def kl_gradients(log_policy: ArrayT, log_target: Array) -> KLGradients[ArrayT]:
     >>> found.forward.round(6), found.reverse.round(6)
     (array([ 0.1 ,  0.35, -0.45]), array([-0.169375,  0.547329, -0.377955]))
     """
+    log_policy, log_target = as_log_policies(log_policy=log_policy, log_target=log_target)
     check_same_shape(log_policy=log_policy, log_target=log_target)
     xp = array_namespace(log_policy, log_target)
     policy = xp.exp(log_policy)
@@ -83,6 +84,7 @@ def logarithmic_mean(log_first: ArrayT, log_second: Array) -> ArrayT:
     >>> logarithmic_mean(np.log([0.3, 0.2]), np.log([0.05, 0.2])).round(10)
     array([0.13952766, 0.2       ])
     """
+    log_first, log_second = as_floats(log_first=log_first, log_second=log_second)
     xp = array_namespace(log_first, log_second)
     log_first, log_second = xp.broadcast_arrays(log_first, log_second)
     apart = xp.abs(log_first - log_second)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.checks import check_choice, check_positive
+from prefsim.checks import check_choice, check_integer, check_kind, check_positive
 from prefsim.solvers.games.nash import StepSizeWarning, nash_path
 from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.worlds.ballots import synthetic_ballots
@@ -75,6 +75,7 @@ def family_games(ballots: Any = None, *, n: int = 10, seed: int = 0) -> dict[str
     seed
         Of the draws.
     """
+    check_integer(low=3, n=n)
     return {
         "transitive (Bradley–Terry)": PreferenceGame.random(n, seed=seed, kind="transitive"),
         "cyclic": PreferenceGame.random(n, seed=seed, kind="cyclic"),
@@ -122,7 +123,11 @@ def compare_methods(
     >>> [(trace.method, trace.iteration.tolist()) for trace in traces]
     [('mwu', [0, 10, 20]), ('egpo', [0, 10, 20])]
     """
-    check_positive(tau=tau, step=step, iterations=iterations, record=record)
+    check_positive(tau=tau, step=step)
+    check_integer(low=1, iterations=iterations, record=record)
+    check_kind(Mapping, games=games)
+    for name, game in games.items():
+        check_kind(PreferenceGame, **{f"games[{name!r}]": game})
     for method in methods:
         check_choice(tuple(UPDATES), methods=method)
     traces = []

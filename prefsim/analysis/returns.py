@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.checks import as_float_array, check_shape
+from prefsim.checks import (
+    as_probabilities,
+    check_interval,
+    check_kind,
+    check_nonnegative,
+    check_shape,
+)
 from prefsim.numerics import xlogy
 from prefsim.solvers.planning import policy_evaluation, policy_iteration, soft_value_iteration
 from prefsim.worlds.mdp import TabularMDP
@@ -39,9 +45,11 @@ def mean_return(mdp: TabularMDP, policy: Any, *, temperature: float = 0.0) -> np
         If the shapes do not fit, or a policy has no finite value because ``discount`` is 1 and it
         never ends.
     """
+    check_kind(TabularMDP, mdp=mdp)
+    check_nonnegative(temperature=temperature)
     if mdp.batch_shape:
         raise ValueError(f"one decision process is needed, got batch shape {mdp.batch_shape}")
-    probs = as_float_array(policy, "policy", min_ndim=2)
+    probs = as_probabilities(policy, "policy", min_ndim=2)
     check_shape(probs, "policy", (mdp.n_states, mdp.n_actions))
     entropy = np.where(to_numpy(mdp.terminal), 0.0, -np.sum(xlogy(probs, probs), axis=-1))
     bonus = to_numpy(mdp.reward) + temperature * entropy[..., None]
@@ -91,6 +99,8 @@ def scaled_return(
     >>> scaled_return(corridor, always_left_or_right, floor=-1.0)
     array([-1.,  1.])
     """
+    check_kind(TabularMDP, mdp=mdp)
+    check_interval(low=-np.inf, high=np.inf, floor=floor)
     uniform = mean_return(
         mdp, np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions), temperature=temperature
     )

@@ -9,7 +9,7 @@ Condorcet winner itself :meth:`prefsim.worlds.PreferenceGame.condorcet_winner`.
 from __future__ import annotations
 
 from prefsim.numerics import array_namespace
-from prefsim.raters.borda import borda_scores, other_responses
+from prefsim.raters.borda import as_game, borda_scores, other_responses
 from prefsim.typing import ArrayT
 
 __all__ = ["borda_scores", "condorcet_margin", "copeland_scores"]
@@ -35,6 +35,7 @@ def copeland_scores(preference: ArrayT) -> ArrayT:
     >>> copeland_scores(np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 1.0], [0.4, 0.0, 0.5]]))
     array([2., 1., 0.])
     """
+    preference = as_game(preference)
     others, _ = other_responses(preference)
     xp = array_namespace(preference)
     return 0.5 * xp.sum(others * (1.0 + xp.sign(preference - 0.5)), axis=-1)
@@ -61,6 +62,7 @@ def condorcet_margin(preference: ArrayT) -> ArrayT:
     >>> float(condorcet_margin(np.array([[0.5, 0.75, 0.875], [0.25, 0.5, 1.0], [0.125, 0.0, 0.5]])))
     0.25
     """
+    preference = as_game(preference)
     others, _ = other_responses(preference)
     xp = array_namespace(preference)
     return (

@@ -89,7 +89,7 @@ class Comparisons:
             raise ValueError("prompt must have shape (..., n), got a scalar")
         n = columns["prompt"].shape[-1]
         prob = as_float_array(prob, "prob")
-        weight = as_float_array(1.0 / max(n, 1) if weight is None else to_numpy(weight), "weight")
+        weight = as_float_array(1.0 / max(n, 1) if weight is None else weight, "weight")
         columns["prob"] = prob if prob.ndim else np.full(n, float(prob))
         columns["weight"] = weight if weight.ndim else np.full(n, float(weight))
         scores = {"chosen_score": chosen_score, "rejected_score": rejected_score}
@@ -98,7 +98,7 @@ class Comparisons:
         check_both_or_none(old, "responses")
         for name, column in scores.items():
             if column is not None:
-                columns[name] = as_float_array(to_numpy(column), name)
+                columns[name] = as_float_array(column, name)
         for name, column in old.items():
             if column is not None:
                 columns[name] = _log_probabilities(column, name)

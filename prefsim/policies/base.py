@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from array_api_compat import is_torch_array
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
-from prefsim.checks import as_index_array, check_places
+from prefsim.checks import as_array, as_index_array, check_places, in_floats
 from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.typing import Array
 
-__all__ = ["InMemoryPolicy"]
+__all__ = ["InMemoryPolicy", "as_parameters"]
+
+
+def as_parameters(value: Any, name: str) -> Any:
+    """Return logits or weights as an array in floating point of its own library, or raise.
+
+    Their values are not looked at: a policy is made anew at every step of an optimisation.
+    """
+    if is_torch_array(value) and value.is_floating_point():
+        return value
+    return in_floats(as_array(value, name, "real floating", "integral"))
 
 
 class InMemoryPolicy(ABC):
@@ -59,7 +70,10 @@ class InMemoryPolicy(ABC):
 
         table = self.log_probs
         prompts, responses = table.shape[-2:]
-        rows, columns = like(prompt, table, integer=True), like(response, table, integer=True)
+        rows, columns = (
+            like(as_array(places, name, "integral", empty=True), table, integer=True)
+            for name, places in (("prompt", prompt), ("response", response))
+        )
         # Data know nothing of the policy that they meet here, and a place beyond a row of the table
         # would be read from the next one.
         check_places(rows, "prompt", size=prompts)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim.backend import asarray, like, to_numpy
-from prefsim.checks import as_float_array, check_shape
+from prefsim.checks import as_float_array, check_kind, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -49,6 +49,8 @@ class LogLinearPolicy(InMemoryPolicy):
         Weights are zero and the base policy is uniform unless given.
         """
         features = as_float_array(features, "features", ndim=3)
+        if base is not None:
+            check_kind(InMemoryPolicy, base=base)
         contexts, responses, d = features.shape
         weights = np.zeros(d) if weights is None else as_float_array(weights, "weights", min_ndim=1)
         check_shape(weights, "weights", (d,))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim.backend import Seed, random_generator
-from prefsim.checks import as_float_array
+from prefsim.checks import as_float_array, check_integer
 from prefsim.numerics import log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
@@ -61,6 +61,9 @@ class NetworkPolicy(InMemoryPolicy):
         """
         import torch
 
+        check_integer(low=1, n_responses=n_responses)
+        for width in hidden:
+            check_integer(low=1, hidden=width)
         rng = random_generator(seed)
         features = as_float_array(inputs, "inputs", ndim=2)
         sizes = [features.shape[1], *hidden, n_responses]

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, random_generator
-from prefsim.checks import as_float_array, as_probabilities
+from prefsim.checks import as_float_array, as_probabilities, check_integer, check_positive
 from prefsim.numerics import array_namespace, log_softmax
-from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.base import InMemoryPolicy, as_parameters
 from prefsim.typing import Array
 
 __all__ = ["TabularPolicy"]
@@ -37,6 +38,7 @@ class TabularPolicy(InMemoryPolicy):
     logits: Array
 
     def __post_init__(self) -> None:
+        set_fields(self, logits=as_parameters(self.logits, "logits"))
         if self.logits.ndim < 2:
             raise ValueError(f"logits must have shape (..., X, Y), got {tuple(self.logits.shape)}")
 
@@ -58,6 +60,7 @@ class TabularPolicy(InMemoryPolicy):
     @classmethod
     def uniform(cls, n_contexts: int, n_responses: int) -> Self:
         """Return the uniform policy."""
+        check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
         return cls.from_logits(np.zeros((n_contexts, n_responses)))
 
     @classmethod
@@ -71,6 +74,8 @@ class TabularPolicy(InMemoryPolicy):
         batch_shape: tuple[int, ...] = (),
     ) -> Self:
         """Return a policy with every row drawn from a symmetric Dirichlet distribution."""
+        check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
+        check_positive(concentration=concentration)
         rng = random_generator(seed)
         gamma = rng.standard_gamma(concentration, (*batch_shape, n_contexts, n_responses))
         gamma = np.maximum(gamma, np.finfo(float).tiny)

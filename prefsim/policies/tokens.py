@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
-from prefsim.checks import as_probabilities, check_shape
+from prefsim.checks import as_probabilities, check_kind, check_number, check_shape
 from prefsim.numerics import array_namespace, log_softmax
-from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.base import InMemoryPolicy, as_parameters
 from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
 
@@ -39,16 +40,21 @@ class TokenTreePolicy(InMemoryPolicy):
     logits: Array
 
     def __post_init__(self) -> None:
+        check_kind(TokenTree, tree=self.tree)
+        set_fields(self, logits=as_parameters(self.logits, "logits"))
         check_shape(self.logits, "logits", (None, self.tree.n_nodes, self.tree.vocabulary_size))
 
     @classmethod
     def uniform(cls, tree: TokenTree) -> Self:
         """Return the policy that draws every next token uniformly."""
+        check_kind(TokenTree, tree=tree)
         return cls(tree, asarray(np.zeros((tree.n_contexts, tree.n_nodes, tree.vocabulary_size))))
 
     @classmethod
     def random(cls, tree: TokenTree, *, seed: Seed, scale: float = 1.0) -> Self:
         """Return a policy with normal logits of standard deviation ``scale``."""
+        check_kind(TokenTree, tree=tree)
+        check_number(scale=scale)
         shape = (tree.n_contexts, tree.n_nodes, tree.vocabulary_size)
         return cls(tree, asarray(scale * random_generator(seed).standard_normal(shape)))
 
@@ -64,6 +70,7 @@ class TokenTreePolicy(InMemoryPolicy):
             If a row is no distribution. A prefix of probability zero gets uniform next tokens,
             which no sequence probability sees.
         """
+        check_kind(TokenTree, tree=tree)
         table = as_probabilities(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
         rows, columns = np.nonzero(tree.mask)

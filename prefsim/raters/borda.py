@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_shape
+from typing import Any
+
+from prefsim.checks import as_floats, check_game, check_shape
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["borda_scores", "other_responses"]
+__all__ = ["as_game", "borda_scores", "other_responses"]
+
+
+def as_game(preference: Array) -> Any:
+    """Return preferences ``(..., n, n)`` in floating point, or raise where they are none."""
+    (table,) = as_floats(nan=True, preference=preference)
+    n = table.shape[-1] if table.ndim > 1 else None
+    check_shape(table, "preference", (n, n))
+    check_game(table)
+    return table
 
 
 def other_responses(preference: Array) -> tuple[Array, int]:
@@ -43,5 +54,6 @@ def borda_scores(preference: ArrayT) -> ArrayT:
     >>> borda_scores(np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 1.0], [0.4, 0.0, 0.5]]))
     array([0.6, 0.7, 0.2])
     """
+    preference = as_game(preference)
     others, n = other_responses(preference)
     return array_namespace(preference).sum(others * preference, axis=-1) / (n - 1)

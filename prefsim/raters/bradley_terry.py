@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import check_choice
+import numpy as np
+
+from prefsim.checks import as_floats, check_choice, check_entries, check_shape
 from prefsim.numerics import array_namespace, normal_log_cdf
+from prefsim.raters.borda import as_game
 from prefsim.typing import ArrayT
 from prefsim.worlds.bandit import bradley_terry_matrix
 
@@ -50,6 +53,9 @@ def pairwise_preference(reward: ArrayT, *, link: str = "logistic") -> ArrayT:
            [0.8413, 0.5   ]])
     """
     check_choice(LINKS, link=link)
+    (reward,) = as_floats(reward=reward)
+    check_shape(reward, "reward", (None,))
+    check_entries(reward, "reward", "be finite", np.isfinite)
     if link == "logistic":
         return bradley_terry_matrix(reward)
     xp = array_namespace(reward)
@@ -83,6 +89,7 @@ def bradley_terry_gap(preference: ArrayT) -> ArrayT:
     >>> bradley_terry_gap(rock_paper_scissors).round(4)
     np.float64(2.1972)
     """
+    preference = as_game(preference)
     xp = array_namespace(preference)
     certain = (preference <= 0) | (preference >= 1)
     inner = xp.where(certain, xp.full_like(preference, 0.5), preference)

@@ -19,7 +19,15 @@ Language Models", arXiv:2410.02197.
 
 from __future__ import annotations
 
-from prefsim.checks import check_even, check_integer, check_positive, check_same_shape, check_shape
+from prefsim.checks import (
+    as_floats,
+    check_entries,
+    check_even,
+    check_integer,
+    check_positive,
+    check_same_shape,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, sigmoid, softmax, softplus
 from prefsim.typing import Array, ArrayT
 
@@ -45,6 +53,7 @@ def _scaled(even: ArrayT, scales: Array | None) -> ArrayT:
     if scales is None:
         return even
     check_shape(scales, "scales", (even.shape[-1],))
+    check_entries(scales, "scales", "be >= 0", lambda x: x >= 0)
     return even * scales
 
 
@@ -84,6 +93,9 @@ def skew_score(first: ArrayT, second: Array, *, scales: Array | None = None) -> 
     ... )
     (-1.35, 1.875)
     """
+    first, second, scales = as_floats(
+        first=first, second=second, scales=scales, optional=("scales",)
+    )
     check_same_shape(first=first, second=second)
     even, odd = _halves(first, "first")
     other_even, other_odd = _halves(second, "second")
@@ -119,6 +131,8 @@ def score_matrix(embedding: ArrayT, *, scales: Array | None = None) -> ArrayT:
            [-0.866,  0.   ,  0.866],
            [ 0.866, -0.866,  0.   ]])
     """
+    embedding, scales = as_floats(embedding=embedding, scales=scales, optional=("scales",))
+    check_shape(embedding, "embedding", (None, None))
     xp = array_namespace(embedding)
     even, odd = _halves(embedding, "embedding")
     left = _scaled(even, None if scales is None else scales[..., None, :])
@@ -156,6 +170,7 @@ def reward_embedding(reward: ArrayT) -> ArrayT:
 
     Shape ``(..., n, 2)``.
     """
+    (reward,) = as_floats(reward=reward)
     xp = array_namespace(reward)
     return xp.stack([reward, xp.ones_like(reward)], axis=-1)
 
@@ -173,6 +188,8 @@ def prompt_scales(logits: ArrayT, *, width: int) -> ArrayT:
         d, the width of that state, >= 1.
     """
     check_integer(low=1, width=width)
+    (logits,) = as_floats(logits=logits)
+    check_shape(logits, "logits", (None,))
     return logits.shape[-1] * softmax(logits / width**0.5)
 
 
@@ -181,5 +198,6 @@ def learned_temperature(raw: ArrayT) -> ArrayT:
 
     It is not constrained, and the authors start at -2.25.
     """
+    (raw,) = as_floats(raw=raw)
     xp = array_namespace(raw)
     return xp.clip(softplus(raw), SMALLEST_TEMPERATURE, None)

@@ -7,7 +7,13 @@ from typing import Any
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, like, random_generator
-from prefsim.checks import as_float_array, as_index_array, as_preference
+from prefsim.checks import (
+    as_float_array,
+    as_floats,
+    as_index_array,
+    as_preference,
+    check_entries,
+)
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
 from prefsim.typing import Array, ArrayT
@@ -37,6 +43,7 @@ def preference_of(
         If an index is out of range, shapes differ, or ``prompt`` is given for one table or missing
         for several.
     """
+    (preference,) = as_floats(preference=preference)
     expected = 2 if prompt is None else 3
     if len(preference.shape) != expected or preference.shape[-1] != preference.shape[-2]:
         form = "(n, n) without a prompt" if prompt is None else "(X, n, n) with a prompt"
@@ -66,6 +73,8 @@ def sample_labels(probability: ArrayT, *, seed: Seed) -> ArrayT:
 
     True, with that chance, where the first of the two is preferred.
     """
+    (probability,) = as_floats(probability=probability)
+    check_entries(probability, "probability", "lie in [0, 1]", lambda p: (p >= 0) & (p <= 1))
     draws = random_generator(seed).random(tuple(probability.shape))
     return like(draws, probability) < probability
 

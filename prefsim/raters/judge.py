@@ -10,6 +10,7 @@ from typing import Any
 from prefsim.backend import asarray
 from prefsim.checks import (
     as_float_array,
+    as_floats,
     check_choice,
     check_finite,
     check_number,
@@ -49,6 +50,7 @@ def judge_logits(option_logits: ArrayT) -> ArrayT:
     >>> judge_logits(np.asarray([[2.0, 0.5]]))
     array([1.5])
     """
+    (option_logits,) = as_floats(nan=True, option_logits=option_logits)
     check_shape(option_logits, "option_logits", (2,))
     check_finite(to_numpy(option_logits), "option_logits")
     return option_logits[..., 0] - option_logits[..., 1]
@@ -95,6 +97,7 @@ def both_orders(shown: ArrayT, swapped: Array, *, average: str = "prob") -> Arra
     [np.float64(0.62034), np.float64(0.68997)]
     """
     check_choice(AVERAGES, average=average)
+    shown, swapped = as_floats(nan=True, shown=shown, swapped=swapped)
     check_same_shape(shown=shown, swapped=swapped)
     for name, value in {"shown": shown, "swapped": swapped}.items():
         check_finite(to_numpy(value), name)

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
-from prefsim.checks import check_integer, check_rankings
+from prefsim.checks import (
+    as_array,
+    as_float_array,
+    as_floats,
+    check_entries,
+    check_integer,
+    check_rankings,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, logsumexp
 from prefsim.typing import Array, ArrayT
 
@@ -49,9 +57,12 @@ def ranking_log_prob(reward: ArrayT, ranking: Array) -> ArrayT:
     >>> np.exp(ranking_log_prob(np.log([1.0, 2.0, 3.0]), [2, 1, 0])).round(6)
     np.float64(0.333333)
     """
+    (reward,) = as_floats(reward=reward)
+    check_shape(reward, "reward", (None,))
+    check_entries(reward, "reward", "be finite", np.isfinite)
     xp = array_namespace(reward)
     n = reward.shape[-1]
-    ranks = np.asarray(to_numpy(ranking))
+    ranks = to_numpy(as_array(ranking, "ranking", "integral"))
     if ranks.ndim == 0:
         raise ValueError("ranking must have shape (..., K), got a scalar")
     check_rankings(ranks.reshape(-1, ranks.shape[-1]), "ranking", n)
@@ -93,7 +104,7 @@ def sample_rankings(reward: Any, n: int, *, seed: Seed, k: int | None = None) ->
     judgment, and the double exponential distribution".
     """
     check_integer(low=0, n=n)
-    table = np.asarray(to_numpy(reward), dtype=np.float64)
+    table = as_float_array(reward, "reward", min_ndim=1)
     if k is not None:
         check_integer(low=1, k=k)
         if k > table.shape[-1]:

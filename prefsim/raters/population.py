@@ -9,7 +9,15 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
-from prefsim.checks import as_preference, as_probabilities, check_probabilities, tolerance_of
+from prefsim.checks import (
+    as_floats,
+    as_index_array,
+    as_preference,
+    as_probabilities,
+    check_integer,
+    check_probabilities,
+    tolerance_of,
+)
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
 from prefsim.typing import Array, ArrayT
@@ -49,6 +57,7 @@ def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
     array([[0.5 , 0.75],
            [0.25, 0.5 ]])
     """
+    weights, preferences = as_floats(weights=weights, preferences=preferences)
     if (
         len(weights.shape) != 1
         or len(preferences.shape) < 3
@@ -120,6 +129,7 @@ class UserPopulation:
 
     def sample_users(self, n: int, *, seed: Seed) -> Array:
         """Draw ``n`` users, integers ``(n,)``."""
+        check_integer(low=0, n=n)
         weight = to_numpy(self.weights).astype(np.float64)
         return index_array(
             random_generator(seed).choice(self.n_users, size=n, p=weight / weight.sum())
@@ -133,12 +143,12 @@ class UserPopulation:
         The label is true where ``first`` was preferred.
         """
         rng = random_generator(seed)
-        first, second = np.asarray(to_numpy(first)), np.asarray(to_numpy(second))
+        first, second = as_index_array(first, "first"), as_index_array(second, "second")
         user = self.sample_users(first.size, seed=rng)
         row = to_numpy(user)
         table = self.preferences
         if prompt is not None:
             contexts = table.shape[1]
             table = array_namespace(table).reshape(table, (-1, *table.shape[-2:]))
-            row = row * contexts + np.asarray(to_numpy(prompt))
+            row = row * contexts + as_index_array(prompt, "prompt", size=contexts)
         return user, sample_labels(preference_of(table, first, second, row), seed=rng)

@@ -5,11 +5,24 @@ By the rewards seen on the way (partial return) or by what was given away (regre
 
 from __future__ import annotations
 
+from typing import Any
+
 from array_api_compat import device
 
-from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    NUMBERS,
+    as_array,
+    as_floats,
+    as_one_library,
+    check_entries,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+    in_floats,
+)
 from prefsim.numerics import array_namespace, sigmoid
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "deterministic_regret",
@@ -21,20 +34,28 @@ __all__ = [
 ]
 
 
-def _check_steps(values: Array, mask: Array | None, name: str) -> None:
+def _steps(values: Any, mask: Any, name: str) -> tuple[Any, Any]:
+    """Return the numbers of steps and the mask, of one library, or raise."""
+    given = as_one_library(
+        {
+            # Padding may hold anything.
+            name: in_floats(as_array(values, name, *NUMBERS)),
+            "mask": None if mask is None else as_array(mask, "mask", "bool"),
+        }
+    )
+    values, mask = given.values()
     if len(values.shape) == 0 or values.shape[-1] == 0:
         raise ValueError(
             f"{name} must have shape (..., T) with T >= 1 steps, got {tuple(values.shape)}"
         )
     if mask is not None:
         check_same_shape(**{name: values, "mask": mask})
-        if not array_namespace(mask).isdtype(mask.dtype, "bool"):
-            raise ValueError(f"mask must hold booleans, got dtype {mask.dtype}")
+    return values, mask
 
 
 def _discounted_sum(values: ArrayT, mask: Array | None, discount: float, name: str) -> ArrayT:
     check_interval(discount=discount, low=0.0, high=1.0, closed="both")
-    _check_steps(values, mask, name)
+    values, mask = _steps(values, mask, name)
     xp = array_namespace(values)
     # Padding may hold anything, NaN included: select, do not multiply.
     kept = values if mask is None else xp.where(mask, values, xp.zeros_like(values))
@@ -153,27 +174,33 @@ def deterministic_regret(
     ----------
     Knox et al. 2022, section 3, deterministic form, arXiv:2206.02231.
     """
+    rewards, mask = _steps(rewards, mask, "rewards")
+    rewards, start_value, end_value = as_floats(
+        nan=True, rewards=rewards, start_value=start_value, end_value=end_value
+    )
+    rewards, mask = _steps(rewards, mask, "rewards")
     seen = segment_return(rewards, mask, discount=discount)
     check_same_shape(start_value=start_value, end_value=end_value, segments=seen)
     if mask is None:
         return start_value - (seen + discount ** rewards.shape[-1] * end_value)
     xp = array_namespace(mask)
-    if xp.any(mask[..., 1:] & ~mask[..., :-1]):
-        raise ValueError(
-            "mask must count the first steps of a segment without a gap, got a counted step after"
-            " one that is not"
-        )
+    check_entries(
+        mask[..., 1:] & ~mask[..., :-1],
+        "mask",
+        "count the first steps of a segment without a gap",
+        lambda resumed: ~resumed,
+    )
     length = xp.sum(xp.astype(mask, rewards.dtype), axis=-1)
     return start_value - (seen + discount**length * end_value)
 
 
-def _logistic_choice(margin: ArrayT, beta: float) -> ArrayT:
-    check_positive(beta=beta)
+def _logistic_choice(margin: ArrayT, beta: Number) -> ArrayT:
+    check_positive(arrays=True, beta=beta)
     return sigmoid(beta * margin)
 
 
 def partial_return_preference(
-    return_first: ArrayT, return_second: Array, *, beta: float = 1.0
+    return_first: ArrayT, return_second: Array, *, beta: Number = 1.0
 ) -> ArrayT:
     r"""Return the chance that the first segment is preferred, by its partial return.
 
@@ -196,10 +223,11 @@ def partial_return_preference(
     Christiano et al. 2017, eq. 1, arXiv:1706.03741; Knox et al. 2022, section 2.2,
     arXiv:2206.02231.
     """
+    return_first, return_second = as_floats(return_first=return_first, return_second=return_second)
     return _logistic_choice(return_first - return_second, beta)
 
 
-def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: float = 1.0) -> ArrayT:
+def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: Number = 1.0) -> ArrayT:
     r"""Return the chance that the first segment is preferred, by its regret.
 
     :math:`\sigma(\beta [\rho(\sigma_2) - \rho(\sigma_1)])` of regrets ρ.
@@ -230,6 +258,7 @@ def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: float
     >>> regret_preference(gives_nothing, gives_two).round(4)
     np.float64(0.8808)
     """
+    regret_first, regret_second = as_floats(regret_first=regret_first, regret_second=regret_second)
     return _logistic_choice(regret_second - regret_first, beta)
 
 
@@ -247,6 +276,7 @@ def noiseless_preference(score_first: ArrayT, score_second: Array, *, tie: float
         If ``tie`` is negative.
     """
     check_nonnegative(tie=tie)
+    score_first, score_second = as_floats(score_first=score_first, score_second=score_second)
     margin = score_first - score_second
     xp = array_namespace(margin)
     half = xp.full_like(margin, 0.5)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import to_numpy
 from prefsim.checks import as_float_array, check_integer, check_positive
 from prefsim.gradients import gradient
 from prefsim.typing import Array
@@ -93,7 +92,7 @@ def gradient_flow(
 
     check_positive(duration=duration, tolerance=tolerance)
     check_integer(low=1, max_gradients=max_gradients)
-    first = as_float_array(to_numpy(start), "start")
+    first = as_float_array(start, "start")
     shape, events, calls = first.shape, None, itertools.count(1)
 
     def velocity(time: float, theta: np.ndarray) -> np.ndarray:

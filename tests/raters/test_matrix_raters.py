@@ -171,7 +171,7 @@ def test_every_library_gives_the_same(library):
         ),
         (lambda: flip_labels(CYCLE, 1.2), r"rate must lie in \[0.0, 1.0\], got 1.2"),
         (lambda: flip_labels(CYCLE, math.nan), "rate"),
-        (lambda: flip_sampled_labels(np.array([0, 1]), 0.1, seed=0), "labels must be booleans"),
+        (lambda: flip_sampled_labels(np.array([0, 1]), 0.1, seed=0), "labels must hold booleans"),
         (lambda: flip_sampled_labels(np.array([True]), -0.1, seed=0), "rate"),
         (lambda: mixture_preference(np.array([1.0]), CYCLE), r"weights must be \(K,\)"),
         (lambda: mixture_preference(np.array([0.5, 0.6]), np.stack([CYCLE, CYCLE])), "sum to 1"),

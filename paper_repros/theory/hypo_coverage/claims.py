@@ -30,6 +30,7 @@ from prefsim.analysis.coverage import (
     in_distribution_reward_error,
     kl_ball_coverage,
 )
+from prefsim.checks import trusted_values
 from prefsim.data import Comparisons
 from prefsim.gradients import gradient
 from prefsim.numerics import categorical_kl, log_softmax
@@ -83,10 +84,12 @@ def coverage_bounds_the_gap(instance: Instance, beta: float, unseen: int) -> Ver
     wrong = ContextualBandit(reward=estimate - instance.reward, context_probs=rho)
     overrated = expected_reward(learned, wrong) - expected_reward(best, wrong)
     # The coverage of what the data show; all there is where the data show everything.
-    covered, needed = (
-        concentrability(np.where(seen, policy, -np.inf), log_data, context_probs=rho)
-        for policy in (learned, best)
-    )
+    # A part of a policy is none, and taken as it is.
+    with trusted_values():
+        covered, needed = (
+            concentrability(np.where(seen, policy, -np.inf), log_data, context_probs=rho)
+            for policy in (learned, best)
+        )
     error = in_distribution_reward_error(estimate, instance.reward, log_data, context_probs=rho)
     bound = gap_bound(covered, needed, error)
     return worst(

@@ -96,7 +96,7 @@ class Rare(NamedTuple):
     def policy(self, mass: Any) -> TabularPolicy:
         """Put ``mass`` on the third response and divide the rest as the optimum does."""
         mass = np.asarray(mass, dtype=float)[..., None, None]
-        split, _ = gibbs_log_policy(REWARD[:, :2], np.zeros((1, 2)), beta=self.beta)
+        split, _ = gibbs_log_policy(REWARD[:, :2], np.log([[0.5, 0.5]]), beta=self.beta)
         return TabularPolicy.from_probs(np.concatenate([(1 - mass) * np.exp(split), mass], axis=-1))
 
     def implicit_reward(self, mass: Any) -> np.ndarray:

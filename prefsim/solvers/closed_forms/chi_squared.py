@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from prefsim.checks import check_positive, check_shape
-from prefsim.numerics import array_namespace
-from prefsim.typing import Array
+import numpy as np
+
+from prefsim.checks import (
+    as_floats,
+    as_policies,
+    check_entries,
+    check_positive,
+    check_shape,
+    is_array,
+)
+from prefsim.numerics import array_namespace, over_rows
+from prefsim.typing import Array, Number
 
 __all__ = ["ChiSquaredOptimum", "chi_squared_optimum"]
 
@@ -22,7 +31,7 @@ class ChiSquaredOptimum(NamedTuple):
     residual: Array
 
 
-def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiSquaredOptimum:
+def chi_squared_optimum(reward: Array, reference: Array, *, beta: Number) -> ChiSquaredOptimum:
     r"""Return the optimal policy under a penalty of β times the χ² divergence.
 
     It maximises :math:`E_\pi r - \beta \sum_y \pi_{ref}(y) (\pi(y)/\pi_{ref}(y) - 1)^2`.
@@ -38,9 +47,10 @@ def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiS
     reward
         ``(..., Y)``.
     reference
-        Probabilities ``(..., Y)``.
+        Probabilities ``(..., Y)``, or a policy.
     beta
-        Strength of the penalty, > 0, in units of the reward.
+        Strength of the penalty, > 0, in units of the reward; a number or an array that broadcasts
+        against ``(...)``.
 
     Returns
     -------
@@ -49,7 +59,8 @@ def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiS
     Raises
     ------
     ValueError
-        If ``beta`` is not positive or the numbers of responses differ.
+        If ``beta`` is not positive, a reward is not finite, a row of ``reference`` is no
+        distribution or the numbers of responses differ.
 
     References
     ----------
@@ -63,10 +74,16 @@ def chi_squared_optimum(reward: Array, reference: Array, *, beta: float) -> ChiS
     ... ).policy.round(6)
     array([0.859375, 0.140625, 0.      ])
     """
-    check_positive(beta=beta)
+    check_positive(arrays=True, beta=beta)
+    (reference,) = as_policies(reference=reference)
+    several = is_array(beta)
+    reward, reference, rows = as_floats(reward=reward, reference=reference, beta=over_rows(beta))
     check_shape(reward, "reward", (reference.shape[-1],))
+    check_entries(reward, "reward", "be finite", np.isfinite)
     xp = array_namespace(reward, reference)
-    reward, reference = xp.broadcast_arrays(reward, reference)
+    given = (reward, reference, rows) if several else (reward, reference)
+    reward, reference, *_ = xp.broadcast_arrays(*given)
+    beta = rows if several else beta
     # A response that the reference never gives is never kept and sorts last.
     order = xp.argsort(xp.where(reference > 0, -reward, xp.full_like(reward, xp.inf)), axis=-1)
     r, q = xp.take_along_axis(reward, order, axis=-1), xp.take_along_axis(reference, order, axis=-1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from prefsim.backend import to_numpy
+import numpy as np
+
 from prefsim.checks import (
-    check_finite,
+    as_floats,
+    as_log_policies,
+    as_policies,
+    check_entries,
     check_positive,
-    check_probabilities,
     check_shape,
-    tolerance_of,
+    is_array,
 )
 from prefsim.divergences import check_divergence, derivative, derivative_at_one, inverse_derivative
-from prefsim.numerics import array_namespace, log_softmax, logsumexp
-from prefsim.typing import Array, ArrayT
+from prefsim.numerics import array_namespace, log_softmax, logsumexp, over_rows
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["RegularisedOptimum", "gibbs_log_policy", "optimal_policy", "regularised_optimum"]
 
@@ -30,7 +33,21 @@ class RegularisedOptimum(NamedTuple):
     residual: Array
 
 
-def gibbs_log_policy(reward: Array, ref_log_probs: Array, *, beta: float) -> tuple[Array, Array]:
+def _problem(reward: Any, ref_log_probs: Any, beta: Any) -> tuple[Any, Any, Any]:
+    """Return rewards and reference of one shape ``(..., Y)`` and β ``(..., 1)``, or a number."""
+    check_positive(arrays=True, beta=beta)
+    (ref_log_probs,) = as_log_policies(ref_log_probs=ref_log_probs)
+    several = is_array(beta)
+    reward, ref_log_probs, rows = as_floats(
+        reward=reward, ref_log_probs=ref_log_probs, beta=over_rows(beta)
+    )
+    check_shape(reward, "reward", (ref_log_probs.shape[-1],))
+    given = (reward, ref_log_probs, rows) if several else (reward, ref_log_probs)
+    reward, ref_log_probs, *_ = array_namespace(reward).broadcast_arrays(*given)
+    return reward, ref_log_probs, rows if several else beta
+
+
+def gibbs_log_policy(reward: Array, ref_log_probs: Array, *, beta: Number) -> tuple[Array, Array]:
     r"""Return ``log π*`` and ``log Z`` of the Gibbs tilt :math:`\pi^* = \pi_{ref} e^{r/\beta} / Z`.
 
     Parameters
@@ -38,13 +55,13 @@ def gibbs_log_policy(reward: Array, ref_log_probs: Array, *, beta: float) -> tup
     reward, ref_log_probs
         ``(..., Y)``, any common leading axes; nats for the log-probabilities.
     beta
-        Strength of the KL penalty, > 0, in units of the reward.
+        Strength of the KL penalty, > 0, in units of the reward; a number or an array ``(...)``.
 
     References
     ----------
     Rafailov et al. 2023, eq. 4, arXiv:2305.18290.
     """
-    check_positive(beta=beta)
+    reward, ref_log_probs, beta = _problem(reward, ref_log_probs, beta)
     tilted = ref_log_probs + reward / beta
     return log_softmax(tilted), logsumexp(tilted)
 
@@ -53,7 +70,7 @@ def optimal_policy(
     reward: ArrayT,
     reference: Array,
     *,
-    beta: float,
+    beta: Number,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
@@ -66,9 +83,10 @@ def optimal_policy(
     reward
         ``(..., Y)``.
     reference
-        Probabilities ``(..., Y)``; responses of probability 0 keep it.
+        Probabilities ``(..., Y)``, or a policy; responses of probability 0 keep it.
     beta
-        Strength of the penalty, > 0, in units of the reward.
+        Strength of the penalty, > 0, in units of the reward: a number, or an array that broadcasts
+        against the leading axes ``(...)``, for a whole frontier at once.
     divergence, alpha
         See :func:`prefsim.divergences.divergence_score`.
 
@@ -92,9 +110,10 @@ def optimal_policy(
     >>> optimal_policy(np.asarray([1.0, 0.0, -1.0]), np.asarray([0.5, 0.3, 0.2]), beta=1.0).round(8)
     array([0.78439876, 0.17313851, 0.04246273])
     """
-    check_probabilities(to_numpy(reference), "reference", tolerance=tolerance_of(reference))
+    (reference,) = as_policies(reference=reference)
+    reward, reference = as_floats(nan=True, reward=reward, reference=reference)
     check_shape(reward, "reward", (reference.shape[-1],))
-    check_finite(to_numpy(reward), "reward")
+    check_entries(reward, "reward", "be finite", np.isfinite)
     xp = array_namespace(reward, reference)
     positive = reference > 0
     ref_log_probs = xp.where(
@@ -111,7 +130,7 @@ def regularised_optimum(
     reward: Array,
     ref_log_probs: Array,
     *,
-    beta: float,
+    beta: Number,
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> RegularisedOptimum:
@@ -124,14 +143,14 @@ def regularised_optimum(
     bracket that never leaves the domain of the inverse derivative. Parameters as for
     :func:`optimal_policy`, with log-probabilities for the reference.
     """
-    check_positive(beta=beta)
     check_divergence(divergence, alpha)
-    xp = array_namespace(reward, ref_log_probs)
-    reward, ref_log_probs = xp.broadcast_arrays(reward, ref_log_probs)
+    reward, ref_log_probs, beta = _problem(reward, ref_log_probs, beta)
+    xp = array_namespace(reward)
     if divergence == "reverse_kl":
-        log_policy, log_partition = gibbs_log_policy(reward, ref_log_probs, beta=beta)
+        tilted = ref_log_probs + reward / beta
+        multiplier = beta * (logsumexp(tilted, keepdims=True) - 1.0)
         return RegularisedOptimum(
-            log_policy, beta * (log_partition - 1.0), xp.zeros_like(log_partition)
+            log_softmax(tilted), multiplier[..., 0], xp.zeros_like(multiplier[..., 0])
         )
     supported = xp.isfinite(ref_log_probs)
     safe_ref = xp.where(supported, ref_log_probs, xp.zeros_like(ref_log_probs))

@@ -19,12 +19,18 @@ import numpy as np
 
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import (
+    as_array,
     as_float_array,
+    as_floats,
     as_index_array,
+    as_log_policies,
+    as_one_library,
+    check_entries,
     check_integer,
     check_nonnegative,
     check_positive,
     check_same_shape,
+    check_shape,
 )
 from prefsim.numerics import array_namespace, log1mexp, log_softmax, logsumexp
 from prefsim.typing import Array, ArrayT
@@ -75,6 +81,9 @@ def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> 
     array([1.      , 0.201897, 0.818731, 0.367879])
     """
     check_nonnegative(beta=beta)
+    reward, cap = as_floats(reward=reward, cap=cap, optional=("cap",))
+    check_shape(reward, "reward", (None,))
+    check_entries(reward, "reward", "be below infinity", lambda r: r < np.inf)
     xp = array_namespace(reward)
     cap = xp.max(reward, axis=-1, keepdims=True) if cap is None else cap[..., None]
     short = reward - cap
@@ -108,6 +117,11 @@ def accepted_law(
     >>> np.exp(law.log_probs).round(6), float(np.exp(law.log_rate).round(6))
     (array([0.049061, 0.100021, 0.181257, 0.66966 ]), 0.149329)
     """
+    (log_proposal,) = as_log_policies(log_proposal=log_proposal)
+    reward, log_proposal, cap = as_floats(
+        reward=reward, log_proposal=log_proposal, cap=cap, optional=("cap",)
+    )
+    check_shape(reward, "reward", (log_proposal.shape[-1],))
     xp = array_namespace(reward, log_proposal)
     if cap is None:
         cap = xp.max(xp.where(log_proposal > -xp.inf, reward, -xp.inf), axis=-1)
@@ -146,6 +160,9 @@ def first_accepted_law(
     """
     check_integer(low=1, candidates=candidates)
     check_positive(beta=beta)
+    (log_proposal,) = as_log_policies(log_proposal=log_proposal)
+    reward, log_proposal = as_floats(reward=reward, log_proposal=log_proposal)
+    check_shape(reward, "reward", (log_proposal.shape[-1],))
     xp = array_namespace(reward, log_proposal)
     reward, log_proposal = xp.broadcast_arrays(reward, log_proposal)
     # Rows are levels v = r(y'), columns responses; equal rewards are one level, counted at its
@@ -202,6 +219,12 @@ def accept_pass(
     >>> accept_pass(np.asarray([1.0, 0.2, 0.9, 0.5]), np.asarray([0.3, 0.1, 0.95, 0.2]), beta=0.5)
     array([ True,  True, False,  True])
     """
+    reward, uniform = as_floats(reward=reward, uniform=uniform)
+    check_entries(uniform, "uniform", "lie in [0, 1]", lambda u: (u >= 0) & (u <= 1))
+    if remaining is not None:
+        remaining = as_array(remaining, "remaining", "bool")
+        given = {"reward": reward, "uniform": uniform, "remaining": remaining}
+        reward, uniform, remaining = as_one_library(given).values()
     check_same_shape(reward=reward, uniform=uniform, remaining=remaining)
     xp = array_namespace(reward, uniform)
     if remaining is None:

@@ -10,9 +10,16 @@ axes and runs on any array library.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from prefsim.checks import check_integer, check_positive, check_shape
+from prefsim.checks import (
+    as_floats,
+    as_policies,
+    check_game,
+    check_integer,
+    check_positive,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax, logsumexp
 from prefsim.solvers.games.certificates import log_probs
 from prefsim.typing import Array, ArrayT
@@ -71,10 +78,23 @@ def _improver_reference(reference: Array, improver_reference: Array | None) -> A
     return log_probs(improver_reference)
 
 
-def _check(preference: Array, reference: Array, beta: float) -> None:
+def _game(beta: float, **named: Any) -> tuple[Any, ...]:
+    """Return a preference, a reference and what else is given by name, of one library, or raise.
+
+    An improver and its reference hold one row for each draft; None stays None.
+    """
     check_positive(beta=beta)
-    n = reference.shape[-1] if reference.ndim else None
+    (reference,) = as_policies(reference=named["reference"])
+    n = reference.shape[-1]
+    named["reference"] = reference
+    for name in ("generator", "improver", "improver_reference"):
+        if named.get(name) is not None or (name in ("generator", "improver") and name in named):
+            tail = (n,) if name == "generator" else (n, n)
+            (named[name],) = as_policies(tail=tail, **{name: named[name]})
+    preference, *policies = as_floats(nan=True, optional=("improver_reference",), **named)
     check_shape(preference, "preference", (n, n))
+    check_game(preference)
+    return preference, *policies
 
 
 def solve_self_improvement(
@@ -125,7 +145,9 @@ def solve_self_improvement(
     >>> solution.generator.round(6), float(solution.value.round(6))
     (array([0.587658, 0.239184, 0.173159]), 0.55303)
     """
-    _check(preference, reference, beta)
+    preference, reference, improver_reference = _game(
+        beta, preference=preference, reference=reference, improver_reference=improver_reference
+    )
     xp = array_namespace(preference, reference)
     logits = (
         _improver_reference(reference, improver_reference) + xp.matrix_transpose(preference) / beta
@@ -168,7 +190,14 @@ def self_improvement_value(
     ----------
     Choi et al. 2024, arXiv:2406.01660.
     """
-    _check(preference, reference, beta)
+    preference, generator, improver, reference, improver_reference = _game(
+        beta,
+        preference=preference,
+        generator=generator,
+        improver=improver,
+        reference=reference,
+        improver_reference=improver_reference,
+    )
     xp = array_namespace(preference, generator)
     wins = xp.sum(improver * xp.matrix_transpose(preference), axis=-1)
     moved = categorical_kl(log_probs(improver), _improver_reference(reference, improver_reference))
@@ -219,7 +248,14 @@ def self_improvement_errors(
     >>> bool(max(abs(errors.improver).max(), abs(errors.joint).max()) < 1e-14)
     True
     """
-    _check(preference, reference, beta)
+    preference, generator, improver, reference, improver_reference = _game(
+        beta,
+        preference=preference,
+        generator=generator,
+        improver=improver,
+        reference=reference,
+        improver_reference=improver_reference,
+    )
     xp = array_namespace(preference, generator)
     margin = xp.matrix_transpose(preference) - 0.5
     ratio = log_probs(improver) - _improver_reference(reference, improver_reference)
@@ -260,8 +296,10 @@ def revision_chain(start: ArrayT, improver: Array, *, revisions: int) -> ArrayT:
            [0.25, 0.75]])
     """
     check_integer(low=0, revisions=revisions)
-    n = start.shape[-1] if start.ndim else None
-    check_shape(improver, "improver", (n, n))
+    (start,) = as_policies(start=start)
+    n = start.shape[-1]
+    (improver,) = as_policies(tail=(n, n), improver=improver)
+    start, improver = as_floats(start=start, improver=improver)
     xp = array_namespace(start, improver)
     chain = [start]
     for _ in range(revisions):

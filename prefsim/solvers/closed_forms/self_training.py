@@ -12,13 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.checks import as_float_array, as_preference, check_integer, check_positive, check_shape
-from prefsim.numerics import log1mexp, log_softmax, sigmoid, to_numpy
+from prefsim.checks import (
+    as_float_array,
+    as_log_policies,
+    as_preference,
+    check_integer,
+    check_positive,
+    check_shape,
+)
+from prefsim.numerics import log1mexp, log_softmax, sigmoid
 
 # A damped step moves no score by more than one nat: enough for scores of a hundred and the end.
 NEWTON_STEPS = 200
 
 __all__ = ["best_of_n", "iterative_dpo_step"]
+
+
+def _finite_logs(log_policy: Any, n: int) -> np.ndarray:
+    """Return the log-probabilities ``(..., n)`` of a policy with full support, or raise."""
+    (table,) = as_log_policies(tail=(n,), log_policy=log_policy)
+    return as_float_array(table, "log_policy", min_ndim=1)
 
 
 def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.ndarray:
@@ -64,8 +77,7 @@ def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.n
     """
     check_positive(beta=beta)
     table = as_preference(preference)
-    logs = as_float_array(to_numpy(log_policy), "log_policy", min_ndim=1)
-    check_shape(logs, "log_policy", (table.shape[-1],))
+    logs = _finite_logs(log_policy, table.shape[-1])
     certain = (table <= 0) | (table >= 1)
     if certain.any():
         raise ValueError(
@@ -124,9 +136,10 @@ def best_of_n(score: Any, log_policy: Any, n: int) -> np.ndarray:
     array([0.25, 0.39, 0.36])
     """
     check_integer(low=1, n=n)
-    scores = as_float_array(to_numpy(score), "score", min_ndim=1)
-    logs = as_float_array(to_numpy(log_policy), "log_policy", min_ndim=1)
-    check_shape(scores, "score", (logs.shape[-1],))
+    scores = as_float_array(score, "score", min_ndim=1)
+    (log_policy,) = as_log_policies(log_policy=log_policy)
+    check_shape(scores, "score", (log_policy.shape[-1],))
+    logs = _finite_logs(log_policy, log_policy.shape[-1])
     logs = log_softmax(logs)
     below = np.where(scores[..., None, :] < scores[..., :, None], logs[..., None, :], -np.inf)
     level = np.where(scores[..., None, :] == scores[..., :, None], logs[..., None, :], -np.inf)

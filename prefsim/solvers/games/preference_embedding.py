@@ -21,8 +21,9 @@ import numpy as np
 from array_api_compat import is_torch_array
 from scipy.special import entr
 
-from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
+from prefsim.backend import Seed, asarray, like, random_generator
 from prefsim.checks import (
+    as_float_array,
     check_counts,
     check_even,
     check_integer,
@@ -199,7 +200,7 @@ def fit_preference_embedding(
     >>> bool(result.gap < 1e-12)
     True
     """
-    counts = np.asarray(to_numpy(wins), dtype=np.float64)
+    counts = as_float_array(wins, "wins")
     check_counts(counts, "wins")
     check_even(dim, "dim")
     check_nonnegative(ridge=ridge)

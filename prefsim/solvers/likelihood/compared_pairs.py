@@ -12,8 +12,7 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from prefsim.backend import to_numpy
-from prefsim.checks import check_counts, check_finite
+from prefsim.checks import as_float_array, check_counts, check_finite
 from prefsim.numerics import log_sigmoid, sigmoid
 from prefsim.solvers.likelihood.choice_newton import RATIO_RANGE, Derivatives
 from prefsim.solvers.likelihood.win_graph import check_win_graph, check_win_graphs
@@ -161,7 +160,7 @@ class DensePairs:
 
 def as_dense_pairs(counts: Any, ridge: float) -> DensePairs:
     """Return counts ``(..., n, n)``, checked; without a ridge their maximum must exist."""
-    counts = np.asarray(to_numpy(counts), dtype=np.float64)
+    counts = as_float_array(counts, "counts")
     check_counts(counts, "counts")
     if ridge == 0:
         check_win_graphs(counts)

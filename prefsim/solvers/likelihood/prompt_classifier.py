@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import to_numpy
 from prefsim.checks import as_float_array, as_mask, check_positive
 from prefsim.numerics import sigmoid
 
@@ -83,8 +82,8 @@ def fit_prompt_classifier(
     array([0.75, 0.25])
     """
     check_positive(ridge=ridge)
-    x = as_float_array(to_numpy(features), "features", ndim=2)
-    up = as_mask(to_numpy(desirable), "desirable", length=len(x))
+    x = as_float_array(features, "features", ndim=2)
+    up = as_mask(desirable, "desirable", length=len(x))
     if up.all() or not up.any():
         raise ValueError(f"desirable must hold both classes, got {int(up.sum())} true of {up.size}")
     centre, scale = x.mean(axis=0), x.std(axis=0)

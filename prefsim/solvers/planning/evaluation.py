@@ -259,7 +259,7 @@ def _expected_features(mdp: TabularMDP, features: Any) -> Array:
 
     Expected over the next state where they depend on it.
     """
-    table = as_float_array(to_numpy(features), "features", min_ndim=3)
+    table = as_float_array(features, "features", min_ndim=3)
     pairs = (mdp.n_states, mdp.n_actions)
     cube = (*pairs, mdp.n_states)
     of_pairs = table.shape[-3:-1] == pairs

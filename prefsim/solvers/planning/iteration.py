@@ -235,7 +235,7 @@ def _sweeps(
     value = zeros(mdp)
     xp = array_namespace(value)
     if initial_value is not None:
-        given = as_float_array(to_numpy(initial_value), "initial_value", min_ndim=1)
+        given = as_float_array(initial_value, "initial_value", min_ndim=1)
         check_shape(given, "initial_value", (mdp.n_states,))
         if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
             raise ValueError("initial_value must be 0 in every terminal state")

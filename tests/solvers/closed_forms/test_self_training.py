@@ -41,6 +41,7 @@ def test_the_step_minimises_the_loss(data, beta):
 def test_bradley_terry_preferences_give_their_scores():
     """The step is π e^{r/β}, however rare a response."""
     reward, logs = np.array([0.0, 1.0, -2.0, 0.5]), np.array([0.0, -300.0, -5.0, -1000.0])
+    logs = logs - np.log(np.exp(logs).sum())
     moved = iterative_dpo_step(PreferenceGame.from_reward(reward).preference, logs, beta=0.5) - (
         logs + reward / 0.5
     )
@@ -81,21 +82,24 @@ def test_a_rare_best_response_is_found_n_times_as_often():
     ("call", "message"),
     [
         (
-            lambda: iterative_dpo_step([[0.5, 1.0], [0.0, 0.5]], np.zeros(2), beta=1.0),
+            lambda: iterative_dpo_step([[0.5, 1.0], [0.0, 0.5]], np.log([0.5, 0.5]), beta=1.0),
             "strictly between 0 and 1, got 1",
         ),
-        (lambda: iterative_dpo_step([[0.5, 0.6], [0.6, 0.5]], np.zeros(2), beta=1.0), "preference"),
+        (
+            lambda: iterative_dpo_step([[0.5, 0.6], [0.6, 0.5]], np.log([0.5, 0.5]), beta=1.0),
+            "preference",
+        ),
         (lambda: iterative_dpo_step([[0.5, 0.6], [0.4, 0.5]], np.zeros(3), beta=1.0), "log_policy"),
         (
             lambda: iterative_dpo_step([[0.5, 0.6], [0.4, 0.5]], [0.0, -np.inf], beta=1.0),
             "log_policy must be finite",
         ),
         (
-            lambda: iterative_dpo_step([[0.5, 0.6], [0.4, 0.5]], np.zeros(2), beta=0.0),
+            lambda: iterative_dpo_step([[0.5, 0.6], [0.4, 0.5]], np.log([0.5, 0.5]), beta=0.0),
             "beta must be",
         ),
-        (lambda: best_of_n([0.0, 1.0], np.zeros(2), 0), "n must be"),
-        (lambda: best_of_n([0.0, 1.0, 2.0], np.zeros(2), 2), "score"),
+        (lambda: best_of_n([0.0, 1.0], np.log([0.5, 0.5]), 0), "n must be"),
+        (lambda: best_of_n([0.0, 1.0, 2.0], np.log([0.5, 0.5]), 2), "score"),
     ],
 )
 def test_bad_input(call, message):

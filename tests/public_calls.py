@@ -1,0 +1,330 @@
+"""A valid call of every public function of the rooms of formulas and values, by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+
+from prefsim import analysis, losses, policies, raters
+from prefsim.data import Comparisons
+from prefsim.divergences import f_divergence, total_variation
+from prefsim.losses.registry import loss_functions
+from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
+from prefsim.raters import MatrixRater, UserPopulation
+from prefsim.solvers import closed_forms
+from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, TokenTree
+
+RNG = np.random.default_rng(0)
+PROBS = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+OTHER = np.array([[0.4, 0.4, 0.2], [0.3, 0.3, 0.4]])
+LOGS, REF = np.log(PROBS), np.log(OTHER)
+REWARD = np.array([[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]])
+WORLD = ContextualBandit(reward=REWARD)
+GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+FEATURES = RNG.standard_normal((2, 3, 2))
+DATA = Comparisons([0, 0, 1], [0, 1, 2], [1, 2, 0], prob=[0.7, 0.6, 0.8])
+MASK = np.array([[True, True, False], [True, True, True]])
+STEPS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 1.0]])
+LOGPS = {
+    name: -1.0 - RNG.random(4)
+    for name in ("chosen", "rejected", "ref_chosen", "ref_rejected", "start_chosen")
+}
+LOGPS["start_rejected"] = LOGPS["ref_chosen"] - 0.3
+PAIR = ("chosen", "rejected")
+MDP = TabularMDP.grid_world([[0.0, 0.0, 1.0]], terminal=[[False, False, True]], discount=0.9)
+UNIFORM = np.full((3, 4), 0.25)
+TREE = TokenTree(2, 2, end_token=1)
+IMPROVER = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]])
+KEYS = np.array([0, 1, 2])
+
+
+def logps(*names):
+    return {name: LOGPS[name] for name in names}
+
+
+def example(function, **arguments):
+    return function, arguments
+
+
+EXAMPLES = {
+    # raters
+    "both_orders": {"shown": STEPS, "swapped": -STEPS + 0.5, "average": "prob"},
+    "bradley_terry_gap": {"preference": GAME},
+    "deterministic_regret": {
+        "rewards": STEPS,
+        "start_value": np.array([1.0, 2.0]),
+        "end_value": np.array([0.5, 0.3]),
+        "mask": MASK,
+        "discount": 0.9,
+    },
+    "embedding_preference": {
+        "embedding": FEATURES[0],
+        "scales": np.array([0.5]),
+        "temperature": 0.5,
+    },
+    "flip_labels": {"preference": PROBS, "rate": 0.1},
+    "flip_sampled_labels": {"labels": MASK, "rate": 0.5, "seed": 0},
+    "judge_logits": {"option_logits": FEATURES[0]},
+    "judged_preference": {
+        "reward": REWARD,
+        "temperature": 1.0,
+        "position_bias": 0.1,
+        "average": "logit",
+    },
+    "learned_temperature": {"raw": REWARD},
+    "mixture_preference": {
+        "weights": np.array([0.25, 0.75]),
+        "preferences": np.stack([GAME, GAME.T]),
+    },
+    "noiseless_preference": {"score_first": STEPS, "score_second": STEPS[::-1], "tie": 0.1},
+    "pairwise_preference": {"reward": REWARD, "link": "probit"},
+    "partial_return_preference": {
+        "return_first": STEPS,
+        "return_second": STEPS[::-1],
+        "beta": 1.0,
+    },
+    "preference_of": {"preference": GAME, "first": KEYS, "second": KEYS[::-1]},
+    "prompt_scales": {"logits": REWARD, "width": 4},
+    "ranking_log_prob": {"reward": REWARD, "ranking": np.array([[2, 0, 1], [0, 1, 2]])},
+    "regret_preference": {"regret_first": STEPS, "regret_second": STEPS[::-1], "beta": 1.0},
+    "reward_embedding": {"reward": REWARD},
+    "sample_labels": {"probability": PROBS, "seed": 0},
+    "sample_rankings": {"reward": REWARD, "n": 2, "seed": 0, "k": 2},
+    "score_matrix": {"embedding": FEATURES[0], "scales": np.array([0.5])},
+    "segment_regret": {"advantages": STEPS, "mask": MASK, "discount": 0.5},
+    "segment_return": {"rewards": STEPS, "mask": MASK, "discount": 0.5},
+    "skew_score": {"first": FEATURES[0], "second": FEATURES[1], "scales": np.array([0.5])},
+    # analysis
+    "borda_scores": {"preference": GAME},
+    "condorcet_margin": {"preference": GAME},
+    "copeland_scores": {"preference": GAME},
+    "bradley_terry_winner": {"preference": GAME, "sampling": OTHER},
+    "ches_score": {
+        "chosen_states": RNG.standard_normal((2, 3, 2)),
+        "rejected_states": RNG.standard_normal((2, 3, 2)),
+        "chosen_mask": MASK,
+        "rejected_mask": MASK,
+        "normalised": True,
+    },
+    "concentrability": {
+        "log_policy": LOGS,
+        "log_reference": REF,
+        "context_probs": np.array([0.5, 0.5]),
+    },
+    "difference_covariance": {"data": DATA, "features": FEATURES},
+    "displacement": logps(*PAIR, "start_chosen", "start_rejected"),
+    "distance_from_winner": {"game": GAME, "winner": 1},
+    "divergence_to_reference": {
+        "log_policy": LOGS,
+        "log_reference": REF,
+        "world": WORLD,
+        "divergence": "alpha",
+        "alpha": 0.5,
+    },
+    "entanglement": {
+        "chosen_squared": np.array([1.0, 2.0]),
+        "rejected_squared": np.array([2.0, 3.0]),
+        "inner": np.array([0.5, -0.3]),
+        "chosen_slope": np.array([1.0, 0.5]),
+        "rejected_slope": np.array([1.0, 0.5]),
+    },
+    "estimate_covariance": {"data": DATA, "features": FEATURES, "beta": 0.5, "flip_rate": 0.1},
+    "estimation_bound": {
+        "n": 100,
+        "dimension": 3,
+        "beta": 0.5,
+        "flip_rate": 0.1,
+        "curvature": 0.2,
+        "radius": 1.0,
+        "ridge": 0.1,
+        "chance": 0.05,
+    },
+    "expected_reward": {"log_policy": LOGS, "world": WORLD},
+    "feature_differences": {"data": DATA, "features": FEATURES},
+    "global_coverage": {"log_reference": REF, "context_probs": np.array([0.5, 0.5])},
+    "in_distribution_reward_error": {
+        "estimate": REWARD + 0.1,
+        "reward": REWARD[::-1],
+        "log_sampling": REF,
+    },
+    "kl_ball_coverage": {"log_reference": REF, "radius": np.array([0.1, 1.0])},
+    "kl_from_tokens": {"token_kl": np.abs(STEPS), "mask": MASK},
+    "kl_gradients": {"log_policy": LOGS, "log_target": REF},
+    "kl_to_reference": {"log_policy": LOGS, "log_reference": REF, "world": WORLD},
+    "log_log_slope": {"sizes": np.array([1.0, 10.0, 100.0]), "errors": np.array([3.0, 2.0, 1.0])},
+    "logarithmic_mean": {"log_first": LOGS, "log_second": REF},
+    "mean_return": {"mdp": MDP, "policy": UNIFORM, "temperature": 0.1},
+    "optimal_frontier": {
+        "world": WORLD,
+        "log_reference": REF,
+        "penalties": np.array([1.0, 2.0]),
+        "divergence": "reverse_kl",
+        "alpha": 0.5,
+    },
+    "partial_coverage_coefficient": {
+        "log_policy": LOGS,
+        "log_base": REF,
+        "pair_weight": np.full((2, 3, 3), 1 / 18),
+        "features": FEATURES,
+    },
+    "policy_covariance": {"log_policy": LOGS, "features": FEATURES},
+    "ranking_accuracy": logps(*PAIR),
+    "regularised_value": {"log_policy": LOGS, "log_reference": REF, "world": WORLD, "beta": 0.5},
+    "relative_condition_number": {
+        "target": np.eye(2),
+        "covering": np.array([[2.0, 0.5], [0.5, 1.0]]),
+    },
+    "reward_accuracy": logps(*PAIR, "ref_chosen", "ref_rejected"),
+    "scaled_return": {"mdp": MDP, "policy": UNIFORM, "temperature": 0.0, "floor": -1.0},
+    "suboptimality": {"log_policy": LOGS, "world": WORLD, "comparator": REF},
+    # closed forms
+    "chi_squared_optimum": {"reward": REWARD, "reference": OTHER, "beta": 0.5},
+    "gibbs_log_policy": {"reward": REWARD, "ref_log_probs": REF, "beta": 0.5},
+    "optimal_policy": {
+        "reward": REWARD,
+        "reference": OTHER,
+        "beta": 0.5,
+        "divergence": "forward_kl",
+        "alpha": 0.5,
+    },
+    "regularised_optimum": {"reward": REWARD, "ref_log_probs": REF, "beta": 0.5},
+    "accept_pass": {
+        "reward": REWARD,
+        "uniform": PROBS,
+        "beta": 0.5,
+        "remaining": np.array([[True, False, True], [True, True, True]]),
+    },
+    "accepted_law": {
+        "reward": REWARD,
+        "log_proposal": REF,
+        "beta": 0.5,
+        "cap": np.array([2.0, 2.0]),
+    },
+    "first_accepted_law": {"reward": REWARD, "log_proposal": REF, "candidates": 3, "beta": 0.5},
+    "log_acceptance": {"reward": REWARD, "beta": 0.5, "cap": np.array([2.0, 2.0])},
+    "rejection_sample": {
+        "reward": REWARD,
+        "n_samples": 2,
+        "beta": 0.5,
+        "seed": 0,
+        "keys": np.array([[0, 1, 2], [0, 1, 2]]),
+    },
+    "revision_chain": {"start": OTHER[0], "improver": IMPROVER, "revisions": 2},
+    "self_improvement_errors": {
+        "preference": GAME,
+        "generator": PROBS[0],
+        "improver": IMPROVER,
+        "reference": OTHER[0],
+        "beta": 0.5,
+        "improver_reference": IMPROVER.T[::-1] * 0 + 1 / 3,
+    },
+    "self_improvement_value": {
+        "preference": GAME,
+        "generator": PROBS[0],
+        "improver": IMPROVER,
+        "reference": OTHER[0],
+        "beta": 0.5,
+    },
+    "solve_self_improvement": {"preference": GAME, "reference": OTHER[0], "beta": 0.5},
+    "best_of_n": {"score": REWARD, "log_policy": LOGS, "n": 2},
+    "iterative_dpo_step": {"preference": GAME, "log_policy": LOGS[0], "beta": 0.5},
+    # losses that take no container
+    "density_ratio_weights": {"prob": PROBS, "low": 0.5, "high": 10.0},
+    "flip_corrected": {"as_labelled": STEPS, "exchanged": STEPS[::-1], "flip_rate": 0.1},
+    "guided_filter": {
+        "margin": STEPS[0],
+        "mean": 1.0,
+        "deviation": 0.5,
+        "keep": 0.8,
+        "seed": 0,
+    },
+    "kl_dro": {"scores": REWARD, "lambda_": np.array([0.5, 1.0])},
+    "ordinal_logits": {"score": REWARD, "thresholds": np.array([-1.0, 0.0, 1.0])},
+    "regret": {"advantages": np.stack([STEPS, -STEPS]), "prob": np.array([0.5, 0.9])},
+    "rloo_kl": logps("chosen") | {"logps": LOGPS["chosen"], "ref_logps": LOGPS["rejected"]},
+    "running_bco": {"beta": 0.1},
+    "running_beta_dpo": {"beta": 0.1, "alpha": 0.6, "smallest_beta": 1e-3, "momentum": 0.9},
+    "score_function_kl": {
+        "logps": LOGPS["chosen"],
+        "ref_logps": LOGPS["rejected"],
+        "baseline": np.full(4, 0.1),
+    },
+}
+del EXAMPLES["rloo_kl"]["chosen"]
+
+# Values, and what they are made by.
+MADE = {
+    "MatrixRater": example(MatrixRater, preference=GAME),
+    "UserPopulation": example(
+        UserPopulation,
+        weights=np.array([0.25, 0.75]),
+        preferences=np.stack([GAME, GAME.T]),
+    ),
+    "TabularPolicy": example(TabularPolicy, logits=LOGS),
+    "TabularPolicy.from_probs": example(TabularPolicy.from_probs, probs=PROBS),
+    "TabularPolicy.from_logits": example(TabularPolicy.from_logits, logits=LOGS),
+    "TabularPolicy.uniform": example(TabularPolicy.uniform, n_contexts=2, n_responses=3),
+    "TabularPolicy.random": example(
+        TabularPolicy.random, n_contexts=2, n_responses=3, seed=0, concentration=1.0
+    ),
+    "LogLinearPolicy.from_features": example(
+        LogLinearPolicy.from_features,
+        features=FEATURES,
+        weights=np.array([0.5, -1.0]),
+        base=TabularPolicy.uniform(2, 3),
+    ),
+    "NetworkPolicy.mlp": example(NetworkPolicy.mlp, inputs=PROBS, n_responses=3, seed=0),
+    "TokenTreePolicy.uniform": example(TokenTreePolicy.uniform, tree=TREE),
+    "TokenTreePolicy.from_sequence_probs": example(
+        TokenTreePolicy.from_sequence_probs, tree=TREE, probs=PROBS
+    ),
+    "ContextualBandit": example(
+        ContextualBandit, reward=REWARD, context_probs=np.array([0.5, 0.5])
+    ),
+    "PreferenceGame": example(PreferenceGame, preference=GAME),
+    "f_divergence": example(
+        f_divergence, logp=LOGS, logq=REF, divergence="jensen_shannon", alpha=0.5
+    ),
+    "total_variation": example(total_variation, p=PROBS, q=OTHER),
+    "log_prob": example(
+        TabularPolicy.from_probs(PROBS).log_prob,
+        prompt=np.array([0, 1]),
+        response=np.array([2, 0]),
+    ),
+}
+
+# What looks at values or files of another room, which has its own tests, or at functions.
+ELSEWHERE = {
+    "elect",
+    "family_games",
+    "compare_methods",
+    "draw_comparison",
+    "pair_derivatives",
+    "catalogue",
+    "container_of",
+    "loss_functions",
+    # Elementary: the formula inside every loss, whose edge is the loss.
+    "soft_logistic",
+    "log_ratios",
+    "reward_margin",
+}
+
+
+def rooms():
+    """Yield every public function of the rooms that are swept, by name."""
+    inside = [
+        importlib.import_module(module.name)
+        for module in pkgutil.iter_modules(closed_forms.__path__, closed_forms.__name__ + ".")
+    ]
+    for room in (raters, analysis, policies, losses, *inside):
+        for name in room.__all__:
+            function = getattr(room, name)
+            if inspect.isfunction(function) and name not in loss_functions():
+                yield name, function
+
+
+FUNCTIONS = dict(rooms())
+CALLS = MADE | {name: (FUNCTIONS[name], given) for name, given in EXAMPLES.items()}
