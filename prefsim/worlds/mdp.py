@@ -9,34 +9,26 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, on_backend, to_numpy
+from prefsim.backend import Seed, to_numpy
 from prefsim.checks import (
-    as_float_array,
     as_index_array,
-    as_mask,
-    check_shape,
-    widened_probabilities,
 )
 from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
 from prefsim.worlds.mdp_input import (
-    check_batch_axes,
-    check_discounting,
-    check_ended,
     check_unpaid,
-    mask_on_backend,
+    read_process,
     read_rewards,
-    read_start,
+    read_shaped_reward,
 )
 from prefsim.worlds.random_tables import random_sparse_tables, random_tables
 from prefsim.worlds.toy_text import make_environment, read_environment
 from prefsim.worlds.transitions import (
-    as_transitions,
     draw_successors,
-    shaped_reward,
+    entries,
+    sparse_form,
     successor_table,
     to_dense,
-    to_sparse,
 )
 
 __all__ = ["DENSE_LIMIT", "TabularMDP"]
@@ -111,40 +103,17 @@ class TabularMDP:
         start_probs: Any = None,
         terminal: Any = None,
     ) -> None:
-        table = as_transitions(transitions)
-        sparse = sp.issparse(table)
-        states = table.shape[-1]
-        actions = table.shape[0] // states if sparse else table.shape[-2]
-        ended = (
-            np.zeros(states, dtype=bool)
-            if terminal is None
-            else as_mask(to_numpy(terminal), "terminal", length=states)
+        set_fields(
+            self,
+            **read_process(
+                transitions,
+                reward,
+                discount=discount,
+                horizon=horizon,
+                start_probs=start_probs,
+                terminal=terminal,
+            )._asdict(),
         )
-        moves = table
-        if not sparse:
-            moves = on_backend(transitions, table, "transitions")
-            moves = widened_probabilities(moves, transitions)
-        set_fields(self, transitions=moves)
-        set_fields(self, terminal=ended if sparse else mask_on_backend(ended))
-        expected, per_transition = read_rewards(reward, self.transitions, actions)
-        set_fields(self, reward=expected)
-        set_fields(self, transition_reward=per_transition)
-        given, start = read_start(start_probs, ended)
-        placed = start
-        if not sparse:
-            placed = widened_probabilities(on_backend(given, start, "start_probs"), given)
-        set_fields(self, start_probs=placed)
-        batch_axes = {
-            "transitions": () if sparse else table.shape[:-3],
-            "reward": tuple(expected.shape[:-2]),
-            "terminal": ended.shape[:-1],
-            "start_probs": start.shape[:-1],
-        }
-        check_batch_axes(batch_axes, sparse=sparse)
-        check_ended(table, to_numpy(expected), ended)
-        check_discounting(discount, horizon, table, ended)
-        set_fields(self, horizon=None if horizon is None else int(horizon))
-        set_fields(self, discount=float(discount))
 
     @property
     def n_states(self) -> int:
@@ -179,19 +148,8 @@ class TabularMDP:
         """Return the same process with CSR tables, in NumPy float64; a batch has no sparse form."""
         if self.is_sparse:
             return self
-        if self.batch_shape:
-            raise ValueError(
-                "a batch of decision processes has no sparse form, got batch shape"
-                f" {self.batch_shape}"
-            )
-        table = to_numpy(self.transitions)
-        table = widened_probabilities(table.astype(np.float64), table)
-        reward = (
-            to_numpy(self.reward)
-            if self.transition_reward is None
-            else to_sparse(to_numpy(self.transition_reward))
-        )
-        return self._rebuild(to_sparse(table), reward)
+        self._check_single("the sparse form")
+        return self._rebuild(*sparse_form(self.transitions, self.reward, self.transition_reward))
 
     def with_reward(self, reward: Any) -> TabularMDP:
         """Return the process with another reward, in any form that the constructor takes.
@@ -234,24 +192,7 @@ class TabularMDP:
         ----------
         Ng, Harada and Russell 1999, "Policy invariance under reward transformations", theorem 1.
         """
-        if self.horizon is not None:
-            raise ValueError(
-                "shaping with a potential of the state alone needs an infinite horizon, got"
-                f" horizon {self.horizon}"
-            )
-        phi: Any = as_float_array(potential, "potential", min_ndim=1)
-        check_shape(phi, "potential", (self.n_states,))
-        if np.any(np.where(to_numpy(self.terminal), phi, 0.0)):
-            raise ValueError("potential must be 0 in every terminal state")
-        per_transition = self.transition_reward is not None
-        reward = shaped_reward(
-            self.transitions,
-            self.transition_reward if per_transition else self.reward,
-            phi if self.is_sparse else on_backend(potential, phi, "potential"),
-            discount=self.discount,
-            per_transition=per_transition,
-        )
-        return self.with_reward(reward)
+        return self.with_reward(read_shaped_reward(self, potential))
 
     def transition_reward_at(self, state: Any, action: Any, next_state: Any) -> np.ndarray:
         """Return ``r(s, a, s')`` of transitions of one unbatched process.
@@ -265,11 +206,7 @@ class TabularMDP:
         after = as_index_array(next_state, "next_state", size=self.n_states)
         if self.transition_reward is None:
             return to_numpy(self.reward)[s, a] + np.zeros(after.shape)
-        if self.is_sparse:
-            s, a, after = np.broadcast_arrays(s, a, after)
-            values = self.transition_reward[(s * self.n_actions + a).ravel(), after.ravel()]
-            return np.asarray(values.toarray() if sp.issparse(values) else values).reshape(s.shape)
-        return to_numpy(self.transition_reward)[s, a, after]
+        return entries(self.transition_reward, s, a, after)
 
     def sample_next(self, state: Any, action: Any, *, seed: Seed) -> np.ndarray:
         """Draw the next state of each pair of one unbatched process.
@@ -279,7 +216,6 @@ class TabularMDP:
         self._check_single("sample_next")
         s = as_index_array(state, "state", size=self.n_states)
         a = as_index_array(action, "action", size=self.n_actions)
-        s, a = np.broadcast_arrays(s, a)
         return draw_successors(self.transitions, s, a, seed=seed)
 
     def to_gymnasium(self) -> Any:

@@ -5,7 +5,7 @@ Rewards in either form, terminal states that are terminal, an end within reach.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,32 +15,121 @@ from prefsim.backend import asarray, on_backend, to_numpy
 from prefsim.checks import (
     PROBABILITY_TOLERANCE,
     as_float_array,
+    as_mask,
     as_probabilities,
     check_constant,
     check_discount,
     check_integer,
     check_interval,
     check_shape,
+    widened_probabilities,
 )
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array
-from prefsim.worlds.transitions import as_csr
+from prefsim.worlds.transitions import as_csr, as_transitions, shaped_reward
 
 __all__ = [
+    "ProcessFields",
     "check_batch_axes",
     "check_discounting",
     "check_ended",
     "check_reachable",
     "check_unpaid",
     "mask_on_backend",
+    "read_process",
     "read_rewards",
-    "read_start",
+    "read_shaped_reward",
 ]
 
 
 def mask_on_backend(mask: np.ndarray) -> Array:
     """Return a boolean array of the current backend."""
     return asarray(mask) > 0.5
+
+
+class ProcessFields(NamedTuple):
+    """The checked fields of a :class:`~prefsim.worlds.TabularMDP`, in its arrays."""
+
+    transitions: Any
+    reward: Array
+    discount: float
+    horizon: int | None
+    start_probs: Array
+    terminal: Array
+    transition_reward: Array | None
+
+
+def read_process(
+    transitions: Any,
+    reward: Any,
+    *,
+    discount: float,
+    horizon: int | None,
+    start_probs: Any,
+    terminal: Any,
+) -> ProcessFields:
+    """Return the fields of a process, or raise; see :class:`~prefsim.worlds.TabularMDP`."""
+    table = as_transitions(transitions)
+    sparse = sp.issparse(table)
+    states = table.shape[-1]
+    actions = table.shape[0] // states if sparse else table.shape[-2]
+    ended = np.zeros(states, dtype=bool)
+    if terminal is not None:
+        ended = as_mask(to_numpy(terminal), "terminal", length=states)
+    moves: Any = table
+    if not sparse:
+        moves = on_backend(transitions, table, "transitions")
+        moves = widened_probabilities(moves, transitions)
+    expected, per_transition = read_rewards(reward, moves, actions)
+    given, start = read_start(start_probs, ended)
+    placed: Any = start
+    if not sparse:
+        placed = widened_probabilities(on_backend(given, start, "start_probs"), given)
+    batch_axes = {
+        "transitions": () if sparse else table.shape[:-3],
+        "reward": tuple(expected.shape[:-2]),
+        "terminal": ended.shape[:-1],
+        "start_probs": start.shape[:-1],
+    }
+    check_batch_axes(batch_axes, sparse=sparse)
+    check_ended(table, to_numpy(expected), ended)
+    check_discounting(discount, horizon, table, ended)
+    return ProcessFields(
+        transitions=moves,
+        reward=expected,
+        discount=float(discount),
+        horizon=None if horizon is None else int(horizon),
+        start_probs=placed,
+        terminal=ended if sparse else mask_on_backend(ended),
+        transition_reward=per_transition,
+    )
+
+
+def read_shaped_reward(process: Any, potential: Any) -> Any:
+    """Return the reward of a process shaped by a potential ``(..., S)``, in the form it has.
+
+    See :meth:`~prefsim.worlds.TabularMDP.shaped`.
+    """
+    if process.horizon is not None:
+        raise ValueError(
+            "shaping with a potential of the state alone needs an infinite horizon, got horizon"
+            f" {process.horizon}"
+        )
+    ended = to_numpy(process.terminal)
+    table = as_float_array(potential, "potential", min_ndim=1)
+    check_shape(table, "potential", (ended.shape[-1],))
+    if np.any(np.where(ended, table, 0.0)):
+        raise ValueError("potential must be 0 in every terminal state")
+    if process.is_sparse:
+        check_constant(potential, "potential")
+    per_transition = process.transition_reward is not None
+    return shaped_reward(
+        process.transitions,
+        process.transition_reward if per_transition else process.reward,
+        table if process.is_sparse else on_backend(potential, table, "potential"),
+        discount=process.discount,
+        per_transition=per_transition,
+    )
 
 
 def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Array | None]:

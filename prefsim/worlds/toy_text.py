@@ -37,7 +37,9 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
     else:
         name = str(environment)
         try:
-            made = gymnasium.make(environment, **options)
+            # A map without a start divides zero by zero; it is named below.
+            with np.errstate(invalid="ignore"):
+                made = gymnasium.make(environment, **options)
         except (gymnasium.error.Error, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"gymnasium cannot make {environment!r} with options {options}: {error}"
@@ -57,6 +59,11 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
             " CliffWalking and Taxi have (Blackjack is worked out from its rules)"
         )
     start = np.asarray(base.initial_state_distrib, dtype=np.float64)
+    if not (start > 0).any():
+        raise ValueError(
+            f"{name} has no state to start in: a map of FrozenLake needs an S, and"
+            " initial_state_distrib an entry > 0"
+        )
     return _from_outcomes(_listed_outcomes(base.P), start, len(base.P[0]))
 
 

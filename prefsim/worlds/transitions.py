@@ -28,10 +28,12 @@ __all__ = [
     "as_csr",
     "as_transitions",
     "draw_successors",
+    "entries",
     "expected_next",
     "make_absorbing",
     "row_pattern",
     "shaped_reward",
+    "sparse_form",
     "successor_table",
     "to_dense",
     "to_sparse",
@@ -226,10 +228,23 @@ def shaped_reward(
     return reward + difference
 
 
+def entries(
+    table: Any, state: np.ndarray, action: np.ndarray, next_state: np.ndarray
+) -> np.ndarray:
+    """Return entries of a table of one process, of the common shape of the indices."""
+    s, a, after = np.broadcast_arrays(state, action, next_state)
+    if not sp.issparse(table):
+        return np.asarray(to_numpy(table)[s, a, after])
+    rows = s * (table.shape[0] // table.shape[1]) + a
+    values = table[rows.ravel(), after.ravel()]
+    return np.asarray(values.toarray() if sp.issparse(values) else values).reshape(s.shape)
+
+
 def draw_successors(
     transitions: Any, state: np.ndarray, action: np.ndarray, *, seed: Seed
 ) -> np.ndarray:
     """Draw the next state of pairs of one process, integers of their common shape."""
+    state, action = np.broadcast_arrays(state, action)
     sparse = sp.issparse(transitions)
     if sparse:
         rows = state * (transitions.shape[0] // transitions.shape[1]) + action
@@ -262,6 +277,16 @@ def to_dense(table: sp.csr_array) -> np.ndarray:
 def to_sparse(table: np.ndarray) -> sp.csr_array:
     """Return a dense table ``(S, A, S)`` as CSR ``(S*A, S)``."""
     return as_csr(sp.csr_array(table.reshape(-1, table.shape[-1])), "transitions")
+
+
+def sparse_form(transitions: Any, reward: Any, each: Any) -> tuple[sp.csr_array, Any]:
+    """Return the sparse tables of a dense process: its transitions, and its reward.
+
+    The reward is that of each transition where it is known (``each``), else ``(S, A)``.
+    """
+    table = to_numpy(transitions)
+    wide = widened_probabilities(table.astype(np.float64), table)
+    return to_sparse(wide), to_numpy(reward) if each is None else to_sparse(to_numpy(each))
 
 
 def row_pattern(table: sp.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

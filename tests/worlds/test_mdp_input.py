@@ -171,7 +171,7 @@ class TestBadInput:
             ),
             (
                 lambda: TabularMDP.random(3, 2, discount=0.9, seed=0, batch_shape=(2,)).to_sparse(),
-                "no sparse form",
+                "the sparse form needs one decision process, got batch shape",
             ),
             (
                 lambda: TabularMDP.random(3, 2, discount=0.9, seed=0).sample_next(3, 0, seed=0),

@@ -199,3 +199,19 @@ class TestToGymnasium:
         env = TabularMDP.random(6, 2, discount=0.9, seed=0).to_gymnasium()
         episodes = [[env.reset(seed=5)[0]] + [env.step(1)[:2] for _ in range(10)] for _ in range(2)]
         assert episodes[0] == episodes[1]
+
+
+@pytest.mark.parametrize("desc", [["FFFF", "FHFG"], ["FG"]])
+def test_a_map_without_a_start(desc, recwarn):
+    with pytest.raises(ValueError, match=r"FrozenLake-v1 has no state to start in: .* needs an S"):
+        TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.9, desc=desc)
+    assert not recwarn.list
+
+
+def test_an_environment_without_a_start():
+    import gymnasium
+
+    lake = gymnasium.make("FrozenLake-v1")
+    lake.unwrapped.initial_state_distrib[:] = 0
+    with pytest.raises(ValueError, match="FrozenLakeEnv has no state to start in"):
+        TabularMDP.from_gymnasium(lake, discount=0.9)
