@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from prefsim.data.json_lines import read_json_lines
 from prefsim.lm.command.dialogues import UnsharedPrompt
 from prefsim.lm.command.layouts import Container, RowReader
 from prefsim.lm.command.messages import Row
+from prefsim.lm.command.sources import open_source
 
 __all__ = ["TextSource", "read_text_data"]
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 # Where in the arrays of two rows something was wrong, which says nothing of the file.
 _INSIDE = re.compile(r" (at|in) (index|row) (\d+|\(.*\))$")
-_FILES = ".jsonl, .jsonl.gz or .parquet"
 
 
 @dataclass(frozen=True)
@@ -87,27 +84,37 @@ def read_text_data(
       completions are the assistant's text or messages, with or without the prompt's messages in
       front. With a prompt in text and completions in messages, the prompt is a user's message.
     - ``chosen, rejected``: two whole dialogues. Chat messages: the prompt is what they begin with
-      in common, and what is left must be turns of the assistant. Text with turns
-      ``"\n\nHuman: … \n\nAssistant: …"``: the prompt goes up to the last ``Assistant:`` and must be
-      the same in both. Other text: the prompt is the longest common beginning that ends before
-      white space.
+      in common up to the last turn that is not the assistant's, and what is left must be turns of
+      the assistant. Text with turns ``"\n\nHuman: … \n\nAssistant: …"``: the prompt goes up to the
+      last ``Assistant:`` and must be the same in both. Other text, and nothing beside it: the
+      prompt is the longest common beginning that ends before white space.
     - ``prompt, completion, label``: completions with the label ``true`` (desirable) or ``false``,
-      or the probability of it.
+      or the probability of it. ``messages, label``: a dialogue whose last turn is judged.
     - ``prompt, completions, scores``: lists of completions with a number for each, higher is
       better.
     - ``prompt, rejected, samples``: a rejected completion with a list of samples.
 
+    Messages have a ``role`` and a ``content``, in text or in parts of text, or ShareGPT's ``from``
+    and ``value``. ``conversations`` or ``messages`` beside ``chosen`` and ``rejected`` are the
+    prompt; ``conversations`` with ``label`` or ``kto_tag`` and OpenAI's ``input,
+    preferred_output, non_preferred_output`` are read too.
+
     A number ``weight`` may stand beside all of them; beside compared pairs also ``prob``,
     ``chosen_score`` and ``rejected_score`` (also found as ``score_chosen`` and ``score_rejected``),
-    ``old_chosen`` and ``old_rejected``; beside samples a list ``sample_weight``. What they mean is
-    said at the containers of :mod:`prefsim.lm.data.comparisons`. Each is in every row or in none.
-    Other columns are named in ``unused``.
+    ``old_chosen``, ``old_rejected`` and the text ``rejected_prompt``; beside judgements
+    ``density_ratio`` and the text ``mismatched``; beside samples a list ``sample_weight``. What
+    they mean is said at the containers of :mod:`prefsim.lm.data.comparisons`. Each is in every row
+    or in none. ``system`` (or ``system_prompt``) is the first message of a prompt in messages.
+    Columns that would make another row of it (``tools``, ``images``, ``ref_chosen_logps``, …) are
+    refused where they hold anything; other columns are named in ``unused``.
 
     Parameters
     ----------
     source
-        A file ``.jsonl``, ``.jsonl.gz`` or ``.parquet``; a folder that ``datasets.load_dataset``
-        reads; or a hub id, with the name of a configuration behind a colon where there are several.
+        A file ``.jsonl``, ``.ndjson`` or ``.json`` (one array or one row a line), each also
+        compressed with gzip, or ``.parquet``; a folder that ``datasets.load_dataset`` reads or
+        ``save_to_disk`` wrote; or a hub id, with the name of a configuration behind a colon where
+        there are several.
     split
         Split of a folder or hub id, ``"train"`` unless given; anything that ``datasets`` takes,
         such as ``"test[:100]"``.
@@ -128,15 +135,14 @@ def read_text_data(
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
+    >>>     >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
     >>> rejected = r'"rejected": "\n\nHuman: Hi\n\nAssistant: No."'
     >>> _ = Path("pairs.jsonl").write_text(f"{{{chosen}, {rejected}}}")
     >>> source = read_text_data("pairs.jsonl")
     >>> source.data.prompt[0], source.data.chosen[0], source.place(0)
     ('\n\nHuman: Hi\n\nAssistant:', ' Hello!', 'pairs.jsonl, line 1')
     """
-    name, unit, rows = _open(source, split)
+    name, unit, rows = open_source(source, split)
     kept: list[Row] = []
     numbers: list[int] = []
     skipped: list[str] = []
@@ -182,72 +188,3 @@ def _build(
             except ValueError as row_error:
                 raise ValueError(f"{place(i)}: {_INSIDE.sub('', str(row_error))}") from error
         raise ValueError(f"{place(0)[: place(0).rindex(', ')]}: {error}") from error
-
-
-def _open(
-    source: str | os.PathLike[str], split: str | None
-) -> tuple[str, str, Iterator[tuple[int, Row]]]:
-    """Return the source's name, what its rows are counted in, and the numbered rows."""
-    name = os.fspath(source)
-    path = Path(name).expanduser()
-    lines, table = name.endswith((".jsonl", ".jsonl.gz")), name.endswith(".parquet")
-    if path.is_dir():
-        return name, "row", _dataset_rows(str(path), name, split)
-    if path.exists() or lines or table:
-        if not (lines or table):
-            raise ValueError(f"{name}: the name of a data file must end in {_FILES}")
-        if not path.exists():
-            raise ValueError(f"{name}: there is no such file")
-        if split is not None:
-            raise ValueError(
-                f"{name}: a split is for folders and hub ids, and a file is read whole; got split"
-                f" {split!r}"
-            )
-        if lines:
-            return name, "line", read_json_lines(path)
-        return name, "row", _parquet_rows(path, name)
-    if not _HUB_ID.fullmatch(name):
-        raise ValueError(f"{name}: no such file or folder, and it is no hub id")
-    return name, "row", _dataset_rows(name, name, split)
-
-
-def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{name}: parquet files need pyarrow, which `pip install 'prefsim[lm]'` brings"
-        ) from error
-    number = 0
-    try:
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (OSError, ArrowException) as error:
-        raise ValueError(f"{name}: cannot be read after row {number} ({error})") from error
-
-
-def _dataset_rows(path: str, name: str, split: str | None) -> Iterator[tuple[int, Row]]:
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{name}: folders and hub ids need datasets, which `pip install 'prefsim[lm]'` brings"
-        ) from error
-    identity, _, configuration = (path, "", "") if Path(path).is_dir() else path.partition(":")
-    wanted = "train" if split is None else split
-    try:
-        table = datasets.load_dataset(identity, configuration or None, split=wanted)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        if Path(path).is_dir():
-            raise ValueError(
-                f"{name}: split {wanted!r} of this folder cannot be loaded ({error})"
-            ) from error
-        raise ValueError(
-            f"{name}: no such file or folder, and split {wanted!r} of a hub data set cannot be had"
-            f" ({error})"
-        ) from error
-    yield from enumerate(table, start=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from prefsim.checks import as_float_array, as_index_array
+from prefsim.checks.quoting import shown
 from prefsim.containers import map_fields
 from prefsim.data.columns import check_columns
 from prefsim.lm.model.tokens import Text
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["TextData", "TokenLogps", "as_lists_of_texts", "as_texts", "column_like", "is_text"]
+
+# Of log-probabilities that a model summed in 32 bits.
+_ROUNDING = 1e-4
 
 
 class TokenLogps(NamedTuple):
@@ -87,6 +91,19 @@ class TextData:
                 f"weight must be >= 0 and not zero everywhere, got {float(weight.min())} at row"
                 f" {int(weight.argmin())}"
             )
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not np.isfinite(total):
+            raise ValueError(
+                f"weight must have a finite sum, which training divides by, got {total} of"
+                f" {float(weight.max())} and others"
+            )
+        for name, value in found.items():
+            if name.startswith("old_") and value is not None and (value > _ROUNDING).any():
+                row = int(value.argmax())
+                raise ValueError(
+                    f"{name} must hold log-probabilities <= 0, got {value[row]} at row {row}"
+                )
         for name, value in (columns | found | others).items():
             object.__setattr__(self, name, value)
 
@@ -138,7 +155,8 @@ def as_texts(column: Any, name: str) -> list[Text]:
     for row, value in enumerate(rows):
         if not is_text(value):
             raise ValueError(
-                f"{name} must hold text, chat messages or token ids, got {value!r} in row {row}"
+                f"{name} must hold text, chat messages or token ids, got {shown(value)} in row"
+                f" {row}"
             )
     return rows
 

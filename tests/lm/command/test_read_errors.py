@@ -232,7 +232,7 @@ def test_a_broken_table(tmp_path):
 def test_sources_that_are_none(write, tmp_path):
     with pytest.raises(ValueError, match=r"missing\.jsonl: there is no such file"):
         read_text_data(tmp_path / "missing.jsonl")
-    with pytest.raises(ValueError, match=r"must end in \.jsonl, \.jsonl\.gz or \.parquet"):
+    with pytest.raises(ValueError, match=r"must end in \.jsonl, \.ndjson or \.json \("):
         read_text_data(write(PAIR, name="data.csv"))
     with pytest.raises(
         ValueError, match=r"no/such/place: no such file or folder, and it is no hub id"
