@@ -1,4 +1,7 @@
-"""Public hypothesis strategies: worlds, policies and data for property tests of your own."""
+"""Public hypothesis strategies: worlds, policies and data for property tests of your own.
+
+And :func:`must_break`, for the tests that pass where a property fails.
+"""
 
 from prefsim.testing.bandits import (
     alphas,
@@ -7,11 +10,14 @@ from prefsim.testing.bandits import (
     betas,
     divergences,
     flip_rates,
+    general_bandits,
+    general_bandits_with_reference,
     margins,
     pair_logps,
     policies,
     tables,
 )
+from prefsim.testing.breaking import counterexample, must_break
 from prefsim.testing.contrasts import (
     Contrast,
     contrasts,
@@ -21,6 +27,8 @@ from prefsim.testing.contrasts import (
 from prefsim.testing.data import (
     count_matrices,
     ranking_tables,
+    rankings,
+    revisions,
     rewards,
     separable_counts,
     user_populations,
@@ -45,6 +53,7 @@ from prefsim.testing.mdps import (
     mdps_with_policy,
     stochastic_policies,
 )
+from prefsim.testing.parametric_policies import log_linear_policies, network_policies
 from prefsim.testing.segments import (
     SegmentProcess,
     potentials,
@@ -66,6 +75,7 @@ __all__ = [
     "comparisons",
     "contrasts",
     "count_matrices",
+    "counterexample",
     "cyclic_games",
     "degenerate_games",
     "divergences",
@@ -73,10 +83,15 @@ __all__ = [
     "flip_rates",
     "games_near",
     "games_with_reference",
+    "general_bandits",
+    "general_bandits_with_reference",
     "grid_worlds",
+    "log_linear_policies",
     "margins",
     "mdps",
     "mdps_with_policy",
+    "must_break",
+    "network_policies",
     "pair_logps",
     "plays",
     "policies",
@@ -84,8 +99,10 @@ __all__ = [
     "preference_games",
     "random_games",
     "ranking_tables",
+    "rankings",
     "references",
     "regularised_reward_gap",
+    "revisions",
     "rewards",
     "scored_pair_logps",
     "segment_pairs",

@@ -37,6 +37,8 @@ __all__ = [
     "betas",
     "divergences",
     "flip_rates",
+    "general_bandits",
+    "general_bandits_with_reference",
     "margins",
     "pair_logps",
     "policies",
@@ -173,12 +175,66 @@ def bandits_with_reference(
 
     Options are those of :func:`bandits`.
     """
+    made = bandits(**sizes)  # type: ignore[arg-type]
+    return made.flatmap(functools.partial(_with_reference, spread=spread))
 
-    def with_reference(
-        world: ContextualBandit,
-    ) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
-        return st.tuples(
-            st.just(world), policies(world.n_contexts, world.n_responses, spread=spread)
+
+def general_bandits(
+    *,
+    n_contexts: int | None = None,
+    n_responses: int | None = None,
+    max_contexts: int = 3,
+    max_responses: int = 5,
+) -> st.SearchStrategy[ContextualBandit]:
+    """Contextual bandits with any preferences and uneven contexts, and without a reward.
+
+    Preferences of 0, ½ and 1 turn up often, and cycles from three responses on. Sizes are drawn
+    unless given.
+    """
+    contexts = st.integers(1, max_contexts) if n_contexts is None else st.just(n_contexts)
+    responses = st.integers(2, max_responses) if n_responses is None else st.just(n_responses)
+    return st.tuples(contexts, responses).flatmap(_general_bandits_of_shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _general_bandits_of_shape(shape: tuple[int, int]) -> st.SearchStrategy[ContextualBandit]:
+    contexts, responses = shape
+
+    def build(margins: np.ndarray, weight: np.ndarray) -> ContextualBandit:
+        upper = np.triu(margins, 1)
+        return ContextualBandit(
+            preference=0.5 + upper - np.swapaxes(upper, -1, -2), context_probs=weight / weight.sum()
         )
 
-    return bandits(**sizes).flatmap(with_reference)  # type: ignore[arg-type]
+    return st.builds(
+        build,
+        tables((contexts, responses, responses), low=-0.5, high=0.5),
+        tables((contexts,), low=0.1, high=1.0),
+    )
+
+
+def general_bandits_with_reference(
+    *, spread: float = 2.0, **sizes: int
+) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+    """Pairs of a bandit with any preferences and a reference policy of its shape.
+
+    The reference has full support. Options are those of :func:`general_bandits`.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from prefsim.solvers import solve_nash
+    >>> @given(general_bandits_with_reference(max_responses=3))
+    ... def test_every_context_has_an_equilibrium(instance):
+    ...     world, reference = instance
+    ...     nash = solve_nash(world, method="regularised", reference=reference, tau=0.5)
+    ...     assert nash.policy.shape == reference.probs.shape and nash.converged.all()
+    >>> test_every_context_has_an_equilibrium()
+    """
+    return general_bandits(**sizes).flatmap(functools.partial(_with_reference, spread=spread))
+
+
+def _with_reference(
+    world: ContextualBandit, *, spread: float
+) -> st.SearchStrategy[tuple[ContextualBandit, TabularPolicy]]:
+    return st.tuples(st.just(world), policies(world.n_contexts, world.n_responses, spread=spread))

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for preference data: counts of wins, rankings, populations of users.
+"""Hypothesis strategies for preference data: counts, rankings, revisions, populations of users.
 
 Every strategy shrinks towards the plainest instance: two items, few comparisons, one user.
 
@@ -18,11 +18,24 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from prefsim.data.comparisons import Comparisons
+from prefsim.data.rankings import Rankings
+from prefsim.data.revisions import Revisions
 from prefsim.raters.bradley_terry import pairwise_preference
 from prefsim.raters.population import UserPopulation
 from prefsim.testing.bandits import tables
+from prefsim.testing.tokens import comparisons
+from prefsim.worlds.bandit import ContextualBandit
 
-__all__ = ["count_matrices", "ranking_tables", "rewards", "separable_counts", "user_populations"]
+__all__ = [
+    "count_matrices",
+    "ranking_tables",
+    "rankings",
+    "revisions",
+    "rewards",
+    "separable_counts",
+    "user_populations",
+]
 
 
 def _sizes(n_items: int | None, max_items: int) -> st.SearchStrategy[int]:
@@ -107,3 +120,44 @@ def user_populations(
         )
 
     return _sizes(n_items, max_items).flatmap(of_size)
+
+
+@st.composite
+def rankings(
+    draw: st.DrawFn,
+    world: ContextualBandit,
+    *,
+    n_candidates: int | None = None,
+    max_size: int = 8,
+    scale: float = 3.0,
+) -> Rankings:
+    """Return ranked candidates in ``world``: distinct responses, scores in ``[-scale, scale]``.
+
+    Weights are in [0, 2]; two to all responses of the world are ranked unless ``n_candidates`` says
+    otherwise.
+    """
+    y = world.n_responses
+    k = draw(st.integers(2, y)) if n_candidates is None else n_candidates
+    n = draw(st.integers(1, max_size))
+    prompt = draw(hnp.arrays(np.int64, (n,), elements=st.integers(0, world.n_contexts - 1)))
+    drawn = [draw(st.permutations(range(y)))[:k] for _ in range(n)]
+    return Rankings(
+        prompt,
+        np.asarray(drawn),
+        draw(tables((n, k), low=-scale, high=scale)),
+        weight=draw(tables((n,), low=0.0, high=2.0)),
+    )
+
+
+def revisions(
+    world: ContextualBandit, *, max_size: int = 8, hard: bool = False
+) -> st.SearchStrategy[Revisions]:
+    """Return comparisons in ``world`` for a policy that answers and revises.
+
+    Options are those of :func:`prefsim.testing.comparisons`.
+    """
+
+    def of(pairs: Comparisons) -> Revisions:
+        return Revisions(pairs, n_contexts=world.n_contexts, n_responses=world.n_responses)
+
+    return comparisons(world, max_size=max_size, hard=hard).map(of)
