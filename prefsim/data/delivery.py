@@ -74,18 +74,27 @@ def read_delivery(
         outside [0, 1], or a segment is impossible on the board (see :func:`delivery_segments`).
     """
     check_directory(Path(folder), "folder")
-    arrays = {kind: _load(Path(folder), condition, kind) for kind in _KINDS}
-    labels = as_float_array(arrays["Y"], "Y", ndim=1)
-    check_unit_interval(labels, "Y")
-    statistics = as_float_array(arrays["X"], "X", ndim=2)
-    for name, array in (("Y", labels), ("X", statistics)):
-        if array.shape[0] != arrays["segment_pairs"].shape[0]:
+    arrays, paths = {}, {}
+    for kind in _KINDS:
+        paths[kind] = _path(Path(folder), condition, kind)
+        arrays[kind] = _load(paths[kind])
+    named = {kind: f"{path}: {kind}" for kind, path in paths.items()}
+    labels = as_float_array(arrays["Y"], named["Y"], ndim=1)
+    check_unit_interval(labels, named["Y"])
+    statistics = as_float_array(arrays["X"], named["X"], ndim=2)
+    pairs = arrays["segment_pairs"]
+    rows = pairs.shape[0] if pairs.ndim else 0
+    for kind, array in (("Y", labels), ("X", statistics)):
+        if array.shape[0] != rows:
             raise ValueError(
-                f"{name} must have one row for each of {arrays['segment_pairs'].shape[0]} segment"
-                f" pairs, got {array.shape[0]}"
+                f"{named[kind]} must have one row for each of {rows} segment pairs, got"
+                f" {array.shape[0]}"
             )
-    check_shape(statistics, "X", (labels.size, 3))
-    segments = delivery_segments(arrays["segment_pairs"])
+    check_shape(statistics, named["X"], (labels.size, 3))
+    try:
+        segments = delivery_segments(pairs)
+    except ValueError as error:
+        raise ValueError(f"{paths['segment_pairs']}: {error}") from error
     # The authors' label is 1 where the second segment was preferred.
     return HumanComparisons(segments.relabelled(1.0 - labels), statistics)
 
@@ -104,17 +113,28 @@ def _names(condition: str, kind: str) -> tuple[str, str]:
     )
 
 
-def _load(folder: Path, condition: str, kind: str) -> np.ndarray:
+def _path(folder: Path, condition: str, kind: str) -> Path:
     names = _names(condition, kind)
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         raise ValueError(f"{folder} must hold {names[0]} or {names[1]}, got neither")
+    return path
+
+
+def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # As a map of the file, so that a damaged header asks for no memory that it does not fill.
+        found = np.load(path, allow_pickle=False, mmap_mode="r")
+    except Exception as error:
+        # NumPy evaluates headers; a damaged one raises what their words happen to mean.
         raise ValueError(
-            f"{path} must be a plain NumPy array, but cannot be read: {error}"
+            f"{path} must be a plain NumPy array, but cannot be read:"
+            f" {str(error)[:200] or type(error).__name__}"
         ) from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{path} must be a plain NumPy array, got an archive of several")
+    return np.array(found)
 
 
 def delivery_segments(pairs: Any, task: DeliveryTask | None = None) -> Segments:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from prefsim.checks import as_float_array, as_index_array, check_shape
+from prefsim.checks.quoting import shown
 
 __all__ = ["Ballots", "preference_of_ranks", "read_preflib", "synthetic_ballots"]
 
@@ -162,24 +163,24 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
                 _fail(path, number, "a header line after the first order")
             key, colon, value = line[1:].partition(":")
             if not colon:
-                _fail(path, number, f"expected '# KEY: value', got {line!r}")
+                _fail(path, number, f"expected '# KEY: value', got {shown(line)}")
             if key.strip() in header:
                 _fail(
                     path,
                     number,
-                    f"{key.strip()} is given twice, first in line {header[key.strip()][1]}",
+                    f"{key.strip()[:60]} is given twice, first in line {header[key.strip()][1]}",
                 )
             header[key.strip()] = (value.strip(), number)
         elif line:
             if not header:
-                _fail(path, number, f"expected a header line '# KEY: value', got {line!r}")
+                _fail(path, number, f"expected a header line '# KEY: value', got {shown(line)}")
             rows.append((number, line))
     for key in _REQUIRED:
         if key not in header:
             _fail(path, max(len(lines), 1), f"the header has no '# {key}: ...' line")
     kind, number = header["DATA TYPE"]
     if kind not in KINDS:
-        _fail(path, number, f"DATA TYPE must be one of {', '.join(KINDS)}, got {kind!r}")
+        _fail(path, number, f"DATA TYPE must be one of {', '.join(KINDS)}, got {shown(kind)}")
     n_alternatives = _whole(path, header["NUMBER ALTERNATIVES"], "NUMBER ALTERNATIVES")
     labels = []
     for alternative in range(1, n_alternatives + 1):
@@ -201,11 +202,12 @@ def read_preflib(path: str | os.PathLike[str]) -> Ballots:
         )
     counts = np.array([count for count, _ in orders], dtype=np.int64)
     voters = _whole(path, header["NUMBER VOTERS"], "NUMBER VOTERS")
-    if counts.sum() != voters:
+    total = sum(count for count, _ in orders)
+    if total != voters:
         _fail(
             path,
             header["NUMBER VOTERS"][1],
-            f"NUMBER VOTERS is {voters}, but the orders add up to {counts.sum()}",
+            f"NUMBER VOTERS is {voters}, but the orders add up to {total}",
         )
     title = header.get("TITLE", ("", 0))[0]
     return Ballots(
@@ -229,7 +231,8 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
         raise ValueError(
             f"{os.fspath(path)}, line {line}: not UTF-8 text: {error.reason}"
         ) from error
-    lines = [line.strip() for line in text.splitlines()]
+    # Names may hold what else Python takes for the end of a line, such as U+2028.
+    lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -239,9 +242,20 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
 
 def _whole(path: str | os.PathLike[str], entry: tuple[str, int], key: str) -> int:
     value, line = entry
-    if not value.isdecimal() or int(value) == 0:
-        _fail(path, line, f"{key} must be a whole number > 0, got {value!r}")
-    return int(value)
+    number = _as_whole(value)
+    if number == 0:
+        _fail(path, line, f"{key} must be a whole number > 0, got {shown(value)}")
+    return number
+
+
+def _as_whole(text: str) -> int:
+    """Return a whole number that an array can hold, or 0 where the text says none."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdecimal()):
+        return 0
+    # No more digits are read than it takes to see that they are too many.
+    number = int(digits.lstrip("0")[:20] or "0")
+    return number if number < 2**63 else 0
 
 
 def _order(
@@ -250,34 +264,34 @@ def _order(
     """Return the count of one ``count: order`` line and the rank of every alternative."""
     count, colon, order = line.partition(":")
     order = "".join(order.split())
-    if not colon or not count.strip().isdecimal() or int(count) == 0:
-        _fail(path, number, f"expected 'count: order' with a whole count > 0, got {line!r}")
+    if not colon or _as_whole(count) == 0:
+        _fail(path, number, f"expected 'count: order' with a whole count > 0, got {shown(line)}")
     if not _ORDER.fullmatch(order):
         _fail(
             path,
             number,
-            f"expected alternatives separated by commas, ties in braces, got {order!r}",
+            f"expected alternatives separated by commas, ties in braces, got {shown(order)}",
         )
     if kind.startswith("s") and "{" in order:
-        _fail(path, number, f"DATA TYPE {kind} has no ties, got {order!r}")
+        _fail(path, number, f"DATA TYPE {kind} has no ties, got {shown(order)}")
     ranks = [-1] * n_alternatives
     for rank, group in enumerate(re.findall(r"\{[^}]*\}|\d+", order)):
         for name in group.strip("{}").split(","):
-            alternative = int(name)
+            alternative = _as_whole(name)
             if not 1 <= alternative <= n_alternatives:
                 _fail(
                     path,
                     number,
-                    f"alternative {alternative} is unknown, expected 1 to {n_alternatives}",
+                    f"alternative {name[:20]} is unknown, expected 1 to {n_alternatives}",
                 )
             if ranks[alternative - 1] != -1:
-                _fail(path, number, f"alternative {alternative} appears twice in {order!r}")
+                _fail(path, number, f"alternative {alternative} appears twice in {shown(order)}")
             ranks[alternative - 1] = rank
     if kind.endswith("c") and -1 in ranks:
         _fail(
             path,
             number,
             f"DATA TYPE {kind} ranks every alternative, but {ranks.index(-1) + 1} is missing in"
-            f" {order!r}",
+            f" {shown(order)}",
         )
-    return int(count), ranks
+    return _as_whole(count), ranks

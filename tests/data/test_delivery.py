@@ -159,3 +159,47 @@ def test_signs_of_all_labels(people):
     apart = told & (total * regret < 0)
     assert apart.sum() == 386
     assert (np.sign(regret) == label)[apart].mean() == pytest.approx(0.65285, abs=5e-6)
+
+
+def damaged(path, rng):
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(min(len(content), 140), size=rng.integers(1, 6)):
+        content[place] = rng.integers(256)
+    path.write_bytes(bytes(content[: rng.choice([len(content), rng.integers(len(content))])]))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_are_named(study, seed):
+    rng = np.random.default_rng(seed)
+    folder = study()
+    path = rng.choice(sorted(folder.glob("*.npy")))
+    damaged(path, rng)
+    said = ""
+    try:
+        read_delivery(folder)
+    except ValueError as error:
+        said = str(error)
+    assert not said or str(folder) in said
+    assert len(said) < len(str(path)) + 400
+
+
+def test_a_header_that_asks_for_more_than_there_is(study):
+    folder = study()
+    path = folder / "privileged_control_Y.npy"
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 10**6)}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(bytes(16))
+    with pytest.raises(ValueError, match=r"control_Y\.npy must be a plain NumPy array"):
+        read_delivery(folder)
+
+
+def test_an_archive_is_no_array(study):
+    folder = study()
+    path = folder / "privileged_control_Y.npy"
+    with path.open("wb") as stream:
+        np.savez(stream, Y=np.ones(2))
+    with pytest.raises(
+        ValueError, match=r"control_Y\.npy must be a plain NumPy array, got an arch"
+    ):
+        read_delivery(folder)

@@ -266,3 +266,44 @@ def test_real_elections(real_data, name, voters, winner):
         by_hand(game.ballots.ranks.tolist(), game.ballots.counts.tolist()),
         atol=1e-14,
     )
+
+
+@pytest.mark.parametrize("mark", ["", "\N{ZERO WIDTH NO-BREAK SPACE}"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_names_may_hold_line_separators(tmp_path, mark, line_end):
+    text = (HEADER.format(kind="toi") + ORDERS["toi"]).replace("Ann", "A\u2028n\x85n\x0c\u2029o")
+    path = tmp_path / "d.toi"
+    path.write_bytes((mark + text.replace("\n", line_end)).encode())
+    assert read_preflib(path).labels[0] == "A\u2028n\x85n\x0c\u2029o"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("VOTERS: 7", f"VOTERS: {'7' * 9000}", "line 5: NUMBER VOTERS must be a whole number > 0"),
+        ("4: 1,{2,3}", f"{'4' * 9000}: 1", "line 10: expected 'count: order' with a whole count"),
+        ("4: 1,{2,3}", f"{2**63}: 1", "line 10: expected 'count: order' with a whole count"),
+        ("4: 1,{2,3}", f"4: {'1' * 9000}", "line 10: alternative 11111111111111111111 is unkn"),
+        ("4: 1,{2,3}", "4: \N{ARABIC-INDIC DIGIT ONE}", "line 10: alternative . is unknown"),
+        ("4: 1,{2,3}", f"4: {'x' * 10**6}", "line 10: expected alternatives separated by commas"),
+        ("# TITLE: Test", "# " + "x" * 10**6, "line 2: expected '# KEY: value', got '# xxx"),
+        ("4: 1,{2,3}", f"{2**62}: 1,{{2,3}}\n{2**62}: 2", "line 5: NUMBER VOTERS is 7"),
+    ],
+)
+def test_numbers_and_lines_beyond_measure(ballot_file, old, new, message):
+    path = ballot_file(old=old, new=new)
+    if new.count("\n"):
+        path.write_text(path.read_text().replace("ORDERS: 3", "ORDERS: 4"))
+    with pytest.raises(ValueError, match=message) as raised:
+        read_preflib(path)
+    assert len(str(raised.value)) < len(str(path)) + 300
+
+
+def test_more_voters_than_an_array_counts_to(ballot_file):
+    path = ballot_file(old="4: 1,{2,3}\n", new="")
+    text = path.read_text().replace("2: 3", f"{2**62}: 3").replace("1: {1", f"{2**62}: {{1")
+    path.write_text(
+        text.replace("ORDERS: 3", "ORDERS: 2").replace("VOTERS: 7", f"VOTERS: {2**63 - 1}")
+    )
+    with pytest.raises(ValueError, match=f"line 5: .* but the orders add up to {2**63}"):
+        read_preflib(path)
