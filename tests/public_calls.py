@@ -10,12 +10,12 @@ import numpy as np
 
 from prefsim import analysis, losses, policies, raters
 from prefsim.data import Comparisons
-from prefsim.divergences import f_divergence, total_variation
 from prefsim.losses.registry import loss_functions
-from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
-from prefsim.raters import MatrixRater, UserPopulation
 from prefsim.solvers import closed_forms
-from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, TokenTree
+from prefsim.worlds import (
+    ContextualBandit,
+    TabularMDP,
+)
 
 RNG = np.random.default_rng(0)
 PROBS = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
@@ -34,19 +34,19 @@ LOGPS = {
 }
 LOGPS["start_rejected"] = LOGPS["ref_chosen"] - 0.3
 PAIR = ("chosen", "rejected")
+VOTED = {
+    "ref_chosen": np.array([-2.0, -1.0, -3.0, -0.5]),
+    "ref_rejected": np.array([-1.0, -2.0, -1.5, -0.25]),
+    "vote_share": np.array([0.6, 0.7, 0.8, 1.0]),
+}
 MDP = TabularMDP.grid_world([[0.0, 0.0, 1.0]], terminal=[[False, False, True]], discount=0.9)
 UNIFORM = np.full((3, 4), 0.25)
-TREE = TokenTree(2, 2, end_token=1)
 IMPROVER = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]])
 KEYS = np.array([0, 1, 2])
 
 
 def logps(*names):
     return {name: LOGPS[name] for name in names}
-
-
-def example(function, **arguments):
-    return function, arguments
 
 
 EXAMPLES = {
@@ -180,6 +180,11 @@ EXAMPLES = {
     "reward_accuracy": logps(*PAIR, "ref_chosen", "ref_rejected"),
     "scaled_return": {"mdp": MDP, "policy": UNIFORM, "temperature": 0.0, "floor": -1.0},
     "suboptimality": {"log_policy": LOGS, "world": WORLD, "comparator": REF},
+    "idealised_log_ratio": VOTED | {"beta": 0.5, "unanimous": 1e-3},
+    "idealised_ranking_accuracy": VOTED | {"beta": 0.5, "unanimous": 1e-3},
+    "largest_ranking_beta": VOTED | {"unanimous": 1e-3},
+    "ranking_loss": {name: VOTED[name] for name in ("ref_chosen", "ref_rejected")} | {"beta": 0.5},
+    "exact_ranking_accuracy": {"log_probs": LOGS},
     # closed forms
     "chi_squared_optimum": {"reward": REWARD, "reference": OTHER, "beta": 0.5},
     "gibbs_log_policy": {"reward": REWARD, "ref_log_probs": REF, "beta": 0.5},
@@ -255,47 +260,6 @@ EXAMPLES = {
 }
 del EXAMPLES["rloo_kl"]["chosen"]
 
-# Values, and what they are made by.
-MADE = {
-    "MatrixRater": example(MatrixRater, preference=GAME),
-    "UserPopulation": example(
-        UserPopulation,
-        weights=np.array([0.25, 0.75]),
-        preferences=np.stack([GAME, GAME.T]),
-    ),
-    "TabularPolicy": example(TabularPolicy, logits=LOGS),
-    "TabularPolicy.from_probs": example(TabularPolicy.from_probs, probs=PROBS),
-    "TabularPolicy.from_logits": example(TabularPolicy.from_logits, logits=LOGS),
-    "TabularPolicy.uniform": example(TabularPolicy.uniform, n_contexts=2, n_responses=3),
-    "TabularPolicy.random": example(
-        TabularPolicy.random, n_contexts=2, n_responses=3, seed=0, concentration=1.0
-    ),
-    "LogLinearPolicy.from_features": example(
-        LogLinearPolicy.from_features,
-        features=FEATURES,
-        weights=np.array([0.5, -1.0]),
-        base=TabularPolicy.uniform(2, 3),
-    ),
-    "NetworkPolicy.mlp": example(NetworkPolicy.mlp, inputs=PROBS, n_responses=3, seed=0),
-    "TokenTreePolicy.uniform": example(TokenTreePolicy.uniform, tree=TREE),
-    "TokenTreePolicy.from_sequence_probs": example(
-        TokenTreePolicy.from_sequence_probs, tree=TREE, probs=PROBS
-    ),
-    "ContextualBandit": example(
-        ContextualBandit, reward=REWARD, context_probs=np.array([0.5, 0.5])
-    ),
-    "PreferenceGame": example(PreferenceGame, preference=GAME),
-    "f_divergence": example(
-        f_divergence, logp=LOGS, logq=REF, divergence="jensen_shannon", alpha=0.5
-    ),
-    "total_variation": example(total_variation, p=PROBS, q=OTHER),
-    "log_prob": example(
-        TabularPolicy.from_probs(PROBS).log_prob,
-        prompt=np.array([0, 1]),
-        response=np.array([2, 0]),
-    ),
-}
-
 # What looks at values or files of another room, which has its own tests, or at functions.
 ELSEWHERE = {
     "elect",
@@ -327,4 +291,3 @@ def rooms():
 
 
 FUNCTIONS = dict(rooms())
-CALLS = MADE | {name: (FUNCTIONS[name], given) for name, given in EXAMPLES.items()}

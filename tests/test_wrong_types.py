@@ -11,13 +11,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from constructor_calls import MADE
 from public_calls import (
-    CALLS,
     ELSEWHERE,
+    EXAMPLES,
     FUNCTIONS,
     GAME,
     LOGS,
-    MADE,
     OTHER,
     PROBS,
     REF,
@@ -32,6 +32,7 @@ from prefsim.divergences import f_divergence, total_variation
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import closed_forms
 
+CALLS = MADE | {name: (FUNCTIONS[name], given) for name, given in EXAMPLES.items()}
 every_call = pytest.mark.parametrize("name", sorted(CALLS))
 # Right values beside what a sweep expects: an option and what it may be.
 MAY_BE_INFINITE = {("scaled_return", "floor"): -math.inf}
@@ -77,7 +78,7 @@ def arrays_of(name):
 
 
 def test_every_function_is_swept():
-    assert set(FUNCTIONS) - set(CALLS) == ELSEWHERE & set(FUNCTIONS)
+    assert set(FUNCTIONS) - set(EXAMPLES) == ELSEWHERE & set(FUNCTIONS)
     for name, (function, arguments) in CALLS.items():
         assert isinstance(outcome(function, arguments), list), (name, outcome(function, arguments))
 

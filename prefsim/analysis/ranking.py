@@ -12,9 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim.checks import as_float_array, check_nonnegative, check_positive, check_same_shape
-from prefsim.numerics import array_namespace, softplus, to_numpy
-from prefsim.typing import Array, ArrayT
+from prefsim.checks import (
+    as_float_array,
+    as_floats,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+    check_shape,
+)
+from prefsim.numerics import array_namespace, like, softplus
+from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
     "exact_ranking_accuracy",
@@ -25,17 +32,17 @@ __all__ = [
 ]
 
 
-def _log_odds_of_votes(vote_share: Any, like: ArrayT, unanimous: float) -> ArrayT:
+def _log_odds_of_votes(vote_share: Any, beside: ArrayT, unanimous: float) -> ArrayT:
     """Return logit α, of a vote that nobody opposed as if a share ``unanimous`` had."""
-    shares = as_float_array(to_numpy(vote_share), "vote_share")
+    shares = as_float_array(vote_share, "vote_share")
     wrong = ~((shares >= 0.5) & (shares <= 1))
     if wrong.any():
         raise ValueError(
             "vote_share must be in [0.5, 1] (exchange the responses of a pair that lost its vote),"
             f" got {shares[wrong].flat[0]!r}"
         )
-    xp = array_namespace(like)
-    share = xp.asarray(shares, dtype=like.dtype)
+    xp = array_namespace(beside)
+    share: Any = like(shares, beside)
     against = xp.where(share == 1, xp.full_like(share, unanimous), 1 - share)
     return xp.log(share) - xp.log(against)
 
@@ -45,7 +52,7 @@ def idealised_log_ratio(
     ref_rejected: Array,
     vote_share: Any,
     *,
-    beta: Any,
+    beta: Number,
     unanimous: float = 1e-3,
 ) -> ArrayT:
     r"""Return :math:`\log\pi^*(y_w)/\pi^*(y_l)` of the optimum, in nats, per pair.
@@ -81,7 +88,9 @@ def idealised_log_ratio(
     >>> np.exp(ratio).round(12)
     array([1.2])
     """
-    check_positive(beta=beta, unanimous=unanimous)
+    check_positive(arrays=True, beta=beta)
+    check_positive(unanimous=unanimous)
+    ref_chosen, ref_rejected = as_floats(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     check_same_shape(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     return _log_odds_of_votes(vote_share, ref_chosen, unanimous) / beta + ref_chosen - ref_rejected
 
@@ -91,7 +100,7 @@ def idealised_ranking_accuracy(
     ref_rejected: Array,
     vote_share: Any,
     *,
-    beta: Any,
+    beta: Number,
     unanimous: float = 1e-3,
 ) -> ArrayT:
     r"""Return the share of pairs (last axis) that the optimum ranks as the votes do, strictly.
@@ -152,6 +161,7 @@ def largest_ranking_beta(
     array([1.19897785,        inf])
     """
     check_positive(unanimous=unanimous)
+    ref_chosen, ref_rejected = as_floats(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     check_same_shape(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     xp = array_namespace(ref_chosen)
     against = ref_rejected - ref_chosen
@@ -161,7 +171,7 @@ def largest_ranking_beta(
     return xp.where(wrong, odds / safe, xp.full_like(safe, float("inf")))
 
 
-def ranking_loss(ref_chosen: ArrayT, ref_rejected: Array, *, beta: Any) -> ArrayT:
+def ranking_loss(ref_chosen: ArrayT, ref_rejected: Array, *, beta: Number) -> ArrayT:
     r"""Return :math:`-\log\sigma(\beta c)`, the DPO loss below which a pair is ranked as labelled.
 
     A pair is ranked so exactly if its loss is at most this, so that a small value marks a pair that
@@ -188,7 +198,8 @@ def ranking_loss(ref_chosen: ArrayT, ref_rejected: Array, *, beta: Any) -> Array
     >>> ranking_loss(np.log([0.2]), np.log([0.5]), beta=1.0).round(12)
     array([0.33647224])
     """
-    check_nonnegative(beta=beta)
+    check_nonnegative(arrays=True, beta=beta)
+    ref_chosen, ref_rejected = as_floats(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     check_same_shape(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     return softplus(-beta * (ref_rejected - ref_chosen))
 
@@ -216,6 +227,8 @@ def exact_ranking_accuracy(log_probs: ArrayT) -> ArrayT:
     >>> float(exact_ranking_accuracy(np.array([[-1.0, -2.0, -3.0], [-1.0, -3.0, -2.0]])))
     0.5
     """
+    (log_probs,) = as_floats(log_probs=log_probs)
+    check_shape(log_probs, "log_probs", (None, None))
     xp = array_namespace(log_probs)
     ranked = xp.all(log_probs[..., :-1] >= log_probs[..., 1:], axis=-1)
     return xp.mean(xp.astype(ranked, log_probs.dtype), axis=-1)

@@ -131,7 +131,8 @@ def check_constant(array: Any, name: str) -> None:
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise at the first entry that is NaN or infinite."""
+    """Raise at the first entry that is NaN or infinite, and where entries are masked."""
+    as_array(array, name, *NUMBERS)
     bad = ~np.isfinite(array)
     if bad.any():
         raise ValueError(f"{name} must be finite, got {found_at(array, bad)}")
@@ -265,7 +266,7 @@ def check_rankings(array: np.ndarray, name: str, n_items: int) -> np.ndarray:
 
     Items are in ``[0, n_items)``, and -1 fills the ends.
     """
-    array = np.asarray(array)
+    array = to_numpy(as_array(array, name, *NUMBERS))
     if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} must be integers of shape (m, K) with K >= 1, got dtype {array.dtype}, shape"

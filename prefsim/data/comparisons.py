@@ -9,7 +9,16 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_unit_interval
+from prefsim.checks import (
+    NUMBERS,
+    as_array,
+    as_float_array,
+    as_index_array,
+    check_flag,
+    check_integer,
+    check_kind,
+    check_unit_interval,
+)
 from prefsim.containers import PairLogps
 from prefsim.data.columns import (
     both_ways,
@@ -139,6 +148,11 @@ class Comparisons:
         Comparisons with ``n = X·Y²`` rows (``X·Y·(Y − 1)`` if distinct) and weights that sum to
         one.
         """
+        check_kind(ContextualBandit, world=world)
+        check_kind(InMemoryPolicy, policy=policy)
+        if against is not None:
+            check_kind(InMemoryPolicy, against=against)
+        check_flag(distinct=distinct)
         x, y = world.n_contexts, world.n_responses
         first, second = (
             np.asarray(to_numpy(p.probs), dtype=np.float64)
@@ -237,10 +251,13 @@ class Comparisons:
 
         The preferred response is returned as ``chosen`` with ``prob`` 1. Unbatched worlds only.
         """
+        check_kind(ContextualBandit, world=world)
+        if policy is not None:
+            check_kind(InMemoryPolicy, policy=policy)
+        check_integer(low=0, n=n)
+        check_flag(distinct=distinct)
         if world.batch_shape:
             raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
-        if n < 0:
-            raise ValueError(f"n must be >= 0, got {n}")
         rng = random_generator(seed)
         x, y = world.n_contexts, world.n_responses
         if distinct and y < 2:
@@ -354,7 +371,7 @@ class Comparisons:
 
 def _log_probabilities(value: Any, name: str) -> np.ndarray:
     """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
-    given = np.asarray(to_numpy(value))
+    given = to_numpy(as_array(value, name, *NUMBERS))
     never = given == -np.inf
     finite = as_float_array(np.where(never, 0.0, given) if never.any() else given, name)
     array = np.where(never, -np.inf, finite)

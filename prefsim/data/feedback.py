@@ -9,7 +9,14 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_integer, check_unit_interval
+from prefsim.checks import (
+    as_context_probs,
+    as_float_array,
+    as_index_array,
+    check_integer,
+    check_kind,
+    check_unit_interval,
+)
 from prefsim.containers import UnpairedLogps, stacked
 from prefsim.data.columns import check_columns, supported, zeros_like_logps
 from prefsim.data.mismatched import rows_of_other_prompts
@@ -107,18 +114,14 @@ class Feedback:
         Each is weighted by ``ρ(x) π(y|x)``.
         """
         label = as_float_array(desirable, "desirable", min_ndim=2)
+        check_kind(InMemoryPolicy, policy=policy)
         table = to_numpy(policy.probs).astype(np.float64)
         if table.shape[-2:] != label.shape[-2:]:
             raise ValueError(
                 f"the policy has shape {table.shape[-2:]}, but desirable has {label.shape[-2:]}"
             )
         x, y = table.shape[-2:]
-        context = (
-            np.full(x, 1.0 / x)
-            if context_probs is None
-            else as_float_array(context_probs, "context_probs", ndim=1)
-        )
-        weight = context[:, None] * table
+        weight = as_context_probs(context_probs, x)[:, None] * table
         prompt, completion = np.indices((x, y)).reshape(2, -1)
         return cls(
             prompt,
@@ -134,6 +137,7 @@ class Feedback:
         The label is Bernoulli, of chance ``desirable[x, y]``.
         """
         check_integer(low=0, n=n)
+        check_kind(InMemoryPolicy, policy=policy)
         label = as_float_array(desirable, "desirable", ndim=2)
         check_unit_interval(label, "desirable")
         rng = random_generator(seed)

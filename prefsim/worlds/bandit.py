@@ -12,6 +12,7 @@ from prefsim.backend import Seed, asarray, on_backend, random_generator
 from prefsim.checks import (
     as_context_probs,
     as_float_array,
+    as_floats,
     as_preference,
     check_shape,
     widened_preference,
@@ -38,6 +39,8 @@ def bradley_terry_matrix(reward: ArrayT) -> ArrayT:
     array([[0.5 , 0.25],
            [0.75, 0.5 ]])
     """
+    (reward,) = as_floats(nan=True, reward=reward)
+    check_shape(reward, "reward", (None,))
     return sigmoid(reward[..., :, None] - reward[..., None, :])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, asarray, on_backend, random_generator
-from prefsim.checks import as_context_probs, as_float_array, check_shape
+from prefsim.checks import as_context_probs, as_float_array, check_integer, check_shape
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 
@@ -71,11 +71,11 @@ class TokenTree:
         reward: Any = None,
         context_probs: Any = None,
     ) -> None:
-        for name, value in {"vocabulary_size": vocabulary_size, "max_length": max_length}.items():
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-        if end_token is not None and not 0 <= end_token < vocabulary_size:
-            raise ValueError(f"end_token must lie in [0, {vocabulary_size}), got {end_token}")
+        # Neither can be larger than the tree.
+        check_integer(low=1, high=MOST_SEQUENCES, vocabulary_size=vocabulary_size)
+        check_integer(low=1, high=MOST_SEQUENCES, max_length=max_length)
+        if end_token is not None:
+            check_integer(low=0, high=vocabulary_size - 1, end_token=end_token)
         inner = vocabulary_size - (end_token is not None)
         count = inner**max_length + sum(
             inner**t for t in range(max_length) if end_token is not None

@@ -58,9 +58,9 @@ def test_policies_are_distributions_and_invert(tree, seed):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((0, 2), {}, "vocabulary_size must be an integer >= 1"),
-        ((2, 1.5), {}, "max_length must be an integer >= 1"),
-        ((2, 2), {"end_token": 2}, "end_token must lie in"),
+        ((0, 2), {}, "vocabulary_size must be an integer in"),
+        ((2, 1.5), {}, "max_length must be an integer in"),
+        ((2, 2), {"end_token": 2}, "end_token must be an integer in"),
         ((10, 10), {}, "the most that is enumerated"),
         ((2, 2), {"reward": np.zeros((1, 3))}, "reward must have trailing shape"),
         ((2, 2), {"reward": np.full((1, 4), np.inf)}, "reward must be finite"),

@@ -12,6 +12,7 @@ from prefsim.backend import asarray
 from prefsim.checks import (
     as_float_array,
     as_index_array,
+    check_flag,
     check_integer,
     check_nonnegative,
     check_positive,
@@ -103,6 +104,7 @@ def count_matrix(
     if same.any():
         at = int(same.argmax())
         raise ValueError(f"item {int(chosen[at])} is compared with itself at index {at}")
+    check_flag(sparse=sparse)
     if sparse:
         values = np.ones(chosen.size) if weight is None else weight
         return scipy.sparse.coo_array(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from prefsim.backend import asarray, to_numpy
+from prefsim.backend import asarray
 from prefsim.checks import (
     as_float_array,
     check_choice,
@@ -118,7 +118,7 @@ def fit_plackett_luce(
     check_nonnegative(ridge=ridge)
     check_integer(low=1, max_iterations=max_iterations)
     check_choice(("absent", "below"), unranked=unranked)
-    order = check_rankings(to_numpy(rankings), "rankings", n_items)
+    order = check_rankings(rankings, "rankings", n_items)
     weight = np.ones(order.shape[0]) if weight is None else as_float_array(weight, "weight", ndim=1)
     if weight.shape != order.shape[:1] or (weight < 0).any():
         raise ValueError(
