@@ -127,7 +127,7 @@ def test_rankings_population_and_plackett_luce_samples():
             lambda: Comparisons.population(WORLD, TabularPolicy.uniform(2, 4)),
             "the policy has shape",
         ),
-        (lambda: Comparisons.sample(WORLD, -1, seed=0), "n must be >= 0"),
+        (lambda: Comparisons.sample(WORLD, -1, seed=0), "n must be an integer >= 0"),
         (
             lambda: Comparisons.sample(ContextualBandit(reward=[[1.0]]), 3, seed=0),
             "at least two responses",
