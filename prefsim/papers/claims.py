@@ -194,7 +194,8 @@ def claim(
     name = f"claim {id!r}"
     check_choice(KINDS, **{f"kind of {name}": kind})
     check_stated(name, stated)
-    check_nonnegative(**{f"tolerance of {name}": tolerance})
+    checked: dict[str, Any] = {f"tolerance of {name}": tolerance}
+    check_nonnegative(**checked)
     if examples is not None:
         check_integer(low=1, **{f"examples of {name}": examples})
     whole = st.fixed_dictionaries(dict(given)) if isinstance(given, Mapping) else given
@@ -283,7 +284,8 @@ def check_claims(claims: Iterable[Claim], where: str) -> None:
         seen.add(item.id)
         check_choice(KINDS, **{f"kind of {name}": item.kind})
         check_choice(STATED, **{f"stated of {name}": item.stated})
-        check_nonnegative(**{f"tolerance of {name}": item.tolerance})
+        checked: dict[str, Any] = {f"tolerance of {name}": item.tolerance}
+        check_nonnegative(**checked)
         if item.examples is not None:
             check_integer(low=1, **{f"examples of {name}": item.examples})
         if not callable(item.check):

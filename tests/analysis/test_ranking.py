@@ -53,6 +53,15 @@ def test_batches_are_means_over_the_last_axis(log_probs, share, beta):
     np.testing.assert_array_equal(each[sure], below[sure])
 
 
+def test_a_grid_of_betas_in_one_call():
+    log_probs, betas = np.log([[0.2, 0.4, 0.3], [0.5, 0.1, 0.4]]), np.array([0.1, 1.0, 5.0])
+    found = idealised_ranking_accuracy(*(x[None] for x in log_probs), 0.7, beta=betas[:, None])
+    each = [idealised_ranking_accuracy(*log_probs, 0.7, beta=float(beta)) for beta in betas]
+    np.testing.assert_array_equal(found, each)
+    limits = ranking_loss(*(x[None] for x in log_probs), beta=betas[:, None])
+    np.testing.assert_array_equal(limits[1], ranking_loss(*log_probs, beta=1.0))
+
+
 def test_exact_rankings():
     lists = np.array([[-1.0, -2.0, -2.0], [-1.0, -3.0, -2.0], [-2.0, -1.0, -3.0]])
     assert exact_ranking_accuracy(lists) == pytest.approx(1 / 3)
