@@ -13,18 +13,16 @@ from paper_repros.nash.spo_minimax.hedge import (
     LINKS,
     Utility,
     as_preferred,
+    backed_up,
     by_majority,
     fast_bound,
     hedge_bound,
     margin_game,
     margin_games,
-    with_borda_scores,
-    with_link,
-)
-from paper_repros.nash.spo_minimax.learners import (
-    backed_up,
     merged_by_depth,
     uniform_on_random_tree,
+    with_borda_scores,
+    with_link,
 )
 from prefsim import losses
 from prefsim.analysis.elections import bradley_terry_winner, distance_from_winner

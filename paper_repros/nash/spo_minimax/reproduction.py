@@ -1,4 +1,4 @@
-"""Self-play against reward models over the trajectories of a tree, on samples, and in elections."""
+"""Self-play against reward models: on a tree, on samples, on gymnasium's cart, in elections."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paper_repros.nash.spo_minimax import trajectories
-from paper_repros.nash.spo_minimax.hedge import fast_bound, hedge_bound, margin_games
-from paper_repros.nash.spo_minimax.learners import regression_error
+from paper_repros.nash.spo_minimax.cart_pole import (
+    Learnt,
+    criteria_of,
+    draw_learnt,
+    learn_all,
+    rows_of,
+)
+from paper_repros.nash.spo_minimax.hedge import (
+    fast_bound,
+    hedge_bound,
+    margin_games,
+    regression_error,
+)
 from paper_repros.nash.spo_minimax.trajectories import (
     CYCLIC,
     HORIZONS,
@@ -40,6 +51,8 @@ from prefsim.worlds import synthetic_ballots
 
 N = trajectories.N
 GAMES, MANY_GAMES = 20, 200
+# Of each method, on the cart.
+LEARNERS = 5
 MARGINS = (0.2, 0.4)
 # What the majorities of three voters can lead a Borda winner to lose.
 BEATEN_BY = 1 / 6
@@ -115,6 +128,8 @@ def reproduce(run: Run) -> Reproduction:
     rates = {
         margin: fast_rate(of, margin, 4000 if run.quick else 20_000) for margin, of in led.items()
     }
+    # Minutes: longer than all else together.
+    learnt = {} if run.quick else learn_all(run, LEARNERS)
     real = sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else []
     contests = [contest(path) for path in (synthetic_ballots(), *real)]
 
@@ -259,6 +274,7 @@ def reproduce(run: Run) -> Reproduction:
             "the Condorcet winner, where there is one",
             stated="paper",
         ),
+        *(criteria_of(learnt) if learnt else ()),
     )
     table: list[dict[str, str | float | int]] = [
         {
@@ -276,12 +292,18 @@ def reproduce(run: Run) -> Reproduction:
         row |= {f"mass on the best, {name}": float(x[i]) for name, x in sampled.best.items()}
         table.append(row)
     table += [c.row() for c in contests]
-    return Reproduction(draw(outcomes, sampled, rates), table, criteria)
+    table += rows_of(learnt)
+    return Reproduction(draw(outcomes, sampled, rates, learnt), table, criteria)
 
 
-def draw(outcomes: dict[str, Outcome], sampled: Sampled, rates: dict[float, FastRate]) -> Any:
+def draw(
+    outcomes: dict[str, Outcome],
+    sampled: Sampled,
+    rates: dict[float, FastRate],
+    learnt: dict[str, Learnt],
+) -> Any:
     figure, axes = panels(
-        2,
+        3 if learnt else 2,
         2,
         title=(
             "Self-play with a no-regret learner reaches the minimax winner, also where preferences"
@@ -290,7 +312,7 @@ def draw(outcomes: dict[str, Outcome], sampled: Sampled, rates: dict[float, Fast
         width=6.25,
         height=4.2,
     )
-    (exact, choices), (samples, fast) = axes
+    (exact, choices), (samples, fast) = axes[:2]
     for marker, (name, outcome) in zip("osD^", outcomes.items(), strict=True):
         measured = ", in the clean game" if name == NOISY else ""
         label = f"{name}{measured}: slope {outcome.slope:.2f}"
@@ -339,6 +361,8 @@ def draw(outcomes: dict[str, Outcome], sampled: Sampled, rates: dict[float, Fast
         ylabel="largest exploitability of the average policy",
         title="a Condorcet winner with margin Δ: rate 1/T",
     )
+    if learnt:
+        draw_learnt(axes[2], learnt)
     for axis in axes.flat:
         axis.legend(fontsize=8)
     return figure

@@ -1,13 +1,14 @@
-"""Four families of preferences over the trajectories of a tree, and three ways to choose one."""
+"""Preferences over trajectories: of a tree, with three ways to choose one, and of a cart."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from paper_repros.nash.spo_minimax.learners import average_without_samples
+from paper_repros.nash.spo_minimax.hedge import average_without_samples
 from prefsim.analysis import log_log_slope
 from prefsim.analysis.voting import borda_scores
 from prefsim.backend import to_numpy
@@ -15,6 +16,7 @@ from prefsim.loops import queue_win_rates, queued_self_play
 from prefsim.numerics import sigmoid
 from prefsim.papers import Run
 from prefsim.policies import TokenTreePolicy
+from prefsim.raters.general import sample_labels
 from prefsim.raters.noise import flip_labels
 from prefsim.solvers import fit_bradley_terry, nash_path
 from prefsim.solvers.games.certificates import exploitability
@@ -47,6 +49,11 @@ def majorities(seed: int) -> np.ndarray:
     return to_numpy(game.preference)
 
 
+def by_utility(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return sure preferences ``(..., m, n)`` for the larger of utilities, ½ for equal ones."""
+    return np.asarray(0.5 * (1 + np.sign(first[..., :, None] - second[..., None, :])))
+
+
 def family(name: str, seeds: range) -> np.ndarray:
     """Return preferences over trajectories ``(seeds, N, N)``."""
     if name == CYCLIC:
@@ -55,7 +62,7 @@ def family(name: str, seeds: range) -> np.ndarray:
     # Neither the largest reward on the way nor what comes after half time is a sum of rewards of
     # states and actions.
     utility = rewards[..., 2] if name == LATE else rewards.max(axis=-1)
-    table = 0.5 * (1 + np.sign(utility[..., :, None] - utility[..., None, :]))
+    table = by_utility(utility, utility)
     return to_numpy(flip_labels(table, FLIPS[-1])) if name == NOISY else table
 
 
@@ -186,3 +193,90 @@ def play_on_samples(seeds: range, iterations: int, run: Run) -> Sampled:
         if name != INTRANSITIVE:
             best[name] = (played.average * wins_all).sum(axis=-1).mean(axis=1)
     return Sampled(played.comparisons, exploited, exactly, best)
+
+
+# --- trajectories of a cart ---
+
+
+class Behaviour(NamedTuple):
+    """What raters see of trajectories: numbers of any one shape.
+
+    Attributes
+    ----------
+    upright
+        Share of the steps before the pole falls or the cart leaves its track.
+    position, speed
+        Means over these steps of the cart's position and of its speed, in m and m/s.
+    reach
+        How far it ever came from the middle, in m, to the side to which it came less far.
+    """
+
+    upright: np.ndarray
+    position: np.ndarray
+    speed: np.ndarray
+    reach: np.ndarray
+
+    def at(self, where: Any) -> Behaviour:
+        """Return that of some of the trajectories."""
+        return Behaviour(*(part[where] for part in self))
+
+
+# Where three groups of raters want the cart, and how fast: left, right, and to and fro.
+WANTED = ((-0.6, 0.2), (0.6, 0.2), (0.0, 0.9))
+
+
+def upright(seen: Behaviour) -> np.ndarray:
+    """Return the environment's own return, the steps until the fall."""
+    return seen.upright[None]
+
+
+def as_groups_want(seen: Behaviour) -> np.ndarray:
+    """Return three utilities ``(3, ...)``, no two groups of one mind."""
+    away = [np.hypot(seen.position - x, seen.speed - v) for x, v in WANTED]
+    return -np.stack(away) - 2 * (1 - seen.upright)
+
+
+def to_both_sides(seen: Behaviour) -> np.ndarray:
+    """Return a utility that is no sum over states: where the cart has been decides what to do."""
+    return (seen.upright + seen.reach)[None]
+
+
+class Raters(NamedTuple):
+    """Raters of one family, of whom a random one answers.
+
+    Attributes
+    ----------
+    utility
+        Function of behaviour ``(...)`` that returns utilities ``(raters, ...)``.
+    flips
+        Chance that an answer is flipped.
+    """
+
+    utility: Callable[[Behaviour], np.ndarray]
+    flips: float
+
+    def preference(self, first: Behaviour, second: Behaviour) -> np.ndarray:
+        """Return true preferences ``(..., m, n)`` of ``(..., m)`` over ``(..., n)``."""
+        table = by_utility(self.utility(first), self.utility(second))
+        return np.asarray(table.mean(axis=0))
+
+    def answers(self, seen: Behaviour, rng: np.random.Generator) -> np.ndarray:
+        """Return 0 or 1 for each pair of a queue ``(..., B, B)``, ½ for each with itself."""
+        asked = flip_labels(self.preference(seen, seen), self.flips)
+        first = np.triu(sample_labels(asked, seed=rng), 1).astype(float)
+        again = np.tril(1 - np.swapaxes(first, -1, -2), -1)
+        return np.asarray(first + again + 0.5 * np.eye(seen.upright.shape[-1]))
+
+
+RETURN, FLIPPED, GROUPS, SIDES = (
+    "CartPole: steps upright",
+    f"CartPole: steps upright, {100 * FLIPS[-1]:.0f} % flips",
+    "CartPole: three groups (intransitive)",
+    "CartPole: both sides (non-Markovian)",
+)
+ANSWERS = {
+    RETURN: Raters(upright, 0.0),
+    FLIPPED: Raters(upright, FLIPS[-1]),
+    GROUPS: Raters(as_groups_want, 0.0),
+    SIDES: Raters(to_both_sides, 0.0),
+}
