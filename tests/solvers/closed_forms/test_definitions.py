@@ -105,4 +105,4 @@ def test_a_step_of_iterative_dpo_tilts_by_the_log_odds_of_winning():
 def test_total_variation_is_half_the_sum_of_differences():
     expected = 0.5 * sum(abs(a - b) for a, b in zip(GENERATOR, REFERENCE, strict=True))
     assert total_variation(GENERATOR, REFERENCE) == pytest.approx(expected)
-    assert total_variation([1.0, 0.0], [0.0, 1.0]) == 1.0
+    assert total_variation(np.eye(2)[0], np.eye(2)[1]) == 1.0
