@@ -71,6 +71,7 @@ from prefsim.checks.values import (
     are_trusted,
     check_entries,
     check_no_nan,
+    check_within,
     known_values,
     trusted_values,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "check_shape",
     "check_skew",
     "check_unit_interval",
+    "check_within",
     "in_floats",
     "is_array",
     "known_values",

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from prefsim.numerics import host_values
+from prefsim.numerics import host_values, to_numpy
 
 __all__ = [
     "are_trusted",
     "check_entries",
     "check_no_nan",
+    "check_within",
     "first_place",
     "found_at",
     "known_values",
@@ -98,11 +100,27 @@ def check_entries(
     values = known_values(array)
     if values is None:
         return
-    bad = ~np.atleast_1d(allowed(values))
+    fine = np.atleast_1d(allowed(values))
     if counted is not None:
-        bad &= host_values(counted)
-    if bad.any():
-        raise ValueError(f"{name} must {expected}, got {found_at(values, bad)}")
+        fine = fine | ~np.atleast_1d(to_numpy(counted))
+    if not fine.all():
+        raise ValueError(f"{name} must {expected}, got {found_at(values, ~fine)}")
+
+
+def check_within(
+    array: Any, name: str, expected: str, *, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise at the first entry outside ``[low, high]``, where values may be looked at.
+
+    As :func:`check_entries`, in one pass over the array for each end: losses ask this of every
+    batch.
+    """
+    values = known_values(array)
+    if values is None or not values.size:
+        return
+    above = low == -math.inf or values.min() >= low
+    if not (above and (high == math.inf or values.max() <= high)):
+        check_entries(array, name, expected, lambda x: (x >= low) & (x <= high))
 
 
 def check_no_nan(array: Any, name: str, *, counted: Any = None) -> None:

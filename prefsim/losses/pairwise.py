@@ -9,12 +9,12 @@ from typing import Any
 
 from prefsim.checks import (
     check_choice,
-    check_entries,
     check_flag,
     check_interval,
     check_nonnegative,
     check_positive,
     check_same_shape,
+    check_within,
 )
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
@@ -83,7 +83,7 @@ def needed(value: ArrayT | None, name: str) -> ArrayT:
 def length_of(logps: PairLogps[Any], name: str) -> Any:
     """Return the numbers of tokens of a response, or raise where there is none."""
     length = needed(getattr(logps, name), name)
-    check_entries(length, name, "be >= 1, for a response has a token", lambda n: n >= 1)
+    check_within(length, name, "be >= 1, for a response has a token", low=1.0)
     return length
 
 
@@ -94,7 +94,7 @@ def lengths_of(logps: PairLogps[Any]) -> tuple[Any, Any]:
 
 def check_win_probability(prob: Array, name: str) -> None:
     """Raise unless a score is a probability."""
-    check_entries(prob, name, "be a probability in [0, 1]", lambda p: (p >= 0) & (p <= 1))
+    check_within(prob, name, "be a probability in [0, 1]", low=0.0, high=1.0)
 
 
 def mean_logps(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:

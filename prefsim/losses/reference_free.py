@@ -5,7 +5,7 @@ The reference fields are checked for shape and otherwise unused.
 
 from __future__ import annotations
 
-from prefsim.checks import check_entries, check_nonnegative, check_positive
+from prefsim.checks import check_nonnegative, check_positive, check_within
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
 from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
@@ -18,11 +18,8 @@ __all__ = ["asft", "cpo", "gradient_ascent", "orpo", "rrhf", "simpo", "slic"]
 def check_log_probabilities(logps: PairLogps[ArrayT]) -> None:
     """Raise where a log-probability is positive: what has a complement is no density."""
     for name in ("chosen", "rejected"):
-        check_entries(
-            getattr(logps, name),
-            name,
-            "be the logarithm of a probability, at most 0",
-            lambda x: ~(x > 0),
+        check_within(
+            getattr(logps, name), name, "be the logarithm of a probability, at most 0", high=0.0
         )
 
 
