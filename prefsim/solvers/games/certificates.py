@@ -11,7 +11,12 @@ import math
 
 from prefsim.checks import check_interval, check_nonnegative, check_reference_weight
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
-from prefsim.solvers.games.game_input import check_distribution, check_game, check_tau
+from prefsim.solvers.games.game_input import (
+    check_distribution,
+    check_game,
+    check_tau,
+    in_one_library,
+)
 from prefsim.typing import Array, ArrayT
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "log_probs",
     "mirror_step",
     "payoff",
+    "pure_response",
     "regularised_gap",
 ]
 
@@ -87,8 +93,11 @@ def expected_preference(
     >>> float(expected_preference(P, np.array([1.0, 0.0]), np.array([0.5, 0.5])))
     0.65
     """
-    check_game(preference, policy)
     check_tau(tau, reference)
+    preference, policy, opponent, reference = in_one_library(
+        preference, policy=policy, opponent=opponent, reference=reference
+    )
+    check_game(preference, policy)
     xp = array_namespace(preference)
     value = xp.sum(policy * payoff(preference, opponent), axis=-1)
     if reference is None:
@@ -138,12 +147,19 @@ def best_response(
     >>> best_response(P, np.array([0.5, 0.5]))
     array([1., 0.])
     """
-    check_game(preference, policy)
     check_tau(tau, reference)
-    xp = array_namespace(preference)
+    preference, policy, reference = in_one_library(preference, policy=policy, reference=reference)
+    check_game(preference, policy)
     if reference is not None:
-        return xp.exp(log_best_response(preference, policy, log_probs(reference), tau=tau))
+        response = log_best_response(preference, policy, log_probs(reference), tau=tau)
+        return array_namespace(response).exp(response)
+    return pure_response(preference, policy)
+
+
+def pure_response(preference: ArrayT, policy: Array) -> ArrayT:
+    """Return the :func:`best_response` without a penalty to what is known to be a policy."""
     value = payoff(preference, policy)
+    xp = array_namespace(value)
     places = xp.arange(value.shape[-1], dtype=xp.int64, device=getattr(value, "device", None))
     return xp.astype(places == xp.argmax(value, axis=-1, keepdims=True), value.dtype)
 
@@ -181,6 +197,7 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     >>> float(exploitability(P, np.array([1.0, 0.0])))
     0.0
     """
+    preference, policy = in_one_library(preference, nan=True, policy=policy)
     check_game(preference, policy)
     check_distribution(policy, "policy")
     return largest_gain(preference, policy)
@@ -244,6 +261,9 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
     >>> round(float(regularised_gap(P, mu, reference=mu, tau=0.1)), 10)
     0.0256931327
     """
+    preference, policy, reference = in_one_library(
+        preference, nan=True, policy=policy, reference=reference
+    )
     check_game(preference, policy)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
     check_distribution(policy, "policy")

@@ -10,6 +10,7 @@ from array_api_compat import is_array_api_obj
 from prefsim.backend import asarray, like, to_numpy
 from prefsim.checks import (
     as_float_array,
+    as_floats,
     as_probabilities,
     check_nonnegative,
     check_preference,
@@ -29,6 +30,7 @@ __all__ = [
     "check_game",
     "check_tau",
     "game_matrix",
+    "in_one_library",
     "probabilities",
     "real_array",
 ]
@@ -74,6 +76,16 @@ def probabilities(policy: Any, preference: Array, name: str) -> Array:
     table = as_probabilities(getattr(policy, "probs", policy), name)
     check_shape(table, name, (n,))
     return like(table, preference)
+
+
+def in_one_library(preference: Any, *, nan: bool = False, **policies: Any) -> tuple[Any, ...]:
+    """Return a game and policies as floating arrays of one library; no reference stays None.
+
+    They may be objects, lists or arrays; see :func:`prefsim.checks.as_floats`, also for ``nan``.
+    """
+    tables = {name: getattr(policy, "probs", policy) for name, policy in policies.items()}
+    matrix = getattr(preference, "preference", preference)
+    return as_floats(nan=nan, optional=("reference",), preference=matrix, **tables)
 
 
 def check_game(preference: Array, policy: Array) -> None:

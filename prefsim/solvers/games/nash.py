@@ -118,7 +118,9 @@ def solve_nash(
         reference unless given.
     record
         Keep policies and certificates of every so many iterations (and of the first and the last)
-        in ``history``; 0 keeps none. Where only they are wanted see :func:`nash_path`.
+        in ``history``; 0 keeps none. Where only they are wanted see :func:`nash_path`. K records of
+        B games take ``16 * K * B * (n + 1)`` bytes in double precision and twice that while they are
+        put together: 200 of 100,000 games of three responses 1.3 GB, and 2.6 at the peak.
     momentum
         α in [0, 1) of ``"apo"``.
     mixture
@@ -217,6 +219,7 @@ def nash_path(
         Number of updates, >= 0.
     record
         Keep every so many iterations, >= 1, and always the first (the initial policy) and the last.
+        What they take is said at :func:`solve_nash`.
     reference, tau, step, initial, momentum, mixture
         As in :func:`solve_nash`. A step unless given is the one with the best guarantee for so many
         iterations.

@@ -16,11 +16,11 @@ import numpy as np
 from prefsim.checks import check_reference_weight
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.solvers.games.certificates import (
-    best_response,
     geometric_mixture,
     log_probs,
     mirror_step,
     payoff,
+    pure_response,
 )
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.solvers.games.regularised import solve_regularised
@@ -315,5 +315,5 @@ def fictitious_play_update(state: State, preference: Array, log_reference: Array
     Brown 1951; Robinson 1951, "An iterative method of solving a game" (convergence).
     """
     log_policy, counts = state
-    counts = counts + best_response(preference, array_namespace(log_policy).exp(log_policy))
+    counts = counts + pure_response(preference, array_namespace(log_policy).exp(log_policy))
     return log_probs(counts / array_namespace(counts).sum(counts, axis=-1, keepdims=True)), counts
