@@ -46,7 +46,13 @@ if TYPE_CHECKING:
         tree_pairs,
         tree_policy,
     )
-    from prefsim.lm.training.options import DIAGNOSTICS, Diagnostics, TrainingOptions, TrainResult
+    from prefsim.lm.training.options import (
+        DIAGNOSTICS,
+        Diagnostics,
+        OnlineKL,
+        TrainingOptions,
+        TrainResult,
+    )
     from prefsim.lm.training.prompt_matching import match_prompts, prompt_features
     from prefsim.lm.training.token_rows import references_of
 
@@ -58,6 +64,7 @@ __all__ = [
     "Head",
     "JudgedCompletions",
     "LogProbModel",
+    "OnlineKL",
     "PreferenceModel",
     "ReferenceLogps",
     "TextComparisons",
@@ -160,6 +167,7 @@ _NAMES_OF = {
     "training.options": (
         "DIAGNOSTICS",
         "Diagnostics",
+        "OnlineKL",
         "TrainResult",
         "TrainingOptions",
     ),

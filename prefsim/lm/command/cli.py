@@ -59,7 +59,7 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="File .jsonl, .jsonl.gz or .parquet; or a folder or hub id for `datasets`.",
+            help="File .jsonl, .ndjson, .json or .parquet; a folder or hub id for `datasets`.",
         ),
     ] = None,
     split: Annotated[
@@ -159,6 +159,17 @@ def train(
         ),
     ] = None,
     reference_every: Annotated[int, typer.Option(help="Steps between moves of the reference.")] = 1,
+    online_kl: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the divergence from the reference on completions that are drawn while"
+            " training (HyPO); 0 for none."
+        ),
+    ] = 0.0,
+    online_samples: Annotated[
+        int, typer.Option(help="Completions drawn of each prompt for it, at least two.")
+    ] = 2,
+    online_tokens: Annotated[int, typer.Option(help="Tokens after which they are cut off.")] = 64,
     lora_rank: Annotated[
         int,
         typer.Option(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from prefsim.checks import check_choice, check_integer
+from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.containers import JudgedLogps
 from prefsim.data.json_lines import parse_object
 from prefsim.lm.command.read import TextSource, read_text_data
@@ -27,7 +27,7 @@ from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.training.loss_evaluator import needs_of
-from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.options import OnlineKL, TrainingOptions
 from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.token_rows import TokenRows, token_rows
@@ -86,8 +86,22 @@ def _options(given: Given) -> TrainingOptions:
         "diagnostics": tuple(given["diagnostics"] or ()),
         "save_every": None if given["out"] is None else given["save_every"] or None,
         "in_place": True,
+        "penalty": _penalty(given),
     }
     return TrainingOptions(**(same | own))
+
+
+def _penalty(given: Given) -> OnlineKL | None:
+    check_nonnegative(online_kl=given["online_kl"])
+    if given["online_kl"] == 0:
+        return None
+    if given["precompute"]:
+        raise ValueError("--online-kl needs the reference model, which --precompute frees")
+    return OnlineKL(
+        weight=given["online_kl"],
+        samples=given["online_samples"],
+        max_new_tokens=given["online_tokens"],
+    )
 
 
 def read_job(given: Given, *, load: bool) -> TrainingJob:

@@ -41,15 +41,16 @@ def revision_prompt(prompt: Text, draft: Text) -> Text:
     request = "Improve the answer above."
     if isinstance(prompt, str) and isinstance(draft, str):
         return f"{prompt}{draft}\n\n{request}\n\n"
-    if len(prompt) and isinstance(prompt[0], Mapping):
+    are_ids = not isinstance(draft, str) and not (len(draft) and isinstance(draft[0], Mapping))
+    if len(prompt) and isinstance(prompt[0], Mapping) and not are_ids:
         answer = (
             [{"role": "assistant", "content": draft}] if isinstance(draft, str) else list(draft)
         )
         return [*prompt, *answer, {"role": "user", "content": request}]
-    if isinstance(prompt, str) or isinstance(draft, str):
+    if isinstance(prompt, str) or isinstance(draft, str) or isinstance(prompt[0], Mapping):
         raise ValueError(
-            "a prompt that shows a draft needs both as text, both as token ids or the prompt as"
-            " chat messages"
+            "a prompt that shows a draft needs both as text, both as token ids, or the prompt as"
+            " chat messages and the draft as text or messages"
         )
     return [*prompt, *draft]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prefsim.lm.model.head import Head
 from prefsim.lm.model.log_probs import token_log_probs, token_statistics
+from prefsim.lm.model.router import has_router_loss, router_loss
 from prefsim.lm.model.tiled import TokenStatistics
 from prefsim.lm.model.tokens import TokenBatch
 
@@ -69,12 +70,13 @@ def whole_tensor(value: Any) -> Any:
 
 
 def disable_dropout(module: torch.nn.Module) -> None:
-    """Set every dropout rate to zero: log-ratios to a reference are noise otherwise."""
+    """Set rates of dropout and noise to zero: log-ratios to a reference are noise otherwise."""
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
         for name, value in list(vars(part).items()):
-            if "dropout" in name and isinstance(value, float):
+            # PhiMoE shakes its router in training.
+            if ("dropout" in name or "jitter" in name) and isinstance(value, float):
                 setattr(part, name, 0.0)
 
 
@@ -168,16 +170,35 @@ class LogProbModel(torch.nn.Module):
         if not adapters and is_adapted(self.model):
             with adapters_off(self.model):
                 return self.states(batch)
+        return self._hidden(self._output(batch)), self.head()
+
+    def _output(self, batch: TokenBatch, **options: Any) -> Any:
+        """Return what the model without its head gives."""
         # Counted from the first real token, so that the side of the padding changes no position.
         positions = (batch.attention_mask.long().cumsum(dim=1) - 1).clamp_min(0)
-        output = self.plain.base_model(
+        return self._body(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask.long(),
             position_ids=positions,
             use_cache=False,
+            **options,
         )
-        hidden = output.last_hidden_state
-        return hidden if self.logit_factor == 1.0 else hidden * self.logit_factor, self.head()
+
+    @property
+    def _body(self) -> Any:
+        """The model without its head."""
+        body = self.plain.base_model
+        if body is not self.plain:
+            return body
+        # Llama 4 names as its base what only its multimodal form has.
+        words = self.plain.get_input_embeddings()
+        return next(
+            part for part in self.plain.children() if any(each is words for each in part.modules())
+        )
+
+    def _hidden(self, output: Any) -> Tensor:
+        hidden: Tensor = output.last_hidden_state
+        return hidden if self.logit_factor == 1.0 else hidden * self.logit_factor
 
     def forward(
         self,
@@ -193,9 +214,28 @@ class LogProbModel(torch.nn.Module):
         Differentiable.
 
         ``collision`` and a reference's states and head add what
-        :func:`~prefsim.lm.token_statistics` says.
+        :func:`~prefsim.lm.token_statistics` says; a model that is trained with a router's loss adds
+        that.
         """
-        hidden, head = self.states(batch, adapters=adapters)
+        if not (self.training and adapters and has_router_loss(self.plain)):
+            hidden, head = self.states(batch, adapters=adapters)
+            return self._statistics(hidden, head, batch, collision, ref_hidden, ref_head)
+        output = self._output(batch, output_router_logits=True)
+        statistics = self._statistics(
+            self._hidden(output), self.head(), batch, collision, ref_hidden, ref_head
+        )
+        mask = batch.attention_mask.long()
+        return statistics._replace(router_loss=router_loss(self.plain, output.router_logits, mask))
+
+    def _statistics(
+        self,
+        hidden: Tensor,
+        head: Head,
+        batch: TokenBatch,
+        collision: bool,
+        ref_hidden: Tensor | None,
+        ref_head: Head | None,
+    ) -> TokenStatistics:
         if collision or ref_hidden is not None or ref_head is not None:
             return token_statistics(
                 hidden,

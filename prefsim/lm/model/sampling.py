@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from prefsim.lm.model.log_prob_model import LogProbModel, adapters_off, evaluating, is_adapted
+from prefsim.lm.model.router import without_router_loss
 from prefsim.lm.model.tokens import Ids, Tokens, batches_by_length, collate
 
 __all__ = ["sampled_completions"]
@@ -67,6 +68,7 @@ def sampled_completions(
         torch.random.fork_rng(devices=devices),
         adapters_off(model.model) if switched_off else contextlib.nullcontext(),
         _generation_settings(model.plain, generation) as plain,
+        without_router_loss(model.plain),
     ):
         for chunk in batches_by_length([len(prompt) for prompt in prompts], batch_size):
             torch.random.manual_seed(int(rng.integers(2**63)))

@@ -33,7 +33,7 @@ ALIGNMENT = 64
 class TokenStatistics(NamedTuple):
     """What losses need of the next-token distribution at every scored token.
 
-    Each ``(..., T)`` in nats, and 0 where nothing is scored.
+    Each ``(..., T)`` in nats, and 0 where nothing is scored, but for the last.
 
     Attributes
     ----------
@@ -45,12 +45,15 @@ class TokenStatistics(NamedTuple):
         ``KL(π_ref‖π)``.
     ref_logp
         Log-probability of the token under the reference.
+    router_loss
+        A number: the auxiliary loss of a mixture of experts, where it is trained with one.
     """
 
     logp: Tensor
     collision: Tensor | None = None
     kl: Tensor | None = None
     ref_logp: Tensor | None = None
+    router_loss: Tensor | None = None
 
 
 class _Sweep:

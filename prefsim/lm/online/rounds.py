@@ -17,10 +17,13 @@ INPO             ``inpo``           fixed        ``draw_pairs`` with ``labels="s
                                                  ``"soft"``) and two samples
 Nash-MD          ``mirror_descent`` fixed        ``draw_pairs`` with ``reference`` and
                                                  ``mixture`` = step · tau
-EGPO             ``mirror_descent`` fixed        ``draw_pairs``, and ``extragradient=True`` of the
-                                                 loop
+EGPO             ``online_ipo``     fixed        ``draw_pairs`` with ``proposal``, two samples and
+                                                 ``extragradient=True`` of the loop, one gradient
+                                                 step a round (``trainer(steps=1)``); or the mirror
+                                                 steps themselves, with ``mirror_descent``
 Nash-MD-PG       ``nash_md_pg``     fixed        ``draw_judged``, one plain gradient step a round
 online D²O       ``d2o``            last iterate ``draw_negatives``
+online SRPO      ``srpo``           fixed        ``draw_pairs``, with ``revise``
 ================ ================== ============ ================================================
 
 The reference is fixed where ``play_rounds`` is given one, and the last iterate where it is not.
@@ -28,6 +31,7 @@ The reference is fixed where ``play_rounds`` is given one, and the last iterate 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,13 +39,15 @@ import numpy as np
 
 from prefsim.checks import check_choice, check_integer
 from prefsim.data.ranked_pairs import PAIRINGS
-from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.comparisons import Revise, TextComparisons, revision_prompt
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
-from prefsim.lm.fitting import CausalLM, train
+from prefsim.lm.fitting import CausalLM
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.samples import JudgedCompletions, completion_pairs, judged_completions
+from prefsim.lm.training.engine import Carried, run_on
 from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.setup import TrainingSetup
 from prefsim.loops.rounds import Draw, Loss, Trainer
 from prefsim.loops.self_play import LABELS, Judge
 
@@ -56,6 +62,7 @@ def draw_pairs(
     pairing: str = "best_worst",
     labels: str = "rank",
     per_round: int | None = None,
+    revise: Revise = revision_prompt,
     **options: Any,
 ) -> Draw:
     """Return what draws the judged pairs of a round of :func:`prefsim.loops.rounds.play_rounds`.
@@ -69,9 +76,12 @@ def draw_pairs(
     per_round
         How many of the prompts a round asks, drawn anew without replacement; all of them unless
         given.
+    revise
+        For losses of self-improvement such as :func:`prefsim.losses.srpo`: the prompt that asks to
+        improve a draft, which is text where the prompt is text or chat messages.
     options
         Further options of :func:`judged_completions`: ``reference`` and ``mixture``,
-        ``include_self``, ``max_new_tokens`` and so on.
+        ``include_self``, ``proposal``, ``max_new_tokens`` and so on.
 
     Examples
     --------
@@ -95,9 +105,20 @@ def draw_pairs(
         samples = _judged_round(
             policy, opponent, judge, prompts, per_round, rng, n_samples, options
         )
-        return completion_pairs(samples, pairing=pairing, labels=labels, seed=rng)
+        in_words = _in_words(policy, revise)
+        return completion_pairs(samples, pairing=pairing, labels=labels, seed=rng, revise=in_words)
 
     return pairs_of_round
+
+
+def _in_words(policy: CausalLM, revise: Revise) -> Revise:
+    """Return a revision that is shown drafts as the prompt is: drawn tokens become text."""
+
+    def revised(prompt: Text, draft: Text) -> Text:
+        is_written = isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], Mapping))
+        return revise(prompt, policy.decode(draft) if is_written else draft)  # type: ignore[arg-type]
+
+    return revised
 
 
 def draw_negatives(
@@ -228,8 +249,13 @@ def trainer(**options: Any) -> Trainer:
     ----------
     options
         Of ``fit`` for language models, see :class:`~prefsim.lm.TrainingOptions`. ``steps`` or
-        ``epochs`` and the rates are those of one round, which begins with a fresh optimiser. Rounds
-        write nothing to disk: save the policy that a round yields.
+        ``epochs`` and the rates are those of one round. Rounds write nothing to disk: save the
+        policy that a round yields.
+
+    A round goes on with the optimiser of the one before, and with its parameters as precise as they
+    were trained: rounded to bfloat16 after each round, small steps would be lost. Both are kept for
+    the last two policies that were made (the trial of an extragradient and the one before it), and
+    a policy from elsewhere begins anew.
 
     Raises
     ------
@@ -245,7 +271,14 @@ def trainer(**options: Any) -> Trainer:
             )
     TrainingOptions(**settings)
 
+    made: list[tuple[weakref.ref[CausalLM], Carried]] = []
+
     def trained(policy: CausalLM, loss: Loss, data: Any, reference: CausalLM) -> CausalLM:
-        return train(policy, loss, data, reference=reference, **settings).policy
+        setup = TrainingSetup(policy, loss, data, reference, TrainingOptions(**settings))
+        before = next((carried for made_by, carried in made if made_by() is policy), None)
+        result, carried = run_on(setup, before)
+        made.append((weakref.ref(result.policy), carried))
+        del made[:-2]
+        return result.policy
 
     return trained

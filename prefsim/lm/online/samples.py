@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from prefsim.checks import (
     check_integer,
     check_interval,
 )
-from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.comparisons import Revise, TextComparisons, revision_prompt
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.judges import as_rows
@@ -68,6 +68,7 @@ def judged_completions(
     reference: CausalLM | None = None,
     mixture: float = 0.0,
     include_self: bool = False,
+    proposal: Mapping[str, Any] | None = None,
     seed: Seed,
     batch_size: int = 8,
     **sampling: Any,
@@ -96,6 +97,11 @@ def judged_completions(
         the completions, the fewer of the draws count.
     include_self
         As in :func:`prefsim.loops.judged_samples`.
+    proposal
+        Options of :meth:`CausalLM.sample <prefsim.lm.CausalLM.sample>` by which the completions are
+        drawn where that is not how the policy answers, such as ``{"temperature": 2.0, "top_k":
+        10}`` in place of all responses alike; win rates are then against answers of the opponent,
+        or of the policy itself, drawn as ``sampling`` says.
     seed
         Of the draws.
     batch_size, sampling
@@ -121,21 +127,25 @@ def judged_completions(
         raise ValueError("prompts must hold at least one, got 0")
     rng, asked = random_generator(seed), as_rows(prompts)
 
-    def completions_and_text(player: CausalLM) -> tuple[np.ndarray, np.ndarray]:
+    def completions_and_text(
+        player: CausalLM, how: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return completions of a player and what the judge reads of them."""
-        drawn = player.sample(list(prompts), n_samples, rng, batch_size=batch_size, **sampling)
+        drawn = player.sample(list(prompts), n_samples, rng, batch_size=batch_size, **how)
         ids = as_rows(drawn, depth=2)
         if player.tokenizer is None:
             return ids, ids
         return ids, as_rows([[player.decode(each) for each in row] for row in ids], depth=2)
 
-    completions, text = completions_and_text(policy)
+    completions, text = completions_and_text(policy, sampling | dict(proposal or {}))
+    if proposal is not None and opponent is None:
+        opponent = policy
     shape = (len(prompts), n_samples, n_samples)
     preference = judgements(judge(asked, text, text), shape, mutual=True)
     logp = _log_probs(policy, asked, completions, batch_size)
     against, wins = completions, preference
     if opponent is not None:
-        against, text_against = completions_and_text(opponent)
+        against, text_against = completions_and_text(opponent, sampling)
         wins = judgements(judge(asked, text, text_against), shape, mutual=False)
     weight = None
     if mixture > 0 and reference is not None:
@@ -154,7 +164,12 @@ def judged_completions(
 
 
 def completion_pairs(
-    samples: JudgedCompletions, *, pairing: str = "best_worst", labels: str = "rank", seed: Seed = 0
+    samples: JudgedCompletions,
+    *,
+    pairing: str = "best_worst",
+    labels: str = "rank",
+    seed: Seed = 0,
+    revise: Revise = revision_prompt,
 ) -> TextComparisons:
     """Pair judged completions.
 
@@ -166,6 +181,9 @@ def completion_pairs(
         From :func:`judged_completions`.
     pairing, labels, seed
         As in :func:`prefsim.loops.sampled_pairs`.
+    revise
+        Of :class:`prefsim.lm.TextComparisons`, for losses of self-improvement; the drafts that it
+        gets are token ids, as drawn.
 
     Returns
     -------
@@ -193,4 +211,5 @@ def completion_pairs(
         rejected_score=rejected_score[kept],
         old_chosen=old_chosen,
         old_rejected=old_rejected,
+        revise=revise,
     )

@@ -22,10 +22,11 @@ from prefsim.lm.training.digests import check_digests, sync, sync_folder, write_
 __all__ = [
     "Checkpoint",
     "latest",
-    "load_optimizer",
     "load_tensors",
     "load_weights",
+    "optimizer_entries",
     "optimizer_tensors",
+    "put_optimizer",
     "random_states",
     "remove_older",
     "save_model",
@@ -184,44 +185,61 @@ def remove_older(folder: Path, keep: int) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+def optimizer_entries(
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the state of every parameter as it is, each entry named ``parameter|entry``."""
+    for parameter, entries in optimizer.state.items():
+        for entry, value in entries.items():
+            yield f"{names[parameter]}|{entry}", value
+
+
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: Mapping[Any, str]
 ) -> dict[str, Tensor]:
-    """Return the state of every parameter as tensors on the CPU named ``parameter|entry``.
+    """Return the state of every parameter as tensors on the CPU, named as above.
 
     Every process must call.
     """
     tensors = {}
-    for parameter, entries in optimizer.state.items():
-        for entry, value in entries.items():
-            tensor = whole_tensor(value) if torch.is_tensor(value) else torch.tensor(value)
-            # A copy of its own, which no later step changes and safetensors takes.
-            whole = tensor.detach().cpu().contiguous().clone()
-            tensors[f"{names[parameter]}|{entry}"] = whole
+    for name, value in optimizer_entries(optimizer, names):
+        tensor = whole_tensor(value) if torch.is_tensor(value) else torch.tensor(value)
+        # A copy of its own, which no later step changes and safetensors takes.
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
     return tensors
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str], file: Path) -> None:
-    """Put a saved state back, sharded as the parameters are."""
-    from safetensors.torch import load_file
+def put_optimizer(
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[Any, str],
+    entries: Mapping[str, Any],
+    source: str,
+) -> None:
+    """Put a state back, sharded as the parameters are, as copies of the entries.
 
-    stored = load_file(file)
+    Raises
+    ------
+    ValueError
+        If it is of a parameter that is not there; ``source`` says where it came from.
+    """
     by_name: dict[str, Any] = {name: parameter for parameter, name in names.items()}
-    for key, value in stored.items():
+    for key, given in entries.items():
         name, _, entry = key.rpartition("|")
         parameter = by_name.get(name)
         if parameter is None:
             raise ValueError(
-                f"{str(file)!r} holds the optimiser state of {name!r}, which is no parameter of"
+                f"{source!r} holds the optimiser state of {name!r}, which is no parameter of"
                 " this training"
             )
-        if value.shape == parameter.shape and hasattr(parameter, "placements"):
+        value = given.clone() if torch.is_tensor(given) else given
+        is_whole = not hasattr(value, "placements")
+        if is_whole and hasattr(parameter, "placements") and value.shape == parameter.shape:
             from torch.distributed.tensor import distribute_tensor
 
             value = distribute_tensor(
                 value.to(parameter.device), parameter.device_mesh, parameter.placements
             )
-        elif value.ndim:  # a count of steps stays where its optimiser keeps it
+        elif getattr(value, "ndim", 0):  # a count of steps stays where its optimiser keeps it
             value = value.to(parameter.device)
         optimizer.state[parameter][entry] = value
 

@@ -9,35 +9,51 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.checks import trusted_values
 from prefsim.containers import map_fields, stacked
 from prefsim.lm.model.log_prob_model import LogProbModel, whole_tensor
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.batches import micro_batches
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
+from prefsim.lm.training.keeper import History, Keeper, loss_state
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
-from prefsim.lm.training.options import TrainingOptions, TrainResult, learning_rate_factor
+from prefsim.lm.training.online_kl import online_kl
+from prefsim.lm.training.optimizer import make_optimizer
+from prefsim.lm.training.options import TrainResult, learning_rate_factor
 from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.losses.running import RunningLoss
 from prefsim.numerics import to_numpy
 
-__all__ = ["run"]
+__all__ = ["Carried", "run", "run_on"]
 
 # What accelerate puts over a module's own.
 _LEFT_BY_ACCELERATE = ("forward", "_original_forward", "_is_accelerate_prepared")
 
-History = list[tuple[float, float]]
+
+class Carried(NamedTuple):
+    """What a training hands on to the next one of its policy, beyond the policy itself.
+
+    Attributes
+    ----------
+    weights
+        Trained parameters by name as precise as they were trained, where the policy's own are
+        rounded.
+    optimizer
+        The optimiser's state, by parameter and entry.
+    """
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
 
 
 def run(setup: TrainingSetup) -> TrainResult:
@@ -48,13 +64,28 @@ def run(setup: TrainingSetup) -> TrainResult:
     ValueError
         If loss or gradient stop being finite, or the launched processes cannot do what is asked.
     """
+    return run_on(setup, None)[0]
+
+
+def run_on(setup: TrainingSetup, carried: Carried | None) -> tuple[TrainResult, Carried]:
+    """Do a training that goes on from another; see :func:`run`.
+
+    Parameters
+    ----------
+    setup
+        The training.
+    carried
+        Of the training that the policy comes from; None to begin.
+    """
     seed = setup.options.seed
     with (
         accelerator_for(setup.precision) as accelerator,
         own_random_states(seed),
         _held(setup, accelerator),
     ):
-        return _Engine(setup, accelerator).run()
+        engine = _Engine(setup, accelerator, carried)
+        result = engine.run()
+        return result, engine.carried()
 
 
 @contextlib.contextmanager
@@ -72,7 +103,7 @@ def _held(setup: TrainingSetup, accelerator: Any) -> Iterator[None]:
 class _Engine:
     """One training in this process: the model as accelerate wraps it, and its optimiser."""
 
-    def __init__(self, setup: TrainingSetup, accelerator: Any) -> None:
+    def __init__(self, setup: TrainingSetup, accelerator: Any, carried: Carried | None) -> None:
         self.setup, self.options, self.accelerator = setup, setup.options, accelerator
         self.policy = setup.policy if setup.options.in_place else copy_of_trained(setup.policy)
         self.log_prob_model = self.policy.log_prob_model
@@ -81,6 +112,9 @@ class _Engine:
         }
         if setup.precision == "bf16":
             widen(self.log_prob_model)
+        if carried is not None:
+            for name, value in carried.weights.items():
+                self.log_prob_model.get_parameter(name).data.copy_(value)
         # Before the model is wrapped and sharded: weights on disk are whole.
         if setup.checkpoint is not None:
             disk.load_weights(self.policy, setup.checkpoint.model)
@@ -91,6 +125,8 @@ class _Engine:
             for name, parameter in self.log_prob_model.named_parameters()
             if parameter.requires_grad
         }
+        if carried is not None:
+            disk.put_optimizer(self.optimizer, self.names, carried.optimizer, "the rounds before")
         self.update = self.options.reference_update
         prepared = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
@@ -106,17 +142,28 @@ class _Engine:
             autocast=accelerator.autocast,
         )
         self.probe = DiagnosticProbe(self.options.measured, self.evaluator, self.options.seed)
+        # Trained parameters before they are rounded to what they were given in.
+        self.wide: dict[str, Tensor] = {}
         self.mean_weight = float(setup.data.weight.mean())
+        self.keeper = Keeper(
+            setup,
+            self.policy,
+            accelerator,
+            self.optimizer,
+            self.names,
+            self.probe,
+            self.evaluator,
+        )
 
     def run(self) -> TrainResult:
         """Train and return the result."""
         history: History = []
         if self.setup.checkpoint is not None:
-            history = self._restore(self.setup.checkpoint)
+            history = self.keeper.restore(self.setup.checkpoint)
         with training_mode(self.log_prob_model, self.options.gradient_checkpointing):
             lines = self._loop(history)
         self._unwrap()
-        self._save_result()
+        self.keeper.save_result()
         value, norm = history[-1]
         return TrainResult(
             policy=self.policy,
@@ -128,6 +175,10 @@ class _Engine:
             folder=self.setup.folder,
             loss=self.evaluator.loss,
         )
+
+    def carried(self) -> Carried:
+        """Return what the next training of the policy goes on from, after this one has run."""
+        return Carried(self.wide, dict(disk.optimizer_entries(self.optimizer, self.names)))
 
     # --- accelerate
 
@@ -143,6 +194,8 @@ class _Engine:
                 "KL at every token and diagnostics by gradients or samples need whole parameters,"
                 " which FSDP shards"
             )
+        if self.options.penalty is not None:
+            raise ValueError("completions cannot be drawn from parameters that FSDP shards")
         if self.options.reference_update is not None:
             raise ValueError(
                 "a reference that follows the policy needs whole parameters, which FSDP shards"
@@ -151,15 +204,7 @@ class _Engine:
 
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
-        trained = [p for p in self.log_prob_model.parameters() if p.requires_grad]
-        groups = [
-            {
-                "params": [p for p in trained if p.ndim >= 2],
-                "weight_decay": self.options.weight_decay,
-            },
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = _optimizer(self.options, [group for group in groups if group["params"]])
+        optimizer = make_optimizer(self.options, self.log_prob_model.parameters())
         return self.accelerator.prepare(self.log_prob_model, optimizer)
 
     def _placed(self, model: LogProbModel) -> LogProbModel:
@@ -181,6 +226,8 @@ class _Engine:
             vars(self.log_prob_model).pop(name, None)
         if not accelerator.is_fsdp2:
             for name, parameter in self.log_prob_model.named_parameters():
+                if parameter.dtype != self.dtypes[name]:
+                    self.wide[name] = parameter.data
                 parameter.data = parameter.data.to(self.dtypes[name])
 
     # --- steps
@@ -215,12 +262,14 @@ class _Engine:
                         "tokens_per_second": tokens / max(seconds, 1e-9),
                         "seconds_per_step": seconds / steps,
                     }
-                    line |= {f"loss_{k}": v for k, v in (self._loss_state() or {}).items()}
+                    line |= {
+                        f"loss_{k}": v for k, v in (loss_state(self.evaluator.loss) or {}).items()
+                    }
                     self._report(reporter, step + 1, line)
                     since, steps, tokens = time.perf_counter(), 0, 0
                 every = options.save_every
                 if every is not None and ((step + 1) % every == 0 or is_last):
-                    self._save(step + 1, history)
+                    self.keeper.save(step + 1, history)
             return [] if reporter is None else reporter.lines
 
     def _tokens_of(self, batch: np.ndarray) -> int:
@@ -245,7 +294,7 @@ class _Engine:
         accelerator, options = self.accelerator, self.options
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
-        loss = float(accelerator.reduce(self._backward(batch), reduction="sum"))
+        loss = float(accelerator.reduce(self._backward(step, batch), reduction="sum"))
         limit = float("inf") if options.max_grad_norm is None else options.max_grad_norm
         norm = float(
             whole_tensor(accelerator.clip_grad_norm_(self.log_prob_model.parameters(), limit))
@@ -253,8 +302,8 @@ class _Engine:
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise ValueError(
                 f"loss and gradient must be finite, got {loss} and {norm} at step {step + 1} on"
-                f" examples {sorted(batch.tolist())[:8]}; a smaller learning rate may help, and the"
-                " last checkpoint is whole"
+                f" examples {sorted(batch.tolist())[:8]}; a smaller learning rate may help"
+                f"{', and the last checkpoint is whole' if self.options.save_every else ''}"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -262,7 +311,7 @@ class _Engine:
             self.evaluator.reference.follow(self.log_prob_model, self.update)
         return loss, norm
 
-    def _backward(self, batch: np.ndarray) -> Tensor:
+    def _backward(self, step: int, batch: np.ndarray) -> Tensor:
         """Accumulate the gradient of a step; return this process's share of its loss."""
         accelerator, accumulation = self.accelerator, self.options.gradient_accumulation
         # Sums over micro-batches divided by the number of examples of the whole step: how it is
@@ -284,16 +333,37 @@ class _Engine:
             is_empty = len(examples) == 0
             if is_empty and processes == 1:
                 continue
+            if self.options.penalty is not None and not is_empty:
+                # The exchange is that of the loss's own backward pass, below.
+                with (
+                    contextlib.nullcontext()
+                    if processes == 1
+                    else accelerator.no_sync(self.wrapped)
+                ):
+                    penalty = online_kl(
+                        self.options.penalty,
+                        self.evaluator,
+                        self.wrapped,
+                        self.log_prob_model,
+                        examples,
+                        (self.options.seed, step, k, accelerator.process_index),
+                    )
+                    accelerator.backward(penalty * scale * processes)
             exchanges = k == accumulation - 1 or processes == 1
             with contextlib.nullcontext() if exchanges else accelerator.no_sync(self.wrapped):
                 # Every process must take part in every exchange: one without examples counts
                 # another's with weight zero.
-                container, weight = self.evaluator.examples(
+                seen = self.evaluator.examples(
                     self.wrapped, self.log_prob_model, batch[:1] if is_empty else examples
                 )
-                self._move_loss(container, weight, is_empty=is_empty)
-                values = self.evaluator.loss(container)
-                value = (weight * values).sum() * (0.0 if is_empty else scale)
+                self._move_loss(seen.container, seen.weight, is_empty=is_empty)
+                # What is not finite is told below, once a step, with the examples.
+                with trusted_values():
+                    values = self.evaluator.loss(seen.container)
+                value = (seen.weight * values).sum() * (0.0 if is_empty else scale)
+                if seen.router_loss is not None:
+                    # A mean over tokens, and here over examples too.
+                    value = value + seen.router_loss * (len(examples) / len(batch))
                 accelerator.backward(value * processes)
             total += value.detach()
         return total
@@ -319,83 +389,7 @@ class _Engine:
             counted = np.concatenate([part for _, part in parts])
         self.evaluator.loss = loss.after(seen, counted)
 
-    # --- disk
-
-    def _whole_tensors(self) -> dict[str, Tensor] | None:
-        """Return the model's tensors where they are sharded, else None; every process must call."""
-        if not self.accelerator.is_fsdp2:
-            return None
-        state = self.policy.model.state_dict()
-        return {name: whole_tensor(value).cpu() for name, value in state.items()}
-
-    def _save(self, step: int, history: History) -> None:
-        from accelerate.utils import gather_object
-
-        assert self.setup.folder is not None
-        # Gathered by every process, written by one.
-        tensors = disk.optimizer_tensors(self.optimizer, self.names)
-        model = self._whole_tensors()
-        random_states = gather_object([disk.random_states()])
-        if self.accelerator.is_main_process:
-            state = {
-                "step": step,
-                "fingerprint": self.setup.fingerprint,
-                "history": history,
-                "probe": self.probe.state,
-                "loss_state": self._loss_state(),
-            }
-            folder = self.setup.folder / "checkpoints"
-            disk.write_checkpoint(
-                folder,
-                state,
-                policy=self.policy,
-                model=model,
-                optimizer=tensors,
-                random_states=random_states,
-                reference=self.evaluator.reference.moved_tensors() if self.update else None,
-            )
-            disk.remove_older(folder, self.options.keep)
-        self.accelerator.wait_for_everyone()
-
-    def _restore(self, checkpoint: disk.Checkpoint) -> History:
-        """Put optimiser, random states and diagnostics back; return the history until then."""
-        disk.load_optimizer(self.optimizer, self.names, checkpoint.folder / disk.OPTIMIZER)
-        random_states = checkpoint.random_states(self.accelerator.process_index)
-        # There are none for a process more than there were.
-        if random_states:
-            disk.set_random_states(random_states)
-        self.probe.restore(checkpoint.state["probe"])
-        if self.update is not None:
-            self.evaluator.reference.put_back(disk.load_tensors(checkpoint.folder / disk.REFERENCE))
-        loss, state = self.evaluator.loss, checkpoint.state.get("loss_state")
-        if isinstance(loss, RunningLoss) and state is not None:
-            self.evaluator.loss = replace(loss, state=type(loss.state)(**state))
-        return [(value, norm) for value, norm in checkpoint.state["history"]]
-
-    def _loss_state(self) -> dict[str, Any] | None:
-        """Return the numbers that a loss remembers by name, or None where it remembers nothing."""
-        loss = self.evaluator.loss
-        return dict(loss.state._asdict()) if isinstance(loss, RunningLoss) else None
-
-    def _save_result(self) -> None:
-        folder: Path | None = self.setup.folder
-        if folder is None:
-            return
-        model = self._whole_tensors()
-        if self.accelerator.is_main_process:
-            with disk.saved(folder / disk.MODEL) as partial:
-                disk.save_model(self.policy, partial, model)
-        self.accelerator.wait_for_everyone()
-
 
 def _say_where_to_cut(model: LogProbModel) -> None:
     """Name the layers to shard: accelerate asks the module itself."""
     vars(model)["_no_split_modules"] = list(model.plain._no_split_modules or ())
-
-
-def _optimizer(options: TrainingOptions, groups: list[dict[str, Any]]) -> Any:
-    if not isinstance(options.optimizer, str):
-        return options.optimizer(groups)
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=options.learning_rate)
-    return torch.optim.AdamW(groups, lr=options.learning_rate)

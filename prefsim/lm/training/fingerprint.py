@@ -61,6 +61,7 @@ def fingerprint_of(
     settings = {name: getattr(options, name) for name in _DECISIVE_OPTIONS} | {
         "optimizer": optimizer if isinstance(optimizer, str) else _named(optimizer),
         "precision": precision,
+        "penalty": repr(options.penalty),
         "steps": steps,
         "loss": _named(loss),
         "data": _hash_of(data, rows),

@@ -28,7 +28,7 @@ from prefsim.losses.registry import container_of
 
 Loss = Callable[..., Any]
 
-__all__ = ["LossEvaluator", "Needs", "couples", "needs_of"]
+__all__ = ["LossEvaluator", "Needs", "Seen", "couples", "needs_of"]
 
 
 class Needs(NamedTuple):
@@ -36,6 +36,24 @@ class Needs(NamedTuple):
 
     collision: bool = False
     kl: bool = False
+
+
+class Seen(NamedTuple):
+    """What a loss sees of some examples.
+
+    Attributes
+    ----------
+    container
+        What the loss takes.
+    weight
+        Of each of its values.
+    router_loss
+        The auxiliary loss of a mixture of experts on these examples, or None.
+    """
+
+    container: Any
+    weight: Tensor
+    router_loss: Tensor | None
 
 
 def needs_of(loss: Loss) -> Needs:
@@ -113,8 +131,8 @@ class LossEvaluator:
         wrapped: torch.nn.Module,
         log_prob_model: LogProbModel,
         examples: Sequence[int] | np.ndarray,
-    ) -> tuple[Any, Tensor]:
-        """Return what the loss sees of examples, with the graph, and the weight of each value.
+    ) -> Seen:
+        """Return what the loss sees of examples, with the graph.
 
         Parameters
         ----------
@@ -125,8 +143,9 @@ class LossEvaluator:
         examples
             Row numbers of the data. A loss that couples its batch sees exactly these.
         """
-        token_logps = self.token_logps(wrapped, log_prob_model, examples)
-        return self.data.take(examples).container(self.kind, token_logps)
+        token_logps, router_loss = self._asked(wrapped, log_prob_model, examples)
+        container, weight = self.data.take(examples).container(self.kind, token_logps)
+        return Seen(container, weight, router_loss)
 
     def token_logps(
         self,
@@ -135,6 +154,14 @@ class LossEvaluator:
         examples: Sequence[int] | np.ndarray,
     ) -> TokenLogps:
         """Return the token log-probabilities of the examples, with the graph of the policy's."""
+        return self._asked(wrapped, log_prob_model, examples)[0]
+
+    def _asked(
+        self,
+        wrapped: torch.nn.Module,
+        log_prob_model: LogProbModel,
+        examples: Sequence[int] | np.ndarray,
+    ) -> tuple[TokenLogps, Tensor | None]:
         batch = self.batch(examples, log_prob_model.device)
         options: dict[str, Any] = {"collision": True} if self.needs.collision else {}
         ref_logp = None
@@ -148,7 +175,8 @@ class LossEvaluator:
         statistics: TokenStatistics = wrapped(batch, **options)
         if statistics.ref_logp is not None:
             ref_logp = statistics.ref_logp
-        return _by_example(statistics, ref_logp, batch.completion_mask, len(examples))
+        token_logps = _by_example(statistics, ref_logp, batch.completion_mask, len(examples))
+        return token_logps, statistics.router_loss
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DIAGNOSTICS",
     "Diagnostics",
+    "OnlineKL",
     "TrainResult",
     "TrainingOptions",
     "learning_rate_factor",
@@ -119,6 +120,39 @@ class Diagnostics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineKL:
+    r"""A penalty on the divergence from the reference, by completions drawn while training.
+
+    Added to DPO's loss it is hybrid preference optimisation (HyPO): at every step the policy as it
+    then is answers the step's prompts, and the leave-one-out estimate
+    (:func:`prefsim.losses.rloo_kl`) of the gradient of :math:`\lambda\,\mathrm{KL}(\pi\|\pi_{ref})`
+    joins that of the loss. The loss that is reported is that of the data alone.
+
+    Attributes
+    ----------
+    weight
+        λ > 0.
+    samples
+        Completions of each example's prompt, >= 2.
+    max_new_tokens
+        Where they are cut off.
+
+    References
+    ----------
+    Song et al. 2024, arXiv:2406.01462.
+    """
+
+    weight: float
+    samples: int = 2
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check_positive(weight=self.weight)
+        check_integer(low=2, samples=self.samples)
+        check_integer(low=1, max_new_tokens=self.max_new_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How a language model is trained: the options of ``fit`` for a :class:`~prefsim.lm.CausalLM`.
 
@@ -155,6 +189,10 @@ class TrainingOptions:
         policy's plus 1 − α times their own, as :class:`prefsim.solvers.ReferenceUpdate` says
         (TR-DPO). ``None``: the reference stays. It must be a model of the policy's parameters, of
         which a copy is made; what was given is not changed.
+    penalty
+        :class:`~prefsim.lm.OnlineKL`, whose completions the policy draws while it is trained;
+        ``None`` for none. The reference must be a model. Its draws depend on the number of
+        processes and on how a step is split.
     order
         ``"by_length"`` (shuffled, with rows of similar length together), ``"shuffled"`` or
         ``"given"``.
@@ -195,6 +233,7 @@ class TrainingOptions:
     gradient_checkpointing: bool = False
     reference_weight: float | None = None
     reference_every: int = 1
+    penalty: OnlineKL | None = None
     order: str = "by_length"
     seed: int = 0
     in_place: bool = False
@@ -239,6 +278,11 @@ class TrainingOptions:
         if self.reference_update is not None:
             self.reference_update.checked()
         check_integer(low=1, reference_every=self.reference_every)
+        if not isinstance(self.penalty, OnlineKL | None):
+            raise TypeError(
+                "penalty of a language model must be prefsim.lm.OnlineKL or None, got"
+                f" {type(self.penalty).__name__}"
+            )
         if self.out is None and (self.save_every is not None or self.resume):
             raise ValueError(
                 f"{'resume' if self.resume else 'save_every'} needs out, the folder of the training"

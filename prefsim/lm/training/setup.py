@@ -12,8 +12,10 @@ from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.model.router import check_router
 from prefsim.lm.training.batches import BatchPlan
 from prefsim.lm.training.checkpoint import Checkpoint, latest
+from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.loss_evaluator import couples, needs_of
@@ -79,15 +81,26 @@ class TrainingSetup:
         if len(data) == 0:
             raise ValueError("data must hold at least one row, got 0")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options
-        if couples(loss):
+        is_coupled = couples(loss)
+        if is_coupled:
             self._check_labels_of_a_batch()
         # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
         # couples them.
-        self.couples = couples(loss) or isinstance(loss, RunningLoss)
+        self.couples = is_coupled or isinstance(loss, RunningLoss)
         self.rows = token_rows(policy, data, kind)
         check_positions(policy.log_prob_model.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
+        if is_coupled:
+            check_batches(
+                loss,
+                kind,
+                data,
+                self.rows.per_example,
+                self.plan,
+                steps=self.total,
+                accumulation=options.gradient_accumulation,
+            )
         self.needs = needs_of(loss)
         self.reference = as_reference(reference, policy, in_place=options.in_place)
         if self.needs.kl and not self.reference.is_model:
@@ -95,9 +108,15 @@ class TrainingSetup:
                 "the loss needs the KL divergence at every token, and so the reference model"
                 f" itself; got {self.reference.description}"
             )
+        if options.penalty is not None and not self.reference.is_model:
+            raise ValueError(
+                "the online penalty is on fresh completions, and needs the reference model itself;"
+                f" got {self.reference.description}"
+            )
         self.reference.check_rows(self.rows.tokens, policy)
         if options.reference_update is not None:
             self.reference.check_follows(policy)
+        check_router(policy.log_prob_model.plain)
         self.precision = self._precision()
         check_diagnostics(options.measured, data, self.reference)
         self.folder = None if options.out is None else Path(options.out)

@@ -191,7 +191,7 @@ def test_a_seed_is_a_run(start):
             {"judge": lambda p, a, b: np.zeros((1, 2))},
             "preferences of the judge must have trailing shape",
         ),
-        ({"judge": lambda p, a, b: np.full((2, 3, 3), 1.5)}, r"must lie in \[0, 1\] or be NaN"),
+        ({"judge": lambda p, a, b: np.full((2, 3, 3), 1.5)}, r"must lie in \[0, 1\]"),
         ({"judge": lambda p, a, b: np.full((2, 3, 3), 0.7)}, "P \\+ Pᵀ = 1"),
         ({"per_round": 3}, "per_round must be"),
         ({"pairing": "some"}, "pairing must be"),

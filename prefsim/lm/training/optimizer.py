@@ -1,0 +1,27 @@
+"""The optimiser of a training, by name or by the caller's own function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from prefsim.lm.training.options import TrainingOptions
+
+__all__ = ["make_optimizer"]
+
+
+def make_optimizer(options: TrainingOptions, parameters: Iterable[torch.nn.Parameter]) -> Any:
+    """Return the optimiser of the parameters that are trained; decay is of matrices."""
+    trained = [p for p in parameters if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not isinstance(options.optimizer, str):
+        return options.optimizer(groups)
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=options.learning_rate)
+    return torch.optim.AdamW(groups, lr=options.learning_rate)
