@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from paper_repros.nash.p3o.token_policies import BETA, CLIPPED, UNCLIPPED, Task
 from paper_repros.nash.p3o.training import Preprocessing, Rollout, Trained
 from prefsim import losses
 from prefsim.data import ScoredPairs
-from prefsim.policies import TabularPolicy
-from prefsim.solvers import gradient_descent, optimal_policy
+from prefsim.gradients import gradient
+from prefsim.policies import TabularPolicy, TokenTreePolicy
+from prefsim.solvers import gradient_descent, objective, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import (
     pairwise_variance,
     score_gradient,
@@ -116,3 +118,48 @@ def test_every_policy_scales_its_own_rewards():
     # Seen twice, the sum of squares doubles and n − 1 becomes three.
     again = preprocessing(rewards)
     np.testing.assert_allclose(again * (4 / 3) ** 0.5, found * 2**0.5, rtol=1e-14)
+
+
+def test_weights_make_the_gradient_right_over_tokens():
+    task = Task.draw(0)
+    here = TokenTreePolicy.random(task.tree, seed=1)
+    reward, reference = torch.tensor(task.tree.reward), torch.tensor(task.reference.log_probs)
+
+    def value(parameters):
+        log_policy = here.with_parameters(parameters).log_probs
+        earned = reward - BETA * (log_policy - reference)
+        return (torch.exp(log_policy) * earned).sum(axis=-1).mean()
+
+    def loss(parameters):
+        learner = here.with_parameters(parameters)
+        exact = functools.partial(losses.p3o, **UNCLIPPED)
+        return objective(learner, exact, task.pairs(task.behaviour), reference=task.reference)
+
+    np.testing.assert_allclose(
+        gradient(loss, here.parameters), -gradient(value, here.parameters), atol=1e-12
+    )
+
+
+def test_the_older_policy_writes_poor_texts():
+    task = Task.draw(3)
+    reward = task.tree.reward
+    old, new = ((policy.probs * reward).sum() for policy in (task.behaviour, task.reference))
+    assert old < new
+    np.testing.assert_allclose(
+        np.log(task.behaviour.probs / task.reference.probs) + reward,
+        (np.log(task.behaviour.probs / task.reference.probs) + reward)[:, :1] + 0 * reward,
+        atol=1e-12,
+    )
+    best = optimal_policy(reward, task.reference.probs, beta=BETA)
+    assert task.distance(TokenTreePolicy.from_sequence_probs(task.tree, best)) < 1e-12
+    assert task.margins_moved(task.behaviour) == 0
+
+
+def test_clipping_holds_a_policy_at_the_texts_of_its_start():
+    task = Task.draw(1)
+    clipped = functools.partial(losses.p3o, **CLIPPED)
+    ends = [
+        task.learn(task.behaviour, clipped, task.pairs(task.behaviour), steps) for steps in (20, 60)
+    ]
+    moved = [task.margins_moved(end) for end in ends]
+    assert moved[0] < 1.0 and abs(moved[1] - moved[0]) < 0.05
