@@ -15,7 +15,13 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import as_log_policies, as_policies, check_choice, check_interval
+from prefsim.checks import (
+    as_log_policies,
+    as_policies,
+    check_broadcast,
+    check_choice,
+    check_interval,
+)
 from prefsim.numerics import array_namespace, bounded_exp, log_sigmoid
 from prefsim.typing import Array, ArrayT
 
@@ -96,6 +102,7 @@ def f_divergence(logp: ArrayT, logq: Array, divergence: str, *, alpha: float = 0
     """
     check_divergence(divergence, alpha)
     logp, logq = as_log_policies(logp=logp, logq=logq)
+    check_broadcast(logp=logp, logq=logq)
     xp = array_namespace(logp, logq)
     logp, logq = xp.broadcast_arrays(logp, logq)
     p, q = xp.exp(logp), xp.exp(logq)
@@ -144,6 +151,7 @@ def total_variation(p: ArrayT, q: Array) -> ArrayT:
     0.25
     """
     p, q = as_policies(p=p, q=q)
+    check_broadcast(p=p, q=q)
     xp = array_namespace(p, q)
     return 0.5 * xp.sum(xp.abs(p - q), axis=-1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple
 
-from prefsim.checks import as_floats, as_log_policies, check_same_shape
+from prefsim.checks import as_floats, as_log_policies, check_broadcast, check_same_shape
 from prefsim.numerics import array_namespace, categorical_kl
 from prefsim.typing import Array, ArrayT
 
@@ -85,6 +85,7 @@ def logarithmic_mean(log_first: ArrayT, log_second: Array) -> ArrayT:
     array([0.13952766, 0.2       ])
     """
     log_first, log_second = as_floats(log_first=log_first, log_second=log_second)
+    check_broadcast(log_first=log_first, log_second=log_second)
     xp = array_namespace(log_first, log_second)
     log_first, log_second = xp.broadcast_arrays(log_first, log_second)
     apart = xp.abs(log_first - log_second)

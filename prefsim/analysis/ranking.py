@@ -15,6 +15,7 @@ from typing import Any
 from prefsim.checks import (
     as_float_array,
     as_floats,
+    check_broadcast,
     check_nonnegative,
     check_positive,
     check_same_shape,
@@ -92,6 +93,7 @@ def idealised_log_ratio(
     check_positive(unanimous=unanimous)
     ref_chosen, ref_rejected = as_floats(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     check_same_shape(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    check_broadcast(ref_chosen=ref_chosen, vote_share=vote_share, beta=beta)
     return _log_odds_of_votes(vote_share, ref_chosen, unanimous) / beta + ref_chosen - ref_rejected
 
 
@@ -201,6 +203,7 @@ def ranking_loss(ref_chosen: ArrayT, ref_rejected: Array, *, beta: Number) -> Ar
     check_nonnegative(arrays=True, beta=beta)
     ref_chosen, ref_rejected = as_floats(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     check_same_shape(ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    check_broadcast(ref_chosen=ref_chosen, beta=beta)
     return softplus(-beta * (ref_rejected - ref_chosen))
 
 

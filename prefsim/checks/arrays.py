@@ -19,6 +19,7 @@ __all__ = [
     "as_mask",
     "as_token_array",
     "check_boolean",
+    "check_broadcast",
     "check_constant",
     "check_counts",
     "check_finite",
@@ -159,6 +160,18 @@ def check_same_shape(**named: Any) -> None:
             "arrays must have one shape, got "
             + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         )
+
+
+def check_broadcast(**named: Any) -> None:
+    """Raise unless the shapes of all named arrays broadcast; numbers have none."""
+    shapes = {name: tuple(getattr(array, "shape", ())) for name, array in named.items()}
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        raise ValueError(
+            "shapes must broadcast, got "
+            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        ) from error
 
 
 def check_unit_interval(array: np.ndarray, name: str) -> None:

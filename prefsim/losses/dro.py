@@ -22,6 +22,7 @@ import numpy as np
 from prefsim.checks import (
     as_array,
     as_floats,
+    check_broadcast,
     check_entries,
     check_integer,
     check_interval,
@@ -98,6 +99,8 @@ def _together(scores: Any, lambda_: Any) -> tuple[Any, Any]:
     number = _is_scalar(lambda_)
     read, array = as_floats(nan=True, scores=scores, lambda_=1.0 if number else lambda_)
     check_shape(read, "scores", (None,))
+    if not number:
+        check_broadcast(scores=read[..., 0], lambda_=array)
     return read, lambda_ if number else array
 
 

@@ -24,6 +24,7 @@ from prefsim.checks import (
     as_array,
     as_one_library,
     as_signed,
+    check_broadcast,
     check_no_nan,
     in_floats,
     is_array,
@@ -114,6 +115,13 @@ def received(
             raise ValueError(f"{name} must be an array, got None")
     fields = {name: value for name, value in given.items() if value is not None}
     beside = {name: value for name, value in options.items() if is_array(value)}
+    if beside:
+        # Of a list the shape is NumPy's to tell.
+        first = fields[kind._fields[0]]
+        shape = tuple(first.shape if hasattr(first, "shape") else np.shape(first))
+        values = np.empty(shape[: len(shape) - _axes_of_a_row(kind)], dtype=bool)
+        for name, value in beside.items():
+            check_broadcast(**{name: value, "values": values})
     libraries = {_plain_library(value, name) for name, value in fields.items()}
     libraries |= {is_torch_array(value) for value in beside.values()}
     if len(libraries) == 1 and None not in libraries:
@@ -123,6 +131,12 @@ def received(
     dtype = next((each.dtype for each in together.values() if _is_floating(each)), None)
     read = {name: _read(together[name], name, dtype) for name in fields}
     return logps._replace(**read), options | {name: together[name] for name in beside}
+
+
+@functools.cache
+def _axes_of_a_row(kind: type[Any]) -> int:
+    """Return how many axes one example has in the first field of its container."""
+    return len(kind.example(rows=1)[0].shape) - 1
 
 
 @functools.cache

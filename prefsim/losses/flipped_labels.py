@@ -6,7 +6,7 @@ A label that is flipped with probability ε turns a loss L of a pair into the mi
 
 from __future__ import annotations
 
-from prefsim.checks import as_floats, check_interval, check_positive
+from prefsim.checks import as_floats, check_broadcast, check_interval, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
 from prefsim.losses.margins import probit
@@ -63,6 +63,7 @@ def flip_corrected(as_labelled: ArrayT, exchanged: ArrayT, *, flip_rate: Number)
     """
     check_interval(arrays=True, flip_rate=flip_rate, low=0.0, high=0.5)
     as_labelled, exchanged = as_floats(nan=True, as_labelled=as_labelled, exchanged=exchanged)
+    check_broadcast(as_labelled=as_labelled, exchanged=exchanged, flip_rate=flip_rate)
     target = (1 - flip_rate) / (1 - 2 * flip_rate)
     return target * as_labelled + (1 - target) * exchanged
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefsim.backend import Seed, like, random_generator
-from prefsim.checks import as_array, as_floats, check_entries, check_interval
+from prefsim.checks import as_array, as_floats, check_broadcast, check_entries, check_interval
 from prefsim.typing import ArrayT, Number
 
 __all__ = ["flip_labels", "flip_sampled_labels"]
@@ -37,6 +37,7 @@ def flip_labels(preference: ArrayT, rate: Number) -> ArrayT:
     """
     check_interval(arrays=True, rate=rate, low=0.0, high=1.0, closed="both")
     preference, rate = as_floats(preference=preference, rate=rate)
+    check_broadcast(preference=preference, rate=rate)
     check_entries(
         preference, "preference", "be a probability in [0, 1]", lambda p: (p >= 0) & (p <= 1)
     )

@@ -14,6 +14,7 @@ from prefsim.checks import (
     as_array,
     as_floats,
     as_one_library,
+    check_broadcast,
     check_entries,
     check_interval,
     check_nonnegative,
@@ -224,6 +225,7 @@ def partial_return_preference(
     arXiv:2206.02231.
     """
     return_first, return_second = as_floats(return_first=return_first, return_second=return_second)
+    check_broadcast(return_first=return_first, return_second=return_second, beta=beta)
     return _logistic_choice(return_first - return_second, beta)
 
 
@@ -259,6 +261,7 @@ def regret_preference(regret_first: ArrayT, regret_second: Array, *, beta: Numbe
     np.float64(0.8808)
     """
     regret_first, regret_second = as_floats(regret_first=regret_first, regret_second=regret_second)
+    check_broadcast(regret_first=regret_first, regret_second=regret_second, beta=beta)
     return _logistic_choice(regret_second - regret_first, beta)
 
 
@@ -277,6 +280,7 @@ def noiseless_preference(score_first: ArrayT, score_second: Array, *, tie: float
     """
     check_nonnegative(tie=tie)
     score_first, score_second = as_floats(score_first=score_first, score_second=score_second)
+    check_broadcast(score_first=score_first, score_second=score_second)
     margin = score_first - score_second
     xp = array_namespace(margin)
     half = xp.full_like(margin, 0.5)

@@ -12,6 +12,7 @@ import numpy as np
 from prefsim.checks import (
     as_floats,
     as_policies,
+    check_broadcast,
     check_entries,
     check_positive,
     check_shape,
@@ -81,6 +82,7 @@ def chi_squared_optimum(reward: Array, reference: Array, *, beta: Number) -> Chi
     check_shape(reward, "reward", (reference.shape[-1],))
     check_entries(reward, "reward", "be finite", np.isfinite)
     xp = array_namespace(reward, reference)
+    check_broadcast(reward=reward, reference=reference, beta=rows)
     given = (reward, reference, rows) if several else (reward, reference)
     reward, reference, *_ = xp.broadcast_arrays(*given)
     beta = rows if several else beta

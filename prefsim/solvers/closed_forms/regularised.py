@@ -10,6 +10,7 @@ from prefsim.checks import (
     as_floats,
     as_log_policies,
     as_policies,
+    check_broadcast,
     check_entries,
     check_positive,
     check_shape,
@@ -42,6 +43,7 @@ def _problem(reward: Any, ref_log_probs: Any, beta: Any) -> tuple[Any, Any, Any]
         reward=reward, ref_log_probs=ref_log_probs, beta=over_rows(beta)
     )
     check_shape(reward, "reward", (ref_log_probs.shape[-1],))
+    check_broadcast(reward=reward, ref_log_probs=ref_log_probs, beta=rows)
     given = (reward, ref_log_probs, rows) if several else (reward, ref_log_probs)
     reward, ref_log_probs, *_ = array_namespace(reward).broadcast_arrays(*given)
     return reward, ref_log_probs, rows if several else beta
