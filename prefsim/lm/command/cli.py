@@ -181,7 +181,10 @@ def train(
     ] = None,
     order: Annotated[str, typer.Option(help="by_length, shuffled or given.")] = "by_length",
     seed: Annotated[
-        int, typer.Option(help="Of the order of the data and of a new model's weights.")
+        int,
+        typer.Option(
+            help="Of the order of the data, and of the weights of a new model or of adapters."
+        ),
     ] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 for none.")] = 500,
     keep: Annotated[int, typer.Option(help="Newest checkpoints to keep.")] = 2,

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from prefsim.checks import check_choice, check_integer, check_nonnegative
-from prefsim.containers import JudgedLogps
 from prefsim.data.json_lines import parse_object
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
@@ -31,7 +30,7 @@ from prefsim.lm.training.options import OnlineKL, TrainingOptions
 from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.token_rows import TokenRows, token_rows
-from prefsim.losses.catalogue import properties_of
+from prefsim.losses.catalogue import reads_reference
 from prefsim.losses.registry import container_of
 
 __all__ = ["TrainingJob", "check_given", "make_setup", "precompute_reference", "read_job"]
@@ -314,7 +313,7 @@ def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> Ca
 def _reference(
     given: Given, loss: Callable[..., Any], policy: CausalLM, *, load: bool
 ) -> CausalLM | None:
-    what = given["reference"] or (NONE if _uses_no_reference(loss) else START)
+    what = given["reference"] or (START if reads_reference(loss) else NONE)
     if what == NONE:
         if given["precompute"]:
             raise ValueError("--precompute needs a reference, and there is none")
@@ -332,11 +331,6 @@ def _reference(
         return policy.without_adapters()
     # What is computed before training needs no copy.
     return policy if given["precompute"] else policy.frozen()
-
-
-def _uses_no_reference(loss: Callable[..., Any]) -> bool:
-    # Judged samples are not in the catalogue, and held against the reference they were drawn from.
-    return container_of(loss) is not JudgedLogps and properties_of(loss, "").reference_free
 
 
 def _with_line(error: ValueError, source: TextSource) -> ValueError:
