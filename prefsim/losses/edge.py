@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import is_torch_array
 
+from prefsim import containers
 from prefsim.checks import (
     are_trusted,
     as_array,
@@ -119,7 +120,7 @@ def received(
         # Of a list the shape is NumPy's to tell.
         first = fields[kind._fields[0]]
         shape = tuple(first.shape if hasattr(first, "shape") else np.shape(first))
-        values = np.empty(shape[: len(shape) - _axes_of_a_row(kind)], dtype=bool)
+        values = np.empty(shape[: len(shape) - _axes_of_a_row(kind.__name__)])
         for name, value in beside.items():
             check_broadcast(**{name: value, "values": values})
     libraries = {_plain_library(value, name) for name, value in fields.items()}
@@ -134,9 +135,9 @@ def received(
 
 
 @functools.cache
-def _axes_of_a_row(kind: type[Any]) -> int:
-    """Return how many axes one example has in the first field of its container."""
-    return len(kind.example(rows=1)[0].shape) - 1
+def _axes_of_a_row(name: str) -> int:
+    """Return how many axes one example has in the first field of the container of a name."""
+    return len(getattr(containers, name).example(rows=1)[0].shape) - 1
 
 
 @functools.cache

@@ -36,14 +36,8 @@ from prefsim.checks import (
 )
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import (
-    check_shapes,
-    check_win_probability,
-    log_ratios,
-    needed,
-    reward_margin,
-    soft_logistic,
-)
+from prefsim.losses.pair_fields import check_shapes, check_win_probability, needed
+from prefsim.losses.pairwise import log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 

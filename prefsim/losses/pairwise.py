@@ -5,20 +5,23 @@ A link of an implicit-reward margin, one value per pair, no reduction.
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefsim.checks import (
     check_choice,
     check_flag,
     check_interval,
     check_nonnegative,
     check_positive,
-    check_same_shape,
-    check_within,
 )
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
 from prefsim.losses.edge import checked
+from prefsim.losses.pair_fields import (
+    check_shapes,
+    check_win_probability,
+    length_of,
+    lengths_of,
+    needed,
+)
 from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 
@@ -35,11 +38,6 @@ __all__ = [
     "soft_logistic",
     "spce",
 ]
-
-
-def check_shapes(logps: PairLogps[ArrayT]) -> None:
-    """Raise unless all fields of a pair container have one shape."""
-    check_same_shape(**logps._asdict())
 
 
 @checked
@@ -71,30 +69,6 @@ def soft_logistic(margin: ArrayT, target: Number | Array) -> ArrayT:
     if isinstance(target, int | float) and target == 1:
         return -log_sigmoid(margin)
     return -target * log_sigmoid(margin) - (1 - target) * log_sigmoid(-margin)
-
-
-def needed(value: ArrayT | None, name: str) -> ArrayT:
-    """Return an optional field of a container, or raise where a loss cannot do without it."""
-    if value is None:
-        raise ValueError(f"{name} is needed by this loss, got None")
-    return value
-
-
-def length_of(logps: PairLogps[Any], name: str) -> Any:
-    """Return the numbers of tokens of a response, or raise where there is none."""
-    length = needed(getattr(logps, name), name)
-    check_within(length, name, "be >= 1, for a response has a token", low=1.0)
-    return length
-
-
-def lengths_of(logps: PairLogps[Any]) -> tuple[Any, Any]:
-    """Return the numbers of tokens of chosen and rejected, or raise where there is none."""
-    return length_of(logps, "chosen_length"), length_of(logps, "rejected_length")
-
-
-def check_win_probability(prob: Array, name: str) -> None:
-    """Raise unless a score is a probability."""
-    check_within(prob, name, "be a probability in [0, 1]", low=0.0, high=1.0)
 
 
 def mean_logps(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:

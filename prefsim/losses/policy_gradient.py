@@ -23,7 +23,8 @@ from prefsim.checks import (
 )
 from prefsim.containers import ListLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import log_ratios, needed, reward_margin
+from prefsim.losses.pair_fields import needed
+from prefsim.losses.pairwise import log_ratios, reward_margin
 from prefsim.numerics import array_namespace, bounded_exp, over_rows, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 

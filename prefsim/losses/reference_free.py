@@ -8,7 +8,8 @@ from __future__ import annotations
 from prefsim.checks import check_nonnegative, check_positive, check_within
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import check_shapes, mean_logps, soft_logistic
+from prefsim.losses.pair_fields import check_shapes
+from prefsim.losses.pairwise import mean_logps, soft_logistic
 from prefsim.numerics import array_namespace, log_odds, log_sigmoid
 from prefsim.typing import ArrayT, Number
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from prefsim.checks import check_positive, check_same_shape
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import check_win_probability, log_ratios, needed
+from prefsim.losses.pair_fields import check_win_probability, needed
+from prefsim.losses.pairwise import log_ratios
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import ArrayT, Number
 

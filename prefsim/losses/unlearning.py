@@ -10,7 +10,7 @@ from __future__ import annotations
 from prefsim.checks import check_choice, check_nonnegative
 from prefsim.containers import PairLogps, TokenPairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import needed
+from prefsim.losses.pair_fields import needed
 from prefsim.losses.pointwise import npo
 from prefsim.losses.reference_free import gradient_ascent
 from prefsim.losses.tokenwise import check_token_pairs, masked_sum

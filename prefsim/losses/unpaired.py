@@ -11,7 +11,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import UnpairedLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import needed
+from prefsim.losses.pair_fields import needed
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import ArrayT, Number
 

@@ -25,7 +25,7 @@ from prefsim.backend import like
 from prefsim.containers import PairLogps
 from prefsim.data.scored import ScoredPairs
 from prefsim.gradients import gradient
-from prefsim.losses.pairwise import needed
+from prefsim.losses.pair_fields import needed
 from prefsim.numerics import log_softmax
 from prefsim.policies.tabular import TabularPolicy
 from prefsim.solvers.closed_forms.regularised import gibbs_log_policy

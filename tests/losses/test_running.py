@@ -77,7 +77,7 @@ def test_what_is_not_kept_neither_counts_nor_moves_beta():
 def test_kept_is_checked():
     with pytest.raises(ValueError, match="kept must hold booleans, got dtype float64"):
         losses.beta_dpo(FIRST, kept=np.ones(3))
-    with pytest.raises(ValueError, match=r"one shape, got margin \(3,\), kept \(2,\)"):
+    with pytest.raises(ValueError, match=r"must broadcast, got kept \(2,\), values \(3,\)"):
         losses.beta_dpo(FIRST, kept=np.ones(2, dtype=bool))
     nothing = losses.beta_dpo(FIRST, kept=np.zeros(3, dtype=bool))
     np.testing.assert_array_equal(nothing, np.zeros(3))
