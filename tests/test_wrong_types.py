@@ -29,6 +29,7 @@ from wrong_types import NO_NUMBERS, OTHER_FORMS, PRECISION, STRANGE_OPTIONS, dou
 from prefsim import analysis, raters
 from prefsim.backend import use_backend
 from prefsim.divergences import f_divergence, total_variation
+from prefsim.loops.judgements import judgements
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import closed_forms
 
@@ -236,6 +237,10 @@ def test_probabilities_are_not_their_logarithms(call):
             "preference must satisfy",
         ),
         (lambda: analysis.borda_scores(GAME + 0.2), "preference must"),
+        (
+            lambda: judgements(GAME.astype(str), (3, 3), mutual=True),
+            "preferences of the judge must be an array of numbers",
+        ),
     ],
 )
 def test_what_is_no_probability_is_refused(call, message):

@@ -8,6 +8,8 @@ import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
+    NUMBERS,
+    as_array,
     check_choice,
     check_preference,
     check_shape,
@@ -41,7 +43,7 @@ def judgements(answer: Any, shape: tuple[int, ...], *, mutual: bool) -> np.ndarr
         If the answer has another shape or holds something else than preferences.
     """
     name = "preferences of the judge"
-    table = np.asarray(to_numpy(answer), dtype=np.float64)
+    table = to_numpy(as_array(answer, name, *NUMBERS)).astype(np.float64)
     check_shape(table, name, shape)
     abstained = np.isnan(table)
     if not mutual:
