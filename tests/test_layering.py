@@ -16,6 +16,7 @@ GROUND = [
     "_frozen",
     "_torch_kernels",
     "numerics",
+    "_readable",
     "checks",
     "backend",
     "containers",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from prefsim._readable import readable
 from prefsim.backend import to_numpy
 from prefsim.checks import (
     check_callable,
@@ -74,6 +75,7 @@ def momentum_coefficients(rounds: int, *, momentum: float) -> MomentumCoefficien
     return MomentumCoefficients(fitted, fitted + faded / (1.0 - momentum))
 
 
+@readable
 class AcceleratedRound(NamedTuple):
     """The fitted policy π̂ of a round, and the extrapolated policy π.
 

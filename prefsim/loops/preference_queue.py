@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_index_array, as_preference, check_integer, check_positive, check_shape
 from prefsim.loops.self_play import preferences_between, win_rates
@@ -57,6 +58,7 @@ def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) 
     return win_rates(preferences_between(table, members, members), include_self=include_self)
 
 
+@readable
 class QueuedSelfPlay(NamedTuple):
     """The last policy, and what was recorded along the first axis.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_callable, check_integer
 from prefsim.solvers.fit import fit, gradient_descent
@@ -21,6 +22,7 @@ Trainer = Callable[[Any, Loss, Any, Any], Any]
 __all__ = ["SelfPlayRound", "descent", "play_rounds"]
 
 
+@readable
 class SelfPlayRound(NamedTuple):
     """One round: the data that were judged, and the policy after training on them."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     as_index_array,
@@ -86,6 +87,7 @@ def table_judge(preference: Any) -> Judge:
     return judge
 
 
+@readable
 class JudgedSamples(NamedTuple):
     """Responses to prompts, compared with each other.
 

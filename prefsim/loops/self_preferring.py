@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import as_preference, check_choice, check_integer, check_positive, check_shape
 from prefsim.data.comparisons import Comparisons
@@ -22,6 +23,7 @@ Judge = Callable[[Any], Any]
 __all__ = ["Round", "self_preferring"]
 
 
+@readable
 class Round(NamedTuple):
     """One round: the pairs that were judged, the loss on them after training, and the policy."""
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import asarray, like, to_numpy
 from prefsim.checks import as_float_array, check_kind, check_shape
 from prefsim.numerics import array_namespace, log_softmax
@@ -16,6 +17,7 @@ from prefsim.typing import Array
 __all__ = ["LogLinearPolicy"]
 
 
+@readable
 @dataclass(frozen=True, eq=False)
 class LogLinearPolicy(InMemoryPolicy):
     r"""Policy :math:`\pi_\theta(y|x) \propto \pi_0(y|x) \exp\langle\theta, \phi(x, y)\rangle`.

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import as_float_array, check_integer
 from prefsim.numerics import log_softmax
@@ -17,6 +18,7 @@ from prefsim.typing import Array
 __all__ = ["NetworkPolicy"]
 
 
+@readable
 @dataclass(frozen=True, eq=False)
 class NetworkPolicy(InMemoryPolicy):
     """Softmax over the outputs of a ``torch.nn.Module``.

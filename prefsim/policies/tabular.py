@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, random_generator
 from prefsim.checks import as_float_array, as_probabilities, check_integer, check_positive
 from prefsim.numerics import array_namespace, log_softmax
@@ -17,6 +18,7 @@ from prefsim.typing import Array
 __all__ = ["TabularPolicy"]
 
 
+@readable
 @dataclass(frozen=True, eq=False)
 class TabularPolicy(InMemoryPolicy):
     """Softmax policy over a table of logits.

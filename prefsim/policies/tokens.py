@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
 from prefsim.checks import as_probabilities, check_kind, check_number, check_shape
 from prefsim.numerics import array_namespace, log_softmax
@@ -18,6 +19,7 @@ from prefsim.worlds.tokens import TokenTree
 __all__ = ["TokenTreePolicy"]
 
 
+@readable
 @dataclass(frozen=True, eq=False)
 class TokenTreePolicy(InMemoryPolicy):
     """An autoregressive policy over the sequences of a :class:`~prefsim.worlds.TokenTree`.

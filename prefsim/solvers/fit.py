@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.checks import check_positive
 from prefsim.losses.registry import container_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FitResult", "fit", "gradient_descent", "objective"]
 
 
+@readable
 class FitResult(NamedTuple):
     """A fitted policy and its certificate.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator
 from prefsim.checks import (
     as_context_probs,
@@ -54,6 +55,7 @@ def bradley_terry_on_backend(given: Any, checked: np.ndarray, *, scale: float = 
     return asarray(bradley_terry_matrix(scale * checked))
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class ContextualBandit:
     """X contexts, Y responses; a rater compares two responses to one context.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
@@ -35,6 +36,7 @@ KINDS = ("uniform", "transitive", "cyclic", "tournament")
 __all__ = ["KINDS", "PreferenceGame"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class PreferenceGame:
     """Symmetric constant-sum game of a preference matrix.

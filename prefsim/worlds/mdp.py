@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, to_numpy
 from prefsim.checks import (
     as_index_array,
@@ -37,6 +38,7 @@ DENSE_LIMIT = 2000
 """Generators and readers choose the sparse layout above this number of states."""
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class TabularMDP:
     r"""A Markov decision process whose states and actions can be listed.

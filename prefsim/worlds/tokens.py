@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator
 from prefsim.checks import as_context_probs, as_float_array, check_integer, check_shape
 from prefsim.typing import Array
@@ -19,6 +20,7 @@ MOST_SEQUENCES = 2_000_000
 __all__ = ["TokenTree"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class TokenTree:
     """All sequences over a vocabulary of V tokens, up to length T.

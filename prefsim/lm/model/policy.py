@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
 from prefsim.lm.model.encoding import encode
@@ -38,6 +39,7 @@ from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collat
 __all__ = ["CausalLM"]
 
 
+@readable
 @dataclass(frozen=True, eq=False)
 class CausalLM:
     """A language model that answers prompts.

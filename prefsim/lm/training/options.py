@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.checks import (
     check_choice,
     check_integer,
@@ -40,6 +41,7 @@ OPTIMIZERS = ("adamw", "sgd")
 DIAGNOSTICS = ("displacement", "accuracy", "ches", "entanglement", "kl")
 
 
+@readable
 class TrainResult(NamedTuple):
     """A trained language model.
 

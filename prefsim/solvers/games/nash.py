@@ -119,8 +119,8 @@ def solve_nash(
     record
         Keep policies and certificates of every so many iterations (and of the first and the last)
         in ``history``; 0 keeps none. Where only they are wanted see :func:`nash_path`. K records of
-        B games take ``16 * K * B * (n + 1)`` bytes in double precision and twice that while they are
-        put together: 200 of 100,000 games of three responses 1.3 GB, and 2.6 at the peak.
+        B games take ``16 * K * B * (n + 1)`` bytes in double precision, and twice that while they
+        are put together: 200 of 100,000 games of three responses 1.3 GB, and 2.6 at the peak.
     momentum
         α in [0, 1) of ``"apo"``.
     mixture

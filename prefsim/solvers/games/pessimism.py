@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import asarray, to_numpy
 from prefsim.checks import (
     as_box,
@@ -43,6 +44,7 @@ from prefsim.typing import Array
 __all__ = ["PessimisticGame", "WorstReward", "win_weights"]
 
 
+@readable
 class WorstReward(NamedTuple):
     r"""A reward that is worst for a policy, and what certifies it.
 
@@ -113,6 +115,7 @@ def win_weights(data: Comparisons, n_contexts: int, n_responses: int) -> np.ndar
     return total.reshape(*batch, n_contexts, n_responses, n_responses)
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class PessimisticGame:
     r"""The game φ between a policy and a reward out of a class R, on given data.

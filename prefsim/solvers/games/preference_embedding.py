@@ -21,6 +21,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 from scipy.special import entr
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, like, random_generator
 from prefsim.checks import (
     as_float_array,
@@ -51,6 +52,7 @@ LENT = 0.05
 START_SPREAD = 0.5
 
 
+@readable
 class EmbeddingResult(NamedTuple):
     """Fitted vectors and their certificate.
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.typing import Array
 
 __all__ = ["NashHistory", "NashResult"]
 
 
+@readable
 class NashHistory(NamedTuple):
     """What was recorded, with the records along the first axis.
 
@@ -34,6 +36,7 @@ class NashHistory(NamedTuple):
     regularised_gap: Array | None
 
 
+@readable
 class NashResult(NamedTuple):
     """A policy for each game, and how good it is.
 

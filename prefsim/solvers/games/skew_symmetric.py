@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import to_numpy
 from prefsim.checks import (
     check_even,
@@ -34,6 +35,7 @@ from prefsim.typing import Array, ArrayT
 __all__ = ["SkewDecomposition", "decompose_skew", "gpo_update", "preference_scores"]
 
 
+@readable
 class SkewDecomposition(NamedTuple):
     r"""Vectors whose skew products are given scores, and how exact they are.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import action_values
@@ -28,6 +29,7 @@ ROUNDING_UNITS = 16
 """A residual of this many units in the last place of the largest value is as good as zero."""
 
 
+@readable
 class PlanningResult(NamedTuple):
     """Values of a decision process with their certificate.
 

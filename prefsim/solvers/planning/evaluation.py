@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_positive
 from prefsim.numerics import array_namespace
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+@readable
 class SuccessorFeatures(NamedTuple):
     """Expected discounted sums of features.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import to_numpy
 from prefsim.checks import as_float_array, check_discount, check_shape
 from prefsim.solvers.planning.bellman import greedy_policy
@@ -29,6 +30,7 @@ Relative to the largest value: equal ones never cycle.
 MAX_IMPROVEMENTS = 1000
 
 
+@readable
 class FeatureOptimum(NamedTuple):
     """Optimal deterministic policies and their successor features, for weights ``(*more, d)``.
 

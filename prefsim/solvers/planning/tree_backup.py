@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import like
 from prefsim.checks import check_shape
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
@@ -19,6 +20,7 @@ from prefsim.worlds.tokens import TokenTree
 __all__ = ["SoftBackup", "score_gradient_in_tree", "soft_backup"]
 
 
+@readable
 class SoftBackup(NamedTuple):
     """The tilted policy, and the value of every prefix ``(..., X, nodes)``.
 
