@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefsim._readable import readable
-from prefsim.backend import asarray, like, to_numpy
+from prefsim.backend import asarray, like, on_backend, to_numpy
 from prefsim.checks import as_float_array, check_kind, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
@@ -50,19 +50,24 @@ class LogLinearPolicy(InMemoryPolicy):
 
         Weights are zero and the base policy is uniform unless given.
         """
-        features = as_float_array(features, "features", ndim=3)
+        phi = as_float_array(features, "features", ndim=3)
         if base is not None:
             check_kind(InMemoryPolicy, base=base)
-        contexts, responses, d = features.shape
-        weights = np.zeros(d) if weights is None else as_float_array(weights, "weights", min_ndim=1)
-        check_shape(weights, "weights", (d,))
+        contexts, responses, d = phi.shape
+        weights = np.zeros(d) if weights is None else weights
+        theta = as_float_array(weights, "weights", min_ndim=1)
+        check_shape(theta, "weights", (d,))
         table = (
             np.full((contexts, responses), -np.log(responses))
             if base is None
             else to_numpy(base.log_probs)
         )
         check_shape(table, "base.log_probs", (contexts, responses))
-        return cls(asarray(weights), asarray(features), asarray(table))
+        return cls(
+            on_backend(weights, theta, "weights"),
+            on_backend(features, phi, "features"),
+            asarray(table),
+        )
 
     @property
     def parameters(self) -> Array:

@@ -9,8 +9,14 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
-from prefsim.backend import Seed, asarray, random_generator
-from prefsim.checks import as_float_array, as_probabilities, check_integer, check_positive
+from prefsim.backend import Seed, asarray, on_backend, random_generator
+from prefsim.checks import (
+    as_float_array,
+    as_probabilities,
+    check_integer,
+    check_positive,
+    widened_probabilities,
+)
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy, as_parameters
 from prefsim.typing import Array
@@ -51,13 +57,17 @@ class TabularPolicy(InMemoryPolicy):
         Every row must sum to one, within 1e-9 in double precision and 1e-5 in single.
         """
         table = as_probabilities(probs, "probs", min_ndim=2)
+        if getattr(probs, "requires_grad", False):
+            kept = widened_probabilities(on_backend(probs, table, "probs"), probs)
+            return cls(array_namespace(kept).log(kept))
         with np.errstate(divide="ignore"):
             return cls(asarray(np.log(table)))
 
     @classmethod
     def from_logits(cls, logits: Any) -> Self:
         """Return the policy with these finite logits ``(..., X, Y)``."""
-        return cls(asarray(as_float_array(logits, "logits", min_ndim=2)))
+        table = as_float_array(logits, "logits", min_ndim=2)
+        return cls(on_backend(logits, table, "logits"))
 
     @classmethod
     def uniform(cls, n_contexts: int, n_responses: int) -> Self:

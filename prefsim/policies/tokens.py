@@ -10,7 +10,7 @@ import numpy as np
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, like, random_generator, to_numpy
-from prefsim.checks import as_probabilities, check_kind, check_number, check_shape
+from prefsim.checks import as_probabilities, check_constant, check_kind, check_number, check_shape
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy, as_parameters
 from prefsim.typing import Array
@@ -73,6 +73,7 @@ class TokenTreePolicy(InMemoryPolicy):
             which no sequence probability sees.
         """
         check_kind(TokenTree, tree=tree)
+        check_constant(probs, "probs")
         table = as_probabilities(probs, "probs", ndim=2)
         check_shape(table, "probs", (None, tree.n_sequences))
         rows, columns = np.nonzero(tree.mask)

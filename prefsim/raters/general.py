@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, like, random_generator
+from prefsim.backend import Seed, like, on_backend, random_generator
 from prefsim.checks import (
     as_float_array,
     as_floats,
     as_index_array,
     as_preference,
     check_entries,
+    widened_preference,
 )
 from prefsim.numerics import array_namespace, gather
 from prefsim.raters.bradley_terry import pairwise_preference
@@ -110,7 +111,7 @@ class MatrixRater:
             raise ValueError(f"preference must be (n, n) or (X, n, n), got shape {table.shape}")
         set_fields(
             self,
-            preference=asarray(table),
+            preference=widened_preference(on_backend(preference, table, "preference"), preference),
         )
 
     @classmethod
@@ -119,9 +120,8 @@ class MatrixRater:
 
         See :func:`prefsim.raters.pairwise_preference`.
         """
-        return cls(
-            pairwise_preference(asarray(as_float_array(reward, "reward", min_ndim=1)), link=link)
-        )
+        table = as_float_array(reward, "reward", min_ndim=1)
+        return cls(pairwise_preference(on_backend(reward, table, "reward"), link=link))
 
     def probability(self, first: Any, second: Any, prompt: Any = None) -> Array:
         """Return the chance that ``first`` is preferred to ``second``.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim.backend import asarray
+from prefsim.backend import on_backend
 from prefsim.checks import (
     as_float_array,
     as_floats,
@@ -135,6 +135,7 @@ def judged_preference(
     """
     check_positive(temperature=temperature)
     check_number(position_bias=position_bias)
-    scores = temperature * asarray(as_float_array(reward, "reward", min_ndim=1))
+    table = as_float_array(reward, "reward", min_ndim=1)
+    scores = temperature * on_backend(reward, table, "reward")
     shown = scores[..., :, None] - scores[..., None, :] + position_bias
     return both_orders(shown, array_namespace(shown).matrix_transpose(shown), average=average)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
-from prefsim.backend import Seed, asarray, index_array, random_generator, to_numpy
+from prefsim.backend import Seed, index_array, on_backend, random_generator, to_numpy
 from prefsim.checks import (
     as_floats,
     as_index_array,
@@ -17,6 +17,8 @@ from prefsim.checks import (
     check_integer,
     check_probabilities,
     tolerance_of,
+    widened_preference,
+    widened_probabilities,
 )
 from prefsim.numerics import array_namespace
 from prefsim.raters.general import preference_of, sample_labels
@@ -113,8 +115,10 @@ class UserPopulation:
             )
         set_fields(
             self,
-            weights=asarray(weight),
-            preferences=asarray(table),
+            weights=widened_probabilities(on_backend(weights, weight, "weights"), weights),
+            preferences=widened_preference(
+                on_backend(preferences, table, "preferences"), preferences
+            ),
         )
 
     @property

@@ -5,7 +5,10 @@ import pytest
 
 from prefsim import use_backend
 from prefsim.data import Comparisons
-from prefsim.policies import TabularPolicy
+from prefsim.policies import LogLinearPolicy, TabularPolicy
+from prefsim.policies.tokens import TokenTreePolicy
+from prefsim.raters import MatrixRater, UserPopulation
+from prefsim.raters.judge import judged_preference
 from prefsim.solvers.games.pessimism import PessimisticGame
 from prefsim.solvers.planning import soft_value_iteration
 from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, TokenTree
@@ -45,9 +48,25 @@ FOLLOWED = {
     "game": (GAME, lambda t: PreferenceGame(t).preference),
     "game of rewards": (EVEN, lambda t: PreferenceGame.from_reward(t).preference),
     "reward of a tree": (PAID, lambda t: TokenTree(2, 1, reward=t).reward),
+    "logits": (PAID, lambda t: TabularPolicy.from_logits(t).log_probs),
+    "probs": ([EVEN], lambda t: TabularPolicy.from_probs(t).log_probs),
+    "weights": (EVEN, lambda t: LogLinearPolicy.from_features(MOVES, weights=t).weights),
+    "features of a policy": (
+        MOVES,
+        lambda t: LogLinearPolicy.from_features(t, weights=[1.0, 2.0]).features,
+    ),
+    "rater": (GAME, lambda t: MatrixRater(t).preference),
+    "rater of rewards": (EVEN, lambda t: MatrixRater.from_reward(t).preference),
+    "users": (EVEN, lambda t: UserPopulation(t, [GAME, GAME.T]).preference),
+    "their preferences": ([GAME, GAME], lambda t: UserPopulation(EVEN, t).preference),
+    "judged_preference": (EVEN, lambda t: judged_preference(t)),
 }
 
 IN_NUMPY = {
+    "sequences": (
+        [EVEN],
+        lambda t: TokenTreePolicy.from_sequence_probs(TokenTree(2, 1), t),
+    ),
     "base": ([EVEN], lambda t: pessimistic(base=t)),
     "eta": (0.1, lambda t: pessimistic(eta=t)),
     "log_policy": ([np.log(EVEN)], lambda t: pessimistic().worst_reward(t)),
