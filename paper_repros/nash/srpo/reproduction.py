@@ -1,4 +1,4 @@
-"""Training pairs of other distributions, finite samples, and chains of revisions."""
+"""Training pairs of other distributions, finite samples, revisions, and quality under shift."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from paper_repros.nash.srpo.fitted import (
     loss_at,
     pairs_of,
 )
+from paper_repros.nash.srpo.shifted import (
+    Shifted,
+    criteria_of_shift,
+    draw_shift,
+    learn_from_behaviours,
+)
 from prefsim.analysis import log_log_slope
 from prefsim.backend import to_numpy
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.divergences import total_variation
 from prefsim.numerics import softmax
-from prefsim.papers import (
-    Reproduction,
-    Run,
-    at_least,
-    at_most,
-    near,
-    panels,
-)
+from prefsim.papers import Reproduction, Run, at_least, at_most, near, panels
 from prefsim.solvers import revision_chain, solve_self_improvement
 from prefsim.solvers.closed_forms.self_improvement import (
     self_improvement_errors,
@@ -191,7 +190,7 @@ def revise_cyclic() -> Chain:
 
 def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
-    stages = iter(run.progress(("games", "samples", "revisions"), "stages"))
+    stages = iter(run.progress(("games", "samples", "revisions", "shift"), "stages"))
     next(stages)
     robustness = compare_samplers(6 if run.quick else 20, rng)
     next(stages)
@@ -199,6 +198,8 @@ def reproduce(run: Run) -> Reproduction:
     samples = learn_from_samples(sizes, 50 if run.quick else 200, rng)
     next(stages)
     chains = {"transitive": revise_transitive(), "cyclic": revise_cyclic()}
+    next(stages)
+    shifted = learn_from_behaviours(10 if run.quick else 60, rng, beta=REVISION_BETA)
     next(stages, None)
 
     transitive, cyclic = chains["transitive"], chains["cyclic"]
@@ -294,6 +295,7 @@ def reproduce(run: Run) -> Reproduction:
             within=1e-3,
             stated="derived",
         ),
+        *criteria_of_shift(shifted),
     )
     table: list[dict[str, str | float | int]] = [
         {
@@ -323,18 +325,30 @@ def reproduce(run: Run) -> Reproduction:
         for name, chain in chains.items()
         for k in range(REVISIONS + 1)
     ]
-    return Reproduction(draw(robustness, samples, transitive, cyclic), table, criteria)
+    table += [
+        {
+            "trained on a shifted behaviour": name,
+            "wins against the reference": float(wins.mean()),
+            "after the worst behaviour": shifted.worst_wins(name),
+            "wins against the strongest response": shifted.mean_least(name),
+        }
+        for name, wins in shifted.wins.items()
+    ]
+    return Reproduction(draw(robustness, samples, chains, shifted), table, criteria)
 
 
-def draw(robustness: Robustness, samples: Samples, transitive: Chain, cyclic: Chain) -> Any:
+def draw(
+    robustness: Robustness, samples: Samples, chains: dict[str, Chain], shifted: Shifted
+) -> Any:
     figure, axes = panels(
         2,
-        2,
+        3,
         title="SRPO's solution does not depend on who drew the training pairs; IPO's does",
-        width=6,
+        width=5.5,
         height=4,
     )
-    (games, sizes), (once, cycle) = axes
+    games, sizes, once, cycle = axes[:, :2].flat
+    draw_shift(axes[:, 2], shifted)
     order = np.argsort(robustness.ipo)
     rank = np.arange(1, order.size + 1)
     games.plot(rank, robustness.ipo[order], "C3s", label="IPO")
@@ -366,10 +380,10 @@ def draw(robustness: Robustness, samples: Samples, transitive: Chain, cyclic: Ch
     )
     sizes.legend(fontsize=8, loc="center right")
 
-    draw_chain(once, transitive)
+    draw_chain(once, chains["transitive"])
     once.set_title("transitive (Bradley–Terry) preferences: one revision is enough")
     once.legend(fontsize=8, loc="center right")
-    draw_chain(cycle, cyclic)
+    draw_chain(cycle, chains["cyclic"])
     cycle.set(title="cyclic preferences: each revision chases the last draft", ylim=(None, 0.56))
     cycle.legend(fontsize=8, loc="upper right")
     return figure

@@ -8,6 +8,13 @@ import pytest
 from paper_repros.nash.srpo.claims import SAMPLERS
 from paper_repros.nash.srpo.fitted import fit_ipo, fit_srpo, pairs_of
 from paper_repros.nash.srpo.reproduction import revise_cyclic, revise_transitive
+from paper_repros.nash.srpo.shifted import (
+    BEHAVIOURS,
+    GENERATOR,
+    REVISED,
+    RIVALS,
+    learn_from_behaviours,
+)
 from prefsim import losses
 from prefsim.data import Comparisons, Revisions
 from prefsim.policies import TabularPolicy
@@ -85,5 +92,16 @@ def test_label_noise_of_the_data_is_a_constant_of_the_objective():
     data = [Revisions(rows, n_contexts=1, n_responses=3) for rows in (pairs, reverse)]
     policy = data[0].joint_policy([[0.2, 0.3, 0.5]])
     loss = functools.partial(losses.srpo, beta=0.3)
-    first, second = (float(objective(policy, loss, rows)) for rows in data)
+    first, second = (float(objective(policy, loss, rows, reference=None)) for rows in data)
     assert first == pytest.approx(second, rel=1e-14)
+
+
+def test_only_srpo_does_without_the_behaviour():
+    shifted = learn_from_behaviours(3, np.random.default_rng(1), beta=0.1)
+    assert set(shifted.wins) == {GENERATOR, *REVISED, *RIVALS} == set(shifted.least)
+    for name, wins in shifted.wins.items():
+        assert wins.shape == (BEHAVIOURS, 3) and (shifted.least[name] <= 0.5 + 1e-12).all()
+        moved = np.ptp(wins, axis=0)
+        assert (moved > 1e-3).all() if name in RIVALS else (moved < 1e-9).all()
+    assert shifted.worst_wins("IPO") < shifted.wins["IPO"].mean()
+    assert shifted.worst_wins(GENERATOR) == pytest.approx(shifted.wins[GENERATOR].mean())
