@@ -412,7 +412,7 @@ def draw_texts(axis: Any, texts: OnTexts) -> None:
         ylim=(0.4, 1.25),
         yticks=np.linspace(0.4, 1, 7),
         ylabel="pairs of unseen texts ranked right (share)",
-        title="heads of one small language model; dots: seeds",
+        title="heads of a small language model",
     )
     axis.set_xticks([0, 1], [f"{criterion} pairs" for criterion in next(iter(texts.values()))])
     axis.set_xlim(-0.5, 1.5)
