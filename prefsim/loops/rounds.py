@@ -13,7 +13,8 @@ import numpy as np
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_callable, check_integer
-from prefsim.solvers.fit import fit, gradient_descent
+from prefsim.solvers.descent import gradient_descent
+from prefsim.solvers.fit import fit
 from prefsim.typing import Loss
 
 Draw = Callable[[Any, Any, np.random.Generator], Any]

@@ -15,7 +15,7 @@ from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons
 from prefsim.losses.pairwise import spce
 from prefsim.policies.base import InMemoryPolicy
-from prefsim.solvers.fit import gradient_descent
+from prefsim.solvers.descent import gradient_descent
 from prefsim.typing import Array
 
 Judge = Callable[[Any], Any]

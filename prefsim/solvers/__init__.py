@@ -12,7 +12,8 @@ from prefsim.solvers.closed_forms.self_improvement import (
     revision_chain,
     solve_self_improvement,
 )
-from prefsim.solvers.fit import FitResult, fit, gradient_descent, objective
+from prefsim.solvers.descent import gradient_descent
+from prefsim.solvers.fit import FitResult, fit, objective
 from prefsim.solvers.flow import Flow, gradient_flow
 from prefsim.solvers.games.certificates import duality_gap, exploitability
 from prefsim.solvers.games.nash import (

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.checks import check_positive
+from prefsim.checks import check_integer, check_positive
+from prefsim.losses.catalogue import as_loss
 from prefsim.losses.registry import container_of
-from prefsim.losses.running import after_batch, settled_on
+from prefsim.losses.running import settled_on
 from prefsim.policies.base import InMemoryPolicy
-from prefsim.solvers.fit_problem import Data, Penalty, minimised_at_rest, problem_of, weighted
-from prefsim.solvers.reference_update import ReferenceUpdate
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.fit_certificate import REMEDY, Certificate, certified, default_tolerance
+from prefsim.solvers.fit_inputs import (
+    Data,
+    check_data,
+    check_reference,
+    reference_for,
+    refuse_options,
+)
+from prefsim.solvers.fit_problem import Penalty, minimised_at_rest, problem_of, weighted
+from prefsim.solvers.reference import NOT_GIVEN
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, Loss
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["FitResult", "fit", "fit_result", "objective"]
 
-__all__ = ["FitResult", "fit", "gradient_descent", "objective"]
+OPTIONS = ("reference", "penalty", "tolerance", "max_iterations")
 
 
 @readable
@@ -37,9 +43,11 @@ class FitResult(NamedTuple):
     value
         Objective at the policy: a float, or ``(*batch,)`` for a batch of policies.
     grad_norm
-        Largest absolute entry of the gradient, recomputed at the policy; shaped like ``value``.
+        Largest absolute entry of the gradient at the policy, rounded as its type rounds it; where
+        the objective has a kink there, of the smallest mean of the gradients around it. Shaped like
+        ``value``.
     converged
-        Whether every ``grad_norm <= tolerance``.
+        Whether every ``grad_norm <= tolerance`` and nothing ``diverges``.
     history
         ``(iterations, 2)``: objective (summed over the batch) and worst gradient, before each step.
     loss
@@ -48,6 +56,9 @@ class FitResult(NamedTuple):
     reference
         The reference as training left it: where it follows the policy its last one, else the one
         given.
+    diverges
+        Whether there is no finite minimiser: the objective falls for ever as the parameters grow,
+        and the policy is where the search stopped. Booleans shaped like ``value``.
     """
 
     policy: Any
@@ -57,14 +68,15 @@ class FitResult(NamedTuple):
     history: np.ndarray
     loss: Any = None
     reference: Any = None
+    diverges: Any = False
 
 
 def objective(
     policy: InMemoryPolicy,
-    loss: Loss,
+    loss: Loss | str,
     data: Data,
     *,
-    reference: InMemoryPolicy | None = None,
+    reference: InMemoryPolicy | None = NOT_GIVEN,
     penalty: Penalty | None = None,
 ) -> Array:
     """Return the weighted sum of ``loss`` over ``data`` (plus ``penalty(policy)``).
@@ -76,13 +88,13 @@ def objective(
     policy
         An in-memory policy on any backend; with torch the value carries its graph.
     loss
-        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; one with a running
-        state is taken as it stands.
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``, or the name of one;
+        one with a running state is taken as it stands.
     data
         Comparisons, Feedback, Rankings or Segments.
     reference
-        The reference policy; none stands for log-probabilities of zero, which makes a loss
-        reference-free.
+        The reference policy. ``None`` stands for log-probabilities of zero, which makes a loss
+        reference-free; it must be said where the loss reads the reference.
     penalty
         A further term, a function of the policy with value ``(*batch,)``.
 
@@ -90,11 +102,13 @@ def objective(
     -------
     Array ``(*batch,)``.
     """
-    if len(data) == 0:
-        raise ValueError("data must hold at least one row, got 0")
+    loss = as_loss(loss)
+    check_data(data)
+    reference = reference_for(policy, loss, data, reference)
+    check_reference(policy, reference)
     ref_logps = None if reference is None else data.log_probs(_in_library_of(policy, reference))
-    examples = data.examples(policy, ref_logps, container_of(loss))
-    return weighted(policy, loss, *examples, penalty)
+    container, weight = data.examples(policy, ref_logps, container_of(loss))
+    return weighted(policy, loss, container, weight, penalty)
 
 
 def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemoryPolicy:
@@ -104,20 +118,27 @@ def _in_library_of(policy: InMemoryPolicy, reference: InMemoryPolicy) -> InMemor
 @functools.singledispatch
 def fit(
     policy: Any,
-    loss: Loss,
+    loss: Loss | str,
     data: Any,
     *,
-    reference: Any = None,
+    reference: Any = NOT_GIVEN,
     penalty: Penalty | None = None,
-    tolerance: float = 1e-10,
+    tolerance: float | None = None,
     max_iterations: int = 500,
 ) -> FitResult:
     """Fit ``policy`` to ``loss`` on ``data``; the optimiser follows the type of the policy.
 
     In-memory policies (tabular, log-linear, token tree, network) are optimised full-batch and
-    deterministically in float64 to ``grad_norm <= tolerance``: Newton steps where the size allows,
-    quasi-Newton and then Newton–CG beyond. Leading batch axes are independent problems, solved in
-    one call.
+    deterministically in float64 to ``grad_norm <= tolerance``: Newton steps where the size allows
+    or the contexts of a table are problems of their own, quasi-Newton and then Newton–CG beyond.
+    Leading batch axes are independent problems, solved in one call: of policies, of data, or of an
+    option of the loss, as in ``functools.partial(losses.dpo, beta=betas[:, None])``.
+
+    **A minimum that does not exist** is no convergence. Comparisons that a policy can rank without
+    an error, such as a few that were sampled, drive the parameters of most losses to infinity, and
+    the gradient vanishes on the way. ``diverges`` says so: exactly for the losses of a margin
+    (connectivity of the graph of preferences, a linear program for a log-linear policy), and for
+    others by looking on beyond where the search ended.
 
     A loss with a running state (:class:`prefsim.losses.RunningLoss`) sees all of the data at once
     here, and its state is what endless repetition of them leads to: the minimum is one at which the
@@ -133,19 +154,21 @@ def fit(
     policy
         Where to start. It is not changed.
     loss
-        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``; the annotation of its
-        first argument says what it needs.
+        A loss of :mod:`prefsim.losses`, configured by ``functools.partial``, or the name of one;
+        the annotation of its first argument says what it needs.
     data
         Comparisons, Feedback, Rankings or Segments; for a language model their counterparts of
         text.
     reference
-        The reference policy; none makes the loss reference-free.
+        The reference policy, of the same prompts and responses. A loss that reads it must be told:
+        ``None`` stands for log-probabilities of zero, which makes the loss reference-free.
     penalty
         A further differentiable term, a function of the policy with value ``(*batch,)``.
     tolerance
-        Largest absolute gradient entry at which the fit counts as converged, > 0.
+        Largest absolute gradient entry at which the fit counts as converged, > 0; 1e-10 in float64
+        and sixteen roundings of a narrower type unless given.
     max_iterations
-        Most optimisation steps.
+        Most optimisation steps, an integer >= 1.
 
     Returns
     -------
@@ -154,16 +177,16 @@ def fit(
     Raises
     ------
     TypeError
-        If the policy is of no known type.
+        If the policy, the data or the reference is of no known type, or an option is not known.
     ValueError
-        If the loss does not fit the data, a hyper-parameter is out of range or the objective is not
-        finite at the start.
+        If the loss does not fit the data, reads a reference and was told none, a reference has
+        another shape, all weights are zero, a hyper-parameter is out of range or the objective is
+        not finite at the start.
 
     Warns
     -----
     ConvergenceWarning
-        If ``grad_norm`` stays above ``tolerance``, for instance where the loss is unbounded below
-        or not smooth.
+        If there is no finite minimiser, or ``grad_norm`` stays above ``tolerance``.
 
     Examples
     --------
@@ -186,164 +209,63 @@ def fit(
 @fit.register
 def fit_in_memory(
     policy: InMemoryPolicy,
-    loss: Loss,
+    loss: Loss | str,
     data: Data,
     *,
-    reference: Any = None,
+    reference: Any = NOT_GIVEN,
     penalty: Penalty | None = None,
-    tolerance: float = 1e-10,
+    tolerance: float | None = None,
     max_iterations: int = 500,
+    **unknown: Any,
 ) -> FitResult:
     """Fit an in-memory policy; see :func:`fit`."""
-    check_positive(tolerance=tolerance, max_iterations=max_iterations)
+    refuse_options(policy, unknown, OPTIONS)
+    if tolerance is None:
+        tolerance = default_tolerance(policy.parameters)
+    check_positive(tolerance=tolerance)
+    check_integer(low=1, max_iterations=max_iterations)
+    loss = as_loss(loss)
+    check_data(data)
+    reference = reference_for(policy, loss, data, reference)
     problem, start = problem_of(policy, loss, data, reference, penalty)
     result = minimised_at_rest(problem, loss, start, tolerance, max_iterations)
-    converged = bool((result.grad_norm <= tolerance).all())
-    if not converged:
-        worst = float(result.grad_norm.max())
-        warnings.warn(
-            f"fit stopped after {result.iterations} steps with gradient {worst:.3g} above"
-            f" tolerance = {tolerance:g}; the loss may have no finite minimiser",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    end = result.parameters
-    return _fit_result(
+    certificate = certified(problem, loss, start, result, tolerance)
+    _warn(certificate, result.iterations, tolerance)
+    end = certificate.parameters
+    return fit_result(
         policy,
-        end,
-        result.value,
-        result.grad_norm,
-        converged,
+        certificate,
+        tolerance,
         problem.batch,
         result.history,
-        settled_on(loss, *problem.examples(end)[1:]),
-    )._replace(reference=reference)
+    )._replace(reference=reference, loss=settled_on(loss, *problem.examples(end)[1:]))
 
 
-def gradient_descent(
-    policy: InMemoryPolicy,
-    loss: Loss,
-    data: Data,
-    *,
-    reference: InMemoryPolicy | None = None,
-    penalty: Penalty | None = None,
-    step: float,
-    iterations: int,
-    tolerance: float = 1e-10,
-    record: Callable[[Any], Any] | None = None,
-    record_every: int = 1,
-    reference_update: ReferenceUpdate | None = None,
-) -> tuple[FitResult, list[Any]]:
-    """Follow plain gradient descent on the exact objective.
-
-    For claims about the path rather than the minimum. A loss with a running state
-    (:class:`prefsim.losses.RunningLoss`) moves with every step: the state first, then the step.
-
-    Parameters
-    ----------
-    policy, loss, data, reference, penalty, tolerance
-        As for :func:`fit`.
-    step
-        Step size, > 0.
-    iterations
-        Number of steps.
-    record
-        A function of the current policy (torch arrays, no graph), evaluated before the first and
-        after every ``record_every``-th step.
-    reference_update
-        How the reference follows the policy (TR-DPO); it stays where it is unless given. It must
-        then be a policy of the same parameters.
-
-    Returns
-    -------
-    FitResult and the list of recorded values. No warning is given: the end of a path is no claim of
-    convergence.
-
-    Raises
-    ------
-    ValueError
-        As for :func:`fit`, or if a reference that follows is none of the same parameters.
-    """
-    import torch
-
-    check_positive(step=step, iterations=iterations, record_every=record_every)
-    problem, theta = problem_of(policy, loss, data, reference, penalty)
-    followed = None
-    if reference_update is not None:
-        reference_update.checked()
-        followed = _parameters_that_follow(reference, policy, theta)
-    history, recorded = [], []
-
-    def note(parameters: Any) -> None:
-        if record is not None:
-            recorded.append(record(problem.policy_of(parameters)))
-
-    note(theta)
-    for i in range(iterations + 1):
-        theta = theta.detach().requires_grad_(True)
-        examples = problem.examples(theta)
-        # To be judged at the end is no further batch.
-        if i < iterations:
-            loss = after_batch(loss, *examples[1:])
-        value = problem.value(loss, examples)
-        (gradient,) = torch.autograd.grad(value.sum(), theta)
-        norm = gradient.abs().amax(dim=-1)
-        history.append((float(value.detach().sum()), float(norm.max())))
-        if i == iterations:
-            break
-        theta = theta.detach() - step * gradient
-        if reference_update is not None and reference_update.is_due(i + 1):
-            followed = reference_update.mixed(followed, problem.policy_of(theta).parameters)
-            problem = problem.against(policy.with_parameters(followed))
-        if (i + 1) % record_every == 0:
-            note(theta)
-    converged = bool((norm <= tolerance).all())
-    result = _fit_result(
-        policy,
-        theta.detach(),
-        value.detach(),
-        norm,
-        converged,
-        problem.batch,
-        tuple(history),
-        loss,
-    )
-    if followed is not None:
-        moved = like(followed, policy.parameters)
-        return result._replace(reference=policy.with_parameters(moved)), recorded
-    return result._replace(reference=reference), recorded
-
-
-def _parameters_that_follow(
-    reference: InMemoryPolicy | None,
-    policy: InMemoryPolicy,
-    theta: torch.Tensor,
-) -> torch.Tensor:
-    """Return the parameters of a reference that is to follow a policy, as tensors beside it."""
-    import torch
-
-    size = policy.parameters.shape[-1]
-    if type(reference) is not type(policy) or reference.parameters.shape[-1] != size:
-        raise ValueError(
-            f"a reference that follows the policy must be a {type(policy).__name__} of {size}"
-            f" parameters like it, got {type(reference).__name__}"
+def _warn(certificate: Certificate, iterations: int, tolerance: float) -> None:
+    """Warn the caller of :func:`fit` where the certificate is none of a minimum."""
+    norm, diverges = to_numpy(certificate.grad_norm), certificate.diverges
+    if diverges.any():
+        of = f" in {diverges.sum()} of {diverges.size} problems" if diverges.size > 1 else ""
+        warn_caller(f"fit found no finite minimiser{of}: {certificate.why}; {REMEDY}")
+    elif (norm > tolerance).any():
+        warn_caller(
+            f"fit stopped after {iterations} steps with gradient {norm.max():.3g} above"
+            f" tolerance = {tolerance:g}; the loss may have no finite minimiser"
         )
-    return torch.as_tensor(to_numpy(reference.parameters)).to(theta)
 
 
-def _fit_result(
+def fit_result(
     policy: InMemoryPolicy,
-    parameters: torch.Tensor,
-    value: torch.Tensor,
-    norm: torch.Tensor,
-    converged: bool,
+    certificate: Certificate,
+    tolerance: float,
     batch: tuple[int, ...],
     history: Any,
-    loss: Loss,
 ) -> FitResult:
-    fitted = policy.with_parameters(like(parameters.reshape(*batch, -1), policy.parameters))
-    values, norms = to_numpy(value).reshape(batch), to_numpy(norm).reshape(batch)
-    trace = np.asarray(history)
-    if not batch:
-        return FitResult(fitted, float(values), float(norms), converged, trace, loss)
-    return FitResult(fitted, values, norms, converged, trace, loss)
+    """Return a certificate of flat problems as the result of a policy's own batch and library."""
+    end = certificate.parameters
+    fitted = policy.with_parameters(like(end.reshape(*batch, -1), policy.parameters))
+    value, norm = to_numpy(certificate.value), to_numpy(certificate.grad_norm)
+    parts = [each.reshape(batch) for each in (value, norm, certificate.diverges)]
+    converged = bool((norm <= tolerance).all() and not certificate.diverges.any())
+    value, norm, diverges = parts if batch else [each.item() for each in parts]
+    return FitResult(fitted, value, norm, converged, np.asarray(history), diverges=diverges)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from prefsim.losses.registry import container_of
 from prefsim.losses.running import RunningLoss, settled_on
 from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.solvers.context_blocks import minimised_by_contexts
+from prefsim.solvers.equal_rows import merged
+from prefsim.solvers.fit_inputs import Data, check_reference, check_weights
 from prefsim.typing import Array, Loss
 
 if TYPE_CHECKING:
@@ -23,21 +26,7 @@ if TYPE_CHECKING:
 
 Penalty = Callable[[Any], Array]
 
-__all__ = ["Data", "Penalty", "Problem", "minimised_at_rest", "problem_of", "weighted"]
-
-
-class Data(Protocol):
-    """What :func:`fit` needs of a data container."""
-
-    def __len__(self) -> int: ...
-
-    def log_probs(self, policy: Any) -> tuple[Array, ...]:
-        """Return log-probabilities of the rows."""
-        ...
-
-    def examples(self, policy: Any, ref_logps: Any, kind: type) -> tuple[Any, Any]:
-        """Return the loss's container and the weight of each value."""
-        ...
+__all__ = ["Penalty", "Problem", "minimised_at_rest", "problem_of", "weighted"]
 
 
 def weighted(
@@ -72,10 +61,20 @@ class Problem(NamedTuple):
         policy = self.policy_of(theta)
         return policy, *self.data.examples(policy, self.ref_logps, self.kind)
 
-    def value(self, loss: Loss, examples: tuple[Any, Any, Any]) -> torch.Tensor:
-        """Return the objective of what :meth:`examples` made, ``(B,)``."""
+    def value(
+        self, loss: Loss, examples: tuple[Any, Any, Any], *, scale: float = 1.0
+    ) -> torch.Tensor:
+        """Return the objective of what :meth:`examples` made, ``(B,)``.
+
+        Weights are multiplied by ``scale``, with which some of the rows stand for all.
+        """
         policy, container, weight = examples
-        return weighted(policy, loss, container, weight, self.penalty).reshape(-1)
+        return weighted(policy, loss, container, scale * weight, self.penalty).reshape(-1)
+
+    def settled(self, loss: Loss, theta: torch.Tensor) -> torch.Tensor:
+        """Return the objective with the state of the loss, if it has one, at rest, ``(B,)``."""
+        examples = self.examples(theta)
+        return self.value(settled_on(loss, *examples[1:]), examples)
 
 
 def problem_of(
@@ -84,16 +83,21 @@ def problem_of(
     data: Data,
     reference: InMemoryPolicy | None,
     penalty: Penalty | None,
+    *,
+    whole_rows: bool = False,
 ) -> tuple[Problem, torch.Tensor]:
-    """Return the objective and the parameters ``(B, D)`` to start from."""
+    """Return the objective and the parameters ``(B, D)`` to start from.
+
+    Equal rows become one unless ``whole_rows``.
+    """
     import torch
 
     kind = container_of(loss)
-    if len(data) == 0:
-        raise ValueError("data must hold at least one row, got 0")
+    check_reference(policy, reference)
     given = policy.parameters
     device = given.device if isinstance(given, torch.Tensor) else "cpu"
     start = torch.as_tensor(given, dtype=torch.float64, device=device).detach()
+    data = data if whole_rows else merged(data, loss)
     ref_logps = None
     if reference is not None:
         with torch.no_grad():
@@ -106,31 +110,18 @@ def problem_of(
         first = settled_on(loss, container, weight)
         value = weighted(at_start, first, container, weight, penalty)
     batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
+    check_weights(loss, to_numpy(weight))
     if not bool(torch.isfinite(value).all()):
         raise ValueError(
             "the objective must be finite at the start, got an infinite or undefined value; "
             "a row of positive weight may have probability zero under the policy or the reference"
         )
-    _check_weights(loss, to_numpy(weight))
     if batch and first is not loss:
         raise ValueError(
             f"a loss with a running state trains one policy at a time, got a batch of {batch}"
         )
     start = start.expand(*batch, start.shape[-1]).reshape(-1, start.shape[-1]).clone()
     return Problem(policy, data, ref_logps, kind, penalty, batch), start
-
-
-def _check_weights(loss: Loss, weight: np.ndarray) -> None:
-    """Raise where weights would not reach the batch statistic of a loss.
-
-    Weights are applied to its values, which come too late.
-    """
-    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
-        raise ValueError(
-            "the loss couples the examples of its batch and sees no weights, so that it needs hard"
-            " labels of equal weight; got unequal weights (sample the data, or pass the batch's"
-            " statistic as an option of the loss)"
-        )
 
 
 def minimised_at_rest(
@@ -141,15 +132,15 @@ def minimised_at_rest(
 
     from prefsim.solvers.optimisers.newton import minimise
 
-    def settled(theta: torch.Tensor) -> torch.Tensor:
-        examples = problem.examples(theta)
-        return problem.value(settled_on(loss, *examples[1:]), examples)
-
     def at_state(held: Loss, theta: torch.Tensor) -> torch.Tensor:
         return problem.value(held, problem.examples(theta))
 
     if not isinstance(loss, RunningLoss) or couples_batch(loss):
-        return minimise(settled, start, tolerance=tolerance, max_iterations=max_iterations)
+        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
+        by_contexts = minimised_by_contexts(problem, loss, start, **options)
+        if by_contexts is not None:
+            return by_contexts
+        return minimise(functools.partial(problem.settled, loss), start, **options)
     # Of each example alone at a given state: a minimum at that state, and then the next state. No
     # gradient goes through a state, so that nothing falls along both together.
     history: tuple[tuple[float, float], ...] = ()
@@ -163,7 +154,7 @@ def minimised_at_rest(
         )
         history += result.history
         theta = result.parameters.detach().requires_grad_(True)
-        value = settled(theta)
+        value = problem.settled(loss, theta)
         (gradient,) = torch.autograd.grad(value.sum(), theta)
         norm, value = gradient.abs().amax(dim=-1), value.detach()
         found = result._replace(

@@ -1,6 +1,13 @@
 """What every solver shares: the warning it gives when its certificate misses the tolerance."""
 
-__all__ = ["ConvergenceWarning"]
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from pathlib import Path
+
+__all__ = ["ConvergenceWarning", "warn_caller"]
 
 
 class ConvergenceWarning(UserWarning):
@@ -8,3 +15,14 @@ class ConvergenceWarning(UserWarning):
 
     The result says how far it came.
     """
+
+
+_OURS = (str(Path(__file__).parents[1]), functools.__file__)
+
+
+def warn_caller(message: str) -> None:
+    """Give a :class:`ConvergenceWarning` that points at the line which called this library."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ConvergenceWarning, stacklevel=level)

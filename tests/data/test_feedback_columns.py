@@ -81,7 +81,7 @@ def test_kto_takes_its_reference_point_from_other_prompts():
     assert objective(REFERENCE, loss, data, reference=POLICY) == pytest.approx(expected, rel=1e-13)
     assert point > 1 + max(0.0, log_ratio[data.prompt, data.completion].mean())
     # Without a reference log-ratios are log-probabilities.
-    absent = objective(POLICY, loss, data)
+    absent = objective(POLICY, loss, data, reference=None)
     gain = beta * np.log(POLICY.probs)[data.prompt, data.completion]
     expected = np.where(data.label == 1, 1 / (1 + np.exp(gain)), 1 / (1 + np.exp(-gain))).mean()
     assert absent == pytest.approx(expected, rel=1e-13)

@@ -58,7 +58,7 @@ def test_the_population_is_every_ordered_pair(lambda_):
     loss = functools.partial(cpl, alpha=0.7, lambda_=lambda_, discount=0.9)
     expected, policy = ordered_objective(CORRIDOR, 2, table, loss)
     data = Segments.population(CORRIDOR, 2, scores=table, discount=0.9)
-    assert objective(policy, loss, data) == pytest.approx(expected, rel=1e-12)
+    assert objective(policy, loss, data, reference=None) == pytest.approx(expected, rel=1e-12)
     assert len(data) == 29 * 30 // 2
 
 
@@ -94,7 +94,8 @@ def test_a_sample_follows_the_population():
     mdp = TabularMDP.random(3, 2, discount=0.9, seed=7, n_terminal=1)
     loss = functools.partial(cpl, alpha=1.0, lambda_=0.5, discount=0.9)
     policy = TabularPolicy.random(3, 2, seed=0)
-    exact = objective(policy, loss, Segments.population(mdp, 2, scores=mdp.reward, discount=0.9))
+    every = Segments.population(mdp, 2, scores=mdp.reward, discount=0.9)
+    exact = objective(policy, loss, every, reference=None)
     drawn = Segments.sample(mdp, 20_000, 2, seed=0, scores=mdp.reward, discount=0.9)
     assert (drawn.prob == 1).all()
     values = loss(drawn.examples(policy, None, TokenPairLogps)[0])
@@ -149,7 +150,7 @@ def test_padding_may_be_impossible_too():
     data = Segments(
         [[[0, 0, 0], [0, 0, 0]]], [[[0, 1], [0, 1]]], mask=[[[True, False], [True, False]]]
     )
-    assert objective(policy, cpl, data) == pytest.approx(np.log(2))
+    assert objective(policy, cpl, data, reference=None) == pytest.approx(np.log(2))
 
 
 def test_a_batch_is_many_problems():
@@ -158,23 +159,27 @@ def test_a_batch_is_many_problems():
     batch = Segments.stack(members)
     loss = functools.partial(cpl, alpha=1.0, lambda_=0.5)
     ridge = lambda policy: 0.1 * (policy.parameters**2).sum(-1)  # noqa: E731
-    together = fit(TabularPolicy.uniform(3, 2), loss, batch, penalty=ridge).policy.probs
+    together = fit(
+        TabularPolicy.uniform(3, 2), loss, batch, reference=None, penalty=ridge
+    ).policy.probs
     for i, member in enumerate(members):
         np.testing.assert_allclose(
             together[i],
-            fit(TabularPolicy.uniform(3, 2), loss, member, penalty=ridge).policy.probs,
+            fit(
+                TabularPolicy.uniform(3, 2), loss, member, reference=None, penalty=ridge
+            ).policy.probs,
             atol=1e-9,
         )
     policies = TabularPolicy.random(3, 2, seed=1, batch_shape=(3,))
-    shared = objective(policies, loss, members[0])
-    own = objective(policies, loss, batch)
+    shared = objective(policies, loss, members[0], reference=None)
+    own = objective(policies, loss, batch, reference=None)
     assert shared.shape == own.shape == (3,)
     assert shared[0] == pytest.approx(own[0])
 
 
 def test_labels_may_carry_the_batch_alone():
     data = Segments(STATES, ACTIONS, prob=[[0.0], [0.5], [1.0]])
-    values = objective(TabularPolicy.random(3, 4, seed=0), cpl, data)
+    values = objective(TabularPolicy.random(3, 4, seed=0), cpl, data, reference=None)
     assert values.shape == (3,)
     assert values[1] == pytest.approx(0.5 * (values[0] + values[2]))
     assert data.drawn(seed=0).states.shape == (3, 1, 2, 3)
@@ -186,17 +191,19 @@ def test_a_population_fit_finds_the_expert():
     data = Segments.population(mdp, 2, scores=expert.advantage, discount=0.9)
     loss = functools.partial(losses.cpl, alpha=0.5, lambda_=1.0, discount=0.9)
     np.testing.assert_allclose(
-        fit(TabularPolicy.uniform(4, 3), loss, data).policy.probs, expert.policy, atol=1e-10
+        fit(TabularPolicy.uniform(4, 3), loss, data, reference=None).policy.probs,
+        expert.policy,
+        atol=1e-10,
     )
 
 
 def test_torch_policies_see_the_same():
     data = Segments.population(CORRIDOR, 2, scores=CORRIDOR.reward)
-    value = objective(TabularPolicy.random(3, 4, seed=0), cpl, data)
+    value = objective(TabularPolicy.random(3, 4, seed=0), cpl, data, reference=None)
     with use_backend("torch"):
-        assert to_numpy(objective(TabularPolicy.random(3, 4, seed=0), cpl, data)) == pytest.approx(
-            value, rel=1e-12
-        )
+        assert to_numpy(
+            objective(TabularPolicy.random(3, 4, seed=0), cpl, data, reference=None)
+        ) == pytest.approx(value, rel=1e-12)
 
 
 def test_rows_are_taken_and_drawn_again():

@@ -12,6 +12,7 @@ from prefsim import losses, use_backend
 from prefsim.data import Comparisons, Feedback, Rankings
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.solvers import ConvergenceWarning, fit, gradient_descent, objective, optimal_policy
+from prefsim.solvers.equal_rows import merged
 from prefsim.worlds import ContextualBandit, TokenTree
 
 
@@ -200,7 +201,7 @@ def test_gradient_descent_follows_the_path():
         record=lambda p: p.probs,
     )
     assert len(path) == 21 and (np.diff(result.history[:, 0]) < 0).all()
-    np.testing.assert_allclose(path[-1].numpy(), result.policy.probs, atol=1e-15)
+    np.testing.assert_allclose(path[-1], result.policy.probs, atol=1e-15)
 
 
 def test_bad_input():
@@ -224,3 +225,65 @@ def test_bad_input():
         fit(uniform, losses.kto, Feedback.population([[0.9, 0.5, 0.1]], uniform), reference=uniform)
     with pytest.raises(ValueError, match="Rankings feed losses of ListLogps"):
         fit(reference, losses.dpo, Rankings([0], [[0, 1]], [[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_no_more_steps_than_were_allowed(iterations):
+    """Of a problem that is too large for whole Hessians, and no table."""
+    features = np.random.default_rng(0).standard_normal((6, 5, 420))
+    policy = LogLinearPolicy.from_features(features)
+    data = Comparisons.sample(ContextualBandit.random(6, 5, seed=0), 400, seed=1)
+    with pytest.warns(ConvergenceWarning, match=r"after \d+ steps") as caught:
+        fit(policy, losses.ipo, data, reference=policy, max_iterations=iterations)
+    steps = int(str(caught[0].message).split(" steps")[0].split()[-1])
+    assert 1 <= steps <= iterations
+
+
+def test_equal_rows_are_one_row_of_their_weight():
+    world, reference = ContextualBandit.random(3, 4, seed=0), TabularPolicy.uniform(3, 4)
+    many = Comparisons.sample(world, 6000, seed=1)
+    rows, counts = np.unique(
+        np.stack([many.prompt, many.chosen, many.rejected]), axis=1, return_counts=True
+    )
+    few = Comparisons(*rows, weight=counts / 6000)
+    assert len(few) <= 36
+    loss = functools.partial(losses.dpo, beta=0.5)
+    found, expected = (fit(reference, loss, data, reference=reference) for data in (many, few))
+    np.testing.assert_allclose(found.policy.probs, expected.policy.probs, atol=1e-13)
+    assert found.value == pytest.approx(expected.value, rel=1e-13)
+    assert found.value == pytest.approx(
+        float(objective(found.policy, loss, many, reference=reference)), rel=1e-12
+    )
+    # What a loss that couples its batch would no longer be the same for.
+    assert merged(many, losses.drdpo) is many
+    soft = many.relabelled(np.where(np.arange(6000) % 2 == 0, 0.9, 0.6))
+    assert len(few) < len(merged(soft, loss)) <= 72
+
+
+def test_a_large_table_is_solved_by_contexts():
+    world, reference = ContextualBandit.random(60, 10, seed=0), TabularPolicy.uniform(60, 10)
+    data = Comparisons.sample(world, 40_000, seed=1)
+    loss = functools.partial(losses.dpo, beta=0.5)
+    result = fit(reference, loss, data, reference=reference)
+    assert result.converged and len(result.history) < 40
+    for x in (0, 17, 59):
+        here = data.prompt == x
+        rows = (0 * data.prompt[here], data.chosen[here], data.rejected[here])
+        alone = TabularPolicy.uniform(1, 10)
+        own = fit(alone, loss, Comparisons(*rows), reference=alone)
+        np.testing.assert_allclose(result.policy.probs[x], own.policy.probs[0], atol=1e-11)
+
+
+def test_a_frontier_is_one_fit():
+    betas = np.asarray([0.2, 0.5, 2.0])
+    world, reference = ContextualBandit.random(2, 3, seed=0), TabularPolicy.random(2, 3, seed=1)
+    data = Comparisons.population(world, reference)
+    loss = functools.partial(losses.dpo, beta=betas[:, None])
+    result = fit(reference, loss, data, reference=reference)
+    assert result.converged and result.policy.probs.shape == (3, 2, 3)
+    for k, beta in enumerate(betas):
+        best = optimal_policy(world.reward, reference.probs, beta=float(beta))
+        np.testing.assert_allclose(result.policy.probs[k], best, atol=1e-9)
+    apart = Comparisons([0], [0], [1])
+    with pytest.warns(ConvergenceWarning, match="in 3 of 3 problems"):
+        assert fit(reference, loss, apart, reference=reference).diverges.all()

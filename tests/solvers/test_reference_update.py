@@ -44,7 +44,7 @@ def test_step_by_step(update):
         reference=REFERENCE,
         iterations=5,
         reference_update=update,
-        record=lambda policy: policy.probs.numpy(),
+        record=lambda policy: policy.probs,
     )
     policy, reference = START, REFERENCE
     for step in range(1, 6):

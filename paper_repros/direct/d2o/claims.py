@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from prefsim.losses.anchored import anchor_log_ratio
 from prefsim.numerics import categorical_kl, log_softmax, softmax
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit
+from prefsim.solvers import ConvergenceWarning, fit
 from prefsim.testing import betas, tables
 
 STRENGTHS = betas(0.05, 2.0)
@@ -95,13 +96,20 @@ COUNTS = st.lists(st.integers(3, 6), min_size=5, max_size=5).map(np.asarray)
 def fitted_probs(
     log_ref: np.ndarray, beta: float, share: float, counts: Any = None, **options: Any
 ) -> np.ndarray:
-    """Return the minimiser ``(Y,)`` against the reference, or against samples with these counts."""
+    """Return the minimiser ``(Y,)`` against the reference, or against samples with these counts.
+
+    From α = βρ on (a share of 1) it is the limit in which the rejected response vanishes.
+    """
     reference = TabularPolicy.from_logits(log_ref[None])
     data = Negatives.population([0], [0], reference)
     if counts is not None:
         data = Negatives([0], [0], data.samples, (counts / counts.sum())[None])
     loss = functools.partial(losses.d2o, beta=beta, alpha=share * beta * np.exp(log_ref[0]))
-    return fit(reference, loss, data, reference=reference, **options).policy.probs[0]
+    with warnings.catch_warnings():
+        if share >= 1:
+            # What is wanted is where the logit goes that has no finite minimiser.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit(reference, loss, data, reference=reference, **options).policy.probs[0]
 
 
 def exact_loss(log_probs: np.ndarray, log_ref: np.ndarray, beta: float, share: float) -> np.ndarray:

@@ -72,7 +72,8 @@ def cpl_policies(
 ) -> np.ndarray:
     """Return the policies ``(*batch, S, A)`` that the loss teaches, from the uniform one."""
     loss = functools.partial(cpl, alpha=alpha, lambda_=lambda_, discount=discount)
-    return to_numpy(fit(TabularPolicy.uniform(states, actions), loss, data, **options).policy.probs)
+    start = TabularPolicy.uniform(states, actions)
+    return to_numpy(fit(start, loss, data, reference=None, **options).policy.probs)
 
 
 # --- grids ---
@@ -103,7 +104,8 @@ def grid_returns(n: int, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     data = Segments.stack(samples)
     contrastive = cpl_policies(data, 16, 4, penalty=ridge)
     logistic = functools.partial(cpl, alpha=1.0, lambda_=1.0, discount=DISCOUNT)
-    rewards = fit(RewardTable(np.zeros((16, 4))), logistic, data, penalty=ridge).policy.table
+    table = RewardTable(np.zeros((16, 4)))
+    rewards = fit(table, logistic, data, reference=None, penalty=ridge).policy.table
     planned = [
         soft_value_iteration(
             mdp.with_reward(np.where(mdp.terminal[:, None], 0.0, table)), temperature=ALPHA
@@ -211,9 +213,10 @@ def learned_from_lists(seed: int, n: int, k: int) -> FromLists:
     mdp = corner_grid(seed)
     lists = RankedSegments.draw(mdp, n, k, seed=2000 + seed)
     loss = functools.partial(cpl_ranked, **LOSS)
-    policy = fit(TabularPolicy.uniform(16, 4), loss, lists, penalty=ridge).policy
-    one_by_one = objective(policy, functools.partial(cpl, discount=DISCOUNT, **LOSS), lists.pairs())
-    ratio = float(objective(policy, loss, lists) / one_by_one)
+    in_pairs = functools.partial(cpl, discount=DISCOUNT, **LOSS)
+    policy = fit(TabularPolicy.uniform(16, 4), loss, lists, reference=None, penalty=ridge).policy
+    one_by_one = objective(policy, in_pairs, lists.pairs(), reference=None)
+    ratio = float(objective(policy, loss, lists, reference=None) / one_by_one)
     return FromLists(float(scaled_return(mdp, policy.probs, temperature=ALPHA)), ratio)
 
 
@@ -242,7 +245,7 @@ class Exact(NamedTuple):
     def least_loss(self) -> tuple[float, float]:
         """Return the loss of the expert for λ = 1, and the entropy of the labels, in nats."""
         loss = functools.partial(cpl, alpha=ALPHA, lambda_=1.0, discount=0.9)
-        found = objective(TabularPolicy.from_probs(self.expert), loss, self.data)
+        found = objective(TabularPolicy.from_probs(self.expert), loss, self.data, reference=None)
         first, second = self.data.prob, 1 - self.data.prob
         entropy = -self.data.weight @ (xlogy(first, first) + xlogy(second, second))
         return float(found), float(entropy)
@@ -332,12 +335,13 @@ def in_two_phases(half: HalfCovered, *, step: float, iterations: int) -> Phases:
         outside = np.where(half.shown, 0.0, to_numpy(policy.probs))
         # The last cell ends the episode.
         mean = outside[:, :-1].sum(axis=-1).mean(axis=-1)
-        return mean, to_numpy(objective(policy, contrast, half.data))
+        return mean, to_numpy(objective(policy, contrast, half.data, reference=None))
 
     _, path = gradient_descent(
         starts,
         contrast,
         half.data,
+        reference=None,
         step=step,
         iterations=iterations,
         record=seen,

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["check_win_graph", "check_win_graphs"]
+__all__ = ["check_win_graph", "check_win_graphs", "named_items"]
 
 # What an error message names; the rest is counted.
 SHOWN_ITEMS = 8
@@ -16,14 +16,15 @@ ROUNDS = 6
 REMEDY = "pass ridge > 0 (a normal prior on the rewards) or add comparisons"
 
 
-def _items(group: np.ndarray) -> str:
+def named_items(group: np.ndarray) -> str:
+    """Write out the items of a group, the first few in full."""
     shown = ", ".join(map(str, group[:SHOWN_ITEMS]))
     return f"{{{shown}}}" if group.size <= SHOWN_ITEMS else f"{{{shown}, … ({group.size} items)}}"
 
 
 def _groups(label: np.ndarray, which: np.ndarray) -> str:
     """Write out the items of the groups ``which`` of a labelling, the first few in full."""
-    shown = ", ".join(_items(np.flatnonzero(label == k)) for k in which[:SHOWN_GROUPS])
+    shown = ", ".join(named_items(np.flatnonzero(label == k)) for k in which[:SHOWN_GROUPS])
     return shown if which.size <= SHOWN_GROUPS else f"{shown}, … ({which.size} in all)"
 
 

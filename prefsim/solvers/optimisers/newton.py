@@ -23,6 +23,8 @@ AT_ONCE = 1000
 # Longest first step in any parameter: a loss that is not convex has plateaus far out, where its
 # gradient vanishes without a minimum.
 FIRST_RADIUS = 2.0
+# Steps kept for the end of a large problem, where second-order steps double the digits.
+FINAL_STEPS = 60
 
 __all__ = ["NewtonResult", "minimise"]
 
@@ -30,7 +32,9 @@ __all__ = ["NewtonResult", "minimise"]
 class NewtonResult(NamedTuple):
     """Parameters ``(B, D)``, values and sup-norm gradients ``(B,)``, and their trace.
 
-    The trace holds worst gradient and total value.
+    The trace holds worst gradient and total value. ``last_step`` ``(B, D)`` is the last one that
+    was tried: next to nothing at a minimum, and as long as ever where the objective falls towards a
+    limit that it does not reach.
     """
 
     parameters: Tensor
@@ -38,6 +42,7 @@ class NewtonResult(NamedTuple):
     grad_norm: Tensor
     iterations: int
     history: tuple[tuple[float, float], ...]
+    last_step: Tensor
 
 
 def minimise(
@@ -53,23 +58,30 @@ def minimise(
     Each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
 
     Small problems (``D <= 400``) take exact Newton steps with Levenberg damping; larger ones start
-    with limited-memory BFGS and finish with Newton steps solved by conjugate gradients. The exact
-    steps differentiate twice, unless ``hessian: (B, D) -> (B, D, D)`` knows better.
+    with limited-memory BFGS and finish with Newton steps solved by conjugate gradients, at most
+    ``max_iterations`` of both together. The exact steps differentiate twice, unless
+    ``hessian: (B, D) -> (B, D, D)`` knows better.
     """
     history: list[tuple[float, float]] = []
     if start.shape[-1] > DENSE_LIMIT:
-        start = _quasi_newton(
-            objective, start, tolerance=tolerance, max_iterations=max_iterations, history=history
+        final_steps = min(FINAL_STEPS, max_iterations // 2)
+        start, taken = _quasi_newton(
+            objective,
+            start,
+            tolerance=tolerance,
+            max_iterations=max_iterations - final_steps,
+            history=history,
         )
-        return _newton(
+        result = _newton(
             objective,
             start,
             _conjugate_gradient_step,
             twice=True,
             tolerance=tolerance,
-            max_iterations=60,
+            max_iterations=min(FINAL_STEPS, max_iterations - taken),
             history=history,
         )
+        return result._replace(iterations=taken + result.iterations)
     step = functools.partial(_dense_step, known=hessian)
     return _newton(
         objective,
@@ -127,6 +139,7 @@ def _newton(
     radius = torch.full_like(value, FIRST_RADIUS)
     polished = 0
     iterations = 0
+    direction = torch.zeros_like(theta)
     while iterations < max_iterations:
         history.append((float(value.sum()), float(norm.max()) if norm.numel() else 0.0))
         if bool((norm <= tolerance).all()):
@@ -158,10 +171,12 @@ def _newton(
             break
         keep = accepted[:, None]
         theta = torch.where(keep, trial, theta)
-        if not bool(accepted.all()):
-            # Where all are accepted, as nearly always, the next step starts from what is known.
-            _, slope, leaf = _value_and_gradient(objective, theta, graph=twice)
         gradient = torch.where(keep, trial_gradient, gradient)
+        if not twice:
+            slope, leaf = gradient, theta
+        elif not bool(accepted.all()):
+            # Where all are accepted, as nearly always, the next step starts from what is known.
+            _, slope, leaf = _value_and_gradient(objective, theta, graph=True)
         value = torch.where(accepted, trial_value, value)
         norm = torch.where(accepted, trial_norm, norm)
         radius = torch.where(
@@ -172,7 +187,7 @@ def _newton(
         damping = torch.where(
             accepted, (damping * 0.2).clamp_min(1e-12), (damping * 8).clamp_min(1e-6)
         )
-    return NewtonResult(theta, value, norm, iterations, tuple(history))
+    return NewtonResult(theta, value, norm, iterations, tuple(history), direction)
 
 
 def _hessian(gradient: Tensor, leaf: Tensor) -> Tensor:
@@ -281,7 +296,7 @@ def _quasi_newton(
     tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
-) -> Tensor:
+) -> tuple[Tensor, int]:
     import numpy as np
     import torch
     from scipy.optimize import minimize
@@ -305,4 +320,5 @@ def _quasi_newton(
     result = minimize(
         flat, theta.detach().reshape(-1).cpu().numpy(), jac=True, method="L-BFGS-B", options=options
     )
-    return torch.as_tensor(result.x, dtype=theta.dtype, device=theta.device).reshape(shape)
+    end = torch.as_tensor(result.x, dtype=theta.dtype, device=theta.device).reshape(shape)
+    return end, int(result.nit)

@@ -42,7 +42,8 @@ def error(length, *, alpha=0.5, **options):
     expert = soft_value_iteration(SWAP, temperature=0.5)
     data = Segments.population(SWAP, length, scores=expert.advantage, discount=0.9)
     loss = functools.partial(cpl, alpha=alpha, **({"lambda_": 1.0, "discount": 0.9} | options))
-    return np.abs(fit(TabularPolicy.uniform(2, 2), loss, data).policy.probs - expert.policy).max()
+    found = fit(TabularPolicy.uniform(2, 2), loss, data, reference=None).policy.probs
+    return np.abs(found - expert.policy).max()
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])

@@ -1,0 +1,67 @@
+"""Whether a search ended at a minimum, or on its way to one that does not exist.
+
+The gradient vanishes at both. Near a minimum a Newton step is next to nothing, and a few of them
+lead beyond it; where an objective falls towards a limit that it never reaches, the step is as long
+as ever, and the objective still falls after many of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["falls_for_ever"]
+
+Tensor = Any
+
+# Share of the way from the start above which a last step is none of rounding. An exponential tail
+# makes it about one part in thirty, a Gaussian one in a hundred; at a minimum it is below 1e-8.
+LONG_STEP = 1e-4
+# Of the size of the start: the way of what no log-odds of a policy reach.
+FAR = 1e5
+# Steps made along the ray. A minimum of order k lies k − 1 Newton steps away.
+STEPS = (1.0, 2.0, 4.0)
+# Roundings of the value that a step must promise to gain.
+ROUNDINGS = 8.0
+
+
+def falls_for_ever(
+    objective: Callable[[Tensor], Tensor],
+    start: Tensor,
+    end: Tensor,
+    step: Tensor,
+) -> Tensor:
+    """Return which problems still fall where the search for their minimum ended, ``(B,)``.
+
+    Parameters
+    ----------
+    objective
+        ``(B, D) -> (B,)``.
+    start, end, step
+        Where the search began and ended, and its last step, ``(B, D)``.
+    """
+    import torch
+
+    def slope(at: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = at.detach().requires_grad_(True)
+        value = objective(leaf)
+        if not value.requires_grad:
+            return value, torch.zeros_like(value)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), (gradient * step).nan_to_num().sum(dim=-1)
+
+    way, step = (end - start).nan_to_num(), step.nan_to_num()
+    length = way.abs().amax(dim=-1)
+    # What has gone so far is judged by where it went: its last step may have been refused.
+    far = length > FAR * (1 + start.nan_to_num().abs().amax(dim=-1))
+    step = torch.where(far[:, None], way, step)
+    suspect = step.abs().amax(dim=-1) > LONG_STEP * length
+    if not bool(suspect.any()):
+        return suspect
+    value, first = slope(end)
+    suspect &= -first > ROUNDINGS * torch.finfo(end.dtype).eps * value.abs()
+    for times in STEPS:
+        if not bool(suspect.any()):
+            break
+        suspect &= slope(end + times * step)[1] < 0
+    return suspect

@@ -1,0 +1,283 @@
+"""What fit certifies: minima that exist, at the policy that is returned, and none that do not."""
+
+import functools
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefsim import losses, use_backend
+from prefsim.containers import PairLogps
+from prefsim.data import Comparisons, Feedback, Rankings
+from prefsim.losses.registry import container_of, loss_functions
+from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
+from prefsim.solvers import (
+    ConvergenceWarning,
+    cross_entropy_penalty,
+    fit,
+    fit_bradley_terry,
+    gradient_descent,
+    kl_penalty,
+    objective,
+)
+from prefsim.solvers.likelihood.separability import (
+    is_convex_in_the_margin,
+    ranked_without_error,
+    separated_by_weights,
+)
+from prefsim.worlds import ContextualBandit, TokenTree
+
+dpo = functools.partial(losses.dpo, beta=0.5)
+BANDIT = ContextualBandit.random(5, 10, seed=0)
+TWENTY = Comparisons.sample(BANDIT, 20, seed=0)
+
+
+def quietly(*arguments, **options):
+    """Fit without the warning, which is for tests of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit(*arguments, **options)
+
+
+# By one pair that is labelled once. The other losses have a finite minimum there.
+DRIVEN_APART = {
+    "aot",
+    "aot_unpaired",
+    "apo_down",
+    "apo_zero",
+    "asft",
+    "bco",
+    "bco_pair",
+    "beta_dpo",
+    "chipo",
+    "cpo",
+    "dpo",
+    "dpop",
+    "drdpo",
+    "f_dpo",
+    "gradient_ascent",
+    "nca_pair",
+    "npo",
+    "odpo",
+    "orpo",
+    "probit",
+    "rdpo",
+    "rdpo_length",
+    "robust_hinge",
+    "robust_probit",
+    "rpo",
+    "rrhf",
+    "sft",
+    "sigmoid_norm",
+    "simnpo",
+    "simpo",
+    "slic",
+}
+OF_PAIRS = sorted(n for n, loss in loss_functions().items() if container_of(loss) is PairLogps)
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_a_pair_that_is_labelled_once(name):
+    reference = TabularPolicy.uniform(1, 2)
+    data = Comparisons(
+        [0],
+        [0],
+        [1],
+        chosen_score=[0.8],
+        rejected_score=[0.2],
+        old_chosen=[-0.7],
+        old_rejected=[-0.7],
+    )
+    loss = loss_functions()[name]
+    ends = [
+        quietly(reference, loss, data, reference=reference, tolerance=tol, max_iterations=100)
+        for tol in (1e-4, 1e-8, 1e-12)
+    ]
+    if name in DRIVEN_APART:
+        assert all(end.diverges and not end.converged for end in ends)
+    else:
+        assert all(end.converged and not end.diverges for end in ends)
+        np.testing.assert_allclose(ends[0].policy.probs, ends[2].policy.probs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss", [dpo, losses.simpo, losses.orpo, losses.cpo, losses.rpo, losses.sft, losses.probit]
+)
+def test_twenty_sampled_comparisons_warn_the_caller(loss):
+    reference = TabularPolicy.uniform(5, 10)
+    with pytest.warns(ConvergenceWarning, match="no finite minimiser") as caught:
+        result = fit(reference, loss, TWENTY, reference=reference)
+    assert result.diverges and not result.converged
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert "cross_entropy_penalty" in str(warning.message)
+
+
+def test_the_warning_names_the_responses():
+    reference = TabularPolicy.uniform(3, 4)
+    # Prompt 1 is in balance, prompt 2 is not: 0 and 3 beat each other, and lose to 1 alone.
+    rows = [(1, 0, 1), (1, 1, 0), (2, 0, 3), (2, 3, 0), (2, 1, 3)]
+    prompt, chosen, rejected = zip(*rows, strict=True)
+    with pytest.warns(
+        ConvergenceWarning, match=r"of prompt 2, the responses \{1\} never lose to \{0, 3\}"
+    ):
+        fit(reference, dpo, Comparisons(prompt, chosen, rejected), reference=reference)
+
+
+def grows_without_bound(n, rows):
+    """Whether some ranking of the items makes no row wrong and some row right, by trying all."""
+    levels = np.asarray(list(itertools.product(range(n), repeat=n)))
+    gains = np.stack([levels[:, first] - levels[:, second] for first, second in rows], axis=1)
+    return bool(((gains >= 0).all(axis=1) & (gains > 0).any(axis=1)).any())
+
+
+@given(st.integers(0, 2**31), st.integers(2, 4), st.integers(1, 9))
+def test_separability_is_decided_exactly(seed, n, m):
+    rng = np.random.default_rng(seed)
+    winner = rng.integers(0, n, m)
+    loser = (winner + rng.integers(1, n, m)) % n
+    rows = (np.zeros(m, dtype=int), winner, loser)
+    zero = torch.zeros(m, dtype=torch.float64)
+    pairs = PairLogps(zero, zero, zero, zero)
+    weight = np.ones((1, m))
+    expected = grows_without_bound(n, list(zip(winner, loser, strict=True)))
+    assert ranked_without_error(dpo, pairs, weight, rows, (1, n)).member == [expected]
+    # One feature a response: the same policies by a linear program.
+    assert separated_by_weights(dpo, pairs, weight, rows, np.eye(n)[None]).member == [expected]
+    # Losses whose minimum is reached whatever the data.
+    for other in (losses.ipo, functools.partial(losses.dpo, label_smoothing=0.1), losses.hinge):
+        assert not ranked_without_error(other, pairs, weight, rows, (1, n)).member
+        assert not separated_by_weights(other, pairs, weight, rows, np.eye(n)[None]).member
+
+
+def test_which_losses_are_judged_by_their_rows():
+    pairs = losses.PairLogps.example()
+    tensors = losses.PairLogps(*map(torch.as_tensor, pairs))
+    for loss in (dpo, losses.ipo, losses.hinge, losses.probit, losses.spce, losses.rdpo_length):
+        assert is_convex_in_the_margin(loss, tensors)
+    # Of the log-probabilities themselves, and not convex.
+    for loss in (losses.sft, losses.orpo, losses.cpo, losses.npo, losses.discopop, losses.sppo):
+        assert not is_convex_in_the_margin(loss, tensors)
+
+
+@pytest.mark.parametrize("policy", [TabularPolicy.uniform(1, 3), LogLinearPolicy])
+def test_fit_follows_the_rows(policy):
+    if policy is LogLinearPolicy:
+        policy = LogLinearPolicy.from_features([[[0.0], [1.0], [3.0]]])
+    reference = TabularPolicy.uniform(1, 3)
+    cycle, order = Comparisons([0] * 3, [0, 1, 2], [1, 2, 0]), Comparisons([0] * 2, [0, 1], [1, 2])
+    assert fit(policy, dpo, cycle, reference=reference).converged
+    assert quietly(policy, dpo, order, reference=reference).diverges
+
+
+def test_as_bradley_terry_judges():
+    counts = np.asarray([[0, 3, 1], [1, 0, 0], [0, 0, 0]])
+    winner, loser = np.nonzero(counts)
+    data = Comparisons(0 * winner, winner, loser, weight=counts[winner, loser])
+    reference = TabularPolicy.uniform(1, 3)
+    with pytest.raises(ValueError, match="no maximum exists"):
+        fit_bradley_terry(counts)
+    assert quietly(reference, dpo, data, reference=reference).diverges
+    both = counts + 0.1 * (counts.T > 0)
+    winner, loser = np.nonzero(both)
+    data = Comparisons(0 * winner, winner, loser, weight=both[winner, loser])
+    result = fit(reference, dpo, data, reference=reference)
+    rewards = fit_bradley_terry(both).reward
+    margins = 0.5 * (result.policy.logits[0] - result.policy.logits[0].mean())
+    np.testing.assert_allclose(margins, rewards, atol=1e-8)
+
+
+def test_what_is_regularised_has_a_minimum():
+    reference = TabularPolicy.uniform(5, 10)
+    penalty = cross_entropy_penalty(reference.probs, weight=0.1)
+    result = fit(reference, dpo, TWENTY, reference=reference, penalty=penalty)
+    assert result.converged and not result.diverges
+    # The divergence from the reference that the objective of DPO has is bounded on a table, and
+    # below beta = 1 its slope vanishes before that of the loss.
+    bounded = kl_penalty(reference, weight=0.1)
+    assert quietly(reference, dpo, TWENTY, reference=reference, penalty=bounded).diverges
+
+
+def test_each_member_of_a_batch_for_itself():
+    reference = TabularPolicy.uniform(1, 2)
+    data = Comparisons([0, 0], [0, 1], [1, 0], weight=[[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]])
+    result = quietly(reference, dpo, data, reference=reference)
+    np.testing.assert_array_equal(result.diverges, [False, True, False])
+    assert not result.converged and (result.grad_norm <= 1e-10).all()
+    np.testing.assert_allclose(result.policy.probs[2, 0, 1] / result.policy.probs[2, 0, 0], 16.0)
+
+
+def test_of_trees_networks_feedback_and_rankings():
+    tree = TokenTree.random(2, 2, seed=0, end_token=1)
+    start = TokenTreePolicy.uniform(tree)
+    assert quietly(start, dpo, Comparisons([0], [0], [1]), reference=start).diverges
+    both = Comparisons([0, 0], [0, 1], [1, 0], weight=[0.3, 0.7])
+    assert fit(start, dpo, both, reference=start).converged
+    network = NetworkPolicy.mlp(np.eye(2), 3, hidden=(3,), seed=0)
+    uniform = TabularPolicy.uniform(2, 3)
+    assert quietly(network, dpo, Comparisons([0], [0], [1]), reference=uniform).diverges
+    table = TabularPolicy.uniform(1, 2)
+    kto = functools.partial(losses.kto, beta=1.0, reference_point=0.0)
+    assert quietly(table, kto, Feedback([0], [0], [True]), reference=table).diverges
+    ranked = Rankings([0, 0], [[0, 1], [0, 1]], [[1.0, 0.0], [2.0, 1.0]])
+    assert quietly(table, losses.pl_dpo, ranked, reference=table).diverges
+    turned = Rankings([0, 0], [[0, 1], [0, 1]], [[1.0, 0.0], [1.0, 2.0]])
+    assert fit(table, losses.pl_dpo, turned, reference=table).converged
+
+
+def test_a_kink_is_a_minimum():
+    reference = TabularPolicy.uniform(1, 3)
+    hinge = functools.partial(losses.hinge, beta=0.5)
+    ordered = Comparisons([0, 0], [0, 1], [1, 2])
+    result = fit(reference, hinge, ordered, reference=reference)
+    assert result.converged and not result.diverges and result.value < 1e-12
+    # At the best margins, 1/beta each, the slopes of both sides are far from zero.
+    noisy = Comparisons([0, 0, 0], [2, 2, 1], [1, 0, 0], prob=[0.8, 0.9, 0.7])
+    result = fit(reference, hinge, noisy, reference=reference)
+    assert result.converged and result.grad_norm <= 1e-10
+    for shift in np.eye(3):
+        for sign in (-1e-3, 1e-3):
+            moved = TabularPolicy(result.policy.logits + sign * shift)
+            assert objective(moved, hinge, noisy, reference=reference) >= result.value - 1e-12
+
+
+def test_what_has_not_arrived_is_not_certified():
+    world, reference = ContextualBandit.random(2, 3, seed=0), TabularPolicy.uniform(2, 3)
+    data = Comparisons.population(world, reference)
+    for loss in (dpo, functools.partial(losses.hinge, beta=0.5)):
+        result = quietly(reference, loss, data, reference=reference, max_iterations=1)
+        assert not result.converged and not result.diverges
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_single_precision_is_certified_as_returned(name):
+    world = ContextualBandit.random(2, 3, seed=0)
+    with use_backend(name, dtype="float32"):
+        reference = TabularPolicy.uniform(2, 3)
+        data = Comparisons.population(world, reference)
+        result = fit(reference, dpo, data, reference=reference)
+        assert result.converged
+        with pytest.warns(ConvergenceWarning, match="above tolerance = 1e-12"):
+            strict = fit(reference, dpo, data, reference=reference, tolerance=1e-12)
+    returned = torch.as_tensor(np.asarray(result.policy.logits), dtype=torch.float64)
+    leaf = returned.requires_grad_(True)
+    value = objective(TabularPolicy(leaf), dpo, data, reference=TabularPolicy.uniform(2, 3))
+    (gradient,) = torch.autograd.grad(value, leaf)
+    assert result.policy.logits.dtype == reference.logits.dtype
+    np.testing.assert_allclose(result.grad_norm, float(gradient.abs().max()), rtol=1e-6)
+    np.testing.assert_allclose(result.value, float(value.detach()), rtol=1e-12)
+    assert strict.grad_norm > 1e-12 and not strict.converged and not strict.diverges
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [[1.0, 0.0], [0.0, 0.0]]])
+def test_no_weight_at_all_is_refused(weight):
+    reference = TabularPolicy.uniform(1, 2)
+    data = Comparisons([0, 0], [0, 1], [1, 0], weight=weight)
+    descent = functools.partial(gradient_descent, step=0.1, iterations=1)
+    for method in (fit, descent):
+        with pytest.raises(ValueError, match="some row must have a weight > 0"):
+            method(reference, dpo, data, reference=reference)

@@ -1,0 +1,100 @@
+"""What fit, gradient_descent and objective are given, and what they refuse."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from prefsim import losses
+from prefsim.data import Comparisons, Feedback
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import fit, gradient_descent, objective
+
+UNIFORM, ONE = TabularPolicy.uniform(1, 3), Comparisons([0, 0], [0, 1], [1, 2])
+
+
+def descend(*arguments, **options):
+    """Follow two steps of gradient descent."""
+    return gradient_descent(*arguments, step=0.1, iterations=2, **options)
+
+
+CALLS = (fit, descend, objective)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("loss", [losses.dpo, functools.partial(losses.kto, reference_point=0.1)])
+def test_a_loss_that_reads_the_reference_is_told_which(call, loss):
+    data = ONE if loss is losses.dpo else Feedback([0, 0], [0, 0], [1.0, 0.0])
+    with pytest.raises(ValueError, match=r"reads the reference, and none was given"):
+        call(UNIFORM, loss, data)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_none_is_a_reference_of_zeros(call):
+    ipo = functools.partial(losses.ipo, tau=0.5)
+    call(UNIFORM, ipo, ONE, reference=None)
+    # A loss that does without needs no word about it.
+    call(
+        UNIFORM,
+        functools.partial(losses.sft, reduction="sum"),
+        Comparisons([0] * 3, [0, 1, 2], [1, 2, 0]),
+    )
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("reference", "error", "message"),
+    [
+        (UNIFORM.probs, TypeError, "must be a policy .* or None, got ndarray; TabularPolicy"),
+        ("start", TypeError, "must be a policy .* or None, got str"),
+        (TabularPolicy.uniform(1, 4), ValueError, "1 prompts and 3 responses, got 1 and 4"),
+        (TabularPolicy.uniform(2, 3), ValueError, "1 prompts and 3 responses, got 2 and 3"),
+    ],
+)
+def test_what_is_no_reference_of_the_policy(call, reference, error, message):
+    with pytest.raises(error, match=message):
+        call(UNIFORM, losses.ipo, ONE, reference=reference)
+
+
+def test_a_reference_of_another_batch():
+    policies = TabularPolicy(np.zeros((2, 1, 3)))
+    with pytest.raises(ValueError, match=r"batch shape \(2,\), got \(3,\)"):
+        fit(policies, losses.ipo, ONE, reference=TabularPolicy(np.zeros((3, 1, 3))))
+
+
+def test_a_loss_goes_by_its_name():
+    both = ("ipo", losses.ipo)
+    by_name, itself = (fit(UNIFORM, loss, ONE, reference=UNIFORM) for loss in both)
+    np.testing.assert_array_equal(by_name.policy.probs, itself.policy.probs)
+    by_name, itself = (descend(UNIFORM, loss, ONE, reference=UNIFORM)[0] for loss in both)
+    np.testing.assert_array_equal(by_name.policy.probs, itself.policy.probs)
+    by_name, itself = (objective(UNIFORM, loss, ONE, reference=None) for loss in both)
+    assert by_name == itself
+    thumbs = Feedback([0, 0], [0, 1], [1.0, 0.0])
+    moved, _ = descend(UNIFORM, "running_bco", thumbs, reference=UNIFORM)
+    assert isinstance(moved.loss, losses.RunningLoss)
+    for call in CALLS:
+        with pytest.raises(ValueError, match="loss 'ippo' is not known; did you mean"):
+            call(UNIFORM, "ippo", ONE, reference=UNIFORM)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("data", [{"prompt": [0]}, (0, 0, 1), [1, 2], None, "rows.jsonl"])
+def test_what_is_no_data(call, data):
+    message = f"data must be Comparisons, .*got {type(data).__name__}"
+    with pytest.raises(TypeError, match=message):
+        call(UNIFORM, losses.ipo, data, reference=UNIFORM)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"steps": 5}, TypeError, "a TabularPolicy has no option 'steps'; it has reference"),
+        ({"tolerence": 1e-3}, TypeError, "has no option 'tolerence'; did you mean tolerance?"),
+        ({"max_iterations": 1.5}, ValueError, "max_iterations must be an integer >= 1, got 1.5"),
+        ({"max_iterations": 0}, ValueError, "max_iterations must be an integer >= 1, got 0"),
+    ],
+)
+def test_options_that_fit_does_not_have(options, error, message):
+    with pytest.raises(error, match=message):
+        fit(UNIFORM, losses.ipo, ONE, reference=UNIFORM, **options)
