@@ -136,9 +136,12 @@ def base_of(path: str | Path, **options: Any) -> tuple[str, Any]:
     Raises
     ------
     ValueError
-        If they do not say it.
+        If they do not say it, or not legibly.
     """
-    config = library("peft").PeftConfig.from_pretrained(path, **_of(options, *_OF_PLACES))
+    try:
+        config = library("peft").PeftConfig.from_pretrained(path, **_of(options, *_OF_PLACES))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{ADAPTER_CONFIG} of {str(path)!r} cannot be read ({error})") from error
     if not config.base_model_name_or_path:
         raise ValueError(
             f"the adapters in {str(path)!r} do not say which model they are for: load that model"
@@ -169,6 +172,8 @@ def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
         model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
     except OSError as error:
         raise _nowhere(path, "model") from error
+    except library("safetensors").SafetensorError as error:
+        raise ValueError(f"the weights of model {str(path)!r} cannot be read ({error})") from error
     return _as_plain_weights(model) if options.get("gguf_file") else model
 
 
@@ -256,7 +261,7 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
     check_place(adapter if isinstance(adapter, Path) else name, "adapter")
     try:
         return peft.PeftModel.from_pretrained(model, name, is_trainable=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, library("safetensors").SafetensorError) as error:
         raise ValueError(f"adapters {name!r} cannot be loaded ({error})") from error
 
 

@@ -206,6 +206,26 @@ def test_a_tokenizer_that_is_damaged_is_not_none(stages, tmp_path):
     assert CausalLM.load(folder).tokenizer is None
 
 
+@pytest.mark.parametrize(
+    ("stage", "name", "message"),
+    [
+        ("base", "model.safetensors", "the weights of model '.*copy' cannot be read"),
+        ("first", "adapter_model.safetensors", "adapters '.*copy' cannot be loaded"),
+        ("first", "adapter_config.json", "adapter_config.json of '.*copy' cannot be read"),
+    ],
+)
+def test_damaged_files_are_named(stages, tmp_path, stage, name, message):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(stages[0] / stage, folder)
+    whole = (folder / name).read_bytes()
+    for damaged in (whole[:-9], b"", b"\xff" * 100, b"[]"):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            CausalLM.load(folder)
+
+
 def test_a_gguf_file_brings_its_tokenizer_or_says_why_not(stages, monkeypatch):
     """The option that names the file is the tokenizer's as well."""
     import transformers
