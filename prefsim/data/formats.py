@@ -177,7 +177,7 @@ class _Block:
             return None
         try:
             rows: list[dict[str, Any]] = json.loads(f"[{text}]")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return rows
 

@@ -81,6 +81,7 @@ def test_bad_numbers_are_named_by_their_line(tmp_path, column, value, message):
         (LISTS.replace("[0, 1]", "3"), "integers in lists 1 deep, none of them empty, got 3"),
         (LISTS.replace("[0, 1]", "[]"), r"none of them empty, got \[\]"),
         (LISTS.replace("[0, 1]", "[0]"), r"completions must have shape \(2,\), that of the first"),
+        (LISTS.replace("[0, 1]", "[" * 9000 + "]" * 9000), "nested too deeply"),
         (LISTS.replace("2.5", '"2"'), "scores must hold numbers, got '2'"),
     ],
 )
