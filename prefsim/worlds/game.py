@@ -17,6 +17,7 @@ from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
+    as_floats,
     as_preference,
     as_probabilities,
     check_choice,
@@ -117,8 +118,9 @@ class PreferenceGame:
         """
         if self.context_probs is None:
             raise ValueError("the game has no context_probs to average with")
-        check_shape(values, "values", self.context_probs.shape)
-        return (values * self.context_probs).sum(-1)
+        values, weight = as_floats(nan=True, values=values, weight=self.context_probs)
+        check_shape(values, "values", tuple(weight.shape))
+        return (values * weight).sum(-1)
 
     def condorcet_winner(self) -> np.ndarray:
         """Return the response that beats every other with probability above one half.

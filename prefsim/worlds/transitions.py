@@ -16,6 +16,7 @@ from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     PROBABILITY_TOLERANCE,
     as_float_array,
+    as_floats,
     check_probabilities,
     tolerance_of,
     widened_probabilities,
@@ -75,6 +76,9 @@ def expected_next(transitions: Any, value: ArrayT) -> ArrayT:
     array([[3., 5.],
            [5., 3.]])
     """
+    if isinstance(value, list | tuple) or isinstance(transitions, list | tuple):
+        (value,) = as_floats(value=value)
+        transitions = transitions if sp.issparse(transitions) else as_transitions(transitions)
     if sp.issparse(transitions):
         states = transitions.shape[1]
         if value.ndim == 1:

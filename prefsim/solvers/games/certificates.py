@@ -12,6 +12,7 @@ import math
 from prefsim.checks import check_interval, check_nonnegative, check_reference_weight
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 from prefsim.solvers.games.game_input import (
+    alike,
     check_distribution,
     check_game,
     check_tau,
@@ -340,6 +341,9 @@ def mirror_step(
     Munos et al. 2023 (Nash-MD), arXiv:2312.00886; Zhang et al. 2024 (INPO), arXiv:2407.00617.
     """
     check_nonnegative(step=step, tau=tau)
+    log_policy, log_reference, payoffs = alike(
+        log_policy=log_policy, log_reference=log_reference, payoffs=payoffs
+    )
     weight = step * tau
     check_reference_weight(step, tau)
     logits = step * payoffs
@@ -380,6 +384,7 @@ def geometric_mixture(log_policy: ArrayT, log_reference: Array, *, weight: float
     array([0.2292, 0.4794, 0.2914])
     """
     check_interval(low=0.0, high=1.0, closed="both", weight=weight)
+    log_policy, log_reference = alike(log_policy=log_policy, log_reference=log_reference)
     return mirror_step(
         log_policy,
         log_reference,

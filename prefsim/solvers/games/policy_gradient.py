@@ -12,6 +12,7 @@ from prefsim.solvers.games.certificates import (
     geometric_mixture,
     payoff,
 )
+from prefsim.solvers.games.game_input import alike
 from prefsim.solvers.optimisers.policy_gradient import regularised_reward, score_gradient
 from prefsim.typing import Array
 
@@ -47,6 +48,12 @@ def policy_gradient(
     variate.
     """
     check_nonnegative(tau=tau)
+    preference, log_policy, log_reference, log_opponent = alike(
+        preference=preference,
+        log_policy=log_policy,
+        log_reference=log_reference,
+        log_opponent=log_opponent,
+    )
     xp = array_namespace(log_policy)
     advantage = regularised_reward(
         payoff(preference, xp.exp(log_opponent)) - 0.5, log_policy, log_reference, beta=tau
@@ -127,6 +134,12 @@ def sampled_policy_gradient(
     """
     check_nonnegative(tau=tau)
     check_integer(low=1, n=n)
+    preference, log_policy, log_reference, log_opponent = alike(
+        preference=preference,
+        log_policy=log_policy,
+        log_reference=log_reference,
+        log_opponent=log_opponent,
+    )
     xp = array_namespace(log_policy)
     rng = random_generator(seed)
     responses = log_policy.shape[-1]
@@ -164,4 +177,5 @@ def moving_average(average: Array, parameters: Array, *, rate: float) -> Array:
     Munos et al. 2023 (Nash-EMA-PG), arXiv:2312.00886.
     """
     check_interval(low=0.0, high=1.0, closed="both", rate=rate)
+    average, parameters = alike(average=average, parameters=parameters)
     return (1.0 - rate) * average + rate * parameters

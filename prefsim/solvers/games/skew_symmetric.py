@@ -29,7 +29,7 @@ from prefsim.checks import (
 from prefsim.numerics import array_namespace
 from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.certificates import mirror_step, payoff
-from prefsim.solvers.games.game_input import real_array
+from prefsim.solvers.games.game_input import alike, real_array
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["SkewDecomposition", "decompose_skew", "gpo_update", "preference_scores"]
@@ -224,6 +224,8 @@ def gpo_update(log_policy: ArrayT, scores: Array, *, beta: float) -> ArrayT:
     array([0.10619913, 0.78471135, 0.10908951])
     """
     check_positive(beta=beta)
+    log_policy, scores = alike(log_policy=log_policy, scores=scores)
+    check_shape(log_policy, "log_policy", (None,))
     n = log_policy.shape[-1]
     check_integer(low=1, n=n)
     check_shape(scores, "scores", (n, n))

@@ -11,8 +11,17 @@ from prefsim.solvers.games.certificates import (
     duality_gap,
     expected_preference,
     exploitability,
+    geometric_mixture,
+    mirror_step,
     regularised_gap,
 )
+from prefsim.solvers.games.policy_gradient import (
+    moving_average,
+    nash_md_pg_gradient,
+    policy_gradient,
+    sampled_policy_gradient,
+)
+from prefsim.solvers.games.skew_symmetric import gpo_update
 from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
 from prefsim.worlds import ContextualBandit, PreferenceGame
 
@@ -72,6 +81,30 @@ def test_what_is_none_is_named(name, place, wrong):
     given[place] = wrong
     with pytest.raises((ValueError, TypeError), match=r"preference|policy"):
         CERTIFICATES[name](*given)
+
+
+LOGS = np.log(POLICY).tolist()
+STEPS = {
+    "mirror_step": lambda p, x, y: mirror_step(x, y, p[0], step=0.5, tau=0.2),
+    "geometric_mixture": lambda p, x, y: geometric_mixture(x, y, weight=0.3),
+    "gpo_update": lambda p, x, y: gpo_update(x, p, beta=2.0),
+    "policy_gradient": lambda p, x, y: policy_gradient(p, x, y, x, tau=0.2),
+    "nash_md_pg_gradient": lambda p, x, y: nash_md_pg_gradient(p, x, y, tau=0.2, mixture=0.3),
+    "sampled": lambda p, x, y: sampled_policy_gradient(p, x, y, x, tau=0.2, n=2, seed=0),
+    "moving_average": lambda p, x, y: moving_average(x, y, rate=0.3),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("moved", [(), (0,), (1,), (2,), (0, 1, 2)])
+def test_steps_take_lists_arrays_and_tensors_together(name, moved):
+    tables = (GAME, LOGS, np.log(REFERENCE).tolist())
+    exact = STEPS[name](*(np.array(each) for each in tables))
+    given = [
+        torch.tensor(each, dtype=torch.float64) if place in moved else each
+        for place, each in enumerate(tables)
+    ]
+    np.testing.assert_allclose(np.asarray(STEPS[name](*given)), exact, rtol=1e-12)
 
 
 def test_a_bandit_is_a_game_for_each_context():
