@@ -7,10 +7,18 @@ import pytest
 
 from paper_repros.nash.copg.baselines import METHODS, RIGHT, TOY
 from paper_repros.nash.copg.frontier import STRENGTHS, Bandits
+from paper_repros.nash.copg.token_policies import (
+    BASELINES,
+    BETA,
+    TRAINING,
+    Task,
+    ends_of,
+    learn_by_transformer,
+)
 from prefsim import losses
 from prefsim.data import ScoredPairs
 from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit, gibbs_log_policy, gradient_descent
+from prefsim.solvers import fit, gibbs_log_policy, gradient_descent, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import contrastive_gradient, regularised_reward
 from prefsim.worlds import ContextualBandit
 
@@ -114,3 +122,39 @@ def test_no_method_earns_more_than_the_frontier():
         front = bandits.front(name, [0.5, 0.2])
         assert (front.reward <= front.best + 1e-9).all()
         assert (front.best <= bandits.best_at(front.kl) + 1e-9).all()
+
+
+def test_a_task_over_tokens():
+    task = Task.draw(2)
+    reward = task.tree.reward
+    # What the behaviour writes is the reference turned against the reward.
+    turned = np.log(task.behaviour.probs / task.reference.probs) + reward
+    np.testing.assert_allclose(turned, turned[:, :1] + 0 * reward, atol=1e-12)
+    best = optimal_policy(reward, task.reference.probs, beta=BETA)
+    np.testing.assert_allclose(task.optimum(), best, atol=1e-12)
+    assert task.distance(best) < 1e-12
+    assert task.distance(task.behaviour.probs) > 0.2
+    texts = task.texts_of(task.behaviour, "mean reward")
+    assert texts.weight.sum() == pytest.approx(1.0)
+    assert texts.weight @ texts.scores[:, 0] == pytest.approx(0.0, abs=1e-14)
+
+
+def test_over_tokens_only_the_contrast_needs_no_texts_of_its_own():
+    task = Task.draw(20)
+    ends = ends_of(task, steps=150)
+    distance = {name: task.distance(end) for name, end in ends.items()}
+    assert distance["CoPG"] < 1e-9 and distance["on policy"] < 0.05
+    for name in BASELINES:
+        assert distance[name] > 0.05
+        assert task.distance(ends[name], task.wrong_limit(name)) < 0.03
+
+
+def test_a_transformer_learns_from_texts(monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setitem(TRAINING, "steps", 2)
+    learnt = learn_by_transformer(0)
+    assert set(learnt.ends) == {"CoPG", *BASELINES}
+    for end in learnt.ends.values():
+        np.testing.assert_allclose(end.sum(axis=-1), 1.0)
+        # Every method starts from the reference, and moves.
+        assert learnt.task.distance(end, learnt.task.reference.probs) > 1e-4
