@@ -19,7 +19,14 @@ from prefsim.checks import (
     check_kind,
     check_unit_interval,
 )
-from prefsim.containers import PairLogps
+from prefsim.containers import (
+    AnchoredLogps,
+    ListLogps,
+    PairLogps,
+    SelfImprovementLogps,
+    TokenPairLogps,
+    UnpairedLogps,
+)
 from prefsim.data.columns import (
     both_ways,
     check_both_or_none,
@@ -36,6 +43,15 @@ from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 
 __all__ = ["Comparisons"]
+
+# Where a loss of another container finds its data.
+_OTHER_DATA: dict[type, str] = {
+    UnpairedLogps: "Comparisons.to_feedback makes single completions of them",
+    ListLogps: "prefsim.data.Rankings hold lists, of two responses too",
+    AnchoredLogps: "prefsim.data.Negatives hold rejected responses and samples",
+    SelfImprovementLogps: "prefsim.data.Revisions read them as answers and as revisions",
+    TokenPairLogps: "prefsim.data.Segments hold steps",
+}
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -312,9 +328,10 @@ class Comparisons:
             The loss's container.
         """
         if kind is not PairLogps:
+            hint = _OTHER_DATA.get(kind)
             raise ValueError(
-                f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}; see"
-                " Comparisons.to_feedback"
+                f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}"
+                + (f"; {hint}" if hint else "")
             )
         chosen, rejected = self.log_probs(policy)
         ref_chosen, ref_rejected = ref_logps or zeros_like_logps((chosen, rejected))

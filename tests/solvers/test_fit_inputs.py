@@ -86,6 +86,23 @@ def test_what_is_no_data(call, data):
         call(UNIFORM, losses.ipo, data, reference=UNIFORM)
 
 
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (losses.pl_dpo, r"got a loss of ListLogps; prefsim\.data\.Rankings hold lists"),
+        (losses.kto, r"got a loss of UnpairedLogps; Comparisons\.to_feedback makes"),
+        (losses.d2o, r"got a loss of AnchoredLogps; prefsim\.data\.Negatives hold"),
+        (losses.srpo, r"got a loss of SelfImprovementLogps; prefsim\.data\.Revisions read"),
+        (losses.cpl, r"got a loss of TokenPairLogps; prefsim\.data\.Segments hold"),
+        (losses.cross_entropy, r"got a loss of ClassLogits$"),
+    ],
+)
+def test_a_loss_of_other_data_is_shown_where_they_are(call, loss, message):
+    with pytest.raises(ValueError, match=message):
+        call(UNIFORM, loss, ONE)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
