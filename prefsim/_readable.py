@@ -13,7 +13,7 @@ from prefsim.numerics import to_numpy
 
 __all__ = ["readable", "summary"]
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T")
 
 # A counterexample of a property is told by its numbers; a table of more than this is not read.
 SHOWN_ENTRIES = 36
@@ -21,10 +21,9 @@ SHOWN_DIGITS = 6
 SHOWN_CHARACTERS = 60
 
 
-def readable(cls: T) -> T:
+def readable(cls: type[T]) -> type[T]:
     """Give a named tuple or a dataclass the short ``repr``; fields that are None are left out."""
     cls.__repr__ = summary  # type: ignore[assignment, method-assign]
-    cls.has_summary = True
     return cls
 
 
@@ -52,7 +51,7 @@ def _told(value: Any) -> str:
         return _array(value)
     if isinstance(value, float):
         return f"{value:.{SHOWN_DIGITS}g}"
-    if hasattr(type(value), "has_summary") or hasattr(value, "_fields"):
+    if type(value).__repr__ is summary or hasattr(value, "_fields"):
         return f"{type(value).__name__}(…)"
     text = repr(value)
     if isinstance(value, list | tuple | dict) and len(text) > SHOWN_CHARACTERS:

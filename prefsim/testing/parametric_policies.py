@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from prefsim.backend import like
 from prefsim.policies.loglinear import LogLinearPolicy
 from prefsim.policies.network import NetworkPolicy
 from prefsim.testing.bandits import policies, tables
@@ -92,4 +93,4 @@ def network_policies(
     policy = NetworkPolicy.mlp(inputs, n_responses, hidden=hidden, seed=0)
     size = policy.parameters.shape[-1]
     parameters = draw(tables((size,), low=-spread, high=spread))
-    return policy.with_parameters(policy.parameters.new_tensor(parameters))
+    return policy.with_parameters(like(parameters, policy.parameters))

@@ -70,7 +70,8 @@ def method_options(method: str, given: dict[str, float | None]) -> dict[str, flo
             continue
         if name not in options:
             raise ValueError(f"method {method!r} has no use for the option {name}")
-        check_interval(low=0.0, high=1.0, closed=OPTION_RANGES[name], **{name: value})
+        option: dict[str, Any] = {name: value}
+        check_interval(low=0.0, high=1.0, closed=OPTION_RANGES[name], **option)
         options[name] = value
     return options
 

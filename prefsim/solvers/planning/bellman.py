@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import like
-from prefsim.checks import check_choice, check_nonnegative, check_positive
+from prefsim.checks import as_floats, check_choice, check_nonnegative, check_positive
 from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -53,6 +53,7 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
     -------
     Array ``(*more, *batch, S, A)``.
     """
+    reward, value = _listed(reward, "reward"), _listed(value, "value")
     after: Any = expected_next(transitions, value)
     in_place = (
         isinstance(after, np.ndarray)
@@ -86,8 +87,8 @@ def bellman_backup(transitions: Any, reward: Array, value: ArrayT, *, discount: 
     >>> bellman_backup(swap, np.array([[1.0], [2.0]]), np.array([10.0, 20.0]), discount=0.5)
     array([11.,  7.])
     """
-    xp = array_namespace(value)
-    return xp.max(action_values(transitions, reward, value, discount=discount), axis=-1)
+    q_value = action_values(transitions, reward, value, discount=discount)
+    return array_namespace(q_value).max(q_value, axis=-1)
 
 
 def soft_bellman_backup(
@@ -153,8 +154,16 @@ def soft_policy(
 
 def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | None) -> ArrayT:
     check_positive(temperature=temperature)
-    logits = q_value / temperature
-    return logits if log_reference is None else logits + log_reference
+    logits = _listed(q_value, "q_value") / temperature
+    return logits if log_reference is None else logits + _listed(log_reference, "log_reference")
+
+
+def _listed(value: Any, name: str) -> Any:
+    """Return lists as arrays, and arrays as they are: sweeps have nothing else."""
+    if not isinstance(value, list | tuple):
+        return value
+    (array,) = as_floats(nan=True, **{name: value})
+    return array
 
 
 def greedy_policy(
@@ -181,6 +190,7 @@ def greedy_policy(
     """
     check_choice(("shared", "first"), ties=ties)
     check_nonnegative(tolerance=tolerance)
+    q_value = _listed(q_value, "q_value")
     xp = array_namespace(q_value)
     if ties == "first":
         first = best_action(q_value)[1]

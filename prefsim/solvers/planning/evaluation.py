@@ -8,7 +8,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_float_array, check_positive
+from prefsim.checks import as_float_array, check_kind, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import action_values, zero_where_ended, zeros
 from prefsim.solvers.planning.certificate import (
@@ -79,6 +79,7 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
     >>> policy_evaluation(mdp, [0, 0]).value
     array([2.66666667, 4.        ])
     """
+    check_kind(TabularMDP, mdp=mdp)
     check_positive(tolerance=tolerance)
     probs = as_policy(mdp, policy)
     if mdp.horizon is not None:
@@ -130,6 +131,7 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
     array([[1.],
            [0.]])
     """
+    check_kind(TabularMDP, mdp=mdp)
     probs = as_policy(mdp, policy)
     start = zero_where_ended(mdp.start_probs, mdp.terminal)
     if mdp.horizon is None:
@@ -171,6 +173,7 @@ def successor_features(mdp: TabularMDP, policy: Any, features: Any) -> Successor
     Barreto et al. 2017, "Successor features for transfer in reinforcement learning",
     arXiv:1606.05312, eq. 3.
     """
+    check_kind(TabularMDP, mdp=mdp)
     probs = as_policy(mdp, policy)
     phi = _expected_features(mdp, features)
     xp = array_namespace(phi)

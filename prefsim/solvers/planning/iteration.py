@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_float_array, check_choice, check_integer, check_positive, check_shape
+from prefsim.checks import (
+    as_float_array,
+    check_choice,
+    check_integer,
+    check_kind,
+    check_positive,
+    check_shape,
+)
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
     Criterion,
@@ -93,6 +100,7 @@ def value_iteration(
     >>> value_iteration(corridor).value
     array([ 9., 10.,  0.])
     """
+    check_kind(TabularMDP, mdp=mdp)
     criterion = hard_criterion()
     if mdp.horizon is not None:
         if initial_value is not None:
@@ -161,6 +169,7 @@ def soft_value_iteration(
     >>> soft_value_iteration(mdp, temperature=0.5).value.round(8)
     array([7.97830252, 7.62777071])
     """
+    check_kind(TabularMDP, mdp=mdp)
     check_choice(("auto", "sweeps", "newton"), method=method)
     log_reference = None
     if reference is not None:
@@ -206,6 +215,7 @@ def advantages(mdp: TabularMDP, policy: Any = None, *, temperature: float | None
     >>> advantages(corridor)[0]
     array([-1., -1., -1.,  0.])
     """
+    check_kind(TabularMDP, mdp=mdp)
     if policy is not None and temperature is not None:
         raise ValueError("advantages takes a policy or a temperature, got both")
     if policy is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim.backend import like, to_numpy
-from prefsim.checks import check_positive
+from prefsim.checks import check_kind, check_positive
 from prefsim.solvers.planning.bellman import action_values, greedy_policy, hard_criterion
 from prefsim.solvers.planning.certificate import (
     PlanningResult,
@@ -45,6 +45,7 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     ----------
     d'Epenoux 1963; Puterman 1994, section 6.9.
     """
+    check_kind(TabularMDP, mdp=mdp)
     from scipy.optimize import linprog
 
     require_infinite_horizon(mdp, "linear_program")

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from prefsim.backend import to_numpy
-from prefsim.checks import check_integer, check_interval, check_positive
+from prefsim.checks import check_integer, check_interval, check_kind, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
     action_values,
@@ -99,6 +99,7 @@ def modified_policy_iteration(
     >>> modified_policy_iteration(mdp).converged
     True
     """
+    check_kind(TabularMDP, mdp=mdp)
     check_positive(tolerance=tolerance)
     check_integer(low=1, max_iterations=max_iterations, sweeps=sweeps)
     check_interval(contraction=contraction, low=0.0, high=1.0, closed="right")

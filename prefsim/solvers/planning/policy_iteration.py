@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from array_api_compat import is_torch_array
 
-from prefsim.checks import check_integer, check_positive
+from prefsim.checks import check_integer, check_kind, check_positive
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion
 from prefsim.solvers.planning.certificate import (
@@ -50,6 +50,7 @@ def policy_iteration(
     ----------
     Howard 1960; Puterman 1994, section 6.4 (theorem 6.4.1 for the Newton form).
     """
+    check_kind(TabularMDP, mdp=mdp)
     check_positive(tolerance=tolerance)
     require_infinite_horizon(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)

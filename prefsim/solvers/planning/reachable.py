@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefsim.backend import to_numpy
+from prefsim.checks import check_kind
 from prefsim.solvers.planning.evaluation import occupancy
 from prefsim.worlds.mdp import TabularMDP
 
@@ -44,6 +45,7 @@ def uniform_over_reachable(mdp: TabularMDP) -> np.ndarray:
     >>> uniform_over_reachable(mdp)
     array([0., 1., 0.])
     """
+    check_kind(TabularMDP, mdp=mdp)
     # The uniform policy meets whatever any policy does.
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     met = to_numpy(occupancy(mdp, uniform)).sum(axis=-1) > NEVER
