@@ -23,7 +23,7 @@ SHOWN_CHARACTERS = 60
 
 def readable(cls: type[T]) -> type[T]:
     """Give a named tuple or a dataclass the short ``repr``; fields that are None are left out."""
-    cls.__repr__ = summary  # type: ignore[assignment, method-assign]
+    cls.__repr__ = summary  # type: ignore[method-assign]
     return cls
 
 

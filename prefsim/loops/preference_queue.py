@@ -11,7 +11,14 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_index_array, as_preference, check_integer, check_positive, check_shape
+from prefsim.checks import (
+    as_index_array,
+    as_preference,
+    check_integer,
+    check_kind,
+    check_positive,
+    check_shape,
+)
 from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.solvers.planning.tree_backup import score_gradient_in_tree
@@ -131,6 +138,7 @@ def queued_self_play(
     ----------
     Swamy et al. 2024, arXiv:2401.04056 (practical algorithm).
     """
+    check_kind(TokenTreePolicy, policy=policy)
     check_positive(step=step)
     check_integer(low=1, iterations=iterations, record=record)
     check_integer(low=2, queue=queue)

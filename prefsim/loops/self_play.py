@@ -15,6 +15,7 @@ from prefsim.checks import (
     check_callable,
     check_choice,
     check_integer,
+    check_kind,
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS
@@ -186,6 +187,7 @@ def judged_samples(
     ValueError
         If a number is out of range, or the judge returns no preferences.
     """
+    check_kind(InMemoryPolicy, policy=policy)
     check_callable(judge=judge)
     check_integer(low=2, n_samples=n_samples)
     prompt = as_index_array(prompt, "prompt")
@@ -348,6 +350,7 @@ def self_play(
     >>> [round(float(r.policy.probs[0, 0]), 2) for r in rounds]
     [0.6, 0.68, 0.74]
     """
+    check_kind(InMemoryPolicy, policy=policy)
     check_integer(low=1, draws=draws)
     check_choice(PAIRINGS, pairing=pairing)
     check_choice(LABELS, labels=labels)

@@ -10,7 +10,14 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_preference, check_choice, check_integer, check_positive, check_shape
+from prefsim.checks import (
+    as_preference,
+    check_choice,
+    check_integer,
+    check_kind,
+    check_positive,
+    check_shape,
+)
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS, ranked_comparisons
 from prefsim.losses.pairwise import spce
@@ -106,6 +113,7 @@ def self_preferring(
     array([[0.2689, 0.7311]])
     """
     check_integer(low=1, rounds=rounds, draws=draws, epochs=epochs)
+    check_kind(InMemoryPolicy, policy=policy)
     check_integer(low=2, n_samples=n_samples)
     check_choice(PAIRINGS, pairing=pairing)
     check_positive(beta=beta, step=step)

@@ -162,7 +162,8 @@ def _listed(value: Any, name: str) -> Any:
     """Return lists as arrays, and arrays as they are: sweeps have nothing else."""
     if not isinstance(value, list | tuple):
         return value
-    (array,) = as_floats(nan=True, **{name: value})
+    named: dict[str, Any] = {name: value}
+    (array,) = as_floats(nan=True, **named)
     return array
 
 
