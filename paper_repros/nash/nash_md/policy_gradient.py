@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,6 +31,18 @@ TREE_TAU, GRADIENT_TAU = 0.5, 0.3
 MEASURED_PAIRS = 20_000
 
 
+class OnTree(Protocol):
+    """A policy whose probabilities of all sequences of a tree are known."""
+
+    @property
+    def token_log_prob_table(self) -> Any:
+        """Of every token of every sequence, ``(X, N, T)`` in nats, 0 behind the end."""
+
+    @property
+    def log_probs(self) -> Any:
+        """Of every sequence, ``(X, N)`` in nats."""
+
+
 class TreeGames(NamedTuple):
     """Games between all sequences of a token tree, one in each context.
 
@@ -53,13 +65,13 @@ class TreeGames(NamedTuple):
         """Log-probabilities of the reference's sequences, ``(X, N)``."""
         return to_numpy(self.reference.log_probs)
 
-    def opponent(self, policy: TokenTreePolicy, mixture: float) -> np.ndarray:
+    def opponent(self, policy: OnTree, mixture: float) -> np.ndarray:
         """Return the log-probabilities ``(X, N)`` of the mixture of policy and reference."""
         # A constant of differentiation, as the samples that it draws are.
         now = to_numpy(policy.log_probs)
         return geometric_mixture(now, self.log_reference, weight=mixture)
 
-    def mean_loss(self, policy: TokenTreePolicy, mixture: float, *, kl: str = "sequence") -> Any:
+    def mean_loss(self, policy: OnTree, mixture: float, *, kl: str = "sequence") -> Any:
         """Return the mean loss of the policy's own sequences, summed over the games."""
         tokens = policy.token_log_prob_table
         mask = np.broadcast_to(self.reference.tree.mask, tokens.shape)
@@ -73,7 +85,7 @@ class TreeGames(NamedTuple):
         drawn = like(np.exp(to_numpy(policy.log_probs)), tokens)
         return (drawn * nash_md_pg(logps, tau=self.tau, kl=kl)).sum()
 
-    def advantage(self, policy: TokenTreePolicy, log_opponent: np.ndarray) -> Any:
+    def advantage(self, policy: OnTree, log_opponent: np.ndarray) -> Any:
         """Return E P(y ≻ y') − ½ − τ KL(π‖μ) against an opponent, summed over the games."""
         logs = policy.log_probs
         wins = like(payoff(self.preference, np.exp(log_opponent)) - 0.5, logs)

@@ -1,4 +1,4 @@
-"""Last iterates in random games, the opponents of Nash-MD-PG and its descent, and elections."""
+"""Last iterates in random games, opponents of Nash-MD-PG, its descent, transformers, elections."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ from paper_repros.nash.nash_md.policy_gradient import (
     MEASURED_PAIRS,
     Descent,
     descend_everywhere,
+)
+from paper_repros.nash.nash_md.transformer import (
+    NEEDED,
+    Trained,
+    criteria_of,
+    draw_trained,
+    is_installed,
+    rows_of,
+    train_transformers,
 )
 from prefsim.analysis.elections import Election, elect
 from prefsim.backend import to_numpy
@@ -50,6 +59,8 @@ SHOWN_TAU = 0.1
 MIXTURES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 # The differences between κ = 0 and .125 are a hundredth: in 20 games they may go the other way.
 N_RIVALS, RIVAL_TAU = 100, 0.05
+# Transformers that are trained, each for each mixture.
+N_MODELS = 3
 OTHERS = {"multiplicative weights": "mwu", "mirror descent": "mirror_descent"}
 
 
@@ -145,6 +156,8 @@ def reproduce(run: Run) -> Reproduction:
         random_games(N_RIVALS, seed=rng), softmax(rng.standard_normal((N_RIVALS, 10)))
     )
     descent = descend_everywhere(8 if run.quick else 20, rng)
+    # Minutes, and packages that not everyone has.
+    trained = None if run.quick or not is_installed() else train_transformers(run, N_MODELS)
     real = sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else []
     contests = [contest(p) for p in run.progress([synthetic_ballots(), *real], "ballot files")]
 
@@ -261,6 +274,7 @@ def reproduce(run: Run) -> Reproduction:
             1e-4,
             stated="chosen",
         ),
+        *(criteria_of(trained) if trained else ()),
     )
     table: list[dict[str, str | float | int]] = [
         {
@@ -279,7 +293,11 @@ def reproduce(run: Run) -> Reproduction:
         for i, kappa in enumerate(MIXTURES)
     ]
     table += [c.row() for c in contests]
-    return Reproduction(draw(converged, others, rivals, descent), table, criteria)
+    if trained:
+        table += rows_of(trained)
+    elif not run.quick:
+        table.append({"policy": "transformers", "steps": f"not run: needs {' and '.join(NEEDED)}"})
+    return Reproduction(draw(converged, others, rivals, descent, trained), table, criteria)
 
 
 def draw(
@@ -287,9 +305,10 @@ def draw(
     others: dict[str, Curve],
     rivals: Rivals,
     descent: Descent,
+    trained: Trained | None,
 ) -> Any:
     figure, axes = panels(
-        2,
+        3 if trained else 2,
         2,
         title=(
             "Nash-MD reaches the regularised equilibrium; the more its opponent is the reference,"
@@ -298,7 +317,7 @@ def draw(
         width=6,
         height=4,
     )
-    (iterates, horizons), (mixtures, gradients) = axes
+    (iterates, horizons), (mixtures, gradients) = axes[:2]
     shown = converged[SHOWN_TAU]
     for name, curve in (others | {"Nash-MD": shown.curve}).items():
         iterates.plot(curve.iteration[1:], curve.mean[1:], label=name)
@@ -336,6 +355,8 @@ def draw(
         title="stationary points of Nash-MD-PG",
     )
     draw_descent(gradients, descent)
+    if trained:
+        draw_trained(axes[2], trained)
     for axis in axes.flat:
         axis.legend(fontsize=8)
     return figure

@@ -1,8 +1,12 @@
 """Values of arXiv:2312.00886: iterates, their limits, and what reward models make of a cycle."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
+import torch
 
+from paper_repros.nash.nash_md import transformer
 from paper_repros.nash.nash_md.claims import CYCLE, SAMPLING
 from paper_repros.nash.nash_md.convergence import bound, curve_of, theorem_weight
 from paper_repros.nash.nash_md.reproduction import contest
@@ -108,3 +112,57 @@ def test_who_wins_real_elections(real_data):
     winners = {row["ballots"]: row["Condorcet winner"] for row in rows}
     assert winners["Debian 2002 Leader"] == "Bdale Garbee"
     assert winners["Debian 2012 Leader"] == "Stefano Zacchiroli"
+
+
+@pytest.fixture(scope="module")
+def contest_of_a_transformer():
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    return transformer.Contest.drawn(np.random.default_rng(0))
+
+
+def test_a_transformer_and_its_table_say_the_same(contest_of_a_transformer):
+    model, games = contest_of_a_transformer
+    enumerated = transformer.on_tree(model)()
+    assert enumerated.token_log_prob_table.shape == (4, 27, 3)
+    found = enumerated.log_probs.detach().numpy()
+    np.testing.assert_allclose(found, games.log_reference, atol=1e-12)
+    start = contest_of_a_transformer.measured(games.log_reference, 0.0, 0)
+    point = games.stationary_point(0.0)
+    assert start.divergence == pytest.approx(
+        categorical_kl(np.log(point), games.log_reference).mean()
+    )
+    assert contest_of_a_transformer.gap(point) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("mixture", transformer.MIXTURES)
+def test_the_loss_has_the_policy_gradient_in_the_weights(contest_of_a_transformer, mixture):
+    """Of all sequences, through the transformer, where it has left its reference."""
+    model, games = contest_of_a_transformer
+    moved = model.frozen()
+    moved.log_prob_model.requires_grad_(True)
+    weights = list(moved.log_prob_model.parameters())
+    for weight in weights:
+        weight.data *= 0.9
+    policy = transformer.on_tree(moved)()
+    opponent = games.opponent(policy, mixture)
+    values = games.mean_loss(policy, mixture), -games.advantage(policy, opponent)
+    slopes = [torch.autograd.grad(value, weights, retain_graph=True) for value in values]
+    largest = max(float(part.abs().max()) for part in slopes[1])
+    assert largest > 1e-3
+    for found, expected in zip(*slopes, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * largest)
+
+
+def test_a_transformer_nears_the_equilibrium(contest_of_a_transformer):
+    course = contest_of_a_transformer.descend(0.0, steps=40, record=20)
+    assert [at.step for at in course.distances] == [0, 20, 40]
+    assert course.left < 0.8
+    assert course.stated_gap == pytest.approx(0.0, abs=1e-9)
+    assert course.distances[-1].gap < 0.8 * course.distances[0].gap
+
+
+def test_without_language_models_the_transformer_is_not_run(monkeypatch):
+    assert transformer.is_installed() == bool(find_spec("transformers") and find_spec("accelerate"))
+    monkeypatch.setattr(transformer, "NEEDED", ("transformers", "no_such_package"))
+    assert not transformer.is_installed()
