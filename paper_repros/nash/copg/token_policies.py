@@ -108,7 +108,7 @@ def ends_of(task: Task, *, steps: int) -> dict[str, np.ndarray]:
     copg = fit(start, functools.partial(losses.copg, beta=BETA), pairs, reference=start)
     ends = {"CoPG": copg.policy}
     plain = functools.partial(losses.reinforce, beta=BETA)
-    options = {"reference": start, "step": STEP}
+    options: dict[str, Any] = {"reference": start, "step": STEP}
     for name in BASELINES:
         texts = task.texts_of(task.behaviour, name)
         result, _ = gradient_descent(start, plain, texts, iterations=steps, **options)
@@ -122,7 +122,7 @@ def ends_of(task: Task, *, steps: int) -> dict[str, np.ndarray]:
 
 # --- a transformer ---
 
-TRANSFORMER = {
+TRANSFORMER: dict[str, Any] = {
     "n_embd": 32,
     "n_layer": 1,
     "n_head": 2,
@@ -132,7 +132,7 @@ TRANSFORMER = {
     # Far from uniform.
     "initializer_range": 0.1,
 }
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "steps": 500,
     "batch_size": 64,
     "learning_rate": 1e-2,
@@ -173,6 +173,6 @@ def learn_by_transformer(seed: int) -> Learnt:
         data[name] = (plain, TextRankings(prompts, both, shifted))
     ends = {}
     for name, (loss, written) in data.items():
-        learnt = fit(start, loss, written, reference=start, seed=seed, **TRAINING)
+        learnt = fit(start, loss, written, reference=start, **TRAINING | {"seed": seed})
         ends[name] = to_numpy(tree_policy(learnt.policy, task.tree, PROMPTS).probs)
     return Learnt(task, ends)

@@ -165,7 +165,7 @@ STRENGTH = 2.0
 # Few enough to tell apart what is learnt from what is remembered: a hand in six is seen.
 HANDS, HELD_OUT = 768, 90
 BATCH, STEPS, LEARNING_RATE = 64, 300, 3e-3
-LANGUAGE_MODEL = {
+LANGUAGE_MODEL: dict[str, Any] = {
     "vocab_size": SUITS * RANKS + len(CRITERIA),
     "hidden_size": 32,
     "intermediate_size": 64,

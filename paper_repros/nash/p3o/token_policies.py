@@ -22,8 +22,8 @@ STEP = 4.0
 # Gradient steps on the texts of one policy before new ones are drawn.
 REUSED = 4
 
-UNCLIPPED = {"beta": BETA, "epsilon": math.inf, "weight_clip": math.inf}
-CLIPPED = {"beta": BETA, "epsilon": EPSILON}
+UNCLIPPED: dict[str, Any] = {"beta": BETA, "epsilon": math.inf, "weight_clip": math.inf}
+CLIPPED: dict[str, Any] = {"beta": BETA, "epsilon": EPSILON}
 
 
 class Task(NamedTuple):
@@ -79,8 +79,10 @@ class Task(NamedTuple):
 
     def learn(self, start: TokenTreePolicy, loss: Any, data: Any, steps: int) -> TokenTreePolicy:
         """Return where gradient descent gets to."""
-        options = {"reference": self.reference, "step": STEP, "iterations": steps}
-        policy: Any = gradient_descent(start, loss, data, **options)[0].policy
+        result, _ = gradient_descent(
+            start, loss, data, reference=self.reference, step=STEP, iterations=steps
+        )
+        policy: Any = result.policy
         return policy
 
 
