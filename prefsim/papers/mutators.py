@@ -97,7 +97,8 @@ def _container_of(function: Function, first: inspect.Parameter | None) -> Any:
 
 
 def _names_in(function: Function) -> tuple[str, ...]:
-    code = getattr(function, "__code__", None)
+    # What a function does stands in the one that its decorators were put around.
+    code = getattr(inspect.unwrap(function), "__code__", None)
     return code.co_names if code is not None else ()
 
 
@@ -183,7 +184,7 @@ def _ignoring(original: Function, *, option: str) -> Function:
 
 
 def _attaching(original: Function) -> Function:
-    names = original.__globals__
+    names = inspect.unwrap(original).__globals__
 
     def attached(*arguments: Any, **options: Any) -> Any:
         kept = names["stop_gradient"]

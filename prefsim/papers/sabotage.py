@@ -156,6 +156,8 @@ def _copy(function: types.FunctionType) -> types.FunctionType:
     )
     copied.__kwdefaults__ = function.__kwdefaults__
     copied.__annotations__ = function.__annotations__
+    # Among them what a decorator was put around.
+    copied.__dict__.update(function.__dict__)
     return copied
 
 

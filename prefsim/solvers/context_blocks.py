@@ -34,7 +34,7 @@ def is_plain_table(policy: Any) -> bool:
     return isinstance(policy, TabularPolicy) and (type(policy).log_probs is TabularPolicy.log_probs)
 
 
-def compared_rows(data: Any, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compared_rows(data: Any, n: int) -> tuple[np.ndarray, ...]:
     """Return prompt, first and second response of each of the ``n`` examples of comparisons.
 
     With soft labels they are the rows as they stand, and then reversed.

@@ -114,12 +114,12 @@ def gradient_descent(
     check_choice(tuple(OPTIMISERS), optimiser=optimiser)
     if tolerance is None:
         tolerance = default_tolerance(policy.parameters)
-    loss = as_loss(loss)
+    current = as_loss(loss)
     check_data(data)
-    reference = reference_for(policy, loss, data, reference)
+    reference = reference_for(policy, current, data, reference)
     batches = _batches(len(data), batch_size, seed)
     problem, theta = problem_of(
-        policy, loss, data, reference, penalty, whole_rows=batch_size is not None
+        policy, current, data, reference, penalty, whole_rows=batch_size is not None
     )
     followed = None
     if reference_update is not None:
@@ -133,7 +133,7 @@ def gradient_descent(
         return policy.with_parameters(moved)
 
     def slope(examples: Any, scale: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        value = problem.value(loss, examples, scale=scale)
+        value = problem.value(current, examples, scale=scale)
         (gradient,) = torch.autograd.grad(value.sum(), theta)
         norm = gradient.abs().amax(dim=-1)
         history.append((float(value.detach().sum()), float(norm.max())))
@@ -144,7 +144,7 @@ def gradient_descent(
     for i in range(iterations):
         theta = theta.detach().requires_grad_(True)
         examples, scale = _some_rows(problem, problem.examples(theta), next(batches))
-        loss = after_batch(loss, *examples[1:])
+        current = after_batch(current, *examples[1:])
         _, gradient, _ = slope(examples, scale)
         theta = theta.detach() - update(gradient)
         if reference_update is not None and reference_update.is_due(i + 1):
@@ -160,7 +160,7 @@ def gradient_descent(
     result = fit_result(policy, certificate, tolerance, problem.batch, tuple(history))
     if followed is not None:
         reference = policy.with_parameters(like(followed, policy.parameters))
-    return result._replace(loss=loss, reference=reference), recorded
+    return result._replace(loss=current, reference=reference), recorded
 
 
 def _batches(rows: int, size: int | None, seed: Seed | None) -> Iterator[np.ndarray | None]:

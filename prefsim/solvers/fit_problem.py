@@ -44,7 +44,7 @@ class Problem(NamedTuple):
     policy: InMemoryPolicy
     data: Data
     ref_logps: Any
-    kind: type
+    kind: type[Any]
     penalty: Penalty | None
     batch: tuple[int, ...]
 

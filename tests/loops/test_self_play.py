@@ -228,9 +228,7 @@ class TestAnAbstainingJudge:
         with pytest.raises(ValueError, match="abstained from every one of 2 pairs"):
             sampled_pairs(asked(np.nan), POLICY)
         for answer, message in ((0.7, "P \\+ Pᵀ = 1"), (np.inf, "must be finite, got inf")):
-            with pytest.raises(
-                ValueError, match=f"preferences of the judge.*{message}"
-            ):
+            with pytest.raises(ValueError, match=f"preferences of the judge.*{message}"):
                 asked(answer)
 
 

@@ -135,7 +135,7 @@ def read_text_data(
 
     Examples
     --------
-    >>>     >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
+    >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
     >>> rejected = r'"rejected": "\n\nHuman: Hi\n\nAssistant: No."'
     >>> _ = Path("pairs.jsonl").write_text(f"{{{chosen}, {rejected}}}")
     >>> source = read_text_data("pairs.jsonl")

@@ -80,7 +80,11 @@ def slopes_of_margins(loss: Loss, pairs: PairLogps[Any], shifts: np.ndarray) -> 
     import torch
 
     k = shifts.size
-    many = map_fields(pairs, lambda column: column.repeat_interleave(k, dim=-1))
+
+    def repeated(column: Any) -> Any:
+        return column.repeat_interleave(k, dim=-1)
+
+    many = map_fields(pairs, repeated)
     moved = torch.as_tensor(np.tile(shifts, pairs.chosen.shape[-1])).to(many.chosen)
     chosen = (many.chosen + moved.clamp(max=0.0)).detach()
     rejected = many.rejected - moved.clamp(min=0.0)
@@ -139,7 +143,7 @@ def _kinds_of_tails(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rises = (slopes > 0).any(axis=-1)
     tail = (slopes < 0) & (slopes > -VANISHING * steepest)
     falls = ~rises & (tail.any(axis=-1) | (slopes[..., -1] < 0))
-    return falls, rises
+    return np.asarray(falls), np.asarray(rises)
 
 
 class _Edges(NamedTuple):
@@ -168,7 +172,7 @@ def ranked_without_error(
     loss: Loss,
     pairs: PairLogps[Any],
     weight: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rows: tuple[np.ndarray, ...],
     shape: tuple[int, int],
 ) -> Separation:
     """Return for which members a table of logits has no finite minimiser.
@@ -256,7 +260,7 @@ def separated_by_weights(
     loss: Loss,
     pairs: PairLogps[Any],
     weight: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rows: tuple[np.ndarray, ...],
     features: np.ndarray,
 ) -> Separation:
     """Return for which members a log-linear policy has no finite minimiser.

@@ -49,9 +49,15 @@ def test_rounds_of_a_step_are_one_training(dtype, optimizer):
     policy = start(dtype)
     last = rounds_of(policy, optimizer=optimizer)[-1]
     whole = fit(
-        policy, dpo, DATA, reference=policy, steps=ROUNDS, optimizer=optimizer, progress=False,
+        policy,
+        dpo,
+        DATA,
+        reference=policy,
+        steps=ROUNDS,
+        optimizer=optimizer,
+        progress=False,
         **STEP,
-    ).policy  # fmt: skip
+    ).policy
     assert largest_difference(last, whole) == 0
     assert moved(last, policy) > 0
     assert {p.dtype for p in last.log_prob_model.parameters()} == {getattr(torch, dtype)}
