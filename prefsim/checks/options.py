@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from prefsim.checks.quoting import shown
 from prefsim.numerics import array_namespace, host_values
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 
-# An array does not belong into a message, nor does an integer of more digits than a float has.
-LONGEST_SHOWN = 200
 LARGEST_INTEGER = 2**63 - 1  # what arrays can count to
 
 Test = Callable[[Any], Any]  # of a float, or of an array of them, entry by entry
@@ -64,14 +63,6 @@ def _passes(value: Any, test: Test, *, arrays: bool) -> bool:
     return values is None or bool(np.all(test(values)))
 
 
-def _shown(value: Any) -> str:
-    """Return what was found, in a readable length."""
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER**3:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-
-
 def check_number(*, arrays: bool = False, **named: Any) -> None:
     """Raise unless every named hyper-parameter is a finite number.
 
@@ -79,7 +70,7 @@ def check_number(*, arrays: bool = False, **named: Any) -> None:
     """
     for name, value in named.items():
         if not _passes(value, lambda x: abs(x) < math.inf, arrays=arrays):
-            raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
+            raise ValueError(f"{name} must be a finite number, got {shown(value)}")
 
 
 def check_positive(*, arrays: bool = False, **named: Any) -> None:
@@ -89,7 +80,7 @@ def check_positive(*, arrays: bool = False, **named: Any) -> None:
     """
     for name, value in named.items():
         if not _passes(value, lambda x: (x > 0) & (x < math.inf), arrays=arrays):
-            raise ValueError(f"{name} must be a finite number > 0, got {_shown(value)}")
+            raise ValueError(f"{name} must be a finite number > 0, got {shown(value)}")
 
 
 def check_nonnegative(*, arrays: bool = False, **named: Any) -> None:
@@ -99,7 +90,7 @@ def check_nonnegative(*, arrays: bool = False, **named: Any) -> None:
     """
     for name, value in named.items():
         if not _passes(value, lambda x: (x >= 0) & (x < math.inf), arrays=arrays):
-            raise ValueError(f"{name} must be a finite number >= 0, got {_shown(value)}")
+            raise ValueError(f"{name} must be a finite number >= 0, got {shown(value)}")
 
 
 def check_interval(
@@ -120,7 +111,7 @@ def check_interval(
         if not _passes(value, inside, arrays=arrays):
             opening, closing = "[" if includes_low else "(", "]" if includes_high else ")"
             raise ValueError(
-                f"{name} must lie in {opening}{low}, {high}{closing}, got {_shown(value)}"
+                f"{name} must lie in {opening}{low}, {high}{closing}, got {shown(value)}"
             )
 
 
@@ -128,14 +119,14 @@ def check_flag(**named: Any) -> None:
     """Raise unless every named option is True or False."""
     for name, value in named.items():
         if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+            raise ValueError(f"{name} must be True or False, got {shown(value)}")
 
 
 def check_reference_weight(step: Any, tau: Any) -> None:
     """Raise unless ``step * tau``, the weight of the reference in a step, is at most 1."""
     if not _passes(step * tau, lambda x: x <= 1, arrays=True):
         raise ValueError(
-            f"step * tau must be <= 1, got step={_shown(step)} times tau={_shown(tau)}: the policy"
+            f"step * tau must be <= 1, got step={shown(step)} times tau={shown(tau)}: the policy"
             " would get a negative exponent"
         )
 
@@ -152,7 +143,7 @@ def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
         integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not integer or not low <= value <= top:
             wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
-            raise ValueError(f"{name} must be an integer {wanted}, got {_shown(value)}")
+            raise ValueError(f"{name} must be an integer {wanted}, got {shown(value)}")
 
 
 def check_even(value: int, name: str) -> None:
@@ -167,7 +158,7 @@ def check_choice(choices: tuple[str, ...] | list[str], **named: Any) -> None:
     for name, value in named.items():
         if not (isinstance(value, str) and value in choices):
             raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}"
+                f"{name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}"
             )
 
 
@@ -185,7 +176,7 @@ def check_known(choices: Iterable[str], **named: Any) -> None:
                 if close
                 else f"{len(known)} are known, none like it"
             )
-            raise ValueError(f"{name} {_shown(value)} is not known; {hint}")
+            raise ValueError(f"{name} {shown(value)} is not known; {hint}")
 
 
 def check_directory(path: Path, name: str) -> None:
@@ -208,4 +199,4 @@ def check_callable(**named: Any) -> None:
     """Raise unless every named option is a function."""
     for name, value in named.items():
         if not callable(value):
-            raise ValueError(f"{name} must be a function, got {_shown(value)}")
+            raise ValueError(f"{name} must be a function, got {shown(value)}")
