@@ -135,6 +135,7 @@ def read_text_data(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> chosen = r'"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!"'
     >>> rejected = r'"rejected": "\n\nHuman: Hi\n\nAssistant: No."'
     >>> _ = Path("pairs.jsonl").write_text(f"{{{chosen}, {rejected}}}")

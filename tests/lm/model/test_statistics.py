@@ -83,9 +83,9 @@ def test_a_reference_must_be_whole_and_fit():
 
 def test_the_statistics_take_flat_tokens_too():
     hidden, weight, bias, labels, _ = problem(batch=1)
-    logp, collision, kl, ref_logp = tiled_statistics(hidden[0], Head(weight, bias), labels[0])
+    found = tiled_statistics(hidden[0], Head(weight, bias), labels[0])
     wanted = torch.log_softmax(plain_logits(hidden[0], weight, bias), -1).gather(
         1, labels[0][:, None]
     )[:, 0]
-    torch.testing.assert_close(logp, wanted)
-    assert collision is kl is ref_logp is None
+    torch.testing.assert_close(found.logp, wanted)
+    assert found.collision is found.kl is found.ref_logp is None
