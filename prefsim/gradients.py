@@ -12,11 +12,12 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.typing import Array
+from prefsim.numerics import array_namespace
+from prefsim.typing import Array, ArrayT
 
 Logps = TypeVar("Logps", bound=tuple[Any, ...])
 
-__all__ = ["gradient", "loss_gradient"]
+__all__ = ["gradient", "logit_gradient", "loss_gradient"]
 
 
 def loss_gradient(loss: Callable[[Logps], Array], logps: Logps) -> Logps:
@@ -60,6 +61,31 @@ def loss_gradient(loss: Callable[[Logps], Array], logps: Logps) -> Logps:
     return make(
         *(next(found) if leaf is not None and leaf.requires_grad else None for leaf in leaves)
     )
+
+
+def logit_gradient(slopes: ArrayT, log_policy: ArrayT) -> ArrayT:
+    r"""Return a gradient in the logits of softmax policies from that in their log-probabilities.
+
+    .. math:: g - \pi \sum_y g_y
+
+    Parameters
+    ----------
+    slopes
+        Gradient g in the log-probabilities, each as if it were free, ``(..., Y)``.
+    log_policy
+        log π, ``(..., Y)`` in nats.
+
+    Returns
+    -------
+    Array ``(..., Y)``.
+
+    Examples
+    --------
+    >>> logit_gradient(np.array([1.0, 0.0, 0.0]), np.log([0.5, 0.3, 0.2]))
+    array([ 0.5, -0.3, -0.2])
+    """
+    xp = array_namespace(slopes, log_policy)
+    return slopes - xp.exp(log_policy) * xp.sum(slopes, axis=-1, keepdims=True)
 
 
 @overload

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 
 from prefsim import losses
-from prefsim.gradients import gradient, loss_gradient
+from prefsim.gradients import gradient, logit_gradient, loss_gradient
 from prefsim.numerics import log_softmax, sigmoid, softmax, stop_gradient
 from prefsim.testing.bandits import betas, pair_logps, tables
 
@@ -121,3 +121,10 @@ def test_what_cannot_be_differentiated():
 def test_importing_it_does_not_import_torch():
     code = "import sys, prefsim.gradients; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(tables((2, 3, 4), low=-5.0, high=5.0), tables((2, 3, 4), low=-3.0, high=3.0))
+def test_in_the_logits_of_softmax_policies(logits, slopes):
+    """What a function of the log-probabilities with these slopes has in the logits."""
+    expected = gradient(lambda z: torch.as_tensor(slopes) * log_softmax(z), logits)
+    np.testing.assert_allclose(logit_gradient(slopes, log_softmax(logits)), expected, atol=1e-13)

@@ -6,6 +6,7 @@ logarithms are refused, and the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,7 @@ def as_log_policies(
         log-probabilities of which every row sums to one.
     """
     given = {name: getattr(each, "log_probs", each) for name, each in named.items()}
-    tables = as_floats(optional=optional, **given)
-    for name, table in zip(named, tables, strict=True):
-        if table is not None:
-            check_shape(table, name, tail)
-            check_log_policy(table, name)
-    return tables
+    return _checked(as_floats(optional=optional, **given), given, tail, check_log_policy)
 
 
 def check_log_policy(table: Any, name: str) -> None:
@@ -77,11 +73,20 @@ def as_policies(
         probabilities of which every row sums to one.
     """
     given = {name: getattr(each, "probs", each) for name, each in named.items()}
-    tables = as_floats(nan=True, optional=optional, **given)
-    for name, table in zip(named, tables, strict=True):
+    return _checked(as_floats(nan=True, optional=optional, **given), given, tail, check_policy)
+
+
+def _checked(
+    tables: tuple[Any, ...],
+    names: Iterable[str],
+    tail: tuple[int | None, ...],
+    check: Callable[[Any, str], None],
+) -> tuple[Any, ...]:
+    """Return tables of which those that are given passed a check."""
+    for name, table in zip(names, tables, strict=True):
         if table is not None:
             check_shape(table, name, tail)
-            check_policy(table, name)
+            check(table, name)
     return tables
 
 

@@ -58,7 +58,7 @@ from prefsim.losses.margins import (
     rdpo_length,
     sigmoid_norm,
 )
-from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo, sppo, sppo_hard
+from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
 from prefsim.losses.pairwise import (
     dpo,
     f_dpo,
@@ -86,7 +86,7 @@ from prefsim.losses.policy_gradient import RewardScale, copg, copg_group, p3o
 from prefsim.losses.reference_free import asft, cpo, gradient_ascent, orpo, rrhf, simpo, slic
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.reinforce import reinforce
-from prefsim.losses.response_regression import gpo, sppo_single
+from prefsim.losses.response_regression import gpo, sppo, sppo_hard, sppo_single
 from prefsim.losses.reward import bradley_terry, score_regression
 from prefsim.losses.running import RunningLoss, RunningState
 from prefsim.losses.running_beta import MovingMargin, guided_filter, running_beta_dpo

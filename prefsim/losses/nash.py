@@ -36,8 +36,13 @@ from prefsim.checks import (
 )
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pair_fields import check_shapes, check_win_probability, needed
-from prefsim.losses.pairwise import log_ratios, reward_margin, soft_logistic
+from prefsim.losses.pair_fields import (
+    check_shapes,
+    check_win_probability,
+    needed,
+    win_probabilities,
+)
+from prefsim.losses.pairwise import reward_margin, soft_logistic
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 
@@ -49,8 +54,6 @@ __all__ = [
     "mirror_descent",
     "nash_md_pg",
     "online_ipo",
-    "sppo",
-    "sppo_hard",
 ]
 
 
@@ -87,15 +90,6 @@ def antisymmetrised(forward: Array, backward: Array) -> Judgement:
     return Judgement(
         xp.where(kept, 0.5 * (forward + 1.0 - backward), xp.full_like(forward, 0.5)), kept
     )
-
-
-def _win_probabilities(logps: PairLogps) -> tuple[Array, Array]:
-    """Return the scores of both responses, or raise unless they are probabilities."""
-    chosen = needed(logps.chosen_score, "chosen_score")
-    rejected = needed(logps.rejected_score, "rejected_score")
-    check_win_probability(chosen, "chosen_score")
-    check_win_probability(rejected, "rejected_score")
-    return chosen, rejected
 
 
 def _margin_to_last_iterate(logps: PairLogps[ArrayT], weight: Any) -> Any:
@@ -264,7 +258,7 @@ def online_ipo(logps: PairLogps[ArrayT], *, tau: Number = 0.1) -> ArrayT:
     Zhou et al. 2025 (EGPO), arXiv:2503.08942; Calandriello et al. 2024, arXiv:2403.08635.
     """
     check_positive(arrays=True, tau=tau)
-    chosen_win, rejected_win = _win_probabilities(logps)
+    chosen_win, rejected_win = win_probabilities(logps)
     return (reward_margin(logps) - stop_gradient(chosen_win - rejected_win) / tau) ** 2
 
 
@@ -304,74 +298,9 @@ def dno(logps: PairLogps[ArrayT], *, step: Number = 10.0) -> ArrayT:
     Rosset et al. 2024, arXiv:2404.03715.
     """
     check_positive(arrays=True, step=step)
-    chosen_win, rejected_win = _win_probabilities(logps)
+    chosen_win, rejected_win = win_probabilities(logps)
     return soft_logistic(
         reward_margin(logps) / step, stop_gradient(sigmoid(chosen_win - rejected_win))
-    )
-
-
-@checked
-def sppo_hard(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
-    r"""Self-play preference optimisation with hard labels.
-
-    :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
-
-    Parameters
-    ----------
-    logps
-        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous
-        iterate.
-    beta
-        Inverse step size 1/η, > 0.
-
-    Returns
-    -------
-    Array ``(..., n)``; twice the authors' reduction, as in TRL.
-
-    References
-    ----------
-    Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
-    """
-    check_positive(arrays=True, beta=beta)
-    chosen, rejected = log_ratios(logps)
-    target = 1 / (2 * beta)
-    return (chosen - target) ** 2 + (rejected + target) ** 2
-
-
-@checked
-def sppo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
-    r"""Self-play preference optimisation with win probabilities.
-
-    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2
-        + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
-
-    Parameters
-    ----------
-    logps
-        Log-probabilities in nats and, as scores, the probabilities of both responses to win against
-        the previous iterate, which is also the reference; each ``(..., n)``.
-    beta
-        Inverse step size 1/η, > 0.
-
-    Returns
-    -------
-    Array ``(..., n)``.
-
-    Raises
-    ------
-    ValueError
-        If ``beta`` is out of range, a win probability is missing or outside [0, 1], or shapes
-        differ.
-
-    References
-    ----------
-    Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
-    """
-    check_positive(arrays=True, beta=beta)
-    chosen, rejected = log_ratios(logps)
-    chosen_win, rejected_win = _win_probabilities(logps)
-    return 0.5 * (
-        (chosen - (chosen_win - 0.5) / beta) ** 2 + (rejected - (rejected_win - 0.5) / beta) ** 2
     )
 
 

@@ -8,7 +8,14 @@ from prefsim.checks import check_same_shape, check_within
 from prefsim.containers import PairLogps
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["check_shapes", "check_win_probability", "length_of", "lengths_of", "needed"]
+__all__ = [
+    "check_shapes",
+    "check_win_probability",
+    "length_of",
+    "lengths_of",
+    "needed",
+    "win_probabilities",
+]
 
 
 def check_shapes(logps: PairLogps[ArrayT]) -> None:
@@ -38,3 +45,12 @@ def lengths_of(logps: PairLogps[Any]) -> tuple[Any, Any]:
 def check_win_probability(prob: Array, name: str) -> None:
     """Raise unless a score is a probability."""
     check_within(prob, name, "be a probability in [0, 1]", low=0.0, high=1.0)
+
+
+def win_probabilities(logps: PairLogps[Any]) -> tuple[Any, Any]:
+    """Return the scores of both responses, or raise unless they are probabilities."""
+    chosen = needed(logps.chosen_score, "chosen_score")
+    rejected = needed(logps.rejected_score, "rejected_score")
+    check_win_probability(chosen, "chosen_score")
+    check_win_probability(rejected, "rejected_score")
+    return chosen, rejected

@@ -8,15 +8,84 @@ of the normaliser, which regressions on differences in pairs
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefsim.checks import check_positive, check_same_shape
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pair_fields import check_win_probability, needed
+from prefsim.losses.pair_fields import check_win_probability, needed, win_probabilities
 from prefsim.losses.pairwise import log_ratios
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import ArrayT, Number
 
-__all__ = ["gpo", "sppo_single"]
+__all__ = ["gpo", "sppo", "sppo_hard", "sppo_single"]
+
+
+def _regressed(logps: PairLogps[ArrayT], chosen_target: Any, rejected_target: Any) -> ArrayT:
+    """Return half the squared distances of both log-ratios from their targets."""
+    chosen, rejected = log_ratios(logps)
+    return 0.5 * ((chosen - chosen_target) ** 2 + (rejected - rejected_target) ** 2)
+
+
+@checked
+def sppo_hard(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
+    r"""Self-play preference optimisation with hard labels.
+
+    :math:`(a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2`.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``; the reference is the previous
+        iterate.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``; twice the authors' reduction, as in TRL.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.7, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(arrays=True, beta=beta)
+    target = 1 / (2 * beta)
+    return 2 * _regressed(logps, target, -target)
+
+
+@checked
+def sppo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
+    r"""Self-play preference optimisation with win probabilities.
+
+    .. math:: \frac12\Big[\Big(a - \frac{P_w - 1/2}{\beta}\Big)^2
+        + \Big(b - \frac{P_l - 1/2}{\beta}\Big)^2\Big]
+
+    Parameters
+    ----------
+    logps
+        Log-probabilities in nats and, as scores, the probabilities of both responses to win against
+        the previous iterate, which is also the reference; each ``(..., n)``.
+    beta
+        Inverse step size 1/η, > 0.
+
+    Returns
+    -------
+    Array ``(..., n)``.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, a win probability is missing or outside [0, 1], or shapes
+        differ.
+
+    References
+    ----------
+    Wu et al. 2024, eq. 4.4, arXiv:2405.00675 (equation number not confirmed).
+    """
+    check_positive(arrays=True, beta=beta)
+    chosen_win, rejected_win = win_probabilities(logps)
+    return _regressed(logps, (chosen_win - 0.5) / beta, (rejected_win - 0.5) / beta)
 
 
 @checked
@@ -65,10 +134,9 @@ def gpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     array([0.125])
     """
     check_positive(arrays=True, beta=beta)
-    chosen, rejected = log_ratios(logps)
     chosen_score = stop_gradient(needed(logps.chosen_score, "chosen_score"))
     rejected_score = stop_gradient(needed(logps.rejected_score, "rejected_score"))
-    return 0.5 * ((chosen - chosen_score / beta) ** 2 + (rejected - rejected_score / beta) ** 2)
+    return _regressed(logps, chosen_score / beta, rejected_score / beta)
 
 
 @checked

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from prefsim.papers.reproducing import Outcome
+    from prefsim.parallel import Report
 
 __all__ = [
     "FAILED",
@@ -128,6 +129,21 @@ def _heeding_interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@contextlib.contextmanager
+def _watched(what: str, cluster: str | None) -> Iterator[Report]:
+    """Yield what is to be told how many claims or mutants are done, here or on a cluster."""
+    from prefsim import parallel
+    from prefsim.progress import Bars
+
+    with parallel.cluster(cluster), Bars(what) as bars, _heeding_interrupts() as heed:
+
+        def tell(_: str, __: str, done: int, total: int | None) -> None:
+            heed()
+            bars.whole(done, total)
+
+        yield tell
+
+
 def check(
     slugs: Slugs = None,
     every: Every = False,
@@ -155,18 +171,11 @@ def check(
     if sabotage:
         _sabotage(_chosen(slugs, every), seed, out, jobs, cluster, as_json)
         return
-    from prefsim import parallel
     from prefsim.papers.report import checks_table, write_index
     from prefsim.papers.verdicts import check_papers, claim_json
-    from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)
-    with parallel.cluster(cluster), Bars("claims") as bars, _heeding_interrupts() as heed:
-
-        def tell(_: str, __: str, done: int, total: int | None) -> None:
-            heed()
-            bars.whole(done, total)
-
+    with _watched("claims", cluster) as tell:
         results = check_papers(
             chosen,
             examples=examples,
@@ -209,18 +218,11 @@ def _sabotage(
     chosen: list[str], seed: int, out: Path, jobs: int, cluster: str | None, as_json: bool
 ) -> None:
     """Break what papers implement; exit 1 if something was noticed by nobody and is unexplained."""
-    from prefsim import parallel
     from prefsim.data.locate import data_folder
     from prefsim.papers.findings import sabotage_papers
     from prefsim.papers.report import sabotage_table, write_index
-    from prefsim.progress import Bars
 
-    with parallel.cluster(cluster), Bars("mutants") as bars, _heeding_interrupts() as heed:
-
-        def tell(_: str, __: str, done: int, total: int | None) -> None:
-            heed()
-            bars.whole(done, total)
-
+    with _watched("mutants", cluster) as tell:
         findings = sabotage_papers(
             chosen,
             seed=seed,

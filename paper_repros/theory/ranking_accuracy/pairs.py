@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 from prefsim import losses
 from prefsim.analysis import ranking_accuracy
-from prefsim.gradients import loss_gradient
+from prefsim.gradients import logit_gradient, loss_gradient
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax, sigmoid
 from prefsim.solvers.flow import gradient_flow
@@ -208,8 +208,7 @@ class Table(NamedTuple):
 
         slopes = loss_gradient(loss, self.pairs(log_policy))
         in_log_policy = slopes.chosen.sum(axis=-1) + slopes.rejected.sum(axis=-2)
-        mass = in_log_policy.sum(axis=-1, keepdims=True)
-        return np.asarray(in_log_policy - np.exp(log_policy) * mass)
+        return logit_gradient(in_log_policy, log_policy)
 
     def descend(self, steps: Sequence[int], *, rate: float = 25.0) -> list[np.ndarray]:
         """Return log π after some numbers of plain steps from the reference, in rising order."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim import losses
-from prefsim.gradients import gradient, loss_gradient
+from prefsim.gradients import gradient, logit_gradient, loss_gradient
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
 from prefsim.solvers.closed_forms.self_training import best_of_n
@@ -132,9 +132,7 @@ def dpo(beta: float) -> Method:
                 return pair.chosen.new_tensor(weight) * losses.dpo(pair, beta=beta)
 
             slopes = loss_gradient(loss, pairs.logps(log_policy))
-            in_log_policy = pairs.sums(slopes.chosen, slopes.rejected)
-            mass = in_log_policy.sum(axis=-1, keepdims=True)
-            return in_log_policy - np.exp(log_policy) * mass
+            return logit_gradient(pairs.sums(slopes.chosen, slopes.rejected), log_policy)
 
         return slope
 

@@ -18,7 +18,7 @@ from paper_repros.theory.suboptimal_on_policy.didactic import (
     sums_at,
 )
 from prefsim import losses
-from prefsim.gradients import loss_gradient
+from prefsim.gradients import logit_gradient, loss_gradient
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
 
@@ -91,9 +91,7 @@ def learn(
         slopes = loss_gradient(learner.loss, pair)
         sums = map(sums_at, places, (slopes.chosen, slopes.rejected))
         in_log_policy = sum(sums) / chosen.shape[-1]
-        mass = in_log_policy.sum(axis=-1, keepdims=True)
-        slope_in_logits = in_log_policy - np.exp(logits) * mass
-        logits = log_softmax(logits - learner.rate * slope_in_logits)
+        logits = log_softmax(logits - learner.rate * logit_gradient(in_log_policy, logits))
     return np.asarray((np.exp(logits) * world.reward).sum(axis=-1))
 
 
