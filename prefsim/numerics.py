@@ -39,6 +39,7 @@ __all__ = [
     "sort",
     "stop_gradient",
     "to_numpy",
+    "widened",
     "xlogy",
 ]
 
@@ -86,6 +87,15 @@ def sigmoid(x: ArrayT) -> ArrayT:
     xp = array_namespace(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
+def widened(x: ArrayT) -> ArrayT:
+    """Return ``x`` in at least float32.
+
+    Half-precision inputs are summed and exponentiated in single precision.
+    """
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
 
 
 def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False) -> ArrayT:

@@ -224,7 +224,7 @@ EXAMPLES = {
         "improver": IMPROVER,
         "reference": OTHER[0],
         "beta": 0.5,
-        "improver_reference": IMPROVER.T[::-1] * 0 + 1 / 3,
+        "improver_reference": np.full((3, 3), 1 / 3),
     },
     "self_improvement_value": {
         "preference": GAME,
@@ -249,7 +249,7 @@ EXAMPLES = {
     "kl_dro": {"scores": REWARD, "lambda_": np.array([0.5, 1.0])},
     "ordinal_logits": {"score": REWARD, "thresholds": np.array([-1.0, 0.0, 1.0])},
     "regret": {"advantages": np.stack([STEPS, -STEPS]), "prob": np.array([0.5, 0.9])},
-    "rloo_kl": logps("chosen") | {"logps": LOGPS["chosen"], "ref_logps": LOGPS["rejected"]},
+    "rloo_kl": {"logps": LOGPS["chosen"], "ref_logps": LOGPS["rejected"]},
     "running_bco": {"beta": 0.1},
     "running_beta_dpo": {"beta": 0.1, "alpha": 0.6, "smallest_beta": 1e-3, "momentum": 0.9},
     "score_function_kl": {
@@ -258,7 +258,6 @@ EXAMPLES = {
         "baseline": np.full(4, 0.1),
     },
 }
-del EXAMPLES["rloo_kl"]["chosen"]
 
 # What looks at values or files of another room, which has its own tests, or at functions.
 ELSEWHERE = {
@@ -270,7 +269,7 @@ ELSEWHERE = {
     "catalogue",
     "container_of",
     "loss_functions",
-    # Elementary: the formula inside every loss, whose edge is the loss.
+    # Elementary: the formulas inside every loss, swept with the losses.
     "soft_logistic",
     "log_ratios",
     "reward_margin",

@@ -7,6 +7,7 @@ by an example in ``public_calls``, and is missed where it has none.
 import functools
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -78,6 +79,11 @@ def arrays_of(name):
     return {key: value for key, value in CALLS[name][1].items() if isinstance(value, np.ndarray)}
 
 
+def named(key, message):
+    """Whether a message names an argument, as a word of its own."""
+    return re.search(rf"(?<![a-z_]){key}(?![a-z_])", message) is not None
+
+
 def test_every_function_is_swept():
     assert set(FUNCTIONS) - set(EXAMPLES) == ELSEWHERE & set(FUNCTIONS)
     for name, (function, arguments) in CALLS.items():
@@ -93,7 +99,7 @@ def test_what_holds_no_numbers_is_refused(name):
                 continue
             found = outcome(function, arguments | {key: spoil(array)})
             assert isinstance(found, str), (key, kind, found)
-            assert key in found, (key, kind, found)
+            assert named(key, found), (key, kind, found)
 
 
 @every_call
@@ -109,7 +115,7 @@ def test_numbers_in_another_form_are_the_same_numbers(name):
             if isinstance(expected, str):
                 # What sums to one in half precision does so there alone.
                 assert isinstance(found, list) == (kind in ("float16", "float32")), (key, kind)
-                assert isinstance(found, list) or key in found, (key, kind, found)
+                assert isinstance(found, list) or named(key, found), (key, kind, found)
             else:
                 assert isinstance(found, list), (key, kind, found)
                 same(found, expected, PRECISION.get(kind, 1e-12))
@@ -126,7 +132,7 @@ def test_nan_is_refused_or_seen(name):
             with np.errstate(invalid="ignore"):
                 found = outcome(function, arguments | {key: spoilt(array, place)})
             if isinstance(found, str):
-                assert key in found, (key, found)
+                assert named(key, found), (key, found)
             elif not any(np.isnan(leaf).any() for leaf in found):
                 # Behind a mask it may be anything.
                 same(found, clean)
@@ -151,7 +157,7 @@ def test_places_and_masks_are_neither_guessed_nor_wrapped(name):
             huge = np.full(array.shape, 2**64 - 1, dtype=np.uint64)
             found = outcome(function, arguments | {key: huge})
             assert isinstance(found, str)
-            assert key in found, (key, found)
+            assert named(key, found), (key, found)
 
 
 @every_call
@@ -167,7 +173,7 @@ def test_options_of_another_kind_are_refused(name):
                 continue
             found = outcome(function, arguments | {key: strange})
             if isinstance(found, str):
-                assert key in found, (key, strange, found)
+                assert named(key, found), (key, strange, found)
                 continue
             allowed = MAY_BE_INFINITE.get((name, key))
             assert allowed is not None, (key, strange, found)

@@ -33,10 +33,13 @@ def _over_contexts(per_context: ArrayT, world: ContextualBandit) -> ArrayT:
     return xp.sum(like(world.context_probs, per_context) * per_context, axis=-1)
 
 
-def _tables(world: ContextualBandit, **named: Any) -> tuple[Any, ...]:
+def _tables(
+    world: ContextualBandit, *, optional: tuple[str, ...] = (), **named: Any
+) -> tuple[Any, ...]:
     """Return log-probabilities of policies in a world, or raise."""
     check_kind(ContextualBandit, world=world)
-    return as_log_policies(tail=(world.n_contexts, world.n_responses), **named)
+    tail = world.n_contexts, world.n_responses
+    return as_log_policies(tail=tail, optional=optional, **named)
 
 
 def _reward_of(world: ContextualBandit, other: Array) -> Array:
@@ -72,10 +75,14 @@ def expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     1.5
     """
     (log_policy,) = _tables(world, log_policy=log_policy)
+    return _expected_reward(log_policy, world)
+
+
+def _expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
+    """Return the expected reward of a policy that was looked at."""
     xp = array_namespace(log_policy)
-    return _over_contexts(
-        xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1), world
-    )
+    earned = xp.sum(xp.exp(log_policy) * _reward_of(world, log_policy), axis=-1)
+    return _over_contexts(earned, world)
 
 
 def kl_to_reference(log_policy: ArrayT, log_reference: Array, world: ContextualBandit) -> ArrayT:
@@ -113,7 +120,7 @@ def divergence_to_reference(
     """
     log_policy, log_reference = _tables(world, log_policy=log_policy, log_reference=log_reference)
     if divergence == "reverse_kl":
-        return kl_to_reference(log_policy, log_reference, world)
+        return _over_contexts(categorical_kl(log_policy, log_reference), world)
     return _over_contexts(f_divergence(log_policy, log_reference, divergence, alpha=alpha), world)
 
 
@@ -177,10 +184,11 @@ def suboptimality(
     -------
     Array ``(...)``, in units of the reward.
     """
-    (log_policy,) = _tables(world, log_policy=log_policy)
-    value = expected_reward(log_policy, world)
+    log_policy, comparator = _tables(
+        world, optional=("comparator",), log_policy=log_policy, comparator=comparator
+    )
+    value = _expected_reward(log_policy, world)
     if comparator is not None:
-        log_policy, comparator = _tables(world, log_policy=log_policy, comparator=comparator)
-        return expected_reward(comparator, world) - value
+        return _expected_reward(comparator, world) - value
     xp = array_namespace(log_policy)
     return _over_contexts(xp.max(_reward_of(world, log_policy), axis=-1), world) - value

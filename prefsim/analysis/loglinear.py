@@ -23,8 +23,10 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.data.comparisons import Comparisons
-from prefsim.losses.dro import widened
-from prefsim.numerics import array_namespace
+from prefsim.numerics import (
+    array_namespace,
+    widened,
+)
 from prefsim.raters.noise import flip_labels
 from prefsim.typing import Array, ArrayT
 

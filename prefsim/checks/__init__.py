@@ -37,6 +37,7 @@ from prefsim.checks.numbers import (
     as_signed,
     in_floats,
     is_array,
+    is_floating,
 )
 from prefsim.checks.options import (
     check_callable,
@@ -132,6 +133,7 @@ __all__ = [
     "check_within",
     "in_floats",
     "is_array",
+    "is_floating",
     "known_values",
     "tolerance_of",
     "trusted_values",

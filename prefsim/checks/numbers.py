@@ -23,6 +23,7 @@ __all__ = [
     "as_signed",
     "in_floats",
     "is_array",
+    "is_floating",
 ]
 
 
@@ -175,7 +176,7 @@ def as_one_library(arrays: dict[str, Any]) -> dict[str, Any]:
     others = [array for array in arrays.values() if not isinstance(array, _OF_NUMPY)]
     if not others:
         return arrays
-    leader = next((array for array in others if _is_floating(array)), others[0])
+    leader = next((array for array in others if is_floating(array)), others[0])
     tensors = [array for array in others if is_torch_array(array)]
     # A tensor without axes goes to any device.
     devices = {str(tensor.device) for tensor in tensors if tensor.ndim}
@@ -192,7 +193,8 @@ def as_one_library(arrays: dict[str, Any]) -> dict[str, Any]:
 _OF_NUMPY = (np.ndarray, np.generic, type(None))
 
 
-def _is_floating(array: Any) -> bool:
+def is_floating(array: Any) -> bool:
+    """Return whether an array holds real numbers in floating point."""
     return bool(array_namespace(array).isdtype(array.dtype, "real floating"))
 
 
@@ -201,6 +203,6 @@ def _beside(array: np.ndarray, leader: Any) -> Any:
     xp = array_namespace(leader)
     if array.dtype.kind == "f":
         # Beside integers the precision is the array's own to say.
-        return like(array, leader if _is_floating(leader) else xp.astype(leader, xp.float64))
+        return like(array, leader if is_floating(leader) else xp.astype(leader, xp.float64))
     moved = like(array, leader, integer=True)
     return xp.astype(moved, xp.bool) if array.dtype.kind == "b" else moved

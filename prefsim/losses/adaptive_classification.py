@@ -21,9 +21,14 @@ from prefsim.checks import (
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
 from prefsim.losses.classification import label_margins
-from prefsim.losses.dro import kl_dro, widened
+from prefsim.losses.dro import kl_dro
 from prefsim.losses.edge import checked
-from prefsim.numerics import array_namespace, softmax, stop_gradient
+from prefsim.numerics import (
+    array_namespace,
+    softmax,
+    stop_gradient,
+    widened,
+)
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["AldrState", "aldr_kl", "aldr_lambda", "aldr_state", "aldr_update"]

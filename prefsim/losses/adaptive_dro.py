@@ -9,8 +9,11 @@ import numpy as np
 
 from prefsim.backend import like, to_numpy
 from prefsim.checks import check_positive
-from prefsim.losses.dro import kl_dro, kl_dro_dual, widened
-from prefsim.numerics import array_namespace
+from prefsim.losses.dro import kl_dro, kl_dro_dual
+from prefsim.numerics import (
+    array_namespace,
+    widened,
+)
 from prefsim.numerics import stop_gradient as constant
 from prefsim.typing import Array, ArrayT
 

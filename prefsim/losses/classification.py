@@ -20,9 +20,17 @@ from prefsim.checks import (
     check_shape,
 )
 from prefsim.containers import ClassLogits
-from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro, widened
+from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro
 from prefsim.losses.edge import checked
-from prefsim.numerics import array_namespace, host_values, log_softmax, logsumexp, sigmoid, softplus
+from prefsim.numerics import (
+    array_namespace,
+    host_values,
+    log_softmax,
+    logsumexp,
+    sigmoid,
+    softplus,
+    widened,
+)
 from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [

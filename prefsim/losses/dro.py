@@ -28,7 +28,12 @@ from prefsim.checks import (
     check_interval,
     check_shape,
 )
-from prefsim.numerics import array_namespace, logsumexp, stop_gradient
+from prefsim.numerics import (
+    array_namespace,
+    logsumexp,
+    stop_gradient,
+    widened,
+)
 from prefsim.typing import Array, ArrayT, Number
 
 __all__ = [
@@ -37,7 +42,6 @@ __all__ = [
     "capped_kl_dro_weights",
     "kl_dro",
     "kl_dro_dual",
-    "widened",
 ]
 
 
@@ -57,15 +61,6 @@ class KlDroDual(NamedTuple, Generic[ArrayT]):
     weights: ArrayT
     divergence: ArrayT
     slope: ArrayT
-
-
-def widened(x: ArrayT) -> ArrayT:
-    """Return ``x`` in at least float32.
-
-    Half-precision inputs are summed and exponentiated in single precision.
-    """
-    xp = array_namespace(x)
-    return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
 
 
 def _is_scalar(value: Any) -> bool:

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import is_torch_array
 
-from prefsim import containers
 from prefsim.checks import (
     are_trusted,
     as_array,
@@ -29,10 +28,11 @@ from prefsim.checks import (
     check_no_nan,
     in_floats,
     is_array,
+    is_floating,
     known_values,
 )
 from prefsim.losses.registry import container_of
-from prefsim.numerics import array_namespace, is_traced
+from prefsim.numerics import is_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,7 +97,7 @@ def checked(loss: F) -> F:
 
 
 def received(
-    logps: Any, kind: type[Any], loss: str, options: dict[str, Any]
+    logps: Any, kind: Any, loss: str, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return a container of real arrays in floating point and options, all of one library.
 
@@ -120,7 +120,7 @@ def received(
         # Of a list the shape is NumPy's to tell.
         first = fields[kind._fields[0]]
         shape = tuple(first.shape if hasattr(first, "shape") else np.shape(first))
-        values = np.empty(shape[: len(shape) - _axes_of_a_row(kind.__name__)])
+        values = np.empty(shape[: len(shape) - _axes_of_a_row(kind)])
         for name, value in beside.items():
             check_broadcast(**{name: value, "values": values})
     libraries = {_plain_library(value, name) for name, value in fields.items()}
@@ -129,15 +129,15 @@ def received(
         return logps, options
     arrays = {name: as_array(value, name, *_kinds(name)) for name, value in fields.items()}
     together = as_one_library(arrays | beside)
-    dtype = next((each.dtype for each in together.values() if _is_floating(each)), None)
+    dtype = next((each.dtype for each in together.values() if is_floating(each)), None)
     read = {name: _read(together[name], name, dtype) for name in fields}
     return logps._replace(**read), options | {name: together[name] for name in beside}
 
 
 @functools.cache
-def _axes_of_a_row(name: str) -> int:
-    """Return how many axes one example has in the first field of the container of a name."""
-    return len(getattr(containers, name).example(rows=1)[0].shape) - 1
+def _axes_of_a_row(kind: Any) -> int:
+    """Return how many axes one example has in the first field of a container."""
+    return len(kind.example(rows=1)[0].shape) - 1
 
 
 @functools.cache
@@ -163,10 +163,6 @@ def _plain_library(value: Any, name: str) -> bool | None:
     return True if is_torch_array(value) and len(kinds) > 1 and value.is_floating_point() else None
 
 
-def _is_floating(array: Any) -> bool:
-    return bool(array_namespace(array).isdtype(array.dtype, "real floating"))
-
-
 def _read(array: Any, name: str, dtype: Any) -> Any:
     """Return the entries of a field in the one type that losses calculate with."""
     kinds = _kinds(name)
@@ -183,7 +179,7 @@ def _refuse_nan(values: Any, logps: Any) -> None:
     if seen is None or not seen.size or not np.isnan(seen.min()):
         return
     for name, field in logps._asdict().items():
-        if field is not None and _is_floating(field):
+        if field is not None and is_floating(field):
             check_no_nan(field, name, counted=_mask_of(logps, name))
 
 

@@ -9,7 +9,7 @@ from prefsim.checks import check_entries, check_interval, check_nonnegative, che
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
 from prefsim.losses.edge import checked
-from prefsim.losses.pair_fields import lengths_of, needed
+from prefsim.losses.pair_fields import lengths_of, scores_of
 from prefsim.losses.pairwise import log_ratios, mean_log_ratios, reward_margin, soft_logistic
 from prefsim.numerics import (
     array_namespace,
@@ -115,9 +115,8 @@ def odpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -
     """
     check_positive(arrays=True, beta=beta)
     check_nonnegative(arrays=True, alpha=alpha)
-    gap = needed(logps.chosen_score, "chosen_score") - needed(
-        logps.rejected_score, "rejected_score"
-    )
+    chosen, rejected = scores_of(logps)
+    gap = chosen - rejected
     check_entries(gap, "chosen_score", "exceed rejected_score by more than 0", lambda x: x > 0)
     return soft_logistic(beta * reward_margin(logps) - alpha * array_namespace(gap).log(gap), 1)
 

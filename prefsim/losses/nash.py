@@ -37,9 +37,10 @@ from prefsim.checks import (
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
 from prefsim.losses.pair_fields import (
+    check_judged,
     check_shapes,
-    check_win_probability,
     needed,
+    scores_of,
     win_probabilities,
 )
 from prefsim.losses.pairwise import reward_margin, soft_logistic
@@ -173,11 +174,9 @@ def mirror_descent(logps: PairLogps[ArrayT], *, step: Number = 1.0, tau: Number 
     check_positive(arrays=True, step=step)
     check_nonnegative(arrays=True, tau=tau)
     check_reference_weight(step, tau)
-    payoff_gap = needed(logps.chosen_score, "chosen_score") - needed(
-        logps.rejected_score, "rejected_score"
-    )
+    payoff, payoff_rejected = scores_of(logps)
     margin = _margin_to_last_iterate(logps, step * tau)
-    return (margin - step * stop_gradient(payoff_gap)) ** 2
+    return (margin - step * stop_gradient(payoff - payoff_rejected)) ** 2
 
 
 @checked
@@ -345,9 +344,7 @@ def nash_md_pg(logps: JudgedLogps[ArrayT], *, tau: Number = 0.1, kl: str = "sequ
     """
     check_nonnegative(arrays=True, tau=tau)
     check_choice(("sequence", "token"), kl=kl)
-    check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
-    check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
-    check_win_probability(logps.win_prob, "win_prob")
+    check_judged(logps)
     xp = array_namespace(logps.logp)
     zero = xp.zeros_like(logps.logp)
     logp = xp.where(logps.mask, logps.logp, zero)

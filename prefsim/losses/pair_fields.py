@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.checks import check_same_shape, check_within
-from prefsim.containers import PairLogps
+from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.typing import Array, ArrayT
 
 __all__ = [
+    "check_judged",
     "check_shapes",
     "check_win_probability",
     "length_of",
     "lengths_of",
     "needed",
+    "scores_of",
     "win_probabilities",
 ]
 
@@ -47,10 +49,23 @@ def check_win_probability(prob: Array, name: str) -> None:
     check_within(prob, name, "be a probability in [0, 1]", low=0.0, high=1.0)
 
 
+def check_judged(logps: JudgedLogps[Any]) -> None:
+    """Raise unless the fields of judged responses fit each other, with probabilities to win."""
+    check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
+    check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
+    check_win_probability(logps.win_prob, "win_prob")
+
+
+def scores_of(logps: PairLogps[Any]) -> tuple[Any, Any]:
+    """Return the scores of chosen and rejected, or raise where there is none."""
+    return needed(logps.chosen_score, "chosen_score"), needed(
+        logps.rejected_score, "rejected_score"
+    )
+
+
 def win_probabilities(logps: PairLogps[Any]) -> tuple[Any, Any]:
     """Return the scores of both responses, or raise unless they are probabilities."""
-    chosen = needed(logps.chosen_score, "chosen_score")
-    rejected = needed(logps.rejected_score, "rejected_score")
+    chosen, rejected = scores_of(logps)
     check_win_probability(chosen, "chosen_score")
     check_win_probability(rejected, "rejected_score")
     return chosen, rejected

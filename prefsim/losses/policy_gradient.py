@@ -23,7 +23,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import ListLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pair_fields import needed
+from prefsim.losses.pair_fields import needed, scores_of
 from prefsim.losses.pairwise import log_ratios, reward_margin
 from prefsim.numerics import array_namespace, bounded_exp, over_rows, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
@@ -33,9 +33,8 @@ __all__ = ["RewardScale", "copg", "copg_group", "p3o"]
 
 def _reward_gap(logps: PairLogps) -> Any:
     """Return R(y) − R(y') of the two scores, constants of differentiation, ``(..., n)``."""
-    return stop_gradient(
-        needed(logps.chosen_score, "chosen_score") - needed(logps.rejected_score, "rejected_score")
-    )
+    chosen, rejected = scores_of(logps)
+    return stop_gradient(chosen - rejected)
 
 
 def _check_form(form: str, beta: Number) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim.checks import check_positive, check_same_shape
+from prefsim.checks import check_positive
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pair_fields import check_win_probability, needed, win_probabilities
+from prefsim.losses.pair_fields import check_judged, scores_of, win_probabilities
 from prefsim.losses.pairwise import log_ratios
-from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.losses.tokenwise import masked_sum
+from prefsim.numerics import stop_gradient
 from prefsim.typing import ArrayT, Number
 
 __all__ = ["gpo", "sppo", "sppo_hard", "sppo_single"]
@@ -134,9 +135,8 @@ def gpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     array([0.125])
     """
     check_positive(arrays=True, beta=beta)
-    chosen_score = stop_gradient(needed(logps.chosen_score, "chosen_score"))
-    rejected_score = stop_gradient(needed(logps.rejected_score, "rejected_score"))
-    return _regressed(logps, chosen_score / beta, rejected_score / beta)
+    chosen, rejected = map(stop_gradient, scores_of(logps))
+    return _regressed(logps, chosen / beta, rejected / beta)
 
 
 @checked
@@ -181,12 +181,6 @@ def sppo_single(logps: JudgedLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     array([0.01])
     """
     check_positive(arrays=True, beta=beta)
-    check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
-    check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
-    check_win_probability(logps.win_prob, "win_prob")
-    xp = array_namespace(logps.logp)
-    zero = xp.zeros_like(logps.logp)
-    # What lies behind the end may be no number, and no number less itself is none either.
-    logp = xp.where(logps.mask, logps.logp, zero)
-    log_ratio = xp.sum(logp - xp.where(logps.mask, logps.ref_logp, zero), axis=-1)
+    check_judged(logps)
+    log_ratio = masked_sum(logps.logp - logps.ref_logp, logps.mask)
     return (log_ratio - (stop_gradient(logps.win_prob) - 0.5) / beta) ** 2

@@ -23,8 +23,8 @@ __all__ = ["fingerprint", "modules_behind"]
 LIBRARY = "prefsim"
 NUMERIC = ("numpy", "scipy", "torch")
 """Packages whose version can change a number."""
-_DATA = re.compile(r"\.data\b|\bdata_folder\b")
-"""How a paper reads real data: ``run.data``, or by itself."""
+_DATA = re.compile(r"(?<!prefsim)\.data\b|\bdata_folder\b|\bRealData\b")
+"""How a paper reads real data: ``run.data``, or by itself; ``prefsim.data`` is a room of ours."""
 
 
 @functools.cache

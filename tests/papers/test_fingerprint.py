@@ -105,7 +105,7 @@ def test_the_content_of_the_data_counts_for_a_paper_that_reads_data(fake_papers,
     labels.write_text("1,0\n")
     settings = {**SETTINGS, "data": str(folder)}
     fake_papers("reads", body="list(run.data.iterdir())")
-    fake_papers("draws")
+    fake_papers("draws", body="from prefsim.data import Comparisons")
     reads, draws = fingerprint("reads", settings), fingerprint("draws", settings)
     labels.write_text("0,1\n")
     assert fingerprint("reads", settings) != reads

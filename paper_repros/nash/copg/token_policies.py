@@ -10,8 +10,9 @@ import numpy as np
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.data import Rankings, ScoredPairs
+from prefsim.divergences import total_variation
 from prefsim.policies import TokenTreePolicy
-from prefsim.solvers import fit, gibbs_log_policy, gradient_descent
+from prefsim.solvers import fit, gradient_descent, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import off_policy_limit
 from prefsim.worlds import ContextualBandit, TokenTree
 
@@ -67,15 +68,13 @@ class Task(NamedTuple):
 
     def optimum(self) -> np.ndarray:
         """Return the probabilities ``(X, N)`` of the regularised optimum."""
-        log_policy, _ = gibbs_log_policy(
-            to_numpy(self.tree.reward), to_numpy(self.reference.log_probs), beta=BETA
-        )
-        return np.exp(log_policy)
+        reference = to_numpy(self.reference.probs)
+        return optimal_policy(to_numpy(self.tree.reward), reference, beta=BETA)
 
     def distance(self, probs: Any, goal: np.ndarray | None = None) -> float:
         """Return the total variation distance to the optimum, largest of the prompts."""
         goal = self.optimum() if goal is None else goal
-        return float(np.abs(to_numpy(probs) - goal).sum(axis=-1).max() / 2)
+        return float(total_variation(to_numpy(probs), goal).max())
 
     def baseline(self, name: str) -> np.ndarray:
         """Return what the plain policy gradient takes from the rewards of each prompt, ``(X,)``."""

@@ -11,6 +11,7 @@ import numpy as np
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.data import Rankings, ScoredPairs
+from prefsim.divergences import total_variation
 from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import gradient_descent, optimal_policy
 from prefsim.worlds import TokenTree
@@ -57,7 +58,7 @@ class Task(NamedTuple):
         """Return the total variation to the regularised optimum, largest of the prompts."""
         reference = to_numpy(self.reference.probs)
         best = optimal_policy(to_numpy(self.tree.reward), reference, beta=BETA)
-        return float(np.abs(to_numpy(policy.probs) - best).sum(axis=-1).max() / 2)
+        return float(total_variation(to_numpy(policy.probs), best).max())
 
     def margins_moved(self, policy: TokenTreePolicy) -> float:
         """Return how far log π(y)/π(y') is from the behaviour's, nats, mean over its pairs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons, Revisions
+from prefsim.losses import PairLogps
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, objective
 from prefsim.worlds import ContextualBandit
@@ -71,6 +73,12 @@ def loss_at(
 
 def fit_ipo(pairs: Comparisons, reference: np.ndarray, *, beta: float) -> np.ndarray:
     """Return the policies ``(..., n)`` that minimise IPO's loss."""
+    return fit_loss(functools.partial(losses.ipo, tau=beta), pairs, reference)
+
+
+def fit_loss(
+    loss: Callable[[PairLogps[Any]], Any], pairs: Comparisons, reference: np.ndarray
+) -> np.ndarray:
+    """Return the policies ``(..., n)`` that minimise a loss of pairs."""
     policy = in_one_context(reference)
-    loss = functools.partial(losses.ipo, tau=beta)
     return to_numpy(fit(policy, loss, pairs, reference=policy).policy.probs)[..., 0, :]

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paper_repros.nash.srpo.fitted import fit_ipo, fit_srpo, in_one_context, pairs_of
+from paper_repros.nash.srpo.fitted import fit_ipo, fit_loss, fit_srpo, pairs_of
 from prefsim import losses
 from prefsim.backend import to_numpy
-from prefsim.data import Comparisons
 from prefsim.papers import Criterion, at_most, below
-from prefsim.solvers import fit, revision_chain
+from prefsim.solvers import revision_chain
 from prefsim.solvers.games.certificates import expected_preference
 from prefsim.worlds import PreferenceGame
 
@@ -49,13 +48,6 @@ REVISED = tuple(f"SRPO, {k} revision{'s' if k > 1 else ''}" for k in range(1, RE
 RIVALS = ("IPO", "DPO")
 
 
-def fit_dpo(pairs: Comparisons, reference: np.ndarray, *, beta: float) -> np.ndarray:
-    """Return the policies ``(..., n)`` that minimise DPO's loss."""
-    policy = in_one_context(reference)
-    loss = functools.partial(losses.dpo, beta=beta)
-    return to_numpy(fit(policy, loss, pairs, reference=policy).policy.probs)[..., 0, :]
-
-
 def learn_from_behaviours(games: int, rng: np.random.Generator, *, beta: float) -> Shifted:
     """Learn from all pairs of each of several behaviours in random games, cycles included.
 
@@ -73,7 +65,7 @@ def learn_from_behaviours(games: int, rng: np.random.Generator, *, beta: float) 
     chain = revision_chain(srpo.generator, srpo.improver, revisions=REVISIONS)
     policies = dict(zip((GENERATOR, *REVISED), chain, strict=True)) | {
         "IPO": fit_ipo(pairs, behind, beta=beta),
-        "DPO": fit_dpo(pairs, behind, beta=beta),
+        "DPO": fit_loss(functools.partial(losses.dpo, beta=beta), pairs, behind),
     }
     return Shifted(
         {

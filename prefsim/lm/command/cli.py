@@ -256,8 +256,7 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["precompute"]:
         job = precompute_reference(job, given["out"] / "reference")
     setup = make_setup(job)
-    faults = _fault_lines(setup, job.source)
-    if _is_main_process() and faults:
+    if _is_main_process() and (faults := _fault_lines(setup, job.source)):
         typer.echo("\n".join(faults), err=True)
     result = run(setup)
     return {

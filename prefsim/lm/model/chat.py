@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from prefsim.checks.quoting import shown
+
 __all__ = ["Messages", "rendered_chat", "shared_length"]
 
 Messages = list[Mapping[str, Any]]
@@ -135,10 +137,9 @@ def _check_complete(text: str, messages: Messages, roles: Sequence[str], name: s
         ]
         missing += [call for call in calls if call not in text]
         if missing:
-            short = missing[0] if len(missing[0]) <= 60 else missing[0][:57] + "..."
             raise ValueError(
-                f"the chat template must write the whole {name}, but leaves out {short!r}, of a"
-                f" message by {message.get('role')!r}"
+                f"the chat template must write the whole {name}, but leaves out"
+                f" {shown(missing[0])}, of a message by {message.get('role')!r}"
             )
 
 

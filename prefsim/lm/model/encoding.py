@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefsim.checks import as_index_array
+from prefsim.checks.quoting import shown
 from prefsim.lm.model.chat import Messages, rendered_chat
 from prefsim.lm.model.tokens import Ids, Text, Tokens
 
@@ -202,7 +203,7 @@ def _ids(tokenizer: Any, text: str, *, add_special_tokens: bool = False) -> Ids:
     if unknown in ids and tokenizer.unk_token not in text:
         raise ValueError(
             f"the tokenizer must have tokens for the whole text, got {tokenizer.unk_token!r} for a"
-            f" part of {_short(text)!r}"
+            f" part of {shown(text)}"
         )
     return ids
 
@@ -213,10 +214,6 @@ def _tokenised(tokenizer: Any, text: str, *, add_special_tokens: bool = False) -
     except Exception as error:
         # Tokenizers come from anywhere and raise anything; who called knows the row.
         raise ValueError(f"the tokenizer refuses: {type(error).__name__}: {error}") from error
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _decoded(tokenizer: Any, ids: Iterable[int]) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
-from prefsim.backend import Seed, random_generator
+from prefsim.backend import Seed
 from prefsim.lm.model.log_prob_model import is_adapted
+from prefsim.lm.model.seeding import seeded
 
 __all__ = [
     "adapter_folder",
@@ -162,12 +161,11 @@ def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
     check_place(path, **options)
     if not options.get("gguf_file") and adapter_folder(path, **options):
         base, _ = base_of(path, **options)
-        elsewhere = {key: value for key, value in options.items() if key != "revision"}
         try:
-            model = load_model(base, dtype, **elsewhere)
+            model = load_model(base, dtype, **_of_the_base(options))
         except ValueError as error:
             raise ValueError(f"adapters {str(path)!r}: their {error}") from error
-        return with_adapter(model, Path(path) if Path(path).is_dir() else path, None)
+        return with_adapter(model, Path(path) if Path(path).is_dir() else path, None, **options)
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
     except OSError as error:
@@ -195,6 +193,8 @@ def _as_plain_weights(model: Any) -> Any:
 def load_tokenizer(path: str | Path, **options: Any) -> Any:
     """Return the tokenizer of a model, or None where there is none.
 
+    Adapters that lie there without one have that of the model that they are for.
+
     Raises
     ------
     ValueError
@@ -205,8 +205,21 @@ def load_tokenizer(path: str | Path, **options: Any) -> Any:
         return load(path, **_of(options, *_OF_PLACES, "gguf_file"))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         if not options.get("gguf_file") and not _holds_tokenizer(path, options):
-            return None  # a model of bare token ids
+            return _tokenizer_of_base(path, options)
         raise ValueError(f"the tokenizer of {str(path)!r} cannot be loaded ({error})") from error
+
+
+def _tokenizer_of_base(path: str | Path, options: dict[str, Any]) -> Any:
+    """Return the tokenizer of the model that adapters are for; None for one of bare token ids."""
+    if not adapter_folder(path, **options):
+        return None
+    base, _ = base_of(path, **options)
+    return load_tokenizer(base, **_of_the_base(options))
+
+
+def _of_the_base(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that hold for the model of adapters, whose revision is another."""
+    return {key: value for key, value in options.items() if key != "revision"}
 
 
 def _holds_tokenizer(path: str | Path, options: dict[str, Any]) -> bool:
@@ -221,7 +234,7 @@ def _holds_tokenizer(path: str | Path, options: dict[str, Any]) -> bool:
     return any(find(path, name, **places, **missing_is_none) for name in _OF_TOKENIZERS)
 
 
-def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
+def with_adapter(model: Any, adapter: Any, seed: Seed | None, **options: Any) -> Any:
     """Return a model with adapters: fresh ones of a peft configuration, or trained ones.
 
     Parameters
@@ -233,6 +246,8 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
     seed
         Of the weights of fresh ones, the same on every process; None goes on with torch's own
         generator.
+    **options
+        Where trained ones lie, such as ``revision``.
 
     Raises
     ------
@@ -249,8 +264,7 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
     if isinstance(adapter, peft.PeftConfig):
         if seed is None:
             return peft.get_peft_model(model, adapter)
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
+        with seeded(seed):
             return peft.get_peft_model(model, adapter)
     if not isinstance(adapter, str | os.PathLike):
         raise TypeError(
@@ -258,9 +272,10 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None) -> Any:
             f" {type(adapter).__name__}"
         )
     name = str(adapter)
-    check_place(adapter if isinstance(adapter, Path) else name, "adapter")
+    check_place(adapter if isinstance(adapter, Path) else name, "adapter", **options)
+    places = _of(options, "revision", "token", "cache_dir", "local_files_only")
     try:
-        return peft.PeftModel.from_pretrained(model, name, is_trainable=True)
+        return peft.PeftModel.from_pretrained(model, name, is_trainable=True, **places)
     except (OSError, ValueError, library("safetensors").SafetensorError) as error:
         raise ValueError(f"adapters {name!r} cannot be loaded ({error})") from error
 

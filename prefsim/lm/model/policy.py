@@ -20,7 +20,6 @@ from prefsim.checks import check_choice, check_integer, check_interval, check_po
 from prefsim.lm.model.encoding import encode
 from prefsim.lm.model.limits import check_new_tokens, check_positions, check_vocabulary
 from prefsim.lm.model.loading import (
-    base_of,
     library,
     load_model,
     load_tokenizer,
@@ -34,6 +33,7 @@ from prefsim.lm.model.log_prob_model import (
 )
 from prefsim.lm.model.log_probs import sum_log_probs
 from prefsim.lm.model.sampling import sampled_completions
+from prefsim.lm.model.seeding import seeded
 from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collate
 
 __all__ = ["CausalLM"]
@@ -115,8 +115,6 @@ class CausalLM:
         check_choice(("auto", "float32", "bfloat16", "float16", "float64"), dtype=dtype)
         model = load_model(path, dtype, **options)
         tokenizer = load_tokenizer(path, **options)
-        if tokenizer is None and is_adapted(model):
-            tokenizer = load_tokenizer(base_of(path, **options)[0], **options)
         return cls.from_model(
             model, tokenizer, adapter=adapter, seed=seed, device=device, append_eos=append_eos
         )
@@ -139,8 +137,7 @@ class CausalLM:
         """
         transformers: Any = library("transformers")
         check_choice(("float32", "bfloat16", "float16", "float64"), dtype=dtype)
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
+        with seeded(seed):
             auto = transformers.AutoModelForCausalLM
             model = auto.from_config(config, dtype=getattr(torch, dtype))
             # Fresh adapters are drawn on from here.

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from prefsim.backend import Seed, random_generator
+from prefsim.backend import Seed
 from prefsim.checks import check_even, check_integer
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.seeding import seeded
 from prefsim.lm.model.tokens import Text, TokenBatch, collate
 from prefsim.raters import (
     learned_temperature,
@@ -91,8 +92,7 @@ class PreferenceModel(torch.nn.Module):
         self.trunk = policy.log_prob_model
         weight = self.trunk.head().weight
         self.width = int(weight.shape[-1])
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(int(random_generator(seed).integers(2**63)))
+        with seeded(seed):
             self.head = torch.nn.Linear(self.width, dim, bias=False).to(weight)
             self.gate = None
             if gated:
@@ -103,16 +103,17 @@ class PreferenceModel(torch.nn.Module):
 
     def forward(self, batch: TokenBatch) -> Embedded:
         """Return what the responses of a batch are embedded as, differentiable."""
-        states, _ = self.trunk.states(batch)
-        row = torch.arange(len(states), device=states.device)
-        place = torch.arange(states.shape[1], device=states.device)
-        last = torch.where(batch.completion_mask, place, -1).amax(dim=1)
-        vectors = self.head(states[row, last])
+        states, _ = self.trunk.states(batch, adapters=self.policy.adapters)
+
+        def at_last(mask: Tensor) -> Tensor:
+            row, place = (torch.arange(size, device=states.device) for size in mask.shape)
+            last: Tensor = states[row, torch.where(mask, place, -1).amax(dim=1)]
+            return last
+
+        vectors = self.head(at_last(batch.completion_mask))
         if self.gate is None:
             return Embedded(vectors, None)
-        asked = batch.attention_mask & ~batch.completion_mask
-        end_of_prompt = torch.where(asked, place, -1).amax(dim=1)
-        logits = self.gate(states[row, end_of_prompt])
+        logits = self.gate(at_last(batch.attention_mask & ~batch.completion_mask))
         return Embedded(vectors, prompt_scales(logits, width=self.width))
 
     def embed(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Embedded:

@@ -298,3 +298,34 @@ def test_sequences_beyond_the_positions_of_the_model_are_named():
 
 def test_calculated_positions_go_on_when_sampling(llama):
     assert len(llama.sample([[5] * 120], 1, 0, max_new_tokens=12)[0][0]) <= 12
+
+
+def test_adapters_are_loaded_from_the_revision_that_was_asked_for(stages, monkeypatch):
+    import peft
+
+    asked = []
+    load = peft.PeftModel.from_pretrained
+
+    def from_pretrained(model, name, **options):
+        asked.append(options.pop("revision", None))
+        return load(model, name, **options)
+
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", from_pretrained)
+    CausalLM.load(stages[0] / "first", revision="v1")
+    assert asked == ["v1"]
+
+
+def test_adapters_without_a_tokenizer_have_that_of_their_model(stages, tmp_path):
+    import shutil
+
+    from prefsim.lm.model.loading import load_tokenizer
+
+    folder = tmp_path / "adapters"
+    shutil.copytree(stages[0] / "first", folder)
+    for file in folder.iterdir():
+        if not file.name.startswith("adapter_"):
+            file.unlink()
+    assert load_tokenizer(folder, revision="v1").get_vocab() == (
+        load_tokenizer(stages[0] / "base").get_vocab()
+    )
+    assert CausalLM.load(folder).tokenizer is not None

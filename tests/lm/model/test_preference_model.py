@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lm_made import random_ids, small_llama
+from peft import LoraConfig
 
 from prefsim import losses
 from prefsim.lm import CausalLM, PreferenceModel
@@ -97,3 +98,18 @@ def test_weights_follow_the_seed():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         model_of(**options)
+
+
+def test_adapters_that_are_switched_off_are_not_read():
+    adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    adapted = CausalLM.from_config(small_llama(64), seed=0, dtype="float64", adapter=adapter)
+    on, off, plain = (
+        PreferenceModel(policy, dim=4, seed=1).scores(PROMPTS, FIRST, SECOND)
+        for policy in (
+            adapted,
+            adapted.without_adapters(),
+            CausalLM.from_config(small_llama(64), seed=0, dtype="float64"),
+        )
+    )
+    torch.testing.assert_close(off, plain, rtol=0, atol=1e-12)
+    assert (on - plain).abs().max() > 1e-6
