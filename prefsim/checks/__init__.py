@@ -31,6 +31,7 @@ from prefsim.checks.arrays import (
 )
 from prefsim.checks.numbers import (
     NUMBERS,
+    alike,
     as_array,
     as_floats,
     as_one_library,
@@ -81,6 +82,7 @@ from prefsim.checks.values import (
 __all__ = [
     "NUMBERS",
     "PROBABILITY_TOLERANCE",
+    "alike",
     "are_trusted",
     "as_array",
     "as_box",

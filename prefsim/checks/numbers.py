@@ -17,6 +17,7 @@ from prefsim.numerics import array_namespace, like
 
 __all__ = [
     "NUMBERS",
+    "alike",
     "as_array",
     "as_floats",
     "as_one_library",
@@ -127,6 +128,17 @@ def as_floats(
             if array is not None:
                 check_no_nan(array, name)
     return tuple(arrays.values())
+
+
+def alike(**named: Any) -> tuple[Any, ...]:
+    """Return arrays of one library as they are, anything else as floating arrays of one library.
+
+    For what runs in loops: arrays of one type, which they mostly are, are not looked at.
+    """
+    kinds = {type(each) for each in named.values() if each is not None}
+    if len(kinds) == 1 and not kinds & {list, tuple}:
+        return tuple(named.values())
+    return as_floats(nan=True, optional=tuple(named), **named)
 
 
 def _floating(value: Any, name: str) -> Any:

@@ -337,7 +337,7 @@ def _entry(value: Any, key: str) -> np.ndarray:
     words, types, _ = _kind(key)
     depth = _DEPTHS.get(key, 0)
     shape: list[int] = []
-    level, last = [value], value
+    level = [value]
     for _ in range(depth):
         if not all(isinstance(item, list) and item for item in level):
             bad = next(item for item in level if not (isinstance(item, list) and item))

@@ -87,10 +87,8 @@ def ranked_pairs(preference: Any, *, pairing: str = "all") -> RankedPairs:
     (array([2, 1]), array([1, 0]), array([0.7, 0.6]))
     """
     check_choice(PAIRINGS, pairing=pairing)
-    table = as_preference(preference)
+    table = _preference(preference)
     n = table.shape[-1]
-    if n < 2:
-        raise ValueError(f"preference must be among N >= 2 responses, got shape {table.shape}")
     if pairing in RANKED:
         first, second = _ranked(table, pairing)
     else:

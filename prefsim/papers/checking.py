@@ -8,20 +8,18 @@ Everything follows from the seed.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import random
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefsim._instances import Enough, search
 from prefsim.checks import check_integer
 from prefsim.papers.claims import Claim, Verdict
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    pass
 
 __all__ = ["DRAWN", "EXAMPLES", "ClaimResult", "check_claim", "describe_error", "is_refuted"]
 
@@ -69,13 +67,6 @@ class ClaimResult(NamedTuple):
     counterexample: str | None = None
     used: float | None = None
     data: str = DRAWN
-
-
-class _Enough(BaseException):
-    """Ends a search from inside.
-
-    Not an Exception, so that Hypothesis does not take it for a failing example.
-    """
 
 
 class _Trial:
@@ -128,70 +119,6 @@ def describe_error(exception: BaseException) -> str:
     place = next((f for f in reversed(frames) if "hypothesis" not in Path(f.filename).parts), None)
     where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
     return f"{type(exception).__name__}: {' '.join(str(exception).split())}{where}"
-
-
-def _search(
-    strategy: SearchStrategy[Any],
-    condition: Callable[[Any], bool],
-    *,
-    examples: int,
-    seed: int,
-    shrink: int,
-) -> Any:
-    """Return a small instance that meets ``condition``, or None; the same seed walks the same way.
-
-    ``shrink`` bounds the number of further instances tried to make the first one smaller.
-    """
-    from hypothesis import Phase, find, settings
-    from hypothesis.errors import NoSuchExample, Unsatisfiable
-
-    found: list[Any] = []
-    tried = 0
-
-    def bounded(instance: Any) -> bool:
-        nonlocal tried
-        tried += bool(found)
-        if tried > shrink:
-            raise _Enough
-        if met := condition(instance):
-            found[:] = [instance]
-        return met
-
-    wanted = settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate, Phase.target, Phase.shrink),
-        print_blob=False,
-    )
-    with _no_local_constants(), contextlib.suppress(NoSuchExample, Unsatisfiable, _Enough):
-        find(strategy, bounded, settings=wanted, random=random.Random(seed))
-    return found[0] if found else None
-
-
-@contextlib.contextmanager
-def _no_local_constants() -> Iterator[None]:
-    """Keep Hypothesis from mixing constants of our own source into its draws.
-
-    It would collect them from whichever modules happen to be imported, so that an instance would
-    depend on what ran before it and not on the seed alone (and would leave a ``.hypothesis`` folder
-    behind). Versions without this feature need nothing.
-    """
-    from hypothesis.internal.conjecture import providers
-
-    collect, cache = (
-        getattr(providers, "_get_local_constants", None),
-        getattr(providers, "CONSTANTS_CACHE", None),
-    )
-    if collect is None or cache is None:
-        yield
-        return
-    nothing = providers.Constants()
-    providers._get_local_constants, providers.CONSTANTS_CACHE = lambda: nothing, type(cache)(1024)
-    try:
-        yield
-    finally:
-        providers._get_local_constants, providers.CONSTANTS_CACHE = collect, cache
 
 
 def _aim(error: float) -> None:
@@ -307,7 +234,7 @@ def is_refuted(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> bool
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            _search(claim.strategy, fails, examples=budget, seed=seed, shrink=0)
+            search(claim.strategy, fails, examples=budget, seed=seed, shrink=0)
         # Of a strategy, or of Hypothesis over a check that is not deterministic.
         except Exception:
             return True
@@ -333,7 +260,7 @@ def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
         _aim(error)
         return False
 
-    _search(claim.strategy, survey, examples=examples, seed=seed, shrink=0)
+    search(claim.strategy, survey, examples=examples, seed=seed, shrink=0)
     if trial.examples == 0:
         return _failure(claim, math.nan, "no instance satisfied the claim's assumptions")
     result = ClaimResult(
@@ -359,7 +286,7 @@ def _hold(claim: Claim, examples: int, seed: int) -> ClaimResult:
             said = again.latest or f"error {error:.3g}"
         return bad
 
-    smallest = _search(claim.strategy, fails, examples=examples, seed=seed, shrink=10 * examples)
+    smallest = search(claim.strategy, fails, examples=examples, seed=seed, shrink=10 * examples)
     text = _show(worst_instance[0] if smallest is None else smallest)
     measured = f"error {trial.worst:.3g} > tolerance {claim.tolerance:.3g}"
     if trial.detail:
@@ -380,12 +307,12 @@ def _break(claim: Claim, index: int, result: ClaimResult, examples: int, seed: i
     def violates(instance: Any) -> bool:
         error = trial(instance)
         if trial.exception:
-            raise _Enough
+            raise Enough
         _aim(error)
         return error > claim.tolerance
 
     strategy = claim.breaks[index]
-    instance = _search(strategy, violates, examples=10 * examples, seed=seed, shrink=examples)
+    instance = search(strategy, violates, examples=10 * examples, seed=seed, shrink=examples)
     if trial.exception:
         detail = f"on an instance that drops {which}, the check {trial.exception}"
         return result._replace(holds=False, counterexample_found=False, detail=detail)

@@ -24,6 +24,7 @@ from prefsim.solvers.likelihood.separability import (
 from prefsim.solvers.likelihood.win_graph import named_items
 from prefsim.solvers.optimisers.descending_rays import falls_for_ever
 from prefsim.solvers.optimisers.kinks import least_mean_gradient
+from prefsim.solvers.optimisers.newton import value_and_gradient
 from prefsim.typing import Loss
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ def certified(
     end, value, norm = result.parameters, result.value, result.grad_norm
     rounded = rounded_like(end, problem.policy.parameters)
     if rounded is not end:
-        leaf = rounded.detach().requires_grad_(True)
-        value = objective(leaf)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        end, value, norm = rounded, value.detach(), gradient.abs().amax(dim=-1)
+        value, gradient, _ = value_and_gradient(objective, rounded)
+        end, norm = rounded, gradient.abs().amax(dim=-1)
     steep = (to_numpy(norm) > tolerance) & ~diverges
     if steep.any():
         least = torch.as_tensor(_at_kinks(problem, loss, objective, end, steep)).to(norm)

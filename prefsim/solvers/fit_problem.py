@@ -128,9 +128,7 @@ def minimised_at_rest(
     problem: Problem, loss: Loss, start: torch.Tensor, tolerance: float, max_iterations: int
 ) -> NewtonResult:
     """Minimise where the state of the loss, if it has one, stands still."""
-    import torch
-
-    from prefsim.solvers.optimisers.newton import minimise
+    from prefsim.solvers.optimisers.newton import minimise, value_and_gradient
 
     def at_state(held: Loss, theta: torch.Tensor) -> torch.Tensor:
         return problem.value(held, problem.examples(theta))
@@ -153,10 +151,9 @@ def minimised_at_rest(
             max_iterations=max_iterations,
         )
         history += result.history
-        theta = result.parameters.detach().requires_grad_(True)
-        value = problem.settled(loss, theta)
-        (gradient,) = torch.autograd.grad(value.sum(), theta)
-        norm, value = gradient.abs().amax(dim=-1), value.detach()
+        settled = functools.partial(problem.settled, loss)
+        value, gradient, _ = value_and_gradient(settled, result.parameters)
+        norm = gradient.abs().amax(dim=-1)
         found = result._replace(
             value=value, grad_norm=norm, history=history, iterations=len(history)
         )

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import random
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
 
+from prefsim._instances import search
 from prefsim.checks import check_callable, check_integer
 
 __all__ = ["counterexample", "must_break"]
+
+SHRINKING = 10
+"""Times as many instances are tried to make the first one plainer."""
 
 
 def counterexample(
@@ -72,25 +73,22 @@ def counterexample(
             return True
         return False
 
-    try:
-        return find(
-            st.fixed_dictionaries(given),
-            breaks,
-            settings=settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                phases=(Phase.generate, Phase.shrink),
-                suppress_health_check=list(HealthCheck),
-            ),
-            random=random.Random(seed),
-        )
-    except NoSuchExample:
+    found = search(
+        st.fixed_dictionaries(given),
+        breaks,
+        examples=examples,
+        seed=seed,
+        shrink=SHRINKING * examples,
+        health_checks=False,
+    )
+    if found is None:
         name = getattr(holds, "__name__", "the property")
         raise AssertionError(
             f"{name} must break, and held on {examples} instances: give it instances that violate"
             " what it needs, or more of them"
-        ) from None
+        )
+    broken: dict[str, Any] = found
+    return broken
 
 
 def must_break(

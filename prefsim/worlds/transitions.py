@@ -77,8 +77,12 @@ def expected_next(transitions: Any, value: ArrayT) -> ArrayT:
            [5., 3.]])
     """
     if isinstance(value, list | tuple) or isinstance(transitions, list | tuple):
-        (value,) = as_floats(value=value)
-        transitions = transitions if sp.issparse(transitions) else as_transitions(transitions)
+        if isinstance(transitions, list | tuple):
+            transitions = as_transitions(transitions)
+        if sp.issparse(transitions):
+            (value,) = as_floats(value=value)
+        else:
+            transitions, value = as_floats(transitions=transitions, value=value)
     if sp.issparse(transitions):
         states = transitions.shape[1]
         if value.ndim == 1:

@@ -281,3 +281,14 @@ def test_no_weight_at_all_is_refused(weight):
     for method in (fit, descent):
         with pytest.raises(ValueError, match="some row must have a weight > 0"):
             method(reference, dpo, data, reference=reference)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_loss_that_depends_on_no_parameter_is_at_its_minimum(dtype):
+    def constant(logps: PairLogps):
+        return 0 * logps.ref_chosen + 1.0
+
+    with use_backend("torch", dtype=dtype):
+        policy = TabularPolicy.uniform(5, 10)
+    found = fit(policy, constant, TWENTY, reference=policy)
+    assert (float(found.value), float(found.grad_norm)) == (1.0, 0.0)

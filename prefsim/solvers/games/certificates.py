@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import check_interval, check_nonnegative, check_reference_weight
+from prefsim.checks import (
+    alike,
+    check_interval,
+    check_nonnegative,
+    check_reference_weight,
+)
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 from prefsim.solvers.games.game_input import (
-    alike,
     check_distribution,
     check_game,
     check_tau,

@@ -26,7 +26,6 @@ from prefsim.worlds.bandit import ContextualBandit
 from prefsim.worlds.game import PreferenceGame
 
 __all__ = [
-    "alike",
     "check_distribution",
     "check_game",
     "check_tau",
@@ -87,17 +86,6 @@ def in_one_library(preference: Any, *, nan: bool = False, **policies: Any) -> tu
     tables = {name: getattr(policy, "probs", policy) for name, policy in policies.items()}
     matrix = getattr(preference, "preference", preference)
     return as_floats(nan=nan, optional=("reference",), preference=matrix, **tables)
-
-
-def alike(**named: Any) -> tuple[Any, ...]:
-    """Return arrays of one library as they are, anything else as floating arrays of one library.
-
-    For what runs in loops: arrays of one type, which they mostly are, are not looked at.
-    """
-    kinds = {type(each) for each in named.values() if each is not None}
-    if len(kinds) == 1 and not kinds & {list, tuple}:
-        return tuple(named.values())
-    return as_floats(nan=True, optional=tuple(named), **named)
 
 
 def check_game(preference: Array, policy: Array) -> None:

@@ -5,7 +5,6 @@ One call for every method, whole batches at once, always with a certificate.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from prefsim.solvers.games.path_following import follow_path
 from prefsim.solvers.games.play import UPDATE_TOLERANCE, play
 from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.solvers.games.results import NashHistory, NashResult
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 from prefsim.worlds.game import PreferenceGame
 
@@ -291,7 +290,7 @@ def _iterate(
     """
     update = UPDATES[method]
     start = log_reference if initial is None else log_policy(initial, preference, "initial")
-    steps = step_sizes(step, update, method, preference.shape[-1], tau, iterations, stacklevel=3)
+    steps = step_sizes(step, update, method, preference.shape[-1], tau, iterations)
     return play(
         update,
         preference,
@@ -362,10 +361,8 @@ def _warn_unless_converged(result: NashResult, method: str, goal: float | None) 
         name, certificate = "exploitability", result.exploitability
     else:
         name, certificate = "regularised gap", result.regularised_gap
-    warnings.warn(
+    warn_caller(
         f"solve_nash(method={method!r}): {missed.sum()} of {missed.size} games missed the tolerance"
         f" {goal:.3g} after {int(np.max(to_numpy(result.iterations)))} iterations; the largest"
         f" {name} is {np.max(to_numpy(certificate)):.3g}",
-        ConvergenceWarning,
-        stacklevel=3,
     )

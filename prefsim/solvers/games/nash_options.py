@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +16,7 @@ from prefsim.checks import (
 from prefsim.solvers.games.certificates import log_probs
 from prefsim.solvers.games.game_input import probabilities
 from prefsim.solvers.games.nash_methods import UPDATES, Update
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
 Step = float | Callable[[int], float]
@@ -90,8 +90,6 @@ def step_sizes(
     n: int,
     tau: float,
     iterations: int,
-    *,
-    stacklevel: int,
 ) -> Iterable[float | None]:
     """Return the step of each iteration, and warn of one without a guarantee."""
     if update.default_step is None:
@@ -106,10 +104,9 @@ def step_sizes(
     largest = update.largest_step(tau)
     # A step that rounding carries over the edge is meant to be at the edge.
     if max(steps, default=0.0) > largest * (1 + 1e-12):
-        warnings.warn(
+        warn_caller(
             f"a step of {max(steps):.4g} exceeds {largest:.4g}, the largest with which {method!r}"
             f" is known to converge at tau={tau:g}",
             StepSizeWarning,
-            stacklevel=stacklevel + 1,
         )
     return steps if callable(step) else itertools.repeat(steps[0], iterations)

@@ -16,7 +16,6 @@ Liu et al. 2024, arXiv:2405.16436, sections 3 and 4.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,7 +37,7 @@ from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import categorical_kl, log_sigmoid, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.optimisers.box_newton import BoxNewtonResult, BoxProblem, minimise_in_box
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
 __all__ = ["PessimisticGame", "WorstReward", "win_weights"]
@@ -292,12 +291,10 @@ class PessimisticGame:
         residual = minimum.residual.max(axis=-1)
         converged = bool((residual <= tolerance).all())
         if not converged:
-            warnings.warn(
+            warn_caller(
                 f"PessimisticGame stopped after {minimum.iterations} steps with a projected"
                 f" gradient of {residual.max():.3g} above tolerance = {tolerance:g}; without a"
                 " bound the worst reward may not exist",
-                ConvergenceWarning,
-                stacklevel=3,
             )
         value = self.objective(log_policy, minimum.minimiser)
         return WorstReward(

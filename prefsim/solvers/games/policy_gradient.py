@@ -6,13 +6,17 @@ Of a softmax policy, exactly and from samples.
 from __future__ import annotations
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import check_integer, check_interval, check_nonnegative
+from prefsim.checks import (
+    alike,
+    check_integer,
+    check_interval,
+    check_nonnegative,
+)
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import (
     geometric_mixture,
     payoff,
 )
-from prefsim.solvers.games.game_input import alike
 from prefsim.solvers.optimisers.policy_gradient import regularised_reward, score_gradient
 from prefsim.typing import Array
 

@@ -14,7 +14,6 @@ of the *global* minimum.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ from prefsim.numerics import array_namespace, sigmoid, softplus
 from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.skew_symmetric import decompose_skew
 from prefsim.solvers.optimisers.newton import minimise
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
 __all__ = [
@@ -234,11 +233,9 @@ def fit_preference_embedding(
     gap = objective - embedding_lower_bound(scores, flat, ridge=ridge)
     converged = grad_norm <= tolerance
     if not converged.all():
-        warnings.warn(
+        warn_caller(
             f"fit_preference_embedding stopped after {iterations} steps with a gradient of"
             f" {grad_norm.max():.3g} above tolerance = {tolerance:g}",
-            ConvergenceWarning,
-            stacklevel=2,
         )
 
     def back(part: np.ndarray) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from prefsim._readable import readable
 from prefsim.backend import to_numpy
 from prefsim.checks import (
+    alike,
     check_even,
     check_integer,
     check_nonnegative,
@@ -29,7 +30,7 @@ from prefsim.checks import (
 from prefsim.numerics import array_namespace
 from prefsim.raters.embedding import score_matrix
 from prefsim.solvers.games.certificates import mirror_step, payoff
-from prefsim.solvers.games.game_input import alike, real_array
+from prefsim.solvers.games.game_input import real_array
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["SkewDecomposition", "decompose_skew", "gpo_update", "preference_scores"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from prefsim.checks import (
 )
 from prefsim.solvers.likelihood.choice_newton import log_odds_start, maximise
 from prefsim.solvers.likelihood.compared_pairs import as_dense_pairs, as_sparse_pairs
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
 __all__ = ["BradleyTerryResult", "count_matrix", "fit_bradley_terry"]
@@ -184,11 +183,9 @@ def fit_bradley_terry(
     )
     if not run.converged.all():
         worst = np.max(np.abs(run.gradient))
-        warnings.warn(
+        warn_caller(
             f"fit_bradley_terry stopped after {run.iterations} steps with a gradient of {worst:.3g}"
             " comparisons",
-            ConvergenceWarning,
-            stacklevel=2,
         )
     return BradleyTerryResult(
         asarray(run.reward),

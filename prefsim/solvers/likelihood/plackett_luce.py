@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from prefsim.solvers.likelihood.choice_newton import (
     maximise,
 )
 from prefsim.solvers.likelihood.win_graph import check_win_graph
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
 __all__ = ["PlackettLuceResult", "fit_plackett_luce"]
@@ -145,11 +144,9 @@ def fit_plackett_luce(
     )
     grad_norm = float(np.max(np.abs(run.gradient)))
     if not run.converged:
-        warnings.warn(
+        warn_caller(
             f"fit_plackett_luce stopped after {run.iterations} steps with a gradient of"
             f" {grad_norm:.3g} choices",
-            ConvergenceWarning,
-            stacklevel=2,
         )
     return PlackettLuceResult(
         asarray(run.reward),

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from prefsim.checks import check_integer, check_interval, check_positive
 from prefsim.data.segments import Segments
 from prefsim.numerics import sigmoid, softplus
+from prefsim.solvers.optimisers.updates import adam
 
 __all__ = ["CrossEntropy", "RewardFit", "VisitDifferences", "batched_features", "lowest_by_adam"]
 
@@ -148,7 +149,7 @@ def lowest_by_adam(
     check_integer(low=1, iterations=iterations)
     weights = best = start
     lowest = np.full(start.shape[:-1], np.inf)
-    mean, square = np.zeros_like(start), np.zeros_like(start)
+    update = adam(learning_rate)
     history = np.empty((iterations, *start.shape[:-1]))
     for t in range(1, iterations + 2):
         value, gradient = problem(weights)
@@ -157,11 +158,7 @@ def lowest_by_adam(
         if t > iterations:
             break
         history[t - 1] = value
-        mean = 0.9 * mean + 0.1 * gradient
-        square = 0.999 * square + 0.001 * gradient**2
-        weights = weights - learning_rate * (mean / (1 - 0.9**t)) / (
-            np.sqrt(square / (1 - 0.999**t)) + 1e-8
-        )
+        weights = weights - update(gradient)
     which = np.argmin(lowest, axis=0)
     chosen = np.take_along_axis(best, which[None, :, None], axis=0)[0]
     return RewardFit(chosen, np.take_along_axis(lowest, which[None], axis=0)[0], which, history)

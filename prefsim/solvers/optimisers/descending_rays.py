@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from prefsim.solvers.optimisers.newton import value_and_gradient
+
 __all__ = ["falls_for_ever"]
 
 Tensor = Any
@@ -43,12 +45,8 @@ def falls_for_ever(
     import torch
 
     def slope(at: Tensor) -> tuple[Tensor, Tensor]:
-        leaf = at.detach().requires_grad_(True)
-        value = objective(leaf)
-        if not value.requires_grad:
-            return value, torch.zeros_like(value)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return value.detach(), (gradient * step).nan_to_num().sum(dim=-1)
+        value, gradient, _ = value_and_gradient(objective, at)
+        return value, (gradient * step).nan_to_num().sum(dim=-1)
 
     way, step = (end - start).nan_to_num(), step.nan_to_num()
     length = way.abs().amax(dim=-1)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from prefsim.solvers.optimisers.newton import value_and_gradient
+
 __all__ = ["least_mean_gradient"]
 
 Tensor = Any
@@ -50,8 +52,7 @@ def least_mean_gradient(
 
     def nearby() -> np.ndarray:
         away = torch.as_tensor(rng.uniform(-1, 1, (1, d))).to(point)
-        leaf = (point + radius * away).detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)
+        _, gradient, _ = value_and_gradient(objective, point + radius * away)
         return np.asarray(gradient.cpu().numpy())
 
     first = [nearby() for _ in range(LOOKS)]

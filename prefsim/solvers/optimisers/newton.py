@@ -94,9 +94,13 @@ def minimise(
     )
 
 
-def _value_and_gradient(
+def value_and_gradient(
     objective: Objective, theta: Tensor, *, graph: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return value ``(B,)`` and gradient ``(B, D)`` at parameters, and the leaf of their graph.
+
+    The gradient of what depends on no parameter is zero.
+    """
     import torch
 
     theta = theta.detach().requires_grad_(True)
@@ -132,7 +136,7 @@ def _newton(
     import torch
 
     # With the graph by which the step differentiates a second time.
-    value, slope, leaf = _value_and_gradient(objective, theta, graph=twice)
+    value, slope, leaf = value_and_gradient(objective, theta, graph=twice)
     gradient = slope.detach()
     norm = _sup_norm(gradient)
     damping = torch.full_like(value, 1e-3)
@@ -157,7 +161,7 @@ def _newton(
             * (radius / length.clamp_min(torch.finfo(theta.dtype).tiny)).clamp_max(1.0)[:, None]
         )
         trial = theta + direction
-        trial_value, slope, leaf = _value_and_gradient(objective, trial, graph=twice)
+        trial_value, slope, leaf = value_and_gradient(objective, trial, graph=twice)
         trial_gradient = slope.detach()
         trial_norm = _sup_norm(trial_gradient)
         expected = (gradient * direction).sum(dim=-1)
@@ -176,7 +180,7 @@ def _newton(
             slope, leaf = gradient, theta
         elif not bool(accepted.all()):
             # Where all are accepted, as nearly always, the next step starts from what is known.
-            _, slope, leaf = _value_and_gradient(objective, theta, graph=True)
+            _, slope, leaf = value_and_gradient(objective, theta, graph=True)
         value = torch.where(accepted, trial_value, value)
         norm = torch.where(accepted, trial_norm, norm)
         radius = torch.where(
@@ -304,7 +308,7 @@ def _quasi_newton(
     shape = theta.shape
 
     def flat(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient, _ = _value_and_gradient(
+        value, gradient, _ = value_and_gradient(
             objective, torch.as_tensor(x, dtype=theta.dtype, device=theta.device).reshape(shape)
         )
         history.append((float(value.sum()), float(gradient.abs().max())))

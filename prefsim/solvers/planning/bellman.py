@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from prefsim.backend import like
-from prefsim.checks import as_floats, check_choice, check_nonnegative, check_positive
+from prefsim.checks import alike, check_choice, check_nonnegative, check_positive
 from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -53,7 +54,10 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
     -------
     Array ``(*more, *batch, S, A)``.
     """
-    reward, value = _listed(reward, "reward"), _listed(value, "value")
+    if sp.issparse(transitions) or isinstance(transitions, list | tuple):
+        reward, value = alike(reward=reward, value=value)
+    else:
+        transitions, reward, value = alike(transitions=transitions, reward=reward, value=value)
     after: Any = expected_next(transitions, value)
     in_place = (
         isinstance(after, np.ndarray)
@@ -154,17 +158,9 @@ def soft_policy(
 
 def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | None) -> ArrayT:
     check_positive(temperature=temperature)
-    logits = _listed(q_value, "q_value") / temperature
-    return logits if log_reference is None else logits + _listed(log_reference, "log_reference")
-
-
-def _listed(value: Any, name: str) -> Any:
-    """Return lists as arrays, and arrays as they are: sweeps have nothing else."""
-    if not isinstance(value, list | tuple):
-        return value
-    named: dict[str, Any] = {name: value}
-    (array,) = as_floats(nan=True, **named)
-    return array
+    q_value, log_reference = alike(q_value=q_value, log_reference=log_reference)
+    logits = q_value / temperature
+    return logits if log_reference is None else logits + log_reference
 
 
 def greedy_policy(
@@ -191,7 +187,7 @@ def greedy_policy(
     """
     check_choice(("shared", "first"), ties=ties)
     check_nonnegative(tolerance=tolerance)
-    q_value = _listed(q_value, "q_value")
+    (q_value,) = alike(q_value=q_value)
     xp = array_namespace(q_value)
     if ties == "first":
         first = best_action(q_value)[1]

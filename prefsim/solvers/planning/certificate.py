@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import action_values
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 
@@ -219,9 +218,7 @@ def warn_unless(name: str, converged: Any, residual: Any, limit: Any, iterations
         if np.ndim(residual) == 0
         else f" for {int(np.sum(~np.asarray(converged)))} of {np.size(residual)} processes"
     )
-    warnings.warn(
+    warn_caller(
         f"{name} stopped after {iterations} iterations with Bellman residual {found:.3g} >"
         f" {wanted:.3g}{of_batch}",
-        ConvergenceWarning,
-        stacklevel=4,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ import scipy.sparse.linalg as spla
 
 from prefsim.backend import like, to_numpy
 from prefsim.checks import (
-    as_float_array,
     as_index_array,
-    check_probabilities,
+    as_probabilities,
     check_shape,
-    tolerance_of,
+    widened_probabilities,
 )
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.certificate import residual_limit
-from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.mdp_input import check_reachable
@@ -45,9 +43,8 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
     if listed.dtype.kind in "iu":
         check_shape(listed, "policy", (states,))
         given = listed = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
-    checked = as_float_array(listed, "policy", min_ndim=2)
+    checked = as_probabilities(listed, "policy", min_ndim=2)
     check_shape(checked, "policy", (states, actions))
-    check_probabilities(checked, "policy", tolerance=tolerance_of(given))
     batch, horizon = mdp.batch_shape, mdp.horizon
     lead = checked.shape[:-2]
     timed = (
@@ -66,7 +63,8 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
         raise ValueError(
             f"policy must have shape {(*batch, states, actions)}{with_time}, got {checked.shape}"
         )
-    probs = like(given, mdp.reward)
+    # What single precision rounds sums to one in the precision of the process again.
+    probs = widened_probabilities(like(given, mdp.reward), given)
     if horizon is not None and not timed:
         xp = array_namespace(probs)
         probs = xp.broadcast_to(
@@ -163,9 +161,7 @@ def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) ->
             residual = target - matrix @ solution
     if not done():
         found, limit = float(np.abs(residual).max()), float(residual_limit(solution, tolerance))
-        warnings.warn(
+        warn_caller(
             f"sparse linear solve stopped with residual {found:.3g} > {limit:.3g}",
-            ConvergenceWarning,
-            stacklevel=4,
         )
     return solution

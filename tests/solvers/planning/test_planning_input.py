@@ -1,9 +1,11 @@
 """Planners name what is no process, and pure backups take lists."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import planning
@@ -68,3 +70,13 @@ def test_backups_take_lists(name):
 def test_functions_of_action_values_take_lists(name):
     exact = OF_ACTION_VALUES[name](MDP.reward)
     np.testing.assert_array_equal(OF_ACTION_VALUES[name](MDP.reward.tolist()), exact)
+
+
+@pytest.mark.parametrize("forms", list(itertools.product(["list", "numpy", "torch"], repeat=3)))
+def test_backups_take_lists_and_arrays_of_both_libraries_together(forms):
+    convert = {"list": np.ndarray.tolist, "numpy": np.asarray, "torch": torch.as_tensor}
+    plain = np.asarray(MDP.transitions), np.asarray(MDP.reward), np.asarray(VALUE)
+    given = [convert[form](array) for form, array in zip(forms, plain, strict=True)]
+    found = planning.action_values(*given, discount=0.9)
+    np.testing.assert_allclose(found, planning.action_values(*plain, discount=0.9), atol=1e-15)
+    assert isinstance(found, torch.Tensor) == ("torch" in forms)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from prefsim.solvers import planning
 from prefsim.solvers.planning.policy_chain import policy_chain, solve_chain
@@ -29,3 +30,12 @@ def test_slow_cycle_falls_back_to_a_factorisation():
     result = planning.policy_evaluation(mdp, np.zeros(n, dtype=int))
     expected = 0.9999 ** ((n - np.arange(n)) % n) / (1 - 0.9999**n)
     np.testing.assert_allclose(result.value, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_a_policy_in_single_precision_stands_for_what_it_rounds(library):
+    transitions = np.full((3, 3, 3), 1 / 3)
+    mdp = TabularMDP(transitions, np.ones((3, 3)), discount=0.999)
+    policy = library(np.full((3, 3), 1 / 3, dtype=np.float32))
+    value = planning.policy_evaluation(mdp, policy).value
+    np.testing.assert_allclose(value, np.full(3, 1000.0), rtol=1e-9)
