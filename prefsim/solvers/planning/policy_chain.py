@@ -42,8 +42,8 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
     listed = to_numpy(given)
     if listed.dtype.kind in "iu":
         check_shape(listed, "policy", (states,))
-        given = listed = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
-    checked = as_probabilities(listed, "policy", min_ndim=2)
+        given = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
+    checked = as_probabilities(given, "policy", min_ndim=2)
     check_shape(checked, "policy", (states, actions))
     batch, horizon = mdp.batch_shape, mdp.horizon
     lead = checked.shape[:-2]
