@@ -3,9 +3,7 @@
 import numpy as np
 
 from prefsim.containers import ClassLogits
-from prefsim.losses.classification import (
-    with_margin,
-)
+from prefsim.losses.class_scores import with_margin
 
 SCORES = np.asarray([2.0, 1.0, 0.5, -1.0])
 

@@ -22,6 +22,7 @@ from prefsim.containers import TokenPairLogps
 from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
 from prefsim.data.trajectories import (
     Trajectories,
+    at_steps,
     enumerate_trajectories,
     record_trajectories,
     sample_trajectories,
@@ -299,7 +300,7 @@ class Segments:
         values = as_float_array(table, "table", min_ndim=2)
         if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[0] != values.shape[2]):
             raise ValueError(f"table must have shape (S, A) or (S, A, S), got {values.shape}")
-        return self._at_steps(values, next_state=values.ndim == 3)
+        return at_steps(values, self.states, self.actions, self.mask, next_state=values.ndim == 3)
 
     def step_features(self, features: Any) -> np.ndarray:
         """Return the vectors of a table at every step, ``(..., n, 2, T, d)``, 0 where masked.
@@ -311,22 +312,7 @@ class Segments:
             raise ValueError(
                 f"features must have shape (S, A, d) or (S, A, S, d), got {values.shape}"
             )
-        return self._at_steps(values, next_state=values.ndim == 4)
-
-    def _at_steps(self, values: np.ndarray, *, next_state: bool) -> np.ndarray:
-        state, action, after = (
-            np.where(self.mask, part, 0)
-            for part in (self.states[..., :-1], self.actions, self.states[..., 1:])
-        )
-        for name, index, size in (
-            ("states", self.states, values.shape[0]),
-            ("actions", action, values.shape[1]),
-        ):
-            as_index_array(index, name, size=size)
-        picked = values[state, action, after] if next_state else values[state, action]
-        return np.where(
-            self.mask.reshape(self.mask.shape + (1,) * (picked.ndim - self.mask.ndim)), picked, 0.0
-        )
+        return at_steps(values, self.states, self.actions, self.mask, next_state=values.ndim == 4)
 
     def returns(self, table: Any, *, discount: float = 1.0) -> np.ndarray:
         r"""Return the discounted sums of the table's entries along segments, ``(..., n, 2)``."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_probabilities, check_integer, check_shape
+from prefsim.checks import as_index_array, as_probabilities, check_integer, check_shape
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.toy_text import state_after_end
@@ -18,6 +18,7 @@ from prefsim.worlds.toy_text import state_after_end
 __all__ = [
     "MAX_TRAJECTORIES",
     "Trajectories",
+    "at_steps",
     "enumerate_trajectories",
     "record_trajectories",
     "sample_trajectories",
@@ -263,3 +264,24 @@ def record_trajectories(
     if isinstance(environment, str):
         env.close()
     return Trajectories(states, actions, mask, np.full(n, 1.0 / max(n, 1)))
+
+
+def at_steps(
+    values: np.ndarray,
+    states: np.ndarray,
+    actions: np.ndarray,
+    mask: np.ndarray,
+    *,
+    next_state: bool,
+) -> np.ndarray:
+    """Return the entries of a table at every step ``(..., T)``, 0 where masked.
+
+    The table is ``(S, A, ...)``, or ``(S, A, S, ...)`` with ``next_state``; states are
+    ``(..., T + 1)``, actions and mask ``(..., T)``.
+    """
+    action = np.where(mask, actions, 0)
+    as_index_array(states, "states", size=values.shape[0])
+    as_index_array(action, "actions", size=values.shape[1])
+    state, after = np.where(mask, states[..., :-1], 0), np.where(mask, states[..., 1:], 0)
+    picked = values[state, action, after] if next_state else values[state, action]
+    return np.where(mask.reshape(mask.shape + (1,) * (picked.ndim - mask.ndim)), picked, 0.0)

@@ -20,7 +20,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
-from prefsim.losses.classification import label_margins
+from prefsim.losses.class_scores import label_margins
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.edge import checked
 from prefsim.numerics import (

@@ -12,114 +12,30 @@ from __future__ import annotations
 import math
 
 from prefsim.checks import (
-    as_float_array,
-    as_index_array,
     check_interval,
-    check_label_margins,
-    check_nonnegative,
-    check_shape,
 )
 from prefsim.containers import ClassLogits
+from prefsim.losses.class_scores import in_dtype_of, is_label, label_margins
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro
 from prefsim.losses.edge import checked
 from prefsim.numerics import (
     array_namespace,
-    host_values,
-    log_softmax,
     logsumexp,
     sigmoid,
     softplus,
-    widened,
 )
-from prefsim.typing import Array, ArrayT, Number
+from prefsim.typing import ArrayT, Number
 
 __all__ = [
     "crammer_singer",
     "cross_entropy",
-    "l1_normalised",
-    "label_margins",
     "ldr_k_kl",
     "ldr_kl",
     "ldr_top_k",
     "ldr_weights",
     "linear_symmetric",
     "mae",
-    "softplus_normalised",
-    "with_margin",
 ]
-
-
-def _is_label(classes: ClassLogits[ArrayT]) -> ArrayT:
-    """Return the mask ``(..., K)`` of the label's own class."""
-    xp = array_namespace(classes.logits)
-    return (
-        xp.arange(classes.logits.shape[-1], dtype=classes.label.dtype, device=classes.logits.device)
-        == classes.label[..., None]
-    )
-
-
-def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
-    r"""Return :math:`v_k = f_k - f_y + c_{k,y}`, ``(..., n, K)``, in at least float32.
-
-    At the label it is exactly 0.
-
-    Parameters
-    ----------
-    classes
-        Scores ``(..., n, K)`` with K >= 2, integer labels ``(..., n)`` in [0, K) and, if given,
-        margins c >= 0 ``(..., n, K)`` that are 0 at the label. Labels and margins are checked where
-        their values can be read without synchronising a device.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, K < 2, a label is out of range or no integer, or a margin is negative
-        or not 0 at its label.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> label_margins(ClassLogits(np.asarray([2.0, 1.0, 0.5, -1.0]), np.asarray(2)))
-    array([ 1.5,  0.5,  0. , -1.5])
-    """
-    logits, label, margin = classes.logits, classes.label, classes.margin
-    size = logits.shape[-1] if logits.ndim else 0
-    if size < 2:
-        raise ValueError(
-            f"logits must have trailing shape (K) with K >= 2 classes, got {tuple(logits.shape)}"
-        )
-    if tuple(label.shape) != tuple(logits.shape[:-1]):
-        raise ValueError(
-            f"label must have shape {tuple(logits.shape[:-1])}, that of logits without the classes,"
-            f" got {tuple(label.shape)}"
-        )
-    labels = host_values(label)
-    if labels is not None:
-        labels = as_index_array(labels, "label", size=size)
-    x, xp = widened(logits), array_namespace(logits)
-    v = x - xp.take_along_axis(x, xp.astype(label, xp.int64, copy=False)[..., None], axis=-1)
-    if margin is None:
-        return v
-    check_shape(margin, "margin", tuple(logits.shape))
-    margins = host_values(margin)
-    if labels is not None and margins is not None:
-        check_label_margins(as_float_array(margins, "margin"), labels)
-    return v + xp.astype(margin, x.dtype, copy=False)
-
-
-def with_margin(classes: ClassLogits[ArrayT], margin: float) -> ClassLogits[ArrayT]:
-    """Return ``classes`` with the constant margin ``margin`` >= 0 on every class but the label.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> with_margin(ClassLogits(np.zeros((1, 3)), np.asarray([1])), 0.5).margin
-    array([[0.5, 0. , 0.5]])
-    """
-    check_nonnegative(margin=margin)
-    xp = array_namespace(classes.logits)
-    c = xp.full_like(classes.logits, float(margin))
-    return classes._replace(margin=xp.where(_is_label(classes), xp.zeros_like(c), c))
 
 
 def _others(classes: ClassLogits[ArrayT]) -> ArrayT:
@@ -129,11 +45,7 @@ def _others(classes: ClassLogits[ArrayT]) -> ArrayT:
     """
     v = label_margins(classes)
     xp = array_namespace(v)
-    return logsumexp(xp.where(_is_label(classes), xp.full_like(v, -math.inf), v))
-
-
-def _in_dtype_of(logits: ArrayT, value: Array) -> ArrayT:
-    return array_namespace(value).astype(value, logits.dtype, copy=False)
+    return logsumexp(xp.where(is_label(classes), xp.full_like(v, -math.inf), v))
 
 
 @checked
@@ -165,7 +77,7 @@ def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
     >>> cross_entropy(ClassLogits(np.asarray([[2.0, 1.0, 0.5, -1.0]]), np.asarray([0]))).round(6)
     array([0.495182])
     """
-    return _in_dtype_of(classes.logits, softplus(_others(classes)))
+    return in_dtype_of(classes.logits, softplus(_others(classes)))
 
 
 @checked
@@ -200,7 +112,7 @@ def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
     >>> mae(ClassLogits(np.zeros((1, 4)), np.asarray([0])))
     array([0.75])
     """
-    return _in_dtype_of(classes.logits, sigmoid(_others(classes)))
+    return in_dtype_of(classes.logits, sigmoid(_others(classes)))
 
 
 @checked
@@ -238,7 +150,7 @@ def ldr_kl(classes: ClassLogits[ArrayT], *, lambda_: Number = 1.0) -> ArrayT:
     [1.5, 0.608888, 0.125]
     """
     check_interval(arrays=True, lambda_=lambda_, low=0.0, high=math.inf, closed="both")
-    return _in_dtype_of(classes.logits, kl_dro(label_margins(classes), lambda_=lambda_))
+    return in_dtype_of(classes.logits, kl_dro(label_margins(classes), lambda_=lambda_))
 
 
 @checked
@@ -356,7 +268,7 @@ def ldr_k_kl(classes: ClassLogits[ArrayT], *, k: int = 2, lambda_: float = 1.0) 
     ----------
     Zhu, Ying, Yang 2023, LDR-k-KL, arXiv:2112.14869.
     """
-    return _in_dtype_of(classes.logits, capped_kl_dro(label_margins(classes), k=k, lambda_=lambda_))
+    return in_dtype_of(classes.logits, capped_kl_dro(label_margins(classes), k=k, lambda_=lambda_))
 
 
 def ldr_weights(classes: ClassLogits[ArrayT], *, k: int = 1, lambda_: float = 1.0) -> ArrayT:
@@ -379,56 +291,6 @@ def ldr_weights(classes: ClassLogits[ArrayT], *, k: int = 1, lambda_: float = 1.
     >>> ldr_weights(ClassLogits(np.asarray([[1.0, 0.0]]), np.asarray([0]))).round(6)
     array([[0.731059, 0.268941]])
     """
-    return _in_dtype_of(
+    return in_dtype_of(
         classes.logits, capped_kl_dro_weights(label_margins(classes), k=k, lambda_=lambda_)
     )
-
-
-def softplus_normalised(logits: ArrayT) -> ArrayT:
-    r"""Return positive scores of mean 1 over the last axis.
-
-    :math:`\mathrm{softplus}(f) / \mathrm{mean}_k\,\mathrm{softplus}(f)`.
-
-    Evaluated in log space, so that very negative scores do not vanish together. Not invariant to a
-    shift of the scores.
-
-    References
-    ----------
-    The released code of arXiv:2112.14869 puts the scores through this before LDR losses (and, for
-    images, ALDR).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> softplus_normalised(np.asarray([2.0, 1.0, 0.5, -1.0])).round(6)
-    array([1.799611, 1.111161, 0.824174, 0.265053])
-    """
-    x = widened(logits)
-    xp = array_namespace(x)
-    low = x < -20.0
-    inside = xp.where(low, xp.zeros_like(x), x)
-    # log(log(1 + e^x)) = x - e^x / 2 + O(e^2x)
-    below = xp.where(low, x, xp.full_like(x, -20.0))
-    log_positive = xp.where(low, below - 0.5 * xp.exp(below), xp.log(softplus(inside)))
-    return _in_dtype_of(logits, x.shape[-1] * xp.exp(log_softmax(log_positive)))
-
-
-def l1_normalised(logits: ArrayT) -> ArrayT:
-    r"""Return :math:`f / (\|f\|_1 / K)`, scores of mean absolute value 1 over the last axis.
-
-    Rows of zeros stay zero.
-
-    References
-    ----------
-    The released code of arXiv:2112.14869 puts the scores of tabular data through this before ALDR.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> l1_normalised(np.asarray([2.0, 1.0, 0.0, -1.0]))
-    array([ 2.,  1.,  0., -1.])
-    """
-    x = widened(logits)
-    xp = array_namespace(x)
-    size = xp.mean(xp.abs(x), axis=-1, keepdims=True)
-    return _in_dtype_of(logits, x / xp.where(size > 0, size, xp.ones_like(size)))

@@ -19,12 +19,8 @@ from prefsim.losses.adaptive_classification import (
     aldr_state,
     aldr_update,
 )
-from prefsim.losses.classification import (
-    label_margins,
-    ldr_kl,
-    softplus_normalised,
-    with_margin,
-)
+from prefsim.losses.class_scores import label_margins, softplus_normalised, with_margin
+from prefsim.losses.classification import ldr_kl
 from prefsim.losses.dro import kl_dro_dual
 
 # --- reference values ---

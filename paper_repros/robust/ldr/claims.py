@@ -13,13 +13,8 @@ from paper_repros.robust.ldr import one_input
 from paper_repros.robust.ldr.one_input import laws
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda
-from prefsim.losses.classification import (
-    label_margins,
-    ldr_kl,
-    ldr_weights,
-    mae,
-    softplus_normalised,
-)
+from prefsim.losses.class_scores import label_margins, softplus_normalised
+from prefsim.losses.classification import ldr_kl, ldr_weights, mae
 from prefsim.losses.dro import kl_dro_dual
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
 from prefsim.testing.bandits import betas, tables

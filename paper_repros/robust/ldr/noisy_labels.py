@@ -13,14 +13,13 @@ import numpy as np
 from prefsim.backend import Seed, current_backend, random_generator, to_numpy
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda, aldr_state, aldr_update
+from prefsim.losses.class_scores import softplus_normalised, with_margin
 from prefsim.losses.classification import (
     crammer_singer,
     cross_entropy,
     ldr_kl,
     linear_symmetric,
     mae,
-    softplus_normalised,
-    with_margin,
 )
 from prefsim.papers import Run
 

@@ -14,17 +14,16 @@ from scipy.special import entr
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
+from prefsim.losses.class_scores import label_margins, with_margin
 from prefsim.losses.classification import (
     crammer_singer,
     cross_entropy,
-    label_margins,
     ldr_k_kl,
     ldr_kl,
     ldr_top_k,
     ldr_weights,
     linear_symmetric,
     mae,
-    with_margin,
 )
 from prefsim.losses.dro import kl_dro, kl_dro_dual
 from prefsim.numerics import log_softmax, logsumexp
