@@ -109,6 +109,7 @@ EXAMPLES = {
         "rejected_mask": MASK,
         "normalised": True,
     },
+    "sampled_coverage": {"log_ratio": np.array([0.3, -0.2, 0.1])},
     "concentrability": {
         "log_policy": LOGS,
         "log_reference": REF,

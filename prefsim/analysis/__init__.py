@@ -66,6 +66,7 @@ from prefsim.analysis.returns import (
     mean_return,
     scaled_return,
 )
+from prefsim.analysis.sampled_coverage import SampledCoverage, sampled_coverage
 from prefsim.analysis.voting import (
     borda_scores,
     condorcet_margin,
@@ -82,6 +83,7 @@ __all__ = [
     "KLGradients",
     "MethodTrace",
     "PairDerivatives",
+    "SampledCoverage",
     "borda_scores",
     "bradley_terry_winner",
     "ches_score",
@@ -123,6 +125,7 @@ __all__ = [
     "regularised_value",
     "relative_condition_number",
     "reward_accuracy",
+    "sampled_coverage",
     "scaled_return",
     "suboptimality",
 ]

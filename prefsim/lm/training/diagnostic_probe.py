@@ -1,11 +1,8 @@
-"""Theory on the run.
-
-While a language model is trained, the quantities of :mod:`prefsim.analysis.displacement` on some of
-its pairs.
-"""
+"""Theory on the run: the quantities of :mod:`prefsim.analysis` on some of a training's rows."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,34 +17,56 @@ from prefsim.analysis.displacement import (
     ranking_accuracy,
     reward_accuracy,
 )
+from prefsim.analysis.ranking import idealised_ranking_accuracy, ranking_loss
+from prefsim.analysis.sampled_coverage import sampled_coverage
 from prefsim.containers import PairLogps
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
-from prefsim.lm.model.log_probs import token_statistics
+from prefsim.lm.model.log_probs import sum_log_probs, token_statistics
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.tokens import Tokens, collate
+from prefsim.lm.model.tokens import collate
+from prefsim.lm.training.draws import drawn_rows
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.options import Diagnostics
 from prefsim.lm.training.reference import Reference
+from prefsim.solvers.fit import Loss
 
 __all__ = ["DiagnosticProbe", "check_diagnostics"]
 
 # Pairs and drawn completions of one forward; what is measured does not depend on them.
 PAIRS_AT_ONCE, COMPLETIONS_AT_ONCE = 4, 8
+OF_DRAWS = {"kl", "coverage"}
 
 
-def check_diagnostics(diagnostics: Diagnostics, data: TextData, reference: Reference) -> None:
-    """Raise unless the data and the reference have what is measured."""
+def check_diagnostics(
+    diagnostics: Diagnostics, data: TextData, reference: Reference, loss: Loss
+) -> None:
+    """Raise unless the data, the reference and the loss have what is measured."""
     for name in diagnostics.names:
-        if name != "kl" and not isinstance(data, TextComparisons):
+        if name not in OF_DRAWS and not isinstance(data, TextComparisons):
             raise ValueError(
                 f"diagnostics {name!r} are of TextComparisons, got {type(data).__name__}"
             )
-        if name == "kl" and not reference.is_model:
+        if name in OF_DRAWS and not reference.is_model:
             raise ValueError(
-                f"diagnostics 'kl' need the reference model itself, got {reference.description}"
+                f"diagnostics {name!r} need the reference model itself, got {reference.description}"
             )
+        if name == "idealised":
+            penalty_of(loss)
+            if not reference.is_given:
+                raise ValueError("diagnostics 'idealised' need a reference, got none")
+
+
+def penalty_of(loss: Loss) -> float:
+    """Return the strength β of the KL penalty of a loss, its option ``beta``, or raise."""
+    option = inspect.signature(loss).parameters.get("beta")
+    beta = None if option is None else option.default
+    if isinstance(beta, bool) or not isinstance(beta, int | float):
+        raise ValueError(
+            "diagnostics 'idealised' need a loss with a number beta, the strength of the KL penalty"
+        )
+    return float(beta)
 
 
 class DiagnosticProbe:
@@ -79,30 +98,33 @@ class DiagnosticProbe:
         Nothing of the model, its gradients or the random state is changed.
         """
         names, measured = self.diagnostics.names, dict[str, float]()
-        if {"displacement", "accuracy"} & set(names):
+        if {"displacement", "accuracy", "idealised"} & set(names):
             measured |= self._log_probabilities(log_prob_model)
         if "ches" in names:
             measured |= self._ches(log_prob_model)
         if "entanglement" in names:
             measured |= self._entanglement(log_prob_model)
-        if "kl" in names:
-            measured |= self._kl(log_prob_model, policy, step)
+        if OF_DRAWS & set(names):
+            measured |= self._of_draws(log_prob_model, policy, step)
         return measured
 
     def _pairs(self, log_prob_model: LogProbModel) -> PairLogps:
-        """Return the sequence log-probabilities of the pairs, ``(n,)`` float64 on the CPU."""
-        sums, ref_sums = [], []
+        """Return log-probabilities and lengths of the pairs, ``(n,)`` float64 on the CPU."""
+        sums, ref_sums, lengths = [], [], []
         with torch.no_grad():
             for rows in np.array_split(self.rows, -(-len(self.rows) // PAIRS_AT_ONCE)):
                 token_logps = self.evaluator.token_logps(log_prob_model, log_prob_model, rows)
                 sums.append(token_logps.sums.double().cpu())
                 ref_sums.append(token_logps.ref_sums.double().cpu())
-        policy, reference = torch.cat(sums), torch.cat(ref_sums)
+                lengths.append(token_logps.lengths.double().cpu())
+        policy, reference, tokens = torch.cat(sums), torch.cat(ref_sums), torch.cat(lengths)
         return PairLogps(
             chosen=policy[:, 0],
             rejected=policy[:, 1],
             ref_chosen=reference[:, 0],
             ref_rejected=reference[:, 1],
+            chosen_length=tokens[:, 0],
+            rejected_length=tokens[:, 1],
         )
 
     def _log_probabilities(self, log_prob_model: LogProbModel) -> dict[str, float]:
@@ -121,14 +143,48 @@ class DiagnosticProbe:
                 "displaced": float(drift.displaced),
             }
         if "accuracy" in self.diagnostics.names:
-            measured["ranking_accuracy"] = float(ranking_accuracy(pairs.chosen, pairs.rejected))
+            assert pairs.chosen_length is not None
+            assert pairs.rejected_length is not None
+            chosen = pairs.chosen / pairs.chosen_length
+            rejected = pairs.rejected / pairs.rejected_length
+            measured |= {
+                "ranking_accuracy": float(ranking_accuracy(pairs.chosen, pairs.rejected)),
+                "ranking_accuracy_averaged": float(ranking_accuracy(chosen, rejected)),
+            }
             if self.evaluator.reference.is_given:
                 measured["reward_accuracy"] = float(
                     reward_accuracy(
                         pairs.chosen, pairs.rejected, pairs.ref_chosen, pairs.ref_rejected
                     )
                 )
+        if "idealised" in self.diagnostics.names:
+            measured |= self._idealised(pairs)
         return measured
+
+    def _idealised(self, pairs: PairLogps) -> dict[str, float]:
+        """Return what the optimum would rank as the labels do, each pair as its majority votes."""
+        data = self.evaluator.data
+        assert isinstance(data, TextComparisons)
+        votes = torch.as_tensor(data.prob[self.rows], dtype=torch.float64)
+        won = votes >= 0.5
+        chosen, rejected, ref_chosen, ref_rejected = (
+            torch.where(won, ours, theirs)
+            for ours, theirs in (
+                (pairs.chosen, pairs.rejected),
+                (pairs.rejected, pairs.chosen),
+                (pairs.ref_chosen, pairs.ref_rejected),
+                (pairs.ref_rejected, pairs.ref_chosen),
+            )
+        )
+        share = torch.maximum(votes, 1 - votes)
+        beta = penalty_of(self.evaluator.loss)
+        best = idealised_ranking_accuracy(ref_chosen, ref_rejected, share, beta=beta)
+        hardness = ranking_loss(ref_chosen, ref_rejected, beta=beta)
+        return {
+            "idealised_ranking_accuracy": float(best),
+            "alignment_gap": float(best - ranking_accuracy(chosen, rejected)),
+            "ranking_loss": float(hardness.mean()),
+        }
 
     def _ches(self, log_prob_model: LogProbModel) -> dict[str, float]:
         plain, normalised = [], []
@@ -192,19 +248,18 @@ class DiagnosticProbe:
         # A soft label enters both ways round: the second row's chosen is the first one's rejected.
         return -float(up[0] + down[1]), float(down[0] + up[1])
 
-    def _kl(self, log_prob_model: LogProbModel, policy: CausalLM, step: int) -> dict[str, float]:
-        sequences = self.evaluator.rows.of(self.rows)[:: self.evaluator.rows.per_example]
-        prompts = [self.evaluator.rows.tokens[i].prompt_ids for i in sequences]
-        drawn = policy.sample(
-            prompts,
-            self.diagnostics.samples,
-            np.random.default_rng([self.seed, step]),
+    def _of_draws(
+        self, log_prob_model: LogProbModel, policy: CausalLM, step: int
+    ) -> dict[str, float]:
+        rows = drawn_rows(
+            policy,
+            self.evaluator.rows,
+            self.rows,
+            samples=self.diagnostics.samples,
             max_new_tokens=self.diagnostics.max_new_tokens,
+            seed=[self.seed, step],
         )
-        rows = [
-            Tokens(prompt, ids) for prompt, each in zip(prompts, drawn, strict=True) for ids in each
-        ]
-        total = 0.0
+        divergences, ratios = [], []
         for start in range(0, len(rows), COMPLETIONS_AT_ONCE):
             batch = collate(
                 rows[start : start + COMPLETIONS_AT_ONCE],
@@ -224,8 +279,19 @@ class DiagnosticProbe:
                     ref_head=head,
                 )
             assert statistics.kl is not None
-            total += float(kl_from_tokens(statistics.kl.double(), batch.completion_mask).sum())
-        return {"kl": total / len(rows)}
+            assert statistics.ref_logp is not None
+            divergences.append(kl_from_tokens(statistics.kl.double(), batch.completion_mask))
+            ratios.append(sum_log_probs(statistics.ref_logp.double() - statistics.logp.double()))
+        measured = {}
+        if "kl" in self.diagnostics.names:
+            measured["kl"] = float(torch.cat(divergences).mean())
+        if "coverage" in self.diagnostics.names:
+            coverage = sampled_coverage(torch.cat(ratios))
+            measured |= {
+                "log_largest_ratio": float(coverage.log_largest),
+                "log_mean_ratio": float(coverage.log_mean),
+            }
+        return measured
 
 
 def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs
-from prefsim.lm.model.tokens import Tokens, collate
+from prefsim.lm.model.tokens import collate
+from prefsim.lm.training.draws import drawn_rows
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.options import OnlineKL
 from prefsim.losses.kl_estimators import rloo_kl
@@ -49,26 +50,21 @@ def online_kl(
     -------
     A number with the graph of the policy; it is an estimate of nothing, its gradient is.
     """
-    first = [evaluator.rows.of([int(example)])[0] for example in examples]
-    prompts = [evaluator.rows.tokens[row].prompt_ids for row in first]
     with evaluator.autocast():
-        drawn = evaluator.policy.sample(
-            prompts,
-            penalty.samples,
-            np.random.default_rng(list(seed)),
+        rows = drawn_rows(
+            evaluator.policy,
+            evaluator.rows,
+            examples,
+            samples=penalty.samples,
             max_new_tokens=penalty.max_new_tokens,
-            batch_size=max(1, len(prompts)),
+            seed=seed,
+            batch_size=max(1, len(examples)),
         )
-    rows = [
-        Tokens(prompt, completion)
-        for prompt, completions in zip(prompts, drawn, strict=True)
-        for completion in completions
-    ]
     batch = collate(rows, pad_id=evaluator.policy.pad_id, device=log_prob_model.device)
     with torch.no_grad(), evaluator.autocast():
         theirs = evaluator.reference.log_probs(wrapped, batch, [])
     assert theirs is not None
-    shape = (len(prompts), penalty.samples)
+    shape = (len(examples), penalty.samples)
     logp = sum_log_probs(wrapped(batch).logp).reshape(shape)
     estimates = rloo_kl(logp, sum_log_probs(theirs).reshape(shape)).mean(dim=-1)
     weight = torch.as_tensor(

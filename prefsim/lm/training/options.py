@@ -38,7 +38,15 @@ __all__ = [
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "sgd")
-DIAGNOSTICS = ("displacement", "accuracy", "ches", "entanglement", "kl")
+DIAGNOSTICS = (
+    "displacement",
+    "accuracy",
+    "idealised",
+    "ches",
+    "entanglement",
+    "kl",
+    "coverage",
+)
 
 
 @readable
@@ -85,17 +93,22 @@ class Diagnostics:
     ----------
     names
         ``"displacement"``: drift of the log-probabilities of chosen and rejected since the start,
-        in nats, and the share of displaced pairs; ``"accuracy"``: ranking accuracy, and
-        implicit-reward accuracy where there is a reference; ``"ches"``: CHES score and its
-        length-normalised form; ``"entanglement"``: inner product and cosine of the gradients of the
-        two log-probabilities, and the share of pairs whose next step raises the chosen and lowers
-        the rejected one; ``"kl"``: ``KL(π‖π_ref)`` by samples from the policy.
+        in nats, and the share of displaced pairs; ``"accuracy"``: ranking accuracy by summed and by
+        averaged token log-probabilities, and implicit-reward accuracy where there is a reference;
+        ``"idealised"``: the ranking accuracy that the optimum of the loss's KL penalty β would have
+        on these labels, what the policy lacks of it, and how hard the pairs are to turn
+        (:mod:`prefsim.analysis.ranking`); ``"ches"``: CHES score and its length-normalised form;
+        ``"entanglement"``: inner product and cosine of the gradients of the two log-probabilities,
+        and the share of pairs whose next step raises the chosen and lowers the rejected one;
+        ``"kl"``: ``KL(π‖π_ref)`` by samples from the policy; ``"coverage"``: how far the density
+        ratio to the reference goes on them (:func:`prefsim.analysis.sampled_coverage`).
     examples
         How many of the rows, spread evenly over the data.
     gradient_examples
         Of these, how many for ``"entanglement"``: two backward passes each.
     samples, max_new_tokens
-        Completions drawn for each prompt for ``"kl"``, and where they are cut off.
+        Completions drawn for each prompt for ``"kl"`` and ``"coverage"``, and where they are cut
+        off.
     """
 
     names: tuple[str, ...] = ("displacement", "accuracy")
@@ -118,7 +131,7 @@ class Diagnostics:
     @property
     def need_whole_parameters(self) -> bool:
         """Whether a diagnostic needs more than forward passes of the wrapped model."""
-        return bool({"entanglement", "kl", "ches"} & set(self.names))
+        return bool({"entanglement", "kl", "ches", "coverage"} & set(self.names))
 
 
 @dataclass(frozen=True, kw_only=True)

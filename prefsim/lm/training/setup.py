@@ -118,7 +118,7 @@ class TrainingSetup:
             self.reference.check_follows(policy)
         check_router(policy.log_prob_model.plain)
         self.precision = self._precision()
-        check_diagnostics(options.measured, data, self.reference)
+        check_diagnostics(options.measured, data, self.reference, loss)
         self.folder = None if options.out is None else Path(options.out)
         self.checkpoint = None if self.folder is None else latest(self.folder / "checkpoints")
         # Now, while the parameters are those that training starts from.

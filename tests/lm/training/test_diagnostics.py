@@ -16,7 +16,7 @@ from prefsim.analysis.displacement import (
     ranking_accuracy,
     reward_accuracy,
 )
-from prefsim.lm import CausalLM, Diagnostics, TextComparisons, TextFeedback
+from prefsim.lm import DIAGNOSTICS, CausalLM, Diagnostics, TextComparisons, TextFeedback
 from prefsim.solvers import fit
 
 dpo = functools.partial(losses.dpo, beta=0.5)
@@ -70,6 +70,12 @@ def test_log_probabilities(policy, reference):
         "rejected_drift": drift.rejected,
         "displaced": drift.displaced,
         "ranking_accuracy": ranking_accuracy(*now),
+        "ranking_accuracy_averaged": ranking_accuracy(
+            *(
+                logps / torch.tensor([float(len(y)) for y in side])
+                for logps, side in zip(now, (data.chosen, data.rejected), strict=True)
+            )
+        ),
         "reward_accuracy": reward_accuracy(*now, *ref),
     }
     assert {name: last[name] for name in expected} == pytest.approx(
@@ -78,6 +84,39 @@ def test_log_probabilities(policy, reference):
     assert last["chosen_drift"] != 0
     without = fit(policy, dpo, data, reference=None, diagnostics=["accuracy"], **OPTIONS)
     assert "reward_accuracy" not in without.metrics[0]
+
+
+@pytest.mark.parametrize("prob", [None, [0.7, 1.0, 0.2, 0.5, 0.9]], ids=["hard", "soft"])
+def test_idealised(policy, reference, prob):
+    data = pairs(prob=prob)
+    found = fit(
+        policy, dpo, data, reference=reference, diagnostics=["idealised"], **OPTIONS
+    ).metrics[0]
+    now, refs = (
+        [each.log_prob(data.prompt, side).numpy() for side in (data.chosen, data.rejected)]
+        for each in (policy, reference)
+    )
+    # Each pair by itself, the response that most voted for first.
+    best, ranked, hardness = [], [], []
+    for i, share in enumerate(data.prob):
+        first, second = (0, 1) if share >= 0.5 else (1, 0)
+        against = refs[second][i] - refs[first][i]
+        for_it = max(share, 1 - share)
+        odds = for_it / (1 - for_it) if for_it < 1 else 1e3
+        best.append(np.log(odds) / 0.5 > against)
+        ranked.append(now[first][i] >= now[second][i])
+        hardness.append(np.log1p(np.exp(-0.5 * against)))
+    assert found["idealised_ranking_accuracy"] == pytest.approx(np.mean(best))
+    assert found["alignment_gap"] == pytest.approx(np.mean(best) - np.mean(ranked))
+    assert found["ranking_loss"] == pytest.approx(np.mean(hardness), rel=1e-6)
+
+
+def test_idealised_needs_a_penalty_and_a_reference(policy):
+    options = OPTIONS | {"diagnostics": ["idealised"]}
+    with pytest.raises(ValueError, match="'idealised' need a loss with a number beta"):
+        fit(policy, losses.sft, pairs(), reference=None, **options)
+    with pytest.raises(ValueError, match="'idealised' need a reference, got none"):
+        fit(policy, dpo, pairs(), reference=None, **options)
 
 
 def test_ches(policy):
@@ -174,16 +213,16 @@ def test_kl_against_enumeration(adapters):
     )
     data = pairs(2, vocabulary=6)
 
-    def measured(**settings):
+    def measured(name="kl", number="kl", **settings):
         options = OPTIONS | {"steps": 1}
         return fit(
             policy,
             dpo,
             data,
             reference=reference,
-            diagnostics=Diagnostics(("kl",), **settings),
+            diagnostics=Diagnostics((name,), **settings),
             **options,
-        ).metrics[0]["kl"]
+        ).metrics[0][number]
 
     exact = [
         np.mean([enumerated_kl(policy, reference, x, depth) for x in data.prompt])
@@ -192,10 +231,22 @@ def test_kl_against_enumeration(adapters):
     # With one token there is nothing left to draw: the estimate is exact.
     assert measured(max_new_tokens=1) == pytest.approx(exact[0], rel=1e-6)
     assert measured(max_new_tokens=3, samples=150) == pytest.approx(exact[1], rel=0.1)
+    # Of 800 draws of one token every one of the six that is likely is among them.
+    ratios = []
+    for x in data.prompt:
+        logs, refs = (
+            each.log_prob([x] * 6, [[y] for y in range(6)]) for each in (policy, reference)
+        )
+        ratios.append((logs, logs - refs))
+    largest = max(float(ratio[logs > -4].max()) for logs, ratio in ratios)
+    mean = np.log(np.mean([float((logs.exp() * ratio.exp()).sum()) for logs, ratio in ratios]))
+    draws = {"max_new_tokens": 1, "samples": 400}
+    assert measured("coverage", "log_largest_ratio", **draws) >= largest - 1e-6
+    assert measured("coverage", "log_mean_ratio", **draws) == pytest.approx(mean, abs=0.1)
 
 
 def test_measuring_changes_nothing(policy, reference):
-    names = ("displacement", "accuracy", "ches", "entanglement", "kl")
+    names = DIAGNOSTICS
     quiet, loud = (
         fit(policy, dpo, pairs(), reference=reference, diagnostics=these, **OPTIONS)
         for these in ((), names)
