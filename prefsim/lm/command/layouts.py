@@ -12,7 +12,6 @@ from prefsim.lm.command.dialogues import chat_dialogues, text_dialogues
 from prefsim.lm.command.messages import (
     Row,
     as_written,
-    assistant_turns,
     check_answer,
     is_chat,
     joined_to_prompt,
@@ -311,16 +310,15 @@ def _labelled_dialogue(name: str, label: str) -> Callable[[Row], Row]:
     return parse
 
 
-def _many(prompt: Any, value: Any, name: str) -> list[Any]:
-    return [
-        assistant_turns(prompt, as_written(each, f"{name}[{i}]"), f"{name}[{i}]")
-        for i, each in enumerate(_list(value, name))
-    ]
+def _many(value: Any, name: str) -> Row:
+    """Return the entries of a list by their places."""
+    return {f"{name}[{i}]": each for i, each in enumerate(_list(value, name))}
 
 
 def _scored(row: Row) -> Row:
-    prompt = as_written(row["prompt"], "prompt")
-    completions = _many(prompt, row["completions"], "completions")
+    prompt, completions = joined_to_prompt(
+        as_written(row["prompt"], "prompt"), _many(row["completions"], "completions")
+    )
     scores = [
         _number(score, f"scores[{i}]") for i, score in enumerate(_list(row["scores"], "scores"))
     ]
@@ -329,17 +327,16 @@ def _scored(row: Row) -> Row:
             f"completions and scores must be of one length, got {len(completions)} and"
             f" {len(scores)}"
         )
-    return {"prompt": prompt, "completions": completions, "scores": scores}
+    return {"prompt": prompt, "completions": [*completions.values()], "scores": scores}
 
 
 def _anchored(row: Row) -> Row:
-    prompt = as_written(row["prompt"], "prompt")
-    rejected = assistant_turns(prompt, as_written(row["rejected"], "rejected"), "rejected")
-    return {
-        "prompt": prompt,
-        "rejected": rejected,
-        "samples": _many(prompt, row["samples"], "samples"),
-    }
+    prompt, completions = joined_to_prompt(
+        as_written(row["prompt"], "prompt"),
+        {"rejected": row["rejected"]} | _many(row["samples"], "samples"),
+    )
+    rejected, *samples = completions.values()
+    return {"prompt": prompt, "rejected": rejected, "samples": samples}
 
 
 _PAIR_NUMBERS = ("prob", "weight", "chosen_score", "rejected_score", "old_chosen", "old_rejected")

@@ -11,7 +11,6 @@ __all__ = [
     "Row",
     "as_message",
     "as_written",
-    "assistant_turns",
     "check_answer",
     "is_chat",
     "joined_to_prompt",

@@ -85,6 +85,25 @@ def test_scored_completions(write):
     assert [[float(score) for score in row] for row in found.scores] == [[1, 0.5, -2]] * 2
 
 
+def test_answers_in_messages_make_a_question_of_a_prompt_in_text(write):
+    def said(text):
+        return [{"role": "assistant", "content": text}]
+
+    asked = [{"role": "user", "content": "Hi"}]
+    rows = [{"prompt": "Hi", "completions": [said("a"), said("b")], "scores": [1, 0]}]
+    found = read_text_data(write(*rows)).data
+    assert found.prompt == [asked] and found.completions == [[said("a"), said("b")]]
+    rows = [{"prompt": "Hi", "rejected": said("a"), "samples": [said("b"), said("c")]}]
+    found = read_text_data(write(*rows)).data
+    assert (found.prompt, found.rejected) == ([asked], [said("a")])
+    assert found.samples == [[said("b"), said("c")]]
+    rows = [{"prompt": "Hi", "completions": ["a", said("b")], "scores": [1, 0]}]
+    with pytest.raises(
+        ValueError, match=r"completions\[1\] in chat messages needs a prompt in chat"
+    ):
+        read_text_data(write(*rows))
+
+
 def test_anchored_completions(write):
     found = read_text_data(
         write(
