@@ -52,7 +52,8 @@ def gradient_descent(
     Parameters
     ----------
     policy, loss, data, reference, penalty, tolerance
-        As for :func:`fit`.
+        As for :func:`fit`. Of a batch of data sets some may have no weight at all: nothing moves
+        their policies but the penalty.
     step
         Step size, > 0; Adam's learning rate.
     iterations
@@ -118,8 +119,15 @@ def gradient_descent(
     check_data(data)
     reference = reference_for(policy, current, data, reference)
     batches = _batches(len(data), batch_size, seed)
+    # A round may leave one of many policies without data: it stays, and claims nothing.
     problem, theta = problem_of(
-        policy, current, data, reference, penalty, whole_rows=batch_size is not None
+        policy,
+        current,
+        data,
+        reference,
+        penalty,
+        whole_rows=batch_size is not None,
+        some_empty=True,
     )
     followed = None
     if reference_update is not None:

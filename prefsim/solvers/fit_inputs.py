@@ -93,13 +93,14 @@ def check_reference(policy: InMemoryPolicy, reference: Any) -> None:
             ) from None
 
 
-def check_weights(loss: Loss, weight: np.ndarray) -> None:
+def check_weights(loss: Loss, weight: np.ndarray, *, some_empty: bool) -> None:
     """Raise where there is nothing to fit, or weights would not reach a statistic of the batch.
 
     Weights ``(..., n)`` are applied to the values of a loss, which come too late for the latter.
+    With ``some_empty`` data sets without weight may stand beside others.
     """
     empty = ~(weight > 0).any(axis=-1)
-    if empty.any():
+    if empty.any() and (empty.all() or not some_empty):
         where = f" in data set {int(np.argmax(empty.reshape(-1)))}" if weight.ndim > 1 else ""
         raise ValueError(f"some row must have a weight > 0, got weights that are all 0{where}")
     if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):

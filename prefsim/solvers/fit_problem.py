@@ -85,10 +85,12 @@ def problem_of(
     penalty: Penalty | None,
     *,
     whole_rows: bool = False,
+    some_empty: bool = False,
 ) -> tuple[Problem, torch.Tensor]:
     """Return the objective and the parameters ``(B, D)`` to start from.
 
-    Equal rows become one unless ``whole_rows``.
+    Equal rows become one unless ``whole_rows``. With ``some_empty`` data sets without weight may
+    stand beside others.
     """
     import torch
 
@@ -110,7 +112,7 @@ def problem_of(
         first = settled_on(loss, container, weight)
         value = weighted(at_start, first, container, weight, penalty)
     batch = tuple(np.broadcast_shapes(tuple(value.shape), tuple(start.shape[:-1])))
-    check_weights(loss, to_numpy(weight))
+    check_weights(loss, to_numpy(weight), some_empty=some_empty)
     if not bool(torch.isfinite(value).all()):
         raise ValueError(
             "the objective must be finite at the start, got an infinite or undefined value; "

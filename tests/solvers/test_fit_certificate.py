@@ -273,7 +273,7 @@ def test_single_precision_is_certified_as_returned(name):
     assert strict.grad_norm > 1e-12 and not strict.converged and not strict.diverges
 
 
-@pytest.mark.parametrize("weight", [[0.0, 0.0], [[1.0, 0.0], [0.0, 0.0]]])
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]]])
 def test_no_weight_at_all_is_refused(weight):
     reference = TabularPolicy.uniform(1, 2)
     data = Comparisons([0, 0], [0, 1], [1, 0], weight=weight)
@@ -281,6 +281,20 @@ def test_no_weight_at_all_is_refused(weight):
     for method in (fit, descent):
         with pytest.raises(ValueError, match="some row must have a weight > 0"):
             method(reference, dpo, data, reference=reference)
+
+
+def test_a_data_set_without_weight_among_others_has_no_minimum_and_a_path_that_stays():
+    start = TabularPolicy.uniform(1, 2)
+    both = Comparisons([0, 0], [0, 1], [1, 0], weight=[[0.0, 0.0], [1.0, 0.0]])
+    alone = Comparisons([0, 0], [0, 1], [1, 0], weight=[1.0, 0.0])
+    with pytest.raises(ValueError, match="got weights that are all 0 in data set 0"):
+        fit(start, dpo, both, reference=start)
+    options = {"reference": start, "step": 0.1, "iterations": 3}
+    found, _ = gradient_descent(start, dpo, both, **options)
+    expected, _ = gradient_descent(start, dpo, alone, **options)
+    np.testing.assert_array_equal(found.policy.logits[0], start.logits)
+    np.testing.assert_allclose(found.policy.logits[1], expected.policy.logits, rtol=1e-14)
+    assert (found.policy.logits[1] != start.logits).all()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
