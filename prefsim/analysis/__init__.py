@@ -67,6 +67,15 @@ from prefsim.analysis.returns import (
     scaled_return,
 )
 from prefsim.analysis.sampled_coverage import SampledCoverage, sampled_coverage
+from prefsim.analysis.unconstrained_features import (
+    FeatureGradient,
+    FeatureGram,
+    GradientGram,
+    TokenRates,
+    feature_gradient,
+    feature_gram,
+    token_rates,
+)
 from prefsim.analysis.voting import (
     borda_scores,
     condorcet_margin,
@@ -78,12 +87,16 @@ __all__ = [
     "Displacement",
     "Election",
     "Entanglement",
+    "FeatureGradient",
+    "FeatureGram",
     "Frontier",
+    "GradientGram",
     "KLBallCoverage",
     "KLGradients",
     "MethodTrace",
     "PairDerivatives",
     "SampledCoverage",
+    "TokenRates",
     "borda_scores",
     "bradley_terry_winner",
     "ches_score",
@@ -104,6 +117,8 @@ __all__ = [
     "expected_reward",
     "family_games",
     "feature_differences",
+    "feature_gradient",
+    "feature_gram",
     "global_coverage",
     "idealised_log_ratio",
     "idealised_ranking_accuracy",
@@ -128,6 +143,7 @@ __all__ = [
     "sampled_coverage",
     "scaled_return",
     "suboptimality",
+    "token_rates",
 ]
 
 
