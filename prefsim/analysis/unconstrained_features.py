@@ -114,7 +114,7 @@ def token_rates(
     )
     named = dict(zip(("unembedding", "state", "up", "down"), floats, strict=True))
     arrays = as_one_library(named | _integers(chosen=chosen, rejected=rejected))
-    unembedding, state, chosen_slope, rejected_slope, chosen, rejected = arrays.values()
+    unembedding, state, up_slope, down_slope, chosen, rejected = arrays.values()
     _check_unembedding(unembedding)
     check_shape(state, "state", (unembedding.shape[-1],))
     size = unembedding.shape[-2]
@@ -125,7 +125,7 @@ def token_rates(
     log_probs = log_softmax((unembedding @ state[..., None])[..., 0])
     probs = xp.exp(log_probs)
     up, down = (xp.astype(_is_token(token, size), probs.dtype) for token in (chosen, rejected))
-    pull = chosen_slope[..., None] * (up - probs) - rejected_slope[..., None] * (down - probs)
+    pull = up_slope[..., None] * (up - probs) - down_slope[..., None] * (down - probs)
     by_unembedding = xp.sum(state**2, axis=-1, keepdims=True) * pull
     moved = xp.matrix_transpose(unembedding) @ pull[..., None]
     by_state = (unembedding @ moved)[..., 0]
@@ -198,7 +198,7 @@ def feature_gradient(
     unembedding, *response = _features(
         unembedding, {"states": states}, {"tokens": tokens}, {"mask": mask}
     )
-    return _gradient(unembedding, *_response(unembedding, *response, ""))
+    return _gradient(unembedding, *_response(unembedding, *response))
 
 
 class GradientGram(NamedTuple, Generic[ArrayT]):
@@ -286,8 +286,8 @@ def feature_gram(
     )
     tolerance = tolerance_of(chosen_states, rejected_states)
     given = (
-        _response(unembedding, *responses[::2], "chosen"),
-        _response(unembedding, *responses[1::2], "rejected"),
+        _response(unembedding, *responses[::2], whose="chosen"),
+        _response(unembedding, *responses[1::2], whose="rejected"),
     )
     for (_, _, mask), name in zip(given, ("chosen_mask", "rejected_mask"), strict=True):
         check_entries(mask[..., :-1] | ~mask[..., 1:], name, "hold no gap", lambda fine: fine)
@@ -375,7 +375,7 @@ def _features(
 
 
 def _response(
-    unembedding: Any, states: Any, tokens: Any, mask: Any, whose: str
+    unembedding: Any, states: Any, tokens: Any, mask: Any, *, whose: str = ""
 ) -> tuple[Any, Any, Any]:
     """Return states, tokens and mask of a response, 0 where the mask is false, or raise."""
     prefix = f"{whose}_" if whose else ""

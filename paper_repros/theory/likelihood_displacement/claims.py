@@ -238,7 +238,9 @@ def a_response_moves_by_inner_products_of_hidden_states(
     one parameter; e_k is one less the prediction at the token, less it elsewhere.
     """
     weights, states, tokens, lengths = instance
-    gram = feature_gram(weights, *states, *tokens, *(np.arange(T) < n for n in lengths))
+    masks = np.arange(T) < np.array(lengths)[:, None]
+    sides = (*states, *tokens, *masks)
+    gram = feature_gram(weights, *sides)
     found = entanglement(*gram.total, chosen_slope=slope, rejected_slope=slope).chosen_rate
     one, other = (
         (np.eye(V)[own] - np.exp(log_softmax(h @ weights.T)))[:n]
