@@ -1,7 +1,7 @@
 """prefsim: theory-first simulation and reference library for learning from preferences.
 
 The way through the house is
-``worlds -> raters -> data -> losses -> solvers -> analysis -> papers``; see
+``worlds -> raters -> data -> logic -> losses -> solvers -> analysis -> papers``; see
 ``docs/architecture.md``. Every room answers by its name after ``import prefsim``, and is imported
 when it is first asked for.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         divergences,
         gradients,
         lm,
+        logic,
         loops,
         losses,
         numerics,
@@ -46,6 +47,7 @@ __all__ = [
     "divergences",
     "gradients",
     "lm",
+    "logic",
     "loops",
     "losses",
     "numerics",

@@ -329,6 +329,10 @@ EXPECTED_FAILURES = {
         "discopop",
         "prefers_the_chosen",
     ): "not monotone in the margin at its default temperature (claim Z6 of dpo_survey)",
+    (
+        "semantic",
+        "prefers_the_chosen",
+    ): "a square costs a score beyond 1/(2 beta), here one half; the others are in its own tests",
 }
 
 LOSS_CHECKS = [f for name, f in sorted(globals().items()) if name.startswith("check_")]

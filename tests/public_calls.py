@@ -262,6 +262,13 @@ EXAMPLES = {
     "iterative_dpo_step": {"preference": GAME, "log_policy": LOGS[0], "beta": 0.5},
     # losses that take no container
     "density_ratio_weights": {"prob": PROBS, "low": 0.5, "high": 10.0},
+    "from_structure": {
+        "structure": "ORPO",
+        "link": "hinge",
+        "beta": 0.5,
+        "reference": "full",
+        "average": True,
+    },
     "flip_corrected": {"as_labelled": STEPS, "exchanged": STEPS[::-1], "flip_rate": 0.1},
     "guided_filter": {
         "margin": STEPS[0],

@@ -24,7 +24,7 @@ GROUND = [
     "divergences",
 ]
 TOOLS = ["gradients", "progress", "parallel", "environment"]
-HOUSE = ["worlds", "raters", "policies", "data", "losses", "solvers", "loops", "analysis"]
+HOUSE = ["worlds", "raters", "policies", "data", "logic", "losses", "solvers", "loops", "analysis"]
 ROOMS = {
     "prefsim": [*GROUND, *TOOLS, *HOUSE, "testing", "lm", "papers", "cli", "__main__"],
     "prefsim.lm": ["model", "data", "training", "fitting", "online", "command"],

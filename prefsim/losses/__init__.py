@@ -47,6 +47,7 @@ from prefsim.losses.flipped_labels import (
     robust_probit,
 )
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
 from prefsim.losses.margins import (
     chipo,
@@ -69,7 +70,6 @@ from prefsim.losses.pairwise import (
     rpo,
     sft,
     soft,
-    soft_logistic,
     spce,
 )
 from prefsim.losses.pointwise import (
@@ -92,6 +92,7 @@ from prefsim.losses.running import RunningLoss, RunningState
 from prefsim.losses.running_beta import MovingMargin, guided_filter, running_beta_dpo
 from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
+from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
@@ -147,6 +148,7 @@ __all__ = [
     "exo_rw",
     "f_dpo",
     "flip_corrected",
+    "from_structure",
     "ga_kl",
     "ga_rt",
     "gpo",
@@ -196,6 +198,7 @@ __all__ = [
     "running_beta_dpo",
     "score_function_kl",
     "score_regression",
+    "semantic",
     "sft",
     "sigmoid_norm",
     "simnpo",

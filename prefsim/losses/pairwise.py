@@ -15,6 +15,7 @@ from prefsim.checks import (
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
 from prefsim.losses.edge import checked
+from prefsim.losses.links import positive_part, soft_logistic, squared
 from prefsim.losses.pair_fields import (
     check_shapes,
     check_win_probability,
@@ -22,8 +23,8 @@ from prefsim.losses.pair_fields import (
     lengths_of,
     needed,
 )
-from prefsim.numerics import array_namespace, log_sigmoid, stop_gradient
-from prefsim.typing import Array, ArrayT, Number
+from prefsim.numerics import stop_gradient
+from prefsim.typing import ArrayT, Number
 
 __all__ = [
     "dpo",
@@ -58,17 +59,6 @@ def reward_margin(logps: PairLogps[ArrayT]) -> ArrayT:
     """
     chosen, rejected = log_ratios(logps)
     return chosen - rejected
-
-
-def soft_logistic(margin: ArrayT, target: Number | Array) -> ArrayT:
-    r"""Return :math:`t\,\ell(z) + (1-t)\,\ell(-z)` with :math:`\ell(z) = -\log\sigma(z)`.
-
-    One function for plain (t = 1), conservative (1 − ε) and soft-label (t = p) logistic losses; the
-    robust one has the target (1 − ε)/(1 − 2ε).
-    """
-    if isinstance(target, int | float) and target == 1:
-        return -log_sigmoid(margin)
-    return -target * log_sigmoid(margin) - (1 - target) * log_sigmoid(-margin)
 
 
 def mean_logps(logps: PairLogps[ArrayT]) -> tuple[ArrayT, ArrayT]:
@@ -260,7 +250,7 @@ def ipo(logps: PairLogps[ArrayT], *, tau: Number = 0.1, average: bool = False) -
     check_positive(arrays=True, tau=tau)
     check_flag(average=average)
     chosen, rejected = mean_log_ratios(logps) if average else log_ratios(logps)
-    return (chosen - rejected - 1 / (2 * tau)) ** 2
+    return squared(chosen - rejected, tau)
 
 
 @checked
@@ -288,9 +278,7 @@ def hinge(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
     Liu et al. 2023, "hinge-norm", eq. 9, arXiv:2309.06657.
     """
     check_positive(arrays=True, beta=beta)
-    slack = 1 - beta * reward_margin(logps)
-    xp = array_namespace(slack)
-    return xp.where(slack < 0, xp.zeros_like(slack), slack)
+    return positive_part(1 - beta * reward_margin(logps))
 
 
 @checked

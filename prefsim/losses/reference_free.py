@@ -8,9 +8,10 @@ from __future__ import annotations
 from prefsim.checks import check_nonnegative, check_positive, check_within
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
+from prefsim.losses.links import positive_part, soft_logistic
 from prefsim.losses.pair_fields import check_shapes
-from prefsim.losses.pairwise import mean_logps, soft_logistic
-from prefsim.numerics import array_namespace, log_odds, log_sigmoid
+from prefsim.losses.pairwise import mean_logps
+from prefsim.numerics import log_odds, log_sigmoid
 from prefsim.typing import ArrayT, Number
 
 __all__ = ["asft", "cpo", "gradient_ascent", "orpo", "rrhf", "simpo", "slic"]
@@ -22,11 +23,6 @@ def check_log_probabilities(logps: PairLogps[ArrayT]) -> None:
         check_within(
             getattr(logps, name), name, "be the logarithm of a probability, at most 0", high=0.0
         )
-
-
-def _positive_part(x: ArrayT) -> ArrayT:
-    xp = array_namespace(x)
-    return xp.where(x < 0, xp.zeros_like(x), x)
 
 
 @checked
@@ -54,7 +50,7 @@ def slic(logps: PairLogps[ArrayT], *, delta: Number = 1.0, lambda_: Number = 0.1
     """
     check_nonnegative(arrays=True, delta=delta, lambda_=lambda_)
     check_shapes(logps)
-    return _positive_part(delta - logps.chosen + logps.rejected) - lambda_ * logps.chosen
+    return positive_part(delta - logps.chosen + logps.rejected) - lambda_ * logps.chosen
 
 
 @checked
@@ -80,7 +76,7 @@ def rrhf(logps: PairLogps[ArrayT], *, lambda_: Number = 1.0) -> ArrayT:
     """
     check_nonnegative(arrays=True, lambda_=lambda_)
     chosen, rejected = mean_logps(logps)
-    return _positive_part(rejected - chosen) - lambda_ * logps.chosen
+    return positive_part(rejected - chosen) - lambda_ * logps.chosen
 
 
 @checked

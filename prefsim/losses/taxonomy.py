@@ -43,7 +43,7 @@ _TOPICS = {
         "self-play",
     ): "sppo sppo_hard dno inpo mirror_descent online_ipo gpo srpo",
     ("framework", "policy gradient"): "copg copg_group p3o reinforce",
-    ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft",
+    ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft semantic",
     ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",
     ("property", "length bias"): "rdpo_length sigmoid_norm ld_dpo",
     ("property", "likelihood collapse"): "dpop cal_dpo rpo",

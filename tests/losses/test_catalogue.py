@@ -63,6 +63,7 @@ def test_reference_free():
         "cpo",
         "simpo",
         "simnpo",
+        "semantic",
         "sft",
         "gradient_ascent",
         "ga_rt",

@@ -81,6 +81,13 @@ DEFAULTS = {
     "robust_probit": {"beta": 0.1, "flip_rate": 0.1},
     "rpo": {"beta": 0.1, "eta": 0.005, "reduction": "sum", "scale_by_beta": None},
     "rrhf": {"lambda_": 1.0},
+    "semantic": {
+        "structure": "cCPO",
+        "link": "logistic",
+        "beta": 1.0,
+        "reference": "none",
+        "average": False,
+    },
     "sft": {"reduction": "sum"},
     "score_regression": {"target": 10.0},
     "sigmoid_norm": {"beta": 0.1},

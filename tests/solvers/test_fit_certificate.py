@@ -71,6 +71,7 @@ DRIVEN_APART = {
     "robust_probit",
     "rpo",
     "rrhf",
+    "semantic",
     "sft",
     "sigmoid_norm",
     "simnpo",

@@ -365,3 +365,14 @@ def test_the_how_to(prefsim, tmp_path, monkeypatch):
                 commands += 1
     assert commands == 4
     assert {path.name for path in folder.iterdir()} >= {"run", "run-ipo"}
+
+
+@pytest.mark.parametrize("structure", ["cCPO", "n+-b"])
+def test_a_preference_structure_trains_by_its_name_or_labels(prefsim, structure):
+    options = ("--loss", "semantic", "--set", f"structure={structure}", "--set", "average=true")
+    code, _, err = prefsim(*TRAIN, *options, "--steps", "1", "--out", "out", "--json")
+    assert code == 0, err
+    code, _, err = prefsim(*TRAIN, *options[:-1], "average=1", "--dry-run")
+    assert code == 2 and "semantic's average must be true or false" in err
+    code, _, err = prefsim(*TRAIN, "--loss", "semantic", "--set", "structure=n+-", "--dry-run")
+    assert code == 2 and "structure must be one of 'CEUnl'" in err
