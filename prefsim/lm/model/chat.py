@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prefsim.checks.quoting import shown
@@ -11,6 +11,9 @@ __all__ = ["Messages", "rendered_chat", "shared_length"]
 
 Messages = list[Mapping[str, Any]]
 
+# What a message may consist of besides its content.
+_CALLS = ("tool_calls", "function_call")
+_SAYS_MORE = (*_CALLS, "reasoning_content", "reasoning", "thinking", "refusal", "audio", "images")
 # Two answers with nothing in common: what a template writes alike for both, it writes before any.
 _PROBES = ("0", "Z")
 
@@ -43,8 +46,16 @@ def rendered_chat(
         If there is no template, it refuses, leaves out what it was given, or renders the prompt's
         own messages otherwise once there is an answer.
     """
-    if getattr(tokenizer, "chat_template", None) is None:
+    template = getattr(tokenizer, "chat_template", None)
+    if template is None:
         raise ValueError("chat messages need a tokenizer with a chat template, got one without")
+    for name in options:
+        # A template is not told of what it does not ask for, and says nothing of it.
+        if str(name) not in str(template):
+            raise ValueError(
+                f"chat_template_kwargs must be options of the chat template, which has no"
+                f" {shown(name)}"
+            )
 
     def render(messages: Messages, **how: bool) -> str:
         return _render(tokenizer, messages, dict(options) | how)
@@ -75,6 +86,12 @@ def rendered_chat(
         before = shared
     answer = whole[len(before) :]
     _check_complete(answer, completion, ("assistant",), "completion")
+    first = len(dialogue) - len(completion)
+    # How an earlier answer came about a template may leave out, but not what was called.
+    for i, message in enumerate(dialogue):
+        for key in _CALLS if i < first else _SAYS_MORE:
+            if message.get(key):
+                _check_written(whole, dialogue, i, key, render)
     return before, answer
 
 
@@ -141,6 +158,19 @@ def _check_complete(text: str, messages: Messages, roles: Sequence[str], name: s
                 f"the chat template must write the whole {name}, but leaves out"
                 f" {shown(missing[0])}, of a message by {message.get('role')!r}"
             )
+
+
+def _check_written(
+    text: str, messages: Messages, place: int, key: str, render: Callable[[Messages], str]
+) -> None:
+    """Raise where a template renders a message without what it says under ``key``."""
+    message = messages[place]
+    less = {name: value for name, value in message.items() if name != key}
+    if render([*messages[:place], less, *messages[place + 1 :]]) == text:
+        raise ValueError(
+            f"the chat template must write the whole dialogue, but leaves out the {key} of a"
+            f" message by {message.get('role')!r}, {shown(message[key])}"
+        )
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[str]:

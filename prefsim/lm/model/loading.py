@@ -6,12 +6,17 @@ What is not there is told at once: a misspelt folder is not asked of the hub for
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from prefsim.backend import Seed
+from prefsim.checks.quoting import shown
+from prefsim.lm.model.digests import DIGESTS, check_digests
 from prefsim.lm.model.log_prob_model import is_adapted
 from prefsim.lm.model.seeding import seeded
 
@@ -166,13 +171,56 @@ def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
         except ValueError as error:
             raise ValueError(f"adapters {str(path)!r}: their {error}") from error
         return with_adapter(model, Path(path) if Path(path).is_dir() else path, None, **options)
+    _check_files(Path(path))
+    # What is not there is drawn at random, and what has another shape may be: both are told here.
+    asked = {"ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, **(options | asked)
+        )
     except OSError as error:
         raise _nowhere(path, "model") from error
     except library("safetensors").SafetensorError as error:
         raise ValueError(f"the weights of model {str(path)!r} cannot be read ({error})") from error
+    _check_whole(path, report)
     return _as_plain_weights(model) if options.get("gguf_file") else model
+
+
+def _check_files(folder: Path) -> None:
+    """Raise where files of a model were changed since a training wrote them, or are no JSON.
+
+    Transformers goes on without a ``generation_config.json`` that it cannot read, whose tokens end
+    a completion.
+    """
+    if (folder / DIGESTS).is_file():
+        try:
+            check_digests(folder, further=True)
+        except ValueError as error:
+            raise ValueError(
+                f"model {str(folder)!r}: {error}; delete {DIGESTS} if the change is wanted"
+            ) from error
+    file = folder / "generation_config.json"
+    if file.is_file():
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{file}: expected JSON ({error})") from error
+
+
+def _check_whole(path: str | Path, report: Mapping[str, Any]) -> None:
+    """Raise unless every parameter of a model was among the weights that were read, as it is."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"the weights of model {str(path)!r} are not all there: {shown(missing[0])} is missing"
+            f" (of {len(missing)}), and would be random"
+        )
+    if report["mismatched_keys"]:
+        name, stored, wanted = sorted(report["mismatched_keys"])[0]
+        raise ValueError(
+            f"the weights of model {str(path)!r} do not fit its configuration: {shown(name)} must"
+            f" have shape {tuple(wanted)}, got {tuple(stored)}"
+        )
 
 
 def _as_plain_weights(model: Any) -> Any:
@@ -274,10 +322,16 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None, **options: Any) ->
     name = str(adapter)
     check_place(adapter if isinstance(adapter, Path) else name, "adapter", **options)
     places = _of(options, "revision", "token", "cache_dir", "local_files_only")
+    _check_files(Path(name))
+    # Weights of another shape are a RuntimeError of torch; those that are missing a warning.
+    faults = (OSError, ValueError, RuntimeError, UserWarning)
     try:
-        return peft.PeftModel.from_pretrained(model, name, is_trainable=True, **places)
-    except (OSError, ValueError, library("safetensors").SafetensorError) as error:
-        raise ValueError(f"adapters {name!r} cannot be loaded ({error})") from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            return peft.PeftModel.from_pretrained(model, name, is_trainable=True, **places)
+    except (*faults, library("safetensors").SafetensorError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"adapters {name!r} cannot be loaded ({why})") from error
 
 
 def _of(options: dict[str, Any], *names: str) -> dict[str, Any]:

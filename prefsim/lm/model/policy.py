@@ -17,6 +17,7 @@ from torch import Tensor
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
+from prefsim.lm.model.digests import DIGESTS
 from prefsim.lm.model.encoding import encode
 from prefsim.lm.model.limits import check_new_tokens, check_positions, check_vocabulary
 from prefsim.lm.model.loading import (
@@ -388,6 +389,8 @@ class CausalLM:
 
         As safetensors and JSON.
         """
+        # Those of a model that lay there before would be asked of this one.
+        (Path(folder) / DIGESTS).unlink(missing_ok=True)
         self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)

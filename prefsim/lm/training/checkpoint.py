@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from prefsim.lm.model.digests import check_digests, sync, sync_folder, write_digests
 from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.training.digests import check_digests, sync, sync_folder, write_digests
 
 __all__ = [
     "Checkpoint",

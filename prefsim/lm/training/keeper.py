@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from prefsim.lm.model.digests import write_digests
 from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.training import checkpoint as disk
@@ -110,6 +111,7 @@ class Keeper:
         if self.accelerator.is_main_process:
             with disk.saved(folder / disk.MODEL) as partial:
                 disk.save_model(self.policy, partial, model)
+                write_digests(partial)
         self.accelerator.wait_for_everyone()
 
     def _whole_tensors(self) -> dict[str, Tensor] | None:

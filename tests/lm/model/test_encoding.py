@@ -286,6 +286,39 @@ def test_templates_that_do_not_render_what_was_given(template, prompt, completio
         encode(with_template(template), prompt, completion, append_eos=True)
 
 
+SAID = {
+    "tool_calls": [{"arguments": "{}"}],
+    "function_call": {"arguments": "{}"},
+    "reasoning_content": "hm",
+    "thinking": "hm",
+    "images": ["a.png"],
+}
+
+
+@pytest.mark.parametrize("key", SAID)
+def test_what_a_message_says_besides_its_content_is_written_or_refused(key):
+    answer = {"role": "assistant", "content": "yes", key: SAID[key]}
+    with pytest.raises(ValueError, match=rf"leaves out the {key} of a message by 'assistant'"):
+        encode(with_template(TURNS), ASK, [answer], append_eos=True)
+    writes = TURNS.replace("m['content']", f"m['content'] ~ (m['{key}'] | tojson if m['{key}'])")
+    found = encode(with_template(writes), ASK, [answer], append_eos=True)
+    plain = encode(with_template(writes), ASK, "yes", append_eos=True)
+    assert len(found.completion_ids) > len(plain.completion_ids)
+    # An earlier answer's reasoning need not be kept, but what it called.
+    earlier = [*ASK, answer, *ASK]
+    if key in ("tool_calls", "function_call"):
+        with pytest.raises(ValueError, match=f"leaves out the {key}"):
+            encode(with_template(TURNS), earlier, "no", append_eos=True)
+    else:
+        assert encode(with_template(TURNS), earlier, "no", append_eos=True).completion_ids
+
+
+def test_an_option_that_a_template_does_not_have_is_named():
+    options = {"enable_thinkin": False}
+    with pytest.raises(ValueError, match=r"chat_template_kwargs .* has no 'enable_thinkin'"):
+        encode(with_template(REASONING), ASK, "yes", append_eos=True, chat_template_kwargs=options)
+
+
 STARTED = [*ASK, {"role": "assistant", "content": "it was"}]
 
 

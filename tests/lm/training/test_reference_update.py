@@ -10,8 +10,8 @@ from lm_made import adapted_llama, largest_difference, random_pairs, small_llama
 
 from prefsim import losses
 from prefsim.lm import CausalLM, TrainingOptions, references_of, trainer
+from prefsim.lm.model.digests import DIGESTS, write_digests
 from prefsim.lm.training import checkpoint as disk
-from prefsim.lm.training.digests import DIGESTS, write_digests
 from prefsim.loops import staged_reference
 from prefsim.solvers import fit
 

@@ -12,8 +12,8 @@ from lm_made import random_ids
 from prefsim import losses
 from prefsim.containers import PairLogps, UnpairedLogps
 from prefsim.lm import TextComparisons, TextFeedback
+from prefsim.lm.model.digests import write_digests
 from prefsim.lm.training import checkpoint as disk
-from prefsim.lm.training.digests import write_digests
 from prefsim.solvers import fit
 
 OPTIONS = {

@@ -18,8 +18,15 @@ def write_digests(folder: Path) -> None:
     (folder / DIGESTS).write_text("".join(lines), encoding="utf-8")
 
 
-def check_digests(folder: Path) -> None:
+def check_digests(folder: Path, *, further: bool = False) -> None:
     """Raise unless a folder holds the files that its ``SHA256SUMS`` names, as they were written.
+
+    Parameters
+    ----------
+    folder
+        Of the files.
+    further
+        Whether there may be others beside them.
 
     Raises
     ------
@@ -29,7 +36,8 @@ def check_digests(folder: Path) -> None:
     try:
         lines = (folder / DIGESTS).read_text(encoding="utf-8").splitlines()
         written = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        found = {name: _digest(folder / name) for name in _names(folder)}
+        names = [name for name in _names(folder) if name in written or not further]
+        found = {name: _digest(folder / name) for name in names}
     except (OSError, ValueError) as error:
         message = f"{str(folder)!r} cannot be checked against its {DIGESTS} ({error})"
         raise ValueError(message) from error
