@@ -9,26 +9,26 @@ from matplotlib.figure import Figure
 
 from prefsim.papers.figures import panels
 
-CHOSEN, REJECTED = "#0072B2", "#D55E00"
+CHOSEN, REJECTED, TRAINED = "#0072B2", "#D55E00", "#009E73"
 
 
 def figure(found: dict[str, Any]) -> Figure:
     """Return rankings, the prediction of displacement, gradients, and drift by position."""
-    drift = found["drift"]
+    drift = found["held_out"]["drift"]
     drawn, axes = panels(
         2,
         2,
         title=(
-            f"{found['settings']['steps']} steps of DPO: the chosen log-probability moves by"
-            f" {drift['chosen']['mean']:+.1f} nats on pairs that were not trained on, the rejected"
-            f" by {drift['rejected']['mean']:+.1f}"
+            f"{found['settings']['steps']} steps of DPO move the chosen log-probability by"
+            f" {drift['chosen']['mean']:+.1f} nats on held-out pairs, the rejected by"
+            f" {drift['rejected']['mean']:+.1f}"
         ),
-        width=5.2,
+        width=5.6,
     )
     draw_rankings(axes[0, 0], found)
     draw_prediction(axes[0, 1], found)
     draw_gradients(axes[1, 0], found["entanglement"])
-    draw_positions(axes[1, 1], found["by_position"])
+    draw_positions(axes[1, 1], found["held_out"]["by_position"])
     return drawn
 
 
@@ -36,11 +36,11 @@ def draw_rankings(axis: Any, found: dict[str, Any]) -> None:
     """Draw which shares of pairs are ranked as people did."""
     before, after = found["rankings_before"], found["rankings_after"]
     rows = [
-        ("before, summed", before["summed"]),
+        ("before, tokens summed", before["summed"]),
         ("before, averaged", before["averaged"]),
-        ("after, summed", after["summed"]),
+        ("after, tokens summed", after["summed"]),
         ("after, averaged", after["averaged"]),
-        ("after, implicit reward", found["reward_accuracy"]),
+        ("after, by implicit reward", found["held_out"]["reward_accuracy"]),
     ]
     places = np.arange(len(rows))[::-1]
     axis.errorbar(
@@ -71,16 +71,19 @@ def draw_rankings(axis: Any, found: dict[str, Any]) -> None:
 
 def draw_prediction(axis: Any, found: dict[str, Any]) -> None:
     """Draw the fall of the chosen log-probability against the score that should foretell it."""
-    row = found["prediction"]["ches"]
-    low, high = row["interval"]
-    fall = -np.asarray(found["drift"]["chosen"]["values"])
-    axis.plot(row["values"], fall, "o", markersize=4, color=CHOSEN, alpha=0.7)
+    said = []
+    for group, colour in (("held_out", CHOSEN), ("trained_on", TRAINED)):
+        row = found[group]["prediction"]["ches"]
+        fall = -np.asarray(found[group]["drift"]["chosen"]["values"])
+        low, high = row["interval"]
+        name = group.replace("_", " ")
+        axis.plot(row["values"], fall, "o", markersize=4, color=colour, alpha=0.7, label=name)
+        said.append(f"{name} {row['value']:+.2f} [{low:+.2f}, {high:+.2f}]")
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_xlabel("CHES score before training")
     axis.set_ylabel("fall of the chosen log-probability (nats)")
-    axis.set_title(
-        f"rank correlation {row['value']:+.2f} [{low:+.2f}, {high:+.2f}]", fontsize="medium"
-    )
+    axis.set_title("rank correlation: " + "\n".join(said), fontsize="medium")
+    axis.legend(fontsize="small")
 
 
 def draw_gradients(axis: Any, entangled: dict[str, Any]) -> None:
@@ -91,8 +94,8 @@ def draw_gradients(axis: Any, entangled: dict[str, Any]) -> None:
     axis.set_xlabel("cosine of the gradients of chosen and rejected")
     axis.set_ylabel("pairs up to it")
     axis.set_title(
-        f"one step on one pair: chosen rises on {entangled['chosen_rises']:.0%}, rejected falls on"
-        f" {entangled['rejected_falls']:.0%}",
+        f"one step on one pair: chosen rises on {entangled['chosen_rises']:.0%},"
+        f" rejected falls on {entangled['rejected_falls']:.0%}",
         fontsize="medium",
     )
 
@@ -110,4 +113,4 @@ def draw_positions(axis: Any, positions: dict[str, Any]) -> None:
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_xlabel("token of the completion")
     axis.set_ylabel("change of its log-probability (nats)")
-    axis.margins(x=0.15)
+    axis.margins(x=0.25)

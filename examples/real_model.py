@@ -53,7 +53,7 @@ class Settings:
     Attributes
     ----------
     train, held_out
-        Pairs that are trained on, and others that are measured.
+        Pairs that are trained on, and others that are measured, beside as many of the first.
     steps, batch_size, learning_rate, lora_rank
         Of DPO.
     beta
@@ -70,7 +70,7 @@ class Settings:
     held_out: int = 100
     steps: int = 50
     batch_size: int = 4
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-3
     lora_rank: int = 8
     beta: float = 0.1
     longest: int = 96
@@ -224,17 +224,12 @@ def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
         seed=settings.seed,
     )
     train = pairs.take(range(settings.train))
-    test = pairs.take(range(settings.train, len(pairs)))
-    before = token_tables(base, test)
-    ches = {
-        name: ches_scores(
-            base, test.prompt, test.chosen, test.rejected, normalised=name == "ches_normalised"
-        ).numpy()
-        for name in ("ches", "ches_normalised")
-    }
-    # A long completion falls further whatever its states: what a score must beat.
-    foretold = ches | {"length": (~np.isnan(before[0])).sum(axis=1).astype(float)}
-    entangled = gradients(base, test.take(range(settings.gradient_pairs)))
+    held_out = pairs.take(range(settings.train, len(pairs)))
+    # As many of those that are trained on, to compare.
+    groups = {"held_out": held_out, "trained_on": train.take(range(len(held_out)))}
+    before = {name: token_tables(base, group) for name, group in groups.items()}
+    foretold = {name: predictors(base, group) for name, group in groups.items()}
+    entangled = gradients(base, held_out.take(range(settings.gradient_pairs)))
     policy = adapted(model, settings)
     trained = fit(
         policy,
@@ -248,36 +243,67 @@ def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
         progress=False,
         log_every=1,
     )
-    after = token_tables(trained.policy, test)
-    moved = [now - then for now, then in zip(after, before, strict=True)]
-    drift = [np.nansum(change, axis=1) for change in moved]
-    sums = [np.nansum(table, axis=1) for table in (*after, *before)]
+    after = {name: token_tables(trained.policy, group) for name, group in groups.items()}
     return {
         "settings": asdict(settings),
-        "rankings_before": rankings(before, settings.beta),
-        "rankings_after": rankings(after, settings.beta),
-        "reward_accuracy": share(reward_accuracy(*sums), len(test)),
+        "rankings_before": rankings(before["held_out"], settings.beta),
+        "rankings_after": rankings(after["held_out"], settings.beta),
+        "entanglement": entangled,
+        "loss": trained.history[:, 0].tolist(),
+        **{
+            name: movement(before[name], after[name], foretold[name], settings.seed)
+            for name in groups
+        },
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def predictors(policy: CausalLM, pairs: TextComparisons) -> dict[str, np.ndarray]:
+    """Return what might foretell how far the chosen log-probability of each pair falls."""
+    texts = pairs.prompt, pairs.chosen, pairs.rejected
+    return {
+        "ches": ches_scores(policy, *texts).numpy(),
+        "ches_normalised": ches_scores(policy, *texts, normalised=True).numpy(),
+        # A long completion moves further whatever its states: what a score must beat.
+        "length": policy.length(pairs.prompt, pairs.chosen).cpu().numpy(),
+    }
+
+
+def movement(
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+    foretold: dict[str, np.ndarray],
+    seed: int,
+) -> dict[str, Any]:
+    """Return how log-probabilities moved, by pair and by token, and what foretold it."""
+    moved = dict(
+        zip(
+            ("chosen", "rejected"),
+            (now - then for now, then in zip(after, before, strict=True)),
+            strict=True,
+        )
+    )
+    drift = {name: np.nansum(change, axis=1) for name, change in moved.items()}
+    n = len(before[0])
+    sums = [np.nansum(table, axis=1) for table in (*after, *before)]
+    displaced = (drift["chosen"] < 0) & (drift["chosen"] > drift["rejected"])
+    return {
+        "reward_accuracy": share(reward_accuracy(*sums), n),
+        "displaced": share(displaced.mean(), n),
         "drift": {
             name: {
                 "mean": float(change.mean()),
-                "standard_error": float(change.std(ddof=1) / np.sqrt(len(change))),
+                "standard_error": float(change.std(ddof=1) / np.sqrt(n)),
                 "falls": float((change < 0).mean()),
                 "values": change.tolist(),
             }
-            for name, change in zip(("chosen", "rejected"), drift, strict=True)
+            for name, change in drift.items()
         },
-        "displaced": share(np.mean((drift[0] < 0) & (drift[0] > drift[1])), len(test)),
         "prediction": {
-            name: correlation(scores, -drift[0], settings.seed) | {"values": scores.tolist()}
+            name: correlation(scores, -drift["chosen"], seed) | {"values": scores.tolist()}
             for name, scores in foretold.items()
         },
-        "entanglement": entangled,
-        "by_position": {
-            name: by_position(change)
-            for name, change in zip(("chosen", "rejected"), moved, strict=True)
-        },
-        "loss": trained.history[:, 0].tolist(),
-        "seconds": time.perf_counter() - start,
+        "by_position": {name: by_position(change) for name, change in moved.items()},
     }
 
 
@@ -308,37 +334,41 @@ def by_position(change: np.ndarray, fewest: int = 10) -> dict[str, list[float]]:
 
 def summary(found: dict[str, Any]) -> str:
     """Return what was found, in lines a person can read."""
-    before, after, drift = found["rankings_before"], found["rankings_after"], found["drift"]
+    before, after = found["rankings_before"], found["rankings_after"]
+    entangled = found["entanglement"]
     lines = [
-        "ranking accuracy before, tokens summed {value:.3f} ± {standard_error:.3f}".format(
-            **before["summed"]
-        ),
-        "                       averaged {value:.3f} ± {standard_error:.3f}".format(
-            **before["averaged"]
-        ),
+        f"ranking accuracy before, tokens summed {_share(before['summed'])}, averaged"
+        f" {_share(before['averaged'])}",
         "the optimum's at shares of votes "
         + ", ".join(f"{votes}: {value:.3f}" for votes, value in before["idealised"].items()),
-        "after DPO, summed {value:.3f} ± {standard_error:.3f}".format(**after["summed"]),
-        "reward accuracy {value:.3f} ± {standard_error:.3f}".format(**found["reward_accuracy"]),
-    ]
-    for name, row in drift.items():
-        lines.append(
-            f"{name} moved by {row['mean']:+.2f} ± {row['standard_error']:.2f} nats,"
-            f" falls on {row['falls']:.0%} of pairs"
-        )
-    for name, row in found["prediction"].items():
-        low, high = row["interval"]
-        lines.append(
-            f"rank correlation of {name} with the fall of the chosen {row['value']:+.2f}"
-            f" [{low:+.2f}, {high:+.2f}]"
-        )
-    entangled = found["entanglement"]
-    lines.append(
+        f"ranking accuracy after, summed {_share(after['summed'])}, averaged"
+        f" {_share(after['averaged'])}",
         f"one step on one pair: chosen rises on {entangled['chosen_rises']:.0%}, rejected falls on"
         f" {entangled['rejected_falls']:.0%}, both on {entangled['both']:.0%} of"
-        f" {entangled['pairs']} pairs"
-    )
+        f" {entangled['pairs']} pairs",
+    ]
+    for group in ("held_out", "trained_on"):
+        rows = found[group]
+        lines.append(
+            f"pairs {group.replace('_', ' ')}: reward accuracy {_share(rows['reward_accuracy'])},"
+            f" displaced {_share(rows['displaced'])}"
+        )
+        for name, row in rows["drift"].items():
+            lines.append(
+                f"    {name} moved by {row['mean']:+.2f} ± {row['standard_error']:.2f} nats,"
+                f" falls on {row['falls']:.0%}"
+            )
+        for name, row in rows["prediction"].items():
+            low, high = row["interval"]
+            lines.append(
+                f"    rank correlation of {name} with the fall of the chosen {row['value']:+.2f}"
+                f" [{low:+.2f}, {high:+.2f}]"
+            )
     return "\n".join(lines)
+
+
+def _share(row: dict[str, float]) -> str:
+    return f"{row['value']:.3f} ± {row['standard_error']:.3f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
