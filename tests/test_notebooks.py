@@ -39,7 +39,21 @@ def test_runs(path, with_data, request, monkeypatch):
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     ]
     figures = sum("image/png" in output.get("data", {}) for output in outputs)
-    assert figures == (3 if with_data else 2)
     text = "".join(output.get("text", "") for output in outputs)
+    EXPECTED[path.stem](figures, text, with_data)
+
+
+def tour(figures, text, with_data):
+    assert figures == (3 if with_data else 2)
     assert ("'regret': 0.57" in text) == with_data
     assert ("no human data here" in text) != with_data
+
+
+def analyses(figures, text, with_data):
+    assert figures == 2
+    assert "inner product 1.2: chosen -0.2, rejected -0.8, as wanted: False" in text
+    assert "No     -0.02" in text and "Yes    +3.83" in text
+    assert "32 arrows between the sixteen losses" in text
+
+
+EXPECTED = {"tour": tour, "analyses": analyses}
