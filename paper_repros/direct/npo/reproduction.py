@@ -67,7 +67,7 @@ def reproduce(run: Run) -> Reproduction:
         # speeds (as on a single example), up to the weights.
         between(
             "α = 1: retain distance of NPO over GA's at equal forget distance"
-            " (a quarter, half and three quarters of NPO's way)",
+            " (a quarter, half and three quarters of the way that both come)",
             alike,
             2 / 3,
             1.5,
@@ -90,14 +90,16 @@ def tabulate(seeds: list[int], found: dict[float, Distances]) -> list[dict[str, 
         for k, name in enumerate(NAMES)
     ]
     for alpha, distances in found.items():
-        rows = zip(seeds, final_ratios(distances), retain_ratios(distances), strict=True)
-        for seed, final, (quarter, half, most) in rows:
+        nearest = distances.forget[:, :, GA].min(axis=0) / distances.forget[:, :, NPO].min(axis=0)
+        rows = zip(seeds, final_ratios(distances), retain_ratios(distances), nearest, strict=True)
+        for seed, final, (quarter, half, most), near_by in rows:
             table.append(
                 {
                     "α": alpha,
                     "method": f"world {seed}: retain distances",
                     "GA/NPO at the end": round(float(final), 3),
-                    "NPO/GA at a quarter of NPO's way": round(float(quarter), 3),
+                    "nearest forget distance, GA/NPO": round(float(near_by), 3),
+                    "NPO/GA at a quarter of the common way": round(float(quarter), 3),
                     "at half": round(float(half), 3),
                     "at three quarters": round(float(most), 3),
                 }
@@ -113,14 +115,15 @@ def final_ratios(distances: Distances) -> np.ndarray:
 def retain_ratios(distances: Distances) -> np.ndarray:
     """Return NPO's retain distance over GA's at equal forget distances, ``(worlds, 3)``.
 
-    At a quarter, half and three quarters of the way that NPO comes, in the logarithm of its
-    distance: a fixed distance is out of reach in some worlds.
+    At a quarter, half and three quarters of the way that both come, in the logarithm of the
+    distance: one of them may turn away before it has come far.
     """
     ratios = []
     for forget, retain in zip(
         distances.forget.swapaxes(0, 1), distances.retain.swapaxes(0, 1), strict=True
     ):
-        levels = np.geomspace(forget[0, NPO], forget[:, NPO].min(), 5)[1:-1]
+        nearest = max(forget[:, NPO].min(), forget[:, GA].min())
+        levels = np.geomspace(forget[0, NPO], nearest, 5)[1:-1]
         npo, ga = (
             [retain_at(forget[:, k], retain[:, k], level) for level in levels] for k in (NPO, GA)
         )
@@ -134,7 +137,8 @@ def retain_at(forget_path: np.ndarray, retain_path: np.ndarray, level: float) ->
     Interpolated; NaN if it never does.
     """
     end = int(forget_path.argmin()) + 1
-    if not forget_path[end - 1] <= level <= forget_path[0]:
+    # A path that never comes nearer has all its levels at the start, to rounding.
+    if not (1 - 1e-12) * forget_path[end - 1] <= level <= (1 + 1e-12) * forget_path[0]:
         return float("nan")
     return float(np.interp(-level, -np.minimum.accumulate(forget_path[:end]), retain_path[:end]))
 
