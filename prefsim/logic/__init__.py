@@ -3,6 +3,7 @@
 from prefsim.logic.counting import log_weighted_count, log_world_weights
 from prefsim.logic.decompile import decompile
 from prefsim.logic.formulas import Formula, atoms, truth_values
+from prefsim.logic.many import log_count_ratios
 from prefsim.logic.named import NAMED_STRUCTURES, named_structure
 from prefsim.logic.structures import (
     PreferenceStructure,
@@ -20,6 +21,7 @@ __all__ = [
     "covering_pairs",
     "decompile",
     "log_count_ratio",
+    "log_count_ratios",
     "log_weighted_count",
     "log_world_weights",
     "named_structure",
