@@ -19,6 +19,7 @@ from prefsim.checks import (
     check_interval,
     check_kind,
     check_nonnegative,
+    check_places,
     check_positive,
     check_shape,
 )
@@ -58,7 +59,10 @@ def feature_differences(data: Comparisons, features: Array) -> Array:
     check_kind(Comparisons, data=data)
     features = _features(features)
     xp = array_namespace(features)
-    _, y, d = features.shape
+    x, y, d = features.shape
+    check_places(data.prompt, "prompt", size=x)
+    check_places(data.chosen, "chosen", size=y)
+    check_places(data.rejected, "rejected", size=y)
     flat = xp.reshape(features, (-1, d))
     prompt = like(data.prompt, features, integer=True)
 

@@ -130,15 +130,24 @@ def as_floats(
     return tuple(arrays.values())
 
 
-def alike(**named: Any) -> tuple[Any, ...]:
-    """Return arrays of one library as they are, anything else as floating arrays of one library.
+def alike(*, optional: tuple[str, ...] = (), **named: Any) -> tuple[Any, ...]:
+    """Return floating arrays of one library as they are, anything else as such, or raise.
 
-    For what runs in loops: arrays of one type, which they mostly are, are not looked at.
+    For what runs in loops: entries are not looked at, and what is fine costs no more than to see
+    it. ``optional`` names the arguments that may be None.
     """
-    kinds = {type(each) for each in named.values() if each is not None}
-    if len(kinds) == 1 and not kinds & {list, tuple}:
+    for name, each in named.items():
+        if type(each) is np.ndarray:
+            if each.dtype.kind != "f":
+                break
+        elif each is not None or name not in optional:
+            break
+    else:
         return tuple(named.values())
-    return as_floats(nan=True, optional=tuple(named), **named)
+    given = [each for name, each in named.items() if each is not None or name not in optional]
+    if all(map(is_torch_array, given)) and all(map(is_floating, given)):
+        return tuple(named.values())
+    return as_floats(nan=True, optional=optional, **named)
 
 
 def _floating(value: Any, name: str) -> Any:

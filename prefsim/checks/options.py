@@ -143,6 +143,8 @@ def check_integer(*, low: int, high: int | None = None, **named: Any) -> None:
         integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not integer or not low <= value <= top:
             wanted = f">= {low}" if high is None else f"in [{low}, {high}]"
+            if integer and high is None and value > top:
+                wanted += " and < 2**63"
             raise ValueError(f"{name} must be an integer {wanted}, got {shown(value)}")
 
 

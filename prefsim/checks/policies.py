@@ -99,7 +99,14 @@ def check_policy(table: Any, name: str) -> None:
 
 
 def check_game(table: Any, name: str = "preference") -> None:
-    """Raise unless ``P + Pᵀ = 1`` with entries in [0, 1], where values may be looked at."""
+    """Raise unless ``(..., n, n)`` with ``P + Pᵀ = 1`` and entries in [0, 1].
+
+    Entries are looked at where they may be.
+    """
+    if table.ndim < 2 or table.shape[-1] != table.shape[-2] or table.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must have shape (..., n, n) with n >= 1, got {tuple(table.shape)}"
+        )
     values = known_values(table)
     if values is not None:
         check_preference(values, name, tolerance=tolerance_of(table))

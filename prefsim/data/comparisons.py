@@ -237,6 +237,8 @@ class Comparisons:
         ... ).chosen_score.round(3)
         array([0.8, 0.8, 0.4, 0.4])
         """
+        if opponent is not None:
+            check_kind(InMemoryPolicy, opponent=opponent)
         rows = cls.population(world, policy) if pairs is None else pairs
         against = np.asarray(
             to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64

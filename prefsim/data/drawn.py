@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import check_integer
+from prefsim.checks import NUMBERS, as_array, check_integer, check_kind
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.replicates import outcome_shares
 from prefsim.policies.base import InMemoryPolicy
@@ -68,7 +68,9 @@ def labelled_pairs(
     array([[0.26, 0.47, 0.01, 0.26],
            [0.89, 0.08, 0.01, 0.02]])
     """
-    size = np.asarray(n)
+    check_kind(ContextualBandit, world=world)
+    check_kind(InMemoryPolicy, policy=policy)
+    size = to_numpy(as_array(n, "n", *NUMBERS))
     check_integer(low=1, n=size.min().item())
     population = Comparisons.population(world, policy, distinct=distinct)
     rows = Comparisons.self_play(world, policy, opponent=opponent, pairs=population)
@@ -120,6 +122,10 @@ def judged_triples(
     (array([0, 1, 1, 1]), array([0.5, 0.1, 0.1, 0.1]))
     """
     check_integer(low=1, n=n)
+    check_kind(ContextualBandit, world=world)
+    check_kind(InMemoryPolicy, opponent=opponent)
+    if sampler is not None:
+        check_kind(InMemoryPolicy, sampler=sampler)
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rng = random_generator(seed)

@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_float_array, as_index_array, check_integer
+from prefsim.checks import as_float_array, as_index_array, check_integer, check_kind
 from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
 from prefsim.policies.base import InMemoryPolicy
@@ -88,6 +88,7 @@ class Rankings:
 
         Each is weighted by the context's probability.
         """
+        check_kind(ContextualBandit, world=world)
         if world.reward is None or world.batch_shape:
             raise ValueError("the population of rankings needs one world with a reward (X, Y)")
         x, y = world.n_contexts, world.n_responses
@@ -104,11 +105,11 @@ class Rankings:
 
         The ranking is Plackett–Luce by the reward, and the score is K − rank.
         """
+        check_kind(ContextualBandit, world=world)
         if world.reward is None or world.batch_shape:
             raise ValueError("sampling rankings needs one world with a reward (X, Y)")
         check_integer(low=0, n=n)
-        if not 1 <= k <= world.n_responses:
-            raise ValueError(f"k must lie in [1, {world.n_responses}], got {k}")
+        check_integer(low=1, high=world.n_responses, k=k)
         rng = random_generator(seed)
         prompt = rng.choice(
             world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)

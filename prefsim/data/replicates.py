@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefsim.backend import Seed, random_generator
-from prefsim.checks import check_integer
+from prefsim.checks import check_integer, check_kind
 from prefsim.data.comparisons import Comparisons
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.bandit import ContextualBandit
@@ -68,6 +68,7 @@ def replicated_comparisons(
            [0.19, 0.81]]))
     """
     check_integer(low=1, n=n, replicates=replicates)
+    check_kind(ContextualBandit, world=world)
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rows = Comparisons.population(world, policy, distinct=distinct)

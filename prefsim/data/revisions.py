@@ -12,7 +12,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_probabilities, check_integer, check_shape
+from prefsim.checks import as_probabilities, check_integer, check_kind, check_shape
 from prefsim.containers import SelfImprovementLogps, map_fields
 from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
@@ -60,6 +60,7 @@ class Revisions:
     n_responses: int
 
     def __init__(self, comparisons: Comparisons, *, n_contexts: int, n_responses: int) -> None:
+        check_kind(Comparisons, comparisons=comparisons)
         check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
         for name, size in (
             ("prompt", n_contexts),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import check_integer
+from prefsim.checks import check_integer, check_kind
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import gather
 from prefsim.policies.base import InMemoryPolicy
@@ -108,6 +108,7 @@ class ScoredPairs(Comparisons):
         ValueError
             If the world has no reward, or the shapes do not fit.
         """
+        _check_drawn(world, policy, against)
         pairs = Comparisons.population(world, policy, against=against)
         return cls._with_rewards(
             world, policy, against, pairs.prompt, pairs.chosen, pairs.rejected, pairs.weight
@@ -128,6 +129,7 @@ class ScoredPairs(Comparisons):
         The parameters are those of :meth:`population`.
         """
         check_integer(low=0, n=n)
+        _check_drawn(world, policy, against)
         if world.batch_shape:
             raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
         rng = random_generator(seed)
@@ -175,3 +177,12 @@ class ScoredPairs(Comparisons):
         """Return the same pairs as if the policy under training had drawn them."""
         scores = {"chosen_score": self.chosen_score, "rejected_score": self.rejected_score}
         return type(self)(self.prompt, self.chosen, self.rejected, weight=self.weight, **scores)
+
+
+def _check_drawn(
+    world: ContextualBandit, policy: InMemoryPolicy, against: InMemoryPolicy | None
+) -> None:
+    check_kind(ContextualBandit, world=world)
+    check_kind(InMemoryPolicy, policy=policy)
+    if against is not None:
+        check_kind(InMemoryPolicy, against=against)

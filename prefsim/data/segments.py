@@ -201,6 +201,7 @@ class Segments:
 
         The preferred segment comes first, with ``prob`` 1.
         """
+        check_integer(low=0, n=n)
         rng = random_generator(seed)
         trajectories = sample_trajectories(mdp, 2 * n, length, seed=rng, policy=policy, start=start)
         return cls._labelled(_neighbours(trajectories), scores, rater, discount).drawn(seed=rng)

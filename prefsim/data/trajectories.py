@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
-from prefsim.checks import as_index_array, as_probabilities, check_integer, check_shape
+from prefsim.checks import as_index_array, as_probabilities, check_integer, check_kind, check_shape
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.toy_text import state_after_end
@@ -56,6 +56,7 @@ def _design(
 
     ``(S, A)`` and ``(S,)``.
     """
+    check_kind(TabularMDP, mdp=mdp)
     check_integer(low=1, length=length)
     if mdp.batch_shape:
         raise ValueError(
@@ -79,6 +80,7 @@ def _start_probs(start: Any, states: int) -> np.ndarray:
 def _action_probs(policy: InMemoryPolicy | None, states: int, actions: int) -> np.ndarray:
     if policy is None:
         return np.full((states, actions), 1.0 / actions)
+    check_kind(InMemoryPolicy, policy=policy)
     table = to_numpy(policy.probs).astype(np.float64)
     if table.shape != (states, actions):
         raise ValueError(

@@ -15,6 +15,7 @@ from prefsim.checks import (
     check_finite,
     check_integer,
     check_interval,
+    check_kind,
     check_same_shape,
 )
 from prefsim.policies.base import InMemoryPolicy
@@ -123,6 +124,7 @@ def extrapolate_policy(
     array([[0.111111, 0.888889]])
     """
     check_interval(low=0.0, high=1.0, momentum=momentum)
+    check_kind(InMemoryPolicy, policy=policy, before=before)
     now, then = policy.parameters, before.parameters
     check_same_shape(policy=now, before=then)
     for name, parameters in (

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.checks import as_index_array, check_integer, check_same_shape
+from prefsim.checks import (
+    as_float_array,
+    as_index_array,
+    check_entries,
+    check_integer,
+    check_same_shape,
+    check_shape,
+)
 from prefsim.data.negatives import Negatives
 from prefsim.loops.rounds import Draw
 from prefsim.policies.base import InMemoryPolicy
@@ -68,6 +75,10 @@ def refreshed_negatives(
     check_same_shape(prompt=rows, rejected=bad)
     if n_samples is not None:
         check_integer(low=1, n_samples=n_samples)
+    if weight is not None:
+        weight = as_float_array(weight, "weight", min_ndim=1)
+        check_entries(weight, "weight", "be >= 0", lambda x: x >= 0)
+        check_shape(weight, "weight", rows.shape)
 
     def negatives_of_round(
         policy: InMemoryPolicy, opponent: InMemoryPolicy, rng: np.random.Generator

@@ -12,7 +12,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
-from prefsim.checks import check_callable, check_integer
+from prefsim.checks import check_callable, check_flag, check_integer
 from prefsim.solvers.descent import gradient_descent
 from prefsim.solvers.fit import fit
 from prefsim.typing import Loss
@@ -120,7 +120,8 @@ def play_rounds(
     array([[0.88, 0.12]])
     """
     check_integer(low=1, rounds=rounds)
-    check_callable(draw=draw, loss=loss, train=train or fit)
+    check_flag(extragradient=extragradient)
+    check_callable(draw=draw, loss=loss, train=fit if train is None else train)
     return _played(
         policy,
         draw,

@@ -10,12 +10,18 @@ import numpy as np
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
+    NUMBERS,
+    as_array,
+    as_float_array,
     as_index_array,
     as_preference,
     check_callable,
     check_choice,
+    check_entries,
+    check_flag,
     check_integer,
     check_kind,
+    check_shape,
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS
@@ -134,13 +140,18 @@ def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True)
     >>> win_rates([[0.5, 0.9, np.nan], [0.1, 0.5, 0.2], [np.nan, 0.8, 0.5]], include_self=False)
     array([0.9 , 0.15, 0.8 ])
     """
-    table = np.asarray(to_numpy(preference), dtype=np.float64)
+    check_flag(include_self=include_self)
+    table = to_numpy(as_array(preference, "preference", *NUMBERS)).astype(np.float64)
+    check_shape(table, "preference", (None, None))
     counted = ~np.isnan(table)
     if not include_self:
         counted = counted & (np.eye(table.shape[-2], table.shape[-1]) == 0)
-    share = counted * (
-        1.0 if weight is None else np.asarray(to_numpy(weight), dtype=np.float64)[..., None, :]
-    )
+    share: Any = counted * 1.0
+    if weight is not None:
+        theirs = as_float_array(weight, "weight", min_ndim=1)
+        check_entries(theirs, "weight", "be >= 0", lambda x: x >= 0)
+        check_shape(theirs, "weight", (table.shape[-1],))
+        share = counted * theirs[..., None, :]
     total = np.sum(share, axis=-1)
     won = np.sum(np.where(counted, table, 0.0) * share, axis=-1)
     return np.divide(won, total, out=np.full(won.shape, np.nan), where=total > 0)
@@ -190,6 +201,7 @@ def judged_samples(
     check_kind(InMemoryPolicy, policy=policy)
     check_callable(judge=judge)
     check_integer(low=2, n_samples=n_samples)
+    check_flag(include_self=include_self)
     prompt = as_index_array(prompt, "prompt")
     rng = random_generator(seed)
     responses = to_numpy(policy.sample(prompt, n_samples, rng))

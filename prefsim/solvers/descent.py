@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import check_choice, check_integer, check_positive
+from prefsim.checks import (
+    check_callable,
+    check_choice,
+    check_integer,
+    check_kind,
+    check_positive,
+)
 from prefsim.losses.catalogue import as_loss
 from prefsim.losses.running import after_batch
 from prefsim.policies.base import InMemoryPolicy
@@ -113,8 +119,12 @@ def gradient_descent(
     check_positive(step=step)
     check_integer(low=1, iterations=iterations, record_every=record_every)
     check_choice(tuple(OPTIMISERS), optimiser=optimiser)
+    check_kind(InMemoryPolicy, policy=policy)
+    if record is not None:
+        check_callable(record=record)
     if tolerance is None:
         tolerance = default_tolerance(policy.parameters)
+    check_positive(tolerance=tolerance)
     current = as_loss(loss)
     check_data(data)
     reference = reference_for(policy, current, data, reference)

@@ -9,7 +9,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.checks import check_integer, check_positive
+from prefsim.checks import check_integer, check_kind, check_positive
 from prefsim.losses.catalogue import as_loss
 from prefsim.losses.registry import container_of
 from prefsim.losses.running import settled_on
@@ -102,6 +102,7 @@ def objective(
     -------
     Array ``(*batch,)``.
     """
+    check_kind(InMemoryPolicy, policy=policy)
     loss = as_loss(loss)
     check_data(data)
     reference = reference_for(policy, loss, data, reference)

@@ -15,6 +15,8 @@ from prefsim.checks import (
     as_float_array,
     as_floats,
     as_preference,
+    check_integer,
+    check_nonnegative,
     check_shape,
     widened_preference,
 )
@@ -169,9 +171,12 @@ class ContextualBandit:
         With ``n_features`` the reward is linear: features ``(X, Y, d)`` standard normal over
         ``sqrt(d)``, weights normal.
         """
+        check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
+        check_nonnegative(scale=scale)
         rng = random_generator(seed)
         if n_features is None:
             return cls(reward=scale * rng.standard_normal((*batch_shape, n_contexts, n_responses)))
+        check_integer(low=1, n_features=n_features)
         features = rng.standard_normal((n_contexts, n_responses, n_features)) / np.sqrt(n_features)
         weights = scale * rng.standard_normal((*batch_shape, n_features))
         return cls(reward=np.einsum("xyd,...d->...xy", features, weights), features=features)

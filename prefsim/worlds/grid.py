@@ -68,11 +68,12 @@ def grid_tables(
     shape = entered.shape
     tables = {"terminal": terminal, "blocked": blocked}
     masks = {
-        name: np.zeros(shape, dtype=bool) if table is None else np.asarray(table)
+        name: np.zeros(shape, dtype=bool)
+        if table is None
+        else as_mask(table, name, length=shape[1])
         for name, table in tables.items()
     }
     for name, table in masks.items():
-        as_mask(table, name, length=shape[1])
         check_shape(table, name, shape)
     bump = entered if bump_reward is None else as_float_array(bump_reward, "bump_reward", ndim=2)
     check_shape(bump, "bump_reward", shape)

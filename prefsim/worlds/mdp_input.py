@@ -75,7 +75,7 @@ def read_process(
     actions = table.shape[0] // states if sparse else table.shape[-2]
     ended = np.zeros(states, dtype=bool)
     if terminal is not None:
-        ended = as_mask(to_numpy(terminal), "terminal", length=states)
+        ended = as_mask(terminal, "terminal", length=states)
     moves: Any = table
     if not sparse:
         moves = on_backend(transitions, table, "transitions")
@@ -141,7 +141,7 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
     if sp.issparse(transitions):
         if not sp.issparse(reward):
             check_constant(reward, "reward")
-            table = as_float_array(to_numpy(reward), "reward")
+            table = as_float_array(reward, "reward")
             check_shape(table, "reward", (states, actions))
             return table, None
         if reward.shape != transitions.shape:
@@ -153,7 +153,7 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
         return transitions.multiply(each).sum(axis=1).reshape(states, actions), each
     if sp.issparse(reward):
         raise ValueError("reward is sparse but the transitions are dense; give both in one layout")
-    table = as_float_array(to_numpy(reward), "reward", min_ndim=2)
+    table = as_float_array(reward, "reward", min_ndim=2)
     cube = (states, actions, states)
     if table.shape[-3:] == cube and table.shape != tuple(transitions.shape[:-1]):
         each = on_backend(reward, table, "reward")

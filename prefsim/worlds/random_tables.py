@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim.backend import Seed, random_generator
-from prefsim.checks import check_integer, check_interval
+from prefsim.checks import check_flag, check_integer, check_interval
 from prefsim.worlds.transitions import make_absorbing
 
 __all__ = ["random_sparse_tables", "random_tables"]
@@ -33,6 +33,7 @@ def random_tables(
     """
     check_integer(low=1, n_states=n_states, n_actions=n_actions)
     check_integer(low=0, n_terminal=n_terminal)
+    check_flag(deterministic=deterministic, transition_rewards=transition_rewards)
     check_interval(n_terminal=n_terminal, low=0, high=n_states)
     rng = random_generator(seed)
     if deterministic:

@@ -16,6 +16,7 @@ import numpy as np
 from prefsim._readable import readable
 from prefsim.checks import (
     check_choice,
+    check_flag,
     check_integer,
     check_interval,
     check_nonnegative,
@@ -277,6 +278,12 @@ class TrainingOptions:
         if self.save_every is not None:
             check_integer(low=1, save_every=self.save_every)
         check_integer(low=0, seed=self.seed)
+        check_flag(
+            gradient_checkpointing=self.gradient_checkpointing,
+            in_place=self.in_place,
+            resume=self.resume,
+            progress=self.progress,
+        )
         check_positive(learning_rate=self.learning_rate)
         if self.epochs is not None:
             check_positive(epochs=self.epochs)

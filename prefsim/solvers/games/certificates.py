@@ -17,8 +17,7 @@ from prefsim.checks import (
 )
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 from prefsim.solvers.games.game_input import (
-    check_distribution,
-    check_game,
+    check_players,
     check_tau,
     in_one_library,
 )
@@ -100,9 +99,9 @@ def expected_preference(
     """
     check_tau(tau, reference)
     preference, policy, opponent, reference = in_one_library(
-        preference, policy=policy, opponent=opponent, reference=reference
+        preference, optional=("reference",), policy=policy, opponent=opponent, reference=reference
     )
-    check_game(preference, policy)
+    check_players(preference, policy=policy, opponent=opponent, reference=reference)
     xp = array_namespace(preference)
     value = xp.sum(policy * payoff(preference, opponent), axis=-1)
     if reference is None:
@@ -153,8 +152,10 @@ def best_response(
     array([1., 0.])
     """
     check_tau(tau, reference)
-    preference, policy, reference = in_one_library(preference, policy=policy, reference=reference)
-    check_game(preference, policy)
+    preference, policy, reference = in_one_library(
+        preference, optional=("reference",), policy=policy, reference=reference
+    )
+    check_players(preference, policy=policy, reference=reference)
     if reference is not None:
         response = log_best_response(preference, policy, log_probs(reference), tau=tau)
         return array_namespace(response).exp(response)
@@ -202,9 +203,8 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     >>> float(exploitability(P, np.array([1.0, 0.0])))
     0.0
     """
-    preference, policy = in_one_library(preference, nan=True, policy=policy)
-    check_game(preference, policy)
-    check_distribution(policy, "policy")
+    preference, policy = in_one_library(preference, policy=policy)
+    check_players(preference, policy=policy)
     return largest_gain(preference, policy)
 
 
@@ -232,8 +232,11 @@ def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None
     0.6
     """
     # The worst response to π₁ leaves it 1 - max_y (Pπ₁)_y, because Pᵀ = 1 - P.
-    second = policy if opponent is None else opponent
-    return exploitability(preference, policy) + exploitability(preference, second)
+    preference, policy, opponent = in_one_library(
+        preference, policy=policy, opponent=policy if opponent is None else opponent
+    )
+    check_players(preference, policy=policy, opponent=opponent)
+    return largest_gain(preference, policy) + largest_gain(preference, opponent)
 
 
 def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau: float) -> ArrayT:
@@ -266,13 +269,9 @@ def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau:
     >>> round(float(regularised_gap(P, mu, reference=mu, tau=0.1)), 10)
     0.0256931327
     """
-    preference, policy, reference = in_one_library(
-        preference, nan=True, policy=policy, reference=reference
-    )
-    check_game(preference, policy)
+    preference, policy, reference = in_one_library(preference, policy=policy, reference=reference)
     check_interval(low=0.0, high=math.inf, closed="neither", tau=tau)
-    check_distribution(policy, "policy")
-    check_distribution(reference, "reference")
+    check_players(preference, policy=policy, reference=reference)
     return gap_to_best_response(preference, policy, log_probs(reference), tau=tau)
 
 
@@ -346,7 +345,10 @@ def mirror_step(
     """
     check_nonnegative(step=step, tau=tau)
     log_policy, log_reference, payoffs = alike(
-        log_policy=log_policy, log_reference=log_reference, payoffs=payoffs
+        optional=("log_reference",),
+        log_policy=log_policy,
+        log_reference=log_reference,
+        payoffs=payoffs,
     )
     weight = step * tau
     check_reference_weight(step, tau)

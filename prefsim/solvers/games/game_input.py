@@ -12,9 +12,10 @@ from prefsim.checks import (
     as_float_array,
     as_floats,
     as_probabilities,
+    check_game,
     check_nonnegative,
+    check_policy,
     check_preference,
-    check_probabilities,
     check_shape,
     tolerance_of,
     widened_preference,
@@ -26,8 +27,7 @@ from prefsim.worlds.bandit import ContextualBandit
 from prefsim.worlds.game import PreferenceGame
 
 __all__ = [
-    "check_distribution",
-    "check_game",
+    "check_players",
     "check_tau",
     "game_matrix",
     "in_one_library",
@@ -78,20 +78,30 @@ def probabilities(policy: Any, preference: Array, name: str) -> Array:
     return like(table, preference)
 
 
-def in_one_library(preference: Any, *, nan: bool = False, **policies: Any) -> tuple[Any, ...]:
-    """Return a game and policies as floating arrays of one library; no reference stays None.
+def in_one_library(
+    preference: Any, *, optional: tuple[str, ...] = (), **policies: Any
+) -> tuple[Any, ...]:
+    """Return a game and policies as floating arrays of one library.
 
-    They may be objects, lists or arrays; see :func:`prefsim.checks.as_floats`, also for ``nan``.
+    They may be objects, lists or arrays; see :func:`prefsim.checks.as_floats`, also for
+    ``optional``.
     """
     tables = {name: getattr(policy, "probs", policy) for name, policy in policies.items()}
     matrix = getattr(preference, "preference", preference)
-    return as_floats(nan=nan, optional=("reference",), preference=matrix, **tables)
+    return as_floats(nan=True, optional=optional, preference=matrix, **tables)
 
 
-def check_game(preference: Array, policy: Array) -> None:
-    """Raise unless the matrix is square, of the length of the policy."""
-    n = policy.shape[-1] if policy.ndim else None
-    check_shape(preference, "preference", (n, n))
+def check_players(preference: Array, **policies: Array | None) -> None:
+    """Raise unless a matrix is a game and every policy that is given a distribution over it.
+
+    Values are looked at where they may be: see :func:`prefsim.checks.known_values`.
+    """
+    check_game(preference)
+    n = preference.shape[-1]
+    for name, policy in policies.items():
+        if policy is not None:
+            check_shape(policy, name, (n,))
+            check_policy(policy, name)
 
 
 def check_tau(tau: float, reference: Any) -> None:
@@ -102,8 +112,3 @@ def check_tau(tau: float, reference: Any) -> None:
         raise ValueError(
             f"a reference is needed exactly when tau > 0, got {given} with tau={tau!r}"
         )
-
-
-def check_distribution(policy: Array, name: str) -> None:
-    """Raise where a policy is no distribution, up to the rounding of its precision."""
-    check_probabilities(to_numpy(policy), name, tolerance=tolerance_of(policy))

@@ -10,7 +10,10 @@ from prefsim.checks import (
     alike,
     check_integer,
     check_interval,
+    check_no_nan,
     check_nonnegative,
+    check_number,
+    check_shape,
 )
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import (
@@ -95,6 +98,7 @@ def nash_md_pg_gradient(
     >>> nash_md_pg_gradient(P, np.log([0.2, 0.5, 0.3]), log_mu, tau=0.1, mixture=0.125).round(6)
     array([ 0.039859,  0.009436, -0.049295])
     """
+    check_interval(low=0.0, high=1.0, closed="both", mixture=mixture)
     opponent = geometric_mixture(log_policy, log_reference, weight=mixture)
     return policy_gradient(preference, log_policy, log_reference, opponent, tau=tau)
 
@@ -138,12 +142,17 @@ def sampled_policy_gradient(
     """
     check_nonnegative(tau=tau)
     check_integer(low=1, n=n)
+    check_number(baseline=baseline)
     preference, log_policy, log_reference, log_opponent = alike(
         preference=preference,
         log_policy=log_policy,
         log_reference=log_reference,
         log_opponent=log_opponent,
     )
+    for name, logs in (("log_policy", log_policy), ("log_opponent", log_opponent)):
+        check_shape(logs, name, (preference.shape[-1] if preference.ndim else None,))
+        # What is drawn would hide it.
+        check_no_nan(logs, name)
     xp = array_namespace(log_policy)
     rng = random_generator(seed)
     responses = log_policy.shape[-1]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from prefsim.checks import check_integer, check_interval, check_positive
+from prefsim.checks import check_integer, check_interval, check_kind, check_positive
 from prefsim.data.segments import Segments
 from prefsim.numerics import sigmoid, softplus
 from prefsim.solvers.optimisers.updates import adam
@@ -56,6 +56,7 @@ class CrossEntropy:
     """Cross-entropy of logits with the labels of segments, and its gradient."""
 
     def __init__(self, segments: Segments) -> None:
+        check_kind(Segments, segments=segments)
         if len(segments) == 0:
             raise ValueError("segments must hold at least one pair, got 0")
         self.batch = np.broadcast_shapes(

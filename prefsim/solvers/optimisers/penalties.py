@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, like, random_generator, to_numpy
-from prefsim.checks import as_context_probs, as_float_array, as_probabilities, check_integer
+from prefsim.checks import (
+    as_context_probs,
+    as_float_array,
+    as_probabilities,
+    check_integer,
+    check_kind,
+)
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
 from prefsim.numerics import array_namespace, categorical_kl, stop_gradient
 from prefsim.policies.base import InMemoryPolicy
@@ -67,6 +73,7 @@ def kl_penalty(reference: InMemoryPolicy, *, weight: Any, context_probs: Any = N
     >>> float(penalty(TabularPolicy.from_probs([[0.25, 0.75]])).round(6))
     0.261624
     """
+    check_kind(InMemoryPolicy, reference=reference)
     table = reference.log_probs
     factor, rho = _checked(table, weight, context_probs)
 

@@ -9,7 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from prefsim.backend import like
-from prefsim.checks import alike, check_choice, check_nonnegative, check_positive
+from prefsim.checks import (
+    alike,
+    as_array,
+    check_choice,
+    check_interval,
+    check_nonnegative,
+    check_positive,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -54,6 +62,8 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
     -------
     Array ``(*more, *batch, S, A)``.
     """
+    if type(discount) is not float or not 0 <= discount <= 1:
+        check_interval(low=0.0, high=1.0, closed="both", discount=discount)
     if sp.issparse(transitions) or isinstance(transitions, list | tuple):
         reward, value = alike(reward=reward, value=value)
     else:
@@ -119,7 +129,9 @@ def soft_bellman_backup(
     """
     q_value = action_values(transitions, reward, value, discount=discount)
     backed_up = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
-    return backed_up if terminal is None else zero_where_ended(backed_up, terminal)
+    if terminal is None:
+        return backed_up
+    return zero_where_ended(backed_up, as_array(terminal, "terminal", "bool"))
 
 
 def soft_maximum(
@@ -158,7 +170,9 @@ def soft_policy(
 
 def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | None) -> ArrayT:
     check_positive(temperature=temperature)
-    q_value, log_reference = alike(q_value=q_value, log_reference=log_reference)
+    q_value, log_reference = alike(
+        optional=("log_reference",), q_value=q_value, log_reference=log_reference
+    )
     logits = q_value / temperature
     return logits if log_reference is None else logits + log_reference
 
@@ -188,6 +202,7 @@ def greedy_policy(
     check_choice(("shared", "first"), ties=ties)
     check_nonnegative(tolerance=tolerance)
     (q_value,) = alike(q_value=q_value)
+    check_shape(q_value, "q_value", (None,))
     xp = array_namespace(q_value)
     if ties == "first":
         first = best_action(q_value)[1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import to_numpy
-from prefsim.checks import as_float_array, check_discount, check_shape
+from prefsim.checks import as_float_array, check_discount, check_kind, check_shape
 from prefsim.solvers.planning.bellman import greedy_policy
 from prefsim.worlds.mdp import TabularMDP
 
@@ -71,6 +71,7 @@ class FeatureProcess:
     """
 
     def __init__(self, mdp: TabularMDP, features: Any) -> None:
+        check_kind(TabularMDP, mdp=mdp)
         check_discount(mdp.discount)
         if mdp.horizon is not None:
             raise ValueError(

@@ -11,6 +11,8 @@ import scipy.sparse.linalg as spla
 
 from prefsim.backend import like, to_numpy
 from prefsim.checks import (
+    NUMBERS,
+    as_array,
     as_index_array,
     as_probabilities,
     check_shape,
@@ -39,7 +41,7 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
     """
     given = getattr(policy, "probs", policy)
     states, actions = mdp.n_states, mdp.n_actions
-    listed = to_numpy(given)
+    listed = to_numpy(as_array(given, "policy", *NUMBERS))
     if listed.dtype.kind in "iu":
         check_shape(listed, "policy", (states,))
         given = np.eye(actions)[as_index_array(listed, "policy", size=actions)]

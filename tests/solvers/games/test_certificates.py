@@ -166,7 +166,7 @@ def test_zero_probabilities():
         ),
         (
             lambda: exploitability(GAME, np.array([0.5, 0.5])),
-            r"preference must have trailing shape \(2, 2\), got \(3, 3\)",
+            r"policy must have trailing shape \(3\), got \(2,\)",
         ),
         (lambda: moving_average(POLICY, REFERENCE, rate=2.0), "rate must lie in"),
     ],

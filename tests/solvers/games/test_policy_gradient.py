@@ -170,7 +170,7 @@ def test_batches_and_torch():
     [
         (
             lambda: nash_md_pg_gradient(GAME, LOG_POLICY, LOG_REFERENCE, tau=0.1, mixture=1.1),
-            r"weight must lie in \[0.0, 1.0\], got 1.1",
+            r"mixture must lie in \[0.0, 1.0\], got 1.1",
         ),
         (
             lambda: nash_md_pg_gradient(GAME, LOG_POLICY, LOG_REFERENCE, tau=-0.1, mixture=0.1),

@@ -56,7 +56,7 @@ def test_what_is_no_distribution_is_refused(policy, message):
     uniform = np.full(3, 1 / 3)
     for call in (
         lambda: exploitability(PREFERENCE, policy),
-        lambda: duality_gap(PREFERENCE, uniform, policy),
+        lambda: duality_gap(PREFERENCE, policy, uniform),
         lambda: regularised_gap(PREFERENCE, policy, reference=uniform, tau=0.1),
         lambda: exploitability(torch.as_tensor(PREFERENCE), torch.as_tensor(policy)),
     ):
@@ -64,6 +64,8 @@ def test_what_is_no_distribution_is_refused(policy, message):
             call()
     with pytest.raises(ValueError, match=message.replace("policy", "reference")):
         regularised_gap(PREFERENCE, uniform, reference=policy, tau=0.1)
+    with pytest.raises(ValueError, match=message.replace("policy", "opponent")):
+        duality_gap(PREFERENCE, uniform, policy)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

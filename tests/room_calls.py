@@ -1,0 +1,237 @@
+"""A valid call of what solves, plays, draws and makes worlds, by name, for sweeps of arguments."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+import numpy as np
+
+from prefsim import losses, solvers
+from prefsim.analysis import difference_covariance, estimate_covariance, feature_differences
+from prefsim.data import Comparisons, Rankings, Revisions, ScoredPairs, Segments
+from prefsim.data.drawn import judged_triples, labelled_pairs
+from prefsim.data.replicates import replicated_comparisons
+from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
+from prefsim.policies import TabularPolicy
+from prefsim.solvers import planning
+from prefsim.solvers.games import certificates, policy_gradient, skew_symmetric
+from prefsim.solvers.likelihood import reward_learning
+from prefsim.worlds import ContextualBandit, TabularMDP
+
+LOOPS = {
+    name: importlib.import_module(f"prefsim.loops.{name}")
+    for name in ("acceleration", "preference_queue", "refreshed", "self_play")
+}
+RNG = np.random.default_rng(0)
+GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
+POLICY, UNIFORM = np.array([0.2, 0.3, 0.5]), np.full(3, 1 / 3)
+LOGS, LOG_UNIFORM = np.log(POLICY), np.log(UNIFORM)
+MDP = TabularMDP.random(4, 3, discount=0.8, seed=0)
+Q, EACH = np.asarray(MDP.reward), np.full((4, 3), 1 / 3)
+MOVES, VALUE = np.asarray(MDP.transitions), np.ones(4)
+FEATURES = RNG.standard_normal((4, 3, 2))
+SEGMENTS = Segments.sample(MDP, 10, 2, seed=0, scores=Q)
+TABLE = TabularPolicy.uniform(2, 3)
+WORLD = ContextualBandit(reward=RNG.standard_normal((2, 3)))
+PAIRS = Comparisons([0, 0, 1], [0, 1, 2], [1, 0, 1], prob=[0.6, 0.7, 0.8])
+TWO_GAMES = np.stack([GAME, GAME])
+JUDGE = LOOPS["self_play"].table_judge(TWO_GAMES)
+
+
+def call(function, **arguments):
+    return function, arguments
+
+
+STEP = {"step": 0.5, "tau": 0.1}
+PENALTY = {"reference": UNIFORM, "tau": 0.1}
+BACKUP = {"transitions": MOVES, "reward": Q, "value": VALUE, "discount": 0.9}
+OPPONENT = {"log_policy": LOGS, "log_reference": LOG_UNIFORM, "log_opponent": LOGS, "tau": 0.1}
+FIT = {"policy": TABLE, "loss": losses.ipo, "data": PAIRS, "reference": TABLE}
+
+CALLS = {
+    # games
+    "exploitability": call(certificates.exploitability, preference=GAME, policy=POLICY),
+    "duality_gap": call(certificates.duality_gap, preference=GAME, policy=POLICY, opponent=UNIFORM),
+    "best_response": call(certificates.best_response, preference=GAME, policy=POLICY),
+    "soft best_response": call(
+        certificates.best_response, preference=GAME, policy=POLICY, **PENALTY
+    ),
+    "expected_preference": call(
+        certificates.expected_preference,
+        preference=GAME,
+        policy=POLICY,
+        opponent=UNIFORM,
+        **PENALTY,
+    ),
+    "regularised_gap": call(
+        certificates.regularised_gap, preference=GAME, policy=POLICY, **PENALTY
+    ),
+    "geometric_mixture": call(
+        certificates.geometric_mixture, log_policy=LOGS, log_reference=LOG_UNIFORM, weight=0.3
+    ),
+    "mirror_step": call(
+        certificates.mirror_step, log_policy=LOGS, log_reference=LOG_UNIFORM, payoffs=POLICY, **STEP
+    ),
+    "policy_gradient": call(policy_gradient.policy_gradient, preference=GAME, **OPPONENT),
+    "sampled_policy_gradient": call(
+        policy_gradient.sampled_policy_gradient,
+        preference=GAME,
+        n=2,
+        seed=0,
+        baseline=0.5,
+        **OPPONENT,
+    ),
+    "nash_md_pg_gradient": call(
+        policy_gradient.nash_md_pg_gradient,
+        preference=GAME,
+        log_policy=LOGS,
+        log_reference=LOG_UNIFORM,
+        tau=0.1,
+        mixture=0.2,
+    ),
+    "moving_average": call(
+        policy_gradient.moving_average, average=LOGS, parameters=LOG_UNIFORM, rate=0.5
+    ),
+    "gpo_update": call(skew_symmetric.gpo_update, log_policy=LOGS, scores=GAME - GAME.T, beta=0.5),
+    # planning
+    "action_values": call(planning.action_values, **BACKUP),
+    "bellman_backup": call(planning.bellman_backup, **BACKUP),
+    "soft_bellman_backup": call(
+        planning.soft_bellman_backup,
+        **BACKUP,
+        temperature=0.3,
+        log_reference=np.log(EACH),
+        terminal=np.zeros(4, dtype=bool),
+    ),
+    "greedy_policy": call(planning.greedy_policy, q_value=Q),
+    "soft_policy": call(
+        planning.soft_policy, q_value=Q, temperature=0.3, log_reference=np.log(EACH)
+    ),
+    "soft_maximum": call(planning.soft_maximum, q_value=Q, temperature=0.3),
+    "value_iteration": call(planning.value_iteration, mdp=MDP),
+    "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
+    "occupancy": call(planning.occupancy, mdp=MDP, policy=EACH),
+    "TabularMDP": call(
+        TabularMDP,
+        transitions=MOVES,
+        reward=Q,
+        discount=0.9,
+        start_probs=np.full(4, 0.25),
+        terminal=np.zeros(4, dtype=bool),
+    ),
+    "TabularMDP.random": call(
+        TabularMDP.random,
+        n_states=3,
+        n_actions=2,
+        discount=0.9,
+        seed=0,
+        deterministic=True,
+        transition_rewards=False,
+    ),
+    "TabularMDP.grid_world": call(
+        TabularMDP.grid_world,
+        reward=np.zeros((2, 2)),
+        terminal=np.array([[False, False], [False, True]]),
+        discount=0.9,
+    ),
+    "ContextualBandit.random": call(
+        ContextualBandit.random, n_contexts=2, n_responses=3, seed=0, scale=1.0
+    ),
+    # data
+    "ScoredPairs.sample": call(
+        ScoredPairs.sample, world=WORLD, n=2, seed=0, policy=TABLE, against=TABLE
+    ),
+    "ScoredPairs.population": call(
+        ScoredPairs.population, world=WORLD, policy=TABLE, against=TABLE
+    ),
+    "Rankings.sample": call(Rankings.sample, world=WORLD, n=2, k=2, seed=0),
+    "Revisions": call(Revisions, comparisons=PAIRS, n_contexts=2, n_responses=3),
+    "Segments.sample": call(Segments.sample, mdp=MDP, n=2, length=2, seed=0, scores=Q),
+    "sample_trajectories": call(
+        sample_trajectories, mdp=MDP, n=2, length=2, seed=0, start=np.full(4, 0.25)
+    ),
+    "enumerate_trajectories": call(
+        enumerate_trajectories, mdp=MDP, length=1, policy=TabularPolicy.uniform(4, 3)
+    ),
+    "judged_triples": call(judged_triples, world=WORLD, opponent=TABLE, n=2, seed=0, sampler=TABLE),
+    "labelled_pairs": call(
+        labelled_pairs, world=WORLD, policy=TABLE, n=2, seed=0, opponent=TABLE, distinct=False
+    ),
+    "replicated_comparisons": call(
+        replicated_comparisons,
+        world=WORLD,
+        n=2,
+        replicates=2,
+        seed=0,
+        policy=TABLE,
+        distinct=True,
+    ),
+    "feature_differences": call(feature_differences, data=PAIRS, features=FEATURES),
+    "difference_covariance": call(difference_covariance, data=PAIRS, features=FEATURES),
+    "estimate_covariance": call(estimate_covariance, data=PAIRS, features=FEATURES, beta=0.5),
+    # loops
+    "accelerate": call(
+        LOOPS["acceleration"].accelerate,
+        improve=lambda policy, _: policy,
+        policy=TABLE,
+        momentum=0.5,
+        rounds=2,
+    ),
+    "extrapolate_policy": call(
+        LOOPS["acceleration"].extrapolate_policy, policy=TABLE, before=TABLE, momentum=0.5
+    ),
+    "win_rates": call(
+        LOOPS["self_play"].win_rates, preference=GAME, weight=UNIFORM, include_self=True
+    ),
+    "judged_samples": call(
+        LOOPS["self_play"].judged_samples,
+        policy=TABLE,
+        judge=JUDGE,
+        prompt=np.array([0, 1]),
+        n_samples=2,
+        include_self=True,
+        seed=0,
+    ),
+    "self_play": call(
+        LOOPS["self_play"].self_play,
+        policy=TABLE,
+        loss=losses.ipo,
+        judge=JUDGE,
+        rounds=1,
+        n_samples=2,
+        include_self=True,
+        train=lambda policy, *_: policy,
+        seed=0,
+    ),
+    "queue_win_rates": call(
+        LOOPS["preference_queue"].queue_win_rates,
+        preference=GAME,
+        queue=np.array([0, 1]),
+        include_self=False,
+    ),
+    "refreshed_negatives": call(
+        LOOPS["refreshed"].refreshed_negatives,
+        prompt=np.array([0, 1]),
+        rejected=np.array([0, 1]),
+        n_samples=2,
+        weight=np.array([0.5, 0.5]),
+    ),
+    # fits
+    "objective": call(solvers.objective, **FIT),
+    "gradient_descent": call(
+        solvers.gradient_descent,
+        **FIT,
+        step=0.1,
+        iterations=2,
+        tolerance=1e-3,
+        record=lambda policy: 0,
+    ),
+    "kl_penalty": call(solvers.kl_penalty, reference=TABLE, weight=0.1),
+    "fit_partial_return_reward": call(
+        functools.partial(reward_learning.fit_partial_return_reward, iterations=2),
+        segments=SEGMENTS,
+        features=FEATURES,
+    ),
+    "policy_library": call(reward_learning.policy_library, mdp=MDP, features=FEATURES, n=2, seed=0),
+}
