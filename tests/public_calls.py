@@ -211,6 +211,18 @@ EXAMPLES = {
     },
     # closed forms
     "chi_squared_optimum": {"reward": REWARD, "reference": OTHER, "beta": 0.5},
+    "calibrated_reward": {
+        "log_policy": LOGS,
+        "ref_log_probs": REF,
+        "calibration": OTHER,
+        "beta": 0.5,
+    },
+    "calibrated_value": {
+        "reward": REWARD,
+        "ref_log_probs": REF,
+        "calibration": OTHER,
+        "beta": 0.5,
+    },
     "gibbs_log_policy": {"reward": REWARD, "ref_log_probs": REF, "beta": 0.5},
     "optimal_policy": {
         "reward": REWARD,

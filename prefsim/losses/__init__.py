@@ -96,6 +96,7 @@ from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
+from prefsim.losses.value_incentive import vpo
 
 __all__ = [
     "AnchoredLogps",
@@ -214,6 +215,7 @@ __all__ = [
     "srpo",
     "tdpo1",
     "tdpo2",
+    "vpo",
     "wpo",
 ]
 

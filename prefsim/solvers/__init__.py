@@ -3,6 +3,8 @@
 from prefsim.solvers import games, planning
 from prefsim.solvers.closed_forms.regularised import (
     RegularisedOptimum,
+    calibrated_reward,
+    calibrated_value,
     gibbs_log_policy,
     optimal_policy,
     regularised_optimum,
@@ -23,6 +25,7 @@ from prefsim.solvers.games.nash import (
     nash_path,
     solve_nash,
 )
+from prefsim.solvers.games.optimism import OptimisticReward, optimistic_reward
 from prefsim.solvers.games.pessimism import PessimisticGame
 from prefsim.solvers.games.preference_embedding import EmbeddingResult, fit_preference_embedding
 from prefsim.solvers.games.skew_symmetric import (
@@ -49,6 +52,7 @@ __all__ = [
     "Flow",
     "NashHistory",
     "NashResult",
+    "OptimisticReward",
     "PessimisticGame",
     "PlackettLuceResult",
     "ReferenceUpdate",
@@ -56,6 +60,8 @@ __all__ = [
     "SelfImprovement",
     "SkewDecomposition",
     "StepSizeWarning",
+    "calibrated_reward",
+    "calibrated_value",
     "count_matrix",
     "cross_entropy_penalty",
     "decompose_skew",
@@ -74,6 +80,7 @@ __all__ = [
     "nash_path",
     "objective",
     "optimal_policy",
+    "optimistic_reward",
     "planning",
     "preference_scores",
     "regularised_optimum",

@@ -77,6 +77,7 @@ DRIVEN_APART = {
     "simnpo",
     "simpo",
     "slic",
+    "vpo",
 }
 OF_PAIRS = sorted(n for n, loss in loss_functions().items() if container_of(loss) is PairLogps)
 

@@ -20,7 +20,14 @@ from prefsim.divergences import check_divergence, derivative, derivative_at_one,
 from prefsim.numerics import array_namespace, log_softmax, logsumexp, over_rows
 from prefsim.typing import Array, ArrayT, Number
 
-__all__ = ["RegularisedOptimum", "gibbs_log_policy", "optimal_policy", "regularised_optimum"]
+__all__ = [
+    "RegularisedOptimum",
+    "calibrated_reward",
+    "calibrated_value",
+    "gibbs_log_policy",
+    "optimal_policy",
+    "regularised_optimum",
+]
 
 
 class RegularisedOptimum(NamedTuple):
@@ -66,6 +73,114 @@ def gibbs_log_policy(reward: Array, ref_log_probs: Array, *, beta: Number) -> tu
     reward, ref_log_probs, beta = _problem(reward, ref_log_probs, beta)
     tilted = ref_log_probs + reward / beta
     return log_softmax(tilted), logsumexp(tilted)
+
+
+def calibrated_value(
+    reward: ArrayT, ref_log_probs: Array, calibration: Array, *, beta: Number
+) -> ArrayT:
+    r"""Return what the best policy of a reward gains on a calibration policy, in each context.
+
+    .. math:: J^*(r) - E_{\pi_{cal}} r = \beta\log\sum_y \pi_{ref}(y) e^{r(y)/\beta}
+        - \sum_y \pi_{cal}(y) r(y)
+
+    Preferences leave a reward open up to a shift, which changes the optimal value and not this. Its
+    derivative in the reward is :math:`\pi_r - \pi_{cal}`.
+
+    Parameters
+    ----------
+    reward, ref_log_probs
+        ``(..., Y)``, any common leading axes; nats for the log-probabilities.
+    calibration
+        Probabilities ``(..., Y)``, or a policy.
+    beta
+        Strength of the KL penalty, > 0, in units of the reward; a number or an array ``(...)``.
+
+    Returns
+    -------
+    Array ``(...)``, in units of the reward; negative at worst by what the calibration policy pays
+    for its divergence from the reference.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is out of range, a row is no distribution or the shapes do not fit.
+
+    References
+    ----------
+    Cen et al. 2024, the calibrated class of rewards, arXiv:2405.19320 (number not confirmed).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> uniform = np.full(2, 0.5)
+    >>> reward = np.asarray([1.0, -1.0])
+    >>> float(calibrated_value(reward, np.log(uniform), uniform, beta=1.0).round(6))
+    0.433781
+    """
+    check_positive(arrays=True, beta=beta)
+    (ref_log_probs,) = as_log_policies(ref_log_probs=ref_log_probs)
+    (calibration,) = as_policies(calibration=calibration)
+    reward, ref_log_probs, calibration, rows = as_floats(
+        reward=reward, ref_log_probs=ref_log_probs, calibration=calibration, beta=over_rows(beta)
+    )
+    check_broadcast(reward=reward, ref_log_probs=ref_log_probs, calibration=calibration, beta=rows)
+    xp = array_namespace(reward)
+    optimal = rows * logsumexp(ref_log_probs + reward / rows, keepdims=True)
+    return (optimal - xp.sum(calibration * reward, axis=-1, keepdims=True))[..., 0]
+
+
+def calibrated_reward(
+    log_policy: ArrayT, ref_log_probs: Array, calibration: Array, *, beta: Number
+) -> ArrayT:
+    r"""Return the reward whose best policy is given, with mean zero under a calibration policy.
+
+    .. math:: r(y) = \beta\log\frac{\pi(y)}{\pi_{ref}(y)}
+        - \beta E_{\pi_{cal}}\log\frac{\pi}{\pi_{ref}}
+
+    Its optimal value is linear in log π: :math:`J^*(r) = -\beta E_{\pi_{cal}} \log(\pi/\pi_{ref})`.
+
+    Parameters
+    ----------
+    log_policy, ref_log_probs
+        ``(..., Y)``, nats, of full support.
+    calibration, beta
+        As for :func:`calibrated_value`.
+
+    Returns
+    -------
+    Array ``(..., Y)``, in units of β.
+
+    Raises
+    ------
+    ValueError
+        As :func:`calibrated_value`.
+
+    References
+    ----------
+    Cen et al. 2024, the step from rewards to policies, arXiv:2405.19320 (number not confirmed).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> uniform = np.full(2, 0.5)
+    >>> calibrated_reward(np.log([0.9, 0.1]), np.log(uniform), uniform, beta=0.5).round(6)
+    array([ 0.549306, -0.549306])
+    """
+    check_positive(arrays=True, beta=beta)
+    log_policy, ref_log_probs = as_log_policies(log_policy=log_policy, ref_log_probs=ref_log_probs)
+    (calibration,) = as_policies(calibration=calibration)
+    log_policy, ref_log_probs, calibration, rows = as_floats(
+        log_policy=log_policy,
+        ref_log_probs=ref_log_probs,
+        calibration=calibration,
+        beta=over_rows(beta),
+    )
+    check_broadcast(
+        log_policy=log_policy, ref_log_probs=ref_log_probs, calibration=calibration, beta=rows
+    )
+    xp = array_namespace(log_policy)
+    ratio = log_policy - ref_log_probs
+    return rows * (ratio - xp.sum(calibration * ratio, axis=-1, keepdims=True))
 
 
 def optimal_policy(

@@ -40,7 +40,7 @@ from prefsim.solvers.optimisers.box_newton import BoxNewtonResult, BoxProblem, m
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 
-__all__ = ["PessimisticGame", "WorstReward", "win_weights"]
+__all__ = ["PessimisticGame", "WorstReward", "reward_misfit", "win_weights"]
 
 
 @readable
@@ -112,6 +112,29 @@ def win_weights(data: Comparisons, n_contexts: int, n_responses: int) -> np.ndar
         index = offset + ((prompt * n_responses + first) * n_responses + second).reshape(-1, n)
         total += np.bincount(index.ravel(), weights=(weight * share).ravel(), minlength=total.size)
     return total.reshape(*batch, n_contexts, n_responses, n_responses)
+
+
+def reward_misfit(reward: Array, wins: Array) -> np.ndarray:
+    r"""Return the Bradley–Terry loss of rewards in each context, ``(..., X)`` in nats.
+
+    :math:`-\sum_{ij} W_{ij} \log\sigma(r_i - r_j)`.
+
+    Parameters
+    ----------
+    reward
+        ``(..., X, Y)``; a shift of a context's rewards changes nothing.
+    wins
+        W, ``(..., X, Y, Y)``: how often (or with which weight) a response was preferred to another,
+        such as those of :func:`win_weights`.
+
+    Examples
+    --------
+    >>> reward_misfit([[1.0, 0.0]], [[[0.0, 3.0], [1.0, 0.0]]]).round(6)
+    array([2.253047])
+    """
+    reward, wins = (as_float_array(t, n) for n, t in (("reward", reward), ("wins", wins)))
+    lead = reward[..., :, None] - reward[..., None, :]
+    return np.asarray(-np.sum(wins * log_sigmoid(lead), axis=(-2, -1)))
 
 
 @readable
@@ -215,9 +238,7 @@ class PessimisticGame:
         advantage = np.sum(
             (np.exp(log_policy) - self.base) * reward, axis=-1
         ) - self.beta * categorical_kl(log_policy, self.log_reference)
-        misfit = -np.sum(
-            self.wins * log_sigmoid(reward[..., :, None] - reward[..., None, :]), axis=(-3, -2, -1)
-        )
+        misfit = reward_misfit(reward, self.wins).sum(axis=-1)
         return self.eta * np.sum(self.context_probs * advantage, axis=-1) + misfit
 
     def solve(self, *, tolerance: float = 1e-12, max_iterations: int = 300) -> WorstReward:

@@ -12,10 +12,20 @@ import numpy as np
 from prefsim.checks import check_integer, check_positive
 from prefsim.numerics import log_sigmoid, logsumexp, sigmoid, softmax
 
-__all__ = ["BoxNewtonResult", "BoxProblem", "minimise_in_box"]
+__all__ = [
+    "BoxNewtonResult",
+    "BoxProblem",
+    "box_gradient",
+    "box_residual",
+    "box_value",
+    "minimise_in_box",
+    "restricted",
+]
 
 # Eigenvalues below this share of the largest are flat directions.
 FLAT = 1e-13
+# A slope along a flat direction below this share of the projected gradient is rounding.
+SLOPING = 1e-3
 HALVINGS = 50  # a step of 2⁻⁵⁰ is below the rounding of the point that it starts from
 
 
@@ -96,15 +106,15 @@ def minimise_in_box(
     todo = np.arange(tilt.size)
     iterations = 0
     while True:
-        part = _members(everything, todo)
+        part = restricted(everything, todo)
         at = point[todo]
-        gradient = _gradient(part, at)
-        residual[todo], gap[todo] = _residual(part, at, gradient), _gap(part, at, gradient)
+        gradient = box_gradient(part, at)
+        residual[todo], gap[todo] = box_residual(part, at, gradient), _gap(part, at, gradient)
         open_ = residual[todo] > tolerance
         if iterations == max_iterations or not open_.any():
             break
         todo = todo[open_]
-        part, at, gradient = _members(part, open_), at[open_], gradient[open_]
+        part, at, gradient = restricted(part, open_), at[open_], gradient[open_]
         moved = _step(part, at, gradient, residual[todo])
         stuck = (moved == at).all(axis=-1)
         point[todo] = moved
@@ -115,19 +125,22 @@ def minimise_in_box(
     )
 
 
-def _members(problem: BoxProblem, which: np.ndarray) -> BoxProblem:
+def restricted(problem: BoxProblem, which: np.ndarray) -> BoxProblem:
+    """Return some problems of a flat batch."""
     return problem._replace(
         **{name: getattr(problem, name)[which] for name in problem._fields if name != "beta"}
     )
 
 
-def _value(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
+def box_value(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
+    """Return the objective of points ``(b, n)`` of a flat batch of problems, ``(b,)``."""
     partition = problem.tilt * problem.beta * logsumexp(problem.log_reference + r / problem.beta)
     misfit = np.sum(problem.wins * log_sigmoid(r[:, :, None] - r[:, None, :]), axis=(-2, -1))
     return partition + np.sum(problem.linear * r, axis=-1) - misfit
 
 
-def _gradient(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
+def box_gradient(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
+    """Return the gradient of :func:`box_value`, ``(b, n)``."""
     surprise = problem.wins * sigmoid(r[:, None, :] - r[:, :, None])
     policy = softmax(problem.log_reference + r / problem.beta)
     return (
@@ -153,7 +166,8 @@ def _hessian(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
     )
 
 
-def _residual(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+def box_residual(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return the largest entry of the projected gradient, ``(b,)``: 0 at a stationary point."""
     return np.abs(r - np.clip(r - gradient, problem.low, problem.high)).max(axis=-1)
 
 
@@ -179,21 +193,27 @@ def _step(
     curvature, axes = np.linalg.eigh(hessian)
     along = np.einsum("bij,bi->bj", axes, gradient * free)
     largest = np.maximum(curvature[:, -1:], np.finfo(float).tiny)
-    along = along / np.where(curvature > FLAT * largest, curvature, 1.0)
+    flat = curvature <= FLAT * largest
+    # Where nothing curves, a slope leads to the edge of the box; rounding is no slope.
+    width = problem.high - problem.low
+    reach = np.where(np.isfinite(width), width, 0.0).max(axis=-1, keepdims=True)
+    sloping = flat & (np.abs(along) > SLOPING * residual[:, None])
+    to_the_edge = np.sign(along) * np.maximum(np.abs(along), reach)
+    along = np.where(sloping, to_the_edge, along / np.where(flat, 1.0, curvature))
     direction = -np.einsum("bij,bj->bi", axes, along) * free - gradient * fixed
-    value = _value(problem, r)
+    value = box_value(problem, r)
     result, length = r.copy(), np.ones(len(r))
     todo = np.arange(len(r))
     for _ in range(HALVINGS):
-        part = _members(problem, todo)
+        part = restricted(problem, todo)
         trial = np.clip(r[todo] + length[todo, None] * direction[todo], part.low, part.high)
-        trial_value = _value(part, trial)
+        trial_value = box_value(part, trial)
         predicted = np.sum(gradient[todo] * (r[todo] - trial), axis=-1)
         decreased = (predicted > 0) & (trial_value <= value[todo] - 1e-4 * predicted)
         # Close to the minimum the value is all rounding; there the gradient decides.
         level = trial_value <= value[todo] + 1e-14 * (1 + np.abs(value[todo]))
         accepted = decreased | (
-            level & (_residual(part, trial, _gradient(part, trial)) < residual[todo])
+            level & (box_residual(part, trial, box_gradient(part, trial)) < residual[todo])
         )
         result[todo[accepted]] = trial[accepted]
         todo = todo[~accepted]

@@ -68,3 +68,23 @@ def test_a_start_outside_the_box_is_put_on_its_edge():
     raised = PROBLEM._replace(low=np.full((BATCH, N), 0.2))
     found = minimise_in_box(raised, tolerance=1e-10, max_iterations=100)
     assert (found.minimiser >= 0.2).all() and (found.residual <= 1e-10).all()
+
+
+def test_a_slope_that_does_not_curve_leads_to_the_edge():
+    # Two of three were compared; the third only has a faint slope, and the box is wide.
+    n = 3
+    wins = np.zeros((1, n, n))
+    wins[0, 0, 1] = wins[0, 1, 0] = 0.1
+    linear = np.array([[0.0, 0.0, 1e-5]])
+    problem = BoxProblem(
+        linear,
+        np.zeros(1),
+        np.zeros((1, n)),
+        1.0,
+        wins,
+        np.full((1, n), -4.0),
+        np.full((1, n), 4.0),
+    )
+    found = minimise_in_box(problem, tolerance=1e-10, max_iterations=20)
+    np.testing.assert_allclose(found.minimiser, [[0.0, 0.0, -4.0]], atol=1e-9)
+    assert found.residual[0] <= 1e-10
