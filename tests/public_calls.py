@@ -270,6 +270,8 @@ EXAMPLES = {
         "beta": 0.5,
     },
     "solve_self_improvement": {"preference": GAME, "reference": OTHER[0], "beta": 0.5},
+    "curation_factor": {"reward": REWARD, "log_policy": LOGS, "candidates": 3},
+    "curated_law": {"reward": REWARD, "log_policy": LOGS, "candidates": 3},
     "best_of_n": {"score": REWARD, "log_policy": LOGS, "n": 2},
     "iterative_dpo_step": {"preference": GAME, "log_policy": LOGS[0], "beta": 0.5},
     # losses that take no container

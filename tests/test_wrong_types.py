@@ -37,7 +37,11 @@ from prefsim.solvers import closed_forms
 CALLS = MADE | {name: (FUNCTIONS[name], given) for name, given in EXAMPLES.items()}
 every_call = pytest.mark.parametrize("name", sorted(CALLS))
 # Right values beside what a sweep expects: an option and what it may be.
-MAY_BE_INFINITE = {("scaled_return", "floor"): -math.inf}
+MAY_BE_INFINITE = {
+    ("scaled_return", "floor"): -math.inf,
+    ("curated_law", "candidates"): math.inf,
+    ("curation_factor", "candidates"): math.inf,
+}
 
 
 def outcome(function, arguments):

@@ -9,6 +9,7 @@ from prefsim.loops.acceleration import (
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
 from prefsim.loops.refreshed import refreshed_negatives
 from prefsim.loops.rounds import SelfPlayRound, descent, play_rounds
+from prefsim.loops.self_consuming import self_consuming
 from prefsim.loops.self_play import (
     JudgedSamples,
     judged_samples,
@@ -35,6 +36,7 @@ __all__ = [
     "queued_self_play",
     "refreshed_negatives",
     "sampled_pairs",
+    "self_consuming",
     "self_play",
     "self_preferring",
     "staged_reference",
