@@ -122,7 +122,7 @@ def reproduce(run: Run) -> Reproduction:
         ),
         holds(
             "classes: shares after every round ordered as the rewards",
-            (np.diff(ranked, axis=-1) > 0).all(axis=(0, -1)),
+            np.asarray((np.diff(ranked, axis=-1) > 0).all(axis=(0, -1))),
             "rare classes of low reward become rarer",
             stated="paper",
             paper="bias of the reward is amplified (CIFAR-10)",

@@ -229,19 +229,24 @@ def calibrated_by_the_reference_the_term_is_a_divergence(
     """
     reference, world = setting.reference, setting.world
     data = Comparisons.population(world, reference if sampling is None else sampling)
-    shared = {"beta": setting.beta, "alpha": setting.alpha, "optimistic": optimistic}
     loss, dpo = (
-        functools.partial(losses.vpo, calibration="pair", **shared),
+        functools.partial(
+            losses.vpo,
+            beta=setting.beta,
+            alpha=setting.alpha,
+            optimistic=optimistic,
+            calibration="pair",
+        ),
         functools.partial(losses.dpo, beta=setting.beta),
     )
     term = objective(policy, loss, data, reference=reference) - objective(
         policy, dpo, data, reference=reference
     )
-    tables_ = [reference.log_probs, policy.log_probs]
+    first, second = reference.log_probs, policy.log_probs
     if direction == "of the policy from the reference":
-        tables_.reverse()
+        first, second = second, first
     sign = -1 if optimistic else 1
-    divergence = kl_to_reference(*tables_, world)
+    divergence = kl_to_reference(first, second, world)
     return apart(term, sign * setting.alpha * setting.beta * divergence, relative=True)
 
 
