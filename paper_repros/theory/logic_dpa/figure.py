@@ -135,7 +135,9 @@ def _leads(axis: Any, found: tuple[Lead, ...]) -> None:
             transform=axis.get_yaxis_transform(),
             fontsize=9,
         )
-    widest = max(abs(edge) for lead in found for edge in (lead.low, lead.high))
+    # A lead that was not measured has its line of text, and no interval.
+    edges = [edge for lead in found for edge in (lead.low, lead.high) if np.isfinite(edge)]
+    widest = max(map(abs, edges), default=0.0)
     axis.set_xlim(*(1.15 * max(widest, 0.01) * np.array([-1, 1])))
     axis.axvline(0.0, color="0.3", lw=1)
     axis.set(ylim=(-0.5, len(found)), yticks=[], xlabel="lead of the best new loss, 95 % interval")

@@ -188,7 +188,9 @@ class Lead(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
+        """What the interval says, if there is one."""
+        if not np.isfinite(self.mean):
+            return "not reached in every world"
         if self.low > 0:
             return "the new one leads"
         return "the old one leads" if self.high < 0 else "no difference is seen"

@@ -102,6 +102,9 @@ def test_leads_are_of_the_worlds_that_did_not_choose():
     values = np.array([[0.0, 1.0, 0.0, 1.2], [5.0, 0.0, 5.0, 0.0], [-1.0, 9.0, -1.0, 9.0]])
     every = Trained(values, values, np.ones((3, 4)), -values, values, values)
     found = leads(structures, every, every._replace(accuracy=values))
+    # The new one never forgets what is to be forgotten in one world, and that is said.
+    missed = every._replace(chosen_then=np.where(values == 1.2, np.nan, values))
+    assert leads(structures, missed, every)[2].verdict == "not reached in every world"
     for lead in found:
         assert (lead.new, lead.old) == ("cCPO", "CPO")
         assert lead.mean == pytest.approx(-1.1)
