@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -199,12 +200,21 @@ def _run(arguments: list[str]) -> int:
         # What could not be written would be tried again at the very end, and fail there.
         _discard_output()
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        _complain(f"out of memory: {str(error) or 'there is none left'}")
+        return BAD_INPUT
     if code == INTERRUPTED:
         _complain(
             "interrupted; what is finished is kept, and the same command resumes (train: with"
             " --resume)"
         )
     return code if isinstance(code, int) else 0
+
+
+# Torch has no error of its own for the memory of the processor.
+_OUT_OF_MEMORY = re.compile("out of memory|allocate memory", re.IGNORECASE)
 
 
 def _prepare_streams() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -92,3 +93,20 @@ def test_import_is_light():
         ).stdout.strip()
         == "[]"
     )
+
+
+@pytest.mark.parametrize("plan", ["policy_iteration", "linear_program", "soft_value_iteration"])
+def test_planners_solve_in_half_precision(plan):
+    from prefsim.solvers import planning
+    from prefsim.worlds import TabularMDP
+
+    options = {"temperature": 0.3} if plan.startswith("soft") else {}
+
+    def value():
+        found = getattr(planning, plan)(TabularMDP.random(3, 2, discount=0.5, seed=0), **options)
+        return to_numpy(found.value).astype(np.float64)
+
+    exact = value()
+    with use_backend("torch", dtype="bfloat16"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_allclose(value(), exact, rtol=0.1, atol=0.05)

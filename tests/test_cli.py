@@ -274,3 +274,19 @@ def test_data_from_the_environment(prefsim, fake_papers, tmp_path, monkeypatch):
     code, _, err = prefsim("repro", "first")
     assert code == 2
     assert "PREFSIM_DATA must be a folder that exists" in err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+)
+def test_memory_that_is_not_there_is_one_line(monkeypatch, capsys, error):
+    def raises(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", raises)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["list"])
+    assert capsys.readouterr().err.startswith("prefsim: out of memory: ")
+    monkeypatch.setattr(cli, "app", lambda **_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["list"])

@@ -9,12 +9,22 @@ import torch
 from prefsim import losses
 from prefsim._readable import summary
 from prefsim.backend import use_backend
-from prefsim.data import Comparisons
+from prefsim.data import Comparisons, Segments
 from prefsim.loops import self_play, table_judge
+from prefsim.losses.registry import container_of, loss_functions
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy
 from prefsim.policies.tokens import TokenTreePolicy
+from prefsim.raters import MatrixRater, UserPopulation
 from prefsim.solvers import fit, planning, solve_nash
-from prefsim.worlds import ContextualBandit, PreferenceGame, TabularMDP, TokenTree
+from prefsim.worlds import (
+    ContextualBandit,
+    PreferenceGame,
+    TabularMDP,
+    TokenTree,
+    delivery_task,
+    read_preflib,
+    synthetic_ballots,
+)
 
 GAMES = PreferenceGame.random(6, seed=0, batch_shape=(1000,))
 PROCESS = TabularMDP.random(60, 3, discount=0.9, seed=0)
@@ -37,6 +47,12 @@ LARGE = {
         Comparisons.population(WORLD, TabularPolicy.uniform(200, 30)),
         reference=TabularPolicy.uniform(200, 30),
     ),
+    "comparisons": lambda: Comparisons.sample(WORLD, 900, seed=0),
+    "segments": lambda: Segments.sample(PROCESS, 90, 5, seed=0, scores=np.zeros((60, 3))),
+    "rater": lambda: MatrixRater(np.full((30, 30), 0.5)),
+    "users": lambda: UserPopulation(np.full(2, 0.5), np.full((2, 30, 30), 0.5)),
+    "ballots": lambda: read_preflib(synthetic_ballots()),
+    "task": delivery_task,
     "round": lambda: self_play(
         TabularPolicy.uniform(3, 20),
         losses.dno,
@@ -46,6 +62,12 @@ LARGE = {
         seed=0,
     )[0],
 }
+
+
+@pytest.mark.parametrize("kind", sorted(set(map(container_of, loss_functions().values())), key=str))
+def test_what_losses_see_is_one_line(kind):
+    text = repr(kind.example(rows=1000))
+    assert text.startswith(kind.__name__) and "\n" not in text and "array(" not in text
 
 
 @pytest.mark.parametrize("name", LARGE)

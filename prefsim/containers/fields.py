@@ -29,7 +29,7 @@ def map_fields(container: C, change: Callable[[Array], Any]) -> C:
     >>> import numpy as np
     >>> from prefsim.containers import PairRewards
     >>> map_fields(PairRewards(np.ones(2), np.zeros(2)), lambda x: x[:1])
-    PairRewards(chosen=array([1.]), rejected=array([0.]))
+    PairRewards(chosen=[1], rejected=[0])
     """
     fields = container._asdict()  # type: ignore[attr-defined]
     return type(container)(
@@ -52,7 +52,7 @@ def stacked(first: C, second: C, *, axis: int = -1) -> C:
     >>> import numpy as np
     >>> from prefsim.containers import PairRewards
     >>> stacked(PairRewards(np.ones(1), np.zeros(1)), PairRewards(np.zeros(1), np.ones(1)))
-    PairRewards(chosen=array([1., 0.]), rejected=array([0., 1.]))
+    PairRewards(chosen=[1, 0], rejected=[0, 1])
     """
     joined: dict[str, Array | None] = {}
     for name, here in first._asdict().items():  # type: ignore[attr-defined]

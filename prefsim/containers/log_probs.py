@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.containers.example_draws import CANDIDATES, TOKENS, Draws
 from prefsim.containers.fields import exchanged
 from prefsim.typing import Array, ArrayT
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 
+@readable
 class PairLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of compared pairs, each ``(..., n)`` in nats.
 
@@ -63,6 +65,7 @@ class PairLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class UnpairedLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of single completions, each ``(..., n)`` in nats.
 
@@ -95,6 +98,7 @@ class UnpairedLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class ListLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats.
 
@@ -116,6 +120,7 @@ class ListLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class AnchoredLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities in nats of rejected responses, each with K anchoring samples.
 
@@ -145,6 +150,7 @@ class AnchoredLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class TokenPairLogps(NamedTuple, Generic[ArrayT]):
     """Per-token (or per-step) log-probabilities of compared pairs, each ``(..., n, T)`` in nats.
 
@@ -188,6 +194,7 @@ class TokenPairLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class JudgedLogps(NamedTuple, Generic[ArrayT]):
     """Responses sampled from the policy, token by token, with the judge's verdict on each.
 
@@ -221,6 +228,7 @@ class JudgedLogps(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class SelfImprovementLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities in nats of compared pairs as answers and as revisions.
 

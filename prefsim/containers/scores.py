@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.containers.example_draws import CLASSES, VERSIONS, Draws
 from prefsim.containers.fields import exchanged
 from prefsim.containers.log_probs import PairLogps
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 
+@readable
 class PairRewards(NamedTuple, Generic[ArrayT]):
     """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds."""
 
@@ -36,6 +38,7 @@ class PairRewards(NamedTuple, Generic[ArrayT]):
         return PairRewards(chosen=draws.normal(), rejected=draws.normal())
 
 
+@readable
 class ClassLogits(NamedTuple, Generic[ArrayT]):
     """Class scores ``(..., n, K)`` and integer labels ``(..., n)``.
 
@@ -60,6 +63,7 @@ class ClassLogits(NamedTuple, Generic[ArrayT]):
         )
 
 
+@readable
 class DegreeLogits(NamedTuple, Generic[ArrayT]):
     """Scores of the degree of each of V graded versions of a response, with the degrees.
 
@@ -77,6 +81,7 @@ class DegreeLogits(NamedTuple, Generic[ArrayT]):
         return DegreeLogits(logits=draws.normal(VERSIONS, VERSIONS), degree=draws.degrees())
 
 
+@readable
 class DegreePairLogps(NamedTuple, Generic[ArrayT]):
     """Compared pairs as in :class:`PairLogps`, with graded versions as in :class:`DegreeLogits`."""
 

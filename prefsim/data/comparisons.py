@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
     NUMBERS,
@@ -54,6 +55,7 @@ _OTHER_DATA: dict[type, str] = {
 }
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Comparisons:
     """Comparisons in a tabular world, in the ecosystem's columns.
@@ -237,12 +239,10 @@ class Comparisons:
         ... ).chosen_score.round(3)
         array([0.8, 0.8, 0.4, 0.4])
         """
-        if opponent is not None:
-            check_kind(InMemoryPolicy, opponent=opponent)
+        opponent = policy if opponent is None else opponent
+        check_kind(InMemoryPolicy, opponent=opponent)
         rows = cls.population(world, policy) if pairs is None else pairs
-        against = np.asarray(
-            to_numpy((policy if opponent is None else opponent).probs), dtype=np.float64
-        )
+        against = np.asarray(to_numpy(opponent.probs), dtype=np.float64)
         wins = (to_numpy(world.preference).astype(np.float64) @ against[..., None])[..., 0]
         logs = np.asarray(to_numpy(policy.log_probs), dtype=np.float64)
         first, second = (..., rows.prompt, rows.chosen), (..., rows.prompt, rows.rejected)

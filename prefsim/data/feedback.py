@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
     as_context_probs,
@@ -27,6 +28,7 @@ from prefsim.typing import Array
 __all__ = ["Feedback"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Feedback:
     """Single completions with a thumb up or down, in the ecosystem's columns.

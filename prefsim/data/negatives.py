@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, to_numpy
 from prefsim.checks import as_float_array, as_index_array, as_probabilities, check_integer
 from prefsim.containers import AnchoredLogps
@@ -22,6 +23,7 @@ from prefsim.typing import Array
 __all__ = ["Negatives"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Negatives:
     """Rejected responses in a tabular world, each with a set of anchoring samples.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_kind
 from prefsim.containers import ListLogps
@@ -23,6 +24,7 @@ __all__ = ["Rankings"]
 _BLOCK = 2**20
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Rankings:
     """K responses to each prompt with scores, in the ecosystem's columns.

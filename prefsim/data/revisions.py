@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_probabilities, check_integer, check_kind, check_shape
 from prefsim.containers import SelfImprovementLogps, map_fields
@@ -24,6 +25,7 @@ from prefsim.typing import Array
 __all__ = ["Revisions"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Revisions:
     """Comparisons in a tabular world for one policy with two kinds of prompts.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import check_integer, check_kind
 from prefsim.data.comparisons import Comparisons
@@ -20,6 +21,7 @@ from prefsim.worlds.bandit import ContextualBandit
 __all__ = ["ScoredPairs"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class ScoredPairs(Comparisons):
     """Pairs of responses with rewards, for losses that use scores.

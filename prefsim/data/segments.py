@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
@@ -41,6 +42,7 @@ MAX_PAIRS = 4_000_000
 __all__ = ["MAX_PAIRS", "Segments"]
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class Segments:
     """Pairs of trajectory segments in a tabular decision process.
@@ -197,9 +199,8 @@ class Segments:
     ) -> Segments:
         """Draw ``n`` pairs of independent segments and one Bernoulli label for each.
 
-        The arguments are those of :meth:`population`.
-
-        The preferred segment comes first, with ``prob`` 1.
+        The arguments are those of :meth:`population`. The preferred segment comes first, with
+        ``prob`` 1.
         """
         check_integer(low=0, n=n)
         rng = random_generator(seed)
@@ -222,10 +223,8 @@ class Segments:
     ) -> Segments:
         """Record ``n`` pairs of segments by acting in a gymnasium environment.
 
-        One label is drawn for each, as in :meth:`sample`.
-
-        See :func:`~prefsim.data.trajectories.record_trajectories` for the environment, ``policy``
-        and ``start``. Two consecutive pieces of behaviour make a pair.
+        One label is drawn for each, as in :meth:`sample`. Two consecutive pieces of behaviour make
+        a pair; see :func:`~prefsim.data.trajectories.record_trajectories` for the other arguments.
         """
         check_integer(low=0, n=n)
         rng = random_generator(seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, like, on_backend, random_generator
 from prefsim.checks import (
     as_float_array,
@@ -80,6 +81,7 @@ def sample_labels(probability: ArrayT, *, seed: Seed) -> ArrayT:
     return like(draws, probability) < probability
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class MatrixRater:
     """A rater who prefers response i to response j with the chance that a table says.

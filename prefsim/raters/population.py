@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefsim._frozen import set_fields
+from prefsim._readable import readable
 from prefsim.backend import Seed, index_array, on_backend, random_generator, to_numpy
 from prefsim.checks import (
     as_floats,
@@ -75,6 +76,7 @@ def mixture_preference(weights: ArrayT, preferences: Array) -> ArrayT:
     return xp.sum(spread * preferences, axis=0)
 
 
+@readable
 @dataclass(frozen=True, init=False, eq=False)
 class UserPopulation:
     """K users with a table of preferences each, and how often each of them gives the label.

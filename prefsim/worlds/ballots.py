@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.checks import as_float_array, as_index_array, check_shape
 from prefsim.checks.quoting import shown
 
@@ -19,6 +20,7 @@ _ORDER = re.compile(r"(?:\d+|\{\d+(?:,\d+)*\})(?:,(?:\d+|\{\d+(?:,\d+)*\}))*")
 _REQUIRED = ("DATA TYPE", "NUMBER ALTERNATIVES", "NUMBER VOTERS", "NUMBER UNIQUE ORDERS")
 
 
+@readable
 class Ballots(NamedTuple):
     """An election: distinct orders and how many voters cast each.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_shape
 from prefsim.worlds.grid import grid_moves
@@ -69,6 +70,7 @@ _ENTERED = np.array(
 _STAYED = _ENTERED * [1, 0, 0, 0, 0, 1]
 
 
+@readable
 class DeliveryTask(NamedTuple):
     """A board as a decision process.
 

@@ -142,7 +142,7 @@ def test_rankings_population_and_plackett_luce_samples():
         (lambda: Feedback([0], [1, 2], [1.0]), "completion must have n = 1"),
         (lambda: Rankings([0], [[1, 2]], [[1.0]]), "scores must have the shape"),
         (lambda: Rankings([0, 1], [[1, 2]], [[1.0, 2.0]]), "prompt must be"),
-        (lambda: Rankings.sample(WORLD, 3, 5, seed=0), r"k must lie in \[1, 4\]"),
+        (lambda: Rankings.sample(WORLD, 3, 5, seed=0), r"k must be an integer in \[1, 4\]"),
         (lambda: objective(POLICY, losses.dpo, Comparisons([], [], [])), "at least one row, got 0"),
         (
             lambda: objective(POLICY, losses.kto, Comparisons([0], [1], [2])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -120,14 +121,10 @@ _CHANGE_THE_MEANING = (
     *("tools", "functions", "documents", "chat_template", "chat_template_kwargs"),
     *("image", "images", "video", "videos", "audio", "audios"),
     *("history", "conversation", "conversations"),
-    *(
-        f"{stem}_{side}_{end}"
-        for stem in ("ref", "reference")
-        for side in ("chosen", "rejected")
-        for end in ("logp", "logps")
-    ),
     "label",
 )
+# A reference's log-probabilities, however a trainer spells them: ref_chosen_logps, reference_logps.
+_OF_A_REFERENCE = re.compile(r"(?=.*ref)(?=.*log_?p)", re.IGNORECASE)
 
 
 def _layout_of(row: Row) -> _Layout:
@@ -158,7 +155,8 @@ def _check_meaning(row: Row, used: tuple[str, ...]) -> None:
             f"prompt must be text, a list of chat messages or a list of token ids, got"
             f" {shown(row['prompt'])}"
         )
-    for name in _CHANGE_THE_MEANING:
+    of_a_reference = sorted(name for name in row if _OF_A_REFERENCE.match(name))
+    for name in (*_CHANGE_THE_MEANING, *of_a_reference):
         if name not in used and row.get(name) not in (None, "", "[]", [], {}):
             raise ValueError(
                 f"{name} would change what the row says and cannot be read, got"

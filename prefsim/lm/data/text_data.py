@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -149,7 +149,8 @@ class TextData:
 
 def as_texts(column: Any, name: str) -> list[Text]:
     """Return a column as a list of texts, or raise naming the row."""
-    if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+    unordered = isinstance(column, Mapping | Set)
+    if unordered or isinstance(column, str | bytes) or not hasattr(column, "__len__"):
         raise ValueError(f"{name} must be a list of rows, got {type(column).__name__}")
     rows = list(column)
     for row, value in enumerate(rows):
@@ -190,7 +191,7 @@ def is_text(value: Any) -> bool:
     """Return whether ``value`` is text, a list of chat messages or a list of token ids."""
     if isinstance(value, str):
         return True
-    if isinstance(value, bytes | Mapping) or not hasattr(value, "__len__"):
+    if isinstance(value, bytes | Mapping | Set) or not hasattr(value, "__len__"):
         return False
     messages = [
         isinstance(item, Mapping) and isinstance(item.get("role"), str) and "content" in item

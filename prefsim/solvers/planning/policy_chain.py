@@ -123,7 +123,11 @@ def solve_chain(
         # factorised once.
         more = target.ndim + 1 - matrix.ndim
         columns = xp.moveaxis(xp.reshape(target, (-1, *target.shape[more:])), 0, -1)
-        solution = xp.linalg.solve(identity - mdp.discount * matrix, columns)
+        system = identity - mdp.discount * matrix
+        if xp.finfo(matrix.dtype).bits < 32:
+            # No library factorises in half precision.
+            system, columns = (xp.astype(each, xp.float32) for each in (system, columns))
+        solution = xp.astype(xp.linalg.solve(system, columns), target.dtype)
         return xp.reshape(xp.moveaxis(solution, -1, 0), target.shape)
     along = sp.csr_array(chain.T) if transposed else chain
     matrix = sp.eye_array(mdp.n_states, format="csr") - mdp.discount * along

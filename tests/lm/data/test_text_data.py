@@ -239,3 +239,9 @@ def test_rows_are_taken_in_order():
 def test_bad_inputs(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("rows", [{"a": 1}, {"a", "b"}, [{1, 2}], [frozenset({1})]])
+def test_what_has_no_order_is_no_text(rows):
+    with pytest.raises(ValueError, match="prompt must"):
+        TextComparisons(rows, [[1]] * len(rows), [[2]] * len(rows))
