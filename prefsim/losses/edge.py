@@ -25,6 +25,7 @@ from prefsim.checks import (
     as_one_library,
     as_signed,
     check_broadcast,
+    check_entries,
     check_no_nan,
     in_floats,
     is_array,
@@ -181,6 +182,10 @@ def _refuse_nan(values: Any, logps: Any) -> None:
     for name, field in logps._asdict().items():
         if field is not None and is_floating(field):
             check_no_nan(field, name, counted=_mask_of(logps, name))
+    # Of infinite scores a difference or a share is none.
+    for name, field in logps._asdict().items():
+        if field is not None and "score" in name:
+            check_entries(field, name, "be finite, for a value that is no NaN", np.isfinite)
 
 
 def _mask_of(logps: Any, name: str) -> Any:

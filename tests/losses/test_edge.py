@@ -17,7 +17,7 @@ from loss_settings import ALTERNATIVES, base_options, options
 from wrong_types import NO_NUMBERS, OTHER_FORMS, PRECISION, STRANGE_OPTIONS, doubles, spoilt
 
 from prefsim import losses
-from prefsim.checks import trusted_values
+from prefsim.checks import check_integer, trusted_values
 from prefsim.containers import PairLogps, PairRewards, map_fields
 from prefsim.losses.edge import checked
 from prefsim.losses.registry import loss_functions
@@ -358,3 +358,20 @@ def test_a_loss_of_ones_own():
     assert distance(logps=pair, power=3) == 8.0
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         distance()
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("loss", [losses.infonca, losses.nca, losses.exo_rw, losses.copg_group])
+def test_infinite_scores_that_make_a_nan_are_named(loss, library):
+    example = losses.ListLogps.example()
+    scores = np.where(np.arange(example.scores.size).reshape(example.scores.shape) == 1, np.inf, 0)
+    given = losses.ListLogps(*map(library, (example.logps, example.ref_logps, scores)))
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="scores must be finite"):
+        loss(given)
+
+
+def test_the_largest_integer_is_named_where_it_is_passed():
+    with pytest.raises(ValueError, match=r"seed must be an integer >= 0 and < 2\*\*63, got 922"):
+        check_integer(low=0, seed=2**63)
+    with pytest.raises(ValueError, match=r"seed must be an integer >= 0, got -1"):
+        check_integer(low=0, seed=-1)
