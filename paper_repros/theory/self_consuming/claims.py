@@ -144,6 +144,7 @@ def every_increasing_function_of_the_reward_rises(
     "limit",
     source="the theorem on the limit",
     stated="paper",
+    examples=15,
     given={
         "reward": REWARDS.map(lambda r: np.round(2 * r) / 2),
         "log_law": LAWS,
@@ -229,7 +230,7 @@ def real_data_keep_the_law_near(
         reward,
         log_law,
         candidates=candidates,
-        rounds=40,
+        rounds=20,
         synthetic=mixed(candidates, share),
         start=start,
     )
@@ -261,7 +262,7 @@ def real_data_are_never_forgotten(
     of the real data from the law stays below log(1 + λ).
     """
     path = self_consuming(
-        reward, log_law, candidates=candidates, rounds=40, synthetic=ratio, start=start
+        reward, log_law, candidates=candidates, rounds=20, synthetic=ratio, start=start
     )
     bound = math.log1p(ratio)
     return worst(
@@ -292,7 +293,7 @@ def with_real_data_it_still_gains(
     """
     ratio = mixed(candidates, share)
     kept = kept_by(reward, other)
-    path = self_consuming(kept, log_law, candidates=candidates, rounds=30, synthetic=ratio)
+    path = self_consuming(kept, log_law, candidates=candidates, rounds=12, synthetic=ratio)
     mean, variance = weights(reward, log_law)
     gained = (candidates - 1) / candidates * variance / np.exp(reward.max())
     return above(mean + ratio / (1 + ratio) * gained, weights(reward, path[1:])[0])

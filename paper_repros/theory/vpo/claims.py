@@ -343,6 +343,7 @@ def optimism_pays_for_its_misfit(setting: Setting, seed: int, n: int, left_out: 
     source="the first step of the regret bound",
     stated="derived",
     tolerance=1e-7,
+    examples=15,
     given={
         "setting": SETTINGS,
         "seed": SEEDS,

@@ -47,7 +47,7 @@ def reproduce(run: Run) -> Reproduction:
 
     by_sampler = {
         sampler: rounds_of_regret(
-            FITTED_ALPHAS, sampler, 8 if run.quick else 24, rng, rounds=20 if run.quick else 30
+            FITTED_ALPHAS, sampler, 6 if run.quick else 24, rng, rounds=20 if run.quick else 30
         )
         for sampler in run.progress(SAMPLERS, "samplers")
     }
