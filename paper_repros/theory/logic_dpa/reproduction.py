@@ -201,7 +201,7 @@ def _rows(
             "loss": name_of(each),
             "labels": each.labels,
             "says": str(each.core),
-            f"optimum of two responses at {preference:.3f}": round(float(optima[place]), 4),
+            f"optimum of two responses at {preference:.3f}": _optimum(optima[place]),
             "Δ log π(chosen)": round(float(clean.chosen[place].mean()), 3),
             "Δ log π(rejected)": round(float(clean.rejected[place].mean()), 3),
             "ranked": round(float(clean.accuracy[place].mean()), 3),
@@ -211,6 +211,10 @@ def _rows(
         }
         for place, each in enumerate(structures)
     ]
+
+
+def _optimum(value: float) -> float | str:
+    return round(float(value), 4) if np.isfinite(value) else "either end"
 
 
 def _shown(values: np.ndarray) -> float | str:

@@ -285,7 +285,7 @@ def two_response_optima(structures: Sequence[PreferenceStructure], preference: f
 
     The probability of the first response that is least in
     ``P ℓ(ρ(p, 1 − p)) + (1 − P) ℓ(ρ(1 − p, p))``, ℓ the logistic loss; 0 or 1 where it runs to the
-    end.
+    end, and NaN where both ends are as good.
 
     Parameters
     ----------
@@ -309,7 +309,8 @@ def two_response_optima(structures: Sequence[PreferenceStructure], preference: f
     ends = np.stack([np.full(found.shape, sign * 2 * LARGEST_LOGIT) for sign in (-1, 1)])
     at_ends = _risk(structures, ends, preference)
     runs = at_ends <= _risk(structures, found[None], preference) + 1e-12
-    return np.where(runs[1], 1.0, np.where(runs[0], 0.0, sigmoid(found)))
+    optimum = np.where(runs[1], 1.0, np.where(runs[0], 0.0, sigmoid(found)))
+    return np.where(runs.all(axis=0), np.nan, optimum)
 
 
 def _risk(

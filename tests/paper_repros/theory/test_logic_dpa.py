@@ -60,10 +60,12 @@ def test_optima_of_two_responses():
     for name in ("CE", "CEUnl", "fUNL", "CPO", "qfUNL"):
         assert found[name] == pytest.approx(0.8, abs=1e-7)
     assert found["ORPO"] == pytest.approx(2 / 3, abs=1e-7)
-    ends = [PreferenceStructure.from_labels(labels) for labels in ("n+bn", "bn-+", "nb-n")]
-    assert two_response_optima(ends, 0.8)[0] == 1.0
+    others = [PreferenceStructure.from_labels(labels) for labels in ("n+bn", "+nn-", "nb-n")]
+    only_up, symmetric, p = two_response_optima(others, 0.8)
+    assert only_up == 1.0
+    # "Both are valid" is as likely as "neither is" at p and at 1 − p: either end is best.
+    assert np.isnan(symmetric)
     # The score of the last is log σ of ORPO's, z: the risk is least where its slope is 0.
-    p = two_response_optima(ends, 0.8)[2]
     z = 2 * np.log(p / (1 - p))
 
     def pull(score):
