@@ -50,7 +50,7 @@ def tour(figures, text, with_data):
 
 
 def analyses(figures, text, with_data):
-    assert figures == 2
+    assert figures == 3
     assert "inner product 1.2: chosen -0.2, rejected -0.8, as wanted: False" in text
     assert "No     -0.02" in text and "Yes    +3.83" in text
     assert "32 arrows between the sixteen losses" in text
