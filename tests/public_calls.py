@@ -186,6 +186,11 @@ EXAMPLES = {
     "largest_ranking_beta": VOTED | {"unanimous": 1e-3},
     "ranking_loss": {name: VOTED[name] for name in ("ref_chosen", "ref_rejected")} | {"beta": 0.5},
     "exact_ranking_accuracy": {"log_probs": LOGS},
+    "both_fall_above": {
+        "chosen_slope": np.array([0.5, -1.0, 0.0]),
+        "rejected_slope": np.array([1.0, 0.5, -0.5]),
+        "norm_ratio": np.array([2.0, 1.0, 0.5]),
+    },
     "token_rates": {
         "unembedding": FEATURES[0],
         "state": np.array([0.5, -1.0]),
@@ -311,6 +316,7 @@ ELSEWHERE = {
     "compare_methods",
     "draw_comparison",
     "pair_derivatives",
+    "pulls_of_losses",
     "catalogue",
     "container_of",
     "loss_functions",

@@ -51,7 +51,13 @@ from prefsim.analysis.nash_family import (
     family_games,
 )
 from prefsim.analysis.nash_figure import draw_comparison
-from prefsim.analysis.pair_derivatives import PairDerivatives, pair_derivatives
+from prefsim.analysis.pair_derivatives import (
+    LossPull,
+    PairDerivatives,
+    both_fall_above,
+    pair_derivatives,
+    pulls_of_losses,
+)
 from prefsim.analysis.ranking import (
     exact_ranking_accuracy,
     idealised_log_ratio,
@@ -93,11 +99,13 @@ __all__ = [
     "GradientGram",
     "KLBallCoverage",
     "KLGradients",
+    "LossPull",
     "MethodTrace",
     "PairDerivatives",
     "SampledCoverage",
     "TokenRates",
     "borda_scores",
+    "both_fall_above",
     "bradley_terry_winner",
     "ches_score",
     "compare_methods",
@@ -135,6 +143,7 @@ __all__ = [
     "pair_derivatives",
     "partial_coverage_coefficient",
     "policy_covariance",
+    "pulls_of_losses",
     "ranking_accuracy",
     "ranking_loss",
     "regularised_value",

@@ -25,6 +25,7 @@ __all__ = [
     "discopop",
     "dpop",
     "exo_pair",
+    "flex_dpo",
     "odpo",
     "probit",
     "rdpo_length",
@@ -149,6 +150,52 @@ def dpop(logps: PairLogps[ArrayT], *, beta: Number = 0.3, penalty: Number = 50.0
     chosen, rejected = log_ratios(logps)
     fall = array_namespace(chosen).clip(-chosen, 0.0, None)
     return soft_logistic(beta * (chosen - rejected - penalty * fall), 1)
+
+
+@checked
+def flex_dpo(
+    logps: PairLogps[ArrayT], *, beta: Number = 0.1, beta_rejected: Number = 0.08
+) -> ArrayT:
+    r"""DPO with a strength for each response, :math:`\ell(\beta a - \beta^- b)`.
+
+    With the log-ratios a of the chosen and b of the rejected response.
+
+    A smaller strength of the rejected response pushes it down less hard, by :math:`\beta^-/\beta`
+    of the pull on the chosen one; at 0 only the chosen response is left.
+
+    Parameters
+    ----------
+    logps
+        Sequence log-probabilities in nats, each ``(..., n)``.
+    beta
+        Strength of the KL penalty as the chosen response sees it, > 0.
+    beta_rejected
+        That of the rejected response, >= 0; DPO where both are equal.
+
+    Returns
+    -------
+    Array ``(..., n)``, nats.
+
+    Raises
+    ------
+    ValueError
+        If a strength is out of range, or shapes differ.
+
+    References
+    ----------
+    Yan et al. 2024, Flex-DPO, section 5 (number not confirmed), arXiv:2406.07327.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pair = PairLogps(*(np.log([p]) for p in (0.4, 0.1, 0.4, 0.3)))
+    >>> flex_dpo(pair, beta=0.1, beta_rejected=0.02).round(8)
+    array([0.6822214])
+    """
+    check_positive(arrays=True, beta=beta)
+    check_nonnegative(arrays=True, beta_rejected=beta_rejected)
+    chosen, rejected = log_ratios(logps)
+    return soft_logistic(beta * chosen - beta_rejected * rejected, 1)
 
 
 @checked

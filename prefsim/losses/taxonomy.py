@@ -46,7 +46,7 @@ _TOPICS = {
     ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft semantic",
     ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",
     ("property", "length bias"): "rdpo_length sigmoid_norm ld_dpo",
-    ("property", "likelihood collapse"): "dpop cal_dpo rpo vpo",
+    ("property", "likelihood collapse"): "dpop flex_dpo cal_dpo rpo vpo",
     ("property", "distribution shift"): "wpo",
 }
 

@@ -43,6 +43,7 @@ DEFAULTS = {
     "exo_pair": {"beta": 0.1, "epsilon": 0.001},
     "exo_rw": {"beta": 0.1, "alpha": 1.0},
     "f_dpo": {"beta": 0.1, "divergence": "reverse_kl", "alpha": 0.5},
+    "flex_dpo": {"beta": 0.1, "beta_rejected": 0.08},
     "ga_kl": {"retain_weight": 1.0, "reduction": "mean"},
     "ga_rt": {"retain_weight": 1.0, "reduction": "mean"},
     "gpo": {"beta": 0.1},

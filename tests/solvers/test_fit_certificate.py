@@ -59,6 +59,7 @@ DRIVEN_APART = {
     "dpop",
     "drdpo",
     "f_dpo",
+    "flex_dpo",
     "gradient_ascent",
     "nca_pair",
     "npo",

@@ -14,6 +14,8 @@ PAPER = Paper(
     ),
     implements=(
         "prefsim.analysis.pair_derivatives.pair_derivatives",
+        "prefsim.analysis.pair_derivatives.both_fall_above",
+        "prefsim.analysis.pair_derivatives.pulls_of_losses",
         "prefsim.analysis.displacement.entanglement",
         "prefsim.losses.dpo",
         "prefsim.losses.rdpo_length",

@@ -17,8 +17,14 @@ from paper_repros.theory.gradient_entanglement.shared_head import (
     with_suffix,
 )
 from paper_repros.theory.gradient_entanglement.slopes import EXPLICIT, TABLE, Margins, by_hand
-from prefsim.analysis import PairDerivatives, pair_derivatives
-from prefsim.losses import PairLogps
+from prefsim.analysis import (
+    PairDerivatives,
+    both_fall_above,
+    entanglement,
+    pair_derivatives,
+    pulls_of_losses,
+)
+from prefsim.losses import PairLogps, loss_functions
 from prefsim.papers import Verdict, above, apart, claim, rises, worst
 from prefsim.testing.bandits import tables
 
@@ -261,6 +267,58 @@ def longer_suffixes_entangle_more(seed: int, correlation: float) -> Verdict:
     steps = np.diff(means)
     # Without correlation nothing grows but by chance.
     return worst(rises(means), above(0.05, steps.min()), detail=f"means {np.round(means, 3)}")
+
+
+@claim(
+    "C9",
+    "equivalence",
+    source="section 3.1, the conditions solved for the cosine",
+    stated="derived",
+    tolerance=1e-11,
+    given={"chosen_slope": SLOPES, "rejected_slope": SLOPES, "norm_ratio": st.floats(0.1, 10.0)},
+    breaks={"rejected_slope": st.floats(-3.0, -0.1)},
+)
+def both_fall_above_one_cosine(
+    chosen_slope: float, rejected_slope: float, norm_ratio: float
+) -> Verdict:
+    """Where a loss pulls and pushes both log-probabilities fall exactly where the cosine of their
+    gradients exceeds d_w‖g_w‖/(d_l‖g_l‖): there the chosen one stands still and the other falls.
+    """
+    share = chosen_slope / (rejected_slope * norm_ratio)
+    found = both_fall_above(np.asarray(chosen_slope), rejected_slope, norm_ratio=norm_ratio)
+    cosine = min(share, 1.0)
+    rates = entanglement(
+        np.asarray(1.0),
+        np.asarray(norm_ratio**2),
+        np.asarray(cosine * norm_ratio),
+        chosen_slope=chosen_slope,
+        rejected_slope=rejected_slope,
+    )
+    falling = share < 1
+    still = apart(rates.chosen_rate if falling else 0.0, 0.0, scale=1 + chosen_slope)
+    return worst(
+        apart(found, share, relative=True), still, above(rates.rejected_rate * falling, 0.0)
+    )
+
+
+@claim(
+    "C9-losses",
+    "identity",
+    source="table 1",
+    stated="derived",
+    examples=3,
+    given={"seed": st.integers(0, 1000), "norm_ratio": st.floats(0.2, 5.0)},
+)
+def every_loss_has_its_cosine(seed: int, norm_ratio: float) -> Verdict:
+    """The table of all pairwise losses holds how hard each pulls and pushes, and its cosine."""
+    pair, parts = PairLogps.example(1, seed=seed), []
+    for row in pulls_of_losses(pair, norm_ratio=norm_ratio):
+        up, down = pair_derivatives(loss_functions()[row.name], pair)
+        parts.append(apart([row.chosen, row.rejected], [up[0], down[0]], detail=row.name))
+        if row.chosen > 0 and row.rejected > 0:
+            share = row.chosen / (row.rejected * norm_ratio)
+            parts.append(apart(row.both_fall_above, share, relative=True, detail=row.name))
+    return max(parts, key=lambda verdict: verdict.error)
 
 
 # --- the remedy ---

@@ -18,9 +18,9 @@ from paper_repros.theory.gradient_entanglement.shared_head import (
     with_suffix,
 )
 from paper_repros.theory.gradient_entanglement.slopes import EXPLICIT, TABLE, by_hand
-from prefsim.analysis import PairDerivatives, pair_derivatives
+from prefsim.analysis import PairDerivatives, pair_derivatives, pulls_of_losses
 from prefsim.containers import PairLogps
-from prefsim.losses import container_of, loss_functions
+from prefsim.losses import loss_functions
 from prefsim.papers import Reproduction, Run, at_least, between, holds, near, panels, rising
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def reproduce(run: Run) -> Reproduction:
             stated="derived",
         ),
         near("the same, without one", violations[0], 0.0, within=0.0, stated="paper"),
+        *judge_losses(dragged, start, ["dpo", "ipo", "hinge", "probit", "exo_pair"]),
     )
     table: list[dict[str, Any]] = [
         {
@@ -178,31 +179,73 @@ def first_steps(pair: Pair, start: np.ndarray, rng: np.random.Generator) -> np.n
     return np.array(ratios)
 
 
-def every_pairwise_loss(pair: Pair, start: np.ndarray) -> list[dict[str, Any]]:
-    """Return how hard each pairwise loss of the library pulls at the start, and what that does.
-
-    Responses are of two tokens, judged .7 and .3 to win, and drawn by the policy itself.
-    """
+def pair_at(pair: Pair, start: np.ndarray) -> PairLogps[np.ndarray]:
+    """Return the pair with all that losses read: judged .7 and .3 to win, drawn by the policy."""
     here = logps_of(pair, start, start)
     scores = np.array([0.7]), np.array([0.3])
+    return PairLogps(*here[:6], *scores, here.chosen, here.rejected)
+
+
+def every_pairwise_loss(pair: Pair, start: np.ndarray) -> list[dict[str, Any]]:
+    """Return how hard each pairwise loss of the library pulls at the start, and what that does."""
     rows = []
-    for name, loss in sorted(loss_functions().items()):
-        if container_of(loss) is not PairLogps:
-            continue
-        given = PairLogps(*here[:6], *scores, here.chosen, here.rejected)
-        slopes = pair_derivatives(loss, given)
-        found = pair.entangled(start, PairDerivatives(*(each[0] for each in slopes)))
+    for pull in pulls_of_losses(pair_at(pair, start), norm_ratio=norm_ratio(pair, start)):
+        slopes = PairDerivatives(np.asarray(pull.chosen), np.asarray(pull.rejected))
+        found = pair.entangled(start, slopes)
         moved = float(found.chosen_rate), float(found.rejected_rate)
         still = max(map(abs, moved)) < 1e-12
+        never = pull.both_fall_above >= 1
         rows.append(
             {
-                "pairwise loss": name,
-                "pulls the chosen": round(float(slopes.chosen[0]), 6),
-                "pushes the rejected": round(float(slopes.rejected[0]), 6),
+                "pairwise loss": pull.name,
+                "pulls the chosen": round(pull.chosen, 6),
+                "pushes the rejected": round(pull.rejected, 6),
+                "both fall above a cosine of": "never" if never else round(pull.both_fall_above, 4),
                 "first step on the shared suffix": "no step" if still else kind_of(moved),
             }
         )
     return rows
+
+
+def norm_ratio(pair: Pair, weights: np.ndarray) -> float:
+    """Return the rejected gradient's norm over the chosen one's."""
+    chosen, rejected = pair.gradients(weights)
+    return float(np.linalg.norm(rejected) / np.linalg.norm(chosen))
+
+
+def judge_losses(pair: Pair, start: np.ndarray, names: list[str]) -> Any:
+    """Yield what is expected of the table of all pairwise losses."""
+    given, ratio = pair_at(pair, start), norm_ratio(pair, start)
+    pulls = pulls_of_losses(given, norm_ratio=ratio)
+    slopes = [pair_derivatives(loss_functions()[pull.name], given) for pull in pulls]
+    rates = [pair.entangled(start, PairDerivatives(*(x[0] for x in each))) for each in slopes]
+    cosine = float(pair.entangled(start).cosine)
+    yield near(
+        "every pairwise loss: how hard the table says it pulls and pushes, less the derivatives",
+        [
+            [pull.chosen - up[0], pull.rejected - down[0]]
+            for pull, (up, down) in zip(pulls, slopes, strict=True)
+        ],
+        0.0,
+        within=1e-12,
+        stated="derived",
+    )
+    yield holds(
+        f"every pairwise loss whose cosine in the table is below {cosine:.3f}, that of the pair",
+        [
+            (pull.both_fall_above < cosine) == (rate.chosen_rate < 0 and rate.rejected_rate < 0)
+            for pull, rate in zip(pulls, rates, strict=True)
+        ],
+        "lowers both by its first step, and no other does",
+        stated="derived",
+    )
+    yield near(
+        "losses of the margin: their cosine in the table times ‖g_l‖/‖g_w‖",
+        [pull.both_fall_above * ratio for pull in pulls if pull.name in names],
+        1.0,
+        within=1e-9,
+        stated="paper",
+    )
 
 
 def draw(

@@ -239,8 +239,7 @@ def a_response_moves_by_inner_products_of_hidden_states(
     """
     weights, states, tokens, lengths = instance
     masks = np.arange(T) < np.array(lengths)[:, None]
-    sides = (*states, *tokens, *masks)
-    gram = feature_gram(weights, *sides)
+    gram = feature_gram(weights, states[0], states[1], tokens[0], tokens[1], *masks)
     found = entanglement(*gram.total, chosen_slope=slope, rejected_slope=slope).chosen_rate
     one, other = (
         (np.eye(V)[own] - np.exp(log_softmax(h @ weights.T)))[:n]
@@ -315,8 +314,8 @@ def the_margin_of_a_pair_grows(
     both = [gradient(functools.partial(margin, k=k), weights, states) for k in (0, 1)]
     first, second = (np.concatenate([part.ravel() for part in parts]) for parts in both)
     every = np.ones(1, dtype=bool)
-    pair = (np.array([token]) for token in tokens[0])
-    gram = feature_gram(weights, states[:1], states[:1], *pair, every, every)
+    chosen, rejected = np.array(tokens[0])[:, None]
+    gram = feature_gram(weights, states[:1], states[:1], chosen, rejected, every, every)
     moved = entanglement(*gram.total)
     growth = moved.chosen_rate - moved.rejected_rate + others * (first @ second)
     return worst(
