@@ -108,7 +108,9 @@ def first_steps() -> np.ndarray:
         pulled = up * eye[CHOSEN] - down * eye[REJECTED] - (up - down) * probs
         by_hand = pulled - (probs * pulled).sum(axis=-1, keepdims=True)
         places = np.arange(PROMPTS)
-        ratios += [(found / by_hand)[:, places, which] for which in (CHOSEN, REJECTED)]
+        ratios += [
+            found[:, places, which] / by_hand[:, places, which] for which in (CHOSEN, REJECTED)
+        ]
     return np.array(ratios)
 
 
