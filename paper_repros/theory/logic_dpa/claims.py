@@ -145,6 +145,7 @@ def what_is_no_count_says_nothing(name: str, factor_and_power: tuple[int, int]) 
     "identity",
     source="tables of losses",
     stated="paper",
+    examples=10,
     given={"log_probs": PAIRS, "own_reference": st.just(False)},
     breaks={"own_reference": st.just(True)},
 )
@@ -169,6 +170,7 @@ def every_loss_is_what_it_says(log_probs: np.ndarray, own_reference: bool) -> Ve
     "identity",
     source="tables of losses",
     stated="paper",
+    examples=10,
     given={"log_probs": PAIRS, "beta": st.just(1.0)},
     breaks={"beta": st.floats(1.5, 3.0)},
 )
@@ -231,7 +233,7 @@ def there_are_so_many(seed: int, alike: bool) -> Verdict:
     "inequality",
     source="monotonicity of losses in entailment",
     stated="paper",
-    examples=20,
+    examples=12,
     given={
         "bits": st.tuples(*[st.integers(1, 15)] * 4),
         "log_probs": PAIRS,
@@ -284,7 +286,7 @@ def along_the_arrows_scores_rise_strictly(log_probs: np.ndarray) -> Verdict:
     source="the lattice, and the space of losses",
     stated="derived",
     tolerance=0.0,
-    examples=3,
+    examples=2,
     given={"seed": SEEDS, "ranked": st.just(False)},
     breaks={"ranked": st.just(True)},
 )
