@@ -109,6 +109,10 @@ EXAMPLES = {
         "rejected_mask": MASK,
         "normalised": True,
     },
+    "dispersion": {
+        "log_probs": np.array([-1.0, -2.0]),
+        "start_log_probs": np.array([-1.5, -1.0]),
+    },
     "sampled_coverage": {"log_ratio": np.array([0.3, -0.2, 0.1])},
     "concentrability": {
         "log_policy": LOGS,

@@ -15,6 +15,7 @@ from prefsim.analysis.coverage import (
     kl_ball_coverage,
     partial_coverage_coefficient,
 )
+from prefsim.analysis.dispersion import Dispersion, dispersion
 from prefsim.analysis.displacement import (
     Displacement,
     Entanglement,
@@ -90,6 +91,7 @@ from prefsim.analysis.voting import (
 
 __all__ = [
     "FAMILY",
+    "Dispersion",
     "Displacement",
     "Election",
     "Entanglement",
@@ -113,6 +115,7 @@ __all__ = [
     "condorcet_margin",
     "copeland_scores",
     "difference_covariance",
+    "dispersion",
     "displacement",
     "distance_from_winner",
     "divergence_to_reference",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.analysis.dispersion import dispersion
 from prefsim.analysis.displacement import (
     displacement,
     entanglement,
@@ -24,7 +27,7 @@ from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs, token_statistics
 from prefsim.lm.model.pair_measures import gradient_products, neighbours_ches
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.tokens import collate
+from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
 from prefsim.lm.training.draws import drawn_rows
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.options import Diagnostics
@@ -35,7 +38,9 @@ __all__ = ["DiagnosticProbe", "check_diagnostics"]
 
 # Pairs and drawn completions of one forward; what is measured does not depend on them.
 PAIRS_AT_ONCE, COMPLETIONS_AT_ONCE = 4, 8
-OF_DRAWS = {"kl", "coverage"}
+# Of completions that the policy draws: any data have prompts for them.
+OF_DRAWS = {"kl", "coverage", "dispersion"}
+NEED_THE_MODEL = {"kl", "coverage"}
 
 
 def check_diagnostics(
@@ -47,7 +52,7 @@ def check_diagnostics(
             raise ValueError(
                 f"diagnostics {name!r} are of TextComparisons, got {type(data).__name__}"
             )
-        if name in OF_DRAWS and not reference.is_model:
+        if name in NEED_THE_MODEL and not reference.is_model:
             raise ValueError(
                 f"diagnostics {name!r} need the reference model itself, got {reference.description}"
             )
@@ -77,17 +82,25 @@ class DiagnosticProbe:
         spread = np.linspace(0, n - 1, min(diagnostics.examples, n))
         self.rows = np.unique(spread.round().astype(np.int64))
         self._start: tuple[Tensor, Tensor] | None = None
+        self._unseen: tuple[list[Tokens], Tensor] | None = None
 
     @property
-    def state(self) -> list[list[float]] | None:
+    def state(self) -> dict[str, Any]:
         """What a resumed training needs."""
-        return None if self._start is None else [part.tolist() for part in self._start]
+        start, unseen = self._start, self._unseen
+        return {
+            "start": None if start is None else [part.tolist() for part in start],
+            "unseen": None if unseen is None else [unseen[0], unseen[1].tolist()],
+        }
 
-    def restore(self, state: list[list[float]] | None) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Put the state back."""
-        if state is not None:
-            chosen, rejected = (torch.tensor(part, dtype=torch.float64) for part in state)
+        if state["start"] is not None:
+            chosen, rejected = (_numbers(part) for part in state["start"])
             self._start = chosen, rejected
+        if state["unseen"] is not None:
+            rows, log_probs = state["unseen"]
+            self._unseen = [Tokens(*row) for row in rows], _numbers(log_probs)
 
     def measure(
         self, log_prob_model: LogProbModel, policy: CausalLM, step: int
@@ -103,8 +116,10 @@ class DiagnosticProbe:
             measured |= self._ches(log_prob_model)
         if "entanglement" in names:
             measured |= self._entanglement(log_prob_model)
-        if OF_DRAWS & set(names):
+        if NEED_THE_MODEL & set(names):
             measured |= self._of_draws(log_prob_model, policy, step)
+        if "dispersion" in names:
+            measured |= self._dispersion(log_prob_model, policy, step)
         return measured
 
     def _pairs(self, log_prob_model: LogProbModel) -> PairLogps:
@@ -241,21 +256,9 @@ class DiagnosticProbe:
     def _of_draws(
         self, log_prob_model: LogProbModel, policy: CausalLM, step: int
     ) -> dict[str, float]:
-        rows = drawn_rows(
-            policy,
-            self.evaluator.rows,
-            self.rows,
-            samples=self.diagnostics.samples,
-            max_new_tokens=self.diagnostics.max_new_tokens,
-            seed=[self.seed, step],
-        )
+        rows = self._drawn(policy, step)
         divergences, ratios = [], []
-        for start in range(0, len(rows), COMPLETIONS_AT_ONCE):
-            batch = collate(
-                rows[start : start + COMPLETIONS_AT_ONCE],
-                pad_id=policy.pad_id,
-                device=log_prob_model.device,
-            )
+        for batch in self._batches(rows, policy, log_prob_model):
             with torch.no_grad(), self.evaluator.autocast():
                 hidden, head = log_prob_model.states(batch)
                 ref_hidden, ref_head = self.evaluator.reference.states(log_prob_model, batch)
@@ -282,3 +285,48 @@ class DiagnosticProbe:
                 "log_mean_ratio": float(coverage.log_mean),
             }
         return measured
+
+    def _dispersion(
+        self, log_prob_model: LogProbModel, policy: CausalLM, step: int
+    ) -> dict[str, float]:
+        """Return how the completions moved that the policy drew at the start."""
+        rows = self._drawn(policy, step) if self._unseen is None else self._unseen[0]
+        with torch.no_grad(), self.evaluator.autocast():
+            log_probs = torch.cat(
+                [
+                    sum_log_probs(log_prob_model(batch).logp).cpu()
+                    for batch in self._batches(rows, policy, log_prob_model)
+                ]
+            )
+        if self._unseen is None:
+            self._unseen = rows, log_probs
+        found = dispersion(log_probs, self._unseen[1])
+        return {
+            "unseen_drift": float(found.drift),
+            "unseen_spread": float(found.spread),
+            "unseen_rises": float(found.rises),
+        }
+
+    def _drawn(self, policy: CausalLM, step: int) -> list[Tokens]:
+        return drawn_rows(
+            policy,
+            self.evaluator.rows,
+            self.rows,
+            samples=self.diagnostics.samples,
+            max_new_tokens=self.diagnostics.max_new_tokens,
+            seed=[self.seed, step],
+        )
+
+    def _batches(
+        self, rows: list[Tokens], policy: CausalLM, log_prob_model: LogProbModel
+    ) -> Iterator[TokenBatch]:
+        for start in range(0, len(rows), COMPLETIONS_AT_ONCE):
+            yield collate(
+                rows[start : start + COMPLETIONS_AT_ONCE],
+                pad_id=policy.pad_id,
+                device=log_prob_model.device,
+            )
+
+
+def _numbers(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -47,6 +47,7 @@ DIAGNOSTICS = (
     "entanglement",
     "kl",
     "coverage",
+    "dispersion",
 )
 
 
@@ -102,14 +103,16 @@ class Diagnostics:
         ``"entanglement"``: inner product and cosine of the gradients of the two log-probabilities,
         and the share of pairs whose next step raises the chosen and lowers the rejected one;
         ``"kl"``: ``KL(π‖π_ref)`` by samples from the policy; ``"coverage"``: how far the density
-        ratio to the reference goes on them (:func:`prefsim.analysis.sampled_coverage`).
+        ratio to the reference goes on them (:func:`prefsim.analysis.sampled_coverage`);
+        ``"dispersion"``: how completions moved that the policy drew at the start, and that no pair
+        names (:func:`prefsim.analysis.dispersion`).
     examples
         How many of the rows, spread evenly over the data.
     gradient_examples
         Of these, how many for ``"entanglement"``: two backward passes each.
     samples, max_new_tokens
-        Completions drawn for each prompt for ``"kl"`` and ``"coverage"``, and where they are cut
-        off.
+        Completions drawn for each prompt for ``"kl"``, ``"coverage"`` and ``"dispersion"``, and
+        where they are cut off.
     """
 
     names: tuple[str, ...] = ("displacement", "accuracy")
@@ -132,7 +135,7 @@ class Diagnostics:
     @property
     def need_whole_parameters(self) -> bool:
         """Whether a diagnostic needs more than forward passes of the wrapped model."""
-        return bool({"entanglement", "kl", "ches", "coverage"} & set(self.names))
+        return bool({"entanglement", "kl", "ches", "coverage", "dispersion"} & set(self.names))
 
 
 @dataclass(frozen=True, kw_only=True)

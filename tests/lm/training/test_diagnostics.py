@@ -16,6 +16,7 @@ from prefsim.analysis.displacement import (
     ranking_accuracy,
     reward_accuracy,
 )
+from prefsim.containers import PairLogps
 from prefsim.lm import DIAGNOSTICS, CausalLM, Diagnostics, TextComparisons, TextFeedback
 from prefsim.solvers import fit
 
@@ -243,6 +244,61 @@ def test_kl_against_enumeration(adapters):
     draws = {"max_new_tokens": 1, "samples": 400}
     assert measured("coverage", "log_largest_ratio", **draws) >= largest - 1e-6
     assert measured("coverage", "log_mean_ratio", **draws) == pytest.approx(mean, abs=0.1)
+
+
+def test_dispersion_is_of_what_the_start_drew(tmp_path):
+    config = small_llama(6, initializer_range=0.5)
+    start = CausalLM.from_config(config, seed=0, dtype="float64")
+    data = pairs(2, vocabulary=6)
+    options = OPTIONS | {
+        "steps": 4,
+        "learning_rate": 3e-2,
+        "batch_size": 2,
+        "reference": None,
+        "diagnostics": Diagnostics(("dispersion",), samples=400, max_new_tokens=1),
+    }
+    found = fit(start, losses.sft, data, **options)
+    first, *_, last = found.metrics
+    assert first["unseen_drift"] == first["unseen_spread"] == first["unseen_rises"] == 0
+    # All completions of one token, as likely as the start draws them.
+    probs, change = [], []
+    for x in data.prompt:
+        then, now = (
+            each.log_prob([x] * 6, [[y] for y in range(6)]) for each in (start, found.policy)
+        )
+        probs.append(then.exp() / len(data))
+        change.append(now - then)
+    probs, change = torch.cat(probs), torch.cat(change)
+    mean = float((probs * change).sum())
+    spread = float((probs * (change - mean) ** 2).sum().sqrt())
+    assert mean < -0.1 and spread > 0.1
+    assert last["unseen_drift"] == pytest.approx(mean, abs=5 * spread / np.sqrt(800))
+    assert last["unseen_spread"] == pytest.approx(spread, rel=0.3)
+    assert last["unseen_rises"] == pytest.approx(float(probs[change > 0].sum()), abs=0.1)
+    # A training that goes on measures the same completions, which the start alone could draw.
+    with pytest.raises(KeyboardInterrupt):
+        fit(start, Interrupted(4), data, **options, out=tmp_path, save_every=1)
+    assert any(path.name > "step-00000000" for path in (tmp_path / "checkpoints").iterdir())
+    resumed = fit(start, Interrupted(99), data, **options, out=tmp_path, save_every=1, resume=True)
+    assert resumed.metrics[0]["step"] == 0 and len(resumed.metrics) == len(found.metrics)
+    for line, expected in zip(resumed.metrics, found.metrics, strict=True):
+        for name in ("unseen_drift", "unseen_spread", "unseen_rises"):
+            assert line[name] == expected[name]
+
+
+class Interrupted:
+    """Maximum likelihood that somebody stops after so many calls."""
+
+    container = PairLogps
+
+    def __init__(self, calls):
+        self.left = calls
+
+    def __call__(self, logps):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return losses.sft(logps)
 
 
 def test_measuring_changes_nothing(policy, reference):
