@@ -26,6 +26,7 @@ from prefsim.containers import (
 )
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.running import RunningLoss, running_losses
+from prefsim.numerics import to_numpy
 from prefsim.typing import Array, Loss
 
 __all__ = [
@@ -196,7 +197,7 @@ def reads_reference(loss: Loss) -> bool:
 
 
 def _same(a: Array, b: Array) -> bool:
-    return np.allclose(a, b, rtol=1e-10, atol=1e-12)
+    return np.allclose(to_numpy(a), to_numpy(b), rtol=1e-10, atol=1e-12)
 
 
 def _at_margins(loss: Loss, margins: np.ndarray, *, reverse: bool = False) -> np.ndarray:

@@ -33,7 +33,7 @@ from prefsim.checks import (
     known_values,
 )
 from prefsim.losses.registry import container_of
-from prefsim.numerics import is_traced
+from prefsim.numerics import is_traced, to_numpy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,6 +125,8 @@ def received(
         for name, value in beside.items():
             check_broadcast(**{name: value, "values": values})
     libraries = {_plain_library(value, name) for name, value in fields.items()}
+    if True not in libraries:
+        options = {name: _as_number(value) for name, value in options.items()}
     libraries |= {is_torch_array(value) for value in beside.values()}
     if len(libraries) == 1 and None not in libraries:
         return logps, options
@@ -133,6 +135,15 @@ def received(
     dtype = next((each.dtype for each in together.values() if is_floating(each)), None)
     read = {name: _read(together[name], name, dtype) for name in fields}
     return logps._replace(**read), options | {name: together[name] for name in beside}
+
+
+def _as_number(option: Any) -> Any:
+    """Return a torch number without a gradient as NumPy's, and anything else as it is.
+
+    Beside NumPy's arrays torch would be asked for one of its own type, which bfloat16 has not.
+    """
+    is_number = is_torch_array(option) and option.ndim == 0 and not option.requires_grad
+    return to_numpy(option)[()] if is_number else option
 
 
 @functools.cache

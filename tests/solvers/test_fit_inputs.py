@@ -4,11 +4,12 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
 from prefsim import losses
 from prefsim.data import Comparisons, Feedback
-from prefsim.policies import TabularPolicy
-from prefsim.solvers import fit, gradient_descent, objective
+from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy
+from prefsim.solvers import FitResult, fit, gradient_descent, objective
 
 UNIFORM, ONE = TabularPolicy.uniform(1, 3), Comparisons([0, 0], [0, 1], [1, 2])
 
@@ -115,3 +116,45 @@ def test_a_loss_of_other_data_is_shown_where_they_are(call, loss, message):
 def test_options_that_fit_does_not_have(options, error, message):
     with pytest.raises(error, match=message):
         fit(UNIFORM, losses.ipo, ONE, reference=UNIFORM, **options)
+
+
+HALF = (torch.bfloat16, torch.float16)
+# What half precision holds exactly, so that double precision is to have the same answer.
+PHI = np.asarray([[[0.0, 1.0], [0.5, -1.0], [1.0, 0.25]]])
+MIXED = Comparisons([0, 0, 0], [0, 1, 0], [1, 2, 2], prob=[0.75, 0.5, 0.625])
+
+
+def in_type(kind, dtype):
+    """Return a policy of one kind made of torch tensors of one type."""
+    if kind == "tabular":
+        return TabularPolicy(torch.zeros(1, 3, dtype=dtype))
+    if kind == "network":
+        layer = torch.nn.Linear(2, 3, dtype=dtype)
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        return NetworkPolicy.from_module(layer, np.ones((1, 2)))
+    phi = torch.as_tensor(PHI, dtype=dtype)
+    return LogLinearPolicy(torch.zeros(2, dtype=dtype), phi, torch.zeros(1, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("call", [fit, descend])
+@pytest.mark.parametrize("kind", ["tabular", "log-linear", "network"])
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_policy_in_half_precision_is_fitted_as_in_double_and_rounded(call, kind, dtype):
+    def fitted(policy):
+        found = call(policy, losses.dpo, MIXED, reference=policy)
+        return (found if isinstance(found, FitResult) else found[0]).policy.parameters
+
+    half, double = (fitted(in_type(kind, each)) for each in (dtype, torch.float64))
+    assert half.dtype == dtype
+    np.testing.assert_array_equal(half.double(), double.to(dtype).double())
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("betas", [0.5, [0.5], [[0.5], [0.25]]])
+def test_an_option_in_half_precision_is_that_number(dtype, betas):
+    def fitted(as_type):
+        loss = functools.partial(losses.dpo, beta=torch.tensor(betas, dtype=as_type))
+        return fit(UNIFORM, loss, MIXED, reference=UNIFORM).policy.probs
+
+    np.testing.assert_allclose(fitted(dtype), fitted(torch.float64), atol=1e-9)

@@ -280,6 +280,8 @@ def separated_by_weights(
     if not edges.member.size:
         return Separation(bad)
     falls, rises = _tails(loss, pairs, edges, np.arange(edges.member.size))
+    # SciPy's linear programs know no half precision.
+    features = features.astype(np.float64, copy=False)
     moved = features[edges.prompt, edges.chosen] - features[edges.prompt, edges.rejected]
     length = np.abs(moved).max(axis=-1, keepdims=True)
     moved = np.divide(moved, length, out=np.zeros_like(moved), where=length > 0)
