@@ -177,7 +177,7 @@ class Feedback:
 
         Those of mismatched completions follow where there are any.
         """
-        asked = {"response": (self.prompt, self.completion)}
+        asked = {"completion": (self.prompt, self.completion)}
         if self.mismatched is not None:
             asked["mismatched"] = (self.prompt, self.mismatched)
         return tuple(policy.log_prob_each(asked).values())

@@ -325,12 +325,12 @@ class Segments:
         """
         state = np.where(self.mask, self.states[..., :-1], 0)
         action = np.where(self.mask, self.actions, 0)
-        if state.ndim == 3:
-            # One list of steps, shared by every member of a batch of policies.
-            flat = policy.log_prob(state.reshape(-1), action.reshape(-1))
-            logp = array_namespace(flat).reshape(flat, (*flat.shape[:-1], *state.shape))
-        else:
-            logp = policy.log_prob(state, action)
+        shared = state.ndim == 3
+        # One list of steps is shared by every member of a batch of policies.
+        steps = (state.reshape(-1), action.reshape(-1)) if shared else (state, action)
+        logp = policy.log_prob_each({"actions": steps}, prompts_are="states")["actions"]
+        if shared:
+            logp = array_namespace(logp).reshape(logp, (*logp.shape[:-1], *state.shape))
         xp = array_namespace(logp)
         logp = xp.where(like(self.mask, logp, integer=True) > 0, logp, xp.zeros_like(logp))
         return logp[..., 0, :], logp[..., 1, :]

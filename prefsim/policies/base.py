@@ -80,7 +80,9 @@ class InMemoryPolicy(ABC):
         check_places(columns, "response", size=responses)
         return gather(table, rows, columns)
 
-    def log_prob_each(self, asked: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Array]:
+    def log_prob_each(
+        self, asked: Mapping[str, tuple[np.ndarray, np.ndarray]], *, prompts_are: str = "prompt"
+    ) -> dict[str, Array]:
         """Return ``log π(response | prompt)`` of several columns of prompts and responses.
 
         In one call for all: a policy makes its whole table of log-probabilities anew at each.
@@ -89,6 +91,8 @@ class InMemoryPolicy(ABC):
         ----------
         asked
             Prompts and responses by the name of the column, ``(..., n)`` with one shape for both.
+        prompts_are
+            What the data call their prompts, for the error.
 
         Returns
         -------
@@ -107,7 +111,7 @@ class InMemoryPolicy(ABC):
         except ValueError:
             n_prompts, n_responses = self.log_probs.shape[-2:]
             for name, (prompt, response) in asked.items():
-                check_places(prompt, "prompt", size=n_prompts)
+                check_places(prompt, prompts_are, size=n_prompts)
                 check_places(response, name, size=n_responses)
             raise
         ends = np.cumsum([prompt.shape[-1] for prompt in prompts])

@@ -6,7 +6,7 @@ import torch
 
 from prefsim import losses
 from prefsim.backend import use_backend
-from prefsim.data import Comparisons, Feedback, Negatives, Rankings
+from prefsim.data import Comparisons, Feedback, Negatives, Rankings, Segments
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit
 
@@ -21,8 +21,26 @@ POLICY = TabularPolicy.uniform(2, 3)
         (Comparisons([0, 2], [2, 2], [1, 1]), "prompt must be >= 0 and < 2, got 2 at index 1"),
         (Negatives([0, 0], [1, 4], [[0], [2]]), "rejected must be >= 0 and < 3, got 4 at index 1"),
         (Negatives([0, 0], [1, 1], [[0], [9]]), "samples must be >= 0 and < 3, got 9 at index 1"),
-        (Rankings([0], [[0, 3]], [[1.0, 2.0]]), r"response must be >= 0 and < 3, got 3 at index"),
-        (Feedback([0, 1], [2, 3], [True, False]), "response must be >= 0 and < 3, got 3 at index"),
+        (
+            Rankings([0], [[0, 3]], [[1.0, 2.0]]),
+            r"completions must be >= 0 and < 3, got 3 at index \(0, 1\)",
+        ),
+        (
+            Feedback([0, 1], [2, 3], [True, False]),
+            "completion must be >= 0 and < 3, got 3 at index 1",
+        ),
+        (
+            Feedback([0, 0], [2, 1], [1, 0], mismatched=[3, 0]),
+            "mismatched must be >= 0 and < 3, got 3 at index 0",
+        ),
+        (
+            Segments([[[0, 1], [0, 0]]], [[[1], [3]]]),
+            "actions must be >= 0 and < 3, got 3 at index 1",
+        ),
+        (
+            Segments([[[2, 1], [0, 0]]], [[[1], [2]]]),
+            "states must be >= 0 and < 2, got 2 at index 0",
+        ),
     ],
 )
 @pytest.mark.parametrize("library", ["numpy", "torch"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from prefsim.checks import as_float_array, check_callable, check_unit_interval
+from prefsim.checks import check_callable, check_unit_interval
 from prefsim.containers import PairLogps, SelfImprovementLogps, TokenPairLogps, stacked
 from prefsim.lm.data.text_data import TextData, TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
@@ -141,7 +141,6 @@ class TextComparisons(TextData):
                 raise ValueError(
                     f"columns of both completions or of none are needed, got {given[0]} alone"
                 )
-        prob = np.ones(len(prompt)) if prob is None else as_float_array(prob, "prob")
         self._store(
             texts,
             {"prob": prob, "weight": weight, **sides},
@@ -149,6 +148,8 @@ class TextComparisons(TextData):
         )
         if rejected_prompt is None:
             object.__setattr__(self, "rejected_prompt", None)
+        if prob is None:
+            object.__setattr__(self, "prob", np.ones(len(self)))
         check_unit_interval(self.prob, "prob")
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:

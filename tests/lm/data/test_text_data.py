@@ -183,6 +183,10 @@ def test_rows_are_taken_in_order():
             lambda: TextComparisons("ab", ["c", "d"], ["e", "f"]),
             "prompt must be a list of rows, got str",
         ),
+        (
+            lambda: TextComparisons((x for x in X), W, L),
+            "prompt must be a list of rows, got generator",
+        ),
         (lambda: TextComparisons(X, W[:2], L), "chosen must have as many rows as prompt, 3, got 2"),
         (
             lambda: TextComparisons(X, [W[0], 3.5, W[2]], L),
