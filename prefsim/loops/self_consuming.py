@@ -62,11 +62,11 @@ def self_consuming(
     Examples
     --------
     >>> import numpy as np
-    >>> path = self_consuming(np.asarray([0.0, 1.0, 1.0]), np.log([0.7, 0.2, 0.1]),
-    ...     candidates=2, rounds=40)
+    >>> reward, real = np.asarray([0.0, 1.0, 1.0]), np.log([0.7, 0.2, 0.1])
+    >>> path = self_consuming(reward, real, candidates=2, rounds=40)
     >>> np.exp(path[[0, 10, 40]]).round(3)
     array([[0.7  , 0.2  , 0.1  ],
-           [0.015, 0.656, 0.328],
+           [0.011, 0.659, 0.33 ],
            [0.   , 0.667, 0.333]])
     """
     check_integer(low=0, rounds=rounds)
