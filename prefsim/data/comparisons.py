@@ -280,11 +280,11 @@ class Comparisons:
         x, y = world.n_contexts, world.n_responses
         if distinct and y < 2:
             raise ValueError("distinct comparisons need at least two responses, got 1")
-        table = (
-            np.full((x, y), 1.0 / y)
-            if policy is None
-            else np.asarray(to_numpy(policy.probs), dtype=np.float64)
-        )
+        probs = np.full((x, y), 1.0 / y) if policy is None else policy.probs
+        table = np.asarray(to_numpy(probs), dtype=np.float64)
+        if table.shape != (x, y):
+            expected = f"one policy over the world's {x} contexts and {y} responses"
+            raise ValueError(f"sampling needs {expected}, got shape {table.shape}")
         pairs = table[:, :, None] * table[:, None, :]
         if distinct:
             pairs = pairs * (1 - np.eye(y))

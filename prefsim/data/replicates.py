@@ -72,6 +72,10 @@ def replicated_comparisons(
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rows = Comparisons.population(world, policy, distinct=distinct)
+    if rows.weight.ndim > 1:
+        raise ValueError(
+            f"sampling needs one policy, got a batch of shape {rows.weight.shape[:-1]}"
+        )
     return Comparisons(
         rows.prompt,
         rows.chosen,

@@ -64,3 +64,12 @@ def test_bad_inputs():
             seed=0,
             policy=TabularPolicy.uniform(1, 2),
         )
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 3), (4, 3), (1, 3), (2, 5), (2, 2)])
+def test_samples_need_one_policy_of_the_world(shape):
+    policy = TabularPolicy(np.zeros(shape))
+    with pytest.raises(ValueError, match="one policy over the world's 2 contexts and 3 responses"):
+        Comparisons.sample(WORLD, 20, seed=0, policy=policy)
+    with pytest.raises(ValueError, match=r"one policy, got a batch|but the world has 2 contexts"):
+        replicated_comparisons(WORLD, 20, 3, seed=0, policy=policy)
