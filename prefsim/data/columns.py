@@ -9,8 +9,16 @@ import numpy as np
 from prefsim.containers import stacked
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array
+from prefsim.worlds.bandit import ContextualBandit
 
-__all__ = ["both_ways", "check_both_or_none", "check_columns", "supported", "zeros_like_logps"]
+__all__ = [
+    "both_ways",
+    "check_both_or_none",
+    "check_columns",
+    "check_policy_shape",
+    "supported",
+    "zeros_like_logps",
+]
 
 
 class _Pairs(Protocol):
@@ -36,6 +44,15 @@ def check_both_or_none(columns: dict[str, Any], what: str) -> None:
     given = [name for name, column in columns.items() if column is not None]
     if len(given) == 1:
         raise ValueError(f"columns of both {what} or of none are needed, got {given[0]} alone")
+
+
+def check_policy_shape(table: Array, world: ContextualBandit) -> None:
+    """Raise unless a policy's table is over a world's contexts and responses, in any batch."""
+    if tuple(table.shape[-2:]) != (world.n_contexts, world.n_responses):
+        raise ValueError(
+            f"the policy has shape {tuple(table.shape[-2:])}, but the world has"
+            f" {world.n_contexts} contexts and {world.n_responses} responses"
+        )
 
 
 def zeros_like_logps(logps: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -32,6 +32,7 @@ from prefsim.data.columns import (
     both_ways,
     check_both_or_none,
     check_columns,
+    check_policy_shape,
     supported,
     zeros_like_logps,
 )
@@ -177,11 +178,7 @@ class Comparisons:
             for p in (policy, policy if against is None else against)
         )
         for table in (first, second):
-            if table.shape[-2:] != (x, y):
-                raise ValueError(
-                    f"the policy has shape {table.shape[-2:]}, but the world has {x} contexts and"
-                    f" {y} responses"
-                )
+            check_policy_shape(table, world)
         context = to_numpy(world.context_probs).astype(np.float64)
         pairs = first[..., :, :, None] * second[..., :, None, :]
         if distinct:

@@ -9,6 +9,7 @@ import numpy as np
 
 from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import NUMBERS, as_array, check_integer, check_kind
+from prefsim.data.columns import check_policy_shape
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.replicates import outcome_shares
 from prefsim.policies.base import InMemoryPolicy
@@ -133,11 +134,7 @@ def judged_triples(
     if sampler is None:
         sampler = TabularPolicy.from_logits(np.zeros((*opponent.parameters.shape[:-1], *shape)))
     for policy in (opponent, sampler):
-        if policy.log_probs.shape[-2:] != shape:
-            raise ValueError(
-                f"the policy has shape {tuple(policy.log_probs.shape[-2:])}, but the world has"
-                f" {shape[0]} contexts and {shape[1]} responses"
-            )
+        check_policy_shape(policy.log_probs, world)
     prompt = rng.choice(
         world.n_contexts, size=n, p=to_numpy(world.context_probs).astype(np.float64)
     )

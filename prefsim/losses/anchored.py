@@ -13,7 +13,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import AnchoredLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import soft_logistic
+from prefsim.losses.links import soft_logistic
 from prefsim.numerics import array_namespace, over_rows
 from prefsim.typing import Array, ArrayT, Number
 

@@ -20,8 +20,9 @@ from prefsim.checks import (
 )
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.pair_fields import check_shapes
-from prefsim.losses.pairwise import log_ratios, reward_margin, soft_logistic
+from prefsim.losses.pairwise import log_ratios, reward_margin
 from prefsim.numerics import array_namespace, logsumexp, sort, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 

@@ -22,7 +22,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import UnpairedLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import soft_logistic
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.running import RunningLoss
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import Array, ArrayT, Number

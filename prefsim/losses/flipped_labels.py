@@ -9,8 +9,9 @@ from __future__ import annotations
 from prefsim.checks import as_floats, check_broadcast, check_interval, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.margins import probit
-from prefsim.losses.pairwise import hinge, ipo, reward_margin, soft_logistic
+from prefsim.losses.pairwise import hinge, ipo, reward_margin
 from prefsim.typing import ArrayT, Number
 
 __all__ = ["flip_corrected", "rdpo", "robust_hinge", "robust_ipo", "robust_probit"]

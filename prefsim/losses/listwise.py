@@ -8,7 +8,7 @@ from typing import Any
 from prefsim.checks import check_no_nan, check_positive, check_same_shape
 from prefsim.containers import ListLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import soft_logistic
+from prefsim.losses.links import soft_logistic
 from prefsim.numerics import array_namespace, log_softmax, logsumexp, over_rows, softmax
 from prefsim.typing import ArrayT, Number
 

@@ -9,8 +9,9 @@ from prefsim.checks import check_entries, check_interval, check_nonnegative, che
 from prefsim.containers import PairLogps
 from prefsim.divergences import divergence_score
 from prefsim.losses.edge import checked
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.pair_fields import lengths_of, scores_of
-from prefsim.losses.pairwise import log_ratios, mean_log_ratios, reward_margin, soft_logistic
+from prefsim.losses.pairwise import log_ratios, mean_log_ratios, reward_margin
 from prefsim.numerics import (
     array_namespace,
     bounded_exp,

@@ -36,6 +36,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import JudgedLogps, PairLogps
 from prefsim.losses.edge import checked
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.pair_fields import (
     check_judged,
     check_shapes,
@@ -43,7 +44,7 @@ from prefsim.losses.pair_fields import (
     scores_of,
     win_probabilities,
 )
-from prefsim.losses.pairwise import reward_margin, soft_logistic
+from prefsim.losses.pairwise import reward_margin
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 

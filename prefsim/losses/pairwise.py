@@ -36,7 +36,6 @@ __all__ = [
     "rpo",
     "sft",
     "soft",
-    "soft_logistic",
     "spce",
 ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefsim.checks import check_nonnegative, check_number, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import log_ratios, mean_logps, soft_logistic
+from prefsim.losses.links import soft_logistic
+from prefsim.losses.pairwise import log_ratios, mean_logps
 from prefsim.losses.response_regression import sppo_hard
 from prefsim.numerics import array_namespace, sigmoid, stop_gradient
 from prefsim.typing import ArrayT, Number

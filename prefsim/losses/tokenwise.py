@@ -11,8 +11,8 @@ from prefsim.checks import (
 )
 from prefsim.containers import TokenPairLogps, fields_of
 from prefsim.losses.edge import checked
+from prefsim.losses.links import soft_logistic
 from prefsim.losses.pair_fields import needed
-from prefsim.losses.pairwise import soft_logistic
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import Array, ArrayT, Number
 

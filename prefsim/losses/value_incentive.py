@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefsim.checks import check_choice, check_flag, check_nonnegative, check_positive
 from prefsim.containers import PairLogps
 from prefsim.losses.edge import checked
-from prefsim.losses.pairwise import log_ratios, soft_logistic
+from prefsim.losses.links import soft_logistic
+from prefsim.losses.pairwise import log_ratios
 from prefsim.typing import ArrayT, Number
 
 CALIBRATIONS = ("chosen", "pair")

@@ -181,14 +181,10 @@ class DiagnosticProbe:
         assert isinstance(data, TextComparisons)
         votes = torch.as_tensor(data.prob[self.rows], dtype=torch.float64)
         won = votes >= 0.5
+        exchanged = pairs.swapped()
         chosen, rejected, ref_chosen, ref_rejected = (
-            torch.where(won, ours, theirs)
-            for ours, theirs in (
-                (pairs.chosen, pairs.rejected),
-                (pairs.rejected, pairs.chosen),
-                (pairs.ref_chosen, pairs.ref_rejected),
-                (pairs.ref_rejected, pairs.ref_chosen),
-            )
+            torch.where(won, getattr(pairs, name), getattr(exchanged, name))
+            for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")
         )
         share = torch.maximum(votes, 1 - votes)
         beta = penalty_of(self.evaluator.loss)
