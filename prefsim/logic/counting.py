@@ -13,7 +13,7 @@ from prefsim.logic.formulas import MOST_ATOMS, Formula
 from prefsim.numerics import array_namespace, log1mexp, logsumexp
 from prefsim.typing import ArrayT
 
-__all__ = ["log_weighted_count", "log_world_weights"]
+__all__ = ["accurate_count", "log_weighted_count", "log_world_weights"]
 
 
 def log_world_weights(log_probs: ArrayT) -> ArrayT:
@@ -129,12 +129,17 @@ def log_weighted_count(formula: Formula, log_probs: ArrayT) -> ArrayT:
     if not plan.inside:
         return xp.full_like(log_probs[..., 0], -math.inf)
     inside, outside = _total(weights, plan.inside), _total(weights, plan.outside)
+    return accurate_count(inside, outside)
+
+
+def accurate_count(inside: ArrayT, outside: ArrayT) -> ArrayT:
+    """Return a log-count from itself, or from what it leaves out where it is likelier than not."""
+    xp = array_namespace(outside)
     likely = outside < -math.log(2.0)
     # The branch that is not taken sees an argument without a singularity, so that no infinite
     # slope leaks into a gradient.
-    counted: ArrayT = xp.where(
-        likely, log1mexp(xp.where(likely, outside, xp.full_like(outside, -1.0))), inside
-    )
+    left_out = xp.where(likely, outside, xp.full_like(outside, -1.0))
+    counted: ArrayT = xp.where(likely, log1mexp(left_out), inside)
     return counted
 
 

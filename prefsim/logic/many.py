@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from prefsim.checks import check_kind
-from prefsim.logic.counting import log_world_weights
+from prefsim.logic.counting import accurate_count, log_world_weights
 from prefsim.logic.structures import PreferenceStructure
-from prefsim.numerics import array_namespace, like, log1mexp, logsumexp
+from prefsim.numerics import array_namespace, like, logsumexp
 from prefsim.typing import ArrayT
 
 __all__ = ["log_count_ratios"]
@@ -78,8 +77,4 @@ def _log_counts(tables: list[np.ndarray], weights: Any) -> Any:
     nothing = xp.full_like(weights, _NOTHING)
     inside = logsumexp(xp.where(held, weights, nothing), axis=-1)
     outside = logsumexp(xp.where(held, nothing, weights), axis=-1)
-    # As for one formula: what is likely is counted by what it leaves out.
-    likely = outside < -math.log(2.0)
-    return xp.where(
-        likely, log1mexp(xp.where(likely, outside, xp.full_like(outside, -1.0))), inside
-    )
+    return accurate_count(inside, outside)

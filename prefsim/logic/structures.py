@@ -27,6 +27,7 @@ __all__ = [
     "PAIR_ATOMS",
     "PreferenceStructure",
     "all_structures",
+    "check_has_score",
     "covering_pairs",
     "log_count_ratio",
 ]
@@ -308,15 +309,20 @@ def log_count_ratio(structure: PreferenceStructure, log_probs: ArrayT) -> ArrayT
     >>> log_count_ratio(odds, np.log([[0.6, 0.3], [0.5, 0.5]])).round(8)
     array([1.25276297, 0.        ])
     """
-    check_kind(PreferenceStructure, structure=structure)
-    if not structure.has_score:
-        raise ValueError(
-            "structure must have a world that counts for and one that counts against, got"
-            f" {structure.labels!r}"
-        )
+    check_has_score(structure)
     return log_weighted_count(structure.numerator, log_probs) - log_weighted_count(
         structure.denominator, log_probs
     )
+
+
+def check_has_score(structure: PreferenceStructure) -> None:
+    """Raise unless it is a structure with a world for and one against, and so with a score."""
+    check_kind(PreferenceStructure, structure=structure)
+    if not structure.has_score:
+        raise ValueError(
+            "structure must have a world that counts for and one that counts against, got labels"
+            f" {structure.labels!r}"
+        )
 
 
 def all_structures(atoms: Sequence[str] = PAIR_ATOMS) -> Iterator[PreferenceStructure]:

@@ -14,7 +14,7 @@ from typing import Any
 from prefsim.checks import check_choice, check_flag, check_positive, check_within
 from prefsim.containers import PairLogps
 from prefsim.logic import NAMED_STRUCTURES, PreferenceStructure, log_count_ratio
-from prefsim.logic.structures import LABELS, LIFTS, PAIR_ATOMS, REFERENCE_ATOMS
+from prefsim.logic.structures import LABELS, LIFTS, PAIR_ATOMS, REFERENCE_ATOMS, check_has_score
 from prefsim.losses.edge import checked
 from prefsim.losses.links import LINKS, linked
 from prefsim.losses.pair_fields import check_shapes, length_of
@@ -183,11 +183,7 @@ def _named(structure: str) -> PreferenceStructure:
 
 
 def _with_score(structure: PreferenceStructure) -> PreferenceStructure:
-    if not structure.has_score:
-        raise ValueError(
-            "structure must have a world that counts for and one that counts against, got labels"
-            f" {structure.labels!r}"
-        )
+    check_has_score(structure)
     for atom in structure.atoms:
         _field_of(atom)
     return structure
