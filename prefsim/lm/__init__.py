@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefsim.lm.command.read import TextSource, read_text_data
     from prefsim.lm.data.comparisons import TextComparisons, revision_prompt
+    from prefsim.lm.data.demonstrations import TextDemonstrations, answered_turns
     from prefsim.lm.data.feedback import TextFeedback
     from prefsim.lm.data.negatives import TextNegatives
     from prefsim.lm.data.rankings import TextRankings
@@ -70,6 +71,7 @@ __all__ = [
     "ReferenceLogps",
     "TextComparisons",
     "TextData",
+    "TextDemonstrations",
     "TextFeedback",
     "TextNegatives",
     "TextRankings",
@@ -79,6 +81,7 @@ __all__ = [
     "Tokens",
     "TrainResult",
     "TrainingOptions",
+    "answered_turns",
     "as_rows",
     "ches_scores",
     "collate",
@@ -119,6 +122,7 @@ _NAMES_OF = {
         "TextComparisons",
         "revision_prompt",
     ),
+    "data.demonstrations": ("TextDemonstrations", "answered_turns"),
     "data.feedback": ("TextFeedback",),
     "data.negatives": ("TextNegatives",),
     "data.rankings": ("TextRankings",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "couples_batch",
     "properties_of",
     "reads_reference",
+    "reads_rejected",
 ]
 
 PROBABILITIES = np.asarray([0.55, 0.7, 0.85])
@@ -185,13 +187,32 @@ def reads_reference(loss: Loss) -> bool:
     >>> reads_reference(losses.dpo), reads_reference(losses.simpo)
     (True, False)
     """
+    # A divergence at every token is of the reference too.
+    return _reads(loss, lambda field: field.startswith("ref_") or field.endswith("_kl"))
+
+
+def reads_rejected(loss: Loss) -> bool:
+    """Return whether a value of a loss on pairs depends on the rejected response.
+
+    Where it does not, the loss imitates the chosen one, and needs no pairs.
+
+    Examples
+    --------
+    >>> from prefsim import losses
+    >>> reads_rejected(losses.dpo), reads_rejected(losses.sft)
+    (True, False)
+    """
+    return _reads(loss, {"rejected", "ref_rejected", "old_rejected"}.__contains__)
+
+
+def _reads(loss: Loss, is_meant: Callable[[str], bool]) -> bool:
+    """Return whether a value of a loss changes as the log-probabilities in some fields fall."""
     example = container_of(loss).example()
     noise = np.random.default_rng(1)
-    # A divergence at every token is of the reference too.
     moved = {
         field: getattr(example, field) - noise.random(getattr(example, field).shape)
         for field in example._fields
-        if field.startswith("ref_") or field.endswith("_kl")
+        if is_meant(field)
     }
     return not _same(loss(example._replace(**moved)), loss(example))
 

@@ -211,8 +211,9 @@ def train(
     """Train a language model with any loss of the library.
 
     The columns of the data say what they hold: prompt, chosen, rejected (or whole dialogues as
-    chosen and rejected); prompt, completion, label; prompt, completions, scores. Each is text, chat
-    messages or token ids. On many GPUs: accelerate launch -m prefsim train ...
+    chosen and rejected); prompt, completion (or dialogues as messages), with a label or without;
+    prompt, completions, scores. Each is text, chat messages or token ids. On many GPUs: accelerate
+    launch -m prefsim train ...
     """
     from prefsim.lm.command.settings import Settings
 

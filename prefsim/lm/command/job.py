@@ -130,7 +130,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     source = read_text_data(
         given["data"], split=given["split"], skip_unshared=given["skip_unshared"]
     )
-    source.data.check(container_of(loss))
+    source.data.check_loss(loss)
     template_options = _template_options(given)
     policy = replace(_policy(given, load=load), chat_template_kwargs=template_options)
     if given["max_tokens"] is not None:

@@ -90,6 +90,10 @@ def read_text_data(
       prompt is the longest common beginning that ends before white space.
     - ``prompt, completion, label``: completions with the label ``true`` (desirable) or ``false``,
       or the probability of it. ``messages, label``: a dialogue whose last turn is judged.
+    - ``prompt, completion`` without a label: completions to imitate. ``messages`` (or
+      ``conversations``) alone: every turn of the assistant is a row, with all that came before it
+      as the prompt (:func:`prefsim.lm.answered_turns`); a text ``prompt`` beside them must be one
+      of the messages.
     - ``prompt, completions, scores``: lists of completions with a number for each, higher is
       better.
     - ``prompt, rejected, samples``: a rejected completion with a list of samples.
@@ -152,14 +156,15 @@ def read_text_data(
     for number, row in rows:
         try:
             reader = reader or RowReader.of(row)
-            kept.append(reader.read(row))
+            read = reader.read(row)
         except ValueError as error:
             message = f"{name}, {unit} {number}: {error}"
             if not (skip_unshared and isinstance(error, UnsharedPrompt)):
                 raise ValueError(message) from error
             skipped.append(message)
             continue
-        numbers.append(number)
+        kept += read
+        numbers += [number] * len(read)
         unused |= reader.unused(row)
     if reader is None or not kept:
         raise ValueError(

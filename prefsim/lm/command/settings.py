@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.demonstrations import TextDemonstrations
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.data.rankings import TextRankings
@@ -23,7 +24,7 @@ from prefsim.losses.running import running_losses
 
 __all__ = ["Settings", "configured_loss", "named_values", "read_toml", "trainable_losses"]
 
-_CONTAINERS = (TextComparisons, TextFeedback, TextRankings, TextNegatives)
+_CONTAINERS = (TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextNegatives)
 _WORDS = {"true": True, "false": False}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -13,6 +13,7 @@ from prefsim.checks.quoting import shown
 from prefsim.containers import map_fields
 from prefsim.data.columns import check_columns
 from prefsim.lm.model.tokens import Text
+from prefsim.losses.registry import container_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,6 +132,10 @@ class TextData:
             raise ValueError(
                 f"{type(self).__name__} feed losses of {names}, got a loss of {kind.__name__}"
             )
+
+    def check_loss(self, loss: Callable[..., Any]) -> None:
+        """Raise unless a loss can be fed."""
+        self.check(container_of(loss))
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return the prompts and completions that a loss of ``kind`` needs of each example.

@@ -77,7 +77,7 @@ class TrainingSetup:
                 "a language model is trained on TextComparisons and the like of prefsim.lm, got"
                 f" {type(data).__name__}"
             )
-        data.check(kind)
+        data.check_loss(loss)
         if len(data) == 0:
             raise ValueError("data must hold at least one row, got 0")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options

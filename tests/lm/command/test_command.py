@@ -363,8 +363,8 @@ def test_the_how_to(prefsim, tmp_path, monkeypatch):
                 code, out, err = prefsim(*arguments)
                 assert (code, bool(out)) == (0, True), err
                 commands += 1
-    assert commands == 4
-    assert {path.name for path in folder.iterdir()} >= {"run", "run-ipo"}
+    assert commands == 5
+    assert {path.name for path in folder.iterdir()} >= {"run", "run-ipo", "sft"}
 
 
 @pytest.mark.parametrize("structure", ["cCPO", "n+-b"])
