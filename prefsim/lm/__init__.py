@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         tree_pairs,
         tree_policy,
     )
+    from prefsim.lm.training.evaluation import Evaluation
     from prefsim.lm.training.options import (
         DIAGNOSTICS,
         Diagnostics,
@@ -63,6 +64,7 @@ __all__ = [
     "DIAGNOSTICS",
     "Diagnostics",
     "Embedded",
+    "Evaluation",
     "Head",
     "JudgedCompletions",
     "LogProbModel",
@@ -171,6 +173,7 @@ _NAMES_OF = {
         "tree_pairs",
         "tree_policy",
     ),
+    "training.evaluation": ("Evaluation",),
     "training.options": (
         "DIAGNOSTICS",
         "Diagnostics",

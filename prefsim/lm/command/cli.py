@@ -10,13 +10,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
-
-if TYPE_CHECKING:
-    from prefsim.lm.command.read import TextSource
-    from prefsim.lm.training.setup import TrainingSetup
 
 __all__ = ["train"]
 
@@ -199,6 +195,32 @@ def train(
             metavar="NAME", help="Measure this on some pairs while training; may be repeated."
         ),
     ] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Data that is measured on while training, as --data."),
+    ] = None,
+    eval_split: Annotated[str | None, typer.Option(help="Split of it: test unless given.")] = None,
+    eval_every: Annotated[
+        int, typer.Option(help="Steps between evaluations; there is one before and at the end too.")
+    ] = 100,
+    best_by: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "The best evaluation: of the lowest loss, or the highest ranking_accuracy or"
+                " reward_accuracy."
+            )
+        ),
+    ] = "loss",
+    patience: Annotated[
+        int,
+        typer.Option(
+            help="End when so many evaluations in a row were not better than the best; 0 for never."
+        ),
+    ] = 0,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Write the model of the best one to OUT/best.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -231,7 +253,9 @@ def train(
     if given["as_json"]:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        typer.echo("\n".join(_lines(report)))
+        from prefsim.lm.command.wording import report_lines
+
+        typer.echo("\n".join(report_lines(report)))
 
 
 def _quiet_unless_watched() -> None:
@@ -248,30 +272,37 @@ def _is_main_process() -> bool:
 
 def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.job import check_given, make_setup, precompute_reference, read_job
+    from prefsim.lm.command.wording import fault_lines, remarks
     from prefsim.lm.training.engine import run
 
     check_given(given, "out")
     job = read_job(given, load=True)
     if _is_main_process() and (job.source.skipped or job.source.unused):
-        typer.echo("\n".join(_remarks(job.source)), err=True)
+        typer.echo("\n".join(remarks(job.source)), err=True)
     if given["precompute"]:
         job = precompute_reference(job, given["out"] / "reference")
     setup = make_setup(job)
-    if _is_main_process() and (faults := _fault_lines(setup, job.source)):
+    if _is_main_process() and (faults := fault_lines(setup, job.source)):
         typer.echo("\n".join(faults), err=True)
     result = run(setup)
-    return {
+    report = {
         "loss": result.value,
         "grad_norm": result.grad_norm,
         "steps": result.steps,
         "model": str(given["out"] / "model"),
         "metrics": str(given["out"] / "metrics.jsonl"),
     }
+    if result.best_step is not None:
+        report["best_step"] = result.best_step
+    if given["keep_best"]:
+        report["best"] = str(given["out"] / "best")
+    return report
 
 
 def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.job import make_setup, read_job
     from prefsim.lm.command.memory import estimate_memory
+    from prefsim.lm.command.wording import fault_lines
     from prefsim.lm.model.policy import CausalLM
 
     job = read_job(given, load=False)
@@ -300,7 +331,7 @@ def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
             "rows": len(job.source),
             "skipped": len(job.source.skipped),
             "unused_columns": list(job.source.unused),
-            "faults": _fault_lines(setup, job.source),
+            "faults": fault_lines(setup, job.source),
         },
         "tokens": {
             "prompt": sum(len(row.prompt_ids) for row in rows.tokens),
@@ -318,76 +349,3 @@ def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
         },
         "memory": {**memory._asdict(), "total": memory.total},
     }
-
-
-def _remarks(source: TextSource) -> list[str]:
-    remarks = []
-    if source.skipped:
-        remarks.append(f"{len(source.skipped)} rows skipped, the first: {source.skipped[0]}")
-    if source.unused:
-        remarks.append(f"columns not used: {', '.join(source.unused)}")
-    return remarks
-
-
-def _fault_lines(setup: TrainingSetup, source: TextSource) -> list[str]:
-    from prefsim.lm.training.pair_faults import pair_faults
-
-    faults = pair_faults(setup.rows, source.data)
-    lines = []
-    if faults.equal:
-        lines.append(
-            f"{len(faults.equal)} rows compare a completion with itself, as tokens; the first:"
-            f" {source.place(faults.equal[0])}"
-        )
-    if faults.contradictory:
-        late, early = faults.contradictory[0]
-        lines.append(
-            f"{len(faults.contradictory)} rows say the opposite of an earlier one; the first:"
-            f" {source.place(late)}, against {source.place(early)}"
-        )
-    return lines
-
-
-def _lines(report: Mapping[str, Any]) -> list[str]:
-    """Return a report as lines of text."""
-    return _plan_lines(report) if "memory" in report else _result_lines(report)
-
-
-def _result_lines(report: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{report['steps']} steps, loss {report['loss']:.6g} and gradient norm"
-        f" {report['grad_norm']:.3g} at the last",
-        f"Model: {report['model']}",
-        f"Metrics: {report['metrics']}",
-    ]
-
-
-def _plan_lines(report: Mapping[str, Any]) -> list[str]:
-    data, tokens, training = report["data"], report["tokens"], report["training"]
-    parameters, memory = report["parameters"], report["memory"]
-    rows = f"Rows: {data['rows']:,}"
-    if data["skipped"]:
-        rows += f", {data['skipped']:,} skipped"
-    if data["unused_columns"]:
-        rows += f"; columns not used: {', '.join(data['unused_columns'])}"
-    lines = [
-        rows,
-        *data["faults"],
-        f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions;"
-        f" the longest sequence has {tokens['longest_sequence']:,}",
-        f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"
-        f" {training['epochs']:.3g} epochs",
-        f"Parameters: {parameters['all']:,}, of which {parameters['trained']:,} are trained",
-        f"Memory, estimated: {_size(memory['total'])}",
-    ]
-    return lines + [
-        f"  {name}: {_size(memory[name])}" for name in memory if name != "total" and memory[name]
-    ]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -5,7 +5,6 @@ The model, its tokenizer, the reference and the data, all checked before anythin
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -18,17 +17,18 @@ import torch
 
 from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.data.json_lines import parse_object
+from prefsim.lm.command.models import policy_of, sizes_of
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.limits import check_positions
-from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
+from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import OnlineKL, TrainingOptions
 from prefsim.lm.training.prompt_matching import match_prompts
-from prefsim.lm.training.setup import TrainingSetup
+from prefsim.lm.training.setup import HELD_OUT, TrainingSetup
 from prefsim.lm.training.token_rows import TokenRows, token_rows
 from prefsim.losses.catalogue import reads_reference
 from prefsim.losses.registry import container_of
@@ -57,6 +57,8 @@ class TrainingJob(NamedTuple):
         As ``fit`` takes it.
     options
         How it is trained.
+    held_out
+        The data of the evaluation as ``source`` is those of training; None without one.
     """
 
     loss: Callable[..., Any]
@@ -64,6 +66,7 @@ class TrainingJob(NamedTuple):
     policy: CausalLM
     reference: CausalLM | ReferenceLogps | None
     options: TrainingOptions
+    held_out: TextSource | None
 
 
 def check_given(given: Given, *names: str) -> None:
@@ -131,12 +134,43 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
         given["data"], split=given["split"], skip_unshared=given["skip_unshared"]
     )
     source.data.check_loss(loss)
+    held_out = _held_out_source(given)
     template_options = _template_options(given)
-    policy = replace(_policy(given, load=load), chat_template_kwargs=template_options)
-    if given["max_tokens"] is not None:
-        source = _without_long_rows(source, policy, loss, given["max_tokens"])
-    source = _with_columns(source, policy, given, load=load)
-    return TrainingJob(loss, source, policy, _reference(given, loss, policy, load=load), options)
+    policy = replace(policy_of(given, load=load), chat_template_kwargs=template_options)
+
+    def fitted(read: TextSource) -> TextSource:
+        if given["max_tokens"] is not None:
+            read = _without_long_rows(read, policy, loss, given["max_tokens"])
+        return _with_columns(read, policy, given, load=load)
+
+    source = fitted(source)
+    if held_out is not None:
+        held_out = fitted(held_out)
+        evaluation = Evaluation(
+            data=held_out.data,
+            every=given["eval_every"],
+            best_by=given["best_by"],
+            patience=given["patience"] or None,
+            keep_best=given["keep_best"],
+        )
+        options = replace(options, evaluation=evaluation)
+    reference = _reference(given, loss, policy, load=load)
+    return TrainingJob(loss, source, policy, reference, options, held_out)
+
+
+def _held_out_source(given: Given) -> TextSource | None:
+    """Return the data of the evaluation, those of --data with another split where no other are."""
+    place = given["eval_data"]
+    if place is None and given["eval_split"] is not None:
+        place = given["data"]
+    if place is None:
+        asked = next((name for name in ("patience", "keep_best") if given[name]), None)
+        if asked is not None:
+            raise ValueError(f"--{asked.replace('_', '-')} needs an evaluation, see --eval-data")
+        return None
+    # A file is read whole; only what has splits has one for tests.
+    split = given["eval_split"] or (None if Path(place).is_file() else "test")
+    return read_text_data(place, split=split, skip_unshared=given["skip_unshared"])
 
 
 def _check_folder(out: Path | None, *, resume: bool) -> None:
@@ -191,125 +225,6 @@ def _template_options(given: Given) -> dict[str, Any] | None:
     return None if text is None else parse_object(text, "--chat-template-kwargs")
 
 
-def _policy(given: Given, *, load: bool) -> CausalLM:
-    name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
-    path = Path(name)
-    tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
-    if path.is_file():
-        config = _fresh_config(path, tokenizer)
-        # Nothing is stored that "auto" could mean.
-        dtype = "float32" if dtype == "auto" else dtype
-        if not load:
-            return _without_memory(config, tokenizer, dtype, adapter)
-        return CausalLM.from_config(
-            config, tokenizer, seed=given["seed"], dtype=dtype, adapter=adapter
-        )
-    check_place(name)
-    adapted = adapter_folder(name)
-    if adapted and adapter is not None:
-        raise ValueError(
-            f"--model {name} holds adapters, which those of --lora-rank would take the place of:"
-            " without it they are trained on; CausalLM.load(...).merged() makes a model of them"
-        )
-    if not load:
-        if tokenizer is None:
-            tokenizer = _tokenizer(name, needed=False)
-        return _sizes_of(name, tokenizer, dtype, adapter)
-    policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"])
-    return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
-
-
-def _adapter(given: Given) -> Any:
-    rank, alpha = given["lora_rank"], given["lora_alpha"]
-    if rank == 0:
-        if alpha is not None:
-            raise ValueError(f"--lora-alpha needs --lora-rank, got {alpha} without")
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank if alpha is None else alpha,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
-def _tokenizer(name: str, *, needed: bool = True) -> Any:
-    if needed:
-        check_place(name, "tokenizer")
-    tokenizer = load_tokenizer(name)
-    if needed and tokenizer is None:
-        raise ValueError(
-            f"tokenizer {name!r} is neither a folder with a tokenizer nor a reachable hub id"
-        )
-    return tokenizer
-
-
-def _config(name: str) -> Any:
-    from transformers import AutoConfig
-
-    check_place(name)
-    try:
-        return AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"model {name!r} is neither a folder with a causal language model nor a reachable"
-            " hub id"
-        ) from error
-
-
-def _fresh_config(path: Path, tokenizer: Any) -> Any:
-    """Return the configuration of a new model.
-
-    What the file leaves open about tokens is the tokenizer's.
-    """
-    from transformers import AutoConfig
-
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        kind = table.pop("model_type")
-        if tokenizer is not None:
-            ids = {
-                name: getattr(tokenizer, name)
-                for name in ("bos_token_id", "eos_token_id", "pad_token_id")
-            }
-            table = {"vocab_size": len(tokenizer)} | ids | table
-        config = AutoConfig.for_model(kind, **table)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: expected the configuration of a transformers model in JSON, with its"
-            f" model_type ({error})"
-        ) from error
-    size = config.get_text_config().vocab_size
-    if tokenizer is not None and size < len(tokenizer):
-        raise ValueError(
-            f"{path}: vocab_size must be >= {len(tokenizer)}, the tokenizer's, got {size}"
-        )
-    return config
-
-
-def _sizes_of(name: str, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
-    """Return a model, or adapters and the model that they are for, without memory."""
-    check_place(name)
-    if adapter_folder(name):
-        name, adapter = base_of(name)
-        # Stored adapters say that they are at rest; here they are to be trained.
-        adapter.inference_mode = False
-    return _without_memory(_config(name), tokenizer, dtype, adapter)
-
-
-def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
-    from transformers import AutoModelForCausalLM
-
-    stored = getattr(config, "dtype", None) or torch.float32
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=stored if dtype == "auto" else getattr(torch, dtype)
-        )
-        return CausalLM.from_model(model, tokenizer, adapter=adapter)
-
-
 def _reference(
     given: Given, loss: Callable[..., Any], policy: CausalLM, *, load: bool
 ) -> CausalLM | None:
@@ -326,7 +241,7 @@ def _reference(
         if load:
             other = CausalLM.load(what, dtype=given["dtype"])
             return replace(other, chat_template_kwargs=policy.chat_template_kwargs)
-        return _sizes_of(what, policy.tokenizer, given["dtype"], None)
+        return sizes_of(what, policy.tokenizer, given["dtype"], None)
     if given["lora_rank"]:
         return policy.without_adapters()
     # What is computed before training needs no copy.
@@ -347,6 +262,9 @@ def make_setup(job: TrainingJob) -> TrainingSetup:
     try:
         return TrainingSetup(job.policy, job.loss, job.source.data, job.reference, job.options)
     except ValueError as error:
+        of_evaluation = str(error).removeprefix(f"{HELD_OUT}: ")
+        if job.held_out is not None and of_evaluation != str(error):
+            raise _with_line(ValueError(of_evaluation), job.held_out) from error
         raise _with_line(error, job.source) from error
 
 
@@ -366,10 +284,19 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     # along with it.
     precision = job.options.precision or ("bf16" if narrow else "float32")
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
-    rows = _token_rows(reference, job.source, job.loss)
-    try:
-        check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
-    except ValueError as error:
-        raise _with_line(error, job.source) from error
+
+    def computed(source: TextSource) -> ReferenceLogps:
+        rows = _token_rows(reference, source, job.loss)
+        try:
+            check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
+        except ValueError as error:
+            raise _with_line(error, source) from error
+        return reference_logps(reference, rows.tokens, cache=cache)
+
     with state.main_process_first(), autocast:
-        return job._replace(reference=reference_logps(reference, rows.tokens, cache=cache))
+        job = job._replace(reference=computed(job.source))
+        if job.held_out is not None:
+            assert job.options.evaluation is not None
+            evaluation = replace(job.options.evaluation, reference=computed(job.held_out))
+            job = job._replace(options=replace(job.options, evaluation=evaluation))
+    return job

@@ -35,7 +35,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-STATE, MODEL = "state.json", "model"
+STATE, MODEL, BEST = "state.json", "model", "best"
 OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
 REFERENCE = "reference.safetensors"
 

@@ -6,7 +6,7 @@ One process or many, each with its part of every step's batch.
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from prefsim.checks import trusted_values
-from prefsim.containers import map_fields, stacked
-from prefsim.lm.model.log_prob_model import LogProbModel, whole_tensor
+from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.batches import micro_batches
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
+from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.keeper import History, Keeper, loss_state
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.loss_evaluator import LossEvaluator
@@ -31,8 +31,7 @@ from prefsim.lm.training.options import TrainResult, learning_rate_factor
 from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
-from prefsim.losses.running import RunningLoss
-from prefsim.numerics import to_numpy
+from prefsim.lm.training.sharding import check_sharding, placed
 
 __all__ = ["Carried", "run", "run_on"]
 
@@ -118,7 +117,7 @@ class _Engine:
         # Before the model is wrapped and sharded: weights on disk are whole.
         if setup.checkpoint is not None:
             disk.load_weights(self.policy, setup.checkpoint.model)
-        self._check_sharding()
+        check_sharding(setup, accelerator, self.log_prob_model)
         self.wrapped, self.optimizer = self._prepared()
         self.names = {
             parameter: name
@@ -130,7 +129,7 @@ class _Engine:
         self.update = self.options.reference_update
         prepared = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
-            lambda model: self._placed(prepared(model, self.log_prob_model))
+            lambda model: placed(prepared(model, self.log_prob_model), accelerator)
         )
         self.evaluator = LossEvaluator(
             policy=self.policy,
@@ -141,6 +140,17 @@ class _Engine:
             reference=reference,
             autocast=accelerator.autocast,
         )
+        self.held_out = None
+        if self.options.evaluation is not None:
+            assert setup.held_out_rows is not None
+            self.held_out = HeldOut(
+                self.options.evaluation,
+                setup.held_out_rows,
+                self.evaluator,
+                batch_size=-(-self.options.batch_size // self.options.gradient_accumulation),
+                couples=setup.couples,
+                accelerator=accelerator,
+            )
         self.probe = DiagnosticProbe(self.options.measured, self.evaluator, self.options.seed)
         # Trained parameters before they are rounded to what they were given in.
         self.wide: dict[str, Tensor] = {}
@@ -153,6 +163,7 @@ class _Engine:
             self.names,
             self.probe,
             self.evaluator,
+            self.held_out,
         )
 
     def run(self) -> TrainResult:
@@ -163,7 +174,7 @@ class _Engine:
         with training_mode(self.log_prob_model, self.options.gradient_checkpointing):
             lines = self._loop(history)
         self._unwrap()
-        self.keeper.save_result()
+        self.keeper.save_model(disk.MODEL)
         value, norm = history[-1]
         return TrainResult(
             policy=self.policy,
@@ -174,6 +185,7 @@ class _Engine:
             metrics=tuple(lines),
             folder=self.setup.folder,
             loss=self.evaluator.loss,
+            best_step=None if self.held_out is None else self.held_out.best_step,
         )
 
     def carried(self) -> Carried:
@@ -182,39 +194,10 @@ class _Engine:
 
     # --- accelerate
 
-    def _check_sharding(self) -> None:
-        if self.accelerator.distributed_type.value != "FSDP":
-            return
-        if not self.accelerator.is_fsdp2:
-            raise ValueError(
-                "FSDP of version 2 is needed: set fsdp_version: 2 in accelerate's configuration"
-            )
-        if self.setup.needs.kl or self.options.measured.need_whole_parameters:
-            raise ValueError(
-                "KL at every token and diagnostics by gradients or samples need whole parameters,"
-                " which FSDP shards"
-            )
-        if self.options.penalty is not None:
-            raise ValueError("completions cannot be drawn from parameters that FSDP shards")
-        if self.options.reference_update is not None:
-            raise ValueError(
-                "a reference that follows the policy needs whole parameters, which FSDP shards"
-            )
-        _say_where_to_cut(self.log_prob_model)
-
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
         optimizer = make_optimizer(self.options, self.log_prob_model.parameters())
         return self.accelerator.prepare(self.log_prob_model, optimizer)
-
-    def _placed(self, model: LogProbModel) -> LogProbModel:
-        """Return a reference's model where, and sharded as, the policy's is."""
-        if self.accelerator.is_fsdp2:
-            from accelerate.utils.fsdp_utils import fsdp2_prepare_model
-
-            _say_where_to_cut(model)
-            return fsdp2_prepare_model(self.accelerator, model)
-        return model.to(self.accelerator.device)
 
     def _unwrap(self) -> None:
         """Leave the policy's module as it was given, but for its weights."""
@@ -230,6 +213,20 @@ class _Engine:
                     self.wide[name] = parameter.data
                 parameter.data = parameter.data.to(self.dtypes[name])
 
+    @contextlib.contextmanager
+    def _as_given(self) -> Iterator[None]:
+        """Round the parameters to what they were given in, and put them back."""
+        wide = {}
+        if not self.accelerator.is_fsdp2:
+            for name, parameter in self.log_prob_model.named_parameters():
+                wide[name] = parameter.data
+                parameter.data = parameter.data.to(self.dtypes[name])
+        try:
+            yield
+        finally:
+            for name, value in wide.items():
+                self.log_prob_model.get_parameter(name).data = value
+
     # --- steps
 
     def _loop(self, history: History) -> list[dict[str, float]]:
@@ -241,15 +238,16 @@ class _Engine:
             reporter = Reporter(self.setup.folder, done, total, progress=options.progress)
         with reporter or contextlib.nullcontext():
             if done == 0:
-                self._report(reporter, 0, {})
+                self._report(reporter, 0, self._evaluated(0))
             since, steps, tokens = time.perf_counter(), 0, 0
-            for step, batch in enumerate(self.setup.plan.batches(done, total), start=done):
+            for step, batch in enumerate(self._batches_left(done), start=done):
                 history.append(self._step(step, batch))
                 steps += 1
                 tokens += self._tokens_of(batch)
                 if reporter is not None:
                     reporter.step(step + 1)
-                is_last = step + 1 == total
+                evaluated = self._evaluated(step + 1)
+                is_last = step + 1 == total or self._is_over()
                 if (step + 1) % options.log_every == 0 or is_last:
                     seconds = time.perf_counter() - since
                     # From the last multiple on, so that a resumed training writes the same line.
@@ -265,12 +263,32 @@ class _Engine:
                     line |= {
                         f"loss_{k}": v for k, v in (loss_state(self.evaluator.loss) or {}).items()
                     }
-                    self._report(reporter, step + 1, line)
+                    self._report(reporter, step + 1, line | evaluated)
                     since, steps, tokens = time.perf_counter(), 0, 0
+                elif evaluated and reporter is not None:
+                    reporter.write({"step": step + 1, **evaluated})
                 every = options.save_every
                 if every is not None and ((step + 1) % every == 0 or is_last):
                     self.keeper.save(step + 1, history)
             return [] if reporter is None else reporter.lines
+
+    def _batches_left(self, done: int) -> Iterator[np.ndarray]:
+        """Yield the batch of each step that is left, or fewer if the evaluations end it."""
+        batches = self.setup.plan.batches(done, self.setup.total)
+        return itertools.takewhile(lambda _: not self._is_over(), batches)
+
+    def _is_over(self) -> bool:
+        return self.held_out is not None and self.held_out.is_over
+
+    def _evaluated(self, step: int) -> dict[str, float]:
+        """Return what the evaluation after so many steps says; empty where none is due."""
+        if self.held_out is None or not self.held_out.is_due(step, self.setup.total):
+            return {}
+        found = self.held_out.measure(self.log_prob_model, step)
+        if self.held_out.evaluation.keep_best and self.held_out.best_step == step:
+            with self._as_given():
+                self.keeper.save_model(disk.BEST)
+        return found
 
     def _tokens_of(self, batch: np.ndarray) -> int:
         rows = self.setup.rows
@@ -356,7 +374,7 @@ class _Engine:
                 seen = self.evaluator.examples(
                     self.wrapped, self.log_prob_model, batch[:1] if is_empty else examples
                 )
-                self._move_loss(seen.container, seen.weight, is_empty=is_empty)
+                self.evaluator.move_loss(seen, accelerator, counts=not is_empty)
                 # What is not finite is told below, once a step, with the examples.
                 with trusted_values():
                     values = self.evaluator.loss(seen.container)
@@ -367,29 +385,3 @@ class _Engine:
                 accelerator.backward(value * processes)
             total += value.detach()
         return total
-
-    def _move_loss(self, container: Any, weight: Tensor, *, is_empty: bool) -> None:
-        """Let the state of a loss that has one see a micro-batch, of all processes together.
-
-        A process without examples of its own takes part, and adds none.
-        """
-        loss = self.evaluator.loss
-        if not isinstance(loss, RunningLoss):
-            return
-        seen: Any = map_fields(container, to_numpy)
-        counted = to_numpy(weight)
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            own = [] if is_empty else [(seen, counted)]
-            parts = gather_object(own)
-            if not parts:
-                return
-            seen = functools.reduce(lambda a, b: stacked(a, b, axis=0), [part for part, _ in parts])
-            counted = np.concatenate([part for _, part in parts])
-        self.evaluator.loss = loss.after(seen, counted)
-
-
-def _say_where_to_cut(model: LogProbModel) -> None:
-    """Name the layers to shard: accelerate asks the module itself."""
-    vars(model)["_no_split_modules"] = list(model.plain._no_split_modules or ())

@@ -45,6 +45,7 @@ def fingerprint_of(
     reference: Reference,
     options: TrainingOptions,
     *,
+    held_out_rows: TokenRows | None,
     precision: str,
     steps: int,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def fingerprint_of(
         "optimizer": optimizer if isinstance(optimizer, str) else _named(optimizer),
         "precision": precision,
         "penalty": repr(options.penalty),
+        "evaluation": _evaluation(options, held_out_rows),
         "steps": steps,
         "loss": _named(loss),
         "data": _hash_of(data, rows),
@@ -100,6 +102,17 @@ def _hash_of(data: TextData, rows: TokenRows) -> str:
         if isinstance(value, np.ndarray):
             digest.update(name.encode() + value.tobytes())
     return digest.hexdigest()
+
+
+def _evaluation(options: TrainingOptions, rows: TokenRows | None) -> str:
+    """Return what decides when a training is evaluated, and when that ends it."""
+    evaluation = options.evaluation
+    if evaluation is None or rows is None:
+        return "none"
+    return (
+        f"every {evaluation.every} steps, best by {evaluation.best_by}, patience"
+        f" {evaluation.patience}, on {_hash_of(evaluation.data, rows)}"
+    )
 
 
 def _dtypes(policy: CausalLM) -> str:

@@ -14,6 +14,7 @@ from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
+from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.losses.running import RunningLoss
@@ -38,7 +39,7 @@ class Keeper:
         As accelerate has made them.
     names
         The name of every trained parameter.
-    probe, evaluator
+    probe, evaluator, held_out
         Whose state goes along.
     """
 
@@ -51,10 +52,11 @@ class Keeper:
         names: Mapping[Any, str],
         probe: DiagnosticProbe,
         evaluator: LossEvaluator,
+        held_out: HeldOut | None,
     ) -> None:
         self.setup, self.policy, self.accelerator = setup, policy, accelerator
         self.optimizer, self.names = optimizer, names
-        self.probe, self.evaluator = probe, evaluator
+        self.probe, self.evaluator, self.held_out = probe, evaluator, held_out
         self.follows = setup.options.reference_update is not None
 
     def save(self, step: int, history: History) -> None:
@@ -72,6 +74,7 @@ class Keeper:
                 "history": history,
                 "probe": self.probe.state,
                 "loss_state": loss_state(self.evaluator.loss),
+                "evaluations": None if self.held_out is None else self.held_out.values,
             }
             folder = self.setup.folder / "checkpoints"
             disk.write_checkpoint(
@@ -100,16 +103,18 @@ class Keeper:
         loss, state = self.evaluator.loss, checkpoint.state.get("loss_state")
         if isinstance(loss, RunningLoss) and state is not None:
             self.evaluator.loss = replace(loss, state=type(loss.state)(**state))
+        if self.held_out is not None:
+            self.held_out.values = [tuple(each) for each in checkpoint.state["evaluations"]]
         return [(value, norm) for value, norm in checkpoint.state["history"]]
 
-    def save_result(self) -> None:
-        """Write the trained model, if the training has a folder."""
+    def save_model(self, name: str) -> None:
+        """Write the model as it is by now under a name, if the training has a folder."""
         folder: Path | None = self.setup.folder
         if folder is None:
             return
         model = self._whole_tensors()
         if self.accelerator.is_main_process:
-            with disk.saved(folder / disk.MODEL) as partial:
+            with disk.saved(folder / name) as partial:
                 disk.save_model(self.policy, partial, model)
                 write_digests(partial)
         self.accelerator.wait_for_everyone()

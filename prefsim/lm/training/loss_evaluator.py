@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefsim.containers import JudgedLogps, TokenPairLogps
+from prefsim.containers import JudgedLogps, TokenPairLogps, map_fields, stacked
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.policy import CausalLM
@@ -25,6 +25,8 @@ from prefsim.lm.training.reference import NoReference, Reference
 from prefsim.lm.training.token_rows import TokenRows
 from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.registry import container_of
+from prefsim.losses.running import RunningLoss
+from prefsim.numerics import to_numpy
 
 Loss = Callable[..., Any]
 
@@ -177,6 +179,33 @@ class LossEvaluator:
             ref_logp = statistics.ref_logp
         token_logps = _by_example(statistics, ref_logp, batch.completion_mask, len(examples))
         return token_logps, statistics.router_loss
+
+    def move_loss(self, seen: Seen, accelerator: Any, *, counts: bool) -> None:
+        """Let the state of a loss that has one see a micro-batch, of all processes together.
+
+        Parameters
+        ----------
+        seen
+            What the loss sees of this process's examples.
+        accelerator
+            Of the processes.
+        counts
+            Whether they are its own: a process without any takes part, and adds none.
+        """
+        if not isinstance(self.loss, RunningLoss):
+            return
+        container: Any = map_fields(seen.container, to_numpy)
+        weight = to_numpy(seen.weight)
+        if accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            parts = gather_object([(container, weight)] if counts else [])
+            if not parts:
+                return
+            containers, weights = zip(*parts, strict=True)
+            container = functools.reduce(lambda a, b: stacked(a, b, axis=0), containers)
+            weight = np.concatenate(weights)
+        self.loss = self.loss.after(container, weight)
 
 
 def _wide(values: Tensor) -> Tensor:

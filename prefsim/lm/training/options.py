@@ -19,10 +19,12 @@ from prefsim.checks import (
     check_flag,
     check_integer,
     check_interval,
+    check_kind,
     check_nonnegative,
     check_positive,
 )
 from prefsim.lm.training.batches import ORDERS
+from prefsim.lm.training.evaluation import Evaluation
 from prefsim.solvers.reference_update import ReferenceUpdate
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class TrainResult(NamedTuple):
     loss
         The loss as training left it: a :class:`prefsim.losses.RunningLoss` with its state, any
         other as it was given.
+    best_step
+        After how many steps the evaluation was best, the first time; None without an evaluation.
     """
 
     policy: CausalLM
@@ -85,6 +89,7 @@ class TrainResult(NamedTuple):
     metrics: tuple[dict[str, float], ...]
     folder: Path | None
     loss: Any = None
+    best_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,9 @@ class TrainingOptions:
         What is measured on some of the pairs as training goes on: names out of
         ``prefsim.lm.DIAGNOSTICS``, or
         :class:`~prefsim.lm.Diagnostics` with more settings.
+    evaluation
+        :class:`~prefsim.lm.Evaluation`: other data, what is measured on them and what follows from
+        it; ``None`` for none.
     progress
         Whether a bar is shown on a terminal.
     """
@@ -262,6 +270,7 @@ class TrainingOptions:
     resume: bool = False
     log_every: int = 10
     diagnostics: Diagnostics | Sequence[str] = ()
+    evaluation: Evaluation | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -308,6 +317,10 @@ class TrainingOptions:
                 "penalty of a language model must be prefsim.lm.OnlineKL or None, got"
                 f" {type(self.penalty).__name__}"
             )
+        if self.evaluation is not None:
+            check_kind(Evaluation, evaluation=self.evaluation)
+            if self.out is None and self.evaluation.keep_best:
+                raise ValueError("keep_best of the evaluation needs out, where the model goes")
         if self.out is None and (self.save_every is not None or self.resume):
             raise ValueError(
                 f"{'resume' if self.resume else 'save_every'} needs out, the folder of the training"

@@ -18,15 +18,19 @@ from prefsim.lm.training.checkpoint import Checkpoint, latest
 from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
+from prefsim.lm.training.held_out import check_best_by, reference_on
 from prefsim.lm.training.loss_evaluator import couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import as_reference
-from prefsim.lm.training.token_rows import token_rows
+from prefsim.lm.training.token_rows import TokenRows, token_rows
 from prefsim.losses.registry import container_of
 from prefsim.losses.running import RunningLoss
 from prefsim.solvers.fit import Loss
 
-__all__ = ["TrainingSetup"]
+__all__ = ["HELD_OUT", "TrainingSetup"]
+
+# What messages call the data of the evaluation.
+HELD_OUT = "the evaluation's data"
 
 
 class TrainingSetup:
@@ -40,6 +44,8 @@ class TrainingSetup:
         What was given as one, as a :class:`~prefsim.lm.training.reference.Reference`.
     rows
         The data as tokens.
+    held_out_rows
+        The data of the evaluation as tokens, or None.
     needs
         What the loss needs besides log-probabilities.
     couples
@@ -72,18 +78,11 @@ class TrainingSetup:
         options: TrainingOptions,
     ) -> None:
         kind = container_of(loss)
-        if not isinstance(data, TextData):
-            raise ValueError(
-                "a language model is trained on TextComparisons and the like of prefsim.lm, got"
-                f" {type(data).__name__}"
-            )
-        data.check_loss(loss)
-        if len(data) == 0:
-            raise ValueError("data must hold at least one row, got 0")
+        _check_data(data, loss, "data")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options
         is_coupled = couples(loss)
         if is_coupled:
-            self._check_labels_of_a_batch()
+            _check_labels_of_a_batch(data, "data")
         # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
         # couples them.
         self.couples = is_coupled or isinstance(loss, RunningLoss)
@@ -116,6 +115,7 @@ class TrainingSetup:
         self.reference.check_rows(self.rows.tokens, policy)
         if options.reference_update is not None:
             self.reference.check_follows(policy)
+        self.held_out_rows = self._held_out(kind)
         check_router(policy.log_prob_model.plain)
         self.precision = self._precision()
         check_diagnostics(options.measured, data, self.reference, loss)
@@ -138,13 +138,23 @@ class TrainingSetup:
                 " this one again"
             )
 
-    def _check_labels_of_a_batch(self) -> None:
-        soft = getattr(self.data, "prob", getattr(self.data, "label", np.ones(1)))
-        if np.ptp(self.data.weight) > 0 or not np.isin(soft, (0.0, 1.0)).all():
-            raise ValueError(
-                "the loss couples the examples of its batch and sees no weights, so that it needs"
-                " hard labels of equal weight; got unequal weights or soft labels"
-            )
+    def _held_out(self, kind: type) -> TokenRows | None:
+        """Return the data of the evaluation as tokens, checked as those of training are."""
+        evaluation = self.options.evaluation
+        if evaluation is None:
+            return None
+        data = evaluation.data
+        _check_data(data, self.loss, HELD_OUT)
+        if couples(self.loss):
+            _check_labels_of_a_batch(data, HELD_OUT)
+        try:
+            rows = token_rows(self.policy, data, kind)
+            check_positions(self.policy.log_prob_model.plain, rows.lengths.tolist(), "example")
+            reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
+        except ValueError as error:
+            raise ValueError(f"{HELD_OUT}: {error}") from error
+        check_best_by(evaluation, kind, with_reference=self.reference.is_given)
+        return rows
 
     def _precision(self) -> str:
         parameters = list(self.policy.log_prob_model.parameters())
@@ -174,6 +184,7 @@ class TrainingSetup:
             self.rows,
             self.reference,
             self.options,
+            held_out_rows=self.held_out_rows,
             precision=self.precision,
             steps=self.total,
         )
@@ -186,3 +197,25 @@ class TrainingSetup:
             )
         checkpoint.check()
         check_fingerprint(checkpoint.state["fingerprint"], self.fingerprint)
+
+
+def _check_data(data: Any, loss: Loss, name: str) -> None:
+    """Raise unless it is text that feeds a loss, and there is some."""
+    if not isinstance(data, TextData):
+        raise ValueError(
+            f"{name} must be TextComparisons or the like of prefsim.lm, which a language model is"
+            f" trained on, got {type(data).__name__}"
+        )
+    data.check_loss(loss)
+    if len(data) == 0:
+        raise ValueError(f"{name} must hold at least one row, got 0")
+
+
+def _check_labels_of_a_batch(data: TextData, name: str) -> None:
+    """Raise unless all labels of some data are hard and count alike."""
+    soft = getattr(data, "prob", getattr(data, "label", np.ones(1)))
+    if np.ptp(data.weight) > 0 or not np.isin(soft, (0.0, 1.0)).all():
+        raise ValueError(
+            f"the loss couples the examples of its batch and sees no weights, so that {name} must"
+            " have hard labels of equal weight; got unequal weights or soft labels"
+        )

@@ -15,7 +15,7 @@ import torch
 from lm_made import FILM_PAIRS, TRAIN, TWO_STEPS, byte_tokenizer, report_of, small_llama
 
 from prefsim import losses
-from prefsim.lm import CausalLM, OnlineKL, TextComparisons, TrainingOptions
+from prefsim.lm import CausalLM, Evaluation, OnlineKL, TextComparisons, TrainingOptions
 from prefsim.lm.command.memory import activation_numbers
 from prefsim.lm.command.settings import trainable_losses
 from prefsim.solvers import fit
@@ -268,11 +268,13 @@ def test_options_are_those_of_the_engine():
         name: parameter.default for name, parameter in inspect.signature(train).parameters.items()
     }
     # Where the command has its own way: it trains what it has loaded, shows bars on terminals, and
-    # saves for --resume, and says the parts of a penalty one by one.
-    own = {"in_place", "progress", "save_every", "diagnostics", "penalty"}
+    # saves for --resume, and says the parts of a penalty and of an evaluation one by one.
+    own = {"in_place", "progress", "save_every", "diagnostics", "penalty", "evaluation"}
     for field in fields(OnlineKL)[1:]:
         name = {"samples": "online_samples", "max_new_tokens": "online_tokens"}[field.name]
         assert declared[name] == field.default
+    assert declared["eval_every"] == Evaluation.every
+    assert declared["best_by"] == Evaluation.best_by
     for field in fields(TrainingOptions):
         if field.name in own - {"save_every", "diagnostics"}:
             assert field.name not in declared
@@ -363,7 +365,7 @@ def test_the_how_to(prefsim, tmp_path, monkeypatch):
                 code, out, err = prefsim(*arguments)
                 assert (code, bool(out)) == (0, True), err
                 commands += 1
-    assert commands == 5
+    assert commands == 6
     assert {path.name for path in folder.iterdir()} >= {"run", "run-ipo", "sft"}
 
 

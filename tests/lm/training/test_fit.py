@@ -257,7 +257,7 @@ def test_bad_data(tiny):
             dpo,
             Comparisons([0], [0], [1]),
             tiny,
-            "trained on TextComparisons and the like of prefsim.lm, got Comparisons",
+            "data must be TextComparisons or the like of prefsim.lm, .* got Comparisons",
         ),
         (dpo, TextComparisons([], [], []), tiny, "data must hold at least one row, got 0"),
         (

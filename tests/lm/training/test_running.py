@@ -166,7 +166,7 @@ def test_processes_move_one_state_by_what_all_of_them_see(monkeypatch, is_empty)
 
     import accelerate.utils
 
-    from prefsim.lm.training.engine import _Engine
+    from prefsim.lm.training.loss_evaluator import LossEvaluator, Seen
 
     def rows(*log_ratio):
         ratio = torch.tensor(log_ratio, dtype=torch.float64)
@@ -180,10 +180,10 @@ def test_processes_move_one_state_by_what_all_of_them_see(monkeypatch, is_empty)
         return [*own, (UnpairedLogps(*other), np.ones(1))]
 
     monkeypatch.setattr(accelerate.utils, "gather_object", gather_object)
-    engine = _Engine.__new__(_Engine)
-    engine.accelerator = SimpleNamespace(num_processes=2)
-    engine.evaluator = SimpleNamespace(loss=losses.running_bco(beta=0.5))
-    engine._move_loss(*rows(1.0, 2.0), is_empty=is_empty)
+    nothing = dict.fromkeys(("policy", "data", "rows"))
+    evaluator = LossEvaluator(**nothing, loss=losses.running_bco(beta=0.5))
+    seen = Seen(*rows(1.0, 2.0), router_loss=None)
+    evaluator.move_loss(seen, SimpleNamespace(num_processes=2), counts=not is_empty)
     assert len(gathered[0]) == (0 if is_empty else 1)
     expected = (0.5, 1.5, 1.0) if is_empty else (0.5, 1.0, 3.0)
-    assert engine.evaluator.loss.state == expected
+    assert evaluator.loss.state == expected

@@ -1,0 +1,136 @@
+"""The models that the command names: loaded, made anew, or as sizes without memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
+from prefsim.lm.model.policy import CausalLM
+
+__all__ = ["policy_of", "sizes_of"]
+
+
+def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
+    """Return the policy that the options of the command name, or its sizes alone."""
+    name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
+    path = Path(name)
+    tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
+    if path.is_file():
+        config = _fresh_config(path, tokenizer)
+        # Nothing is stored that "auto" could mean.
+        dtype = "float32" if dtype == "auto" else dtype
+        if not load:
+            return _without_memory(config, tokenizer, dtype, adapter)
+        return CausalLM.from_config(
+            config, tokenizer, seed=given["seed"], dtype=dtype, adapter=adapter
+        )
+    check_place(name)
+    adapted = adapter_folder(name)
+    if adapted and adapter is not None:
+        raise ValueError(
+            f"--model {name} holds adapters, which those of --lora-rank would take the place of:"
+            " without it they are trained on; CausalLM.load(...).merged() makes a model of them"
+        )
+    if not load:
+        if tokenizer is None:
+            tokenizer = _tokenizer(name, needed=False)
+        return sizes_of(name, tokenizer, dtype, adapter)
+    policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"])
+    return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
+
+
+def _adapter(given: Mapping[str, Any]) -> Any:
+    rank, alpha = given["lora_rank"], given["lora_alpha"]
+    if rank == 0:
+        if alpha is not None:
+            raise ValueError(f"--lora-alpha needs --lora-rank, got {alpha} without")
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _tokenizer(name: str, *, needed: bool = True) -> Any:
+    if needed:
+        check_place(name, "tokenizer")
+    tokenizer = load_tokenizer(name)
+    if needed and tokenizer is None:
+        raise ValueError(
+            f"tokenizer {name!r} is neither a folder with a tokenizer nor a reachable hub id"
+        )
+    return tokenizer
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    check_place(name)
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"model {name!r} is neither a folder with a causal language model nor a reachable"
+            " hub id"
+        ) from error
+
+
+def _fresh_config(path: Path, tokenizer: Any) -> Any:
+    """Return the configuration of a new model.
+
+    What the file leaves open about tokens is the tokenizer's.
+    """
+    from transformers import AutoConfig
+
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        kind = table.pop("model_type")
+        if tokenizer is not None:
+            ids = {
+                name: getattr(tokenizer, name)
+                for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+            }
+            table = {"vocab_size": len(tokenizer)} | ids | table
+        config = AutoConfig.for_model(kind, **table)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: expected the configuration of a transformers model in JSON, with its"
+            f" model_type ({error})"
+        ) from error
+    size = config.get_text_config().vocab_size
+    if tokenizer is not None and size < len(tokenizer):
+        raise ValueError(
+            f"{path}: vocab_size must be >= {len(tokenizer)}, the tokenizer's, got {size}"
+        )
+    return config
+
+
+def sizes_of(name: str, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
+    """Return a model, or adapters and the model that they are for, without memory."""
+    check_place(name)
+    if adapter_folder(name):
+        name, adapter = base_of(name)
+        # Stored adapters say that they are at rest; here they are to be trained.
+        adapter.inference_mode = False
+    return _without_memory(_config(name), tokenizer, dtype, adapter)
+
+
+def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
+    from transformers import AutoModelForCausalLM
+
+    stored = getattr(config, "dtype", None) or torch.float32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=stored if dtype == "auto" else getattr(torch, dtype)
+        )
+        return CausalLM.from_model(model, tokenizer, adapter=adapter)

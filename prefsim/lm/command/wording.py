@@ -1,0 +1,89 @@
+"""What ``prefsim train`` says in words: of the data, of the plan and of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefsim.lm.command.read import TextSource
+from prefsim.lm.training.pair_faults import pair_faults
+from prefsim.lm.training.setup import TrainingSetup
+
+__all__ = ["fault_lines", "remarks", "report_lines"]
+
+
+def remarks(source: TextSource) -> list[str]:
+    """Return what was left out of the data and what of them nothing reads."""
+    told = []
+    if source.skipped:
+        told.append(f"{len(source.skipped)} rows skipped, the first: {source.skipped[0]}")
+    if source.unused:
+        told.append(f"columns not used: {', '.join(source.unused)}")
+    return told
+
+
+def fault_lines(setup: TrainingSetup, source: TextSource) -> list[str]:
+    """Return which pairs cannot be learned from, or contradict one another."""
+    faults = pair_faults(setup.rows, source.data)
+    lines = []
+    if faults.equal:
+        lines.append(
+            f"{len(faults.equal)} rows compare a completion with itself, as tokens; the first:"
+            f" {source.place(faults.equal[0])}"
+        )
+    if faults.contradictory:
+        late, early = faults.contradictory[0]
+        lines.append(
+            f"{len(faults.contradictory)} rows say the opposite of an earlier one; the first:"
+            f" {source.place(late)}, against {source.place(early)}"
+        )
+    return lines
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return a report as lines of text."""
+    return _plan_lines(report) if "memory" in report else _result_lines(report)
+
+
+def _result_lines(report: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{report['steps']} steps, loss {report['loss']:.6g} and gradient norm"
+        f" {report['grad_norm']:.3g} at the last",
+        f"Model: {report['model']}",
+        f"Metrics: {report['metrics']}",
+    ]
+    if "best_step" in report:
+        kept = f": {report['best']}" if "best" in report else ""
+        lines.append(f"Best evaluation: after {report['best_step']} steps{kept}")
+    return lines
+
+
+def _plan_lines(report: Mapping[str, Any]) -> list[str]:
+    data, tokens, training = report["data"], report["tokens"], report["training"]
+    parameters, memory = report["parameters"], report["memory"]
+    rows = f"Rows: {data['rows']:,}"
+    if data["skipped"]:
+        rows += f", {data['skipped']:,} skipped"
+    if data["unused_columns"]:
+        rows += f"; columns not used: {', '.join(data['unused_columns'])}"
+    lines = [
+        rows,
+        *data["faults"],
+        f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions;"
+        f" the longest sequence has {tokens['longest_sequence']:,}",
+        f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"
+        f" {training['epochs']:.3g} epochs",
+        f"Parameters: {parameters['all']:,}, of which {parameters['trained']:,} are trained",
+        f"Memory, estimated: {_size(memory['total'])}",
+    ]
+    return lines + [
+        f"  {name}: {_size(memory[name])}" for name in memory if name != "total" and memory[name]
+    ]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
