@@ -60,6 +60,7 @@ from prefsim.losses.margins import (
     rdpo_length,
     sigmoid_norm,
 )
+from prefsim.losses.mixtures import Mixture
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
 from prefsim.losses.pairwise import (
     dpo,
@@ -106,6 +107,7 @@ __all__ = [
     "DegreePairLogps",
     "JudgedLogps",
     "ListLogps",
+    "Mixture",
     "MovingMargin",
     "PairLogps",
     "PairRewards",

@@ -25,6 +25,7 @@ from prefsim.containers import (
     UnpairedLogps,
     map_fields,
 )
+from prefsim.losses.mixtures import Mixture, terms_of
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.running import RunningLoss, running_losses
 from prefsim.numerics import to_numpy
@@ -44,7 +45,7 @@ PROBABILITIES = np.asarray([0.55, 0.7, 0.85])
 
 
 def as_loss(loss: Loss | str) -> Loss:
-    """Return a loss that may be given by its name, with its default options.
+    """Return a loss that may be given by its name, or by names as a sum, with default options.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def as_loss(loss: Loss | str) -> Loss:
     --------
     >>> as_loss("ipo") is loss_functions()["ipo"]
     True
+    >>> [weight for weight, _ in as_loss("dpo + 0.1*sft").terms]
+    [1.0, 0.1]
     """
     if not isinstance(loss, str):
         if not callable(loss):
@@ -66,6 +69,8 @@ def as_loss(loss: Loss | str) -> Loss:
             )
         container_of(loss)
         return loss
+    if not loss.isidentifier():
+        return Mixture(tuple((weight, as_loss(name)) for weight, name in terms_of(loss)))
     running = running_losses()
     check_known([*loss_functions(), *running], loss=loss)
     return running[loss]() if loss in running else loss_functions()[loss]

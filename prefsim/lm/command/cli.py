@@ -20,7 +20,14 @@ __all__ = ["train"]
 def train(
     context: typer.Context,
     loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A loss of prefsim.losses, such as dpo.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "A loss of prefsim.losses, such as dpo; a sum, dpo+0.1*sft; or one of your own,"
+                " FILE.py:FUNCTION."
+            ),
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

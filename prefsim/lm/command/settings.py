@@ -6,7 +6,9 @@ What the command line and a configuration file say, typed by the loss's own sign
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import runpy
 import tomllib
 import types
 import typing
@@ -19,10 +21,18 @@ from prefsim.lm.data.demonstrations import TextDemonstrations
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.data.rankings import TextRankings
+from prefsim.losses.mixtures import Mixture, terms_of
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.running import running_losses
 
-__all__ = ["Settings", "configured_loss", "named_values", "read_toml", "trainable_losses"]
+__all__ = [
+    "Settings",
+    "configured_loss",
+    "named_values",
+    "own_loss",
+    "read_toml",
+    "trainable_losses",
+]
 
 _CONTAINERS = (TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextNegatives)
 _WORDS = {"true": True, "false": False}
@@ -66,9 +76,11 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
     Parameters
     ----------
     name
-        A name of :func:`trainable_losses`.
+        A name of :func:`trainable_losses`; several as a weighted sum, ``dpo + 0.1*sft``; or a loss
+        of your own, ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
     settings
         Options by name; text is read as what the option's annotation asks for (``none`` is None).
+        In a sum ``LOSS.OPTION``, or ``OPTION`` alone where one of its losses has it.
 
     Raises
     ------
@@ -80,29 +92,97 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
     --------
     >>> configured_loss("dpo", {"beta": "0.5"}).keywords
     {'beta': 0.5}
+    >>> (_, dpo), (weight, sft) = configured_loss("dpo + 0.1*sft", {"beta": "0.5"}).terms
+    >>> dpo.keywords, weight
+    ({'beta': 0.5}, 0.1)
     >>> configured_loss("ipo", {"beta": 0.5})
     Traceback (most recent call last):
         ...
     ValueError: loss 'ipo' has no option 'beta'; it has tau...
     """
+    if ":" in name:
+        return _configured(name, own_loss(name), settings)
+    if name.isidentifier():
+        return _configured(name, _trainable(name), settings)
+    terms = terms_of(name)
+    losses = {each: _trainable(each) for _, each in terms}
+    if len(losses) < len(terms):
+        raise ValueError(f"a sum of losses must name each loss once, got {name!r}")
+    shares = _by_term(losses, settings)
+    return Mixture(
+        tuple((weight, _configured(each, losses[each], shares[each])) for weight, each in terms)
+    )
+
+
+def own_loss(place: str) -> Callable[..., Any]:
+    """Return a loss out of a file or a module, ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, module or function, or it is no loss of data that text can feed.
+    """
+    where, _, name = place.rpartition(":")
+    try:
+        if where.endswith(".py"):
+            found = runpy.run_path(where).get(name)
+        else:
+            found = getattr(importlib.import_module(where), name, None)
+    except (OSError, ImportError, SyntaxError) as error:
+        raise ValueError(f"--loss {place}: {where} cannot be read ({error})") from error
+    if not callable(found):
+        raise ValueError(f"--loss {place}: {where} has no function {name!r}")
+    kind = container_of(found)
+    kinds = {kind for container in _CONTAINERS for kind in container.kinds}
+    if kind not in kinds:
+        raise ValueError(f"--loss {place}: text cannot feed a loss of {kind.__name__}")
+    return found
+
+
+def _trainable(name: str) -> Callable[..., Any]:
     losses = trainable_losses()
     if name not in losses:
         why = "takes what text cannot give" if name in loss_functions() else "is not known"
         raise ValueError(
             f"loss {name!r} {why}; a language model is trained with one of {', '.join(losses)}"
         )
-    loss = losses[name]
+    return losses[name]
+
+
+def _options(loss: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(loss).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def _by_term(
+    losses: Mapping[str, Callable[..., Any]], settings: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of each loss of a sum."""
+    shares: dict[str, dict[str, Any]] = {name: {} for name in losses}
+    for setting, value in settings.items():
+        whose, dot, option = setting.rpartition(".")
+        having = [whose] if dot else [name for name in losses if setting in _options(losses[name])]
+        if len(having) != 1 or having[0] not in shares:
+            raise ValueError(
+                f"option {setting!r} must be of one loss of the sum, {', '.join(losses)}, or be"
+                f" written LOSS.OPTION; got one of {', '.join(having) or 'none'}"
+            )
+        shares[having[0]][option] = value
+    return shares
+
+
+def _configured(
+    name: str, loss: Callable[..., Any], settings: Mapping[str, Any]
+) -> Callable[..., Any]:
     hints = typing.get_type_hints(loss)
-    options = [
-        p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY
-    ]
+    options = _options(loss)
     for option in settings:
         if option not in options:
             raise ValueError(
                 f"loss {name!r} has no option {option!r}; it has {', '.join(options) or 'none'}"
             )
     typed = {
-        option: _typed(hints[option], value, f"{name}'s {option}")
+        option: _typed(hints.get(option, float), value, f"{name}'s {option}")
         for option, value in settings.items()
     }
     if name in running_losses():

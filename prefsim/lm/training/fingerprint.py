@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from prefsim.lm.model.reference_logps import model_hash, rows_hash
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import Reference
 from prefsim.lm.training.token_rows import TokenRows
+from prefsim.losses.mixtures import Mixture
 from prefsim.losses.running import RunningLoss
 
 __all__ = ["check_fingerprint", "fingerprint_of"]
@@ -141,8 +143,22 @@ def _named(function: Callable[..., Any]) -> str:
             for name, value in sorted(function.keywords.items())
         ]
         return f"{_named(function.func)}({', '.join([*map(repr, function.args), *options])})"
+    if isinstance(function, Mixture):
+        return " + ".join(f"{weight!r}*{_named(loss)}" for weight, loss in function.terms)
     if isinstance(function, RunningLoss):
         return f"{_named(function.loss)} from {function.state!r}"
     module = getattr(function, "__module__", "")
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{module}.{name}"
+    return f"{module}.{name}{_as_written(function)}"
+
+
+def _as_written(function: Callable[..., Any]) -> str:
+    """Return a digest of a function of the caller's, who may change it; a release does not."""
+    if getattr(function, "__module__", "").startswith("prefsim."):
+        return ""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        # Typed in, or an object: its name is all there is.
+        return ""
+    return f" ({hashlib.sha256(source.encode()).hexdigest()[:16]})"
