@@ -182,6 +182,17 @@ def train(
     lora_alpha: Annotated[
         float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
     ] = None,
+    lora_target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Layers that get adapters, such as q_proj; may be repeated; all linear ones.",
+        ),
+    ] = None,
+    lora_dropout: Annotated[float, typer.Option(help="Dropout before the adapters.")] = 0.0,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write the model with its adapters in it to OUT/merged.")
+    ] = False,
     order: Annotated[str, typer.Option(help="by_length, shuffled or given.")] = "by_length",
     seed: Annotated[
         int,
@@ -228,6 +239,13 @@ def train(
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Write the model of the best one to OUT/best.")
     ] = False,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Send the metrics to wandb, mlflow or another tracker of accelerate too.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -280,6 +298,7 @@ def _is_main_process() -> bool:
 def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.job import check_given, make_setup, precompute_reference, read_job
     from prefsim.lm.command.wording import fault_lines, remarks
+    from prefsim.lm.training.checkpoint import saved
     from prefsim.lm.training.engine import run
 
     check_given(given, "out")
@@ -292,6 +311,9 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     if _is_main_process() and (faults := fault_lines(setup, job.source)):
         typer.echo("\n".join(faults), err=True)
     result = run(setup)
+    if given["merge"] and _is_main_process():
+        with saved(given["out"] / "merged") as folder:
+            result.policy.merged().save(folder)
     report = {
         "loss": result.value,
         "grad_norm": result.grad_norm,
@@ -301,6 +323,8 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     }
     if result.best_step is not None:
         report["best_step"] = result.best_step
+    if given["merge"]:
+        report["merged"] = str(given["out"] / "merged")
     if given["keep_best"]:
         report["best"] = str(given["out"] / "best")
     return report

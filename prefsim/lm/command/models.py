@@ -20,6 +20,8 @@ def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     """Return the policy that the options of the command name, or its sizes alone."""
     name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
     path = Path(name)
+    if given["merge"] and adapter is None and not adapter_folder(name):
+        raise ValueError("--merge needs adapters: --lora-rank, or a --model that holds some")
     tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
     if path.is_file():
         config = _fresh_config(path, tokenizer)
@@ -46,17 +48,21 @@ def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
 
 
 def _adapter(given: Mapping[str, Any]) -> Any:
-    rank, alpha = given["lora_rank"], given["lora_alpha"]
+    rank = given["lora_rank"]
     if rank == 0:
-        if alpha is not None:
-            raise ValueError(f"--lora-alpha needs --lora-rank, got {alpha} without")
+        for name in ("lora_alpha", "lora_target", "lora_dropout"):
+            if given[name]:
+                spelling = name.replace("_", "-")
+                raise ValueError(f"--{spelling} needs --lora-rank, got {given[name]} without")
         return None
     from peft import LoraConfig
 
+    alpha = given["lora_alpha"]
     return LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
-        target_modules="all-linear",
+        lora_dropout=given["lora_dropout"],
+        target_modules=list(given["lora_target"] or ()) or "all-linear",
         task_type="CAUSAL_LM",
     )
 

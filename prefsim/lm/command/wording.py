@@ -52,6 +52,8 @@ def _result_lines(report: Mapping[str, Any]) -> list[str]:
         f"Model: {report['model']}",
         f"Metrics: {report['metrics']}",
     ]
+    if "merged" in report:
+        lines.append(f"Merged model: {report['merged']}")
     if "best_step" in report:
         kept = f": {report['best']}" if "best" in report else ""
         lines.append(f"Best evaluation: after {report['best_step']} steps{kept}")

@@ -20,6 +20,7 @@ from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.batches import micro_batches
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
+from prefsim.lm.training.fingerprint import loss_name
 from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.keeper import History, Keeper, loss_state
 from prefsim.lm.training.lock import only_training_in
@@ -32,6 +33,7 @@ from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_m
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.sharding import check_sharding, placed
+from prefsim.lm.training.trackers import listeners
 
 __all__ = ["Carried", "run", "run_on"]
 
@@ -234,9 +236,15 @@ class _Engine:
         options, total = self.options, self.setup.total
         done = len(history)
         reporter = None
-        if self.accelerator.is_main_process:
-            reporter = Reporter(self.setup.folder, done, total, progress=options.progress)
-        with reporter or contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            if self.accelerator.is_main_process:
+                name = loss_name(self.setup.loss)
+                heard = held.enter_context(
+                    listeners(options.trackers, self.setup.folder, options, name)
+                )
+                folder, progress = self.setup.folder, options.progress
+                reporter = Reporter(folder, done, total, progress=progress, heard=heard)
+                held.enter_context(reporter)
             if done == 0:
                 self._report(reporter, 0, self._evaluated(0))
             since, steps, tokens = time.perf_counter(), 0, 0

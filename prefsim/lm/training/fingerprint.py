@@ -21,7 +21,7 @@ from prefsim.lm.training.token_rows import TokenRows
 from prefsim.losses.mixtures import Mixture
 from prefsim.losses.running import RunningLoss
 
-__all__ = ["check_fingerprint", "fingerprint_of"]
+__all__ = ["check_fingerprint", "fingerprint_of", "loss_name"]
 
 # The options that decide where a training ends. How a step is split, what is reported and where
 # things are written do not.
@@ -62,12 +62,12 @@ def fingerprint_of(
         {"model": model_hash(policy), "reference": reference.identity(policy)} if known else {}
     )
     settings = {name: getattr(options, name) for name in _DECISIVE_OPTIONS} | {
-        "optimizer": optimizer if isinstance(optimizer, str) else _named(optimizer),
+        "optimizer": optimizer if isinstance(optimizer, str) else loss_name(optimizer),
         "precision": precision,
         "penalty": repr(options.penalty),
         "evaluation": _evaluation(options, held_out_rows),
         "steps": steps,
-        "loss": _named(loss),
+        "loss": loss_name(loss),
         "data": _hash_of(data, rows),
         "dtype": _dtypes(policy),
         "adapters": _adapters(policy),
@@ -90,11 +90,24 @@ def check_fingerprint(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
             raise ValueError(
                 f"the checkpoint does not say its {name}: it was written by another version"
             )
+        if name == "steps" and _only_goes_on(before, now):
+            continue
         if before[name] != value:
+            more = (
+                "; more may be asked for with schedule='constant' and warmup=0"
+                if name == "steps"
+                else ""
+            )
             raise ValueError(
                 f"{name} must be what it was before the interruption, {before[name]!r}, got"
-                f" {value!r}"
+                f" {value!r}{more}"
             )
+
+
+def _only_goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether more steps leave those that were done as they would have been."""
+    is_more = now["steps"] >= before["steps"]
+    return is_more and now["schedule"] == "constant" and now["warmup"] == 0
 
 
 def _hash_of(data: TextData, rows: TokenRows) -> str:
@@ -135,18 +148,18 @@ def _adapters(policy: CausalLM) -> str:
     return json.dumps(settings, sort_keys=True, default=str)
 
 
-def _named(function: Callable[..., Any]) -> str:
+def loss_name(function: Callable[..., Any]) -> str:
     """Return which function it is, with the options bound to it: the same in every process."""
     if isinstance(function, functools.partial):
         options = [
-            f"{name}={_named(value) if callable(value) else repr(value)}"
+            f"{name}={loss_name(value) if callable(value) else repr(value)}"
             for name, value in sorted(function.keywords.items())
         ]
-        return f"{_named(function.func)}({', '.join([*map(repr, function.args), *options])})"
+        return f"{loss_name(function.func)}({', '.join([*map(repr, function.args), *options])})"
     if isinstance(function, Mixture):
-        return " + ".join(f"{weight!r}*{_named(loss)}" for weight, loss in function.terms)
+        return " + ".join(f"{weight!r}*{loss_name(loss)}" for weight, loss in function.terms)
     if isinstance(function, RunningLoss):
-        return f"{_named(function.loss)} from {function.state!r}"
+        return f"{loss_name(function.loss)} from {function.state!r}"
     module = getattr(function, "__module__", "")
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{module}.{name}{_as_written(function)}"

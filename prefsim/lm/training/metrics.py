@@ -1,6 +1,6 @@
 """What a training says while it runs.
 
-JSON lines on disk, TensorBoard where it is installed, a bar where somebody watches.
+JSON lines on disk, TensorBoard where it is installed, other trackers, a bar where somebody watches.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from prefsim.lm.training.trackers import Listener
 from prefsim.progress import Bars
 
 __all__ = ["Reporter", "read_metrics"]
@@ -40,12 +42,23 @@ class Reporter:
         removed.
     progress
         Whether a bar is shown (on a terminal).
+    heard
+        Functions that are called with every new line.
     """
 
-    def __init__(self, folder: Path | None, done: int, total: int, *, progress: bool) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        done: int,
+        total: int,
+        *,
+        progress: bool,
+        heard: Sequence[Listener] = (),
+    ) -> None:
         self.lines: list[dict[str, float]] = []
         self._bars = Bars("training steps", total) if progress else None
         self._total = total
+        self._heard = heard
         self._file = self._board = None
         if folder is None:
             return
@@ -97,3 +110,5 @@ class Reporter:
             for name, value in line.items():
                 if name != "step":
                     self._board.add_scalar(name, value, line["step"])
+        for hear in self._heard:
+            hear(dict(line))

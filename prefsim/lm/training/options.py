@@ -232,13 +232,17 @@ class TrainingOptions:
     resume
         Go on from the newest checkpoint in ``out`` if there is one, to the same end as without the
         interruption. The options must be the same, but for the number of processes and how a step
-        is split.
+        is split; with a constant rate without warm-up there may be more steps.
     log_every
         Steps between lines of metrics.
     diagnostics
         What is measured on some of the pairs as training goes on: names out of
         ``prefsim.lm.DIAGNOSTICS``, or
         :class:`~prefsim.lm.Diagnostics` with more settings.
+    trackers
+        Where lines of metrics go besides ``metrics.jsonl`` and TensorBoard: names of accelerate's
+        trackers (``"wandb"``, ``"mlflow"``, …) or trackers of its kind, and functions, which are
+        called with each line as it is written, a dict with ``step``, on the first process.
     evaluation
         :class:`~prefsim.lm.Evaluation`: other data, what is measured on them and what follows from
         it; ``None`` for none.
@@ -270,6 +274,7 @@ class TrainingOptions:
     resume: bool = False
     log_every: int = 10
     diagnostics: Diagnostics | Sequence[str] = ()
+    trackers: Sequence[Any] = ()
     evaluation: Evaluation | None = None
     progress: bool = True
 

@@ -23,6 +23,7 @@ from prefsim.lm.training.loss_evaluator import couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import as_reference
 from prefsim.lm.training.token_rows import TokenRows, token_rows
+from prefsim.lm.training.trackers import check_trackers
 from prefsim.losses.registry import container_of
 from prefsim.losses.running import RunningLoss
 from prefsim.solvers.fit import Loss
@@ -118,6 +119,7 @@ class TrainingSetup:
         self.held_out_rows = self._held_out(kind)
         check_router(policy.log_prob_model.plain)
         self.precision = self._precision()
+        check_trackers(options.trackers, has_folder=options.out is not None)
         check_diagnostics(options.measured, data, self.reference, loss)
         self.folder = None if options.out is None else Path(options.out)
         self.checkpoint = None if self.folder is None else latest(self.folder / "checkpoints")

@@ -60,3 +60,42 @@ def test_the_weights_of_adapters_follow_the_seed(prefsim):
         for k, seed in enumerate((0, 0, 1))
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_adapters_where_they_are_asked_for_and_merged_into_the_model(prefsim):
+    only = ("--lora-target", "q_proj", "--lora-target", "v_proj", "--merge")
+    report = report_of(prefsim, *TRAIN, *FAST, *LORA, *only, "--out", "l1")
+    adapted = CausalLM.load(report["model"])
+    places = {name.split(".lora_")[0] for name, _ in adapted.model.named_parameters()}
+    assert {
+        name.rpartition(".")[2] for name in places if "proj" in name and "base" not in name
+    } <= {
+        "q_proj",
+        "v_proj",
+    }
+    merged = CausalLM.load(report["merged"])
+    assert not hasattr(merged.model, "peft_config")
+    assert log_prob(merged) == pytest.approx(log_prob(adapted), abs=1e-5)
+    assert abs(log_prob(merged) - log_prob(CausalLM.load("model"))) > 1e-3
+    # A second stage on adapters may end so too.
+    again = report_of(prefsim, *TRAIN, "--model", "l1/model", *FAST, "--merge", "--out", "l2")
+    assert log_prob(CausalLM.load(again["merged"])) == pytest.approx(
+        log_prob(CausalLM.load(again["model"])), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lora-target", "q_proj"], "--lora-target needs --lora-rank, got ['q_proj'] without"),
+        (["--lora-dropout", 0.1], "--lora-dropout needs --lora-rank, got 0.1 without"),
+        (["--merge"], "--merge needs adapters"),
+        ([*LORA, "--lora-target", "p_proj"], "p_proj"),
+        ([*LORA, "--lora-dropout", 1], "lora_dropout must lie in [0.0, 1.0), got 1.0"),
+    ],
+)
+def test_bad_options_of_adapters(prefsim, options, message):
+    for last in (["--out", "run"], ["--dry-run"]):
+        code, _, error = prefsim(*TRAIN, *FAST, *options, *last)
+        assert code == 2
+        assert message in error

@@ -269,7 +269,7 @@ def test_options_are_those_of_the_engine():
     }
     # Where the command has its own way: it trains what it has loaded, shows bars on terminals, and
     # saves for --resume, and says the parts of a penalty and of an evaluation one by one.
-    own = {"in_place", "progress", "save_every", "diagnostics", "penalty", "evaluation"}
+    own = {"in_place", "progress", "save_every", "diagnostics", "penalty", "evaluation", "trackers"}
     for field in fields(OnlineKL)[1:]:
         name = {"samples": "online_samples", "max_new_tokens": "online_tokens"}[field.name]
         assert declared[name] == field.default

@@ -290,3 +290,34 @@ def test_metrics_cut_off_in_the_middle_of_a_line_are_read_up_to_there(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text(json.dumps({"step": 1}) + "\n" + json.dumps({"step": 2}) + '\n{"step": ')
     assert [line["step"] for line in read_metrics(file)] == [1, 2]
+
+
+def test_more_steps_of_a_constant_rate(tmp_path):
+    policy = CausalLM.from_config(small_llama(64), seed=0)
+    rng = np.random.default_rng(0)
+    data = TextComparisons(*([rng.integers(3, 64, 5).tolist() for _ in range(7)] for _ in range(3)))
+
+    def run(folder, steps, **options):
+        constant = {"schedule": "constant", "warmup": 0.0, "learning_rate": 3e-3}
+        return fit(
+            policy,
+            losses.dpo,
+            data,
+            reference=policy,
+            steps=steps,
+            batch_size=3,
+            out=tmp_path / folder,
+            save_every=2,
+            progress=False,
+            **(constant | options),
+        )
+
+    whole = run("whole", 7)
+    run("cut", 4)
+    more = run("cut", 7, resume=True)
+    np.testing.assert_array_equal(more.history, whole.history)
+    with pytest.raises(ValueError, match=r"steps must be what it was .* 7, got 5"):
+        run("cut", 5, resume=True)
+    run("linear", 4, schedule="linear")
+    with pytest.raises(ValueError, match="more may be asked for with schedule='constant'"):
+        run("linear", 7, schedule="linear", resume=True)
