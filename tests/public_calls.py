@@ -114,6 +114,27 @@ EXAMPLES = {
         "start_log_probs": np.array([-1.5, -1.0]),
     },
     "sampled_coverage": {"log_ratio": np.array([0.3, -0.2, 0.1])},
+    "improvement_direction": {
+        "utility": REWARD,
+        "chosen": np.array([2, 1]),
+        "temperature": 0.7,
+    },
+    "length_normalised_utility": {"log_prob": LOGS, "length": STEPS**2, "power": 0.5},
+    "map_decision": {"utility": REWARD, "mask": MASK},
+    "mbr_decision": {"probs": PROBS, "similarity": GAME, "mask": MASK},
+    "noisy_token_accuracy": {
+        "noise_rate": PROBS,
+        "temperature": 0.7,
+        "vocabulary_size": 5,
+    },
+    "revealed_margin": {"utility": REWARD, "chosen": np.array([2, 1])},
+    "sharpening_slope": {
+        "utility": REWARD,
+        "value": STEPS,
+        "temperature": 0.7,
+        "mask": MASK,
+    },
+    "utility_probability": {"utility": REWARD, "temperature": 0.7, "mask": MASK},
     "concentrability": {
         "log_policy": LOGS,
         "log_reference": REF,

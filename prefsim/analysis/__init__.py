@@ -15,6 +15,13 @@ from prefsim.analysis.coverage import (
     kl_ball_coverage,
     partial_coverage_coefficient,
 )
+from prefsim.analysis.decisions import (
+    Decision,
+    length_normalised_utility,
+    map_decision,
+    mbr_decision,
+    noisy_token_accuracy,
+)
 from prefsim.analysis.dispersion import Dispersion, dispersion
 from prefsim.analysis.displacement import (
     Displacement,
@@ -83,6 +90,12 @@ from prefsim.analysis.unconstrained_features import (
     feature_gram,
     token_rates,
 )
+from prefsim.analysis.utilities import (
+    improvement_direction,
+    revealed_margin,
+    sharpening_slope,
+    utility_probability,
+)
 from prefsim.analysis.voting import (
     borda_scores,
     condorcet_margin,
@@ -91,6 +104,7 @@ from prefsim.analysis.voting import (
 
 __all__ = [
     "FAMILY",
+    "Decision",
     "Dispersion",
     "Displacement",
     "Election",
@@ -133,15 +147,20 @@ __all__ = [
     "global_coverage",
     "idealised_log_ratio",
     "idealised_ranking_accuracy",
+    "improvement_direction",
     "in_distribution_reward_error",
     "kl_ball_coverage",
     "kl_from_tokens",
     "kl_gradients",
     "kl_to_reference",
     "largest_ranking_beta",
+    "length_normalised_utility",
     "log_log_slope",
     "logarithmic_mean",
+    "map_decision",
+    "mbr_decision",
     "mean_return",
+    "noisy_token_accuracy",
     "optimal_frontier",
     "pair_derivatives",
     "partial_coverage_coefficient",
@@ -151,11 +170,14 @@ __all__ = [
     "ranking_loss",
     "regularised_value",
     "relative_condition_number",
+    "revealed_margin",
     "reward_accuracy",
     "sampled_coverage",
     "scaled_return",
+    "sharpening_slope",
     "suboptimality",
     "token_rates",
+    "utility_probability",
 ]
 
 
