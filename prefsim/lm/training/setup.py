@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prefsim.lm.data.text_data import TextData
+from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
@@ -19,7 +19,7 @@ from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.held_out import check_best_by, reference_on
-from prefsim.lm.training.loss_evaluator import couples, needs_of
+from prefsim.lm.training.loss_evaluator import Needs, couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import as_reference
 from prefsim.lm.training.token_rows import TokenRows, token_rows
@@ -102,6 +102,7 @@ class TrainingSetup:
                 accumulation=options.gradient_accumulation,
             )
         self.needs = needs_of(loss)
+        _check_columns(loss, data, kind, self.rows.per_example, self.needs)
         self.reference = as_reference(reference, policy, in_place=options.in_place)
         if self.needs.kl and not self.reference.is_model:
             raise ValueError(
@@ -155,6 +156,7 @@ class TrainingSetup:
             reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
         except ValueError as error:
             raise ValueError(f"{HELD_OUT}: {error}") from error
+        _check_columns(self.loss, data, kind, rows.per_example, needs_of(self.loss))
         check_best_by(evaluation, kind, with_reference=self.reference.is_given)
         return rows
 
@@ -211,6 +213,22 @@ def _check_data(data: Any, loss: Loss, name: str) -> None:
     data.check_loss(loss)
     if len(data) == 0:
         raise ValueError(f"{name} must hold at least one row, got 0")
+
+
+def _check_columns(loss: Loss, data: TextData, kind: type, per_example: int, needs: Needs) -> None:
+    """Let a loss look at the columns of all rows, before any log-probability is computed.
+
+    It says what it misses, and which values are out of its range.
+    """
+    stand_in = -torch.ones(len(data), per_example, 1, dtype=torch.float64)
+    logps = TokenLogps(
+        logp=stand_in,
+        ref_logp=stand_in,
+        mask=stand_in < 0,
+        kl=-stand_in if needs.kl else None,
+        collision=stand_in if needs.collision else None,
+    )
+    loss(data.container(kind, logps)[0])
 
 
 def _check_labels_of_a_batch(data: TextData, name: str) -> None:

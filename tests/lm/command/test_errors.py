@@ -1,7 +1,9 @@
 """Whatever is wrong with a command of ``prefsim train`` is said in one line."""
 
+from pathlib import Path
+
 import pytest
-from lm_made import TRAIN
+from lm_made import FILM_PAIRS, TRAIN
 
 BAD_FILES = [
     ('lss = "dpo"', "key 'lss' is not known; there are loss, set, model, "),
@@ -136,3 +138,21 @@ def test_packages_that_are_not_installed(prefsim, monkeypatch):
     code, out, err = prefsim(*TRAIN, "--dry-run")
     assert (code, out) == (2, "")
     assert "`pip install 'prefsim[lm]'` brings" in err
+
+
+@pytest.mark.parametrize(
+    ("loss", "columns", "message"),
+    [
+        ("sppo", {}, "chosen_score is needed by this loss, got None"),
+        ("inpo", {}, "old_chosen is needed by this loss, got None"),
+        ("sppo", {"chosen_score": 1.7, "rejected_score": 0.3}, "chosen_score must"),
+    ],
+)
+def test_a_dry_run_fails_where_the_run_would(prefsim, write, loss, columns, message):
+    write(*(row | columns for row in FILM_PAIRS), name="own.jsonl")
+    arguments = ("train", "--loss", loss, "--model", "model", "--data", "own.jsonl")
+    for last in (["--dry-run"], ["--out", "run"]):
+        code, _, error = prefsim(*arguments, *last)
+        assert code == 2
+        assert message in error
+    assert not Path("run").exists()
