@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from prefsim.lm.training.prompt_matching import match_prompts, prompt_features
     from prefsim.lm.training.token_rows import references_of
+    from prefsim.lm.training.truncation import Truncation
 
 __all__ = [
     "CausalLM",
@@ -83,6 +84,7 @@ __all__ = [
     "Tokens",
     "TrainResult",
     "TrainingOptions",
+    "Truncation",
     "answered_turns",
     "as_rows",
     "ches_scores",
@@ -186,6 +188,7 @@ _NAMES_OF = {
         "prompt_features",
     ),
     "training.token_rows": ("references_of",),
+    "training.truncation": ("Truncation",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 

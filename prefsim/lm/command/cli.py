@@ -81,6 +81,16 @@ def train(
             help="Leave out rows with a longer sequence, prompt included (they are counted)."
         ),
     ] = None,
+    truncate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE",
+            help=(
+                "Do not leave them out but shorten them (they are counted): the beginning of the"
+                " prompt, or the end of the completion."
+            ),
+        ),
+    ] = None,
     mismatched: Annotated[
         bool,
         typer.Option(
@@ -297,7 +307,7 @@ def _is_main_process() -> bool:
 
 def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.job import check_given, make_setup, precompute_reference, read_job
-    from prefsim.lm.command.wording import fault_lines, remarks
+    from prefsim.lm.command.wording import cut_lines, fault_lines, remarks
     from prefsim.lm.training.checkpoint import saved
     from prefsim.lm.training.engine import run
 
@@ -308,8 +318,8 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["precompute"]:
         job = precompute_reference(job, given["out"] / "reference")
     setup = make_setup(job)
-    if _is_main_process() and (faults := fault_lines(setup, job.source)):
-        typer.echo("\n".join(faults), err=True)
+    if _is_main_process() and (told := [*fault_lines(setup, job.source), *cut_lines(setup)]):
+        typer.echo("\n".join(told), err=True)
     result = run(setup)
     if given["merge"] and _is_main_process():
         with saved(given["out"] / "merged") as folder:
@@ -368,6 +378,7 @@ def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
             "prompt": sum(len(row.prompt_ids) for row in rows.tokens),
             "completion": sum(len(row.completion_ids) for row in rows.tokens),
             "longest_sequence": int(rows.lengths.max()),
+            "truncated_rows": rows.truncated,
         },
         "training": {
             "steps": setup.total,

@@ -30,6 +30,7 @@ from prefsim.lm.training.options import OnlineKL, TrainingOptions
 from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import HELD_OUT, TrainingSetup
 from prefsim.lm.training.token_rows import TokenRows, token_rows
+from prefsim.lm.training.truncation import Truncation
 from prefsim.losses.catalogue import reads_reference
 from prefsim.losses.registry import container_of
 
@@ -90,8 +91,18 @@ def _options(given: Given) -> TrainingOptions:
         "save_every": None if given["out"] is None else given["save_every"] or None,
         "in_place": True,
         "penalty": _penalty(given),
+        "truncation": _truncation(given),
     }
     return TrainingOptions(**(same | own))
+
+
+def _truncation(given: Given) -> Truncation | None:
+    side = given["truncate"]
+    if side is None:
+        return None
+    if given["max_tokens"] is None:
+        raise ValueError(f"--truncate {side} needs --max-tokens, the longest sequence")
+    return Truncation(max_tokens=given["max_tokens"], side=side)
 
 
 def _penalty(given: Given) -> OnlineKL | None:
@@ -141,7 +152,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     policy = replace(policy_of(given, load=load), chat_template_kwargs=template_options)
 
     def fitted(read: TextSource) -> TextSource:
-        if given["max_tokens"] is not None:
+        if given["max_tokens"] is not None and options.truncation is None:
             read = _without_long_rows(read, policy, loss, given["max_tokens"])
         return _with_columns(read, policy, given, load=load)
 
@@ -186,10 +197,15 @@ def _check_folder(out: Path | None, *, resume: bool) -> None:
         raise ValueError(f"--out {out} holds a training; give --resume or another folder")
 
 
-def _token_rows(policy: CausalLM, source: TextSource, loss: Callable[..., Any]) -> TokenRows:
+def _token_rows(
+    policy: CausalLM,
+    source: TextSource,
+    loss: Callable[..., Any],
+    truncation: Truncation | None = None,
+) -> TokenRows:
     """Return the data as tokens; an error names the line of the file."""
     try:
-        return token_rows(policy, source.data, container_of(loss))
+        return token_rows(policy, source.data, container_of(loss), truncation)
     except ValueError as error:
         raise _with_line(error, source) from error
 
@@ -255,7 +271,7 @@ def _with_line(error: ValueError, source: TextSource) -> ValueError:
     match = re.match(r"example (\d+): (?:row \d+:? )?(.*)", str(error), re.DOTALL)
     if match is None:
         return error
-    way_out = "; see --max-tokens" if "the model has positions" in match[2] else ""
+    way_out = "; see --max-tokens and --truncate" if "the model has positions" in match[2] else ""
     return ValueError(f"{source.place(int(match[1]))}: {match[2]}{way_out}")
 
 
@@ -288,7 +304,7 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def computed(source: TextSource) -> ReferenceLogps:
-        rows = _token_rows(reference, source, job.loss)
+        rows = _token_rows(reference, source, job.loss, job.options.truncation)
         try:
             check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
         except ValueError as error:

@@ -9,7 +9,7 @@ from prefsim.lm.command.read import TextSource
 from prefsim.lm.training.pair_faults import pair_faults
 from prefsim.lm.training.setup import TrainingSetup
 
-__all__ = ["fault_lines", "remarks", "report_lines"]
+__all__ = ["cut_lines", "fault_lines", "remarks", "report_lines"]
 
 
 def remarks(source: TextSource) -> list[str]:
@@ -38,6 +38,15 @@ def fault_lines(setup: TrainingSetup, source: TextSource) -> list[str]:
             f" {source.place(late)}, against {source.place(early)}"
         )
     return lines
+
+
+def cut_lines(setup: TrainingSetup) -> list[str]:
+    """Return how many rows were shortened, where any were."""
+    return _cut(setup.rows.truncated)
+
+
+def _cut(rows: int) -> list[str]:
+    return [f"{rows:,} rows shortened to fit --max-tokens"] if rows else []
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:
@@ -71,6 +80,7 @@ def _plan_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [
         rows,
         *data["faults"],
+        *_cut(tokens["truncated_rows"]),
         f"Tokens: {tokens['prompt']:,} of prompts and {tokens['completion']:,} of completions;"
         f" the longest sequence has {tokens['longest_sequence']:,}",
         f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"

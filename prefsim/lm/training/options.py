@@ -25,6 +25,7 @@ from prefsim.checks import (
 )
 from prefsim.lm.training.batches import ORDERS
 from prefsim.lm.training.evaluation import Evaluation
+from prefsim.lm.training.truncation import Truncation
 from prefsim.solvers.reference_update import ReferenceUpdate
 
 if TYPE_CHECKING:
@@ -217,6 +218,9 @@ class TrainingOptions:
         :class:`~prefsim.lm.OnlineKL`, whose completions the policy draws while it is trained;
         ``None`` for none. The reference must be a model. Its draws depend on the number of
         processes and on how a step is split.
+    truncation
+        :class:`~prefsim.lm.Truncation`: how sequences are made to fit that are too long; ``None``
+        leaves them whole, and those beyond the model's positions are refused.
     order
         ``"by_length"`` (shuffled, with rows of similar length together), ``"shuffled"`` or
         ``"given"``.
@@ -265,6 +269,7 @@ class TrainingOptions:
     reference_weight: float | None = None
     reference_every: int = 1
     penalty: OnlineKL | None = None
+    truncation: Truncation | None = None
     order: str = "by_length"
     seed: int = 0
     in_place: bool = False
@@ -317,6 +322,8 @@ class TrainingOptions:
         if self.reference_update is not None:
             self.reference_update.checked()
         check_integer(low=1, reference_every=self.reference_every)
+        if self.truncation is not None:
+            check_kind(Truncation, truncation=self.truncation)
         if not isinstance(self.penalty, OnlineKL | None):
             raise TypeError(
                 "penalty of a language model must be prefsim.lm.OnlineKL or None, got"

@@ -87,7 +87,7 @@ class TrainingSetup:
         # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
         # couples them.
         self.couples = is_coupled or isinstance(loss, RunningLoss)
-        self.rows = token_rows(policy, data, kind)
+        self.rows = token_rows(policy, data, kind, options.truncation)
         check_positions(policy.log_prob_model.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
@@ -151,7 +151,7 @@ class TrainingSetup:
         if couples(self.loss):
             _check_labels_of_a_batch(data, HELD_OUT)
         try:
-            rows = token_rows(self.policy, data, kind)
+            rows = token_rows(self.policy, data, kind, self.options.truncation)
             check_positions(self.policy.log_prob_model.plain, rows.lengths.tolist(), "example")
             reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
         except ValueError as error:

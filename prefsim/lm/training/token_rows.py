@@ -12,6 +12,7 @@ from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.model.tokens import Tokens
+from prefsim.lm.training.truncation import Truncation, truncated
 from prefsim.losses.registry import container_of
 
 __all__ = ["TokenRows", "references_of", "token_rows"]
@@ -28,34 +29,44 @@ class TokenRows(NamedTuple):
         Sequences of each example.
     lengths
         Tokens of the longest sequence of each example, ``(n,)``.
+    truncated
+        Examples of which something was left out.
     """
 
     tokens: list[Tokens]
     per_example: int
     lengths: np.ndarray
+    truncated: int = 0
 
     def of(self, examples: Sequence[int] | np.ndarray) -> list[int]:
         """Return the numbers of the sequences of these examples."""
         return [int(i) * self.per_example + k for i in examples for k in range(self.per_example)]
 
 
-def token_rows(policy: CausalLM, data: TextData, kind: type) -> TokenRows:
+def token_rows(
+    policy: CausalLM, data: TextData, kind: type, truncation: Truncation | None = None
+) -> TokenRows:
     """Return the sequences that a loss of ``kind`` needs, as tokens; an error names the example."""
     examples = data.sequences(kind)
     per_example = len(examples[0]) if examples else 0
+    bos_id = None if policy.tokenizer is None else policy.tokenizer.bos_token_id
     tokens: list[Tokens] = []
+    shortened = 0
     for number, example in enumerate(examples):
         try:
-            tokens += policy.encode(
+            whole = policy.encode(
                 [prompt for prompt, _ in example], [completion for _, completion in example]
             )
+            kept = whole if truncation is None else truncated(whole, truncation, bos_id=bos_id)
         except ValueError as error:
             raise ValueError(f"example {number}: {error}") from error
+        shortened += kept != whole
+        tokens += kept
     sizes = np.asarray(
         [len(row.prompt_ids) + len(row.completion_ids) for row in tokens], dtype=np.int64
     )
     longest = sizes.reshape(len(examples), -1).max(axis=1) if examples else sizes
-    return TokenRows(tokens, per_example, longest)
+    return TokenRows(tokens, per_example, longest, shortened)
 
 
 def references_of(
@@ -65,6 +76,7 @@ def references_of(
     *,
     batch_size: int = 8,
     cache: str | Path | None = None,
+    truncation: Truncation | None = None,
 ) -> ReferenceLogps:
     """Return the reference's log-probabilities of all sequences that training needs.
 
@@ -81,6 +93,8 @@ def references_of(
         The loss, as ``fit`` gets it.
     batch_size, cache
         As for :func:`~prefsim.lm.reference_logps`.
+    truncation
+        As ``fit`` gets it.
     """
-    rows = token_rows(reference, data, container_of(loss))
+    rows = token_rows(reference, data, container_of(loss), truncation)
     return reference_logps(reference, rows.tokens, batch_size=batch_size, cache=cache)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from lm_made import byte_tokenizer, report_of
+from lm_made import TWO_STEPS, byte_tokenizer, report_of
 from text_rows import HEAD, NO, PAIR, SYSTEM, USER, YES, columns, pairs
 
 from prefsim.lm import TextFeedback, read_text_data
@@ -259,3 +259,22 @@ def test_settings_with_a_byte_order_mark(prefsim, tmp_path):
         *("train", "--config", "train.toml", "--data", "pairs.jsonl", "--dry-run", "--json"),
     )
     assert report["data"]["rows"] == 6
+
+
+def test_long_rows_are_shortened_where_it_is_asked_for(prefsim):
+    long = ("train", "--loss", "dpo", "--model", "model", "--data", "long.jsonl")
+    options = ("--max-tokens", 100, "--truncate", "completion")
+    plan = report_of(prefsim, *long, *options, "--dry-run", "--json")
+    assert plan["data"]["skipped"] == 0
+    assert plan["tokens"]["truncated_rows"] == 1
+    assert plan["tokens"]["longest_sequence"] == 100
+    assert "1 rows shortened to fit --max-tokens" in prefsim(*long, *options, "--dry-run")[1]
+    code, _, error = prefsim(*long, *options, *TWO_STEPS, "--out", "run")
+    assert code == 0
+    assert "1 rows shortened to fit --max-tokens" in error
+    code, _, error = prefsim(*long, "--max-tokens", 100, "--truncate", "prompt", "--dry-run")
+    assert code == 2
+    assert "long.jsonl, line 7: a completion has" in error
+    code, _, error = prefsim(*long, "--truncate", "prompt", "--dry-run")
+    assert code == 2
+    assert "--truncate prompt needs --max-tokens" in error

@@ -214,6 +214,7 @@ def test_dry_run(prefsim, tmp_path):
         "prompt": prompts,
         "completion": sum(every) - prompts,
         "longest_sequence": max(every),
+        "truncated_rows": 0,
     }
     assert report["data"] == {"rows": 6, "skipped": 0, "unused_columns": [], "faults": []}
     assert report["training"] == {"steps": 4, "epochs": 2.0, "examples_per_step": 4}
@@ -269,7 +270,16 @@ def test_options_are_those_of_the_engine():
     }
     # Where the command has its own way: it trains what it has loaded, shows bars on terminals, and
     # saves for --resume, and says the parts of a penalty and of an evaluation one by one.
-    own = {"in_place", "progress", "save_every", "diagnostics", "penalty", "evaluation", "trackers"}
+    own = {
+        "in_place",
+        "progress",
+        "save_every",
+        "diagnostics",
+        "penalty",
+        "evaluation",
+        "trackers",
+        "truncation",
+    }
     for field in fields(OnlineKL)[1:]:
         name = {"samples": "online_samples", "max_new_tokens": "online_tokens"}[field.name]
         assert declared[name] == field.default
