@@ -158,6 +158,13 @@ def train(
     dtype: Annotated[
         str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
     ] = "auto",
+    attn_implementation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
+        ),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
     ] = None,
@@ -282,6 +289,9 @@ def train(
         raise ValueError(
             f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
         ) from error
+    except ImportError as error:
+        # So transformers says that a kind of attention is not there.
+        raise ValueError(str(error).split("\n")[0]) from error
     # One report of all processes that were launched together.
     if not _is_main_process():
         return

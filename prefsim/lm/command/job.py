@@ -17,7 +17,7 @@ import torch
 
 from prefsim.checks import check_choice, check_integer, check_interval, check_nonnegative
 from prefsim.data.json_lines import parse_object
-from prefsim.lm.command.models import policy_of, sizes_of
+from prefsim.lm.command.models import attention_of, policy_of, sizes_of
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
@@ -257,7 +257,7 @@ def _reference(
         )
     if what != START:
         if load:
-            other = CausalLM.load(what, dtype=given["dtype"])
+            other = CausalLM.load(what, dtype=given["dtype"], **attention_of(given))
             return replace(other, chat_template_kwargs=policy.chat_template_kwargs)
         return sizes_of(what, policy.tokenizer, given["dtype"], None)
     if given["lora_rank"]:

@@ -13,18 +13,19 @@ import torch
 from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
 from prefsim.lm.model.policy import CausalLM
 
-__all__ = ["policy_of", "sizes_of"]
+__all__ = ["attention_of", "policy_of", "sizes_of"]
 
 
 def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     """Return the policy that the options of the command name, or its sizes alone."""
     name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
     path = Path(name)
+    attention = attention_of(given)
     if given["merge"] and adapter is None and not adapter_folder(name):
         raise ValueError("--merge needs adapters: --lora-rank, or a --model that holds some")
     tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
     if path.is_file():
-        config = _fresh_config(path, tokenizer)
+        config = _with_attention(_fresh_config(path, tokenizer), attention)
         # Nothing is stored that "auto" could mean.
         dtype = "float32" if dtype == "auto" else dtype
         if not load:
@@ -42,9 +43,15 @@ def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     if not load:
         if tokenizer is None:
             tokenizer = _tokenizer(name, needed=False)
-        return sizes_of(name, tokenizer, dtype, adapter)
-    policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"])
+        return sizes_of(name, tokenizer, dtype, adapter, attention)
+    policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"], **attention)
     return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
+
+
+def attention_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the option of transformers that says how attention is computed, if it is said."""
+    asked = given["attn_implementation"]
+    return {} if asked is None else {"attn_implementation": asked}
 
 
 def _adapter(given: Mapping[str, Any]) -> Any:
@@ -121,14 +128,27 @@ def _fresh_config(path: Path, tokenizer: Any) -> Any:
     return config
 
 
-def sizes_of(name: str, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
+def sizes_of(
+    name: str,
+    tokenizer: Any,
+    dtype: str,
+    adapter: Any,
+    attention: Mapping[str, Any] | None = None,
+) -> CausalLM:
     """Return a model, or adapters and the model that they are for, without memory."""
     check_place(name)
     if adapter_folder(name):
         name, adapter = base_of(name)
         # Stored adapters say that they are at rest; here they are to be trained.
         adapter.inference_mode = False
-    return _without_memory(_config(name), tokenizer, dtype, adapter)
+    config = _with_attention(_config(name), attention or {})
+    return _without_memory(config, tokenizer, dtype, adapter)
+
+
+def _with_attention(config: Any, attention: Mapping[str, Any]) -> Any:
+    for name, value in attention.items():
+        setattr(config, f"_{name}", value)
+    return config
 
 
 def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:

@@ -174,15 +174,15 @@ class LogProbModel(torch.nn.Module):
 
     def _output(self, batch: TokenBatch, **options: Any) -> Any:
         """Return what the model without its head gives."""
-        # Counted from the first real token, so that the side of the padding changes no position.
-        positions = (batch.attention_mask.long().cumsum(dim=1) - 1).clamp_min(0)
-        return self._body(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask.long(),
-            position_ids=positions,
-            use_cache=False,
-            **options,
-        )
+        if not batch.is_left_aligned:
+            mask = batch.attention_mask.long()
+            options["attention_mask"] = mask
+            # Counted from the first real token, so that the side of the padding changes no
+            # position.
+            options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        # Behind the tokens no padding is seen by any of them, and places count from the first: the
+        # plain causal attention is what a mask would make, without being read.
+        return self._body(input_ids=batch.input_ids, use_cache=False, **options)
 
     @property
     def _body(self) -> Any:
@@ -236,6 +236,7 @@ class LogProbModel(torch.nn.Module):
         ref_hidden: Tensor | None,
         ref_head: Head | None,
     ) -> TokenStatistics:
+        positions = None if batch.scored is None else batch.scored.positions
         if collision or ref_hidden is not None or ref_head is not None:
             return token_statistics(
                 hidden,
@@ -245,6 +246,7 @@ class LogProbModel(torch.nn.Module):
                 collision=collision,
                 ref_hidden=ref_hidden,
                 ref_head=ref_head,
+                positions=positions,
             )
         logp = token_log_probs(
             hidden,
@@ -253,6 +255,7 @@ class LogProbModel(torch.nn.Module):
             batch.completion_mask,
             head_bias=head.bias,
             softcap=head.softcap,
+            positions=positions,
         )
         return TokenStatistics(logp=logp)
 

@@ -28,9 +28,11 @@ def _check_head(hidden: Tensor, head: Head, name: str) -> None:
 
 
 def _scored_tokens(
-    hidden: Tensor, labels: Tensor, mask: Tensor, size: int
+    hidden: Tensor, labels: Tensor, mask: Tensor, size: int, positions: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the flat positions of the scored tokens and their labels, or raise."""
+    if positions is not None:
+        return positions, labels.reshape(-1).index_select(0, positions).long()
     if (
         tuple(labels.shape) != tuple(hidden.shape[:-1])
         or tuple(mask.shape) != tuple(labels.shape)
@@ -80,6 +82,7 @@ def token_log_probs(
     softcap: float | None = None,
     tile_bytes: int | None = None,
     path: str = "auto",
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Log-probability of every scored token given those before it.
 
@@ -108,6 +111,9 @@ def token_log_probs(
     path
         ``"tiled"`` (torch), ``"liger"`` (liger-kernel's Triton kernel on CUDA), or ``"auto"``: the
         faster one, measured once for each size.
+    positions
+        Where the mask is True, in the flattened batch, if that is known (:func:`collate` knows it):
+        nothing is read off the device then, and nothing checked.
 
     Returns
     -------
@@ -133,7 +139,7 @@ def token_log_probs(
     check_choice(("auto", "tiled", "liger"), path=path)
     if tile_bytes is not None:
         check_integer(low=1, tile_bytes=tile_bytes)
-    positions, scored = _scored_tokens(hidden, labels, mask, len(head_weight))
+    positions, scored = _scored_tokens(hidden, labels, mask, len(head_weight), positions)
     # The state before a token predicts it.
     states = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions - 1)
     if path == "auto":
@@ -210,6 +216,7 @@ def token_statistics(
     ref_hidden: Tensor | None = None,
     ref_head: Head | None = None,
     tile_bytes: int | None = None,
+    positions: Tensor | None = None,
 ) -> TokenStatistics:
     """Return log-probabilities with sums over the whole next-token distribution.
 
@@ -217,7 +224,7 @@ def token_statistics(
 
     Parameters
     ----------
-    hidden, labels, mask, tile_bytes
+    hidden, labels, mask, tile_bytes, positions
         As in :func:`token_log_probs`.
     head
         Weight, bias and soft cap of the policy's last layer.
@@ -235,7 +242,7 @@ def token_statistics(
         sizes do not fit.
     """
     _check_head(hidden, head, "head")
-    positions, scored = _scored_tokens(hidden, labels, mask, len(head.weight))
+    positions, scored = _scored_tokens(hidden, labels, mask, len(head.weight), positions)
     if (ref_hidden is None) != (ref_head is None):
         raise ValueError("ref_hidden and ref_head must be given together")
     ref_states = None

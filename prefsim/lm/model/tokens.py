@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefsim.checks import check_choice, check_integer
-from prefsim.containers import map_fields
 
 if TYPE_CHECKING:
     import torch
@@ -28,23 +27,68 @@ class Tokens(NamedTuple):
     completion_ids: Ids
 
 
+class ScoredTokens(NamedTuple):
+    """Where the tokens of completions are, known before a batch is sent to a device.
+
+    Attributes
+    ----------
+    positions
+        In the flattened batch, ``(N,)``.
+    places
+        In the flattened table ``(B, width)`` whose rows begin with the completions, ``(N,)``.
+    width
+        Tokens of the longest completion.
+    """
+
+    positions: Tensor
+    places: Tensor
+    width: int
+
+
 class TokenBatch(NamedTuple):
     """Padded sequences ``(B, T)``.
 
-    Ids, where there is a token at all, and which tokens belong to the completion (both boolean).
+    Attributes
+    ----------
+    input_ids
+        Token ids.
+    attention_mask
+        Where there is a token at all, boolean.
+    completion_mask
+        Which tokens belong to the completion, boolean.
+    scored
+        The same as indices; None where they have to be read off the mask, for which a device is
+        waited for.
+    is_left_aligned
+        Whether it is known that all padding is behind the tokens, so that no token of a causal
+        model sees any.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     completion_mask: Tensor
+    scored: ScoredTokens | None = None
+    is_left_aligned: bool = False
 
-    def to(self, device: Any) -> TokenBatch:
+    def to(self, device: torch.device | str) -> TokenBatch:
         """Return the batch on another device."""
+        from_pinned = device is not None and str(device).startswith("cuda")
 
-        def moved(tensor: Any) -> Any:
+        def moved(tensor: Tensor) -> Tensor:
+            if from_pinned and tensor.device.type == "cpu":
+                # From memory that the system may move the copy would be waited for.
+                tensor = tensor.pin_memory()
             return tensor.to(device, non_blocking=True)
 
-        return map_fields(self, moved)
+        scored = self.scored
+        if scored is not None:
+            scored = scored._replace(positions=moved(scored.positions), places=moved(scored.places))
+        return self._replace(
+            input_ids=moved(self.input_ids),
+            attention_mask=moved(self.attention_mask),
+            completion_mask=moved(self.completion_mask),
+            scored=scored,
+        )
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
@@ -118,5 +162,23 @@ def collate(
     ids[attention] = torch.tensor(
         [token for sequence in sequences for part in sequence for token in part]
     )
-    batch = TokenBatch(input_ids=ids, attention_mask=attention, completion_mask=scored)
+    batch = TokenBatch(
+        input_ids=ids,
+        attention_mask=attention,
+        completion_mask=scored,
+        scored=_scored(scored),
+        is_left_aligned=side == "right",
+    )
     return batch if device is None else batch.to(device)
+
+
+def _scored(mask: Tensor) -> ScoredTokens:
+    """Return where a mask ``(B, T)`` on the CPU is True."""
+    import torch
+
+    positions = mask.reshape(-1).nonzero()[:, 0]
+    counts = mask.sum(dim=1)
+    width = int(counts.max())
+    rows = positions // mask.shape[1]
+    within = torch.arange(len(positions)) - (counts.cumsum(dim=0) - counts)[rows]
+    return ScoredTokens(positions, rows * width + within, width)

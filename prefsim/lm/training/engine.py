@@ -198,7 +198,9 @@ class _Engine:
 
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
-        optimizer = make_optimizer(self.options, self.log_prob_model.parameters())
+        on_cuda = self.accelerator.device.type == "cuda"
+        parameters = self.log_prob_model.parameters()
+        optimizer = make_optimizer(self.options, parameters, fused=on_cuda)
         return self.accelerator.prepare(self.log_prob_model, optimizer)
 
     def _unwrap(self) -> None:

@@ -20,7 +20,7 @@ from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tiled import TokenStatistics
-from prefsim.lm.model.tokens import TokenBatch, collate
+from prefsim.lm.model.tokens import ScoredTokens, TokenBatch, collate
 from prefsim.lm.training.reference import NoReference, Reference
 from prefsim.lm.training.token_rows import TokenRows
 from prefsim.losses.catalogue import couples_batch
@@ -177,7 +177,8 @@ class LossEvaluator:
         statistics: TokenStatistics = wrapped(batch, **options)
         if statistics.ref_logp is not None:
             ref_logp = statistics.ref_logp
-        token_logps = _by_example(statistics, ref_logp, batch.completion_mask, len(examples))
+        assert batch.scored is not None
+        token_logps = _by_example(statistics, ref_logp, batch.scored, len(examples))
         return token_logps, statistics.router_loss
 
     def move_loss(self, seen: Seen, accelerator: Any, *, counts: bool) -> None:
@@ -217,23 +218,23 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _by_example(
-    statistics: TokenStatistics, ref_logp: Tensor | None, mask: Tensor, n: int
+    statistics: TokenStatistics, ref_logp: Tensor | None, scored: ScoredTokens, n: int
 ) -> TokenLogps:
     """Return statistics ``(B, T)`` as ``(n, S, T')`` with the completions moved to the left."""
-    counts = mask.sum(dim=1)
-    width = int(counts.max())
-    is_token = torch.arange(width, device=mask.device) < counts[:, None]
+    positions, places, width = scored
+    rows = len(statistics.logp)
 
     def moved(values: Tensor) -> Tensor:
-        wide = _wide(values)
-        left = wide.new_zeros(is_token.shape).masked_scatter(is_token, wide[mask])
+        wide = _wide(values).reshape(-1).index_select(0, positions)
+        left = wide.new_zeros(rows * width).index_copy(0, places, wide)
         return left.reshape(n, -1, width)
 
     logp = moved(statistics.logp)
+    is_token = torch.zeros(rows * width, dtype=torch.bool, device=places.device)
     return TokenLogps(
         logp=logp,
         ref_logp=torch.zeros_like(logp) if ref_logp is None else moved(ref_logp).detach(),
-        mask=is_token.reshape(n, -1, width),
+        mask=is_token.index_fill(0, places, True).reshape(n, -1, width),
         kl=None if statistics.kl is None else moved(statistics.kl),
         collision=None if statistics.collision is None else moved(statistics.collision),
     )

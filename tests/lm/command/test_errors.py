@@ -156,3 +156,18 @@ def test_a_dry_run_fails_where_the_run_would(prefsim, write, loss, columns, mess
         assert code == 2
         assert message in error
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [("fast", '"fast"` is not supported'), ("flash_attention_2", "FlashAttention2")],
+)
+@pytest.mark.parametrize("model", ["model", "config.json"])
+def test_an_attention_that_is_not_there_is_told(prefsim, attention, message, model):
+    arguments = ("train", "--loss", "simpo", "--model", model, "--data", "pairs.jsonl")
+    options = ("--tokenizer", "tokenizer", "--attn-implementation", attention)
+    for last in (["--dry-run"], ["--out", "run"]):
+        code, _, error = prefsim(*arguments, *options, *last)
+        assert code == 2
+        assert message in error
+        assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,117 @@
+"""A training waits for its device as seldom as can be: once a forward pass, for transformers."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prefsim import losses
+from prefsim.lm import TextComparisons, TrainingOptions, collate
+from prefsim.lm.training.loss_evaluator import LossEvaluator, needs_of
+from prefsim.lm.training.optimizer import make_optimizer
+from prefsim.lm.training.reference import as_reference
+from prefsim.lm.training.token_rows import token_rows
+from prefsim.losses import container_of
+
+# What has to know values, or how many there are, before the next kernel can be launched.
+WAITS = {
+    "aten._local_scalar_dense.default",
+    "aten.nonzero.default",
+    "aten.masked_select.default",
+    "aten._unique2.default",
+    "aten.repeat_interleave.Tensor",
+}
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that a device is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        by_mask = name == "aten.index.Tensor" and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        self.count += name in WAITS or by_mask
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("loss", "forwards"),
+    [
+        (functools.partial(losses.dpo, beta=0.1), 2),
+        (losses.simpo, 1),
+        (functools.partial(losses.tdpo1, beta=0.1), 2),
+    ],
+)
+def test_a_micro_batch_waits_once_a_forward_pass(tiny, loss, forwards):
+    rng = np.random.default_rng(0)
+    data = TextComparisons(
+        *([rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(4)] for _ in range(3))
+    )
+    kind = container_of(loss)
+    rows = token_rows(tiny, data, kind)
+    reference = as_reference(tiny.frozen() if forwards > 1 else None, tiny)
+    evaluator = LossEvaluator(tiny, data, rows, loss, needs_of(loss), reference)
+    # Made of Python's lists, on the processor.
+    batch = evaluator.batch(range(4), torch.device("cpu"))
+    evaluator.batch = lambda examples, device: batch
+    model = tiny.log_prob_model
+    with Waits() as waits:
+        seen = evaluator.examples(model, model, range(4))
+        seen.container.chosen.sum().backward()
+    assert waits.count <= forwards
+
+
+def test_the_count_counts():
+    """Without its indices the mask of a batch is read, and waited for."""
+    with Waits() as waits:
+        torch.tensor([True, False]).nonzero()
+        bool(torch.ones(1).any())
+        torch.ones(3)[torch.tensor([True, False, True])]
+    assert waits.count >= 3
+
+
+def test_indices_of_scored_tokens():
+    from prefsim.lm.model.tokens import Tokens
+
+    rows = [Tokens([3, 4], [5]), Tokens([6], [7, 8, 9]), Tokens([3], [4, 5])]
+    for side in ("left", "right"):
+        batch = collate(rows, pad_id=0, side=side)
+        scored = batch.input_ids.reshape(-1)[batch.scored.positions]
+        assert scored.tolist() == [5, 7, 8, 9, 4, 5]
+        assert batch.scored.places.tolist() == [0, 3, 4, 5, 6, 7]
+        assert batch.scored.width == 3
+        assert batch.is_left_aligned == (side == "right")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_no_number_depends_on_how_the_mask_is_told(tiny64, side):
+    rng = np.random.default_rng(0)
+    prompts, completions = (
+        [rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(5)] for _ in range(2)
+    )
+    batch = collate(tiny64.encode(prompts, completions), pad_id=0, side=side)
+    told = tiny64.log_prob_model(batch).logp
+    read = tiny64.log_prob_model(batch._replace(scored=None, is_left_aligned=False)).logp
+    torch.testing.assert_close(told, read, rtol=1e-12, atol=1e-12)
+    assert (told != 0).sum() == len(batch.scored.positions)
+
+
+def test_one_kernel_for_all_parameters_takes_the_same_steps():
+    ends = []
+    for fused in (False, True):
+        parameters = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(3))]
+        options = TrainingOptions(learning_rate=0.1, weight_decay=0.01)
+        optimizer = make_optimizer(options, parameters, fused=fused)
+        for _ in range(3):
+            sum((p**2).sum() for p in parameters).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
