@@ -167,3 +167,28 @@ def test_samples_are_the_same_for_a_seed():
     found = start.log_prob([[5, 6, 7]] * 4, draws[0][0])
     expected = policy().log_prob([[5, 6, 7]] * 4, draws[0][0])
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_of_a_full_training_in_bf16_is_multiplied_narrow():
+    """Its trained weights are float32, and so is what the last norm gives."""
+    from prefsim.lm import collate
+    from prefsim.lm.model.head import operands
+
+    policy = CausalLM.from_config(small_llama(64), seed=0, device=DEVICE)
+    batch = collate(policy.encode([[3, 4]], [[5, 6]]), pad_id=0, device=DEVICE)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        hidden, head = policy.log_prob_model.states(batch)
+    assert head.weight.dtype == torch.float32
+    assert operands(hidden, head.weight) == torch.bfloat16
+    wide, _ = policy.log_prob_model.states(batch)
+    assert operands(wide, head.weight) == torch.float32
+
+
+def test_fused_steps_are_those_of_the_cpu():
+    rng = np.random.default_rng(0)
+    data = TextComparisons(*([rng.integers(3, 64, 6).tolist() for _ in range(8)] for _ in range(3)))
+    policy = CausalLM.from_config(small_llama(64), seed=0)
+    on_gpu = CausalLM.from_config(small_llama(64), seed=0, device=DEVICE)
+    expected = fit(policy, dpo, data, reference=policy, steps=4, **OPTIONS)
+    found = fit(on_gpu, dpo, data, reference=on_gpu, steps=4, **OPTIONS)
+    np.testing.assert_allclose(found.history, expected.history, rtol=1e-3)

@@ -198,6 +198,10 @@ class LogProbModel(torch.nn.Module):
 
     def _hidden(self, output: Any) -> Tensor:
         hidden: Tensor = output.last_hidden_state
+        if hidden.is_cuda and torch.is_autocast_enabled("cuda"):
+            # A norm with float32 weights leaves it wide, and the head would be multiplied so, at a
+            # fraction of the rate; under autocast the model's own head reads it narrow too.
+            hidden = hidden.to(torch.get_autocast_dtype("cuda"))
         return hidden if self.logit_factor == 1.0 else hidden * self.logit_factor
 
     def forward(
