@@ -32,8 +32,11 @@ from prefsim.analysis import (
     idealised_ranking_accuracy,
     kl_gradients,
     largest_ranking_beta,
+    noisy_token_accuracy,
     pair_derivatives,
+    sharpening_slope,
     token_rates,
+    utility_probability,
 )
 from prefsim.data import Comparisons
 from prefsim.loops import self_consuming
@@ -170,6 +173,25 @@ for policy in ([0.98, 0.01, 0.01], [1 / 3, 1 / 3, 1 / 3], [0.01, 0.01, 0.98]):
     print(
         np.round(policy, 2), "forward", -found.forward.round(3), "reverse", -found.reverse.round(3)
     )
+
+# %% [markdown]
+# ## Likely and bad
+#
+# What maximum likelihood learns first is an order: it lifts what was observed over what the model
+# would pick (Huang and Yuan 2023). With noise in every token the order is right, and samples are
+# wrong. The conversion here, a softmax of utilities at a temperature, is a candidate of ours: the
+# paper's own is not known to us. Sharper helps only where quality and utility agree.
+
+# %%
+temperatures = np.array([1.0, 0.5, 0.2])
+right = noisy_token_accuracy(0.15, temperatures, vocabulary_size=5)
+for temperature, share in zip(temperatures, right**6, strict=True):
+    print(f"τ = {temperature}: {share:.1%} of outputs of six tokens are right")
+
+utility, against = np.array([2.0, 1.0, 0.0, -1.0]), np.array([0.0, 1.0, 1.0, 1.0])
+print("sampled by", utility_probability(utility, 0.5).round(3))
+for name, quality in (("utility", utility), ("another quality", against)):
+    print(f"{name}: {-sharpening_slope(utility, quality, 1.0):+.3f} a unit of sharpening")
 
 # %% [markdown]
 # ## What a loss says

@@ -54,6 +54,7 @@ def analyses(figures, text, with_data):
     assert "inner product 1.2: chosen -0.2, rejected -0.8, as wanted: False" in text
     assert "No     -0.02" in text and "Yes    +3.83" in text
     assert "32 arrows between the sixteen losses" in text
+    assert "τ = 1.0: 37.7% of outputs" in text and "another quality: -0.327" in text
 
 
 EXPECTED = {"tour": tour, "analyses": analyses}

@@ -171,9 +171,7 @@ def length_normalised_utility(log_prob: ArrayT, length: Array, *, power: float) 
     return log_prob / length**power
 
 
-def noisy_token_accuracy(
-    noise_rate: ArrayT, temperature: Number, *, vocabulary_size: int
-) -> ArrayT:
+def noisy_token_accuracy(noise_rate: Number, temperature: Number, *, vocabulary_size: int) -> Array:
     r"""Return how often a token is right that is drawn from a noisy law at a temperature.
 
     Observed tokens are right with probability 1 − ε, else one of the V − 1 others. From utilities
@@ -217,10 +215,11 @@ def noisy_token_accuracy(
     """
     check_integer(low=2, vocabulary_size=vocabulary_size)
     check_positive(arrays=True, temperature=temperature)
-    noise_rate, temperature = as_floats(noise_rate=noise_rate, temperature=temperature)
-    check_entries(noise_rate, "noise_rate", "lie in (0, 1)", lambda rate: (rate > 0) & (rate < 1))
-    check_broadcast(noise_rate=noise_rate, temperature=temperature)
-    xp = array_namespace(noise_rate)
+    rate, tau = as_floats(noise_rate=noise_rate, temperature=temperature)
+    check_entries(rate, "noise_rate", "lie in (0, 1)", lambda x: (x > 0) & (x < 1))
+    check_broadcast(noise_rate=rate, temperature=tau)
+    xp = array_namespace(rate)
     others = math.log(vocabulary_size - 1)
-    odds = xp.log1p(-noise_rate) - xp.log(noise_rate) + others
-    return sigmoid(odds / temperature - others)
+    odds = xp.log1p(-rate) - xp.log(rate) + others
+    right: Array = sigmoid(odds / tau - others)
+    return right

@@ -100,7 +100,7 @@ def utility_probability(utility: ArrayT, temperature: Number, mask: Array | None
 
     References
     ----------
-    After Bojun and Yuan 2023, "Utility-probability duality of neural networks", arXiv:2305.14859;
+    After Huang and Yuan 2023, "Utility-probability duality of neural networks", arXiv:2305.14859;
     the equation is ours.
 
     Examples
@@ -201,7 +201,7 @@ def revealed_margin(utility: ArrayT, chosen: Array) -> ArrayT:
 
     References
     ----------
-    Bojun and Yuan 2023, arXiv:2305.14859 (the preference that data reveal).
+    Huang and Yuan 2023, arXiv:2305.14859 (the preference that data reveal).
 
     Examples
     --------
@@ -248,7 +248,7 @@ def improvement_direction(utility: ArrayT, chosen: Array, temperature: Number) -
 
     References
     ----------
-    Bojun and Yuan 2023, arXiv:2305.14859 (maximum likelihood as improvement of utility); the form
+    Huang and Yuan 2023, arXiv:2305.14859 (maximum likelihood as improvement of utility); the form
     is derived here.
 
     Examples

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prefsim.lm.data.rankings import TextRankings
     from prefsim.lm.data.text_data import TextData
     from prefsim.lm.fitting import CausalLM
+    from prefsim.lm.model.candidates import Candidates, score_candidates
     from prefsim.lm.model.encoding import encode
     from prefsim.lm.model.head import Head
     from prefsim.lm.model.log_prob_model import LogProbModel
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from prefsim.lm.training.truncation import Truncation
 
 __all__ = [
+    "Candidates",
     "CausalLM",
     "DIAGNOSTICS",
     "Diagnostics",
@@ -104,6 +106,7 @@ __all__ = [
     "references_of",
     "revision_prompt",
     "reward_judge",
+    "score_candidates",
     "sequence_log_probs",
     "sum_log_probs",
     "token_log_probs",
@@ -132,6 +135,7 @@ _NAMES_OF = {
     "data.rankings": ("TextRankings",),
     "data.text_data": ("TextData",),
     "fitting": ("CausalLM",),
+    "model.candidates": ("Candidates", "score_candidates"),
     "model.encoding": ("encode",),
     "model.log_prob_model": ("LogProbModel",),
     "model.head": ("Head",),
