@@ -174,4 +174,5 @@ def minimised_by_contexts(
         value=result.value.reshape(members, prompts).sum(dim=-1),
         grad_norm=result.grad_norm.reshape(members, prompts).amax(dim=-1),
         last_step=result.last_step.reshape(members, size),
+        late_step=result.late_step.reshape(members, size),
     )

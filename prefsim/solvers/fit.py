@@ -141,6 +141,10 @@ def fit(
     (connectivity of the graph of preferences, a linear program for a log-linear policy), and for
     others by looking on beyond where the search ended.
 
+    **Kinks** of losses of pairs, such as the hinge, are met: a minimum at a kink is found by steps
+    along all that meet there, each a quadratic program, and certified by the weights of the slopes
+    beside it that sum to zero.
+
     A loss with a running state (:class:`prefsim.losses.RunningLoss`) sees all of the data at once
     here, and its state is what endless repetition of them leads to: the minimum is one at which the
     state stands still. Its path is :func:`gradient_descent`.
@@ -251,7 +255,8 @@ def _warn(certificate: Certificate, iterations: int, tolerance: float) -> None:
     elif (norm > tolerance).any():
         warn_caller(
             f"fit stopped after {iterations} steps with gradient {norm.max():.3g} above"
-            f" tolerance = {tolerance:g}; the loss may have no finite minimiser"
+            f" tolerance = {tolerance:g}; the policy is the best found: take more steps"
+            " (max_iterations) or start elsewhere; the loss may have no finite minimiser"
         )
 
 

@@ -13,7 +13,7 @@ from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.running import RunningLoss
 from prefsim.policies.loglinear import LogLinearPolicy
 from prefsim.policies.tokens import TokenTreePolicy
-from prefsim.solvers.context_blocks import blocks_of, compared_rows, is_plain_table
+from prefsim.solvers.context_blocks import compared_rows, is_plain_table
 from prefsim.solvers.fit_problem import Problem
 from prefsim.solvers.likelihood.separability import (
     Separation,
@@ -23,8 +23,10 @@ from prefsim.solvers.likelihood.separability import (
 )
 from prefsim.solvers.likelihood.win_graph import named_items
 from prefsim.solvers.optimisers.descending_rays import falls_for_ever
+from prefsim.solvers.optimisers.kinked_sums import CERTIFIED_RADIUS
 from prefsim.solvers.optimisers.kinks import least_mean_gradient
 from prefsim.solvers.optimisers.newton import value_and_gradient
+from prefsim.solvers.pair_costs import least_slopes, pair_costs
 from prefsim.typing import Loss
 
 if TYPE_CHECKING:
@@ -70,11 +72,14 @@ def default_tolerance(parameters: Any) -> float:
 
     1e-10 in float64; what its rounding allows in a narrower type.
     """
+    return max(1e-10, ROUNDINGS * _epsilon(parameters))
+
+
+def _epsilon(parameters: Any) -> float:
     import torch
 
     dtype = parameters.dtype if isinstance(parameters, torch.Tensor) else None
-    eps = torch.finfo(dtype).eps if dtype is not None else np.finfo(parameters.dtype).eps
-    return max(1e-10, ROUNDINGS * float(eps))
+    return float(torch.finfo(dtype).eps if dtype is not None else np.finfo(parameters.dtype).eps)
 
 
 def certified(
@@ -123,12 +128,12 @@ def _at_kinks(
     problem: Problem, loss: Loss, objective: Any, end: torch.Tensor, steep: np.ndarray
 ) -> np.ndarray:
     """Return the smallest mean of gradients around the steep members of a batch, ``(B,)``."""
-    blocks = None if couples_batch(loss) else blocks_of(problem, loss, end)
-    if blocks is None:
+    total = pair_costs(problem, loss, end)
+    if total is None:
         return least_mean_gradient(objective, end, steep)
-    which = np.repeat(steep, blocks.shape[0] // len(steep))
-    found = least_mean_gradient(blocks.objective, end.reshape(blocks.shape), which)
-    return found.reshape(len(steep), -1).max(axis=-1)
+    # A narrower type holds no point that is nearer to a kink.
+    radius = max(CERTIFIED_RADIUS, 2 * _epsilon(problem.policy.parameters))
+    return least_slopes(total, end, steep, radius)
 
 
 def _divergence(
@@ -140,8 +145,9 @@ def _divergence(
     """
     separation = _separation(problem, loss, start)
     if separation is None:
-        falls = falls_for_ever(objective, start, result.parameters, result.last_step)
-        return to_numpy(falls), "the loss still falls as the parameters grow"
+        ways = (result.last_step, result.late_step)
+        falls = [falls_for_ever(objective, start, result.parameters, way) for way in ways]
+        return to_numpy(falls[0] | falls[1]), "the loss still falls as the parameters grow"
     if separation.prompt < 0:
         return separation.member, "some direction of the weights ranks every comparison right"
     above, below = named_items(separation.above), named_items(separation.below)

@@ -17,6 +17,7 @@ from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.context_blocks import minimised_by_contexts
 from prefsim.solvers.equal_rows import merged
 from prefsim.solvers.fit_inputs import Data, check_reference, check_weights
+from prefsim.solvers.pair_costs import minimised_along_kinks, pair_costs
 from prefsim.typing import Array, Loss
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 Penalty = Callable[[Any], Array]
 
 __all__ = ["Penalty", "Problem", "minimised_at_rest", "problem_of", "weighted"]
+
+# Newton steps after which an objective that is not at its minimum is asked whether it has kinks:
+# more than a smooth one takes.
+SMOOTH_STEPS = 40
 
 
 def weighted(
@@ -126,6 +131,36 @@ def problem_of(
     return Problem(policy, data, ref_logps, kind, penalty, batch), start
 
 
+def _minimised(
+    problem: Problem, loss: Loss, start: torch.Tensor, tolerance: float, max_iterations: int
+) -> NewtonResult:
+    """Minimise by Newton steps, and where these end at kinks by steps along them."""
+    from prefsim.solvers.optimisers.kink_pieces import has_kinks
+
+    def smoothly(theta: torch.Tensor, steps: int) -> NewtonResult:
+        from prefsim.solvers.optimisers.newton import minimise
+
+        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": steps}
+        by_contexts = minimised_by_contexts(problem, loss, theta, **options)
+        if by_contexts is not None:
+            return by_contexts
+        return minimise(functools.partial(problem.settled, loss), theta, **options)
+
+    total = pair_costs(problem, loss, start)
+    first = max_iterations if total is None else min(max_iterations, SMOOTH_STEPS)
+    result = smoothly(start, first)
+    left = max_iterations - result.iterations
+    if total is None or left <= 0 or not bool((result.grad_norm > tolerance).any()):
+        return result
+    if has_kinks(total, start.reshape(total.shape)):
+        rest = minimised_along_kinks(total, result, tolerance, left)
+    else:
+        rest = smoothly(result.parameters, left)
+    return rest._replace(
+        history=result.history + rest.history, iterations=result.iterations + rest.iterations
+    )
+
+
 def minimised_at_rest(
     problem: Problem, loss: Loss, start: torch.Tensor, tolerance: float, max_iterations: int
 ) -> NewtonResult:
@@ -136,11 +171,7 @@ def minimised_at_rest(
         return problem.value(held, problem.examples(theta))
 
     if not isinstance(loss, RunningLoss) or couples_batch(loss):
-        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
-        by_contexts = minimised_by_contexts(problem, loss, start, **options)
-        if by_contexts is not None:
-            return by_contexts
-        return minimise(functools.partial(problem.settled, loss), start, **options)
+        return _minimised(problem, loss, start, tolerance, max_iterations)
     # Of each example alone at a given state: a minimum at that state, and then the next state. No
     # gradient goes through a state, so that nothing falls along both together.
     history: tuple[tuple[float, float], ...] = ()

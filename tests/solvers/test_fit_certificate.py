@@ -107,6 +107,32 @@ def test_a_pair_that_is_labelled_once(name):
         np.testing.assert_allclose(ends[0].policy.probs, ends[2].policy.probs, atol=1e-6)
 
 
+# Whose targets for a log-probability lie above 0, so that every other response is pushed away.
+AWAY_FROM_OTHERS = {"cal_dpo", "gpo", "sppo", "sppo_hard"}
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+@pytest.mark.parametrize(("chosen", "rejected"), [([0], [1]), ([0, 1], [1, 2])])
+def test_a_response_that_was_never_compared(name, chosen, rejected):
+    n = len(chosen)
+    reference = TabularPolicy.uniform(1, n + 2)
+    data = Comparisons(
+        [0] * n,
+        chosen,
+        rejected,
+        chosen_score=[0.8] * n,
+        rejected_score=[0.2] * n,
+        old_chosen=[-1.0] * n,
+        old_rejected=[-1.2] * n,
+    )
+    # Beyond what a default asks for, where rounding hides the slope that is left.
+    for tol in (1e-6, 1e-11):
+        options = {"reference": reference, "tolerance": tol, "max_iterations": 100}
+        end = quietly(reference, loss_functions()[name], data, **options)
+        assert end.diverges == (name in DRIVEN_APART | AWAY_FROM_OTHERS)
+        assert end.converged != end.diverges
+
+
 @pytest.mark.parametrize(
     "loss", [dpo, losses.simpo, losses.orpo, losses.cpo, losses.rpo, losses.sft, losses.probit]
 )

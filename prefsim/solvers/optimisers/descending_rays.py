@@ -23,8 +23,12 @@ LONG_STEP = 1e-4
 FAR = 1e5
 # Steps made along the ray. A minimum of order k lies k − 1 Newton steps away.
 STEPS = (1.0, 2.0, 4.0)
+# Steps back along the ray, where a slope is looked for that rounding does not hide.
+BACK = tuple(2.0**k for k in range(7))
 # Roundings of the value that a step must promise to gain.
 ROUNDINGS = 8.0
+# Of that: a slope which is there.
+BEFORE = 100.0
 
 
 def falls_for_ever(
@@ -57,9 +61,24 @@ def falls_for_ever(
     if not bool(suspect.any()):
         return suspect
     value, first = slope(end)
-    suspect &= -first > ROUNDINGS * torch.finfo(end.dtype).eps * value.abs()
+    rounding = ROUNDINGS * torch.finfo(end.dtype).eps * value.abs()
+    seen = -first > rounding
+    falls = suspect & seen
     for times in STEPS:
-        if not bool(suspect.any()):
+        if not bool(falls.any()):
             break
-        suspect &= slope(end + times * step)[1] < 0
-    return suspect
+        falls &= slope(end + times * step)[1] < 0
+    # A search that went on until rounding hides the slope stood before it on the way: what fell to
+    # here, and has not risen as far again beyond, has no minimum in between.
+    hidden = suspect & ~seen & (first < rounding)
+    for times in BACK:
+        if not bool(hidden.any()):
+            break
+        fell = hidden & (-slope(end - times * step)[1] > BEFORE * rounding)
+        hidden &= ~fell
+        for further in (*STEPS, 2 * times + STEPS[-1]):
+            if not bool(fell.any()):
+                break
+            fell &= slope(end + further * step)[1] < rounding
+        falls |= fell
+    return falls

@@ -7,6 +7,7 @@ nothing loops over the batch.
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ FIRST_RADIUS = 2.0
 # Steps kept for the end of a large problem, where second-order steps double the digits.
 FINAL_STEPS = 60
 
-__all__ = ["NewtonResult", "minimise"]
+__all__ = ["NewtonResult", "hessian_of", "minimise", "value_and_gradient"]
 
 
 class NewtonResult(NamedTuple):
@@ -43,6 +44,7 @@ class NewtonResult(NamedTuple):
     iterations: int
     history: tuple[tuple[float, float], ...]
     last_step: Tensor
+    late_step: Tensor
 
 
 def minimise(
@@ -144,6 +146,7 @@ def _newton(
     polished = 0
     iterations = 0
     direction = torch.zeros_like(theta)
+    recent = collections.deque([theta], maxlen=POLISHING_STEPS + 1)
     while iterations < max_iterations:
         history.append((float(value.sum()), float(norm.max()) if norm.numel() else 0.0))
         if bool((norm <= tolerance).all()):
@@ -175,6 +178,7 @@ def _newton(
             break
         keep = accepted[:, None]
         theta = torch.where(keep, trial, theta)
+        recent.append(theta)
         gradient = torch.where(keep, trial_gradient, gradient)
         if not twice:
             slope, leaf = gradient, theta
@@ -191,10 +195,11 @@ def _newton(
         damping = torch.where(
             accepted, (damping * 0.2).clamp_min(1e-12), (damping * 8).clamp_min(1e-6)
         )
-    return NewtonResult(theta, value, norm, iterations, tuple(history), direction)
+    late = (theta - recent[0]) / max(1, len(recent) - 1)
+    return NewtonResult(theta, value, norm, iterations, tuple(history), direction, late)
 
 
-def _hessian(gradient: Tensor, leaf: Tensor) -> Tensor:
+def hessian_of(gradient: Tensor, leaf: Tensor) -> Tensor:
     """Return the Hessian ``(B, D, D)`` of every problem.
 
     Row i from one product with the i-th direction in all problems.
@@ -240,7 +245,9 @@ def _dense_step(
         hessian = known(theta)
     else:
         hessian = (
-            _hessian(gradient, leaf) if gradient.requires_grad else theta.new_zeros(*theta.shape, d)
+            hessian_of(gradient, leaf)
+            if gradient.requires_grad
+            else theta.new_zeros(*theta.shape, d)
         )
     gradient = gradient.detach()
     hessian = 0.5 * (hessian + hessian.mT)
