@@ -22,10 +22,15 @@ __all__ = [
 
 @readable
 class PairRewards(NamedTuple, Generic[ArrayT]):
-    """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds."""
+    """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds.
+
+    ``margin`` is by how much the chosen one is to be ahead in this pair, >= 0; nothing unless
+    given.
+    """
 
     chosen: ArrayT
     rejected: ArrayT
+    margin: Array | None = None
 
     def swapped(self) -> PairRewards[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
@@ -35,7 +40,9 @@ class PairRewards(NamedTuple, Generic[ArrayT]):
     def example(cls, rows: int = 6, *, seed: int = 0) -> PairRewards[np.ndarray]:
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = Draws(rows, seed)
-        return PairRewards(chosen=draws.normal(), rejected=draws.normal())
+        return PairRewards(
+            chosen=draws.normal(), rejected=draws.normal(), margin=draws.uniform(0.0, 1.0)
+        )
 
 
 @readable

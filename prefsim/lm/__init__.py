@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefsim.lm.command.read import TextSource, read_text_data
+    from prefsim.lm.data.classes import TextClasses, TextVersions
     from prefsim.lm.data.comparisons import TextComparisons, revision_prompt
     from prefsim.lm.data.demonstrations import TextDemonstrations, answered_turns
     from prefsim.lm.data.feedback import TextFeedback
     from prefsim.lm.data.negatives import TextNegatives
     from prefsim.lm.data.rankings import TextRankings
     from prefsim.lm.data.text_data import TextData
-    from prefsim.lm.fitting import CausalLM
+    from prefsim.lm.fitting import CausalLM, PreferenceModel, ResponseClassifier
     from prefsim.lm.model.candidates import Candidates, score_candidates
     from prefsim.lm.model.encoding import encode
     from prefsim.lm.model.head import Head
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
         token_statistics,
     )
     from prefsim.lm.model.pair_measures import ches_scores
-    from prefsim.lm.model.preference_model import Embedded, PreferenceModel
     from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
+    from prefsim.lm.model.response_scorer import Embedded
     from prefsim.lm.model.tiled import TokenStatistics
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
@@ -74,6 +75,8 @@ __all__ = [
     "OnlineKL",
     "PreferenceModel",
     "ReferenceLogps",
+    "ResponseClassifier",
+    "TextClasses",
     "TextComparisons",
     "TextData",
     "TextDemonstrations",
@@ -81,6 +84,7 @@ __all__ = [
     "TextNegatives",
     "TextRankings",
     "TextSource",
+    "TextVersions",
     "TokenBatch",
     "TokenStatistics",
     "Tokens",
@@ -119,12 +123,13 @@ __all__ = [
     "tree_policy",
 ]
 
-# Where each name lives. `CausalLM` comes from the file that registers `fit` for it.
+# Where each name lives. What can be fitted comes from the file that registers `fit` for it.
 _NAMES_OF = {
     "command.read": (
         "TextSource",
         "read_text_data",
     ),
+    "data.classes": ("TextClasses", "TextVersions"),
     "data.comparisons": (
         "TextComparisons",
         "revision_prompt",
@@ -134,7 +139,7 @@ _NAMES_OF = {
     "data.negatives": ("TextNegatives",),
     "data.rankings": ("TextRankings",),
     "data.text_data": ("TextData",),
-    "fitting": ("CausalLM",),
+    "fitting": ("CausalLM", "PreferenceModel", "ResponseClassifier"),
     "model.candidates": ("Candidates", "score_candidates"),
     "model.encoding": ("encode",),
     "model.log_prob_model": ("LogProbModel",),
@@ -147,7 +152,7 @@ _NAMES_OF = {
         "token_statistics",
     ),
     "model.pair_measures": ("ches_scores",),
-    "model.preference_model": ("Embedded", "PreferenceModel"),
+    "model.response_scorer": ("Embedded",),
     "model.reference_logps": (
         "ReferenceLogps",
         "model_hash",

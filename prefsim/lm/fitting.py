@@ -12,7 +12,10 @@ from typing import Any
 
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.preference_model import PreferenceModel
 from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.model.response_classifier import ResponseClassifier
+from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.training.engine import run
 from prefsim.lm.training.options import TrainingOptions, TrainResult
 from prefsim.lm.training.setup import TrainingSetup
@@ -20,12 +23,13 @@ from prefsim.losses.catalogue import as_loss
 from prefsim.solvers.fit import Loss, fit
 from prefsim.solvers.reference import NOT_GIVEN, stated_reference
 
-__all__ = ["CausalLM", "train"]
+__all__ = ["CausalLM", "PreferenceModel", "ResponseClassifier", "train"]
 
 
 @fit.register(CausalLM)
+@fit.register(ResponseScorer)
 def train(
-    policy: CausalLM,
+    policy: CausalLM | ResponseScorer,
     loss: Loss | str,
     data: TextData,
     *,
@@ -37,7 +41,10 @@ def train(
     Parameters
     ----------
     policy
-        Where to start. It is not changed, but for the device that its frozen parameters lie on.
+        Where to start: a language model, or for a loss of rewards a
+        :class:`~prefsim.lm.PreferenceModel`, for one of classes a
+        :class:`~prefsim.lm.ResponseClassifier`. It is not changed, but for the device that its
+        frozen parameters lie on.
     loss
         A loss of :mod:`prefsim.losses`, configured by ``functools.partial``, or the name of one;
         the annotation of its first argument says what is computed.
@@ -48,7 +55,7 @@ def train(
         the same vocabulary), its log-probabilities from :func:`prefsim.lm.references_of`, or
         ``None``, which stands for log-probabilities of zero and makes the loss reference-free; it
         must be said where the loss reads the reference. In which of the forms a reference is given
-        changes no number.
+        changes no number. A model of rewards or classes has none.
     **options
         See :class:`~prefsim.lm.TrainingOptions`.
 

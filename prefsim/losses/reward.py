@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import check_nonnegative, check_positive, check_same_shape, check_within
 from prefsim.containers import PairRewards
 from prefsim.losses.edge import checked
 from prefsim.numerics import log_sigmoid
@@ -18,7 +18,7 @@ def bradley_terry(rewards: PairRewards[ArrayT], *, margin: Number = 0.0) -> Arra
     Parameters
     ----------
     rewards
-        Rewards in log-odds, each ``(..., n)``.
+        Rewards in log-odds, each ``(..., n)``. A margin of each pair is added to that of all.
     margin
         Required advantage m of the chosen response, >= 0.
 
@@ -36,8 +36,7 @@ def bradley_terry(rewards: PairRewards[ArrayT], *, margin: Number = 0.0) -> Arra
     Bradley and Terry 1952. Touvron et al. 2023, eq. 2 (margin), arXiv:2307.09288.
     """
     check_nonnegative(arrays=True, margin=margin)
-    check_same_shape(**rewards._asdict())
-    return -log_sigmoid(rewards.chosen - rewards.rejected - margin)
+    return -log_sigmoid(_advantage(rewards) - margin)
 
 
 @checked
@@ -54,7 +53,8 @@ def score_regression(rewards: PairRewards[ArrayT], *, target: Number = 10.0) -> 
     ----------
     rewards
         Rewards in log-odds, each ``(..., n)``; of a general preference model
-        ``PairRewards(score / temperature, 0)``, see :func:`prefsim.raters.skew_score`.
+        ``PairRewards(score / temperature, 0)``, see :func:`prefsim.raters.skew_score`. A margin of
+        each pair is added to the target of all.
     target
         Advantage m of the chosen response, > 0.
 
@@ -78,5 +78,14 @@ def score_regression(rewards: PairRewards[ArrayT], *, target: Number = 10.0) -> 
     array([2.])
     """
     check_positive(arrays=True, target=target)
+    return 0.5 * (_advantage(rewards) - target) ** 2
+
+
+def _advantage(rewards: PairRewards[ArrayT]) -> ArrayT:
+    """Return how far the chosen response is ahead, beyond the margin of its pair."""
     check_same_shape(**rewards._asdict())
-    return 0.5 * (rewards.chosen - rewards.rejected - target) ** 2
+    ahead = rewards.chosen - rewards.rejected
+    if rewards.margin is None:
+        return ahead
+    check_within(rewards.margin, "margin", "be >= 0", low=0.0)
+    return ahead - rewards.margin

@@ -114,6 +114,13 @@ def train(
             "Unless given: none for a loss that uses no reference, else start.",
         ),
     ] = None,
+    preference_dim: Annotated[
+        int | None,
+        typer.Option(
+            help="Numbers a response has in a model of rewards: 1, a reward, unless given; 2k for"
+            " a general preference model."
+        ),
+    ] = None,
     precompute: Annotated[
         bool,
         typer.Option(
@@ -272,7 +279,7 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
-    """Train a language model with any loss of the library.
+    """Train a language model with any loss of the library, or a reward model on it.
 
     The columns of the data say what they hold: prompt, chosen, rejected (or whole dialogues as
     chosen and rejected); prompt, completion (or dialogues as messages), with a label or without;
@@ -284,7 +291,7 @@ def train(
     given = Settings(context, config, get_type_hints(train))
     try:
         _quiet_unless_watched()
-        report = _dry_run(given) if given["dry_run"] else _train(given)
+        report = _planned(given) if given["dry_run"] else _train(given)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
@@ -350,54 +357,7 @@ def _train(given: Mapping[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
-    from prefsim.lm.command.job import make_setup, read_job
-    from prefsim.lm.command.memory import estimate_memory
-    from prefsim.lm.command.wording import fault_lines
-    from prefsim.lm.model.policy import CausalLM
+def _planned(given: Mapping[str, Any]) -> dict[str, Any]:
+    from prefsim.lm.command.plan import dry_run
 
-    job = read_job(given, load=False)
-    options, policy, reference = job.options, job.policy, job.reference
-    second_model = None
-    if given["precompute"]:
-        # Its memory is free before training begins.
-        job = job._replace(reference=None)
-    elif isinstance(reference, CausalLM):
-        shared = reference.log_prob_model is policy.log_prob_model
-        second_model = None if shared else reference
-    setup = make_setup(job)
-    rows = setup.rows
-    examples = -(-options.batch_size // options.gradient_accumulation)
-    memory = estimate_memory(
-        policy,
-        precision=setup.precision,
-        optimizer=str(options.optimizer),
-        tokens=min(examples, len(job.source)) * rows.per_example * int(rows.lengths.max()),
-        checkpointing=options.gradient_checkpointing,
-        reference=second_model,
-    )
-    parameters = list(policy.log_prob_model.parameters())
-    return {
-        "data": {
-            "rows": len(job.source),
-            "skipped": len(job.source.skipped),
-            "unused_columns": list(job.source.unused),
-            "faults": fault_lines(setup, job.source),
-        },
-        "tokens": {
-            "prompt": sum(len(row.prompt_ids) for row in rows.tokens),
-            "completion": sum(len(row.completion_ids) for row in rows.tokens),
-            "longest_sequence": int(rows.lengths.max()),
-            "truncated_rows": rows.truncated,
-        },
-        "training": {
-            "steps": setup.total,
-            "epochs": setup.total / setup.plan.steps_per_epoch,
-            "examples_per_step": options.batch_size,
-        },
-        "parameters": {
-            "all": sum(p.numel() for p in parameters),
-            "trained": sum(p.numel() for p in parameters if p.requires_grad),
-        },
-        "memory": {**memory._asdict(), "total": memory.total},
-    }
+    return dry_run(given)

@@ -17,8 +17,9 @@ import torch
 
 from prefsim.checks import check_choice, check_integer, check_interval, check_nonnegative
 from prefsim.data.json_lines import parse_object
-from prefsim.lm.command.models import attention_of, policy_of, sizes_of
+from prefsim.lm.command.models import attention_of, sizes_of
 from prefsim.lm.command.read import TextSource, read_text_data
+from prefsim.lm.command.scorers import check_head, trained_model
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.limits import check_positions
@@ -29,6 +30,7 @@ from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import OnlineKL, TrainingOptions
 from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import HELD_OUT, TrainingSetup
+from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows, token_rows
 from prefsim.lm.training.truncation import Truncation
 from prefsim.losses.catalogue import reads_reference
@@ -64,7 +66,7 @@ class TrainingJob(NamedTuple):
 
     loss: Callable[..., Any]
     source: TextSource
-    policy: CausalLM
+    policy: Trainable
     reference: CausalLM | ReferenceLogps | None
     options: TrainingOptions
     held_out: TextSource | None
@@ -148,8 +150,10 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     )
     source.data.check_loss(loss)
     held_out = _held_out_source(given)
-    template_options = _template_options(given)
-    policy = replace(policy_of(given, load=load), chat_template_kwargs=template_options)
+    check_head(given, container_of(loss))
+    policy = trained_model(
+        given, container_of(loss), source.data, _template_options(given), load=load
+    )
 
     def fitted(read: TextSource) -> TextSource:
         if given["max_tokens"] is not None and options.truncation is None:
@@ -198,7 +202,7 @@ def _check_folder(out: Path | None, *, resume: bool) -> None:
 
 
 def _token_rows(
-    policy: CausalLM,
+    policy: Trainable,
     source: TextSource,
     loss: Callable[..., Any],
     truncation: Truncation | None = None,
@@ -211,7 +215,7 @@ def _token_rows(
 
 
 def _without_long_rows(
-    source: TextSource, policy: CausalLM, loss: Callable[..., Any], limit: int
+    source: TextSource, policy: Trainable, loss: Callable[..., Any], limit: int
 ) -> TextSource:
     """Return the source without the rows that have a sequence of more tokens."""
     lengths = _token_rows(policy, source, loss).lengths
@@ -220,7 +224,7 @@ def _without_long_rows(
     )
 
 
-def _with_columns(source: TextSource, policy: CausalLM, given: Given, *, load: bool) -> TextSource:
+def _with_columns(source: TextSource, policy: Trainable, given: Given, *, load: bool) -> TextSource:
     """Return single judgements with the columns that were asked for."""
     asked = [name for name in ("mismatched", "match_prompts") if given[name]]
     if not asked:
@@ -231,6 +235,7 @@ def _with_columns(source: TextSource, policy: CausalLM, given: Given, *, load: b
             f"--{asked[0].replace('_', '-')} is for single judgements (prompt, completion, label),"
             f" got {type(data).__name__}"
         )
+    assert isinstance(policy, CausalLM)
     if given["mismatched"]:
         data = data.with_mismatched(seed=given["seed"])
     if given["match_prompts"] and load:
@@ -244,13 +249,14 @@ def _template_options(given: Given) -> dict[str, Any] | None:
 
 
 def _reference(
-    given: Given, loss: Callable[..., Any], policy: CausalLM, *, load: bool
+    given: Given, loss: Callable[..., Any], policy: Trainable, *, load: bool
 ) -> CausalLM | None:
     what = given["reference"] or (START if reads_reference(loss) else NONE)
     if what == NONE:
         if given["precompute"]:
             raise ValueError("--precompute needs a reference, and there is none")
         return None
+    assert isinstance(policy, CausalLM)
     if given["precompute"] and needs_of(loss).kl:
         raise ValueError(
             "the loss needs the KL divergence at every token, which --precompute does not keep"

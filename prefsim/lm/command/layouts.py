@@ -12,9 +12,11 @@ from prefsim.lm.command.rows import (
     PAIR_NUMBERS,
     anchored,
     check_meaning,
+    classed,
     completed,
     demonstrated_in,
     dialogues,
+    graded,
     labelled,
     labelled_dialogue,
     numbers,
@@ -24,6 +26,7 @@ from prefsim.lm.command.rows import (
     scored,
     text,
 )
+from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.demonstrations import TextDemonstrations
 from prefsim.lm.data.feedback import TextFeedback
@@ -32,7 +35,15 @@ from prefsim.lm.data.rankings import TextRankings
 
 __all__ = ["Container", "RowReader"]
 
-Container = TextComparisons | TextDemonstrations | TextFeedback | TextRankings | TextNegatives
+Container = (
+    TextComparisons
+    | TextDemonstrations
+    | TextFeedback
+    | TextRankings
+    | TextNegatives
+    | TextClasses
+    | TextVersions
+)
 
 # The system message of a row, in a column of its own.
 _SYSTEM = ("system", "system_prompt")
@@ -167,6 +178,8 @@ _LAYOUTS = (
     _judged("conversations", "label", parse=labelled_dialogue("conversations", "label")),
     _judged("conversations", "kto_tag", parse=labelled_dialogue("conversations", "kto_tag")),
     _Layout(TextRankings, ("prompt", "completions", "scores"), ("weight",), scored),
+    _Layout(TextClasses, ("prompt", "completion", "class"), ("weight",), classed),
+    _Layout(TextVersions, ("prompt", "versions", "degree"), ("weight",), graded),
     _Layout(
         TextNegatives,
         ("prompt", "rejected", "samples"),

@@ -93,7 +93,7 @@ def estimate_memory(
     reference
         A second model in memory, or None.
     """
-    parameters = list(policy.log_prob_model.parameters())
+    parameters = list(policy.module.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     held = sum(
@@ -117,8 +117,6 @@ def estimate_memory(
             else sum(p.numel() * p.itemsize for p in reference.log_prob_model.parameters())
         ),
         activations=math.ceil(
-            tokens
-            * number
-            * activation_numbers(policy.log_prob_model.plain.config, checkpointing=checkpointing)
+            tokens * number * activation_numbers(policy.plain.config, checkpointing=checkpointing)
         ),
     )

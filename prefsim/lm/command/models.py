@@ -13,7 +13,7 @@ import torch
 from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
 from prefsim.lm.model.policy import CausalLM
 
-__all__ = ["attention_of", "policy_of", "sizes_of"]
+__all__ = ["attention_of", "policy_of", "sizes_of", "tokenizer_of"]
 
 
 def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
@@ -23,7 +23,7 @@ def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     attention = attention_of(given)
     if given["merge"] and adapter is None and not adapter_folder(name):
         raise ValueError("--merge needs adapters: --lora-rank, or a --model that holds some")
-    tokenizer = None if given["tokenizer"] is None else _tokenizer(given["tokenizer"])
+    tokenizer = None if given["tokenizer"] is None else tokenizer_of(given["tokenizer"])
     if path.is_file():
         config = _with_attention(_fresh_config(path, tokenizer), attention)
         # Nothing is stored that "auto" could mean.
@@ -42,7 +42,7 @@ def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
         )
     if not load:
         if tokenizer is None:
-            tokenizer = _tokenizer(name, needed=False)
+            tokenizer = tokenizer_of(name, needed=False)
         return sizes_of(name, tokenizer, dtype, adapter, attention)
     policy = CausalLM.load(name, dtype=dtype, adapter=adapter, seed=given["seed"], **attention)
     return policy if tokenizer is None else replace(policy, tokenizer=tokenizer)
@@ -74,7 +74,8 @@ def _adapter(given: Mapping[str, Any]) -> Any:
     )
 
 
-def _tokenizer(name: str, *, needed: bool = True) -> Any:
+def tokenizer_of(name: str, *, needed: bool = True) -> Any:
+    """Return the tokenizer of a folder or hub id; None where there is none, and none is needed."""
     if needed:
         check_place(name, "tokenizer")
     tokenizer = load_tokenizer(name)

@@ -96,6 +96,8 @@ def read_text_data(
       of the messages.
     - ``prompt, completions, scores``: lists of completions with a number for each, higher is
       better.
+    - ``prompt, completion, class``: completions of one of K classes, an integer from 0. ``prompt,
+      versions, degree``: lists of graded versions of a completion with the degree of each.
     - ``prompt, rejected, samples``: a rejected completion with a list of samples.
 
     Messages have a ``role`` and a ``content``, in text or in parts of text, or ShareGPT's ``from``
@@ -104,13 +106,14 @@ def read_text_data(
     preferred_output, non_preferred_output`` are read too.
 
     A number ``weight`` may stand beside all of them; beside compared pairs also ``prob``,
-    ``chosen_score`` and ``rejected_score`` (also found as ``score_chosen`` and ``score_rejected``),
-    ``old_chosen``, ``old_rejected`` and the text ``rejected_prompt``; beside judgements
-    ``density_ratio`` and the text ``mismatched``; beside samples a list ``sample_weight``. What
-    they mean is said at the containers of :mod:`prefsim.lm.data.comparisons`. Each is in every row
-    or in none. ``system`` (or ``system_prompt``) is the first message of a prompt in messages.
-    Columns that would make another row of it (``tools``, ``images``, ``ref_chosen_logps``, …) are
-    refused where they hold anything; other columns are named in ``unused``.
+    ``margin``, ``chosen_score`` and ``rejected_score`` (also found as ``score_chosen`` and
+    ``score_rejected``), ``old_chosen``, ``old_rejected`` and the text ``rejected_prompt``; beside
+    judgements ``density_ratio`` and the text ``mismatched``; beside samples a list
+    ``sample_weight``. What they mean is said at the containers of
+    :mod:`prefsim.lm.data.comparisons`. Each is in every row or in none. ``system`` (or
+    ``system_prompt``) is the first message of a prompt in messages. Columns that would make another
+    row of it (``tools``, ``images``, ``ref_chosen_logps``, …) are refused where they hold anything;
+    other columns are named in ``unused``.
 
     Parameters
     ----------

@@ -22,9 +22,11 @@ __all__ = [
     "PAIR_NUMBERS",
     "anchored",
     "check_meaning",
+    "classed",
     "completed",
     "demonstrated_in",
     "dialogues",
+    "graded",
     "labelled",
     "labelled_dialogue",
     "numbers",
@@ -35,7 +37,10 @@ __all__ = [
     "text",
 ]
 
-PAIR_NUMBERS = ("prob", "weight", "chosen_score", "rejected_score", "old_chosen", "old_rejected")
+PAIR_NUMBERS = (
+    *("prob", "weight", "margin", "chosen_score", "rejected_score"),
+    *("old_chosen", "old_rejected"),
+)
 # UltraFeedback and the data sets made from it say it the other way round.
 OTHER_NAMES = {"chosen_score": ("score_chosen",), "rejected_score": ("score_rejected",)}
 
@@ -83,6 +88,12 @@ def _number(value: Any, name: str) -> float:
     except OverflowError as error:
         raise ValueError(f"{name} must be a finite number, got {shown(value)}") from error
     raise ValueError(f"{name} must be a number, got {shown(value)}")
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} must be an integer, got {shown(value)}")
 
 
 def numbers(value: Any, name: str) -> Any:
@@ -260,6 +271,24 @@ def scored(row: Row) -> Row:
             f" {len(scores)}"
         )
     return {"prompt": prompt, "completions": [*completions.values()], "scores": scores}
+
+
+def classed(row: Row) -> Row:
+    """Return a prompt and a completion with its class."""
+    return completed(row) | {"label": _integer(row["class"], "class")}
+
+
+def graded(row: Row) -> Row:
+    """Return a prompt and graded versions of a completion with their degrees."""
+    prompt, versions = joined_to_prompt(
+        as_written(row["prompt"], "prompt"), _many(row["versions"], "versions")
+    )
+    degree = [_integer(each, name) for name, each in _many(row["degree"], "degree").items()]
+    if len(versions) != len(degree):
+        raise ValueError(
+            f"versions and degree must be of one length, got {len(versions)} and {len(degree)}"
+        )
+    return {"prompt": prompt, "versions": [*versions.values()], "degree": degree}
 
 
 def anchored(row: Row) -> Row:

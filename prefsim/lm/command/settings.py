@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.demonstrations import TextDemonstrations
 from prefsim.lm.data.feedback import TextFeedback
@@ -34,7 +35,10 @@ __all__ = [
     "trainable_losses",
 ]
 
-_CONTAINERS = (TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextNegatives)
+_CONTAINERS = (
+    *(TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextNegatives),
+    *(TextClasses, TextVersions),
+)
 _WORDS = {"true": True, "false": False}
 
 

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from prefsim.checks import check_callable, check_unit_interval
-from prefsim.containers import PairLogps, SelfImprovementLogps, TokenPairLogps, stacked
+from prefsim.checks import check_callable, check_unit_interval, check_within
+from prefsim.containers import (
+    PairLogps,
+    PairRewards,
+    SelfImprovementLogps,
+    TokenPairLogps,
+    stacked,
+)
 from prefsim.lm.data.text_data import TextData, TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
 
@@ -72,6 +78,9 @@ class TextComparisons(TextData):
         Relative weight of each row, >= 0; equal unless given.
     chosen_score, rejected_score
         External judgements, for losses that use their size.
+    margin
+        By how much the reward of the chosen completion is to be ahead, >= 0, for losses of
+        :class:`prefsim.losses.PairRewards`; no others see it.
     old_chosen, old_rejected
         Log-probabilities in nats under the policy that drew the completions, for losses that weigh
         or clip by it.
@@ -96,7 +105,12 @@ class TextComparisons(TextData):
     (2, [' No.'])
     """
 
-    kinds: ClassVar[tuple[type, ...]] = (PairLogps, TokenPairLogps, SelfImprovementLogps)
+    kinds: ClassVar[tuple[type, ...]] = (
+        PairLogps,
+        TokenPairLogps,
+        SelfImprovementLogps,
+        PairRewards,
+    )
 
     prompt: list[Text]
     chosen: list[Text]
@@ -105,6 +119,7 @@ class TextComparisons(TextData):
     weight: np.ndarray
     chosen_score: np.ndarray | None
     rejected_score: np.ndarray | None
+    margin: np.ndarray | None
     old_chosen: np.ndarray | None
     old_rejected: np.ndarray | None
     rejected_prompt: list[Text] | None
@@ -120,6 +135,7 @@ class TextComparisons(TextData):
         weight: Any = None,
         chosen_score: Any = None,
         rejected_score: Any = None,
+        margin: Any = None,
         old_chosen: Any = None,
         old_rejected: Any = None,
         rejected_prompt: Sequence[Text] | None = None,
@@ -143,7 +159,7 @@ class TextComparisons(TextData):
                 )
         self._store(
             texts,
-            {"prob": prob, "weight": weight, **sides},
+            {"prob": prob, "weight": weight, "margin": margin, **sides},
             revise=revise,
         )
         if rejected_prompt is None:
@@ -151,6 +167,8 @@ class TextComparisons(TextData):
         if prob is None:
             object.__setattr__(self, "prob", np.ones(len(self)))
         check_unit_interval(self.prob, "prob")
+        if self.margin is not None:
+            check_within(self.margin, "margin", "be >= 0", low=0.0)
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return chosen and rejected, then for self-improvement the revisions of each from each."""
@@ -182,8 +200,6 @@ class TextComparisons(TextData):
 
     def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
         """Return the pairs, then, where labels are soft, the same pairs the other way round."""
-        import torch
-
         self.check(kind)
         weight = column_like(self.weight, token_logps.logp)
         if kind is SelfImprovementLogps:
@@ -194,9 +210,23 @@ class TextComparisons(TextData):
             if kind is TokenPairLogps
             else self._pairs(chosen, rejected)
         )
+        return self._both_ways(pairs, weight)
+
+    def scored(self, kind: type, scores: Tensor) -> tuple[Any, Tensor]:
+        """Return the rewards of chosen and rejected, soft labels as in :meth:`container`."""
+        self.check(kind)
+        reward = scores[..., 0]
+        margin = None if self.margin is None else column_like(self.margin, reward)
+        pairs = PairRewards(chosen=reward[:, 0], rejected=reward[:, 1], margin=margin)
+        return self._both_ways(pairs, column_like(self.weight, reward))
+
+    def _both_ways(self, pairs: Any, weight: Tensor) -> tuple[Any, Tensor]:
+        """Return pairs, then, where labels are soft, the same the other way round."""
+        import torch
+
         if (self.prob == 1).all():
             return pairs, weight
-        prob = column_like(self.prob, token_logps.logp)
+        prob = column_like(self.prob, weight)
         both = stacked(pairs, pairs.swapped(), axis=0)
         return both, torch.cat([weight * prob, weight * (1 - prob)])
 

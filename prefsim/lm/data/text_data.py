@@ -151,6 +151,13 @@ class TextData:
         """
         raise NotImplementedError
 
+    def scored(self, kind: type, scores: Tensor) -> tuple[Any, Tensor]:
+        """Return the container of ``kind`` and the weight of each of its values, from scores.
+
+        ``scores`` are numbers ``(n, S, C)`` of the S :meth:`sequences` of each of n examples.
+        """
+        raise NotImplementedError
+
 
 def as_texts(column: Any, name: str) -> list[Text]:
     """Return a column as a list of texts, or raise naming the row."""

@@ -25,6 +25,7 @@ __all__ = [
     "base_of",
     "check_place",
     "library",
+    "load_classifier",
     "load_model",
     "load_tokenizer",
     "with_adapter",
@@ -162,7 +163,6 @@ def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
     ValueError
         If there is none.
     """
-    transformers: Any = library("transformers")
     check_place(path, **options)
     if not options.get("gguf_file") and adapter_folder(path, **options):
         base, _ = base_of(path, **options)
@@ -171,15 +171,34 @@ def load_model(path: str | Path, dtype: str, **options: Any) -> Any:
         except ValueError as error:
             raise ValueError(f"adapters {str(path)!r}: their {error}") from error
         return with_adapter(model, Path(path) if Path(path).is_dir() else path, None, **options)
+    return _whole_model(path, dtype, "AutoModelForCausalLM", "model", **options)
+
+
+def load_classifier(path: str | Path, dtype: str, **options: Any) -> Any:
+    """Return a sequence classifier in memory, such as a reward model.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    check_place(path, "reward model", **options)
+    return _whole_model(
+        path, dtype, "AutoModelForSequenceClassification", "reward model", **options
+    )
+
+
+def _whole_model(path: str | Path, dtype: str, auto: str, what: str, **options: Any) -> Any:
+    """Return a model of one of transformers' automatic classes, every weight as it is stored."""
     _check_files(Path(path))
     # What is not there is drawn at random, and what has another shape may be: both are told here.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        model, report = getattr(library("transformers"), auto).from_pretrained(
             path, dtype=dtype, **(options | asked)
         )
     except OSError as error:
-        raise _nowhere(path, "model") from error
+        raise _nowhere(path, what) from error
     except library("safetensors").SafetensorError as error:
         raise ValueError(f"the weights of model {str(path)!r} cannot be read ({error})") from error
     _check_whole(path, report)

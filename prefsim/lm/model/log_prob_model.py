@@ -21,6 +21,7 @@ from prefsim.lm.model.tokens import TokenBatch
 __all__ = [
     "LogProbModel",
     "adapters_off",
+    "body_output",
     "disable_dropout",
     "evaluating",
     "is_adapted",
@@ -115,6 +116,18 @@ def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     return module.weight, getattr(module, "bias", None)
 
 
+def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
+    """Return what a model of transformers without its head gives for a batch."""
+    if not batch.is_left_aligned:
+        mask = batch.attention_mask.long()
+        options["attention_mask"] = mask
+        # Counted from the first real token, so that the side of the padding changes no position.
+        options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
+    # Behind the tokens no padding is seen by any of them, and places count from the first: the
+    # plain causal attention is what a mask would make, without being read.
+    return body(input_ids=batch.input_ids, use_cache=False, **options)
+
+
 class LogProbModel(torch.nn.Module):
     """A causal language model of transformers whose forward returns log-probabilities.
 
@@ -174,18 +187,10 @@ class LogProbModel(torch.nn.Module):
 
     def _output(self, batch: TokenBatch, **options: Any) -> Any:
         """Return what the model without its head gives."""
-        if not batch.is_left_aligned:
-            mask = batch.attention_mask.long()
-            options["attention_mask"] = mask
-            # Counted from the first real token, so that the side of the padding changes no
-            # position.
-            options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        # Behind the tokens no padding is seen by any of them, and places count from the first: the
-        # plain causal attention is what a mask would make, without being read.
-        return self._body(input_ids=batch.input_ids, use_cache=False, **options)
+        return body_output(self.body, batch, **options)
 
     @property
-    def _body(self) -> Any:
+    def body(self) -> Any:
         """The model without its head."""
         body = self.plain.base_model
         if body is not self.plain:

@@ -13,7 +13,13 @@ from prefsim.lm.model.fused import faster_path, fused_log_probs, has_liger
 from prefsim.lm.model.head import Head
 from prefsim.lm.model.tiled import TokenStatistics, tiled_statistics
 
-__all__ = ["sequence_log_probs", "sum_log_probs", "token_log_probs", "token_statistics"]
+__all__ = [
+    "as_wide",
+    "sequence_log_probs",
+    "sum_log_probs",
+    "token_log_probs",
+    "token_statistics",
+]
 
 
 def _check_head(hidden: Tensor, head: Head, name: str) -> None:
@@ -196,6 +202,14 @@ def sequence_log_probs(
         path=path,
     )
     return sum_log_probs(tokens)
+
+
+def as_wide(values: Tensor) -> Tensor:
+    """Return numbers in float64, where the device has it.
+
+    Losses subtract sums of thousands of nats.
+    """
+    return values if values.device.type == "mps" else values.double()
 
 
 def sum_log_probs(tokens: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import check_choice, check_integer, check_interval, check_positive
 from prefsim.lm.model.digests import DIGESTS
-from prefsim.lm.model.encoding import encode
-from prefsim.lm.model.limits import check_new_tokens, check_positions, check_vocabulary
+from prefsim.lm.model.limits import check_new_tokens, check_positions
 from prefsim.lm.model.loading import (
     library,
     load_model,
@@ -35,14 +34,15 @@ from prefsim.lm.model.log_prob_model import (
 from prefsim.lm.model.log_probs import sum_log_probs
 from prefsim.lm.model.sampling import sampled_completions
 from prefsim.lm.model.seeding import seeded
-from prefsim.lm.model.tokens import Ids, Text, Tokens, batches_by_length, collate
+from prefsim.lm.model.text_model import TextModel
+from prefsim.lm.model.tokens import Ids, Text, batches_by_length, collate
 
 __all__ = ["CausalLM"]
 
 
 @readable
 @dataclass(frozen=True, eq=False)
-class CausalLM:
+class CausalLM(TextModel):
     """A language model that answers prompts.
 
     Prompts and completions are text, chat messages or lists of token ids. Evaluate with
@@ -186,83 +186,18 @@ class CausalLM:
         return self.log_prob_model.model
 
     @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.log_prob_model.device
+    def module(self) -> LogProbModel:
+        """What training wraps: the torch module with every parameter."""
+        return self.log_prob_model
 
     @property
-    def vocabulary_size(self) -> int:
-        """How many tokens there are."""
-        return int(self.log_prob_model.plain.config.get_text_config().vocab_size)
+    def plain(self) -> Any:
+        """The ``PreTrainedModel`` itself, without peft's wrapper."""
+        return self.log_prob_model.plain
 
-    @property
-    def end_ids(self) -> tuple[int, ...]:
-        """The tokens that end a completion."""
-        sources = (
-            self.tokenizer,
-            getattr(self.log_prob_model.plain, "generation_config", None),
-            self.log_prob_model.plain.config,
-        )
-        ends: list[int] = []
-        for source in sources:
-            ids = getattr(source, "eos_token_id", None)
-            if isinstance(ids, list):
-                ends += ids
-            elif ids is not None:
-                ends.append(ids)
-        return tuple(dict.fromkeys(ends))
-
-    @property
-    def pad_id(self) -> int:
-        """What fills rows of a batch; masked everywhere."""
-        pad = getattr(self.tokenizer, "pad_token_id", None)
-        return next((token for token in (pad, *self.end_ids) if token is not None), 0)
-
-    def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[Tokens]:
-        """Return prompts and completions as token ids, see :func:`~prefsim.lm.encode`.
-
-        An error names its row.
-        """
-        if (
-            isinstance(prompts, str)
-            or isinstance(completions, str)
-            or len(prompts) != len(completions)
-        ):
-            first, second = (
-                type(texts).__name__ if isinstance(texts, str) else f"{len(texts)}"
-                for texts in (prompts, completions)
-            )
-            raise ValueError(
-                f"prompts and completions must be two lists of one length, got {first} and {second}"
-            )
-        rows = []
-        size = self.vocabulary_size
-        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            try:
-                rows.append(
-                    encode(
-                        self.tokenizer,
-                        prompt,
-                        completion,
-                        append_eos=self.append_eos,
-                        ends=self.end_ids,
-                        chat_template_kwargs=self.chat_template_kwargs,
-                    )
-                )
-            except ValueError as error:
-                raise ValueError(f"row {row}: {error}") from error
-            check_vocabulary(rows[-1], size, row)
-        return rows
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids, without special tokens."""
-        if self.tokenizer is None:
-            raise ValueError("this policy has no tokenizer: its completions are token ids")
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+    def with_module(self, module: LogProbModel) -> Self:
+        """Return the same policy around another module."""
+        return replace(self, log_prob_model=module)
 
     def token_log_probs(
         self, prompts: Sequence[Text], completions: Sequence[Text], *, batch_size: int = 8

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import TokenBatch, Tokens
 
 __all__ = ["ReferenceLogps", "model_hash", "reference_logps", "rows_hash"]
@@ -79,13 +80,13 @@ class ReferenceLogps(NamedTuple):
 _NOT_OF_ADAPTERS = ("base_model_name_or_path", "inference_mode", "peft_version")
 
 
-def model_hash(policy: CausalLM) -> str:
+def model_hash(policy: TextModel) -> str:
     """Return the SHA-256 of what the log-probabilities depend on.
 
     Configuration, and every parameter and buffer that is in force: the same wherever the model
     lies. Of a sharded model every process must ask.
     """
-    config = policy.log_prob_model.plain.config.to_dict()
+    config = policy.plain.config.to_dict()
     for name in _NOT_OF_THE_MODEL:
         config.pop(name, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())

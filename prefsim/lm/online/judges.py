@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from prefsim.loops.self_play import Judge
 from prefsim.losses.nash import antisymmetrised
 from prefsim.numerics import sigmoid
 from prefsim.typing import Array
+
+if TYPE_CHECKING:
+    from prefsim.lm.model.preference_model import PreferenceModel
 
 # Outside [0, 1], where `antisymmetrised` takes a number for an abstention.
 ABSTAINED = -1.0
@@ -61,7 +64,7 @@ def _key(text: Any) -> Any:
 
 
 def reward_judge(
-    reward: Callable[..., Any],
+    reward: Callable[..., Any] | PreferenceModel,
     *,
     scale: float = 1.0,
     batched: bool = False,
@@ -76,9 +79,12 @@ def reward_judge(
     reward
         ``(prompt, completion) -> number``; with ``batched`` ``(prompts, completions) -> numbers``,
         lists in and an array out, for a reward model on a GPU. Every different completion is scored
-        once in a call.
+        once in a call. Or a :class:`~prefsim.lm.PreferenceModel`, of which a general one (with
+        vectors in the place of rewards) is asked for its scores of pairs.
     scale
-        Inverse temperature s, > 0; ``inf`` prefers the higher reward for certain.
+        Inverse temperature s, > 0; ``inf`` prefers the higher reward for certain. Rewards that were
+        trained by :func:`prefsim.losses.bradley_terry` are log-odds: with 1 the judge prefers as
+        the model was taught to.
     batched
         See ``reward``.
     abstain_on
@@ -99,6 +105,12 @@ def reward_judge(
     check_callable(reward=reward)
     if scale != np.inf:
         check_positive(scale=scale)
+    # Its class would import torch, which no other judge needs.
+    if hasattr(reward, "log_odds"):
+        model: Any = reward
+        if model.dim > 1:
+            return _general_judge(model, scale)
+        reward, batched = model.rewards, True
 
     def scores(rows: list[tuple[Any, Any]]) -> np.ndarray:
         return scores_at_once(rows) if batched else scores_one_by_one(rows)
@@ -139,10 +151,28 @@ def reward_judge(
         if np.isinf(value).any():
             raise ValueError(f"rewards must be finite or NaN, got {value[np.isinf(value)][0]}")
         split = first.shape[1]
-        gap = value[:, :split, None] - value[:, None, split:]
-        if scale == np.inf:
-            return np.where(np.isnan(gap), np.nan, 0.5 * (1 + np.sign(gap)))
-        return sigmoid(scale * gap)
+        return _preferred(value[:, :split, None] - value[:, None, split:], scale)
+
+    return judge
+
+
+def _preferred(gap: np.ndarray, scale: float) -> np.ndarray:
+    """Return the probability to be preferred by so many log-odds, NaN where they are."""
+    if scale == np.inf:
+        return np.where(np.isnan(gap), np.nan, 0.5 * (1 + np.sign(gap)))
+    return sigmoid(scale * gap)
+
+
+def _general_judge(model: PreferenceModel, scale: float) -> Judge:
+    """Return the judge that prefers as a general preference model."""
+
+    def judge(prompt: Array, first: Array, second: Array) -> Array:
+        both, split = np.concatenate([first, second], axis=1), first.shape[1]
+        tables = [
+            to_numpy(model.log_odds(prompt[m], list(both[m])))[:split, split:]
+            for m in range(len(both))
+        ]
+        return _preferred(np.asarray(tables, dtype=np.float64), scale)
 
     return judge
 

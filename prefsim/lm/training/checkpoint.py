@@ -16,20 +16,18 @@ import torch
 from torch import Tensor
 
 from prefsim.lm.model.digests import check_digests, sync, sync_folder, write_digests
-from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
-from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.log_prob_model import whole_tensor
+from prefsim.lm.training.stored_model import Trainable, save_weights
 
 __all__ = [
     "Checkpoint",
     "latest",
     "load_tensors",
-    "load_weights",
     "optimizer_entries",
     "optimizer_tensors",
     "put_optimizer",
     "random_states",
     "remove_older",
-    "save_model",
     "saved",
     "set_random_states",
     "write_checkpoint",
@@ -53,7 +51,10 @@ class Checkpoint(NamedTuple):
 
     @property
     def model(self) -> Path:
-        """The model or its adapters in the layout of transformers, for :meth:`CausalLM.load`."""
+        """The model or its adapters in the layout of transformers, as they are loaded.
+
+        Of a reward model with adapters its trained parameters.
+        """
         return self.folder / MODEL
 
     def check(self) -> None:
@@ -137,7 +138,7 @@ def write_checkpoint(
     folder: Path,
     state: Mapping[str, Any],
     *,
-    policy: CausalLM,
+    policy: Trainable,
     model: dict[str, Tensor] | None,
     optimizer: dict[str, Tensor],
     random_states: Sequence[Mapping[str, Tensor]],
@@ -152,7 +153,7 @@ def write_checkpoint(
     state
         What goes into JSON, ``step`` among it.
     policy, model
-        As for :func:`save_model`.
+        As for :func:`prefsim.lm.training.stored_model.save_weights`.
     optimizer
         From :func:`optimizer_tensors`.
     random_states
@@ -168,7 +169,7 @@ def write_checkpoint(
         for name, value in states.items()
     }
     with saved(folder / f"step-{state['step']:08d}") as partial:
-        save_model(policy, partial / MODEL, model)
+        save_weights(policy, partial / MODEL, model)
         save_file(optimizer, partial / OPTIMIZER)
         save_file(by_process, partial / RANDOM)
         if reference is not None:
@@ -250,33 +251,6 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
 
     tensors: dict[str, Tensor] = load_file(file)
     return tensors
-
-
-def save_model(policy: CausalLM, folder: Path, state: dict[str, Tensor] | None = None) -> None:
-    """Write model or adapters and tokenizer.
-
-    ``state`` replaces the model's own tensors where those are sharded.
-    """
-    policy.model.save_pretrained(folder, **({} if state is None else {"state_dict": state}))
-    if policy.tokenizer is not None:
-        policy.tokenizer.save_pretrained(folder)
-
-
-def load_weights(policy: CausalLM, folder: Path) -> None:
-    """Put the weights of a saved model or of saved adapters into the policy's, in place.
-
-    It must not be wrapped or sharded yet.
-    """
-    if is_adapted(policy.model):
-        import peft
-
-        peft.set_peft_model_state_dict(
-            policy.model, peft.load_peft_weights(str(folder), device="cpu")
-        )
-        return
-    plain = policy.log_prob_model.plain
-    stored = type(plain).from_pretrained(folder, dtype=plain.dtype)
-    plain.load_state_dict(stored.state_dict())
 
 
 def random_states() -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs, token_statistics
 from prefsim.lm.model.pair_measures import gradient_products, neighbours_ches
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
 from prefsim.lm.training.draws import drawn_rows
 from prefsim.lm.training.loss_evaluator import LossEvaluator
@@ -103,7 +104,7 @@ class DiagnosticProbe:
             self._unseen = [Tokens(*row) for row in rows], _numbers(log_probs)
 
     def measure(
-        self, log_prob_model: LogProbModel, policy: CausalLM, step: int
+        self, log_prob_model: LogProbModel, policy: TextModel, step: int
     ) -> dict[str, float]:
         """Return all measurements by name.
 
@@ -116,6 +117,9 @@ class DiagnosticProbe:
             measured |= self._ches(log_prob_model)
         if "entanglement" in names:
             measured |= self._entanglement(log_prob_model)
+        if not OF_DRAWS & set(names):
+            return measured
+        assert isinstance(policy, CausalLM)
         if NEED_THE_MODEL & set(names):
             measured |= self._of_draws(log_prob_model, policy, step)
         if "dispersion" in names:

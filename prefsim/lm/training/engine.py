@@ -33,6 +33,7 @@ from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_m
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.sharding import check_sharding, placed
+from prefsim.lm.training.stored_model import load_weights
 from prefsim.lm.training.trackers import listeners
 
 __all__ = ["Carried", "run", "run_on"]
@@ -107,23 +108,21 @@ class _Engine:
     def __init__(self, setup: TrainingSetup, accelerator: Any, carried: Carried | None) -> None:
         self.setup, self.options, self.accelerator = setup, setup.options, accelerator
         self.policy = setup.policy if setup.options.in_place else copy_of_trained(setup.policy)
-        self.log_prob_model = self.policy.log_prob_model
-        self.dtypes = {
-            name: parameter.dtype for name, parameter in self.log_prob_model.named_parameters()
-        }
+        self.module: Any = self.policy.module
+        self.dtypes = {name: parameter.dtype for name, parameter in self.module.named_parameters()}
         if setup.precision == "bf16":
-            widen(self.log_prob_model)
+            widen(self.module)
         if carried is not None:
             for name, value in carried.weights.items():
-                self.log_prob_model.get_parameter(name).data.copy_(value)
+                self.module.get_parameter(name).data.copy_(value)
         # Before the model is wrapped and sharded: weights on disk are whole.
         if setup.checkpoint is not None:
-            disk.load_weights(self.policy, setup.checkpoint.model)
-        check_sharding(setup, accelerator, self.log_prob_model)
+            load_weights(self.policy, setup.checkpoint.model)
+        check_sharding(setup, accelerator, self.module)
         self.wrapped, self.optimizer = self._prepared()
         self.names = {
             parameter: name
-            for name, parameter in self.log_prob_model.named_parameters()
+            for name, parameter in self.module.named_parameters()
             if parameter.requires_grad
         }
         if carried is not None:
@@ -131,7 +130,7 @@ class _Engine:
         self.update = self.options.reference_update
         prepared = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
-            lambda model: placed(prepared(model, self.log_prob_model), accelerator)
+            lambda model: placed(prepared(model, self.module), accelerator)
         )
         self.evaluator = LossEvaluator(
             policy=self.policy,
@@ -173,7 +172,7 @@ class _Engine:
         history: History = []
         if self.setup.checkpoint is not None:
             history = self.keeper.restore(self.setup.checkpoint)
-        with training_mode(self.log_prob_model, self.options.gradient_checkpointing):
+        with training_mode(self.module, self.options.gradient_checkpointing):
             lines = self._loop(history)
         self._unwrap()
         self.keeper.save_model(disk.MODEL)
@@ -199,9 +198,9 @@ class _Engine:
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
         on_cuda = self.accelerator.device.type == "cuda"
-        parameters = self.log_prob_model.parameters()
+        parameters = self.module.parameters()
         optimizer = make_optimizer(self.options, parameters, fused=on_cuda)
-        return self.accelerator.prepare(self.log_prob_model, optimizer)
+        return self.accelerator.prepare(self.module, optimizer)
 
     def _unwrap(self) -> None:
         """Leave the policy's module as it was given, but for its weights."""
@@ -210,9 +209,9 @@ class _Engine:
         if accelerator.device.type != "cpu":
             accelerator.free_memory()  # collects garbage, which takes longer than a small training
         for name in _LEFT_BY_ACCELERATE:
-            vars(self.log_prob_model).pop(name, None)
+            vars(self.module).pop(name, None)
         if not accelerator.is_fsdp2:
-            for name, parameter in self.log_prob_model.named_parameters():
+            for name, parameter in self.module.named_parameters():
                 if parameter.dtype != self.dtypes[name]:
                     self.wide[name] = parameter.data
                 parameter.data = parameter.data.to(self.dtypes[name])
@@ -222,14 +221,14 @@ class _Engine:
         """Round the parameters to what they were given in, and put them back."""
         wide = {}
         if not self.accelerator.is_fsdp2:
-            for name, parameter in self.log_prob_model.named_parameters():
+            for name, parameter in self.module.named_parameters():
                 wide[name] = parameter.data
                 parameter.data = parameter.data.to(self.dtypes[name])
         try:
             yield
         finally:
             for name, value in wide.items():
-                self.log_prob_model.get_parameter(name).data = value
+                self.module.get_parameter(name).data = value
 
     # --- steps
 
@@ -294,7 +293,7 @@ class _Engine:
         """Return what the evaluation after so many steps says; empty where none is due."""
         if self.held_out is None or not self.held_out.is_due(step, self.setup.total):
             return {}
-        found = self.held_out.measure(self.log_prob_model, step)
+        found = self.held_out.measure(self.module, step)
         if self.held_out.evaluation.keep_best and self.held_out.best_step == step:
             with self._as_given():
                 self.keeper.save_model(disk.BEST)
@@ -307,7 +306,7 @@ class _Engine:
 
     def _report(self, reporter: Reporter | None, step: int, line: dict[str, float]) -> None:
         # Every process measures: a forward of a sharded model needs them all.
-        line = line | self.probe.measure(self.log_prob_model, self.policy, step)
+        line = line | self.probe.measure(self.module, self.policy, step)
         if reporter is not None and line:
             reporter.write({"step": step, **line})
 
@@ -324,9 +323,7 @@ class _Engine:
             group["lr"] = self._learning_rate(step)
         loss = float(accelerator.reduce(self._backward(step, batch), reduction="sum"))
         limit = float("inf") if options.max_grad_norm is None else options.max_grad_norm
-        norm = float(
-            whole_tensor(accelerator.clip_grad_norm_(self.log_prob_model.parameters(), limit))
-        )
+        norm = float(whole_tensor(accelerator.clip_grad_norm_(self.module.parameters(), limit)))
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise ValueError(
                 f"loss and gradient must be finite, got {loss} and {norm} at step {step + 1} on"
@@ -336,7 +333,7 @@ class _Engine:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.update is not None and self.update.is_due(step + 1):
-            self.evaluator.reference.follow(self.log_prob_model, self.update)
+            self.evaluator.reference.follow(self.module, self.update)
         return loss, norm
 
     def _backward(self, step: int, batch: np.ndarray) -> Tensor:
@@ -372,7 +369,7 @@ class _Engine:
                         self.options.penalty,
                         self.evaluator,
                         self.wrapped,
-                        self.log_prob_model,
+                        self.module,
                         examples,
                         (self.options.seed, step, k, accelerator.process_index),
                     )
@@ -382,7 +379,7 @@ class _Engine:
                 # Every process must take part in every exchange: one without examples counts
                 # another's with weight zero.
                 seen = self.evaluator.examples(
-                    self.wrapped, self.log_prob_model, batch[:1] if is_empty else examples
+                    self.wrapped, self.module, batch[:1] if is_empty else examples
                 )
                 self.evaluator.move_loss(seen, accelerator, counts=not is_empty)
                 # What is not finite is told below, once a step, with the examples.

@@ -33,6 +33,8 @@ class Evaluation:
     - with a reference also ``chosen_log_ratio`` and ``rejected_log_ratio`` to it in nats, the
       implicit rewards over β, their difference ``margin``, and ``reward_accuracy``, the share of
       pairs where it is positive;
+    - of rewards of pairs their difference ``margin`` in log-odds and ``reward_accuracy``;
+    - of classes ``accuracy``, the share of rows whose class has the highest score;
     - of single judgements ``desirable_logp`` and ``undesirable_logp``, and with a reference both as
       ``…_log_ratio``.
 

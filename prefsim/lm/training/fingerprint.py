@@ -13,10 +13,10 @@ import numpy as np
 
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.log_prob_model import is_adapted
-from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import model_hash, rows_hash
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.reference import Reference
+from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows
 from prefsim.losses.mixtures import Mixture
 from prefsim.losses.running import RunningLoss
@@ -40,7 +40,7 @@ _DECISIVE_OPTIONS = (
 
 
 def fingerprint_of(
-    policy: CausalLM,
+    policy: Trainable,
     loss: Callable[..., Any],
     data: TextData,
     rows: TokenRows,
@@ -56,7 +56,7 @@ def fingerprint_of(
     Of a model without memory, of which only the sizes are known, nothing is said of its weights.
     """
     optimizer = options.optimizer
-    known = not any(p.is_meta for p in policy.log_prob_model.parameters())
+    known = not any(p.is_meta for p in policy.module.parameters())
     # Behind what a reader can make more of.
     weights = (
         {"model": model_hash(policy), "reference": reference.identity(policy)} if known else {}
@@ -130,14 +130,14 @@ def _evaluation(options: TrainingOptions, rows: TokenRows | None) -> str:
     )
 
 
-def _dtypes(policy: CausalLM) -> str:
-    found = {str(p.dtype).removeprefix("torch.") for p in policy.log_prob_model.parameters()}
+def _dtypes(policy: Trainable) -> str:
+    found = {str(p.dtype).removeprefix("torch.") for p in policy.module.parameters()}
     return ", ".join(sorted(found))
 
 
-def _adapters(policy: CausalLM) -> str:
+def _adapters(policy: Trainable) -> str:
     """Return what a reader would want to know of the adapters; the hash of the model knows all."""
-    if not is_adapted(policy.model):
+    if not (is_adapted(policy.model) or getattr(policy, "peft_config", None)):
         return "none"
     settings = {}
     for name, config in policy.model.peft_config.items():

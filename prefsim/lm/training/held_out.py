@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefsim.containers import PairLogps, TokenPairLogps, UnpairedLogps
+from prefsim.containers import (
+    ClassLogits,
+    PairLogps,
+    PairRewards,
+    TokenPairLogps,
+    UnpairedLogps,
+)
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.log_prob_model import LogProbModel
+from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.reference import Reference, StoredReference
@@ -32,6 +39,15 @@ def measures(container: Any, weight: Tensor, *, with_reference: bool) -> dict[st
         return _of_pairs(container, weight, with_reference=with_reference)
     if isinstance(container, UnpairedLogps):
         return _of_judged(container, weight, with_reference=with_reference)
+    if isinstance(container, PairRewards):
+        margin = container.chosen - container.rejected
+        return {
+            "margin": (margin, weight),
+            "reward_accuracy": ((margin > 0).to(weight.dtype), weight),
+        }
+    if isinstance(container, ClassLogits):
+        is_right = container.logits.argmax(dim=-1) == container.label
+        return {"accuracy": (is_right.to(weight.dtype), weight)}
     return {}
 
 
@@ -163,7 +179,7 @@ class HeldOut:
         """Return whether a policy that has done so many of all steps is to be evaluated."""
         return step % self.evaluation.every == 0 or step == total
 
-    def measure(self, log_prob_model: LogProbModel, step: int) -> dict[str, float]:
+    def measure(self, log_prob_model: LogProbModel | ResponseScorer, step: int) -> dict[str, float]:
         """Return the measures by name, of all processes together, and remember how good it is."""
         # A running loss is measured with the state that it has by now.
         self.evaluator.loss = self.training.loss
@@ -196,7 +212,7 @@ class HeldOut:
             return False
         return len(steps) - 1 - steps.index(self.best_step) >= patience
 
-    def _means(self, log_prob_model: LogProbModel) -> dict[str, float]:
+    def _means(self, log_prob_model: LogProbModel | ResponseScorer) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
         processes, own = self.accelerator.num_processes, self.accelerator.process_index
         for first in range(0, len(self.batches), processes):

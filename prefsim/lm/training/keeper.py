@@ -11,12 +11,12 @@ from torch import Tensor
 
 from prefsim.lm.model.digests import write_digests
 from prefsim.lm.model.log_prob_model import whole_tensor
-from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.setup import TrainingSetup
+from prefsim.lm.training.stored_model import Trainable, save_model
 from prefsim.losses.running import RunningLoss
 
 __all__ = ["History", "Keeper", "loss_state"]
@@ -46,7 +46,7 @@ class Keeper:
     def __init__(
         self,
         setup: TrainingSetup,
-        policy: CausalLM,
+        policy: Trainable,
         accelerator: Any,
         optimizer: Any,
         names: Mapping[Any, str],
@@ -115,7 +115,7 @@ class Keeper:
         model = self._whole_tensors()
         if self.accelerator.is_main_process:
             with disk.saved(folder / name) as partial:
-                disk.save_model(self.policy, partial, model)
+                save_model(self.policy, partial, model)
                 write_digests(partial)
         self.accelerator.wait_for_everyone()
 

@@ -18,10 +18,12 @@ from torch import Tensor
 from prefsim.containers import JudgedLogps, TokenPairLogps, map_fields, stacked
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
-from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.log_probs import as_wide
+from prefsim.lm.model.response_scorer import Embedded, ResponseScorer
 from prefsim.lm.model.tiled import TokenStatistics
 from prefsim.lm.model.tokens import ScoredTokens, TokenBatch, collate
 from prefsim.lm.training.reference import NoReference, Reference
+from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows
 from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.registry import container_of
@@ -104,7 +106,7 @@ class LossEvaluator:
         Makes the context that the reference is evaluated in, that of the policy's own forward.
     """
 
-    policy: CausalLM
+    policy: Trainable
     data: TextData
     rows: TokenRows
     loss: Loss
@@ -131,7 +133,7 @@ class LossEvaluator:
     def examples(
         self,
         wrapped: torch.nn.Module,
-        log_prob_model: LogProbModel,
+        log_prob_model: Any,
         examples: Sequence[int] | np.ndarray,
     ) -> Seen:
         """Return what the loss sees of examples, with the graph.
@@ -145,9 +147,22 @@ class LossEvaluator:
         examples
             Row numbers of the data. A loss that couples its batch sees exactly these.
         """
+        if isinstance(self.policy, ResponseScorer):
+            return self._scored(self.policy, wrapped, examples)
         token_logps, router_loss = self._asked(wrapped, log_prob_model, examples)
         container, weight = self.data.take(examples).container(self.kind, token_logps)
         return Seen(container, weight, router_loss)
+
+    def _scored(
+        self, model: ResponseScorer, wrapped: torch.nn.Module, examples: Sequence[int] | np.ndarray
+    ) -> Seen:
+        """Return what a loss sees of the scores of examples, with the graph."""
+        embedded: Embedded = wrapped(self.batch(examples, model.device))
+        scales = None if embedded.scales is None else as_wide(embedded.scales)
+        wide = Embedded(as_wide(embedded.vectors), scales)
+        scores = model.seen_by_loss(wide, len(examples))
+        container, weight = self.data.take(examples).scored(self.kind, scores)
+        return Seen(container, weight, None)
 
     def token_logps(
         self,
@@ -209,14 +224,6 @@ class LossEvaluator:
         self.loss = self.loss.after(container, weight)
 
 
-def _wide(values: Tensor) -> Tensor:
-    """Return log-probabilities in float64, where the device has it.
-
-    Losses subtract sums of thousands of nats.
-    """
-    return values if values.device.type == "mps" else values.double()
-
-
 def _by_example(
     statistics: TokenStatistics, ref_logp: Tensor | None, scored: ScoredTokens, n: int
 ) -> TokenLogps:
@@ -225,7 +232,7 @@ def _by_example(
     rows = len(statistics.logp)
 
     def moved(values: Tensor) -> Tensor:
-        wide = _wide(values).reshape(-1).index_select(0, positions)
+        wide = as_wide(values).reshape(-1).index_select(0, positions)
         left = wide.new_zeros(rows * width).index_copy(0, places, wide)
         return left.reshape(n, -1, width)
 

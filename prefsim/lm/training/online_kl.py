@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs
+from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import collate
 from prefsim.lm.training.draws import drawn_rows
 from prefsim.lm.training.loss_evaluator import LossEvaluator
@@ -50,9 +51,11 @@ def online_kl(
     -------
     A number with the graph of the policy; it is an estimate of nothing, its gradient is.
     """
+    policy = evaluator.policy
+    assert isinstance(policy, CausalLM)
     with evaluator.autocast():
         rows = drawn_rows(
-            evaluator.policy,
+            policy,
             evaluator.rows,
             examples,
             samples=penalty.samples,
@@ -60,7 +63,7 @@ def online_kl(
             seed=seed,
             batch_size=max(1, len(examples)),
         )
-    batch = collate(rows, pad_id=evaluator.policy.pad_id, device=log_prob_model.device)
+    batch = collate(rows, pad_id=policy.pad_id, device=log_prob_model.device)
     with torch.no_grad(), evaluator.autocast():
         theirs = evaluator.reference.log_probs(wrapped, batch, [])
     assert theirs is not None

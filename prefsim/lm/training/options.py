@@ -29,7 +29,7 @@ from prefsim.lm.training.truncation import Truncation
 from prefsim.solvers.reference_update import ReferenceUpdate
 
 if TYPE_CHECKING:
-    from prefsim.lm.model.policy import CausalLM
+    pass
 
 __all__ = [
     "DIAGNOSTICS",
@@ -82,7 +82,7 @@ class TrainResult(NamedTuple):
         After how many steps the evaluation was best, the first time; None without an evaluation.
     """
 
-    policy: CausalLM
+    policy: Any
     value: float
     grad_norm: float
     steps: int

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from prefsim.lm.model.log_prob_model import LogProbModel
-from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.training.stored_model import Trainable
 
 __all__ = ["as_precise", "copy_of_trained", "copy_to_move", "widen"]
 
 
-def copy_of_trained(policy: CausalLM) -> CausalLM:
+def copy_of_trained(policy: Trainable) -> Trainable:
     """Return a policy with trained parameters of its own that shares the frozen ones."""
-    model = policy.log_prob_model
+    model = policy.module
     shared: dict[int, Any] = {id(p): p for p in model.parameters() if not p.requires_grad}
-    return replace(policy, log_prob_model=copy.deepcopy(model, shared))
+    shared[id(policy.tokenizer)] = policy.tokenizer
+    copied: Any = copy.deepcopy(model, shared)
+    return policy.with_module(copied)
 
 
 def widen(module: torch.nn.Module) -> None:

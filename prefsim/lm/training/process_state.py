@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from prefsim.lm.model.log_prob_model import LogProbModel
-
 __all__ = ["accelerator_for", "own_random_states", "training_mode"]
 
 
@@ -47,10 +45,10 @@ def own_random_states(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_mode(log_prob_model: LogProbModel, gradient_checkpointing: bool) -> Iterator[None]:
+def training_mode(module: Any, gradient_checkpointing: bool) -> Iterator[None]:
     """Put the model into training mode, with gradient checkpointing or not, and back."""
-    plain = log_prob_model.plain
-    log_prob_model.train()
+    plain = module.plain
+    module.train()
     # Transformers 5 has named it anew.
     name = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
     if gradient_checkpointing:
@@ -62,4 +60,4 @@ def training_mode(log_prob_model: LogProbModel, gradient_checkpointing: bool) ->
     finally:
         if gradient_checkpointing:
             getattr(plain, f"{name}_checkpointing_disable")()
-        log_prob_model.eval()
+        module.eval()

@@ -16,6 +16,7 @@ from prefsim.lm.model.head import Head
 from prefsim.lm.model.log_prob_model import LogProbModel, is_adapted
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, rows_hash
+from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import TokenBatch, Tokens
 from prefsim.solvers.reference_update import ReferenceUpdate
 
@@ -69,14 +70,14 @@ class Reference(ABC):
         return self
 
     @abstractmethod
-    def identity(self, policy: CausalLM) -> str:
+    def identity(self, policy: TextModel) -> str:
         """Return what tells this reference of the training of ``policy`` from any other."""
 
     def check_rows(self, rows: Sequence[Tokens], policy: CausalLM) -> None:
         """Raise unless the reference knows the sequences of the data, the policy's tokens."""
         return None
 
-    def check_follows(self, policy: CausalLM) -> None:
+    def check_follows(self, policy: TextModel) -> None:
         """Raise unless the reference has parameters of its own that can follow the policy's."""
         raise ValueError(
             "a reference that follows the policy must be a model of its own, got"
@@ -104,7 +105,7 @@ class NoReference(Reference):
     is_model = False
     description = "no reference"
 
-    def identity(self, policy: CausalLM) -> str:
+    def identity(self, policy: TextModel) -> str:
         """Return its name."""
         return "none"
 
@@ -126,7 +127,7 @@ class StoredReference(Reference):
     is_model = False
     description = "its log-probabilities alone"
 
-    def identity(self, policy: CausalLM) -> str:
+    def identity(self, policy: TextModel) -> str:
         """Return the hash of the model that they are of, or of themselves where it is not known."""
         own = np.ascontiguousarray(self.logps.values)
         return self.logps.model or hashlib.sha256(own.data).hexdigest()
@@ -163,7 +164,7 @@ class ModelReference(Reference):
 
     policy: CausalLM
 
-    def identity(self, policy: CausalLM) -> str:
+    def identity(self, policy: TextModel) -> str:
         """Return the hash of the model."""
         return model_hash(self.policy)
 
@@ -196,10 +197,10 @@ class ModelReference(Reference):
         changed = change(self.policy.log_prob_model)
         return ModelReference(replace(self.policy, log_prob_model=changed))
 
-    def check_follows(self, policy: CausalLM) -> None:
+    def check_follows(self, policy: TextModel) -> None:
         """Raise unless the parameters of both are the same but for their values."""
         own, theirs = (
-            {name: tuple(p.shape) for name, p in model.log_prob_model.named_parameters()}
+            {name: tuple(p.shape) for name, p in model.module.named_parameters()}
             for model in (self.policy, policy)
         )
         if own != theirs:
@@ -234,8 +235,9 @@ class AdaptersOff(Reference):
 
     description = "the policy with its adapters switched off"
 
-    def identity(self, policy: CausalLM) -> str:
+    def identity(self, policy: TextModel) -> str:
         """Return the hash of the model without its adapters."""
+        assert isinstance(policy, CausalLM)
         return model_hash(policy.without_adapters())
 
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:

@@ -12,6 +12,7 @@ from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
+from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.router import check_router
 from prefsim.lm.training.batches import BatchPlan
 from prefsim.lm.training.checkpoint import Checkpoint, latest
@@ -19,9 +20,11 @@ from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.held_out import check_best_by, reference_on
-from prefsim.lm.training.loss_evaluator import Needs, couples, needs_of
+from prefsim.lm.training.loss_evaluator import couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
-from prefsim.lm.training.reference import as_reference
+from prefsim.lm.training.reference import NoReference, Reference, as_reference
+from prefsim.lm.training.scoring import check_kind, check_scorer
+from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows, token_rows
 from prefsim.lm.training.trackers import check_trackers
 from prefsim.losses.registry import container_of
@@ -72,13 +75,14 @@ class TrainingSetup:
 
     def __init__(
         self,
-        policy: CausalLM,
+        policy: Trainable,
         loss: Loss,
         data: TextData,
         reference: CausalLM | ReferenceLogps | None,
         options: TrainingOptions,
     ) -> None:
         kind = container_of(loss)
+        check_kind(policy, kind, reference)
         _check_data(data, loss, "data")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options
         is_coupled = couples(loss)
@@ -88,10 +92,10 @@ class TrainingSetup:
         # couples them.
         self.couples = is_coupled or isinstance(loss, RunningLoss)
         self.rows = token_rows(policy, data, kind, options.truncation)
-        check_positions(policy.log_prob_model.plain, self.rows.lengths.tolist(), "example")
+        check_positions(policy.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
-        if is_coupled:
+        if is_coupled and isinstance(policy, CausalLM):
             check_batches(
                 loss,
                 kind,
@@ -102,8 +106,14 @@ class TrainingSetup:
                 accumulation=options.gradient_accumulation,
             )
         self.needs = needs_of(loss)
-        _check_columns(loss, data, kind, self.rows.per_example, self.needs)
-        self.reference = as_reference(reference, policy, in_place=options.in_place)
+        self.reference: Reference = NoReference()
+        if isinstance(policy, CausalLM):
+            self.reference = as_reference(reference, policy, in_place=options.in_place)
+            self.reference.check_rows(self.rows.tokens, policy)
+            check_router(policy.plain)
+        else:
+            check_scorer(policy, data, self.rows, options)
+        _check_columns(self, data, self.rows.per_example)
         if self.needs.kl and not self.reference.is_model:
             raise ValueError(
                 "the loss needs the KL divergence at every token, and so the reference model"
@@ -114,11 +124,9 @@ class TrainingSetup:
                 "the online penalty is on fresh completions, and needs the reference model itself;"
                 f" got {self.reference.description}"
             )
-        self.reference.check_rows(self.rows.tokens, policy)
         if options.reference_update is not None:
             self.reference.check_follows(policy)
         self.held_out_rows = self._held_out(kind)
-        check_router(policy.log_prob_model.plain)
         self.precision = self._precision()
         check_trackers(options.trackers, has_folder=options.out is not None)
         check_diagnostics(options.measured, data, self.reference, loss)
@@ -152,16 +160,19 @@ class TrainingSetup:
             _check_labels_of_a_batch(data, HELD_OUT)
         try:
             rows = token_rows(self.policy, data, kind, self.options.truncation)
-            check_positions(self.policy.log_prob_model.plain, rows.lengths.tolist(), "example")
-            reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
+            check_positions(self.policy.plain, rows.lengths.tolist(), "example")
+            if isinstance(self.policy, CausalLM):
+                reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
+            else:
+                check_scorer(self.policy, data, rows, self.options)
         except ValueError as error:
             raise ValueError(f"{HELD_OUT}: {error}") from error
-        _check_columns(self.loss, data, kind, rows.per_example, needs_of(self.loss))
+        _check_columns(self, data, rows.per_example)
         check_best_by(evaluation, kind, with_reference=self.reference.is_given)
         return rows
 
     def _precision(self) -> str:
-        parameters = list(self.policy.log_prob_model.parameters())
+        parameters = list(self.policy.module.parameters())
         dtypes = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
         narrow = dtypes & {torch.bfloat16, torch.float16}
         precision = self.options.precision or ("bf16" if narrow else "float32")
@@ -215,11 +226,16 @@ def _check_data(data: Any, loss: Loss, name: str) -> None:
         raise ValueError(f"{name} must hold at least one row, got 0")
 
 
-def _check_columns(loss: Loss, data: TextData, kind: type, per_example: int, needs: Needs) -> None:
+def _check_columns(setup: TrainingSetup, data: TextData, per_example: int) -> None:
     """Let a loss look at the columns of all rows, before any log-probability is computed.
 
     It says what it misses, and which values are out of its range.
     """
+    loss, kind, needs = setup.loss, container_of(setup.loss), setup.needs
+    if isinstance(setup.policy, ResponseScorer):
+        scores = torch.zeros(len(data), per_example, setup.policy.dim, dtype=torch.float64)
+        loss(data.scored(kind, scores)[0])
+        return
     stand_in = -torch.ones(len(data), per_example, 1, dtype=torch.float64)
     logps = TokenLogps(
         logp=stand_in,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.lm.model.log_prob_model import LogProbModel
+from prefsim.lm.model.response_scorer import ResponseScorer
+from prefsim.lm.model.sequence_classifier import has_adapters
 from prefsim.lm.training.setup import TrainingSetup
 
 __all__ = ["check_sharding", "placed"]
 
 
-def check_sharding(setup: TrainingSetup, accelerator: Any, model: LogProbModel) -> None:
+def check_sharding(
+    setup: TrainingSetup, accelerator: Any, model: LogProbModel | ResponseScorer
+) -> None:
     """Raise if a training asks for what needs whole parameters, and these are to be sharded.
 
     Otherwise the model that it trains is told where to cut.
@@ -33,6 +37,11 @@ def check_sharding(setup: TrainingSetup, accelerator: Any, model: LogProbModel) 
         raise ValueError(
             "a reference that follows the policy needs whole parameters, which FSDP shards"
         )
+    if isinstance(model, ResponseScorer) and has_adapters(model.classifier):
+        raise ValueError(
+            "adapters of a reward model are merged when it is saved, which needs whole parameters,"
+            " and FSDP shards them"
+        )
     _say_where_to_cut(model)
 
 
@@ -47,6 +56,6 @@ def placed(model: LogProbModel, accelerator: Any) -> LogProbModel:
     return model.to(accelerator.device)
 
 
-def _say_where_to_cut(model: LogProbModel) -> None:
+def _say_where_to_cut(model: LogProbModel | ResponseScorer) -> None:
     """Name the layers to shard: accelerate asks the module itself."""
     vars(model)["_no_split_modules"] = list(model.plain._no_split_modules or ())

@@ -11,6 +11,7 @@ import numpy as np
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
+from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import Tokens
 from prefsim.lm.training.truncation import Truncation, truncated
 from prefsim.losses.registry import container_of
@@ -44,7 +45,7 @@ class TokenRows(NamedTuple):
 
 
 def token_rows(
-    policy: CausalLM, data: TextData, kind: type, truncation: Truncation | None = None
+    policy: TextModel, data: TextData, kind: type, truncation: Truncation | None = None
 ) -> TokenRows:
     """Return the sequences that a loss of ``kind`` needs, as tokens; an error names the example."""
     examples = data.sequences(kind)

@@ -28,10 +28,13 @@ def test_bad_files_of_settings(prefsim, tmp_path, text, message):
 
 
 ERRORS = [
-    (("--loss", "dppo"), "loss 'dppo' is not known; a language model is trained with one of aot, "),
     (
-        ("--loss", "cross_entropy"),
-        "loss 'cross_entropy' takes what text cannot give; a language model is trained with one of",
+        ("--loss", "dppo"),
+        "loss 'dppo' is not known; a language model is trained with one of aldr_kl, ",
+    ),
+    (
+        ("--loss", "spo_degree"),
+        "loss 'spo_degree' takes what text cannot give; a language model is trained with one of",
     ),
     (("--set", "gamma=1"), "loss 'dpo' has no option 'gamma'; it has beta, label_smoothing"),
     (("--set", "beta"), "--set takes name=value, got 'beta'"),
@@ -135,6 +138,7 @@ def test_packages_that_are_not_installed(prefsim, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "prefsim.lm.command.job", None)
     monkeypatch.delattr("prefsim.lm.command.job", raising=False)
+    monkeypatch.delitem(sys.modules, "prefsim.lm.command.plan", raising=False)
     code, out, err = prefsim(*TRAIN, "--dry-run")
     assert (code, out) == (2, "")
     assert "`pip install 'prefsim[lm]'` brings" in err

@@ -19,8 +19,8 @@ def cautious(logps: PairLogps, *, beta: float = 0.1, floor: float = 0.0):
     return losses.dpo(logps, beta=beta).clip(floor)
 
 
-def of_classes(logits: losses.ClassLogits):
-    return losses.cross_entropy(logits)
+def of_degrees(graded: losses.DegreePairLogps):
+    return losses.spo_degree(graded)
 
 
 nothing = 3
@@ -79,7 +79,7 @@ def run_again(prefsim, folder, loss):
         ("mine.py:nothing", "mine.py has no function 'nothing'"),
         ("none.py:cautious", "none.py cannot be read"),
         ("no_such_module:cautious", "no_such_module cannot be read"),
-        ("mine.py:of_classes", "text cannot feed a loss of ClassLogits"),
+        ("mine.py:of_degrees", "text cannot feed a loss of DegreePairLogps"),
         ("dpo+0.1*kto", "must be of one kind of data, got PairLogps, UnpairedLogps"),
         ("dpo+0.1*dpo", "must name each loss once"),
         ("dpo+", "must be written as names with weights"),

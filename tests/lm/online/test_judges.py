@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from lm_made import small_llama
 from lm_tree import rows
 
 from prefsim.lm import (
+    CausalLM,
+    PreferenceModel,
     as_rows,
     pairwise_judge,
     reward_judge,
@@ -121,3 +124,19 @@ def test_prompts_and_completions_of_every_kind(text):
     np.testing.assert_array_equal(found, [[[0.5], [1.0]]])
     longer = pairwise_judge(lambda p, a, b: len(a) > len(b))
     np.testing.assert_array_equal(longer(as_rows([text]), rows([text, other]), rows([text])), found)
+
+
+@pytest.mark.parametrize("dim", [1, 4])
+def test_a_trained_model_judges(dim):
+    """Its log-odds, at the scale that it was trained to, are the judge's own."""
+    policy = CausalLM.from_config(small_llama(64), seed=0)
+    model = PreferenceModel(policy, dim=dim, seed=1)
+    prompts, answers = [[3, 4], [5]], [[[6, 2], [7, 8, 2], [9, 2]], [[10, 2], [11, 2], [12, 2]]]
+    first = as_rows([row[:2] for row in answers], depth=2)
+    second = as_rows([row[1:] for row in answers], depth=2)
+    found = reward_judge(model)(as_rows(prompts), first, second)
+    for m, prompt in enumerate(prompts):
+        odds = model.log_odds(prompt, answers[m]).numpy()
+        np.testing.assert_allclose(found[m], 1 / (1 + np.exp(-odds[:2, 1:])), atol=1e-6)
+    sharp = reward_judge(model, scale=np.inf)(as_rows(prompts), first, second)
+    np.testing.assert_array_equal(sharp, np.where(found > 0.5, 1, np.where(found < 0.5, 0, 0.5)))

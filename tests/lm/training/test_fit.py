@@ -25,22 +25,20 @@ from prefsim.lm import (
 from prefsim.lm.training.batches import epoch_batches
 from prefsim.solvers import fit
 
-# What no text can feed, and why.
-NOT_FROM_TEXT = {
-    losses.PairRewards: (
-        "scalar rewards come from a reward head, which a causal language model does not have"
-    ),
-    losses.ClassLogits: "class scores come from a classification head",
-    losses.DegreeLogits: (
-        "degree scores come from a head of their own on the policy's representation"
-    ),
-    losses.DegreePairLogps: "as DegreeLogits",
+# What a causal language model does not give, and why.
+NOT_FROM_A_LANGUAGE_MODEL = {
+    losses.PairRewards: "rewards come from a head of their own: test_reward_models.py",
+    losses.ClassLogits: "class scores come from a head of their own: test_reward_models.py",
+    losses.DegreeLogits: "degree scores come from a head of their own: test_reward_models.py",
+    losses.DegreePairLogps: "log-probabilities and a head of degrees, which no model has together",
 }
 
 LOSSES = losses.loss_functions()
 
 FED = sorted(
-    name for name, loss in LOSSES.items() if losses.container_of(loss) not in NOT_FROM_TEXT
+    name
+    for name, loss in LOSSES.items()
+    if losses.container_of(loss) not in NOT_FROM_A_LANGUAGE_MODEL
 )
 
 
@@ -81,16 +79,13 @@ def test_every_loss_trains(tiny, name):
     assert largest_difference(found.policy, tiny) > 0
 
 
-def test_what_text_cannot_feed_is_refused(tiny):
-    assert not [
-        kind
-        for kind in NOT_FROM_TEXT
-        if any(kind in data.kinds for data in (TextComparisons, TextFeedback, TextRankings))
-    ]
-    with pytest.raises(
-        ValueError, match=r"TextComparisons feed losses of .* got a loss of PairRewards"
-    ):
-        fit(tiny, losses.bradley_terry, random_pairs(), reference=tiny)
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - set(FED)))
+def test_what_a_language_model_does_not_give_is_refused(tiny, name):
+    kind = losses.container_of(LOSSES[name]).__name__
+    with pytest.raises(ValueError, match=f"a loss of {kind} takes (scores: fit|log-probab)"):
+        fit(tiny, LOSSES[name], random_pairs(), reference=tiny)
+    with pytest.raises(ValueError, match=r"TextFeedback feed losses of .* got a loss of PairLogps"):
+        fit(tiny, dpo, TextFeedback([[3]], [[4]], [1]), reference=tiny)
 
 
 def plain_dpo(policy, data, order, *, steps, rate, beta, decay=0.0):
