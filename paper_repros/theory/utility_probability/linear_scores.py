@@ -5,7 +5,7 @@ Worlds are drawn by their seeds, and all of them descend together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,18 +18,15 @@ from prefsim.analysis import (
 )
 from prefsim.checks import trusted_values
 from prefsim.losses import ClassLogits, PairRewards, bradley_terry, cross_entropy
+from prefsim.papers import Run
 from prefsim.solvers import Flow, gradient_flow
 from prefsim.solvers.likelihood.hard_margin import HardMargin, hard_margin
 
 N, D, CLASSES = 12, 4, 3
 RATE = 0.5
 
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Wraps a loop in a progress bar."""
-
-
-def _silent(items: Iterable[Any], description: str) -> Iterable[Any]:
-    return items
+QUIET = Run()
+"""Shows no progress."""
 
 
 class Observed(NamedTuple):
@@ -115,18 +112,16 @@ class Descent(NamedTuple):
         return np.asarray(np.linalg.norm(self.weights, axis=(-2, -1)))
 
 
-def descend(
-    world: Observed, steps: np.ndarray, *, rate: float = RATE, progress: Progress = _silent
-) -> Descent:
+def descend(world: Observed, steps: np.ndarray, *, rate: float = RATE, run: Run = QUIET) -> Descent:
     """Descend the mean negative log-likelihood of all labels from zero weights.
 
     Weights are recorded after each of the ``steps``, which rise.
     """
     weights = np.zeros((*world.labels.shape[:-1], CLASSES, world.inputs.shape[-1]))
     recorded, wanted = [], set(steps.tolist())
-    # The step is the same for every input: what is looked at once need not be looked at again.
+    # A look at every entry would cost more than the step.
     with trusted_values():
-        for step in progress(range(int(steps[-1]) + 1), "steps"):
+        for step in run.progress(range(int(steps[-1]) + 1), "steps"):
             if step in wanted:
                 recorded.append(weights)
             lift = improvement_direction(world.scores(weights), world.labels, 1.0)

@@ -246,7 +246,7 @@ def reproduce(run: Run) -> Reproduction:
     worlds, last = (5, 4) if run.quick else (10, 5)
     steps = np.unique(np.r_[np.arange(21), np.geomspace(10, 10**last, 20 * last - 19).round()])
     world = drawn(range(worlds * run.seed, worlds * (run.seed + 1)))
-    path = descend(world, steps.astype(int), progress=run.progress)
+    path = descend(world, steps.astype(int), run=run)
     seen = Order.of(world, path)
     best = world.largest_margin().margin
     updates = np.array(

@@ -11,7 +11,7 @@ from torch import Tensor
 from prefsim.analysis.decisions import length_normalised_utility
 from prefsim.checks import check_nonnegative
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.tokens import Text
+from prefsim.lm.model.tokens import Text, Tokens
 
 __all__ = ["Candidates", "score_candidates"]
 
@@ -89,7 +89,12 @@ def score_candidates(
     distinct = torch.zeros(utility.shape, dtype=torch.bool)
     places = [(i, k) for i, answers in enumerate(completions) for k in range(len(answers))]
     asked, answered = [prompts[i] for i, _ in places], [completions[i][k] for i, k in places]
-    rows = policy.encode(asked, answered)
+    rows: list[Tokens] = []
+    for i, answers in enumerate(completions):
+        try:
+            rows += policy.encode([prompts[i]] * len(answers), answers)
+        except ValueError as error:
+            raise ValueError(f"candidates of prompt {i}: {error}") from error
     # By tokens: they are what the model scores.
     first: dict[tuple[int, tuple[int, ...]], int] = {}
     number = [

@@ -86,7 +86,7 @@ def test_nothing_to_score(policy):
         (["a"], ["b"], {}, "must be a list of at least one completion"),
         ([[5]], [[[7]]], {"length_power": -1.0}, "length_power must be"),
         ([[5]], [[[7]]], {"batch_size": 0}, "batch_size must be"),
-        ([[5]], [[[99]]], {}, "row 0"),
+        ([[5], [6]], [[[7]], [[8], [99]]], {}, "candidates of prompt 1: row 1: "),
     ],
 )
 def test_what_is_refused(policy, prompts, completions, options, message):

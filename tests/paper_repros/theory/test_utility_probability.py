@@ -80,7 +80,7 @@ def test_the_flow_is_the_descent_in_small_steps():
     steps = np.array([0, 1000])
     descended = descend(batch, steps, rate=0.01).weights[-1, 0]
     flow = likelihood_flow(world, 0.0, duration=10.0)
-    np.testing.assert_allclose(flow.at(10.0), descended, atol=2e-2)
+    np.testing.assert_allclose(flow.at(10.0), descended, atol=1e-3)
 
 
 def test_with_noisy_labels_the_flow_ends_at_their_law():
