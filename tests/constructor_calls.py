@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from public_calls import FEATURES, GAME, LOGS, OTHER, PROBS, REF, REWARD, WORLD
 
-from prefsim.data import Comparisons, Feedback, Negatives, Rankings
+from prefsim.data import Comparisons, Feedback, Negatives, Rankings, Rollouts
 from prefsim.divergences import f_divergence, total_variation
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.raters import MatrixRater, UserPopulation
@@ -82,6 +82,17 @@ MADE = {
         scores=REWARD,
         weight=HALVES,
     ),
+    "Rollouts": example(
+        Rollouts,
+        prompt=FIRST,
+        completions=np.array([[0, 1, 2], [2, 1, 0]]),
+        scores=REWARD,
+        old_logp=-(REWARD[..., None] ** 2),
+        advantage=REWARD[..., None],
+        weight=HALVES,
+    ),
+    "Rollouts.population": example(Rollouts.population, world=WORLD, policy=POLICY, k=2),
+    "Rollouts.sample": example(Rollouts.sample, world=WORLD, policy=POLICY, n=3, k=2, seed=0),
     "Negatives": example(
         Negatives,
         prompt=FIRST,

@@ -125,8 +125,24 @@ def _unpaired(completions: losses.UnpairedLogps) -> tuple[Any, Any]:
 
 def _lists(lists: losses.ListLogps) -> tuple[Any, Any]:
     ranks = np.broadcast_to(np.arange(float(lists.logps.shape[-1])), lists.logps.shape)
-    right = lists._replace(logps=-0.5 - ranks, ref_logps=np.full(ranks.shape, -1.4), scores=-ranks)
+    middle = np.full(ranks.shape, -1.4)
+    right = lists._replace(logps=-0.5 - ranks, ref_logps=middle, scores=-ranks, old_logps=middle)
     return right, right._replace(logps=right.logps[:, ::-1])
+
+
+def _token_lists(lists: losses.TokenListLogps) -> tuple[Any, Any]:
+    shape = lists.logp.shape
+    ranks = np.broadcast_to(np.arange(float(shape[-2]))[:, None], shape)
+    middle = np.full(shape, -1.4)
+    right = lists._replace(
+        logp=-0.5 - ranks,
+        ref_logp=middle,
+        mask=np.ones(shape, dtype=bool),
+        scores=-ranks[..., 0],
+        old_logp=middle,
+        advantage=1.5 - ranks,
+    )
+    return right, right._replace(logp=right.logp[:, ::-1])
 
 
 def _anchored(negatives: losses.AnchoredLogps) -> tuple[Any, Any]:
@@ -163,6 +179,7 @@ CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.TokenPairLogps: _token_pairs,
     losses.UnpairedLogps: _unpaired,
     losses.ListLogps: _lists,
+    losses.TokenListLogps: _token_lists,
     losses.AnchoredLogps: _anchored,
     losses.SelfImprovementLogps: _self_improvement,
     losses.DegreeLogits: _degrees,

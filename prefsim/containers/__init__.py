@@ -12,6 +12,7 @@ from prefsim.containers.log_probs import (
     ListLogps,
     PairLogps,
     SelfImprovementLogps,
+    TokenListLogps,
     TokenPairLogps,
     UnpairedLogps,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "PairLogps",
     "PairRewards",
     "SelfImprovementLogps",
+    "TokenListLogps",
     "TokenPairLogps",
     "UnpairedLogps",
     "fields_of",

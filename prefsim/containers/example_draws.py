@@ -32,13 +32,13 @@ class Draws:
         """Return how many tokens each of ``rows`` responses has."""
         return self.rng.integers(2, 9, self.rows).astype(float)
 
-    def mask(self) -> np.ndarray:
-        """Return which tokens ``(rows, TOKENS)`` belong to a response: its first ones."""
-        return np.arange(TOKENS) < self.rng.integers(1, TOKENS + 1, (self.rows, 1))
+    def mask(self, *shape: int) -> np.ndarray:
+        """Return which tokens ``(rows, *shape, TOKENS)`` belong to a response: its first ones."""
+        return np.arange(TOKENS) < self.rng.integers(1, TOKENS + 1, (self.rows, *shape, 1))
 
     def token_log_probs(self, mask: np.ndarray) -> np.ndarray:
-        """Return log-probabilities ``(rows, TOKENS)`` in nats, 0 outside the mask."""
-        return np.where(mask, self.log_probs(TOKENS, scale=0.25), 0.0)
+        """Return log-probabilities in nats of the shape of a mask, 0 outside it."""
+        return np.where(mask, self.log_probs(*mask.shape[1:], scale=0.25), 0.0)
 
     def degrees(self) -> np.ndarray:
         """Return degrees of which some are left out, but never all of a response."""

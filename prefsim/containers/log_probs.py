@@ -1,4 +1,4 @@
-"""Log-probabilities in nats: of pairs, single completions, lists, anchors, tokens and revisions."""
+"""Log-probabilities in nats: of pairs, completions, lists, anchors, tokens and revisions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "ListLogps",
     "PairLogps",
     "SelfImprovementLogps",
+    "TokenListLogps",
     "TokenPairLogps",
     "UnpairedLogps",
 ]
@@ -102,12 +103,14 @@ class UnpairedLogps(NamedTuple, Generic[ArrayT]):
 class ListLogps(NamedTuple, Generic[ArrayT]):
     """Sequence log-probabilities of K candidates, each ``(..., n, K)`` in nats.
 
-    A higher score is better.
+    A higher score is better. ``old_logps`` are log-probabilities under the policy that drew the
+    candidates, for the losses that weigh or clip by it.
     """
 
     logps: ArrayT
     ref_logps: ArrayT
     scores: Array
+    old_logps: ArrayT | None = None
 
     @classmethod
     def example(cls, rows: int = 6, *, seed: int = 0) -> ListLogps[np.ndarray]:
@@ -117,6 +120,50 @@ class ListLogps(NamedTuple, Generic[ArrayT]):
             logps=draws.log_probs(CANDIDATES),
             ref_logps=draws.log_probs(CANDIDATES),
             scores=draws.normal(CANDIDATES),
+            old_logps=draws.log_probs(CANDIDATES),
+        )
+
+
+@readable
+class TokenListLogps(NamedTuple, Generic[ArrayT]):
+    """Token log-probabilities of K responses that a policy drew, with their rewards.
+
+    Attributes
+    ----------
+    logp, ref_logp
+        ``(..., n, K, T)`` in nats, of the policy and the reference. With T = 1 these are sequence
+        log-probabilities.
+    mask
+        ``(..., n, K, T)``, which tokens belong to the response.
+    scores
+        ``(..., n, K)``, the rewards; a higher one is better.
+    old_logp
+        ``(..., n, K, T)`` in nats, of the policy that drew the responses; the current one unless
+        given.
+    advantage
+        ``(..., n, K, T)``, how much better than expected each token was, where a value function
+        says so; see :func:`prefsim.losses.gae`.
+    """
+
+    logp: ArrayT
+    ref_logp: ArrayT
+    mask: Array
+    scores: Array
+    old_logp: ArrayT | None = None
+    advantage: Array | None = None
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> TokenListLogps[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        mask = draws.mask(CANDIDATES)
+        return TokenListLogps(
+            logp=draws.token_log_probs(mask),
+            ref_logp=draws.token_log_probs(mask),
+            mask=mask,
+            scores=draws.normal(CANDIDATES),
+            old_logp=draws.token_log_probs(mask),
+            advantage=np.where(mask, draws.normal(CANDIDATES, TOKENS), 0.0),
         )
 
 

@@ -1,7 +1,7 @@
 """Preference data.
 
-Comparisons, feedback, rankings, negatives, revisions and segments, as exact populations or seeded
-samples.
+Comparisons, feedback, rankings, rollouts, negatives, revisions and segments, as exact populations
+or seeded samples.
 """
 
 from prefsim.data.comparisons import Comparisons
@@ -11,6 +11,7 @@ from prefsim.data.locate import data_folder
 from prefsim.data.negatives import Negatives
 from prefsim.data.rankings import Rankings
 from prefsim.data.revisions import Revisions
+from prefsim.data.rollouts import Rollouts
 from prefsim.data.scored import ScoredPairs
 from prefsim.data.segments import Segments
 
@@ -20,6 +21,7 @@ __all__ = [
     "Negatives",
     "Rankings",
     "Revisions",
+    "Rollouts",
     "ScoredPairs",
     "Segments",
     "data_folder",

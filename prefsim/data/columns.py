@@ -6,12 +6,14 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from prefsim.checks import NUMBERS, as_array, as_float_array
 from prefsim.containers import stacked
-from prefsim.numerics import array_namespace
+from prefsim.numerics import array_namespace, to_numpy
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
 
 __all__ = [
+    "as_log_probabilities",
     "both_ways",
     "check_both_or_none",
     "check_columns",
@@ -91,3 +93,14 @@ def both_ways(pairs: P, weight: Array, prob: Array, *, axis: int = -1) -> tuple[
     twice = stacked(pairs, pairs.swapped(), axis=axis)
     xp = array_namespace(weight)
     return twice, xp.concat([weight * prob, weight * (1 - prob)], axis=-1)
+
+
+def as_log_probabilities(value: Any, name: str) -> np.ndarray:
+    """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
+    given = to_numpy(as_array(value, name, *NUMBERS))
+    never = given == -np.inf
+    finite = as_float_array(np.where(never, 0.0, given) if never.any() else given, name)
+    array = np.where(never, -np.inf, finite)
+    if array.size and array.max() > 1e-9:
+        raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
+    return array

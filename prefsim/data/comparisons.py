@@ -11,8 +11,6 @@ from prefsim._frozen import set_fields
 from prefsim._readable import readable
 from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
-    NUMBERS,
-    as_array,
     as_float_array,
     as_index_array,
     check_flag,
@@ -29,6 +27,7 @@ from prefsim.containers import (
     UnpairedLogps,
 )
 from prefsim.data.columns import (
+    as_log_probabilities,
     both_ways,
     check_both_or_none,
     check_columns,
@@ -129,7 +128,7 @@ class Comparisons:
                 columns[name] = as_float_array(column, name)
         for name, column in old.items():
             if column is not None:
-                columns[name] = _log_probabilities(column, name)
+                columns[name] = as_log_probabilities(column, name)
         check_columns(columns, n)
         check_unit_interval(columns["prob"], "prob")
         if (columns["weight"] < 0).any():
@@ -383,14 +382,3 @@ class Comparisons:
             np.concatenate([prob, 1 - prob], axis=-1),
             np.concatenate([weight, weight], axis=-1),
         )
-
-
-def _log_probabilities(value: Any, name: str) -> np.ndarray:
-    """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
-    given = to_numpy(as_array(value, name, *NUMBERS))
-    never = given == -np.inf
-    finite = as_float_array(np.where(never, 0.0, given) if never.any() else given, name)
-    array = np.where(never, -np.inf, finite)
-    if array.size and array.max() > 1e-9:
-        raise ValueError(f"{name} must hold log-probabilities <= 0, got {array.max()}")
-    return array

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefsim.lm.data.feedback import TextFeedback
     from prefsim.lm.data.negatives import TextNegatives
     from prefsim.lm.data.rankings import TextRankings
+    from prefsim.lm.data.rollouts import TextRollouts
     from prefsim.lm.data.text_data import TextData
     from prefsim.lm.fitting import CausalLM, PreferenceModel, ResponseClassifier
     from prefsim.lm.model.candidates import Candidates, score_candidates
@@ -43,12 +44,16 @@ if TYPE_CHECKING:
         judged_completions,
         trainer,
     )
+    from prefsim.lm.online.scored import draw_scored, scored_completions
+    from prefsim.lm.online.scored_data import ScoredCompletions, form_for, scored_data
+    from prefsim.lm.online.scores import completion_scores, tree_score
     from prefsim.lm.online.trees import (
         tree_completions,
         tree_judge,
         tree_log_probs,
         tree_pairs,
         tree_policy,
+        tree_rollouts,
     )
     from prefsim.lm.training.evaluation import Evaluation
     from prefsim.lm.training.options import (
@@ -76,6 +81,7 @@ __all__ = [
     "PreferenceModel",
     "ReferenceLogps",
     "ResponseClassifier",
+    "ScoredCompletions",
     "TextClasses",
     "TextComparisons",
     "TextData",
@@ -83,6 +89,7 @@ __all__ = [
     "TextFeedback",
     "TextNegatives",
     "TextRankings",
+    "TextRollouts",
     "TextSource",
     "TextVersions",
     "TokenBatch",
@@ -96,10 +103,13 @@ __all__ = [
     "ches_scores",
     "collate",
     "completion_pairs",
+    "completion_scores",
     "draw_judged",
     "draw_negatives",
     "draw_pairs",
+    "draw_scored",
     "encode",
+    "form_for",
     "judged_completions",
     "match_prompts",
     "model_hash",
@@ -111,6 +121,8 @@ __all__ = [
     "revision_prompt",
     "reward_judge",
     "score_candidates",
+    "scored_completions",
+    "scored_data",
     "sequence_log_probs",
     "sum_log_probs",
     "token_log_probs",
@@ -121,6 +133,8 @@ __all__ = [
     "tree_log_probs",
     "tree_pairs",
     "tree_policy",
+    "tree_rollouts",
+    "tree_score",
 ]
 
 # Where each name lives. What can be fitted comes from the file that registers `fit` for it.
@@ -138,6 +152,7 @@ _NAMES_OF = {
     "data.feedback": ("TextFeedback",),
     "data.negatives": ("TextNegatives",),
     "data.rankings": ("TextRankings",),
+    "data.rollouts": ("TextRollouts",),
     "data.text_data": ("TextData",),
     "fitting": ("CausalLM", "PreferenceModel", "ResponseClassifier"),
     "model.candidates": ("Candidates", "score_candidates"),
@@ -183,7 +198,11 @@ _NAMES_OF = {
         "tree_log_probs",
         "tree_pairs",
         "tree_policy",
+        "tree_rollouts",
     ),
+    "online.scored": ("draw_scored", "scored_completions"),
+    "online.scored_data": ("ScoredCompletions", "form_for", "scored_data"),
+    "online.scores": ("completion_scores", "tree_score"),
     "training.evaluation": ("Evaluation",),
     "training.options": (
         "DIAGNOSTICS",

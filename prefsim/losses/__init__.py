@@ -14,10 +14,19 @@ from prefsim.containers import (
     PairLogps,
     PairRewards,
     SelfImprovementLogps,
+    TokenListLogps,
     TokenPairLogps,
     UnpairedLogps,
 )
 from prefsim.losses.adaptive_classification import aldr_kl
+from prefsim.losses.advantages import (
+    gae,
+    group_advantage,
+    kl_shaped_rewards,
+    leave_one_out,
+    rewards_to_go,
+    whitened,
+)
 from prefsim.losses.anchored import d2o
 from prefsim.losses.batchwise import aot, aot_unpaired, beta_dpo, drdpo
 from prefsim.losses.binary_classifier import (
@@ -37,6 +46,7 @@ from prefsim.losses.classification import (
     linear_symmetric,
     mae,
 )
+from prefsim.losses.clipped import reduced, value_loss
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.flipped_labels import (
@@ -46,7 +56,7 @@ from prefsim.losses.flipped_labels import (
     robust_ipo,
     robust_probit,
 )
-from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
+from prefsim.losses.kl_estimators import rloo_kl, score_function_kl, token_kl
 from prefsim.losses.links import soft_logistic
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
 from prefsim.losses.margins import (
@@ -62,6 +72,7 @@ from prefsim.losses.margins import (
 )
 from prefsim.losses.mixtures import Mixture
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
+from prefsim.losses.on_policy import grpo, ppo, rloo
 from prefsim.losses.pairwise import (
     dpo,
     f_dpo,
@@ -117,6 +128,7 @@ __all__ = [
     "RunningShift",
     "RunningState",
     "SelfImprovementLogps",
+    "TokenListLogps",
     "TokenPairLogps",
     "UnpairedLogps",
     "aldr_kl",
@@ -156,19 +168,24 @@ __all__ = [
     "from_structure",
     "ga_kl",
     "ga_rt",
+    "gae",
     "gpo",
     "gradient_ascent",
+    "group_advantage",
+    "grpo",
     "guided_filter",
     "hinge",
     "infonca",
     "inpo",
     "ipo",
     "kl_dro",
+    "kl_shaped_rewards",
     "kto",
     "ld_dpo",
     "ldr_k_kl",
     "ldr_kl",
     "ldr_top_k",
+    "leave_one_out",
     "linear_symmetric",
     "log_ratios",
     "loss_functions",
@@ -186,13 +203,17 @@ __all__ = [
     "orpo",
     "p3o",
     "pl_dpo",
+    "ppo",
     "preference_degree",
     "probit",
     "rdpo",
     "rdpo_length",
+    "reduced",
     "regret",
     "reinforce",
     "reward_margin",
+    "rewards_to_go",
+    "rloo",
     "rloo_kl",
     "robust_hinge",
     "robust_ipo",
@@ -219,7 +240,10 @@ __all__ = [
     "srpo",
     "tdpo1",
     "tdpo2",
+    "token_kl",
+    "value_loss",
     "vpo",
+    "whitened",
     "wpo",
 ]
 

@@ -22,6 +22,7 @@ from prefsim.checks import (
     check_same_shape,
 )
 from prefsim.containers import ListLogps, PairLogps
+from prefsim.losses.advantages import deviation, group_advantage, leave_one_out
 from prefsim.losses.edge import checked
 from prefsim.losses.pair_fields import needed, scores_of
 from prefsim.losses.pairwise import log_ratios, reward_margin
@@ -143,11 +144,9 @@ def copg_group(logps: ListLogps[ArrayT], *, beta: Number = 0.1, form: str = "squ
         )
     xp = array_namespace(logps.logps)
     reward = stop_gradient(logps.scores) - over_rows(beta) * (logps.logps - logps.ref_logps)
-    centred = reward - xp.sum(reward, axis=-1, keepdims=True) / k
     if form == "square":
-        return xp.sum(centred**2, axis=-1) / ((k - 1) * beta)
-    # What is above the mean of all is (K − 1)/K of what is above the mean of the others.
-    return -2 / (k - 1) * xp.sum(stop_gradient(centred) * logps.logps, axis=-1)
+        return xp.sum(group_advantage(reward, scale=False) ** 2, axis=-1) / ((k - 1) * beta)
+    return -2 / k * xp.sum(stop_gradient(leave_one_out(reward)) * logps.logps, axis=-1)
 
 
 @checked
@@ -240,7 +239,7 @@ def p3o(
     xp = array_namespace(first)
     q = _reward_gap(logps) - stop_gradient(beta * (first - second))
     if scale_q:
-        q = q / _deviation(q)
+        q = q / deviation(q)
     bound = math.log(weight_clip)
     log_weight = stop_gradient(xp.clip(first + second - old_first - old_second, -bound, bound))
     scale = 0.5 * q * bounded_exp(log_weight)
@@ -252,20 +251,6 @@ def p3o(
     if clip == "joint":
         return pessimistic(scale, first - second, old_first - old_second)
     return pessimistic(scale, first, old_first) + pessimistic(-scale, second, old_second)
-
-
-def _deviation(x: ArrayT) -> ArrayT:
-    """Return the standard deviation along the last axis, kept as an axis, 1 where it is zero."""
-    xp = array_namespace(x)
-    n = max(x.shape[-1], 1)
-    mean = xp.sum(x, axis=-1, keepdims=True) / n
-    # Over n − 1, as torch's and the trainer's; of a single value there is none.
-    variance = xp.sum((x - mean) ** 2, axis=-1, keepdims=True) / max(n - 1, 1)
-    return xp.where(
-        variance > 0,
-        xp.sqrt(xp.where(variance > 0, variance, xp.ones_like(variance))),
-        xp.ones_like(variance),
-    )
 
 
 class RewardScale(NamedTuple):

@@ -42,7 +42,7 @@ _TOPICS = {
         "framework",
         "self-play",
     ): "sppo sppo_hard dno inpo mirror_descent online_ipo gpo srpo",
-    ("framework", "policy gradient"): "copg copg_group p3o reinforce",
+    ("framework", "policy gradient"): "copg copg_group grpo p3o ppo reinforce rloo",
     ("constraint", "reference-free"): "slic orpo asft cpo simpo simnpo sft semantic",
     ("constraint", "divergence"): "f_dpo chipo exo_pair exo_rw discopop",
     ("property", "length bias"): "rdpo_length sigmoid_norm ld_dpo",
@@ -66,7 +66,7 @@ def by_part(part: str) -> dict[str, list[str]]:
     Examples
     --------
     >>> by_part("framework")["policy gradient"]
-    ['copg', 'copg_group', 'p3o', 'reinforce']
+    ['copg', 'copg_group', 'grpo', 'p3o', 'ppo', 'reinforce', 'rloo']
     """
     check_choice(PARTS, part=part)
     return {topic: names.split() for (owner, topic), names in _TOPICS.items() if owner == part}

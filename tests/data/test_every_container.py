@@ -13,6 +13,7 @@ from prefsim.containers import (
     ListLogps,
     PairLogps,
     SelfImprovementLogps,
+    TokenListLogps,
     TokenPairLogps,
     UnpairedLogps,
 )
@@ -22,6 +23,7 @@ from prefsim.data import (
     Negatives,
     Rankings,
     Revisions,
+    Rollouts,
     ScoredPairs,
     Segments,
 )
@@ -92,6 +94,10 @@ OF_RANKINGS = {
     "scores": RNG.normal(size=(N, K)),
     "weight": shares(N),
 }
+OF_ROLLOUTS = OF_RANKINGS | {
+    "old_logp": -RNG.uniform(1, 3, (N, K, 1)),
+    "advantage": RNG.normal(size=(N, K, 1)),
+}
 OF_NEGATIVES = {
     "prompt": places(X, N),
     "rejected": places(Y, N),
@@ -135,13 +141,22 @@ CASES = {
         *policies(X, Y),
     ),
     "rankings": Case(Rankings, ListLogps, OF_RANKINGS, (), *policies(X, Y, ())),
+    "rollouts": Case(Rollouts, TokenListLogps, OF_ROLLOUTS, (), *policies(X, Y, ())),
     "negatives": Case(Negatives, AnchoredLogps, OF_NEGATIVES, ("sample_weight",), *policies(X, Y)),
     "revisions": Case(
         revisions, SelfImprovementLogps, REVISED, tuple(REVISED), *policies(X + X * Y, Y)
     ),
 }
 # A container whose columns are its own fields, each once.
-CONTAINERS = ("comparisons", "scored pairs", "feedback", "segments", "rankings", "negatives")
+CONTAINERS = (
+    "comparisons",
+    "scored pairs",
+    "feedback",
+    "segments",
+    "rankings",
+    "rollouts",
+    "negatives",
+)
 COLUMNS = [(case, column) for case in CONTAINERS for column in CASES[case].columns]
 
 
@@ -228,6 +243,7 @@ def test_a_column_of_another_length_is_refused(name, column):
     given = case.columns[column]
     # The rows lie along the last axis, or before those of a row's own entries.
     own = {"states": 2, "actions": 2, "mask": 2, "samples": 1, "completions": 1, "scores": 1}
+    own |= {"old_logp": 2, "advantage": 2}
     axis = given.ndim - 1 - own.get(column, int(column == "sample_weight"))
     message = refused(case, column, np.delete(given, 0, axis=axis))
     # The length is that of the first column, so that it is another one which does not fit.
@@ -253,7 +269,7 @@ def variants(case: Case) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"rankings"}))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"rankings", "rollouts"}))
 def test_leading_axes_are_data_sets_of_their_own(name):
     case = CASES[name]
     for columns in variants(case).values():
@@ -295,6 +311,7 @@ def test_what_a_loss_sees_is_what_the_policy_says(name):
             TokenPairLogps: ("chosen", "rejected"),
             UnpairedLogps: ("logp", "mismatched"),
             ListLogps: ("logps",),
+            TokenListLogps: ("logp",),
             AnchoredLogps: ("rejected", "samples"),
         }[case.kind]
         of_policy = dict(zip(fields, of_policy, strict=True))
@@ -303,7 +320,7 @@ def test_what_a_loss_sees_is_what_the_policy_says(name):
         ref_field = f"ref_{field}"
         # Steps behind the rows are the last axis of segments; what is reversed stands after them.
         rows = (..., slice(N), slice(None)) if case.kind is TokenPairLogps else (..., slice(N))
-        if case.kind in (AnchoredLogps, ListLogps):
+        if case.kind in (AnchoredLogps, ListLogps, TokenListLogps):
             rows = (...,)
         np.testing.assert_array_equal(getattr(seen, field)[rows], logps)
         np.testing.assert_array_equal(getattr(seen, ref_field)[rows], of_reference[field])

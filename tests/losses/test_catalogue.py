@@ -116,7 +116,11 @@ def test_coupled():
         "beta_dpo",
         "drdpo",
         "kto",
+        "ppo",
     }
+    assert not couples_batch(functools.partial(losses.ppo, reduction="response"))
+    assert couples_batch(functools.partial(losses.ppo, reduction="response", whiten=True))
+    assert couples_batch(functools.partial(losses.grpo, reduction="batch"))
     assert not couples_batch(functools.partial(losses.kto, reference_point=0.1))
 
 

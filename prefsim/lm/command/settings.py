@@ -22,6 +22,7 @@ from prefsim.lm.data.demonstrations import TextDemonstrations
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.data.rankings import TextRankings
+from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.losses.mixtures import Mixture, terms_of
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.losses.running import running_losses
@@ -30,14 +31,15 @@ __all__ = [
     "Settings",
     "configured_loss",
     "named_values",
+    "own_function",
     "own_loss",
     "read_toml",
     "trainable_losses",
 ]
 
 _CONTAINERS = (
-    *(TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextNegatives),
-    *(TextClasses, TextVersions),
+    *(TextComparisons, TextDemonstrations, TextFeedback, TextRankings, TextRollouts),
+    *(TextNegatives, TextClasses, TextVersions),
 )
 _WORDS = {"true": True, "false": False}
 
@@ -118,6 +120,27 @@ def configured_loss(name: str, settings: Mapping[str, Any]) -> Callable[..., Any
     )
 
 
+def own_function(place: str, option: str) -> Callable[..., Any]:
+    """Return a function out of a file or a module, ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, module or function; ``option`` says who asked for it.
+    """
+    where, _, name = place.rpartition(":")
+    try:
+        if where.endswith(".py"):
+            found = runpy.run_path(where).get(name)
+        else:
+            found = getattr(importlib.import_module(where or place), name, None)
+    except (OSError, ImportError, SyntaxError) as error:
+        raise ValueError(f"{option} {place}: {where or place} cannot be read ({error})") from error
+    if not callable(found):
+        raise ValueError(f"{option} {place}: {where or place} has no function {name!r}")
+    return found
+
+
 def own_loss(place: str) -> Callable[..., Any]:
     """Return a loss out of a file or a module, ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
 
@@ -126,16 +149,7 @@ def own_loss(place: str) -> Callable[..., Any]:
     ValueError
         If there is no such file, module or function, or it is no loss of data that text can feed.
     """
-    where, _, name = place.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            found = runpy.run_path(where).get(name)
-        else:
-            found = getattr(importlib.import_module(where), name, None)
-    except (OSError, ImportError, SyntaxError) as error:
-        raise ValueError(f"--loss {place}: {where} cannot be read ({error})") from error
-    if not callable(found):
-        raise ValueError(f"--loss {place}: {where} has no function {name!r}")
+    found = own_function(place, "--loss")
     kind = container_of(found)
     kinds = {kind for container in _CONTAINERS for kind in container.kinds}
     if kind not in kinds:

@@ -1,8 +1,9 @@
 """Online learning of language models: sample, have the samples judged, learn from them, repeat.
 
 The loop is that of the tabular policies, :func:`prefsim.loops.rounds.play_rounds`; here are the
-draws that it makes with a language model, and the trainer. Judges are in
-:mod:`prefsim.lm.online.judges`. Which method it is, the loss, its reference and the draw decide:
+draws of judged completions that it makes with a language model, and the trainer; draws with rewards
+are in :mod:`prefsim.lm.online.scored`, judges in :mod:`prefsim.lm.online.judges`. Which method it
+is, the loss, its reference and the draw decide:
 
 ================ ================== ============ ================================================
 method           loss               reference    draw
@@ -24,6 +25,20 @@ EGPO             ``online_ipo``     fixed        ``draw_pairs`` with ``proposal`
 Nash-MD-PG       ``nash_md_pg``     fixed        ``draw_judged``, one plain gradient step a round
 online D²O       ``d2o``            last iterate ``draw_negatives``
 online SRPO      ``srpo``           fixed        ``draw_pairs``, with ``revise``
+REINFORCE        ``reinforce``      fixed        ``draw_scored``, one gradient step a round
+RLOO             ``rloo``           fixed        ``draw_scored``
+GRPO, Dr. GRPO   ``grpo``           fixed        ``draw_scored``
+PPO              ``ppo``            fixed        ``draw_scored``; no value function, unless the
+                                                 data are given advantages of one
+CoPG             ``copg``           fixed        ``draw_scored`` with ``form="pairs"``
+                 ``copg_group``     fixed        ``draw_scored``
+P3O              ``p3o``            fixed        ``draw_scored`` with ``form="pairs"``
+RSO              ``dpo``, ``hinge`` fixed        ``draw_scored`` with ``form="preferences"``,
+                                                 ``kept`` and ``kept_temperature``
+best-of-n        ``sft``            none         ``draw_scored`` with ``form="demonstrations"`` and
+                                                 ``kept=1``
+rejection        ``sft``            none         the same, more ``kept`` and a ``kept_temperature``
+sampling
 ================ ================== ============ ================================================
 
 The reference is fixed where ``play_rounds`` is given one, and the last iterate where it is not.
@@ -44,7 +59,12 @@ from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.data.negatives import TextNegatives
 from prefsim.lm.fitting import CausalLM
 from prefsim.lm.model.tokens import Text
-from prefsim.lm.online.samples import JudgedCompletions, completion_pairs, judged_completions
+from prefsim.lm.online.samples import (
+    JudgedCompletions,
+    completion_pairs,
+    judged_completions,
+    rows_of_round,
+)
 from prefsim.lm.training.engine import Carried, run_on
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.setup import TrainingSetup
@@ -164,7 +184,7 @@ def draw_negatives(
     def negatives_of_round(
         policy: CausalLM, opponent: CausalLM, rng: np.random.Generator
     ) -> TextNegatives:
-        rows = _rows_of_round(len(prompts), per_round, rng)
+        rows = rows_of_round(len(prompts), per_round, rng)
         asked = [prompts[row] for row in rows]
         samples = policy.sample(asked, n_samples, rng, **options)
         return TextNegatives(asked, [rejected[row] for row in rows], samples)
@@ -209,15 +229,6 @@ def draw_judged(
     return feedback_of_round
 
 
-def _rows_of_round(n: int, per_round: int | None, rng: np.random.Generator) -> np.ndarray:
-    """Return which of n rows a round takes, in their order."""
-    rows = np.arange(n)
-    if per_round is None:
-        return rows
-    check_integer(low=1, high=n, per_round=per_round)
-    return np.sort(rng.permutation(rows)[:per_round])
-
-
 def _judged_round(
     policy: CausalLM,
     opponent: CausalLM,
@@ -228,7 +239,7 @@ def _judged_round(
     n_samples: int,
     options: Mapping[str, Any],
 ) -> JudgedCompletions:
-    rows = _rows_of_round(len(prompts), per_round, rng)
+    rows = rows_of_round(len(prompts), per_round, rng)
     # Against itself its own completions are judged, and no second ones are drawn.
     against = None if opponent is policy else opponent
     return judged_completions(

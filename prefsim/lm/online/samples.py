@@ -20,7 +20,7 @@ from prefsim.lm.online.judges import as_rows
 from prefsim.loops.judgements import judged_pairs, judgements, picked
 from prefsim.loops.self_play import Judge, win_rates
 
-__all__ = ["JudgedCompletions", "completion_pairs", "judged_completions"]
+__all__ = ["JudgedCompletions", "completion_pairs", "judged_completions", "rows_of_round"]
 
 
 class JudgedCompletions(NamedTuple):
@@ -213,3 +213,12 @@ def completion_pairs(
         old_rejected=old_rejected,
         revise=revise,
     )
+
+
+def rows_of_round(n: int, per_round: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Return which of n rows a round takes, in their order."""
+    rows = np.arange(n)
+    if per_round is None:
+        return rows
+    check_integer(low=1, high=n, per_round=per_round)
+    return np.sort(rng.permutation(rows)[:per_round])

@@ -18,7 +18,9 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.checks import as_index_array, check_shape
 from prefsim.data.comparisons import Comparisons
+from prefsim.data.rollouts import Rollouts
 from prefsim.lm.data.comparisons import TextComparisons
+from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Ids
 from prefsim.loops.self_play import Judge, table_judge
@@ -26,7 +28,15 @@ from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
 
-__all__ = ["tree_completions", "tree_judge", "tree_log_probs", "tree_pairs", "tree_policy"]
+__all__ = [
+    "tree_completions",
+    "tree_judge",
+    "tree_log_probs",
+    "tree_pairs",
+    "tree_policy",
+    "tree_prompts",
+    "tree_rollouts",
+]
 
 
 def tree_completions(tree: TokenTree) -> list[Ids]:
@@ -50,6 +60,16 @@ def _prompts(tree: TokenTree, prompts: Sequence[Sequence[int]]) -> list[Ids]:
             f"the tree has {tree.n_contexts} contexts and needs as many prompts, got {len(rows)}"
         )
     return rows
+
+
+def tree_prompts(tree: TokenTree, prompts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], int]:
+    """Return the context that each prompt stands for, or raise unless all are different."""
+    contexts = {tuple(prompt): i for i, prompt in enumerate(_prompts(tree, prompts))}
+    if len(contexts) < tree.n_contexts:
+        raise ValueError(
+            f"prompts must be different, got {len(contexts)} different ones of {tree.n_contexts}"
+        )
+    return contexts
 
 
 def tree_log_probs(
@@ -153,6 +173,38 @@ def tree_pairs(
     return TextComparisons(asked, chosen, rejected, **columns)
 
 
+def tree_rollouts(
+    tree: TokenTree, rollouts: Rollouts, prompts: Sequence[Sequence[int]]
+) -> TextRollouts:
+    """Return rollouts on a tree as token ids, to train a language model on, with all their numbers.
+
+    Parameters
+    ----------
+    tree
+        The world.
+    rollouts
+        Prompts are contexts and responses are sequences of the tree.
+    prompts
+        Token ids, one prompt for each context of the tree.
+
+    Raises
+    ------
+    ValueError
+        If an index is beyond the tree.
+    """
+    rows, leaves = _prompts(tree, prompts), tree_completions(tree)
+    asked = as_index_array(rollouts.prompt, "prompt", size=len(rows))
+    answers = as_index_array(rollouts.completions, "completions", size=len(leaves))
+    return TextRollouts(
+        [rows[i] for i in asked],
+        [[leaves[j] for j in row] for row in answers],
+        rollouts.scores,
+        old_logp=rollouts.old_logp,
+        advantage=rollouts.advantage,
+        weight=rollouts.weight,
+    )
+
+
 # The columns of comparisons: of the pair, and of each response with its partner of the other.
 _OF_THE_PAIR = ("prompt", "prob", "weight")
 _PARTNER = {
@@ -217,11 +269,7 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
     table = to_numpy(preference)
     check_shape(table, "preference", (tree.n_contexts, tree.n_sequences, tree.n_sequences))
     look_up = table_judge(table)
-    contexts = {tuple(prompt): i for i, prompt in enumerate(_prompts(tree, prompts))}
-    if len(contexts) < tree.n_contexts:
-        raise ValueError(
-            f"prompts must be different, got {len(contexts)} different ones of {tree.n_contexts}"
-        )
+    contexts = tree_prompts(tree, prompts)
     places = {tuple(leaf): i for i, leaf in enumerate(tree_completions(tree))}
 
     def indices(rows: Array, known: dict[tuple[int, ...], int], what: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from prefsim.lm import (
     TextFeedback,
     TextNegatives,
     TextRankings,
+    TextRollouts,
     revision_prompt,
 )
 from prefsim.lm.training.loss_evaluator import LossEvaluator, Needs
@@ -154,6 +155,32 @@ def test_lists_and_anchors(llama):
     assert anchored.sample_weight.shape == (2, 2)
 
 
+def test_rollouts(llama):
+    lists = [[w, low] for w, low in zip(W, L, strict=True)]
+    old = -np.random.default_rng(0).random((3, 2, 4))
+    data = TextRollouts(
+        X, lists, [[1, 0], [2, 3], [0, 0]], old_logp=old, advantage=2 * old, weight=[1, 2, 3]
+    )
+    found, weight = built(llama, data, losses.TokenListLogps, [0, 2])
+    expected = torch.stack([llama.log_prob(X, W), llama.log_prob(X, L)], dim=1)[[0, 2]]
+    torch.testing.assert_close(found.logp.sum(-1), expected, rtol=0, atol=1e-4)
+    assert found.mask.sum(-1).tolist() == [[2, 3], [1, 2]]
+    assert found.scores.tolist() == [[1, 0], [0, 0]] and weight.tolist() == [1, 3]
+    # The longest completion of these rows has three tokens, that of the data four.
+    np.testing.assert_array_equal(found.old_logp, old[[0, 2], :, :3])
+    np.testing.assert_array_equal(found.advantage, 2 * old[[0, 2], :, :3])
+    whole, _ = built(llama, data, losses.ListLogps, [0, 2])
+    torch.testing.assert_close(whole.logps, expected, rtol=0, atol=1e-4)
+    sums = np.where(found.mask, old[[0, 2], :, :3], 0).sum(-1)
+    np.testing.assert_allclose(whole.old_logps, sums, rtol=1e-12)
+    bare, _ = built(llama, TextRollouts(X, lists, np.zeros((3, 2))), losses.TokenListLogps)
+    assert bare.old_logp is None and bare.advantage is None
+    with pytest.raises(ValueError, match="for every token of the longest completion, 4, got 2"):
+        built(
+            llama, TextRollouts(X, lists, np.zeros((3, 2)), old_logp=old[..., :2]), losses.ListLogps
+        )
+
+
 def test_text_and_chat_rows_mix(llama):
     prompt = ["the cat", [{"role": "user", "content": "was it good?"}], [1, 20]]
     data = TextComparisons(
@@ -225,6 +252,14 @@ def test_rows_are_taken_in_order():
         (
             lambda: TextRankings(X, ["abc", W, W], np.zeros((3, 3))),
             "row 0: completions must be a list of rows, got str",
+        ),
+        (
+            lambda: TextRollouts(X, [W, W, W], np.zeros((3, 3)), old_logp=np.zeros((3, 2, 4))),
+            r"old_logp must be \(n, K, T\) for \(3, 3\) completions, got \(3, 2, 4\)",
+        ),
+        (
+            lambda: TextRollouts(X, [W, W, W], np.zeros((3, 2))),
+            r"scores must have shape \(3, 3\), one for each completion",
         ),
         (
             lambda: TextNegatives(X, L, [W, W, W], sample_weight=-np.ones((3, 3))),

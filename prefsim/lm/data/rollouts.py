@@ -1,0 +1,152 @@
+"""Prompts with K completions that a policy drew, their rewards and how likely each token was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from prefsim.checks import as_float_array
+from prefsim.containers import ListLogps, TokenListLogps
+from prefsim.lm.data.text_data import TextData, TokenLogps, as_lists_of_texts, column_like
+from prefsim.lm.model.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TextRollouts"]
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class TextRollouts(TextData):
+    """Prompts with K completions each that a policy drew, and their rewards.
+
+    For losses of :class:`prefsim.losses.ListLogps` and :class:`prefsim.losses.TokenListLogps`; the
+    text counterpart of :class:`prefsim.data.Rollouts`. Draw them by
+    :func:`prefsim.lm.draw_scored`.
+
+    Parameters
+    ----------
+    prompt
+        List of text, chat messages or token ids.
+    completions
+        As many lists of K of them, as they were drawn: token ids.
+    scores
+        Rewards ``(n, K)``.
+    old_logp
+        ``(n, K, T)`` in nats, of every token under the policy that drew it, 0 behind the end, with
+        T at least the length of the longest completion; the policy as training finds it in each
+        step unless given.
+    advantage
+        ``(n, K, T)``, of every token, where a value function says so.
+    weight
+        Relative weight of each row, >= 0; equal unless given.
+
+    Raises
+    ------
+    ValueError
+        If columns differ in length, an entry is no text, or a number is not finite.
+
+    Examples
+    --------
+    >>> drawn = TextRollouts([[5, 6]], [[[7], [8, 9]]], [[0.0, 1.0]])
+    >>> len(drawn), drawn.scores.shape
+    (1, (1, 2))
+    """
+
+    kinds: ClassVar[tuple[type, ...]] = (ListLogps, TokenListLogps)
+
+    prompt: list[Text]
+    completions: list[list[Text]]
+    scores: np.ndarray
+    old_logp: np.ndarray | None
+    advantage: np.ndarray | None
+    weight: np.ndarray
+
+    def __init__(
+        self,
+        prompt: Sequence[Text],
+        completions: Sequence[Sequence[Text]],
+        scores: Any,
+        *,
+        old_logp: Any = None,
+        advantage: Any = None,
+        weight: Any = None,
+    ) -> None:
+        rows, k = as_lists_of_texts(completions, "completions")
+        table = as_float_array(scores, "scores", ndim=2 if rows else None)
+        if rows and table.shape != (len(rows), k):
+            raise ValueError(
+                f"scores must have shape {(len(rows), k)}, one for each completion, got"
+                f" {table.shape}"
+            )
+        tokens = {
+            "old_logp": _of_tokens(old_logp, "old_logp", table.shape),
+            "advantage": _of_tokens(advantage, "advantage", table.shape),
+        }
+        self._store(
+            {"prompt": prompt},
+            {"scores": table.reshape(len(rows), k), "weight": weight},
+            completions=rows,
+            **tokens,
+        )
+        if len(rows) != len(self):
+            raise ValueError(
+                f"completions must have as many rows as prompt, {len(self)}, got {len(rows)}"
+            )
+
+    def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
+        """Return the completions of each prompt."""
+        self.check(kind)
+        return [[(x, y) for y in row] for x, row in zip(self.prompt, self.completions, strict=True)]
+
+    def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
+        """Return log-probabilities of tokens, or of whole completions, with the rewards."""
+        self.check(kind)
+        logp = token_logps.logp
+        scores = column_like(self.scores, logp)
+        given = {
+            name: self._column(name, logp)
+            for name in ("old_logp", "advantage")
+            if getattr(self, name) is not None
+        }
+        weight = column_like(self.weight, logp)
+        if kind is TokenListLogps:
+            tokens = TokenListLogps(
+                logp=logp,
+                ref_logp=token_logps.ref_logp,
+                mask=token_logps.mask,
+                scores=scores,
+                **given,
+            )
+            return tokens, weight
+        old = given.get("old_logp")
+        lists = ListLogps(
+            logps=token_logps.sums,
+            ref_logps=token_logps.ref_sums,
+            scores=scores,
+            old_logps=None if old is None else (old * token_logps.mask).sum(dim=-1),
+        )
+        return lists, weight
+
+    def _column(self, name: str, logp: Tensor) -> Tensor:
+        """Return the numbers of the tokens that are there, ``(n, K, T)`` as ``logp``."""
+        column, width = getattr(self, name), logp.shape[-1]
+        if column.shape[-1] < width:
+            raise ValueError(
+                f"{name} must have a number for every token of the longest completion, {width}, got"
+                f" {column.shape[-1]}"
+            )
+        return column_like(column[..., :width], logp)
+
+
+def _of_tokens(column: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return numbers of tokens ``(n, K, T)``, or raise."""
+    if column is None:
+        return None
+    found = as_float_array(column, name, ndim=3)
+    if found.shape[:-1] != shape:
+        raise ValueError(f"{name} must be (n, K, T) for {shape} completions, got {found.shape}")
+    return found
