@@ -236,7 +236,10 @@ def pairs_of(group: losses.ListLogps, i: Any, j: Any) -> losses.PairLogps:
 def groups_of(k: int) -> st.SearchStrategy[losses.ListLogps]:
     """Two prompts with ``k`` scored samples each."""
     table = tables((2, k), low=-4.0, high=0.0)
-    return st.builds(losses.ListLogps, logps=table, ref_logps=table, scores=table)
+    # The samples are the policy's own.
+    return st.builds(
+        losses.ListLogps, logps=table, ref_logps=table, scores=table, old_logps=st.none()
+    )
 
 
 def mean_of_the_others(values: Any) -> Any:
