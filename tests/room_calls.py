@@ -13,11 +13,27 @@ from prefsim.data import Comparisons, Rankings, Revisions, ScoredPairs, Segments
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
-from prefsim.policies import TabularPolicy
+from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import planning
-from prefsim.solvers.games import certificates, policy_gradient, skew_symmetric
-from prefsim.solvers.likelihood import reward_learning
-from prefsim.worlds import ContextualBandit, TabularMDP
+from prefsim.solvers.games import (
+    certificates,
+    nash,
+    optimism,
+    pessimism,
+    policy_gradient,
+    preference_embedding,
+    skew_symmetric,
+    stationary_point,
+)
+from prefsim.solvers.likelihood import (
+    plackett_luce,
+    prompt_classifier,
+    rationality,
+    reward_learning,
+)
+from prefsim.solvers.optimisers import penalties
+from prefsim.solvers.optimisers import policy_gradient as score_gradients
+from prefsim.worlds import ContextualBandit, TabularMDP, TokenTree
 
 LOOPS = {
     name: importlib.import_module(f"prefsim.loops.{name}")
@@ -37,6 +53,15 @@ WORLD = ContextualBandit(reward=RNG.standard_normal((2, 3)))
 PAIRS = Comparisons([0, 0, 1], [0, 1, 2], [1, 0, 1], prob=[0.6, 0.7, 0.8])
 TWO_GAMES = np.stack([GAME, GAME])
 JUDGE = LOOPS["self_play"].table_judge(TWO_GAMES)
+BOXED = pessimism.PessimisticGame(
+    PAIRS, TABLE, np.asarray(TABLE.probs), beta=0.5, eta=0.1, bound=1.0
+)
+COUNTS = np.array([[0.0, 3.0, 2.0], [1.0, 0.0, 2.0], [2.0, 1.0, 0.0]])
+LIBRARY = reward_learning.policy_library(MDP, FEATURES, 2, seed=0)
+MARGIN, FIRST = np.array([1.0, -0.5, 2.0, 0.5]), np.array([1.0, 0.25, 0.0, 0.5])
+TREE = TokenTree(2, 2, end_token=1)
+ON_TREE = TokenTreePolicy.uniform(TREE)
+LEAVES = np.array([[0.5, -1.0, 2.0]])
 
 
 def call(function, **arguments):
@@ -94,6 +119,126 @@ CALLS = {
         policy_gradient.moving_average, average=LOGS, parameters=LOG_UNIFORM, rate=0.5
     ),
     "gpo_update": call(skew_symmetric.gpo_update, log_policy=LOGS, scores=GAME - GAME.T, beta=0.5),
+    "solve_nash": call(
+        nash.solve_nash,
+        game=GAME,
+        method="mirror_descent",
+        initial=POLICY,
+        step=0.5,
+        max_iterations=2,
+        tolerance=1.0,
+        record=1,
+        **PENALTY,
+    ),
+    "nash_path": call(
+        nash.nash_path,
+        game=GAME,
+        method="nash_md_pg",
+        iterations=2,
+        record=1,
+        initial=POLICY,
+        step=0.5,
+        mixture=0.5,
+        **PENALTY,
+    ),
+    "nash_md_pg_stationary_point": call(
+        stationary_point.nash_md_pg_stationary_point,
+        game=GAME,
+        reference=UNIFORM,
+        tau=0.4,
+        mixture=0.1,
+    ),
+    "PessimisticGame": call(
+        pessimism.PessimisticGame,
+        data=PAIRS,
+        reference=TABLE,
+        base=np.full((2, 3), 1 / 3),
+        beta=0.5,
+        eta=np.array(0.1),
+        bound=np.array(1.0),
+        context_probs=np.array([0.25, 0.75]),
+    ),
+    "PessimisticGame.objective": call(
+        BOXED.objective, log_policy=np.log(np.full((2, 3), 1 / 3)), reward=np.ones((2, 3))
+    ),
+    "PessimisticGame.worst_reward": call(
+        BOXED.worst_reward,
+        log_policy=np.log(np.full((2, 3), 1 / 3)),
+        tolerance=1e-9,
+        max_iterations=50,
+    ),
+    "PessimisticGame.solve": call(BOXED.solve, tolerance=1e-9, max_iterations=50),
+    "reward_misfit": call(pessimism.reward_misfit, reward=POLICY[None], wins=COUNTS[None]),
+    "optimistic_reward": call(
+        optimism.optimistic_reward,
+        game=BOXED,
+        starts=np.zeros((1, 2, 3)),
+        tolerance=1e-6,
+        max_iterations=50,
+    ),
+    "fit_preference_embedding": call(
+        preference_embedding.fit_preference_embedding,
+        wins=COUNTS,
+        dim=2,
+        ridge=0.1,
+        starts=1,
+        seed=0,
+        tolerance=1e-6,
+        max_iterations=50,
+    ),
+    "decompose_skew": call(skew_symmetric.decompose_skew, scores=GAME - GAME.T, dim=2),
+    "preference_scores": call(skew_symmetric.preference_scores, preference=GAME),
+    # likelihood
+    "fit_plackett_luce": call(
+        plackett_luce.fit_plackett_luce,
+        rankings=np.array([[0, 1, 2], [2, 1, 0], [1, 2, -1]]),
+        n_items=3,
+        weight=np.array([1.0, 2.0, 0.5]),
+        unranked="below",
+        ridge=0.1,
+        tolerance=1e-9,
+        max_iterations=50,
+    ),
+    "fit_prompt_classifier": call(
+        prompt_classifier.fit_prompt_classifier,
+        features=MARGIN[:, None],
+        desirable=np.array([True, False, True, False]),
+        ridge=0.1,
+    ),
+    "fit_rationality": call(
+        rationality.fit_rationality, margin=MARGIN, prob=FIRST, weight=np.ones(4)
+    ),
+    "cross_validated_loss": call(
+        rationality.cross_validated_loss, margin=np.tile(MARGIN, 3), prob=np.tile(FIRST, 3), folds=2
+    ),
+    "fit_regret_reward": call(
+        reward_learning.fit_regret_reward,
+        segments=SEGMENTS,
+        mdp=MDP,
+        features=FEATURES,
+        start=np.ones((1, 2)),
+        learning_rate=0.1,
+        iterations=2,
+        segment_discount=0.5,
+    ),
+    "fit_regret_reward_library": call(
+        reward_learning.fit_regret_reward_library,
+        segments=SEGMENTS,
+        features=FEATURES,
+        library=LIBRARY,
+        temperature=0.1,
+        learning_rate=0.1,
+        iterations=2,
+        start=np.ones(2),
+    ),
+    "off_policy_limit": call(
+        score_gradients.off_policy_limit,
+        reward=POLICY,
+        log_behaviour=LOGS,
+        log_reference=LOG_UNIFORM,
+        beta=0.5,
+        baseline=np.array(0.0),
+    ),
     # planning
     "action_values": call(planning.action_values, **BACKUP),
     "bellman_backup": call(planning.bellman_backup, **BACKUP),
@@ -109,7 +254,41 @@ CALLS = {
         planning.soft_policy, q_value=Q, temperature=0.3, log_reference=np.log(EACH)
     ),
     "soft_maximum": call(planning.soft_maximum, q_value=Q, temperature=0.3),
-    "value_iteration": call(planning.value_iteration, mdp=MDP),
+    "value_iteration": call(
+        planning.value_iteration,
+        mdp=MDP,
+        initial_value=VALUE,
+        tolerance=1e-6,
+        max_iterations=100,
+    ),
+    "soft_value_iteration": call(
+        planning.soft_value_iteration,
+        mdp=MDP,
+        temperature=0.3,
+        reference=EACH,
+        method="newton",
+        tolerance=1e-6,
+        max_iterations=100,
+    ),
+    "policy_iteration": call(
+        planning.policy_iteration, mdp=MDP, tolerance=1e-6, max_iterations=100
+    ),
+    "modified_policy_iteration": call(
+        planning.modified_policy_iteration,
+        mdp=MDP,
+        tolerance=1e-6,
+        max_iterations=100,
+        sweeps=5,
+        contraction=0.5,
+    ),
+    "linear_program": call(planning.linear_program, mdp=MDP, tolerance=1e-6),
+    "advantages": call(planning.advantages, mdp=MDP, policy=EACH),
+    "soft advantages": call(planning.advantages, mdp=MDP, temperature=0.3),
+    "successor_features": call(
+        planning.successor_features, mdp=MDP, policy=EACH, features=FEATURES
+    ),
+    "soft_backup": call(planning.soft_backup, policy=ON_TREE, leaf_values=LEAVES),
+    "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
     "occupancy": call(planning.occupancy, mdp=MDP, policy=EACH),
     "TabularMDP": call(
@@ -228,6 +407,9 @@ CALLS = {
         record=lambda policy: 0,
     ),
     "kl_penalty": call(solvers.kl_penalty, reference=TABLE, weight=0.1),
+    "cross_entropy_penalty": call(
+        penalties.cross_entropy_penalty, base=np.full((2, 3), 1 / 3), weight=0.1
+    ),
     "fit_partial_return_reward": call(
         functools.partial(reward_learning.fit_partial_return_reward, iterations=2),
         segments=SEGMENTS,

@@ -5,16 +5,21 @@ The rooms of pure functions and of values have sweeps of their own (``test_wrong
 
 import inspect
 import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from room_calls import CALLS
-from wrong_types import NO_NUMBERS, STRANGE_OPTIONS
+from wrong_types import NO_NUMBERS, STRANGE_OPTIONS, numbers_of, spoilt
+
+from prefsim.solvers import ConvergenceWarning
 
 OBJECTS = (5, "x", None, b"x", [1, 2], np.ones(3), torch.ones(2), {"a": 1}, object(), lambda x: x)
 # What an argument is called where it is looked at.
 OTHER_NAMES = {"game": "preference", "scores": "table"}
+# A pair that was not judged.
+NAN_IS_MISSING = {("win_rates", "preference")}
 every_call = pytest.mark.parametrize("name", sorted(CALLS))
 
 
@@ -26,7 +31,7 @@ def refused(function, arguments, key, value):
         message = str(error)
     else:
         return False
-    known = rf"(?<![a-z_])({key}|{OTHER_NAMES.get(key, key)})(?![a-z_])"
+    known = rf"\b({key}|{OTHER_NAMES.get(key, key)})\b"
     assert re.search(known, message), (key, value, message)
     return True
 
@@ -46,6 +51,21 @@ def test_what_holds_no_numbers_is_refused(name):
             if kind == "nothing" and (may_be_none(function, key) or "reference" in key):
                 continue
             assert refused(function, arguments, key, spoil(array)), (key, kind)
+
+
+@every_call
+def test_nan_is_refused_or_seen(name):
+    function, arguments = CALLS[name]
+    for key, array in arguments.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        for place in (0, array.size - 1) if (name, key) not in NAN_IS_MISSING else ():
+            with np.errstate(invalid="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                bad = {key: spoilt(array, place)}
+                if not refused(function, arguments, key, bad[key]):
+                    found = function(**arguments | bad)
+                    assert any(np.isnan(each).any() for each in numbers_of(found)), (key, place)
 
 
 @every_call
@@ -81,7 +101,16 @@ def test_boolean_options_are_booleans(name):
             assert refused(function, arguments, key, strange), (key, strange)
 
 
-@pytest.mark.parametrize("name", ["exploitability", "duality_gap", "soft best_response"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exploitability",
+        "duality_gap",
+        "soft best_response",
+        "expected_preference",
+        "regularised_gap",
+    ],
+)
 def test_certificates_are_of_games_and_distributions(name):
     function, arguments = CALLS[name]
     for key, value in arguments.items():

@@ -25,7 +25,15 @@ from public_calls import (
     REWARD,
     WORLD,
 )
-from wrong_types import NO_NUMBERS, OTHER_FORMS, PRECISION, STRANGE_OPTIONS, doubles, spoilt
+from wrong_types import (
+    NO_NUMBERS,
+    OTHER_FORMS,
+    PRECISION,
+    STRANGE_OPTIONS,
+    doubles,
+    numbers_of,
+    spoilt,
+)
 
 from prefsim import analysis, raters
 from prefsim.backend import use_backend
@@ -51,22 +59,7 @@ def outcome(function, arguments):
         value = function(**arguments)
     except (ValueError, TypeError) as error:
         return str(error)
-    return list(leaves(value))
-
-
-def leaves(value):
-    """Yield the arrays and numbers that a value is made of."""
-    if isinstance(value, torch.Tensor):
-        yield value.detach().to(torch.float64).numpy()
-    elif isinstance(value, np.ndarray | np.generic | int | float):
-        yield np.asarray(value, dtype=np.float64)
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from leaves(each)
-    elif hasattr(value, "log_probs"):
-        yield from leaves(value.log_probs)
-    elif hasattr(value, "__dict__"):
-        yield from leaves([each for each in vars(value).values() if not callable(each)])
+    return list(numbers_of(value))
 
 
 def same(found, expected, tolerance=1e-12):
@@ -86,7 +79,7 @@ def arrays_of(name):
 
 def named(key, message):
     """Whether a message names an argument, as a word of its own."""
-    return re.search(rf"(?<![a-z_]){key}(?![a-z_])", message) is not None
+    return re.search(rf"\b{key}\b", message) is not None
 
 
 def test_every_function_is_swept():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,18 @@ def doubles(form: Any) -> np.ndarray:
 def spoilt(column: np.ndarray, place: int) -> np.ndarray:
     """Return an array with NaN at one place."""
     return np.where(np.arange(column.size).reshape(column.shape) == place, np.nan, column)
+
+
+def numbers_of(value: Any) -> Iterator[np.ndarray]:
+    """Yield the arrays and numbers that a value is made of."""
+    if isinstance(value, torch.Tensor):
+        yield value.detach().to(torch.float64).numpy()
+    elif isinstance(value, np.ndarray | np.generic | int | float):
+        yield np.asarray(value, dtype=np.float64)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from numbers_of(each)
+    elif hasattr(value, "log_probs"):
+        yield from numbers_of(value.log_probs)
+    elif hasattr(value, "__dict__"):
+        yield from numbers_of([each for each in vars(value).values() if not callable(each)])

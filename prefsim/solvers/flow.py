@@ -103,11 +103,10 @@ def gradient_flow(
         return -slope
 
     if until is not None:
+        at_start = float(until(first))
+        if not at_start > 0:
+            raise ValueError(f"until must be positive at the start, got {at_start:.6g}")
         events = _event(until, shape)
-        if not events(0.0, first.ravel()) > 0:
-            raise ValueError(
-                f"until must be positive at the start, got {events(0.0, first.ravel()):.6g}"
-            )
     solution = solve_ivp(
         velocity,
         (0.0, duration),

@@ -254,15 +254,48 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         ),
         {"discount": UNIT, "learning_rate": POSITIVE, "iterations": FROM_1},
     ),
+    "partial returns of transitions": (
+        functools.partial(
+            reward_learning.fit_partial_return_reward,
+            SEGMENTS,
+            np.repeat(FEATURES[:, :, None], 4, axis=2),
+            iterations=2,
+        ),
+        {"discount": UNIT, "learning_rate": POSITIVE, "iterations": FROM_1},
+    ),
     "fit_regret_reward": (
         functools.partial(
             reward_learning.fit_regret_reward, SEGMENTS, MDP, FEATURES, restarts=1, iterations=2
         ),
-        {"learning_rate": POSITIVE, "iterations": FROM_1, "restarts": FROM_0},
+        {
+            "learning_rate": POSITIVE,
+            "iterations": FROM_1,
+            "restarts": FROM_0,
+            "segment_discount": UNIT,
+        },
     ),
     "regularised_reward": (
         functools.partial(score_gradients.regularised_reward, REWARD, LOG_POLICY, LOG_REFERENCE),
         {"beta": AT_LEAST_0},
+    ),
+    "action_values": (
+        functools.partial(planning.action_values, MDP.transitions, MDP.reward, np.ones(4)),
+        {"discount": UNIT},
+    ),
+    "bellman_backup": (
+        functools.partial(planning.bellman_backup, MDP.transitions, MDP.reward, np.ones(4)),
+        {"discount": UNIT},
+    ),
+    "soft_bellman_backup": (
+        functools.partial(
+            planning.soft_bellman_backup,
+            MDP.transitions,
+            MDP.reward,
+            np.ones(4),
+            discount=0.9,
+            temperature=0.3,
+        ),
+        {"discount": UNIT, "temperature": POSITIVE},
     ),
     "value_iteration": (
         functools.partial(planning.value_iteration, MDP),

@@ -287,3 +287,17 @@ def test_a_frontier_is_one_fit():
     apart = Comparisons([0], [0], [1])
     with pytest.warns(ConvergenceWarning, match="in 3 of 3 problems"):
         assert fit(reference, loss, apart, reference=reference).diverges.all()
+
+
+def test_a_loss_sees_equal_rows_once():
+    world, reference = ContextualBandit.random(3, 4, seed=0), TabularPolicy.uniform(3, 4)
+    many = Comparisons.sample(world, 6000, seed=1)
+    seen = []
+
+    def counted(logps: losses.PairLogps):
+        seen.append(logps.chosen.shape[-1])
+        return losses.dpo(logps, beta=0.5)
+
+    assert fit(reference, counted, many, reference=reference).converged
+    # Even where margins are moved by many amounts at once.
+    assert max(seen) < 6000

@@ -335,3 +335,39 @@ def test_a_loss_that_depends_on_no_parameter_is_at_its_minimum(dtype):
         policy = TabularPolicy.uniform(5, 10)
     found = fit(policy, constant, TWENTY, reference=policy)
     assert (float(found.value), float(found.grad_norm)) == (1.0, 0.0)
+
+
+def test_a_tail_is_judged_by_the_slopes_of_its_own_row():
+    zero = torch.zeros(2, dtype=torch.float64)
+    pairs = PairLogps(zero, zero, zero, zero)
+    sizes = torch.as_tensor([1e-6, 1.0], dtype=torch.float64)
+
+    def hinges(logps: PairLogps):
+        return sizes.repeat_interleave(logps.chosen.shape[-1] // 2) * losses.hinge(logps, beta=0.5)
+
+    # Ordered without an error: only a loss that falls for ever has no minimum there.
+    rows = (np.zeros(2, dtype=int), np.asarray([0, 1]), np.asarray([1, 2]))
+    weight = np.ones((1, 2))
+    assert not ranked_without_error(hinges, pairs, weight, rows, (1, 3)).member
+    assert not separated_by_weights(hinges, pairs, weight, rows, np.eye(3)[None]).member
+
+
+def test_a_loss_that_hardly_sees_more_than_the_margin_sees_more():
+    pairs = losses.PairLogps(*map(torch.as_tensor, losses.PairLogps.example()))
+
+    def leaning(logps: PairLogps):
+        return dpo(logps) + 1e-7 * logps.rejected
+
+    assert is_convex_in_the_margin(dpo, pairs)
+    assert not is_convex_in_the_margin(leaning, pairs)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_features_of_half_precision_are_separated_as_those_of_double(dtype):
+    zero = torch.zeros(2, dtype=torch.float64)
+    pairs = PairLogps(zero, zero, zero, zero)
+    features = np.eye(3, dtype=dtype)[None]
+    for chosen, rejected in (([0, 1], [1, 2]), ([0, 1], [1, 0])):
+        rows = (np.zeros(2, dtype=int), np.asarray(chosen), np.asarray(rejected))
+        found = separated_by_weights(dpo, pairs, np.ones((1, 2)), rows, features)
+        assert found.member == [rejected == [1, 2]]

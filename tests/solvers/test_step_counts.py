@@ -101,6 +101,8 @@ def test_plackett_luce():
     [
         ("lp", 0.0, 6),
         ("regularised", 0.2, 4),
+        ("regularised", 0.015, 8),
+        ("regularised", 1e-3, 6),
         ("mirror_descent", 0.2, 60),
         ("mmd", 0.2, 60),
         ("nash_md_pg", 0.2, 270),

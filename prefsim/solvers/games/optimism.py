@@ -18,7 +18,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import asarray
-from prefsim.checks import as_float_array, check_integer, check_positive, check_shape
+from prefsim.checks import as_float_array, check_integer, check_kind, check_positive, check_shape
 from prefsim.numerics import log_softmax, softmax
 from prefsim.solvers.games.pessimism import PessimisticGame
 from prefsim.solvers.optimisers.box_newton import (
@@ -117,6 +117,7 @@ def optimistic_reward(
     >>> optimistic_reward(game).reward.round(6) + 0.0
     array([[-1., -1.,  1.]])
     """
+    check_kind(PessimisticGame, game=game)
     check_positive(tolerance=tolerance)
     check_integer(low=1, max_iterations=max_iterations)
     if not (np.isfinite(game.low).all() and np.isfinite(game.high).all()):

@@ -28,8 +28,10 @@ from prefsim.checks import (
     as_box,
     as_context_probs,
     as_float_array,
+    as_log_policies,
     as_probabilities,
     check_constant,
+    check_kind,
     check_positive,
     check_shape,
 )
@@ -203,6 +205,8 @@ class PessimisticGame:
         bound: Any = np.inf,
         context_probs: Any = None,
     ) -> None:
+        check_kind(Comparisons, data=data)
+        check_kind(InMemoryPolicy, reference=reference)
         check_positive(beta=beta)
         if len(data) == 0:
             raise ValueError("data must hold at least one row, got 0")
@@ -232,9 +236,10 @@ class PessimisticGame:
 
         ``(...,)``, ``-inf`` where the reference lacks support of the policy.
         """
-        for name, table in {"log_policy": log_policy, "reward": reward}.items():
-            check_constant(table, name)
-        log_policy, reward = (to_numpy(table).astype(np.float64) for table in (log_policy, reward))
+        log_policy = self._log_policy(log_policy)
+        check_constant(reward, "reward")
+        reward = as_float_array(reward, "reward")
+        check_shape(reward, "reward", self.log_reference.shape[-2:])
         advantage = np.sum(
             (np.exp(log_policy) - self.base) * reward, axis=-1
         ) - self.beta * categorical_kl(log_policy, self.log_reference)
@@ -286,9 +291,7 @@ class PessimisticGame:
             If ``tolerance`` is missed, for instance where all functions are allowed and no
             minimiser exists.
         """
-        check_constant(log_policy, "log_policy")
-        log_policy = to_numpy(log_policy).astype(np.float64)
-        check_shape(log_policy, "log_policy", tuple(self.log_reference.shape[-2:]))
+        log_policy = self._log_policy(log_policy)
         tilt = self.eta[..., None] * self.context_probs
         linear = tilt[..., None] * (np.exp(log_policy) - self.base)
         problem = BoxProblem(
@@ -305,6 +308,11 @@ class PessimisticGame:
             minimise_in_box(problem, tolerance=tolerance, max_iterations=max_iterations),
             tolerance,
         )
+
+    def _log_policy(self, log_policy: Any) -> np.ndarray:
+        check_constant(log_policy, "log_policy")
+        (table,) = as_log_policies(tail=self.log_reference.shape[-2:], log_policy=log_policy)
+        return to_numpy(table).astype(np.float64)
 
     def _report(
         self, log_policy: np.ndarray, minimum: BoxNewtonResult, tolerance: float

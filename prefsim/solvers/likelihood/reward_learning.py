@@ -84,10 +84,10 @@ def fit_partial_return_reward(
     Christiano et al. 2017, arXiv:1706.03741; Knox et al. 2022, section 4, arXiv:2206.02231 (there:
     learning rate 2, 30,000 iterations).
     """
+    check_interval(discount=discount, low=0.0, high=1.0, closed="both")
     table = as_float_array(features, "features", min_ndim=3)
     loss = CrossEntropy(segments)
     if table.ndim == 4 and not loss.batch:
-        check_interval(discount=discount, low=0.0, high=1.0, closed="both")
         steps = segments.step_features(table)
         seen = np.einsum("nktd,t->nkd", steps, discount ** np.arange(segments.length))
         regressors = (seen[:, 0] - seen[:, 1])[None, None]
@@ -161,6 +161,7 @@ def fit_regret_reward(
     Knox et al. 2022, section 4, arXiv:2206.02231 (there with a fixed library of policies,
     :func:`fit_regret_reward_library`).
     """
+    check_interval(segment_discount=segment_discount, low=0.0, high=1.0, closed="both")
     loss = CrossEntropy(segments)
     table = batched_features(as_float_array(features, "features", min_ndim=3), loss.batch)
     process = FeatureProcess(mdp, table if table.shape[0] > 1 else table[0])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from prefsim.checks import check_integer, check_interval, check_kind, check_positive
+from prefsim.checks import check_integer, check_kind, check_positive
 from prefsim.data.segments import Segments
 from prefsim.numerics import sigmoid, softplus
 from prefsim.solvers.optimisers.updates import adam
@@ -83,10 +83,13 @@ class CrossEntropy:
 
     def shaped(self, fit: RewardFit) -> RewardFit:
         """Return a fit of flat problems in the batch's shape."""
-        lead, d = self.batch, fit.weights.shape[-1]
+        lead = self.batch
         history = fit.history.reshape(*fit.history.shape[:2], *lead)
         return RewardFit(
-            fit.weights.reshape(*lead, d), fit.value.reshape(lead), fit.start.reshape(lead), history
+            fit.weights.reshape(*lead, -1),
+            fit.value.reshape(lead),
+            fit.start.reshape(lead),
+            history,
         )
 
 
@@ -97,7 +100,6 @@ class VisitDifferences:
     """
 
     def __init__(self, segments: Segments, states: int, actions: int, discount: float) -> None:
-        check_interval(discount=discount, low=0.0, high=1.0, closed="both")
         # Also checks that every index that counts is inside the table.
         weight = segments.step_values(np.ones((states, actions))) * discount ** np.arange(
             segments.length

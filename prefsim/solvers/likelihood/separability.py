@@ -281,7 +281,7 @@ def separated_by_weights(
         return Separation(bad)
     falls, rises = _tails(loss, pairs, edges, np.arange(edges.member.size))
     # SciPy's linear programs know no half precision.
-    features = features.astype(np.float64, copy=False)
+    features = np.asarray(features, dtype=np.float64)
     moved = features[edges.prompt, edges.chosen] - features[edges.prompt, edges.rejected]
     length = np.abs(moved).max(axis=-1, keepdims=True)
     moved = np.divide(moved, length, out=np.zeros_like(moved), where=length > 0)

@@ -177,7 +177,8 @@ def _gap(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray
     By convexity no point lies lower by more.
     """
     room = np.where(gradient > 0, r - problem.low, r - problem.high)
-    return np.where(gradient == 0, 0.0, gradient * np.where(gradient == 0, 0.0, room)).sum(axis=-1)
+    # An edge at infinity counts nothing where the gradient is zero.
+    return (gradient * np.where(gradient == 0, 0.0, room)).sum(axis=-1)
 
 
 def _step(

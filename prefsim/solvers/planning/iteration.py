@@ -173,9 +173,7 @@ def soft_value_iteration(
     check_choice(("auto", "sweeps", "newton"), method=method)
     log_reference = None
     if reference is not None:
-        if mdp.horizon is not None and as_policy(mdp, reference).ndim > len(mdp.batch_shape) + 3:
-            raise ValueError("reference must not depend on time")
-        probs = as_policy(_stationary(mdp), reference)
+        probs = as_policy(_stationary(mdp), reference, "reference")
         xp = array_namespace(probs)
         positive = probs > 0
         safe = xp.where(positive, probs, xp.ones_like(probs))

@@ -214,12 +214,14 @@ class _SparseEvaluation:
     The rows are kept and patched from one policy to the next.
     """
 
+    chain: Any
+    paid: np.ndarray
+
     def __init__(self, mdp: TabularMDP, stop: SpanStop) -> None:
         self.mdp, self.stop = mdp, stop
         self.first_row = np.arange(mdp.n_states) * mdp.n_actions
+        # Of no policy: all rows of the first one are new.
         self.rows = np.full(mdp.n_states, -1)
-        self.chain: Any = None
-        self.paid = np.zeros(mdp.n_states)
 
     def __call__(self, action: Any, value: Any, goal: Any, sweeps: int) -> Any:
         self._adopt(self.first_row + action)
@@ -263,7 +265,7 @@ class _SparseEvaluation:
         """
         table, changed = self.mdp.transitions, np.flatnonzero(rows != self.rows)
         self.rows = rows
-        if self.chain is not None and changed.size < rows.size // 4:
+        if changed.size < rows.size // 4:
             source, target = table.indptr[rows[changed]], self.chain.indptr[changed]
             length = table.indptr[rows[changed] + 1] - source
             if np.array_equal(length, self.chain.indptr[changed + 1] - target):

@@ -34,19 +34,19 @@ Fill-in takes minutes and gigabytes where Krylov methods take a second.
 """
 
 
-def as_policy(mdp: TabularMDP, policy: Any) -> Array:
-    """Return a policy as validated probabilities in the process's arrays.
+def as_policy(mdp: TabularMDP, policy: Any, name: str = "policy") -> Array:
+    """Return a policy as validated probabilities in the process's arrays, or raise by its name.
 
     Shape ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
     """
     given = getattr(policy, "probs", policy)
     states, actions = mdp.n_states, mdp.n_actions
-    listed = to_numpy(as_array(given, "policy", *NUMBERS))
+    listed = to_numpy(as_array(given, name, *NUMBERS))
     if listed.dtype.kind in "iu":
-        check_shape(listed, "policy", (states,))
-        given = np.eye(actions)[as_index_array(listed, "policy", size=actions)]
-    checked = as_probabilities(given, "policy", min_ndim=2)
-    check_shape(checked, "policy", (states, actions))
+        check_shape(listed, name, (states,))
+        given = np.eye(actions)[as_index_array(listed, name, size=actions)]
+    checked = as_probabilities(given, name, min_ndim=2)
+    check_shape(checked, name, (states, actions))
     batch, horizon = mdp.batch_shape, mdp.horizon
     lead = checked.shape[:-2]
     timed = (
@@ -63,7 +63,7 @@ def as_policy(mdp: TabularMDP, policy: Any) -> Array:
     if not fits:
         with_time = "" if horizon is None else f" or {(*batch, horizon, states, actions)}"
         raise ValueError(
-            f"policy must have shape {(*batch, states, actions)}{with_time}, got {checked.shape}"
+            f"{name} must have shape {(*batch, states, actions)}{with_time}, got {checked.shape}"
         )
     # What single precision rounds sums to one in the precision of the process again.
     probs = widened_probabilities(like(given, mdp.reward), given)

@@ -114,8 +114,6 @@ def _tracked(array: Array) -> bool:
 
 
 def _detached(mdp: TabularMDP) -> TabularMDP:
-    if not (_tracked(mdp.reward) or _tracked(mdp.transitions)):
-        return mdp
     return mdp.replace_checked(
         reward=stop_gradient(mdp.reward), transitions=stop_gradient(mdp.transitions)
     )

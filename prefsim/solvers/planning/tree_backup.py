@@ -11,7 +11,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like
-from prefsim.checks import check_shape
+from prefsim.checks import alike, check_kind, check_shape
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
@@ -83,6 +83,8 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     >>> soft_backup(TokenTreePolicy.uniform(tree), np.log([[1.0, 1.0, 2.0]])).policy.probs.round(4)
     array([[0.1667, 0.1667, 0.6667]])
     """
+    check_kind(TokenTreePolicy, policy=policy)
+    (leaf_values,) = alike(leaf_values=leaf_values)
     tree = policy.tree
     check_shape(leaf_values, "leaf_values", (tree.n_contexts, tree.n_sequences))
     log_policy = log_softmax(policy.logits)
@@ -131,6 +133,8 @@ def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
     ----------
     Williams 1992 (REINFORCE).
     """
+    check_kind(TokenTreePolicy, policy=policy)
+    (weights,) = alike(weights=weights)
     tree = policy.tree
     check_shape(weights, "weights", (tree.n_contexts, tree.n_sequences))
     log_policy = log_softmax(policy.logits)

@@ -143,3 +143,14 @@ def test_each_option_changes_the_result():
         {"tolerance": 0.03},
     ):
         assert not np.allclose(ten_steps("mirror_descent", **change).policy, base.policy), change
+
+
+@pytest.mark.parametrize("method", ["mirror_descent", "egpo", "regularised"])
+def test_with_a_tolerance_of_nothing_what_converged_is_judged_by_the_usual_one(method):
+    few, most = (0, 50) if method == "regularised" else (10, 4000)
+    options = {"method": method, "reference": REFERENCE, "tau": 0.1, "tolerance": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        early, late = (solve_nash(GAME, max_iterations=n, **options) for n in (few, most))
+    assert early.regularised_gap > 1e-8 and not early.converged
+    assert late.regularised_gap <= 1e-8 and late.converged

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -260,3 +261,22 @@ def test_bad_options_of_the_solver():
         game.solve(max_iterations=0)
     with pytest.raises(ValueError, match="log_policy must have trailing shape"):
         game.worst_reward(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("name", ["base", "eta"])
+def test_a_gradient_that_would_be_lost_is_refused(name):
+    asks = torch.as_tensor(GOOD[name], dtype=torch.float64).requires_grad_()
+    with pytest.raises(ValueError, match=f"^{name} is a torch tensor that requires a gradient"):
+        PessimisticGame(**GOOD | {name: asks})
+
+
+def test_a_gradient_that_the_functions_of_a_game_would_lose_is_refused():
+    game = PessimisticGame(**GOOD)
+    logs, reward = (torch.as_tensor(table) for table in (np.log(BASE), 0.0 * BASE))
+    for call, name in (
+        (lambda: game.objective(logs.clone().requires_grad_(), reward), "log_policy"),
+        (lambda: game.objective(logs, reward.clone().requires_grad_()), "reward"),
+        (lambda: game.worst_reward(logs.clone().requires_grad_()), "log_policy"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} is a torch tensor that requires"):
+            call()

@@ -6,9 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nash_games import GAME, REFERENCE
 
-from prefsim.numerics import categorical_kl, softmax
-from prefsim.solvers.games.certificates import best_response, regularised_gap
+from prefsim.numerics import categorical_kl, log_softmax, softmax
+from prefsim.solvers.games.certificates import (
+    best_response,
+    log_best_response,
+    regularised_gap,
+)
 from prefsim.solvers.games.nash import solve_nash
+from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.testing.games import (
     games_with_reference,
 )
@@ -76,3 +81,19 @@ def test_ten_thousand_games_in_one_call():
     assert (result.regularised_gap <= 1e-8).all()
     alone = [solve_nash(game, method="regularised", tau=0.05).policy for game in games[:100]]
     np.testing.assert_allclose(result.policy[:100], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 50])
+@pytest.mark.parametrize("kind", ["uniform", "tournament"])
+def test_the_residuals_are_of_what_is_returned_however_few_steps_there_were(kind, steps):
+    games = PreferenceGame.random(6, seed=0, batch_shape=(60,), kind=kind, ties=0.3).preference
+    reference = log_softmax(np.random.default_rng(0).standard_normal((60, 6)))
+    found = solve_regularised(games, reference, tau=0.01, max_iterations=steps)
+    response = log_best_response(games, np.exp(found.log_policy), reference, tau=0.01)
+    np.testing.assert_allclose(
+        found.residual, np.abs(found.log_policy - response).max(axis=-1), atol=1e-12
+    )
+    np.testing.assert_allclose(np.exp(found.log_policy).sum(axis=-1), 1.0, rtol=1e-12)
+    arrived = found.residual <= 1e-6
+    assert not arrived.all() if steps == 0 else arrived.any()
+    assert steps < 50 or arrived.all()

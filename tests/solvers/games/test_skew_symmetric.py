@@ -325,3 +325,12 @@ def test_stopping_early_warns_and_says_so():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dim", [2, 4, 6])
+def test_vectors_are_as_long_as_was_asked_for(dim):
+    wins = np.array([[0.0, 9.0, 1.0], [1.0, 0.0, 9.0], [9.0, 1.0, 0.0]])
+    found = fit_preference_embedding(wins, dim=dim)
+    assert found.embedding.shape == (3, dim) and found.iterations == 0
+    log_odds = np.log(np.where(wins > 0, wins, 1.0)) - np.log(np.where(wins > 0, wins, 1.0)).T
+    np.testing.assert_allclose(score_matrix(found.embedding), log_odds, atol=1e-9)

@@ -123,3 +123,14 @@ def test_stopping_early_warns():
         assert not fit_plackett_luce(
             [[0, 1, 2], [0, 1, 2], [1, 0, 2], [2, 1, 0]], 3, max_iterations=1
         ).converged
+
+
+@pytest.mark.parametrize("unranked", ["absent", "below"])
+def test_items_that_no_ranking_lists_are_items(unranked):
+    found = fit_plackett_luce([[0, 1], [1, 0]], 4, ridge=0.1, unranked=unranked)
+    assert found.converged and found.reward.shape == (4,)
+    # What took no part is what the prior says; what was left out lost.
+    np.testing.assert_allclose(found.reward[0], found.reward[1], atol=1e-9)
+    np.testing.assert_allclose(found.reward[2], found.reward[3], atol=1e-9)
+    assert (found.reward[2] < -1) == (unranked == "below")
+    np.testing.assert_allclose(found.reward.sum(), 0.0, atol=1e-9)

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_expit, logsumexp
 
+from prefsim.solvers.optimisers import box_newton
 from prefsim.solvers.optimisers.box_newton import BoxProblem, minimise_in_box
 
 BATCH, N, BETA = 4, 5, 0.6
@@ -88,3 +89,22 @@ def test_a_slope_that_does_not_curve_leads_to_the_edge():
     found = minimise_in_box(problem, tolerance=1e-10, max_iterations=20)
     np.testing.assert_allclose(found.minimiser, [[0.0, 0.0, -4.0]], atol=1e-9)
     assert found.residual[0] <= 1e-10
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, -1.0])
+def test_an_edge_at_infinity_gains_nothing_without_a_slope(slope):
+    linear = np.array([[0.5, slope], [0.5, slope]])
+    problem = BoxProblem(
+        linear,
+        np.zeros(2),
+        np.zeros((2, 2)),
+        1.0,
+        np.zeros((2, 2, 2)),
+        np.array([[-1.0, -1.0], [-1.0, -np.inf]]),
+        np.array([[1.0, 3.0], [1.0, np.inf]]),
+    )
+    point = np.zeros((2, 2))
+    with np.errstate(all="raise"):
+        gap = box_newton._gap(problem, point, linear)
+    room = {0.0: 0.0, 1.0: 1.0, -1.0: 3.0}[slope]
+    np.testing.assert_array_equal(gap, [0.5 + room, np.inf if slope else 0.5])

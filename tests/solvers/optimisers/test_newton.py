@@ -173,3 +173,24 @@ def test_many_parameters_end_with_second_order_steps(name, monkeypatch):
     # Values of the quasi-Newton part stand before those of the last steps.
     np.testing.assert_allclose(found.history[0][0], dense.history[0][0])
     assert len(found.history) > 3
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_up_to_how_many_parameters_whole_hessians_are_used(beyond):
+    d = newton.DENSE_LIMIT + beyond
+    curvature = torch.linspace(1.0, 3.0, d, dtype=torch.float64)
+    asked = []
+
+    def hessian(x):
+        asked.append(len(x))
+        return torch.diag(curvature)[None]
+
+    found = newton.minimise(
+        lambda x: 0.5 * (curvature * (x - 1) ** 2).sum(-1),
+        torch.zeros(1, d, dtype=torch.float64),
+        tolerance=1e-9,
+        max_iterations=50,
+        hessian=hessian,
+    )
+    np.testing.assert_allclose(found.parameters, 1.0, atol=1e-9)
+    assert bool(asked) == (beyond == 0)

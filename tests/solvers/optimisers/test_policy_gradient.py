@@ -155,3 +155,11 @@ R, MU, REF = np.asarray([1.0, 0.5, 0.0]), np.log([0.1, 0.2, 0.7]), np.log(np.ful
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["reward", "log_behaviour", "log_reference"])
+def test_a_number_is_no_table_of_responses(name):
+    table = np.log([0.2, 0.3, 0.5])
+    tables = {"reward": table, "log_behaviour": table, "log_reference": table} | {name: -1.0}
+    with pytest.raises(ValueError, match=f"^{name} must have at least 1 axes"):
+        off_policy_limit(**tables, beta=0.5, baseline=-5.0)

@@ -244,7 +244,7 @@ ENDED = TabularMDP.random(3, 2, discount=0.9, seed=0, n_terminal=1)
         ),
         (
             lambda: planning.soft_value_iteration(MDP, temperature=1.0, reference=np.ones((3, 2))),
-            "policy must sum to 1",
+            "reference must sum to 1",
         ),
         (lambda: planning.policy_iteration(FINITE), "policy_iteration needs an infinite horizon"),
         (
