@@ -69,8 +69,6 @@ def labelled_pairs(
     array([[0.26, 0.47, 0.01, 0.26],
            [0.89, 0.08, 0.01, 0.02]])
     """
-    check_kind(ContextualBandit, world=world)
-    check_kind(InMemoryPolicy, policy=policy)
     size = to_numpy(as_array(n, "n", *NUMBERS))
     check_integer(low=1, n=size.min().item())
     population = Comparisons.population(world, policy, distinct=distinct)

@@ -117,9 +117,9 @@ def write_jsonl(data: Container, path: str | os.PathLike[str]) -> None:
 def _written(column: np.ndarray) -> list[str]:
     """Return the entries of a column as JSON."""
     if column.ndim > 1:
-        return [json.dumps(entry, allow_nan=False) for entry in column.tolist()]
+        return [json.dumps(entry) for entry in column.tolist()]
     # All at once: an entry of its own costs ten times what it is.
-    return json.dumps(column.tolist(), allow_nan=False)[1:-1].split(", ")
+    return json.dumps(column.tolist())[1:-1].split(", ")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Container:
@@ -255,7 +255,7 @@ class _Table:
                 if array is None:
                     return None
                 arrays[key] = array
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, OverflowError):
             return None
         return arrays
 

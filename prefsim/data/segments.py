@@ -297,7 +297,7 @@ class Segments:
 
         The table is ``(S, A)`` or ``(S, A, S)``.
         """
-        values = as_float_array(table, "table", min_ndim=2)
+        values = as_float_array(table, "table")
         if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[0] != values.shape[2]):
             raise ValueError(f"table must have shape (S, A) or (S, A, S), got {values.shape}")
         return at_steps(values, self.states, self.actions, self.mask, next_state=values.ndim == 3)
@@ -307,7 +307,7 @@ class Segments:
 
         The table is ``(S, A, d)`` or ``(S, A, S, d)``.
         """
-        values = as_float_array(features, "features", min_ndim=3)
+        values = as_float_array(features, "features")
         if values.ndim not in (3, 4):
             raise ValueError(
                 f"features must have shape (S, A, d) or (S, A, S, d), got {values.shape}"

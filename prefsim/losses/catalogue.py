@@ -353,9 +353,7 @@ def _population_minimiser(loss: Loss) -> str:
             continue
         bounds = (grid[best - 1], grid[best + 1])
         minimisers.append(
-            minimize_scalar(
-                risk, args=(p,), bounds=bounds, method="bounded", options={"xatol": 1e-9}
-            ).x
+            minimize_scalar(risk, args=(p,), bounds=bounds, options={"xatol": 1e-9}).x
         )
     for name, expected in _closed_forms(loss).items():
         if np.allclose(minimisers, expected, rtol=2e-5, atol=2e-5):

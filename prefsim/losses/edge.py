@@ -118,9 +118,7 @@ def received(
     fields = {name: value for name, value in given.items() if value is not None}
     beside = {name: value for name, value in options.items() if is_array(value)}
     if beside:
-        # Of a list the shape is NumPy's to tell.
-        first = fields[kind._fields[0]]
-        shape = tuple(first.shape if hasattr(first, "shape") else np.shape(first))
+        shape = np.shape(fields[kind._fields[0]])
         values = np.empty(shape[: len(shape) - _axes_of_a_row(kind)])
         for name, value in beside.items():
             check_broadcast(**{name: value, "values": values})

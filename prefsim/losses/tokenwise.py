@@ -185,7 +185,7 @@ def ld_dpo(logps: TokenPairLogps[ArrayT], *, beta: Number = 0.1, alpha: float = 
     dtype = logps.chosen.dtype
     scored = xp.astype(logps.chosen_mask, dtype), xp.astype(logps.rejected_mask, dtype)
     chosen_count, rejected_count = (xp.sum(each, axis=-1, keepdims=True) for each in scored)
-    shorter = xp.where(chosen_count < rejected_count, chosen_count, rejected_count)
+    shorter = xp.minimum(chosen_count, rejected_count)
 
     def weighted(log_ratio: ArrayT, mask: Array) -> ArrayT:
         count = xp.astype(mask, dtype)

@@ -174,7 +174,7 @@ def gradient_descent(
     theta = rounded_like(theta.detach(), policy.parameters).requires_grad_(True)
     value, _, norm = slope(problem.examples(theta), 1.0)
     nowhere = np.zeros(norm.numel(), dtype=bool)
-    certificate = Certificate(theta.detach(), value, norm, nowhere, "")
+    certificate = Certificate(theta.detach(), value, norm, nowhere)
     result = fit_result(policy, certificate, tolerance, problem.batch, tuple(history))
     if followed is not None:
         reference = policy.with_parameters(like(followed, policy.parameters))

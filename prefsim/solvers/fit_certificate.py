@@ -57,14 +57,14 @@ class Certificate(NamedTuple):
     diverges
         Whether no finite minimiser exists, booleans ``(B,)``.
     why
-        In words, where one diverges.
+        In words, where one diverges; empty where none does.
     """
 
     parameters: torch.Tensor
     value: torch.Tensor
     grad_norm: torch.Tensor
     diverges: np.ndarray
-    why: str
+    why: str = ""
 
 
 def default_tolerance(parameters: Any) -> float:

@@ -29,6 +29,15 @@ def test_versions_move_to_the_left():
     assert versions.tolist() == [[4, 0, 5, 6, 0], [4, 0, 0, -1, -1], [0, 0, -1, -1, -1]]
 
 
+def test_a_batch_of_long_texts_keeps_the_order_of_its_tokens():
+    rng = np.random.default_rng(0)
+    tokens, keep = rng.integers(100, size=(2, 3, 40)), rng.random((2, 3, 5, 40)) < 0.5
+    found = kept_tokens(tokens, keep)
+    for place in np.ndindex(2, 3, 5):
+        kept = tokens[place[:2]][keep[place]].tolist()
+        assert found[place].tolist() == kept + [-1] * (40 - len(kept))
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
 def test_empty_input(shape):
     assert degrade(np.zeros(shape, int), stop=[0]).keep.shape == (shape[0], 5, shape[1])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from loss_settings import base_options
 
 from prefsim.containers import (
     AnchoredLogps,
@@ -27,6 +28,8 @@ from prefsim.data import (
     ScoredPairs,
     Segments,
 )
+from prefsim.losses.catalogue import couples_batch
+from prefsim.losses.registry import container_of, loss_functions
 from prefsim.policies import TabularPolicy
 
 # Different lengths, so that no axis can be taken for another.
@@ -237,6 +240,22 @@ def test_a_value_out_of_range_is_named(name, column):
         assert refused(case, column, bad).startswith(f"{column} must hold log-probabilities <= 0")
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [(name, key) for name, key in COLUMNS if CASES[name].columns[key].dtype.kind == "i"],
+)
+def test_a_place_beyond_the_policy_is_named(name, column):
+    case = CASES[name]
+    states, actions = case.policy.logits.shape[-2:]
+    size = states if column in ("prompt", "states") else actions
+    places = case.columns[column].copy()
+    places[(0,) * places.ndim] = size
+    mask = {"mask": np.ones_like(case.columns["mask"])} if "mask" in case.columns else {}
+    data = case.make(**{**case.columns, **mask, column: places})
+    with pytest.raises(ValueError, match=rf"^{column} must be >= 0 and < {size}, got {size}"):
+        data.log_probs(case.policy)
+
+
 @pytest.mark.parametrize(("name", "column"), COLUMNS)
 def test_a_column_of_another_length_is_refused(name, column):
     case = CASES[name]
@@ -295,6 +314,59 @@ def test_leading_axes_are_data_sets_of_their_own(name):
                     else:
                         assert whole.shape == (*BATCH, *part.shape), field
                         np.testing.assert_allclose(whole[index], part, rtol=1e-12, err_msg=field)
+
+
+# Scores as losses want them: shares of wins, the chosen response ahead.
+AHEAD = {
+    "chosen_score": RNG.uniform(0.6, 0.9, N),
+    "rejected_score": RNG.uniform(0.1, 0.4, N),
+    "prob": np.ones(N),
+    "label": np.ones(N),
+}
+
+
+def without_first(states: int) -> TabularPolicy:
+    """A policy that never gives the first response, and all others alike."""
+    return TabularPolicy.from_probs(np.tile(np.eye(Y)[1:].mean(axis=0), (states, 1)))
+
+
+# Of the distribution at every token, which segments do not hold.
+OF_TOKENS = {"ga_kl", "npo_kl", "tdpo1", "tdpo2", "wpo"}
+FED = [
+    (name, loss)
+    for name in ("comparisons", "scored pairs", "feedback", "segments", "revisions")
+    for loss, function in sorted(loss_functions().items())
+    if container_of(function) is CASES[name].kind and loss not in OF_TOKENS
+]
+
+
+@pytest.mark.parametrize(("name", "loss"), FED)
+def test_rows_without_weight_may_be_impossible(name, loss):
+    """What a policy never gives has no logarithm, which must not reach the sum."""
+    case, function = CASES[name], loss_functions()[loss]
+    if couples_batch(function):
+        pytest.skip("its rows are not apart")
+    columns = {
+        key: AHEAD.get(key, column[0, 0] if column.ndim > 2 else column)
+        for key, column in case.columns.items()
+        if key not in ("mismatched", "mask")
+    }
+    possible = np.arange(N) != 1
+    for key in {"chosen", "rejected", "completion", "actions"} & columns.keys():
+        responses = 1 + columns[key] % (Y - 1)
+        columns[key] = np.where(possible.reshape(-1, *[1] * (responses.ndim - 1)), responses, 0)
+    columns["weight"] = columns["weight"] * possible
+    policy = without_first(X + X * Y if name == "revisions" else X)
+    total = {}
+    for rows in ("all", "possible"):
+        kept = {
+            key: column if rows == "all" else column[possible] for key, column in columns.items()
+        }
+        data = case.make(**kept)
+        seen, weight = data.examples(policy, data.log_probs(policy), case.kind)
+        total[rows] = (weight * function(seen, **base_options(function))).sum()
+    assert np.isfinite(total["possible"])
+    assert total["all"] == pytest.approx(total["possible"], rel=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)

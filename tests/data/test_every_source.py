@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from room_calls import CALLS
 from segment_tasks import CORRIDOR
 
 from prefsim.data import (
@@ -30,7 +31,7 @@ from prefsim.data.trajectories import (
     sample_trajectories,
 )
 from prefsim.policies import TabularPolicy
-from prefsim.worlds import ContextualBandit
+from prefsim.worlds import ContextualBandit, TabularMDP
 from prefsim.worlds.delivery import delivery_task
 
 X, Y, N = 3, 4, 40
@@ -346,6 +347,23 @@ def test_what_is_refused_is_named(name):
     with pytest.raises(ValueError) as caught:
         call()
     assert re.match(message, str(caught.value))
+
+
+NEEDED = (ContextualBandit, TabularMDP, TabularPolicy)
+OBJECTS = [
+    (name, key)
+    for name, (function, arguments) in CALLS.items()
+    for key, value in arguments.items()
+    if function.__module__.startswith("prefsim.data") and isinstance(value, NEEDED)
+]
+
+
+@pytest.mark.parametrize(("name", "key"), OBJECTS)
+def test_what_is_no_world_and_no_policy_is_named(name, key):
+    function, arguments = CALLS[name]
+    for other in (5, "x", np.ones((2, 3)), object()):
+        with pytest.raises(TypeError, match=rf"^{key} must be a .*, got {type(other).__name__}"):
+            function(**{**arguments, key: other})
 
 
 # --- what the rest of the room takes ---

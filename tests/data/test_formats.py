@@ -122,6 +122,21 @@ def test_bad_files(text, message, tmp_path):
         read_jsonl(path)
 
 
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_lines_are_counted_through_files_that_are_read_in_parts(between, tmp_path):
+    """Blank ends of lines, so that few rows are more than is read at once."""
+    lines = [GOOD.rstrip() + " " * 1_000_000 + "\n" for _ in range(13)]
+    path = tmp_path / "d.jsonl"
+    path.write_text(between.join(lines))
+    assert len(read_jsonl(path)) == 13
+    for bad in (0, 6, 12):
+        wrong = GOOD.replace('"chosen": 1', '"chosen": -1')
+        path.write_text(between.join([*lines[:bad], wrong, *lines[bad + 1 :]]))
+        number = 1 + bad * (1 + len(between))
+        with pytest.raises(ValueError, match=rf"d\.jsonl, line {number}: chosen must be >= 0"):
+            read_jsonl(path)
+
+
 def test_unreadable_files(tmp_path):
     with pytest.raises(ValueError, match=r"missing\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "missing.jsonl")

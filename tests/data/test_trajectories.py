@@ -1,5 +1,6 @@
 """Trajectories: all of them, draws, and recordings of environments."""
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
@@ -171,6 +172,12 @@ def test_environments_that_cannot_be_recorded():
         record_trajectories("NoSuchLake-v1", 1, 1, seed=0)
     with pytest.raises(ValueError, match="observation space must be Discrete"):
         record_trajectories("CartPole-v1", 1, 1, seed=0)
+    lake = gymnasium.make("FrozenLake-v1")
+    lake.action_space = gymnasium.spaces.Discrete(4, start=1)
+    with pytest.raises(ValueError, match=r"^the action space must be Discrete and count from 0"):
+        record_trajectories(lake, 1, 1, seed=0)
+    with pytest.raises(TypeError, match=r"^policy must be a InMemoryPolicy, got ndarray"):
+        record_trajectories("FrozenLake-v1", 1, 1, seed=0, policy=np.full((16, 4), 0.25))
     with pytest.raises(ValueError, match="policy must have 16 states"):
         record_trajectories("FrozenLake-v1", 1, 1, seed=0, policy=TabularPolicy.uniform(3, 4))
     with pytest.raises(ValueError, match="start must sum to 1"):

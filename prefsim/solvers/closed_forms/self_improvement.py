@@ -88,7 +88,7 @@ def _game(beta: float, **named: Any) -> tuple[Any, ...]:
     n = reference.shape[-1]
     named["reference"] = reference
     for name in ("generator", "improver", "improver_reference"):
-        if named.get(name) is not None or (name in ("generator", "improver") and name in named):
+        if named.get(name) is not None:
             tail = (n,) if name == "generator" else (n, n)
             (named[name],) = as_policies(tail=tail, **{name: named[name]})
     preference, *policies = as_floats(nan=True, optional=("improver_reference",), **named)
