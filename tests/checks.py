@@ -131,6 +131,17 @@ def check_leading_axes(loss: Callable[..., Any]) -> None:
             np.testing.assert_allclose(value[i], row, rtol=1e-12, atol=1e-14)
 
 
+def check_copies(loss: Callable[..., Any]) -> None:
+    """A row alone has the value that it has among its own copies, in a batch or none."""
+    for setting in configurations(loss):
+        container = example_of(loss, seed=12)
+        alone = map_fields(container, lambda x: x[:1])
+        copies = map_fields(alone, lambda x: np.repeat(x, 3, axis=0))
+        np.testing.assert_allclose(
+            loss(copies, **setting), np.repeat(loss(alone, **setting), 3), rtol=1e-12, atol=1e-14
+        )
+
+
 def check_prefers_the_chosen(loss: Callable[..., Any]) -> None:
     """A policy that is clearly right about an example costs less than one that is wrong."""
     if container_of(loss) is losses.JudgedLogps:

@@ -235,3 +235,9 @@ def test_sort_keeps_nans_last_and_second_derivatives():
     )
     rows = torch.tensor([[3.0, -1.0], [0.0, 5.0]])
     assert torch.equal(torch.vmap(numerics.sort)(rows), rows.sort(dim=-1)[0])
+
+
+def test_what_is_traced_is_not_looked_at(monkeypatch):
+    assert not numerics.is_traced()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert numerics.is_traced()

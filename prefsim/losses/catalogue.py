@@ -257,33 +257,36 @@ def _is_bounded_below(loss: Loss, kind: type[Any]) -> bool:
 
     An unbounded loss keeps falling.
     """
+    varied = (
+        "chosen",
+        "rejected",
+        "logp",
+        "logps",
+        "samples",
+        "chosen_from_chosen",
+        "chosen_from_rejected",
+        "rejected_from_chosen",
+        "rejected_from_rejected",
+    )
+    example = kind.example(rows=1)
+    fields = [field for field in varied if field in kind._fields]
+    place = np.stack(np.meshgrid(*[range(4)] * len(fields)), -1).reshape(-1, len(fields))
+    # Every point is a batch of its own, so that a coupled loss sees no other.
+    apart = map_fields(example, lambda column: np.broadcast_to(column, (len(place), *column.shape)))
     least = []
     for depth in (1e3, 1e6):
-        levels = [-1e-3, -1.0, -0.5 * depth, -depth]
-        varied = (
-            "chosen",
-            "rejected",
-            "logp",
-            "logps",
-            "samples",
-            "chosen_from_rejected",
-            "rejected_from_rejected",
-        )
-        fields = [f for f in varied if f in kind._fields]
-        example = kind.example(rows=1)
-        lowest = math.inf
-        for grid in np.stack(np.meshgrid(*[levels] * len(fields)), -1).reshape(-1, len(fields)):
-            filled = {
-                field: np.full_like(getattr(example, field), level)
-                for field, level in zip(fields, grid, strict=True)
-            }
-            if kind is ListLogps:
-                # Only the first candidate falls: a loss of lists may see nothing but differences.
-                first = np.arange(example.logps.shape[-1]) == 0
-                (level,) = grid
-                filled = {"logps": np.where(first, level, -1.0)[None]}
-            lowest = min(lowest, float(np.min(loss(example._replace(**filled)))))
-        least.append(lowest)
+        levels = np.asarray([-1e-3, -1.0, -0.5 * depth, -depth])
+        filled = {}
+        for field, level in zip(fields, levels[place].T, strict=True):
+            column = getattr(apart, field)
+            filled[field] = np.broadcast_to(
+                level.reshape(-1, *[1] * (column.ndim - 1)), column.shape
+            )
+        if kind is ListLogps:
+            # Only the first candidate falls: a loss of lists may see nothing but differences.
+            first = np.arange(example.logps.shape[-1]) == 0
+            filled["logps"] = np.where(first, filled["logps"], -1.0)
+        least.append(float(np.min(loss(apart._replace(**filled)))))
     return least[1] > least[0] - 1.0
 
 

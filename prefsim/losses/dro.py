@@ -223,6 +223,7 @@ def kl_dro_dual(scores: ArrayT, *, lambda_: float | Array) -> KlDroDual[ArrayT]:
     (array([0.731059, 0.268941]), 0.110944)
     """
     _check_lambda(lambda_)
+    scores, lambda_ = _together(scores, lambda_)
     xp = array_namespace(scores)
     x = widened(scores)
     size = x.shape[-1]

@@ -65,6 +65,22 @@ def test_two_peaks_of_which_the_lower_one_is_higher():
     assert float(found.value) == pytest.approx(height, abs=1e-8)
 
 
+@pytest.mark.parametrize("ratio", [1.01, 1.15, 1.18, 1.2, 1.25])
+def test_a_searched_temperature_is_stationary(ratio):
+    """On either peak, to rounding and not to a cell of the grid."""
+    found = adaptive_kl_dro(
+        TWO_PEAKS * np.linspace(0.9, 1.1, 21)[:, None], lambda_0=1.0, alpha=ratio * math.log(10)
+    )
+    assert (found.residual <= 1e-13).all()
+
+
+def test_one_score_is_its_own_worst_case():
+    found = adaptive_kl_dro(np.asarray([[3.0], [-2.0]]), lambda_0=0.5, alpha=1.0)
+    np.testing.assert_array_equal(found.value, [3.0, -2.0])
+    np.testing.assert_array_equal(found.lambda_, [0.5, 0.5])
+    np.testing.assert_array_equal(found.residual, [0.0, 0.0])
+
+
 def test_searched_rows_do_not_touch_the_settled_ones(monkeypatch):
     """Rows with one stationary point never reach the grid, and all keep their places."""
     rows = np.stack([np.zeros(10), TWO_PEAKS, 0.1 * np.arange(10.0), TWO_PEAKS, TWO_PEAKS])

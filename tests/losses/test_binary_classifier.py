@@ -48,7 +48,9 @@ def test_running_shift():
 def test_prompt_weights():
     weights = losses.density_ratio_weights([0.8, 0.3, 0.99])
     np.testing.assert_allclose(weights, [4.0, 0.5, 10.0], rtol=1e-14)
-    np.testing.assert_array_equal(losses.density_ratio_weights([0.0, 1.0]), [0.5, 10.0])
+    with np.errstate(all="raise"):
+        certain = losses.density_ratio_weights([0.0, 1.0])
+    np.testing.assert_array_equal(certain, [0.5, 10.0])
     weighted = losses.bco_unpaired(BATCH, beta=1.0, density_ratio=np.full(6, 3.0))
     np.testing.assert_allclose(weighted, np.asarray(VALUES) * np.repeat([1.0, 3.0], 3), atol=2e-8)
 
@@ -78,7 +80,9 @@ def test_one_class_alone_is_legal():
             "desirable must hold booleans, got dtype float64",
         ),
         (lambda: losses.RewardShift().updated([]), "at least one value, got 0"),
-        (lambda: losses.RewardShift().updated([np.nan]), "rewards must be finite"),
+        (lambda: losses.RewardShift().updated([np.nan]), "^rewards must be finite"),
+        (lambda: losses.RewardShift().updated([1.0], [np.nan]), "^weight must be finite"),
+        (lambda: losses.RewardShift().updated([1.0], "x"), "^weight must be"),
         (lambda: losses.density_ratio_weights([1.2]), r"prob must lie in \[0, 1\]"),
         (lambda: losses.density_ratio_weights([0.5], low=3.0, high=2.0), "low must be <= high"),
         (lambda: losses.density_ratio_weights([0.5], low=-1.0), "low must be"),

@@ -2,7 +2,9 @@
 
 import functools
 
+import numpy as np
 import pytest
+from loss_examples import differentiable
 
 from prefsim import losses
 from prefsim.losses.catalogue import (
@@ -105,6 +107,64 @@ def test_bounded_below():
         "robust_probit",
     }
     assert properties_of(functools.partial(losses.rdpo, flip_rate=0.0), "rdpo").bounded_below
+
+
+CONTAINERS = (
+    losses.PairLogps,
+    losses.UnpairedLogps,
+    losses.ListLogps,
+    losses.TokenPairLogps,
+    losses.DegreePairLogps,
+    losses.AnchoredLogps,
+    losses.SelfImprovementLogps,
+)
+
+
+def made(kind, formula):
+    """Return a loss of one's own on a container."""
+
+    def loss(logps):
+        return formula(logps)
+
+    loss.__annotations__ = {"logps": kind}
+    return loss
+
+
+@pytest.mark.parametrize("kind", CONTAINERS, ids=lambda kind: kind.__name__)
+def test_what_falls_with_any_log_probability_has_no_bound(kind):
+    example = kind.example(3)
+    for field in differentiable(example):
+        if "logits" in field:
+            continue
+        axes = tuple(range(1, getattr(example, field).ndim))
+
+        def total(logps, field=field, axes=axes):
+            first = getattr(logps, field)
+            # Of a list a loss may see the differences alone: it is the first response that falls.
+            return first[..., 0] if isinstance(logps, losses.ListLogps) else first.sum(axis=axes)
+
+        assert not properties_of(made(kind, total), field).bounded_below, field
+        rising = made(kind, lambda logps, total=total: -total(logps))
+        assert properties_of(rising, field).bounded_below, field
+
+
+@pytest.mark.parametrize(
+    ("of_margin", "minimiser"),
+    [
+        (lambda h: (h - 1) ** 2, "other"),
+        (lambda h: abs(h - 1), "other"),
+        (lambda h: h, "infinite"),
+        (lambda h: -h, "infinite"),
+        (lambda h: np.logaddexp(0, h / 50), "other"),
+    ],
+)
+def test_minimisers_without_a_name(of_margin, minimiser):
+    def formula(logps):
+        return of_margin(logps.chosen - logps.ref_chosen - logps.rejected + logps.ref_rejected)
+
+    row = properties_of(made(losses.PairLogps, formula), "own")
+    assert row.margin_only
+    assert row.minimiser == minimiser
 
 
 def test_coupled():

@@ -192,6 +192,16 @@ def test_capped_limits(scores, k):
     )
 
 
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_scores_tied_at_the_edge_share_what_is_left(k):
+    """The limit of a low temperature, at which none of them is ahead."""
+    for scores in ([2.0, 1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]):
+        found = capped_kl_dro_weights(np.asarray(scores), k=k, lambda_=0.0)
+        near = capped_kl_dro_weights(np.asarray(scores), k=k, lambda_=1e-3)
+        np.testing.assert_allclose(found, near, atol=1e-12)
+        assert found.sum() == pytest.approx(1.0, rel=1e-15)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 @pytest.mark.parametrize("lambda_", [0.0, 0.2, 3.0, math.inf])
 def test_capped_gradient_is_the_weights(k, lambda_):
@@ -295,6 +305,18 @@ def test_nan_is_not_hidden():
         (
             lambda: kl_dro_dual(FOUR_SCORES, lambda_="warm"),
             r"lambda_ must lie in \[0.0, inf\], got 'warm'",
+        ),
+        (
+            lambda: kl_dro(np.stack([FOUR_SCORES] * 2), lambda_=np.asarray([0.5, -0.5])),
+            r"^lambda_ must lie in \[0, inf\], got -0.5 at index 1",
+        ),
+        (
+            lambda: kl_dro(np.stack([FOUR_SCORES] * 2), lambda_=np.ones(3)),
+            r"^shapes must broadcast, got scores \(2,\), lambda_ \(3,\)",
+        ),
+        (
+            lambda: kl_dro_dual(np.stack([FOUR_SCORES] * 2), lambda_=np.ones(3)),
+            r"^shapes must broadcast, got scores \(2,\), lambda_ \(3,\)",
         ),
         (
             lambda: capped_kl_dro(FOUR_SCORES, k=0, lambda_=1.0),

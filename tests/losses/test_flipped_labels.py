@@ -186,6 +186,13 @@ def test_a_flip_rate_outside_zero_to_one_half_is_refused(robust, value):
         losses.flip_corrected(np.ones(1), np.ones(1), flip_rate=value)
 
 
+def test_values_and_rates_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"got as_labelled \(2,\), exchanged \(3,\), flip_rate"):
+        losses.flip_corrected(np.ones(2), np.ones(3), flip_rate=0.1)
+    with pytest.raises(ValueError, match=r"must broadcast, got .*, flip_rate \(3,\)"):
+        losses.flip_corrected(np.ones(2), np.ones(2), flip_rate=np.full(3, 0.1))
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf])
 @pytest.mark.parametrize("loss", [*CLEAN, losses.probit], ids=lambda loss: loss.__name__)
 def test_a_strength_that_is_not_positive_is_refused(loss, value):

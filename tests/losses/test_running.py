@@ -156,6 +156,8 @@ def test_bad_batches_and_states():
     empty = PairLogps(*[np.zeros(0)] * 4)
     with pytest.raises(ValueError, match="margin must hold at least one value, got 0"):
         losses.running_beta_dpo().after(empty)
+    with pytest.raises(ValueError, match=r"^margin must have 1 axes, got shape \(2, 3\)"):
+        losses.running_beta_dpo().after(PairLogps(*[np.zeros((2, 3))] * 4))
     with pytest.raises(ValueError, match="chosen must hold no NaN"):
         losses.running_beta_dpo().after(FIRST._replace(chosen=np.asarray([1.0, np.nan, 0.0])))
     with pytest.raises(ValueError, match="state must be a NamedTuple with the methods after"):
@@ -202,6 +204,23 @@ def test_weights_count_in_the_shift():
             weighted.after(batch, np.asarray(weight))
     with pytest.raises(ValueError, match="one shape"):
         weighted.after(batch, np.ones(2))
+
+
+def test_weights_count_where_a_loss_comes_to_rest():
+    batch, weight = thumbs([1.0, 2.0, 6.0]), np.asarray([1.0, 0.0, 0.5])
+    loss = losses.running_bco(beta=0.5)
+    assert settled_on(loss, batch, weight).state == loss.settled(batch, weight).state
+    assert settled_on(loss, batch, weight).state.mean == pytest.approx(0.5 * 4 / 1.5, rel=1e-15)
+    assert after_batch(loss, batch, weight).state == loss.after(batch, weight).state
+    assert settled_on(losses.dpo, batch, weight) is losses.dpo
+
+
+def test_a_batch_of_one_pair_has_no_deviation():
+    alone = PairLogps(*(field[:1] for field in FIRST[:4]))
+    with np.errstate(all="raise"):
+        state = losses.running_beta_dpo().after(alone).state
+    assert state.deviation == 0.0
+    assert state.mean == pytest.approx(0.1, rel=1e-15)
 
 
 # --- as a loss ---

@@ -125,11 +125,15 @@ SIX = ("W", "W2", "L", "Rw", "Rw2", "Rl")
 ATOMS = dict(zip(SIX, atoms(*SIX), strict=True))
 
 
+@pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("lift", ["log_ratio", "full"])
 @pytest.mark.parametrize("name", NAMED_STRUCTURES)
-def test_a_reference_is_four_atoms(name, lift):
+def test_a_reference_is_four_atoms(name, lift, average):
     lifted = NAMED_STRUCTURES[name].with_reference(lift)
-    same(from_structure(name, reference=lift)(PAIR), from_structure(lifted)(PAIR))
+    same(
+        from_structure(name, reference=lift, average=average)(PAIR),
+        from_structure(lifted, average=average)(PAIR),
+    )
     same(from_structure(lifted)(PAIR), from_structure(lifted.labels)(PAIR))
 
 

@@ -78,6 +78,17 @@ def test_a_pass_over_the_data_is_the_whole_gradient(loss, data):
     )
 
 
+def test_equal_rows_are_rows_of_a_batch():
+    """Each counts as often as it stands there, however many there are."""
+    many = Comparisons.sample(WORLD, 6000, seed=0)
+    options = {"reference": START, "step": 0.5, "iterations": 1}
+    whole, _ = gradient_descent(START, ipo, many, **options)
+    one_batch, _ = gradient_descent(START, ipo, many, batch_size=6000, seed=0, **options)
+    np.testing.assert_allclose(one_batch.policy.probs, whole.policy.probs, rtol=1e-12)
+    first, _ = gradient_descent(START, ipo, many, batch_size=2000, seed=0, **options)
+    assert np.abs(first.policy.probs - whole.policy.probs).max() > 1e-4
+
+
 def test_small_batches_end_near_the_minimum():
     best = fit(START, ipo, DATA, reference=START)
     options = {"reference": START, "batch_size": 15, "iterations": 300}

@@ -12,7 +12,10 @@ from prefsim import losses, use_backend
 from prefsim.data import Comparisons, Feedback, Rankings
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.solvers import ConvergenceWarning, fit, gradient_descent, objective, optimal_policy
+from prefsim.solvers.context_blocks import minimised_by_contexts
 from prefsim.solvers.equal_rows import merged
+from prefsim.solvers.fit_problem import problem_of
+from prefsim.solvers.optimisers.newton import value_and_gradient
 from prefsim.worlds import ContextualBandit, TokenTree
 
 
@@ -258,6 +261,68 @@ def test_equal_rows_are_one_row_of_their_weight():
     assert merged(many, losses.drdpo) is many
     soft = many.relabelled(np.where(np.arange(6000) % 2 == 0, 0.9, 0.6))
     assert len(few) < len(merged(soft, loss)) <= 72
+
+
+@pytest.mark.parametrize("loss", [losses.dpo, losses.copg, losses.p3o])
+def test_rows_that_differ_are_not_made_one(loss):
+    """Columns of few values: integers, negative scores, soft labels."""
+    rng = np.random.default_rng(0)
+    policy, reference = (TabularPolicy.random(2, 3, seed=seed) for seed in (1, 2))
+    data = Comparisons(
+        *(rng.integers(size, size=5001) for size in (2, 3, 3)),
+        prob=rng.choice([0.3, 1.0], 5001),
+        chosen_score=rng.choice([-2.5, -1.0, 0.25], 5001),
+        rejected_score=rng.choice([-1.5, -0.25, 1.0], 5001),
+        old_chosen=rng.choice([-1.5, -0.5], 5001),
+        old_rejected=rng.choice([-2.0, -0.25], 5001),
+    )
+    few = merged(data, loss)
+    assert 100 < len(few) < 1300
+    np.testing.assert_allclose(
+        objective(policy, loss, few, reference=reference),
+        objective(policy, loss, data, reference=reference),
+        rtol=1e-12,
+    )
+
+
+def test_data_sets_of_their_own_rows_have_soft_labels():
+    rng = np.random.default_rng(0)
+    columns = [rng.integers(size, size=(2, 40)) for size in (3, 4, 4)]
+    prob, start = rng.uniform(0.2, 0.8, (2, 40)), TabularPolicy.uniform(3, 4)
+    loss = functools.partial(losses.dpo, beta=0.5)
+    together = fit(start, loss, Comparisons(*columns, prob=prob), reference=start)
+    assert together.converged and not together.diverges.any()
+    for i in range(2):
+        data = Comparisons(*(column[i] for column in columns), prob=prob[i])
+        alone = fit(start, loss, data, reference=start)
+        np.testing.assert_allclose(together.policy.probs[i], alone.policy.probs, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_large_tables_of_a_batch_are_solved_by_contexts(dtype):
+    """The result has the axes of the batch, and its certificate is that of the whole objective."""
+    rng = np.random.default_rng(0)
+    prompts, responses, n = 60, 7, 20_000
+    columns = [rng.integers(size, size=(2, n)) for size in (prompts, responses, responses)]
+    data = Comparisons(*columns, prob=rng.choice([0.25, 0.5, 0.75], (2, n)))
+    start = TabularPolicy(np.zeros((prompts, responses), dtype=dtype))
+    loss = functools.partial(losses.dpo, beta=0.5)
+    result = fit(start, loss, data, reference=start)
+    assert result.converged and result.policy.logits.shape == (2, prompts, responses)
+    assert result.policy.logits.dtype == dtype
+    wide = TabularPolicy(result.policy.logits.astype(np.float64))
+    value = objective(wide, loss, data, reference=TabularPolicy.uniform(prompts, responses))
+    np.testing.assert_allclose(result.value, value, rtol=1e-6)
+
+    problem, theta = problem_of(start, loss, data, start, None)
+    found = minimised_by_contexts(problem, loss, theta, tolerance=1e-10, max_iterations=100)
+    assert found.parameters.shape == found.last_step.shape == theta.shape == (2, 420)
+    value, gradient, _ = value_and_gradient(
+        functools.partial(problem.settled, loss), found.parameters
+    )
+    np.testing.assert_allclose(found.value, value, rtol=1e-12)
+    np.testing.assert_allclose(found.grad_norm, gradient.abs().amax(dim=-1), atol=1e-14)
+    assert (found.last_step.abs() < 1e-4).all()
 
 
 def test_a_large_table_is_solved_by_contexts():

@@ -274,6 +274,14 @@ def test_a_kink_is_a_minimum():
             assert objective(moved, hinge, noisy, reference=reference) >= result.value - 1e-12
 
 
+def test_kinks_of_many_contexts_are_certified_one_by_one():
+    reference = TabularPolicy.uniform(140, 3)
+    prompt, chosen, rejected = np.repeat(np.arange(140), 3), [2, 2, 1] * 140, [1, 0, 0] * 140
+    noisy = Comparisons(prompt, chosen, rejected, prob=[0.8, 0.9, 0.7] * 140)
+    result = fit(reference, functools.partial(losses.hinge, beta=0.5), noisy, reference=reference)
+    assert result.converged and result.grad_norm <= 1e-10
+
+
 def test_what_has_not_arrived_is_not_certified():
     world, reference = ContextualBandit.random(2, 3, seed=0), TabularPolicy.uniform(2, 3)
     data = Comparisons.population(world, reference)

@@ -27,6 +27,7 @@ GAMES = 0.5 + 0.5 * (MARGINS - np.swapaxes(MARGINS, -1, -2))
 COUNTS = RNG.poisson(3.0, (*BATCH, N, N)) * (1 - np.eye(N)) + 1 - np.eye(N)
 IMPROVERS = np.exp(numerics.log_softmax(RNG.normal(size=(*BATCH, N, N))))
 EMBEDDINGS = RNG.normal(size=(*BATCH, N, 2))
+BETAS = RNG.uniform(0.2, 2.0, BATCH)
 BOX = box_newton.BoxProblem(
     linear=0.3 * VALUES,
     tilt=RNG.uniform(0.5, 1.0, BATCH),
@@ -50,7 +51,27 @@ def updates_once(update, preference, log_policy, log_reference):
     return update((log_policy,), preference, log_reference, step=0.5, tau=tau)[0]
 
 
+# Functions of a reward, a log-reference, and a strength for each problem.
+FRONTIERS = {
+    "gibbs": regularised.gibbs_log_policy,
+    "chi_squared": lambda r, q, beta: chi_squared.chi_squared_optimum(r, np.exp(q), beta=beta),
+    "optimal_policy": lambda r, q, beta: regularised.optimal_policy(r, np.exp(q), beta=beta),
+    "regularised_optimum": lambda r, q, beta: regularised.regularised_optimum(
+        r, q, beta=beta, divergence="forward_kl"
+    ),
+    "calibrated_value": lambda r, q, beta: regularised.calibrated_value(r, q, np.exp(q), beta=beta),
+    "calibrated_reward": lambda p, q, beta: regularised.calibrated_reward(
+        numerics.log_softmax(p), q, np.exp(q), beta=beta
+    ),
+}
 CASES = {
+    **{
+        f"frontier of {name}": (
+            lambda r, q, beta, solve=solve: solve(r, q, beta=beta),
+            (VALUES, FIRST, BETAS),
+        )
+        for name, solve in FRONTIERS.items()
+    },
     "entropy": (numerics.categorical_entropy, (FIRST,)),
     "kl": (numerics.categorical_kl, (FIRST, SECOND)),
     "logsumexp": (numerics.logsumexp, (VALUES,)),
@@ -207,3 +228,9 @@ def test_each_problem_is_solved_as_if_alone(name):
         alone = numbers(function(*(column[index] for column in columns)))
         for whole, single in zip(together, alone, strict=True):
             np.testing.assert_allclose(whole[index], single, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", FRONTIERS)
+def test_strengths_of_another_shape_are_refused(name):
+    with pytest.raises(ValueError, match=r"^shapes must broadcast, got .*beta \(5, 1\)"):
+        FRONTIERS[name](VALUES, FIRST, beta=np.ones(5))

@@ -35,6 +35,12 @@ def test_the_run_with_the_fewest_responses_sets_the_limit():
         rejection_sample(reward, 3, beta=0.5, seed=0, keys=keys)
 
 
+def test_no_runs_have_no_samples():
+    for keys in (None, np.zeros((2, 0, 4), dtype=int) + np.arange(4)):
+        found = rejection_sample(np.zeros((2, 0, 4)), 3, beta=0.5, seed=0, keys=keys)
+        assert found.shape == (2, 0, 3)
+
+
 def test_a_pass_needs_arrays_of_one_shape():
     reward, uniform = REWARD[0, 0], np.full(6, 0.5)
     for bad in (
