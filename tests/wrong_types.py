@@ -40,6 +40,14 @@ OTHER_FORMS = {
     "integer tensors": lambda x: torch.as_tensor(np.round(x).astype(np.int64)),
     "uint8 tensors": lambda x: torch.as_tensor(np.round(np.abs(x)).astype(np.uint8)),
 }
+# The numbers in another shape.
+OTHER_SHAPES = {
+    "longer": lambda x: np.concatenate([x, x[..., -1:]], axis=-1) if x.ndim else np.stack([x, x]),
+    "more rows": lambda x: np.concatenate([x, x[:1]], axis=0) if x.ndim else np.stack([x, x]),
+    "more axes": lambda x: np.broadcast_to(x, (7, *x.shape)),
+    "fewer axes": lambda x: x[..., 0] if x.ndim else x,
+    "empty": lambda x: x[..., :0] if x.ndim else x,
+}
 # Torch's own default for integers is single precision.
 PRECISION = {"float16": 1e-2, "float32": 1e-5, "integer tensors": 1e-5, "uint8 tensors": 1e-5}
 

@@ -132,6 +132,8 @@ def deviation(x: ArrayT) -> ArrayT:
     """
     xp = array_namespace(x)
     n = max(x.shape[-1], 1)
+    # Seen from the first: the mean of equal values may differ from them by a rounding.
+    x = x - x[..., :1]
     mean = xp.sum(x, axis=-1, keepdims=True) / n
     variance = xp.sum((x - mean) ** 2, axis=-1, keepdims=True) / max(n - 1, 1)
     some = variance > 0

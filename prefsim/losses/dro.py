@@ -94,6 +94,10 @@ def _together(scores: Any, lambda_: Any) -> tuple[Any, Any]:
     number = _is_scalar(lambda_)
     read, array = as_floats(nan=True, scores=scores, lambda_=1.0 if number else lambda_)
     check_shape(read, "scores", (None,))
+    if read.shape[-1] == 0:
+        raise ValueError(
+            f"scores must hold at least one outcome along the last axis, got {tuple(read.shape)}"
+        )
     if not number:
         check_broadcast(scores=read[..., 0], lambda_=array)
     return read, lambda_ if number else array

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefsim.checks import as_floats, check_choice, check_entries, check_same_shape
+from prefsim.checks import as_floats, check_broadcast, check_choice, check_entries, check_same_shape
 from prefsim.losses.advantages import leave_one_out
 from prefsim.numerics import bounded_exp, stop_gradient
 from prefsim.typing import Array, ArrayT
@@ -101,6 +101,7 @@ def score_function_kl(logps: ArrayT, ref_logps: Array, *, baseline: Array | floa
     logps, ref_logps, baseline = as_floats(logps=logps, ref_logps=ref_logps, baseline=baseline)
     check_entries(baseline, "baseline", "be finite", np.isfinite)
     check_same_shape(logps=logps, ref_logps=ref_logps)
+    check_broadcast(logps=logps, baseline=baseline)
     return stop_gradient(logps - ref_logps - baseline) * logps
 
 

@@ -6,6 +6,7 @@ from array_api_compat import device
 
 from prefsim.checks import (
     as_floats,
+    check_broadcast,
     check_interval,
     check_no_nan,
     check_nonnegative,
@@ -271,8 +272,11 @@ def regret(
             f" {tuple(advantages.shape)}"
         )
     check_interval(arrays=True, low=0.0, high=1.0, closed="both", prob=prob)
+    if advantages.shape[-1] == 0:
+        raise ValueError(f"advantages must have T >= 1 steps, got shape {tuple(advantages.shape)}")
     score = segment_return(advantages, mask, discount=discount)
     first, second = score[..., 0], score[..., 1]
+    check_broadcast(advantages=first, prob=prob)
     return prob * segment_contrast(first, second) + (1 - prob) * segment_contrast(second, first)
 
 

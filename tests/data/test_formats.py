@@ -137,6 +137,17 @@ def test_lines_are_counted_through_files_that_are_read_in_parts(between, tmp_pat
             read_jsonl(path)
 
 
+@pytest.mark.parametrize("line", ["1, " + GOOD, "[" + GOOD, GOOD.rstrip() + ",\n"])
+def test_what_would_be_rows_side_by_side_is_none_of_a_line(line, tmp_path):
+    """After lines that are right, more than is read at once."""
+    path = tmp_path / "d.jsonl"
+    for right in (4, 5, 6):
+        path.write_text((GOOD.rstrip() + " " * 1_000_000 + "\n") * right + line * 3)
+        message = rf"d\.jsonl, line {right + 1}: expected one JSON object, got '"
+        with pytest.raises(ValueError, match=message):
+            read_jsonl(path)
+
+
 def test_unreadable_files(tmp_path):
     with pytest.raises(ValueError, match=r"missing\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "missing.jsonl")

@@ -74,6 +74,21 @@ def test_a_searched_temperature_is_stationary(ratio):
     assert (found.residual <= 1e-13).all()
 
 
+@pytest.mark.parametrize(
+    ("near", "count", "far", "size", "ratio"),
+    [(-1.9077, 20, -2.51097, 50, 1.05), (-2.4622, 23, -3.3669, 50, 1.4)],
+)
+def test_the_search_finds_what_no_iteration_ends_at(near, count, far, size, ratio):
+    v = np.full(size, far)
+    v[0], v[1 : 1 + count] = 0.0, near
+    alpha = ratio * math.log(size)
+    found = adaptive_kl_dro(v, lambda_0=1.0, alpha=alpha)
+    best, height = brute_force(v, 1.0, alpha)
+    assert float(found.lambda_) == pytest.approx(best, rel=2e-3)
+    assert height - 1e-12 <= float(found.value) <= height + 1e-6
+    assert found.residual <= 1e-13
+
+
 def test_one_score_is_its_own_worst_case():
     found = adaptive_kl_dro(np.asarray([[3.0], [-2.0]]), lambda_0=0.5, alpha=1.0)
     np.testing.assert_array_equal(found.value, [3.0, -2.0])

@@ -25,6 +25,7 @@ from prefsim.checks import (
     as_index_array,
     as_log_policies,
     as_one_library,
+    check_broadcast,
     check_entries,
     check_integer,
     check_nonnegative,
@@ -86,6 +87,7 @@ def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> 
     check_entries(reward, "reward", "be below infinity", lambda r: r < np.inf)
     xp = array_namespace(reward)
     cap = xp.max(reward, axis=-1, keepdims=True) if cap is None else cap[..., None]
+    check_broadcast(reward=reward, cap=cap)
     short = reward - cap
     reached = short >= 0
     below = xp.where(reached, xp.full_like(short, -1.0), short)
@@ -122,6 +124,7 @@ def accepted_law(
         reward=reward, log_proposal=log_proposal, cap=cap, optional=("cap",)
     )
     check_shape(reward, "reward", (log_proposal.shape[-1],))
+    check_broadcast(reward=reward, log_proposal=log_proposal)
     xp = array_namespace(reward, log_proposal)
     if cap is None:
         cap = xp.max(xp.where(log_proposal > -xp.inf, reward, -xp.inf), axis=-1)
@@ -163,6 +166,7 @@ def first_accepted_law(
     (log_proposal,) = as_log_policies(log_proposal=log_proposal)
     reward, log_proposal = as_floats(reward=reward, log_proposal=log_proposal)
     check_shape(reward, "reward", (log_proposal.shape[-1],))
+    check_broadcast(reward=reward, log_proposal=log_proposal)
     xp = array_namespace(reward, log_proposal)
     reward, log_proposal = xp.broadcast_arrays(reward, log_proposal)
     # Rows are levels v = r(y'), columns responses; equal rewards are one level, counted at its

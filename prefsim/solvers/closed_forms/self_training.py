@@ -16,6 +16,7 @@ from prefsim.checks import (
     as_float_array,
     as_log_policies,
     as_preference,
+    check_broadcast,
     check_integer,
     check_positive,
     check_shape,
@@ -139,6 +140,7 @@ def best_of_n(score: Any, log_policy: Any, n: int) -> np.ndarray:
     scores = as_float_array(score, "score", min_ndim=1)
     (log_policy,) = as_log_policies(log_policy=log_policy)
     check_shape(scores, "score", (log_policy.shape[-1],))
+    check_broadcast(score=scores, log_policy=log_policy)
     logs = _finite_logs(log_policy, log_policy.shape[-1])
     logs = log_softmax(logs)
     below = np.where(scores[..., None, :] < scores[..., :, None], logs[..., None, :], -np.inf)
