@@ -32,3 +32,31 @@ def test_shapes_that_do_not_go_together_are_named(name, key):
         message = refusal(function, arguments | {key: change(arguments[key])})
         # Of two shapes that differ either may be the wrong one.
         assert not message or set(re.findall(r"\w+", message)) & set(arguments), (kind, message)
+
+
+# Of one list of numbers, or with the axis of the draws before all others.
+OF_ONE_PROBLEM = {"guided_filter", "ordinal_logits", "revision_chain"}
+
+
+def leaves(value):
+    """Yield the arrays that a value is made of."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from leaves(each)
+    else:
+        yield np.asarray(value)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in ARRAYS} - OF_ONE_PROBLEM))
+def test_as_many_answers_as_problems(name):
+    """Problems along a new first axis: several that are alike, and none."""
+    function, arguments = FUNCTIONS[name], EXAMPLES[name]
+    arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
+    alone = list(leaves(function(**arguments)))
+    for problems in (5, 0):
+        wide = {key: np.broadcast_to(each, (problems, *each.shape)) for key, each in arrays.items()}
+        found = list(leaves(function(**arguments | wide)))
+        for several, one in zip(found, alone, strict=True):
+            assert several.shape == (problems, *one.shape)
+            if "seed" not in arguments:
+                np.testing.assert_allclose(several, np.broadcast_to(one, several.shape), rtol=1e-12)

@@ -85,7 +85,7 @@ def _integral(xp: Any, log_weight: Array, policy: Array, candidates: int) -> Any
     """Return K a ∫ e^{−sa} φ(s)^{K−1} ds in v = log s, for weights a of at most 1."""
     weight = xp.exp(log_weight)
     low = -BEFORE - math.log(candidates)
-    high = AFTER - float(to_numpy(log_weight).min())
+    high = AFTER - float(to_numpy(log_weight).min(initial=0.0))
     nodes = np.arange(low, high + STEP, STEP)
     total = xp.zeros_like(weight)
     for first in range(0, nodes.size, AT_ONCE):
