@@ -219,6 +219,7 @@ def bco_unpaired(
         shift = stop_gradient(xp.sum(reward, axis=-1, keepdims=True) / max(reward.shape[-1], 1))
     z = reward - shift
     if density_ratio is None:
+        check_same_shape(logp=logps.logp, density_ratio=logps.density_ratio)
         density_ratio = logps.density_ratio
     weight: Any = 1.0
     if density_ratio is not None:

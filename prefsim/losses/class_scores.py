@@ -7,7 +7,7 @@ from prefsim.checks import (
     as_index_array,
     check_label_margins,
     check_nonnegative,
-    check_shape,
+    check_same_shape,
 )
 from prefsim.containers import ClassLogits
 from prefsim.numerics import array_namespace, host_values, log_softmax, softplus, widened
@@ -74,7 +74,7 @@ def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     v = x - xp.take_along_axis(x, xp.astype(label, xp.int64, copy=False)[..., None], axis=-1)
     if margin is None:
         return v
-    check_shape(margin, "margin", tuple(logits.shape))
+    check_same_shape(logits=logits, margin=margin)
     margins = host_values(margin)
     if labels is not None and margins is not None:
         check_label_margins(as_float_array(margins, "margin"), labels)

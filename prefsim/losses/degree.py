@@ -59,7 +59,17 @@ def preference_degree(graded: DegreeLogits[ArrayT]) -> ArrayT:
     >>> preference_degree(DegreeLogits(logits, np.asarray([[0, 2]]))).round(8)
     array([1.48264184])
     """
+    return _mean_over_versions(graded)
+
+
+def _mean_over_versions(graded: DegreeLogits[ArrayT], *, whose: str = "") -> ArrayT:
+    """Return the degree loss of responses whose fields are named with a prefix."""
     xp = array_namespace(graded.logits)
+    if tuple(graded.degree.shape) != tuple(graded.logits.shape[:-1]):
+        raise ValueError(
+            f"{whose}degree must have shape {tuple(graded.logits.shape[:-1])}, that of"
+            f" {whose}logits without the classes, got {tuple(graded.degree.shape)}"
+        )
     present = graded.degree >= 0
     label = xp.where(present, graded.degree, xp.zeros_like(graded.degree))
     each = cross_entropy(ClassLogits(graded.logits, label))
@@ -161,6 +171,11 @@ def spo_degree(
     check_nonnegative(arrays=True, gamma_chosen=gamma_chosen, gamma_rejected=gamma_rejected)
     check_callable(align=align)
     pair: Any = align(logps.pair())
-    chosen = preference_degree(DegreeLogits(logps.chosen_logits, logps.chosen_degree))
-    rejected = preference_degree(DegreeLogits(logps.rejected_logits, logps.rejected_degree))
+    chosen, rejected = (
+        _mean_over_versions(DegreeLogits(logits, degree), whose=whose)
+        for logits, degree, whose in (
+            (logps.chosen_logits, logps.chosen_degree, "chosen_"),
+            (logps.rejected_logits, logps.rejected_degree, "rejected_"),
+        )
+    )
     return pair + gamma_chosen * chosen + gamma_rejected * rejected

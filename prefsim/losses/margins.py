@@ -84,8 +84,8 @@ def rdpo_length(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number =
     check_positive(arrays=True, beta=beta)
     check_nonnegative(arrays=True, alpha=alpha)
     chosen_length, rejected_length = lengths_of(logps)
-    longer = chosen_length - rejected_length
-    return soft_logistic(beta * reward_margin(logps) + alpha * longer, 1)
+    margin = reward_margin(logps)
+    return soft_logistic(beta * margin + alpha * (chosen_length - rejected_length), 1)
 
 
 @checked
@@ -117,10 +117,11 @@ def odpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, alpha: Number = 1.0) -
     """
     check_positive(arrays=True, beta=beta)
     check_nonnegative(arrays=True, alpha=alpha)
+    margin = reward_margin(logps)
     chosen, rejected = scores_of(logps)
     gap = chosen - rejected
     check_entries(gap, "chosen_score", "exceed rejected_score by more than 0", lambda x: x > 0)
-    return soft_logistic(beta * reward_margin(logps) - alpha * array_namespace(gap).log(gap), 1)
+    return soft_logistic(beta * margin - alpha * array_namespace(gap).log(gap), 1)
 
 
 @checked

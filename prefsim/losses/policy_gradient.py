@@ -93,7 +93,8 @@ def copg(logps: PairLogps[ArrayT], *, beta: Number = 0.1, form: str = "square") 
     (array([2.6645]), array([-0.73]))
     """
     _check_form(form, beta)
-    gap = _reward_gap(logps) - beta * reward_margin(logps)
+    margin = reward_margin(logps)
+    gap = _reward_gap(logps) - beta * margin
     if form == "square":
         return gap**2 / (2 * beta)
     return -stop_gradient(gap) * (logps.chosen - logps.rejected)

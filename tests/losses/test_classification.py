@@ -243,7 +243,7 @@ LABEL = np.asarray([1])
             r"logits must have trailing shape \(K\) with K >= 2 classes, got \(1, 1\)",
         ),
         (ClassLogits(np.asarray(1.0), np.asarray(0)), r"K >= 2 classes, got \(\)"),
-        (ClassLogits(ROW, LABEL, ROW[0]), r"margin must have trailing shape \(1, 4\), got \(4,\)"),
+        (ClassLogits(ROW, LABEL, ROW[0]), r"one shape, got logits \(1, 4\), margin \(4,\)"),
         (
             ClassLogits(ROW, LABEL, np.asarray([[0.1, 0.0, -0.2, 0.1]])),
             r"margin must be >= 0, got -0.2 at index \(0, 2\)",

@@ -68,7 +68,7 @@ def test_thresholds_that_do_not_rise(thresholds, message):
 
 @pytest.mark.parametrize(
     ("degree", "message"),
-    [([[0, 3]], "label must be >= 0 and < 3"), ([0], "label must have shape")],
+    [([[0, 3]], "label must be >= 0 and < 3"), ([0], "^degree must have shape")],
 )
 def test_degrees_that_do_not_fit(degree, message):
     with pytest.raises(ValueError, match=message):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from loss_examples import differentiable, example_of, to_torch
-from loss_settings import ALTERNATIVES, base_options, options
+from loss_settings import ALTERNATIVES, base_options, configurations, options
 from wrong_types import NO_NUMBERS, OTHER_FORMS, PRECISION, STRANGE_OPTIONS, doubles, spoilt
 
 from prefsim import losses
@@ -118,6 +118,27 @@ def test_nan_is_refused_where_it_counts(name):
                 else:
                     # The loss does not read it, or not there.
                     np.testing.assert_allclose(found, clean, rtol=1e-12, err_msg=field)
+
+
+@every_loss
+def test_fields_of_another_shape_are_refused(name):
+    """Also those that would broadcast: a row too few or an axis too many is another batch."""
+    loss = LOSSES[name]
+    container = example_of(loss)
+    for setting in configurations(loss):
+        clean = loss(container, **setting)
+        for field, column in fields(container).items():
+            for kind, other in {
+                "one row": column[:1],
+                "a row more": np.concatenate([column, column[:1]]),
+                "an axis more": np.stack([column, column]),
+            }.items():
+                found = outcome(loss, container._replace(**{field: other}), **setting)
+                if isinstance(found, str):
+                    assert re.search(rf"(?<![a-z_]){field}(?![a-z_])", found), (kind, found)
+                else:
+                    # The loss does not read it.
+                    np.testing.assert_array_equal(found, clean, err_msg=f"{field} {kind}")
 
 
 @every_loss
