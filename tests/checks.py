@@ -134,6 +134,9 @@ def check_leading_axes(loss: Callable[..., Any]) -> None:
 def check_copies(loss: Callable[..., Any]) -> None:
     """A row alone has the value that it has among its own copies, in a batch or none."""
     for setting in configurations(loss):
+        # Squares over n − 1 know how many there are.
+        if setting.get("whiten"):
+            continue
         container = example_of(loss, seed=12)
         alone = map_fields(container, lambda x: x[:1])
         copies = map_fields(alone, lambda x: np.repeat(x, 3, axis=0))

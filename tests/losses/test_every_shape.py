@@ -34,8 +34,8 @@ def test_shapes_that_do_not_go_together_are_named(name, key):
         assert not message or set(re.findall(r"\w+", message)) & set(arguments), (kind, message)
 
 
-# Of one list of numbers, or with the axis of the draws before all others.
-OF_ONE_PROBLEM = {"guided_filter", "ordinal_logits", "revision_chain"}
+# Of one list of numbers, of all axes together, or with the axis of the draws before all others.
+OF_ONE_PROBLEM = {"guided_filter", "ordinal_logits", "revision_chain", "whitened"}
 
 
 def leaves(value):
