@@ -69,6 +69,24 @@ def test_nan_is_refused_or_seen(name):
 
 
 @every_call
+def test_a_shape_is_refused_by_the_name_of_an_argument(name):
+    function, arguments = CALLS[name]
+    parameters = {*inspect.signature(function).parameters, *OTHER_NAMES.values()}
+    for key, array in arguments.items():
+        if not isinstance(array, np.ndarray) or array.ndim == 0:
+            continue
+        longer = np.concatenate([array, array[..., :1]], axis=-1)
+        message = ""
+        try:
+            function(**arguments | {key: longer})
+        except (ValueError, TypeError) as error:
+            message = str(error)
+        # What the library behind refuses has words of its own.
+        named = re.match(r"(?!arrays )(\w+) must ", message)
+        assert named is None or named[1] in parameters, (key, message)
+
+
+@every_call
 def test_objects_of_another_kind_are_refused(name):
     function, arguments = CALLS[name]
     for key, value in arguments.items():
