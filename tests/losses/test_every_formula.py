@@ -1,9 +1,11 @@
-"""Formulas of losses and closed forms: shapes that do not go together are refused by name."""
+"""Formulas of losses and closed forms, swept: shapes, numbers of problems, libraries, precision."""
 
 import re
 
+import array_api_strict
 import numpy as np
 import pytest
+import torch
 from public_calls import EXAMPLES, FUNCTIONS
 from wrong_types import OTHER_SHAPES
 
@@ -60,3 +62,43 @@ def test_as_many_answers_as_problems(name):
             assert several.shape == (problems, *one.shape)
             if "seed" not in arguments:
                 np.testing.assert_allclose(several, np.broadcast_to(one, several.shape), rtol=1e-12)
+
+
+# What works in NumPy's doubles, and says so.
+OF_NUMPY = {
+    "best_of_n",
+    "density_ratio_weights",
+    "guided_filter",
+    "iterative_dpo_step",
+    "rejection_sample",
+}
+FORMS = {
+    "single precision": lambda x: x.astype(np.float32),
+    "tensors": lambda x: torch.tensor(x.copy()),
+    "tensors of single precision": lambda x: torch.tensor(x.copy(), dtype=torch.float32),
+    "the standard and no more": array_api_strict.asarray,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", sorted({name for name, _ in ARRAYS}))
+def test_values_are_of_the_library_and_the_precision_given(name, form):
+    function, arguments = FUNCTIONS[name], EXAMPLES[name]
+    given = {
+        key: FORMS[form](value)
+        for key, value in arguments.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    }
+    example = next(iter(given.values()))
+    value, expected = function(**arguments | given), function(**arguments)
+    parts = value if isinstance(value, tuple) else (value,)
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    for part, other in zip(parts, wanted, strict=True):
+        if name in OF_NUMPY:
+            assert isinstance(part, np.ndarray)
+        elif np.asarray(other).dtype.kind == "f":
+            assert part.dtype == example.dtype
+            # NumPy's own sums of all are numbers.
+            assert isinstance(part, type(example) | np.floating)
+        tolerance = 1e-6 if "single" in form else 1e-14
+        np.testing.assert_allclose(np.asarray(part), other, rtol=tolerance, atol=tolerance)
