@@ -267,15 +267,15 @@ def gae(
     xp = array_namespace(rewards)
     zero = xp.zeros_like(rewards)
     rewards, values = xp.where(mask, rewards, zero), xp.where(mask, values, zero)
-    following = value_after = zero[..., 0] if rewards.shape[-1] else None
+    if rewards.shape[-1] == 0:
+        return zero, zero
+    following = value_after = zero[..., 0]
     advantages: list[Any] = []
     for t in reversed(range(rewards.shape[-1])):
         error = rewards[..., t] + discount * value_after - values[..., t]
         following = error + discount * trace * following
         value_after = values[..., t]
         advantages.insert(0, following)
-    if not advantages:
-        return zero, zero
     found = xp.where(mask, xp.stack(advantages, axis=-1), zero)
     return found, found + values
 

@@ -199,7 +199,8 @@ def _above_others(logps: TokenListLogps[ArrayT], beta: float) -> ArrayT:
     if logps.scores.shape[-1] < 2:
         return to_go
     total = masked_sum(rewards, logps.mask)
-    return to_go - (total - leave_one_out(total))[..., None]
+    above: ArrayT = to_go - (total - leave_one_out(total))[..., None]
+    return above
 
 
 @checked

@@ -119,7 +119,8 @@ def reward_path(steps: int) -> RewardPath:
     rewards, rows = np.zeros(2), []
     for _ in range(steps + 1):
         pair = PairRewards(rewards[:1], rewards[1:])
-        slopes = np.concatenate(loss_gradient(losses.bradley_terry, pair))
+        gradient = loss_gradient(losses.bradley_terry, pair)
+        slopes = np.concatenate([gradient.chosen, gradient.rejected])
         rows.append([-slopes[0], slopes[1], rewards[0] - rewards[1]])
         rewards = rewards - 0.5 * slopes
     return RewardPath(*np.array(rows).T)

@@ -6,7 +6,7 @@ the place of a :class:`prefsim.lm.CausalLM`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -34,17 +34,19 @@ class Sampler(Protocol):
     :class:`prefsim.lm.CausalLM` is one.
     """
 
-    tokenizer: Any
+    @property
+    def tokenizer(self) -> Any:
+        """What turns token ids into text, or None where texts are token ids."""
+        ...
 
     @property
     def end_ids(self) -> tuple[int, ...]:
         """The tokens that end a completion."""
         ...
 
-    def sample(
-        self, prompts: Sequence[Text], n: int, seed: np.random.Generator, **options: Any
-    ) -> list[list[Ids]]:
-        """Return ``n`` completions of every prompt as token ids."""
+    @property
+    def sample(self) -> Callable[..., list[list[Ids]]]:
+        """Return ``n`` completions as token ids, ``sample(prompts, n, seed, **options)``."""
         ...
 
     def token_log_probs(
@@ -114,7 +116,7 @@ def scored_completions(
         raise ValueError("prompts must hold at least one, got 0")
     rng = random_generator(seed)
     drawn = policy.sample(list(prompts), n_samples, rng, batch_size=batch_size, **sampling)
-    read = drawn
+    read: Any = drawn
     if policy.tokenizer is not None:
         read = [[policy.decode(each) for each in row] for row in drawn]
     scores = completion_scores(score, prompts, read, batched=batched, abstain_on=abstain_on)
