@@ -128,10 +128,10 @@ class Rankings:
         )[:, 0]
         return cls(prompt, completions, (k - np.argsort(ranked, axis=-1)).astype(np.float64))
 
-    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, ...]:
+    def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
         """Return the log-probabilities of the candidates under ``policy``, ``(n, K)`` in nats."""
         prompt = np.broadcast_to(self.prompt[:, None], self.completions.shape)
-        return tuple(policy.log_prob_each({"completions": (prompt, self.completions)}).values())
+        return (policy.log_prob_each({"completions": (prompt, self.completions)})["completions"],)
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type

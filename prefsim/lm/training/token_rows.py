@@ -13,6 +13,7 @@ from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import Tokens
+from prefsim.lm.training.altered_text import AlteredTexts
 from prefsim.lm.training.truncation import Truncation, truncated
 from prefsim.losses.registry import container_of
 
@@ -47,22 +48,28 @@ class TokenRows(NamedTuple):
 def token_rows(
     policy: TextModel, data: TextData, kind: type, truncation: Truncation | None = None
 ) -> TokenRows:
-    """Return the sequences that a loss of ``kind`` needs, as tokens; an error names the example."""
+    """Return the sequences that a loss of ``kind`` needs, as tokens; an error names the example.
+
+    Warns where a tokenizer writes a text otherwise than it was given.
+    """
     examples = data.sequences(kind)
     per_example = len(examples[0]) if examples else 0
     bos_id = None if policy.tokenizer is None else policy.tokenizer.bos_token_id
     tokens: list[Tokens] = []
     shortened = 0
+    altered = AlteredTexts(policy.tokenizer)
     for number, example in enumerate(examples):
         try:
             whole = policy.encode(
                 [prompt for prompt, _ in example], [completion for _, completion in example]
             )
+            altered.see(number, example, whole)
             kept = whole if truncation is None else truncated(whole, truncation, bos_id=bos_id)
         except ValueError as error:
             raise ValueError(f"example {number}: {error}") from error
         shortened += kept != whole
         tokens += kept
+    altered.warn()
     sizes = np.asarray(
         [len(row.prompt_ids) + len(row.completion_ids) for row in tokens], dtype=np.int64
     )
