@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.backend import like
-from prefsim.checks import as_log_policies, check_kind, check_positive
+from prefsim.checks import as_log_policies, check_kind, check_positive, names_shapes
 from prefsim.divergences import f_divergence
 from prefsim.numerics import array_namespace, categorical_kl
 from prefsim.typing import Array, ArrayT, Number
@@ -85,6 +85,7 @@ def _expected_reward(log_policy: ArrayT, world: ContextualBandit) -> ArrayT:
     return _over_contexts(earned, world)
 
 
+@names_shapes
 def kl_to_reference(log_policy: ArrayT, log_reference: Array, world: ContextualBandit) -> ArrayT:
     r"""Return :math:`E_{x\sim\rho}\,\mathrm{KL}(\pi(\cdot|x)\,\|\,\pi_{ref}(\cdot|x))`.
 
@@ -124,6 +125,7 @@ def divergence_to_reference(
     return _over_contexts(f_divergence(log_policy, log_reference, divergence, alpha=alpha), world)
 
 
+@names_shapes
 def regularised_value(
     log_policy: ArrayT,
     log_reference: Array,
@@ -165,6 +167,7 @@ def regularised_value(
     return expected_reward(log_policy, world) - beta * penalty
 
 
+@names_shapes
 def suboptimality(
     log_policy: ArrayT, world: ContextualBandit, *, comparator: Array | None = None
 ) -> ArrayT:

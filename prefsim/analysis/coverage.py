@@ -20,9 +20,11 @@ from prefsim.checks import (
     as_context_probs,
     as_floats,
     as_log_policies,
+    check_constant,
     check_entries,
     check_no_nan,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, xlogy
 from prefsim.typing import Array, ArrayT
@@ -81,6 +83,7 @@ def _largest_ratio(log_ratio: ArrayT, context_probs: Array) -> ArrayT:
     )
 
 
+@names_shapes
 def concentrability(
     log_policy: ArrayT, log_reference: Array, *, context_probs: Any = None
 ) -> ArrayT:
@@ -137,6 +140,7 @@ def global_coverage(log_reference: ArrayT, *, context_probs: Any = None) -> Arra
     return _largest_ratio(-log_reference, _context_probs(context_probs, log_reference))
 
 
+@names_shapes
 def kl_ball_coverage(
     log_reference: Array, radius: Any, *, context_probs: Any = None
 ) -> KLBallCoverage:
@@ -185,6 +189,7 @@ def kl_ball_coverage(
     (log_reference,) = as_log_policies(log_reference=log_reference)
     xp = array_namespace(log_reference)
     context_probs = _context_probs(context_probs, log_reference)
+    check_constant(radius, "radius")
     as_numpy = to_numpy(as_array(radius, "radius", "real floating", "integral")).astype(np.float64)
     if not (as_numpy >= 0).all():
         raise ValueError(f"radius must be >= 0, got {as_numpy[~(as_numpy >= 0)].flat[0]}")
@@ -247,6 +252,7 @@ def _near_or(x: ArrayT, scale: Array, otherwise: Array) -> ArrayT:
     return xp.where(near, scale * series, otherwise)
 
 
+@names_shapes
 def in_distribution_reward_error(
     estimate: ArrayT, reward: Array, log_sampling: Array, *, context_probs: Any = None
 ) -> ArrayT:
@@ -295,6 +301,7 @@ def in_distribution_reward_error(
     return 2.0 * xp.sum(context_probs * xp.sum(mass * centred**2, axis=-1), axis=-1)
 
 
+@names_shapes
 def partial_coverage_coefficient(
     log_policy: ArrayT,
     log_base: Array,

@@ -21,6 +21,7 @@ from prefsim.checks import (
     check_no_nan,
     check_same_shape,
     in_floats,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array, ArrayT
@@ -98,6 +99,7 @@ def displacement(
     return Displacement(xp.mean(up, axis=-1), xp.mean(down, axis=-1), xp.mean(displaced, axis=-1))
 
 
+@names_shapes
 def ches_score(
     chosen_states: ArrayT,
     rejected_states: Array,
@@ -209,6 +211,7 @@ class Entanglement(NamedTuple, Generic[ArrayT]):
     wanted: ArrayT
 
 
+@names_shapes
 def entanglement(
     chosen_squared: ArrayT,
     rejected_squared: ArrayT,

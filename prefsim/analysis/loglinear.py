@@ -16,12 +16,14 @@ from prefsim.checks import (
     as_floats,
     as_log_policies,
     check_entries,
+    check_graph_kept,
     check_interval,
     check_kind,
     check_nonnegative,
     check_places,
     check_positive,
     check_shape,
+    names_shapes,
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import (
@@ -119,6 +121,7 @@ def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any
     (log_policy,) = as_log_policies(tail=(contexts, responses), log_policy=log_policy)
     xp = array_namespace(log_policy)
     probs = xp.exp(log_policy)
+    check_graph_kept(features, "features", log_policy)
     phi = like(features, log_policy)
     centred = phi - xp.sum(probs[..., None] * phi, axis=-2, keepdims=True)
     weight = like(as_context_probs(context_probs, contexts), log_policy)[:, None] * probs
@@ -128,6 +131,7 @@ def policy_covariance(log_policy: ArrayT, features: Array, *, context_probs: Any
     )
 
 
+@names_shapes
 def relative_condition_number(target: ArrayT, covering: Array) -> ArrayT:
     r"""Return :math:`\kappa = \sup_v v^\top A v / v^\top B v` of two covariances.
 

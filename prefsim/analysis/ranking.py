@@ -20,6 +20,7 @@ from prefsim.checks import (
     check_positive,
     check_same_shape,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, like, softplus
 from prefsim.typing import Array, ArrayT, Number
@@ -136,6 +137,7 @@ def idealised_ranking_accuracy(
     return xp.mean(xp.astype(ratio > 0, ratio.dtype), axis=-1)
 
 
+@names_shapes
 def largest_ranking_beta(
     ref_chosen: ArrayT, ref_rejected: Array, vote_share: Any, *, unanimous: float = 1e-3
 ) -> ArrayT:

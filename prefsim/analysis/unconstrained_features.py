@@ -19,6 +19,7 @@ from prefsim.checks import (
     check_entries,
     check_no_nan,
     check_shape,
+    names_shapes,
     tolerance_of,
 )
 from prefsim.numerics import array_namespace, log_softmax
@@ -50,6 +51,7 @@ class TokenRates(NamedTuple, Generic[ArrayT]):
     state: ArrayT
 
 
+@names_shapes
 def token_rates(
     unembedding: ArrayT,
     state: Array,

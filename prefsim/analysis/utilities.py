@@ -24,6 +24,7 @@ from prefsim.checks import (
     check_shape,
     check_within,
     is_array,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, like, over_rows, softmax, widened
 from prefsim.typing import Array, ArrayT, Number
@@ -123,6 +124,7 @@ def utility_probability(utility: ArrayT, temperature: Number, mask: Array | None
     return xp.astype(probs, utility.dtype, copy=False)
 
 
+@names_shapes
 def sharpening_slope(
     utility: ArrayT, value: Array, temperature: Number, mask: Array | None = None
 ) -> ArrayT:

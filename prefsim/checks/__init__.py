@@ -19,6 +19,7 @@ from prefsim.checks.arrays import (
     check_counts,
     check_finite,
     check_full_support,
+    check_graph_kept,
     check_label_margins,
     check_places,
     check_preference,
@@ -28,6 +29,7 @@ from prefsim.checks.arrays import (
     check_shape,
     check_skew,
     check_unit_interval,
+    shapes_of,
 )
 from prefsim.checks.numbers import (
     NUMBERS,
@@ -63,6 +65,7 @@ from prefsim.checks.policies import (
     check_log_policy,
     check_policy,
 )
+from prefsim.checks.shapes import names_shapes
 from prefsim.checks.tables import as_context_probs, as_preference, as_probabilities
 from prefsim.checks.tolerance import (
     PROBABILITY_TOLERANCE,
@@ -111,6 +114,7 @@ __all__ = [
     "check_finite",
     "check_flag",
     "check_full_support",
+    "check_graph_kept",
     "check_game",
     "check_integer",
     "check_interval",
@@ -132,6 +136,8 @@ __all__ = [
     "check_shape",
     "check_skew",
     "check_unit_interval",
+    "names_shapes",
+    "shapes_of",
     "check_within",
     "in_floats",
     "is_array",

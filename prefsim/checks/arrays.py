@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_torch_array
 
 from prefsim.checks.numbers import NUMBERS, as_array
 from prefsim.checks.tolerance import tolerance_of
@@ -24,6 +25,7 @@ __all__ = [
     "check_counts",
     "check_finite",
     "check_full_support",
+    "check_graph_kept",
     "check_label_margins",
     "check_places",
     "check_preference",
@@ -33,13 +35,24 @@ __all__ = [
     "check_shape",
     "check_skew",
     "check_unit_interval",
+    "shapes_of",
 ]
 
 
 def as_float_array(
-    value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 0
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    min_ndim: int = 0,
+    graph: bool = False,
 ) -> np.ndarray:
-    """Return ``value`` as a finite float64 NumPy array, or raise."""
+    """Return ``value`` as a finite float64 NumPy array, or raise.
+
+    A tensor that requires a gradient is refused, unless the caller keeps its ``graph`` elsewhere.
+    """
+    if not graph:
+        check_constant(value, name)
     array = to_numpy(as_array(value, name, *NUMBERS)).astype(np.float64, copy=False)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
@@ -54,6 +67,7 @@ def as_box(value: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, n
 
     The box is ``[-value, value]``, or a pair ``(low, high)``.
     """
+    check_constant(value, name)
     try:
         low, high = (-value, value) if np.ndim(value) == 0 else value
         edges = [
@@ -131,6 +145,12 @@ def check_constant(array: Any, name: str) -> None:
         )
 
 
+def check_graph_kept(array: Any, name: str, beside: Any) -> None:
+    """Raise where a torch tensor asks for a gradient and meets what is in NumPy (``beside``)."""
+    if not is_torch_array(beside):
+        check_constant(array, name)
+
+
 def check_finite(array: np.ndarray, name: str) -> None:
     """Raise at the first entry that is NaN or infinite, and where entries are masked."""
     as_array(array, name, *NUMBERS)
@@ -164,14 +184,23 @@ def check_same_shape(**named: Any) -> None:
 
 def check_broadcast(**named: Any) -> None:
     """Raise unless the shapes of all named arrays broadcast; numbers have none."""
-    shapes = {name: tuple(getattr(array, "shape", ())) for name, array in named.items()}
     try:
-        np.broadcast_shapes(*shapes.values())
+        np.broadcast_shapes(*(getattr(array, "shape", ()) for array in named.values()))
     except ValueError as error:
-        raise ValueError(
-            "shapes must broadcast, got "
-            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        ) from error
+        raise ValueError(f"shapes must broadcast, got {shapes_of(**named)}") from error
+
+
+def shapes_of(**named: Any) -> str:
+    """Return the names of arrays with their shapes, in words; numbers have none.
+
+    Examples
+    --------
+    >>> shapes_of(reward=np.ones((2, 3)), value=0.5)
+    'reward (2, 3), value ()'
+    """
+    return ", ".join(
+        f"{name} {tuple(getattr(array, 'shape', ()))}" for name, array in named.items()
+    )
 
 
 def check_unit_interval(array: np.ndarray, name: str) -> None:

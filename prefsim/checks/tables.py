@@ -18,11 +18,17 @@ __all__ = ["as_context_probs", "as_preference", "as_probabilities"]
 
 
 def as_probabilities(
-    value: Any, name: str, *, ndim: int | None = None, min_ndim: int = 1
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    min_ndim: int = 1,
+    graph: bool = False,
 ) -> np.ndarray:
     """Return distributions along the last axis as a float64 NumPy array, or raise.
 
-    What was held in less than double precision is what it rounds, so that it sums to one also here.
+    A tensor that requires a gradient is refused, unless the caller keeps its ``graph``. What was
+    held in less than double precision is what it rounds, so that it sums to one also here.
 
     Examples
     --------
@@ -32,19 +38,25 @@ def as_probabilities(
     >>> float(abs(1 - as_probabilities(thirds, "policy").sum())) < 1e-15
     True
     """
-    table = as_float_array(value, name, ndim=ndim, min_ndim=min_ndim)
+    table = as_float_array(value, name, ndim=ndim, min_ndim=min_ndim, graph=graph)
     check_probabilities(table, name, tolerance=tolerance_of(value))
     return widened_probabilities(table, value)
 
 
 def as_preference(
-    value: Any, name: str = "preference", *, ndim: int | None = None, min_ndim: int = 2
+    value: Any,
+    name: str = "preference",
+    *,
+    ndim: int | None = None,
+    min_ndim: int = 2,
+    graph: bool = False,
 ) -> np.ndarray:
     """Return preference matrices ``(..., n, n)`` as a float64 NumPy array, or raise.
 
-    What was held in less than double precision is what it rounds: ``P + Pᵀ = 1`` also here.
+    A tensor that requires a gradient is refused, unless the caller keeps its ``graph``. What was
+    held in less than double precision is what it rounds: ``P + Pᵀ = 1`` also here.
     """
-    table = as_float_array(value, name, ndim=ndim, min_ndim=min_ndim)
+    table = as_float_array(value, name, ndim=ndim, min_ndim=min_ndim, graph=graph)
     check_preference(table, name, tolerance=tolerance_of(value))
     return widened_preference(table, value)
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from prefsim.checks import NUMBERS, as_array, as_float_array
+from prefsim.checks import NUMBERS, as_array, as_float_array, check_constant
 from prefsim.containers import stacked
 from prefsim.numerics import array_namespace, to_numpy
 from prefsim.typing import Array
@@ -97,6 +97,7 @@ def both_ways(pairs: P, weight: Array, prob: Array, *, axis: int = -1) -> tuple[
 
 def as_log_probabilities(value: Any, name: str) -> np.ndarray:
     """Return log-probabilities as float64; ``-inf`` is a response that is never drawn."""
+    check_constant(value, name)
     given = to_numpy(as_array(value, name, *NUMBERS))
     never = given == -np.inf
     finite = as_float_array(np.where(never, 0.0, given) if never.any() else given, name)

@@ -18,6 +18,7 @@ from prefsim.checks import (
     check_kind,
     check_positive,
     check_shape,
+    names_shapes,
 )
 from prefsim.loops.self_play import preferences_between, win_rates
 from prefsim.policies.tokens import TokenTreePolicy
@@ -26,6 +27,7 @@ from prefsim.solvers.planning.tree_backup import score_gradient_in_tree
 __all__ = ["QueuedSelfPlay", "queue_win_rates", "queued_self_play"]
 
 
+@names_shapes
 def queue_win_rates(preference: Any, queue: Any, *, include_self: bool = False) -> np.ndarray:
     r"""Return how often each member of a queue is preferred to the others, ``(..., B)``.
 

@@ -17,11 +17,13 @@ from prefsim.checks import (
     as_preference,
     check_callable,
     check_choice,
+    check_constant,
     check_entries,
     check_flag,
     check_integer,
     check_kind,
     check_shape,
+    names_shapes,
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.data.ranked_pairs import PAIRINGS
@@ -117,6 +119,7 @@ class JudgedSamples(NamedTuple):
     win_rate: np.ndarray
 
 
+@names_shapes
 def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True) -> np.ndarray:
     """Return how often each of K responses is preferred to those of an opponent, ``(..., K)``.
 
@@ -141,6 +144,7 @@ def win_rates(preference: Any, *, weight: Any = None, include_self: bool = True)
     array([0.9 , 0.15, 0.8 ])
     """
     check_flag(include_self=include_self)
+    check_constant(preference, "preference")
     table = to_numpy(as_array(preference, "preference", *NUMBERS)).astype(np.float64)
     check_shape(table, "preference", (None, None))
     counted = ~np.isnan(table)

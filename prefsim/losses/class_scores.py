@@ -77,7 +77,7 @@ def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     check_same_shape(logits=logits, margin=margin)
     margins = host_values(margin)
     if labels is not None and margins is not None:
-        check_label_margins(as_float_array(margins, "margin"), labels)
+        check_label_margins(as_float_array(margins, "margin", graph=True), labels)
     return v + xp.astype(margin, x.dtype, copy=False)
 
 

@@ -12,6 +12,7 @@ from prefsim.checks import (
     check_nonnegative,
     check_positive,
     check_same_shape,
+    names_shapes,
 )
 from prefsim.containers import ListLogps, TokenPairLogps
 from prefsim.losses.edge import checked
@@ -219,6 +220,7 @@ def cpl_ranked(logps: ListLogps[ArrayT], *, alpha: Number = 0.1, lambda_: Number
     return xp.sum(weight * others * contrast, axis=(-2, -1)) / (k * (k - 1) / 2)
 
 
+@names_shapes
 def regret(
     advantages: ArrayT,
     mask: Array | None = None,

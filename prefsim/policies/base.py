@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
-from prefsim.checks import as_array, as_index_array, check_places, in_floats
+from prefsim.checks import as_array, as_index_array, check_places, in_floats, names_shapes
 from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.typing import Array
 
@@ -56,6 +56,7 @@ class InMemoryPolicy(ABC):
         table = self.log_probs
         return array_namespace(table).exp(table)
 
+    @names_shapes
     def log_prob(self, prompt: Array, response: Array) -> Array:
         """Return ``log π(response | prompt)`` in nats for integer arrays of one shape.
 

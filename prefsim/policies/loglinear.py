@@ -50,12 +50,12 @@ class LogLinearPolicy(InMemoryPolicy):
 
         Weights are zero and the base policy is uniform unless given.
         """
-        phi = as_float_array(features, "features", ndim=3)
+        phi = as_float_array(features, "features", ndim=3, graph=True)
         if base is not None:
             check_kind(InMemoryPolicy, base=base)
         contexts, responses, d = phi.shape
         weights = np.zeros(d) if weights is None else weights
-        theta = as_float_array(weights, "weights", min_ndim=1)
+        theta = as_float_array(weights, "weights", min_ndim=1, graph=True)
         check_shape(theta, "weights", (d,))
         table = (
             np.full((contexts, responses), -np.log(responses))

@@ -56,7 +56,7 @@ class TabularPolicy(InMemoryPolicy):
 
         Every row must sum to one, within 1e-9 in double precision and 1e-5 in single.
         """
-        table = as_probabilities(probs, "probs", min_ndim=2)
+        table = as_probabilities(probs, "probs", min_ndim=2, graph=True)
         if getattr(probs, "requires_grad", False):
             kept = widened_probabilities(on_backend(probs, table, "probs"), probs)
             return cls(array_namespace(kept).log(kept))
@@ -66,7 +66,7 @@ class TabularPolicy(InMemoryPolicy):
     @classmethod
     def from_logits(cls, logits: Any) -> Self:
         """Return the policy with these finite logits ``(..., X, Y)``."""
-        table = as_float_array(logits, "logits", min_ndim=2)
+        table = as_float_array(logits, "logits", min_ndim=2, graph=True)
         return cls(on_backend(logits, table, "logits"))
 
     @classmethod

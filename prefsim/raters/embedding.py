@@ -27,6 +27,7 @@ from prefsim.checks import (
     check_positive,
     check_same_shape,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, sigmoid, softmax, softplus
 from prefsim.typing import Array, ArrayT
@@ -103,6 +104,7 @@ def skew_score(first: ArrayT, second: Array, *, scales: Array | None = None) -> 
     return array_namespace(first).sum(_scaled(terms, scales), axis=-1)
 
 
+@names_shapes
 def score_matrix(embedding: ArrayT, *, scales: Array | None = None) -> ArrayT:
     r"""Return the scores of all pairs, :math:`S = V R^\top V^\top`.
 
@@ -140,6 +142,7 @@ def score_matrix(embedding: ArrayT, *, scales: Array | None = None) -> ArrayT:
     return product - xp.matrix_transpose(product)
 
 
+@names_shapes
 def embedding_preference(
     embedding: ArrayT, *, scales: Array | None = None, temperature: float = 1.0
 ) -> ArrayT:

@@ -108,7 +108,7 @@ class MatrixRater:
     preference: Array
 
     def __init__(self, preference: Any) -> None:
-        table = as_preference(preference)
+        table = as_preference(preference, graph=True)
         if table.ndim > 3:
             raise ValueError(f"preference must be (n, n) or (X, n, n), got shape {table.shape}")
         set_fields(
@@ -122,7 +122,7 @@ class MatrixRater:
 
         See :func:`prefsim.raters.pairwise_preference`.
         """
-        table = as_float_array(reward, "reward", min_ndim=1)
+        table = as_float_array(reward, "reward", min_ndim=1, graph=True)
         return cls(pairwise_preference(on_backend(reward, table, "reward"), link=link))
 
     def probability(self, first: Any, second: Any, prompt: Any = None) -> Array:

@@ -135,7 +135,7 @@ def judged_preference(
     """
     check_positive(temperature=temperature)
     check_number(position_bias=position_bias)
-    table = as_float_array(reward, "reward", min_ndim=1)
+    table = as_float_array(reward, "reward", min_ndim=1, graph=True)
     scores = temperature * on_backend(reward, table, "reward")
     shown = scores[..., :, None] - scores[..., None, :] + position_bias
     return both_orders(shown, array_namespace(shown).matrix_transpose(shown), average=average)

@@ -16,6 +16,7 @@ from prefsim.checks import (
     check_integer,
     check_rankings,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, logsumexp
 from prefsim.typing import Array, ArrayT
@@ -23,6 +24,7 @@ from prefsim.typing import Array, ArrayT
 __all__ = ["ranking_log_prob", "sample_rankings"]
 
 
+@names_shapes
 def ranking_log_prob(reward: ArrayT, ranking: Array) -> ArrayT:
     r"""Return the Plackett–Luce log-probability of choosing ``ranking`` in its order.
 

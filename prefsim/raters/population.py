@@ -108,8 +108,8 @@ class UserPopulation:
     preferences: Array
 
     def __init__(self, weights: Any, preferences: Any) -> None:
-        weight = as_probabilities(weights, "weights", ndim=1)
-        table = as_preference(preferences, "preferences", min_ndim=3)
+        weight = as_probabilities(weights, "weights", ndim=1, graph=True)
+        table = as_preference(preferences, "preferences", min_ndim=3, graph=True)
         if table.ndim > 4 or table.shape[0] != weight.size:
             raise ValueError(
                 f"preferences must be (K, n, n) or (K, X, n, n) with K = {weight.size} users, got"

@@ -110,12 +110,12 @@ class ContextualBandit:
                 " neither"
             )
         if reward is not None:
-            table = as_float_array(reward, "reward", min_ndim=2)
+            table = as_float_array(reward, "reward", min_ndim=2, graph=True)
             contexts, responses = table.shape[-2:]
             judged = bradley_terry_on_backend(reward, table)
             reward = on_backend(reward, table, "reward")
         if preference is not None:
-            given, table = preference, as_preference(preference, min_ndim=3)
+            given, table = preference, as_preference(preference, min_ndim=3, graph=True)
             if reward is None:
                 contexts, responses = table.shape[-3:-1]
             check_shape(table, "preference", (contexts, responses, responses))
@@ -129,7 +129,7 @@ class ContextualBandit:
             )
         context_probs = as_context_probs(context_probs, contexts)
         if features is not None:
-            table = as_float_array(features, "features", min_ndim=3)
+            table = as_float_array(features, "features", min_ndim=3, graph=True)
             check_shape(table, "features", (contexts, responses, None))
             features = on_backend(features, table, "features")
         set_fields(

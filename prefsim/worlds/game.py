@@ -83,7 +83,7 @@ class PreferenceGame:
         context_probs: Any = None,
         ballots: Ballots | None = None,
     ) -> None:
-        table = as_preference(preference)
+        table = as_preference(preference, graph=True)
         if labels is not None and len(labels) != table.shape[-1]:
             raise ValueError(
                 f"labels must name the {table.shape[-1]} responses, got {len(labels)} names"
@@ -177,7 +177,7 @@ class PreferenceGame:
                [0.881, 0.5  ]])
         """
         check_positive(scale=scale)
-        table = as_float_array(reward, "reward", min_ndim=1)
+        table = as_float_array(reward, "reward", min_ndim=1, graph=True)
         return cls(bradley_terry_on_backend(reward, table, scale=scale), labels=labels)
 
     @classmethod

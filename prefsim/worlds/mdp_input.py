@@ -116,7 +116,7 @@ def read_shaped_reward(process: Any, potential: Any) -> Any:
             f" {process.horizon}"
         )
     ended = to_numpy(process.terminal)
-    table = as_float_array(potential, "potential", min_ndim=1)
+    table = as_float_array(potential, "potential", min_ndim=1, graph=True)
     check_shape(table, "potential", (ended.shape[-1],))
     if np.any(np.where(ended, table, 0.0)):
         raise ValueError("potential must be 0 in every terminal state")
@@ -153,7 +153,7 @@ def read_rewards(reward: Any, transitions: Any, actions: int) -> tuple[Array, Ar
         return transitions.multiply(each).sum(axis=1).reshape(states, actions), each
     if sp.issparse(reward):
         raise ValueError("reward is sparse but the transitions are dense; give both in one layout")
-    table = as_float_array(reward, "reward", min_ndim=2)
+    table = as_float_array(reward, "reward", min_ndim=2, graph=True)
     cube = (states, actions, states)
     if table.shape[-3:] == cube and table.shape != tuple(transitions.shape[:-1]):
         each = on_backend(reward, table, "reward")
@@ -174,7 +174,7 @@ def read_start(start_probs: Any, ended: np.ndarray) -> tuple[Any, np.ndarray]:
     if start_probs is None:
         alive = np.where(ended.all(axis=-1, keepdims=True), True, ~ended)
         start_probs = alive / alive.sum(axis=-1, keepdims=True)
-    start = as_probabilities(start_probs, "start_probs")
+    start = as_probabilities(start_probs, "start_probs", graph=True)
     check_shape(start, "start_probs", (ended.shape[-1],))
     return start_probs, start
 

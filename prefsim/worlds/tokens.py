@@ -95,7 +95,7 @@ class TokenTree:
         )
         contexts = 1
         if reward is not None:
-            table = as_float_array(reward, "reward", ndim=2)
+            table = as_float_array(reward, "reward", ndim=2, graph=True)
             check_shape(table, "reward", (None, count))
             contexts = table.shape[0]
             reward = on_backend(reward, table, "reward")

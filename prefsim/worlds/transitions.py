@@ -152,7 +152,7 @@ def as_transitions(value: Any) -> np.ndarray | sp.csr_array:
     Dense ``(..., S, A, S)`` or CSR ``(S*A, S)``.
     """
     if not sp.issparse(value):
-        table = as_float_array(value, "transitions", min_ndim=3)
+        table = as_float_array(value, "transitions", min_ndim=3, graph=True)
         states, actions, successors = table.shape[-3:]
         if states != successors or states == 0 or actions == 0:
             raise ValueError(

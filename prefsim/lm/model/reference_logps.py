@@ -147,6 +147,7 @@ def reference_logps(
     ------
     ValueError
         If a cached file cannot be read or does not fit the data; it is named, and may be deleted.
+        If ``cache`` is no folder and none can be made there, before anything is computed.
     """
     counts = np.asarray([0, *(len(row.completion_ids) for row in rows)], dtype=np.int64)
     offsets = np.cumsum(counts)
@@ -157,6 +158,7 @@ def reference_logps(
         file = Path(cache) / f"{whose[:32]}-{of_what[:32]}.safetensors"
         if file.exists():
             return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
+        _make_folder(file.parent)
     logps, mask = policy.token_log_probs(
         [row.prompt_ids for row in rows],
         [row.completion_ids for row in rows],
@@ -202,10 +204,21 @@ def _digest_of(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a cache, or raise where nothing could be kept in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cache must be a folder that can be written to, got {str(folder)!r}: {error.strerror}"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"cache must be a folder that can be written to, got {str(folder)!r}")
+
+
 def _write(file: Path, logps: ReferenceLogps) -> None:
     from safetensors.numpy import save_file
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     stored = {"values": logps.values, "offsets": logps.offsets}
     try:

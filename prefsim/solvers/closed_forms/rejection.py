@@ -32,6 +32,7 @@ from prefsim.checks import (
     check_positive,
     check_same_shape,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, log1mexp, log_softmax, logsumexp
 from prefsim.typing import Array, ArrayT
@@ -56,6 +57,7 @@ class AcceptedLaw(NamedTuple):
     log_rate: Array
 
 
+@names_shapes
 def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> ArrayT:
     r"""Return the log-probability of accepting each response, ``(..., Y)``.
 
@@ -95,6 +97,7 @@ def log_acceptance(reward: ArrayT, *, beta: float, cap: Array | None = None) -> 
     return xp.where(reached, xp.zeros_like(short), scaled)
 
 
+@names_shapes
 def accepted_law(
     reward: Array, log_proposal: Array, *, beta: float, cap: Array | None = None
 ) -> AcceptedLaw:
@@ -132,6 +135,7 @@ def accepted_law(
     return AcceptedLaw(log_softmax(joint), logsumexp(joint))
 
 
+@names_shapes
 def first_accepted_law(
     reward: ArrayT, log_proposal: Array, candidates: int, *, beta: float
 ) -> ArrayT:

@@ -19,6 +19,7 @@ from prefsim.checks import (
     check_integer,
     check_positive,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax, logsumexp
 from prefsim.solvers.games.certificates import log_probs
@@ -97,6 +98,7 @@ def _game(beta: float, **named: Any) -> tuple[Any, ...]:
     return preference, *policies
 
 
+@names_shapes
 def solve_self_improvement(
     preference: Array, reference: Array, *, beta: float, improver_reference: Array | None = None
 ) -> SelfImprovement:
@@ -160,6 +162,7 @@ def solve_self_improvement(
     )
 
 
+@names_shapes
 def self_improvement_value(
     preference: ArrayT,
     generator: Array,
@@ -205,6 +208,7 @@ def self_improvement_value(
     return xp.sum(generator * (wins - beta * moved), axis=-1) + beta * drift
 
 
+@names_shapes
 def self_improvement_errors(
     preference: Array,
     generator: Array,
@@ -265,6 +269,7 @@ def self_improvement_errors(
     return SelfImprovementErrors(margin - beta * (ratio - kept), margin - 0.5 * beta * joint)
 
 
+@names_shapes
 def revision_chain(start: ArrayT, improver: Array, *, revisions: int) -> ArrayT:
     r"""Return the distributions of the responses after 0, 1, …, N revisions.
 

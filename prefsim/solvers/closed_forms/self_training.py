@@ -20,6 +20,7 @@ from prefsim.checks import (
     check_integer,
     check_positive,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import log1mexp, log_softmax, sigmoid
 
@@ -35,6 +36,7 @@ def _finite_logs(log_policy: Any, n: int) -> np.ndarray:
     return as_float_array(table, "log_policy", min_ndim=1)
 
 
+@names_shapes
 def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.ndarray:
     r"""Return the exact minimiser of the DPO loss on all pairs that a policy draws.
 
@@ -109,6 +111,7 @@ def iterative_dpo_step(preference: Any, log_policy: Any, *, beta: float) -> np.n
     return log_softmax(logs + scores / beta)
 
 
+@names_shapes
 def best_of_n(score: Any, log_policy: Any, n: int) -> np.ndarray:
     r"""Return the law of the best of n independent samples, what supervised tuning on it imitates.
 

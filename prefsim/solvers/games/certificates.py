@@ -11,9 +11,11 @@ import math
 
 from prefsim.checks import (
     alike,
+    check_broadcast,
     check_interval,
     check_nonnegative,
     check_reference_weight,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace, categorical_kl, log_softmax
 from prefsim.solvers.games.game_input import (
@@ -56,6 +58,7 @@ def payoff(preference: Array, policy: ArrayT) -> ArrayT:
     return (preference @ policy[..., None])[..., 0]
 
 
+@names_shapes
 def expected_preference(
     preference: ArrayT,
     policy: Array,
@@ -124,6 +127,7 @@ def log_best_response(
     return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
 
 
+@names_shapes
 def best_response(
     preference: ArrayT, policy: Array, *, reference: Array | None = None, tau: float = 0.0
 ) -> ArrayT:
@@ -175,6 +179,7 @@ def largest_gain(preference: ArrayT, policy: Array) -> ArrayT:
     return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
 
 
+@names_shapes
 def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     r"""Return the exploitability :math:`e(\pi) = \max_y (P\pi)_y - \tfrac12`, ``(...,)``.
 
@@ -208,6 +213,7 @@ def exploitability(preference: ArrayT, policy: Array) -> ArrayT:
     return largest_gain(preference, policy)
 
 
+@names_shapes
 def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None) -> ArrayT:
     r"""Return the duality gap of a pair of policies, ``(...,)``.
 
@@ -239,6 +245,7 @@ def duality_gap(preference: ArrayT, policy: Array, opponent: Array | None = None
     return largest_gain(preference, policy) + largest_gain(preference, opponent)
 
 
+@names_shapes
 def regularised_gap(preference: Array, policy: ArrayT, *, reference: Array, tau: float) -> ArrayT:
     r"""Return the duality gap of the KL-regularised game when both play ``policy``, ``(...,)``.
 
@@ -352,14 +359,19 @@ def mirror_step(
     )
     weight = step * tau
     check_reference_weight(step, tau)
+    if weight > 0 and log_reference is None:
+        raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
     logits = step * payoffs
-    # A weight of exactly zero drops its term: 0 · log 0 is NaN.
-    if weight < 1:
-        logits = logits + (1.0 - weight) * log_policy
-    if weight > 0:
-        if log_reference is None:
-            raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
-        logits = logits + weight * log_reference
+    try:
+        # A weight of exactly zero drops its term: 0 · log 0 is NaN.
+        if weight < 1:
+            logits = logits + (1.0 - weight) * log_policy
+        if weight > 0:
+            logits = logits + weight * log_reference
+    except (ValueError, RuntimeError):
+        given = {} if log_reference is None else {"log_reference": log_reference}
+        check_broadcast(log_policy=log_policy, payoffs=payoffs, **given)
+        raise
     return log_softmax(logits)
 
 

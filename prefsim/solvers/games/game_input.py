@@ -12,6 +12,7 @@ from prefsim.checks import (
     as_float_array,
     as_floats,
     as_probabilities,
+    check_constant,
     check_game,
     check_nonnegative,
     check_policy,
@@ -20,7 +21,7 @@ from prefsim.checks import (
     tolerance_of,
     widened_preference,
 )
-from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
@@ -56,13 +57,15 @@ def game_matrix(game: PreferenceGame | ContextualBandit | Any) -> Array:
         )
     if isinstance(game, PreferenceGame | ContextualBandit):
         matrix = game.preference
+        check_constant(matrix, "game.preference")
     else:
+        check_constant(game, "preference")
         matrix = real_array(game, "preference")
         check_preference(to_numpy(matrix), tolerance=tolerance_of(matrix))
     xp = array_namespace(matrix)
     if xp.finfo(matrix.dtype).bits < 32:
         matrix = widened_preference(xp.astype(matrix, xp.float32), matrix)
-    return stop_gradient(matrix)
+    return matrix
 
 
 def probabilities(policy: Any, preference: Array, name: str) -> Array:

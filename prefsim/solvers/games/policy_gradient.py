@@ -14,6 +14,7 @@ from prefsim.checks import (
     check_nonnegative,
     check_number,
     check_shape,
+    names_shapes,
 )
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import (
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@names_shapes
 def policy_gradient(
     preference: Array, log_policy: Array, log_reference: Array, log_opponent: Array, *, tau: float
 ) -> Array:
@@ -68,6 +70,7 @@ def policy_gradient(
     return score_gradient(advantage, log_policy)
 
 
+@names_shapes
 def nash_md_pg_gradient(
     preference: Array, log_policy: Array, log_reference: Array, *, tau: float, mixture: float
 ) -> Array:
@@ -103,6 +106,7 @@ def nash_md_pg_gradient(
     return policy_gradient(preference, log_policy, log_reference, opponent, tau=tau)
 
 
+@names_shapes
 def sampled_policy_gradient(
     preference: Array,
     log_policy: Array,
@@ -170,6 +174,7 @@ def sampled_policy_gradient(
     return (own - xp.exp(log_policy)) * (preferred - baseline - tau * log_ratio)
 
 
+@names_shapes
 def moving_average(average: Array, parameters: Array, *, rate: float) -> Array:
     r"""Return the parameters of the opponent in Nash-EMA-PG.
 

@@ -25,6 +25,7 @@ from prefsim.checks import (
     check_preference,
     check_shape,
     check_skew,
+    names_shapes,
     tolerance_of,
 )
 from prefsim.numerics import array_namespace
@@ -188,6 +189,7 @@ def decompose_skew(
     )
 
 
+@names_shapes
 def gpo_update(log_policy: ArrayT, scores: Array, *, beta: float) -> ArrayT:
     r"""Return one exact step of general preference optimisation.
 

@@ -12,11 +12,14 @@ from prefsim.backend import like
 from prefsim.checks import (
     alike,
     as_array,
+    check_broadcast,
     check_choice,
     check_interval,
     check_nonnegative,
     check_positive,
     check_shape,
+    names_shapes,
+    shapes_of,
 )
 from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.typing import Array, ArrayT
@@ -68,7 +71,19 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
         reward, value = alike(reward=reward, value=value)
     else:
         transitions, reward, value = alike(transitions=transitions, reward=reward, value=value)
-    after: Any = expected_next(transitions, value)
+    try:
+        return _paid(reward, discount, expected_next(transitions, value))
+    except (ValueError, RuntimeError) as error:
+        if isinstance(transitions, list | tuple):
+            raise
+        raise ValueError(
+            "transitions (*batch, S, A, S), reward (*batch, S, A) and value (*more, *batch, S) must"
+            f" fit, got {shapes_of(transitions=transitions, reward=reward, value=value)}"
+        ) from error
+
+
+def _paid(reward: Any, discount: float, after: Any) -> Any:
+    """Return ``reward + discount * after``, in place of ``after`` where that is possible."""
     in_place = (
         isinstance(after, np.ndarray)
         and after.dtype == reward.dtype
@@ -76,7 +91,7 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
     )
     if not in_place:
         return reward + discount * after
-    # The product is a fresh array of this function's own; large sparse sweeps are bound by memory
+    # The product is a fresh array of the caller's own; large sparse sweeps are bound by memory
     # traffic.
     after *= discount
     after += reward
@@ -105,6 +120,7 @@ def bellman_backup(transitions: Any, reward: Array, value: ArrayT, *, discount: 
     return array_namespace(q_value).max(q_value, axis=-1)
 
 
+@names_shapes
 def soft_bellman_backup(
     transitions: Any,
     reward: Array,
@@ -131,7 +147,8 @@ def soft_bellman_backup(
     backed_up = soft_maximum(q_value, temperature=temperature, log_reference=log_reference)
     if terminal is None:
         return backed_up
-    return zero_where_ended(backed_up, as_array(terminal, "terminal", "bool"))
+    ended = like(as_array(terminal, "terminal", "bool"), backed_up) > 0.5
+    return zero_where_ended(backed_up, ended)
 
 
 def soft_maximum(
@@ -174,7 +191,13 @@ def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | Non
         optional=("log_reference",), q_value=q_value, log_reference=log_reference
     )
     logits = q_value / temperature
-    return logits if log_reference is None else logits + log_reference
+    if log_reference is None:
+        return logits
+    try:
+        return logits + log_reference
+    except (ValueError, RuntimeError):
+        check_broadcast(q_value=q_value, log_reference=log_reference)
+        raise
 
 
 def greedy_policy(

@@ -8,7 +8,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_float_array, check_kind, check_positive
+from prefsim.checks import as_float_array, check_graph_kept, check_kind, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import action_values, zero_where_ended, zeros
 from prefsim.solvers.planning.certificate import (
@@ -264,11 +264,12 @@ def _expected_features(mdp: TabularMDP, features: Any) -> Array:
 
     Expected over the next state where they depend on it.
     """
-    table = as_float_array(features, "features", min_ndim=3)
+    table = as_float_array(features, "features", min_ndim=3, graph=True)
     pairs = (mdp.n_states, mdp.n_actions)
     cube = (*pairs, mdp.n_states)
     of_pairs = table.shape[-3:-1] == pairs
     batched = of_pairs and table.shape[:-3] == mdp.batch_shape
+    check_graph_kept(features, "features", mdp.reward)
     given = like(features, mdp.reward)
     if table.ndim >= 4 and table.shape[-4:-1] == cube and not batched:
         if mdp.is_sparse:

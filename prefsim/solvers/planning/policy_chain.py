@@ -15,6 +15,7 @@ from prefsim.checks import (
     as_array,
     as_index_array,
     as_probabilities,
+    check_graph_kept,
     check_shape,
     widened_probabilities,
 )
@@ -40,12 +41,13 @@ def as_policy(mdp: TabularMDP, policy: Any, name: str = "policy") -> Array:
     Shape ``(*batch, S, A)``, or ``(*batch, H, S, A)`` with a horizon.
     """
     given = getattr(policy, "probs", policy)
+    check_graph_kept(given, name, mdp.reward)
     states, actions = mdp.n_states, mdp.n_actions
     listed = to_numpy(as_array(given, name, *NUMBERS))
     if listed.dtype.kind in "iu":
         check_shape(listed, name, (states,))
         given = np.eye(actions)[as_index_array(listed, name, size=actions)]
-    checked = as_probabilities(given, name, min_ndim=2)
+    checked = as_probabilities(given, name, min_ndim=2, graph=True)
     check_shape(checked, name, (states, actions))
     batch, horizon = mdp.batch_shape, mdp.horizon
     lead = checked.shape[:-2]

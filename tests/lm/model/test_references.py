@@ -119,6 +119,17 @@ def test_the_cache_is_keyed_by_model_and_data(tmp_path, monkeypatch):
     assert reference_logps(policy, ROWS, cache=tmp_path).offsets.tolist() == [0, 3, 4, 10, 12]
 
 
+def test_a_cache_that_can_hold_nothing_is_refused_before_anything_is_computed(
+    tmp_path, llama, monkeypatch
+):
+    monkeypatch.setattr(CausalLM, "token_log_probs", None)
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    for cache in (file, file / "below", "/dev/full"):
+        with pytest.raises(ValueError, match="cache must be a folder that can be written to"):
+            reference_logps(llama, ROWS, cache=cache)
+
+
 def test_a_broken_cache_is_named(tmp_path, llama):
     reference_logps(llama, ROWS, cache=tmp_path)
     (file,) = tmp_path.iterdir()
