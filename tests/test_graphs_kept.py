@@ -10,6 +10,8 @@ from public_calls import EXAMPLES, FUNCTIONS
 from room_calls import CALLS
 
 from prefsim.data import Comparisons, Feedback, Rankings, Segments
+from prefsim.losses.binary_classifier import RewardShift
+from prefsim.losses.policy_gradient import RewardScale
 from prefsim.solvers import fit_bradley_terry, solve_nash
 from prefsim.worlds import PreferenceGame
 
@@ -55,6 +57,12 @@ def test_nothing_leaves_torch_without_a_word(name, argument):
         return
     # A result that is constant by its nature (a label, a best response) is a tensor too.
     assert list(tensors(result, set()))
+
+
+def test_states_of_losses_are_plain_numbers_of_what_a_training_computed():
+    margins = torch.tensor([0.5, 1.5], dtype=torch.float64, requires_grad=True)
+    assert RewardShift().updated(margins).mean == 1.0
+    assert RewardScale().updated(margins) == RewardScale().updated(margins.detach())
 
 
 LEAF = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)

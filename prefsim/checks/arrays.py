@@ -49,7 +49,8 @@ def as_float_array(
 ) -> np.ndarray:
     """Return ``value`` as a finite float64 NumPy array, or raise.
 
-    A tensor that requires a gradient is refused, unless the caller keeps its ``graph`` elsewhere.
+    A tensor that requires a gradient is refused, unless the caller keeps its ``graph`` elsewhere or
+    wants a plain number of it, as the states of losses are.
     """
     if not graph:
         check_constant(value, name)

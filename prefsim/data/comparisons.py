@@ -142,7 +142,7 @@ class Comparisons:
     def population(
         cls,
         world: ContextualBandit,
-        policy: InMemoryPolicy,
+        policy: InMemoryPolicy | None = None,
         *,
         against: InMemoryPolicy | None = None,
         distinct: bool = False,
@@ -156,7 +156,8 @@ class Comparisons:
         world
             Any leading batch axes.
         policy, against
-            Distributions of the two responses; the second is ``policy`` unless given.
+            Distributions of the two responses: the first is uniform, as in :meth:`sample`, and the
+            second ``policy`` unless given.
         distinct
             Condition on the two responses being different, in each context, rather than keep y = y'
             (which adds a constant to the losses of the margin).
@@ -167,15 +168,12 @@ class Comparisons:
         one.
         """
         check_kind(ContextualBandit, world=world)
-        check_kind(InMemoryPolicy, policy=policy)
-        if against is not None:
-            check_kind(InMemoryPolicy, against=against)
+        given = {"policy": policy, "against": against}
+        check_kind(InMemoryPolicy, **{name: one for name, one in given.items() if one is not None})
         check_flag(distinct=distinct)
         x, y = world.n_contexts, world.n_responses
-        first, second = (
-            np.asarray(to_numpy(p.probs), dtype=np.float64)
-            for p in (policy, policy if against is None else against)
-        )
+        first = _drawn_by(policy, np.full((x, y), 1.0 / y))
+        second = _drawn_by(against, first)
         for table in (first, second):
             check_policy_shape(table, world)
         context = to_numpy(world.context_probs).astype(np.float64)
@@ -276,8 +274,7 @@ class Comparisons:
         x, y = world.n_contexts, world.n_responses
         if distinct and y < 2:
             raise ValueError("distinct comparisons need at least two responses, got 1")
-        probs = np.full((x, y), 1.0 / y) if policy is None else policy.probs
-        table = np.asarray(to_numpy(probs), dtype=np.float64)
+        table = _drawn_by(policy, np.full((x, y), 1.0 / y))
         if table.shape != (x, y):
             expected = f"one policy over the world's {x} contexts and {y} responses"
             raise ValueError(f"sampling needs {expected}, got shape {table.shape}")
@@ -382,3 +379,8 @@ class Comparisons:
             np.concatenate([prob, 1 - prob], axis=-1),
             np.concatenate([weight, weight], axis=-1),
         )
+
+
+def _drawn_by(policy: InMemoryPolicy | None, otherwise: np.ndarray) -> np.ndarray:
+    """Return the probabilities of a policy as float64, or others where there is none."""
+    return otherwise if policy is None else to_numpy(policy.probs).astype(np.float64, copy=False)

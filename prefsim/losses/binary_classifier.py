@@ -69,7 +69,7 @@ class RewardShift(NamedTuple):
         ValueError
             If the batch is empty or of no weight, or holds a value that is not finite.
         """
-        batch = as_float_array(rewards, "rewards")
+        batch = as_float_array(rewards, "rewards", graph=True)
         if batch.size == 0:
             raise ValueError("rewards must hold at least one value, got 0")
         mean = float(batch.mean())
@@ -112,7 +112,7 @@ class RunningShift(NamedTuple):
 
 def _weighted_mean(values: Any, weight: Any) -> tuple[float, float]:
     """Return the weighted mean and the sum of the weights."""
-    counted = as_float_array(weight, "weight")
+    counted = as_float_array(weight, "weight", graph=True)
     check_same_shape(rewards=values, weight=counted)
     total = float(counted.sum())
     if (counted < 0).any() or total <= 0:

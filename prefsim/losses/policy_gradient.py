@@ -306,7 +306,7 @@ class RewardScale(NamedTuple):
             If the batch is empty, a reward is not finite, or ``limit`` is not positive.
         """
         check_positive(limit=self.limit)
-        batch = as_float_array(rewards, "rewards").clip(-self.limit, self.limit)
+        batch = as_float_array(rewards, "rewards", graph=True).clip(-self.limit, self.limit)
         if batch.size == 0:
             raise ValueError("rewards must hold at least one value, got 0")
         seen, moved = self.seen + batch.size, float(batch.mean()) - self.mean

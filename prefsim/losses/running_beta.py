@@ -76,7 +76,7 @@ def guided_filter(
     check_interval(keep=keep, low=0.0, high=1.0, closed="right")
     check_nonnegative(deviation=deviation)
     check_number(mean=mean)
-    h = as_float_array(margin, "margin", ndim=1)
+    h = as_float_array(margin, "margin", ndim=1, graph=True)
     if h.size == 0:
         return np.zeros(0, dtype=bool)
     # A product such as 0.8 of 5 is 4 and no less, though 0.7 of 10 is 7 - 9e-16.

@@ -7,6 +7,7 @@ where it has a kink.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,8 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
     if couples_batch(loss):
         return None
     blocks = blocks_of(problem, loss, start)
-    shape, objective = tuple(start.shape), functools.partial(problem.settled, loss)
+    shape: tuple[int, int] = (start.shape[0], start.shape[1])
+    objective: Callable[[Any], Any] = functools.partial(problem.settled, loss)
     if blocks is not None:
         shape, objective = blocks.shape, blocks.objective
     if shape[1] > DENSE_LIMIT:
@@ -97,13 +99,14 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
         moved = [at[:, place, pair_of_row].clone().requires_grad_(True) for place in places]
         chosen, rejected = (each.reshape(-1, *rows) for each in moved)
         beside = map_fields(fixed, lambda column: column.expand(chosen.shape))
-        values = loss(beside._replace(chosen=chosen, rejected=rejected)).expand(chosen.shape)
+        values: Any = loss(beside._replace(chosen=chosen, rejected=rejected))
+        values = values.expand(chosen.shape)
         slopes = _gradients(values, moved)
         (twice_first, mixed), (_, twice_second) = (_gradients(each, moved) for each in slopes)
         same = first_at == second_at
         return Costs(
             summed(values.detach().reshape(moved[0].shape), 0 * first_at, 1)[:, 0],
-            sum(summed(each.detach(), at, 2) for each, at in zip(slopes, places, strict=True)),
+            summed(slopes[0].detach(), first_at, 2) + summed(slopes[1].detach(), second_at, 2),
             summed(twice_first, 2 * first_at, 3)
             + summed(twice_second, 2 * second_at, 3)
             + summed(torch.where(same, 2 * mixed, mixed), first_at + second_at, 3),

@@ -27,6 +27,17 @@ def test_population_enumerates_every_triple_with_its_weight():
     np.testing.assert_allclose(data.prob[row], expit(WORLD.reward[1, 2] - WORLD.reward[1, 3]))
 
 
+def test_the_policy_is_uniform_unless_given_as_in_a_sample():
+    world = ContextualBandit.random(2, 3, seed=0)
+    uniform, other = TabularPolicy.uniform(2, 3), TabularPolicy.random(2, 3, seed=1)
+    for options in ({}, {"against": other}):
+        found = Comparisons.population(world, **options)
+        expected = Comparisons.population(world, uniform, **options)
+        np.testing.assert_array_equal(found.weight, expected.weight)
+    first, second = (Comparisons.sample(world, 9, seed=0, policy=p) for p in (None, uniform))
+    np.testing.assert_array_equal(first.chosen, second.chosen)
+
+
 def test_distinct_population_conditions_on_different_responses():
     data = Comparisons.population(WORLD, REFERENCE, distinct=True)
     assert len(data) == 36 and (data.chosen != data.rejected).all()
