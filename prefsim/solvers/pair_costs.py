@@ -99,7 +99,7 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
         moved = [at[:, place, pair_of_row].clone().requires_grad_(True) for place in places]
         chosen, rejected = (each.reshape(-1, *rows) for each in moved)
         beside = map_fields(fixed, lambda column: column.expand(chosen.shape))
-        values: Any = loss(beside._replace(chosen=chosen, rejected=rejected))
+        values = torch.as_tensor(loss(beside._replace(chosen=chosen, rejected=rejected)))
         values = values.expand(chosen.shape)
         slopes = _gradients(values, moved)
         (twice_first, mixed), (_, twice_second) = (_gradients(each, moved) for each in slopes)
