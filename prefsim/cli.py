@@ -16,6 +16,7 @@ import typer
 
 from prefsim import __version__
 from prefsim.lm.command.cli import train
+from prefsim.lm.command.rounds_cli import rounds
 from prefsim.papers.command import (
     Json,
     check,
@@ -148,6 +149,7 @@ def show(
 app.command()(check)
 app.command()(repro)
 app.command()(train)
+app.command()(rounds)
 
 
 @app.command()

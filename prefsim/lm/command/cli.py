@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["train"]
+__all__ = ["quiet_unless_watched", "train"]
 
 
 def train(
@@ -290,7 +290,7 @@ def train(
 
     given = Settings(context, config, get_type_hints(train))
     try:
-        _quiet_unless_watched()
+        quiet_unless_watched()
         report = _planned(given) if given["dry_run"] else _train(given)
     except ModuleNotFoundError as error:
         raise ValueError(
@@ -310,7 +310,7 @@ def train(
         typer.echo("\n".join(report_lines(report)))
 
 
-def _quiet_unless_watched() -> None:
+def quiet_unless_watched() -> None:
     """Leave transformers' own bars out where nobody watches: stderr is for what went wrong."""
     if not sys.stderr.isatty():
         from transformers.utils import logging

@@ -36,7 +36,19 @@ from prefsim.lm.training.truncation import Truncation
 from prefsim.losses.catalogue import reads_reference
 from prefsim.losses.registry import container_of
 
-__all__ = ["TrainingJob", "check_given", "make_setup", "precompute_reference", "read_job"]
+__all__ = [
+    "DTYPES",
+    "NONE",
+    "START",
+    "TrainingJob",
+    "check_folder",
+    "check_given",
+    "make_setup",
+    "precompute_reference",
+    "read_job",
+    "reference_of",
+    "template_options",
+]
 
 Given = Mapping[str, Any]
 
@@ -144,7 +156,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     # In this order, so that a wrong name is told before a model is loaded.
     loss = configured_loss(given["loss"], given["settings"])
     options = _options(given)
-    _check_folder(given["out"], resume=given["resume"])
+    check_folder(given["out"], resume=given["resume"])
     source = read_text_data(
         given["data"], split=given["split"], skip_unshared=given["skip_unshared"]
     )
@@ -152,7 +164,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     held_out = _held_out_source(given)
     check_head(given, container_of(loss))
     policy = trained_model(
-        given, container_of(loss), source.data, _template_options(given), load=load
+        given, container_of(loss), source.data, template_options(given), load=load
     )
 
     def fitted(read: TextSource) -> TextSource:
@@ -171,7 +183,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
             keep_best=given["keep_best"],
         )
         options = replace(options, evaluation=evaluation)
-    reference = _reference(given, loss, policy, load=load)
+    reference = reference_of(given, loss, policy, load=load)
     return TrainingJob(loss, source, policy, reference, options, held_out)
 
 
@@ -190,7 +202,8 @@ def _held_out_source(given: Given) -> TextSource | None:
     return read_text_data(place, split=split, skip_unshared=given["skip_unshared"])
 
 
-def _check_folder(out: Path | None, *, resume: bool) -> None:
+def check_folder(out: Path | None, *, resume: bool) -> None:
+    """Raise unless a training may write into a folder, before anything is loaded."""
     if out is None:
         return
     # Before a model is loaded: a folder that cannot be made is known now.
@@ -243,14 +256,16 @@ def _with_columns(source: TextSource, policy: Trainable, given: Given, *, load: 
     return replace(source, data=data)
 
 
-def _template_options(given: Given) -> dict[str, Any] | None:
+def template_options(given: Given) -> dict[str, Any] | None:
+    """Return the options of the chat template, or None where none are given."""
     text = given["chat_template_kwargs"]
     return None if text is None else parse_object(text, "--chat-template-kwargs")
 
 
-def _reference(
+def reference_of(
     given: Given, loss: Callable[..., Any], policy: Trainable, *, load: bool
 ) -> CausalLM | None:
+    """Return the reference that --reference names, or None for none."""
     what = given["reference"] or (START if reads_reference(loss) else NONE)
     if what == NONE:
         if given["precompute"]:

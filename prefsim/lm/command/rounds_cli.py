@@ -1,0 +1,187 @@
+"""``prefsim rounds``.
+
+On-policy learning of a language model on one line: sample, score, learn, repeat.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import typer
+
+__all__ = ["rounds"]
+
+
+def rounds(
+    context: typer.Context,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A loss of prefsim.losses, such as grpo, rloo, ppo, reinforce, copg, p3o, dpo or"
+            " sft; or one of your own, FILE.py:FUNCTION.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="An option of the loss, such as beta=0.1; may be repeated.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder or hub id of a model.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Folder or hub id of the tokenizer, if not the model's."),
+    ] = None,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Options of the tokenizer\'s chat template, such as {"enable_thinking": false}.',
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="File or data set with a column prompt; other columns are for the score.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a folder or hub id: train unless given.")
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="The reward: a function of a prompt and a completion and, if it takes a third, of"
+            " the row of the file.",
+        ),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The reward instead of --score: folder or hub id of a sequence classifier with one"
+            " label.",
+        ),
+    ] = None,
+    unfinished: Annotated[
+        float | None,
+        typer.Option(
+            help="Reward of a completion that was cut off, such as -10; its own unless given."
+        ),
+    ] = None,
+    number: Annotated[
+        int, typer.Option("--rounds", help="Rounds in all; more may be asked for with --resume.")
+    ] = 1,
+    samples: Annotated[int, typer.Option(help="Completions drawn of each prompt.")] = 4,
+    per_round: Annotated[
+        int | None, typer.Option(help="Prompts asked in a round; all of them unless given.")
+    ] = None,
+    kept: Annotated[
+        int | None,
+        typer.Option(help="How many of the completions are kept: the best, or by rejection."),
+    ] = None,
+    kept_temperature: Annotated[
+        float, typer.Option(help="Temperature of the rejection sampling; 0 keeps the best.")
+    ] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Where completions are cut off.")] = 128,
+    temperature: Annotated[float, typer.Option(help="Of the draws.")] = 1.0,
+    sample_batch: Annotated[int, typer.Option(help="Prompts that are answered at once.")] = 8,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="start (the model before the first round), last (the model before each round),"
+            " none, or the path of another model. Unless given: none for a loss that uses no"
+            " reference, else start.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--output", help="Folder for model, checkpoints and metrics.jsonl."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="File in TOML with any of these options (`batch-size = 4`, a table [set]); the"
+            " command line wins."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of a round.")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help="Passes over the data of a round, instead of steps; 1 unless given."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts (or pairs) of one step.")] = 8,
+    gradient_accumulation: Annotated[
+        int, typer.Option(help="Micro-batches that a step is split into.")
+    ] = 1,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-6,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.0,
+    max_grad_norm: Annotated[
+        float, typer.Option(help="Bound on the gradient's norm; 0 for none.")
+    ] = 1.0,
+    dtype: Annotated[
+        str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+    ] = False,
+    lora_rank: Annotated[
+        int,
+        typer.Option(
+            help="Train LoRA adapters of this rank in all layers, not the model; 0 for none."
+        ),
+    ] = 0,
+    lora_alpha: Annotated[
+        float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the draws, of the order of the data, and of new weights.")
+    ] = 0,
+    save_every: Annotated[int, typer.Option(help="Rounds between checkpoints; 0 for none.")] = 1,
+    keep: Annotated[int, typer.Option(help="Newest checkpoints to keep.")] = 2,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
+) -> None:
+    """Train a language model on its own completions, round after round.
+
+    In each round the model answers the prompts, the answers are scored, and the model learns from
+    them by the loss. A line of metrics.jsonl is a round: mean reward, KL to the reference, length.
+    """
+    from prefsim.lm.command.cli import quiet_unless_watched
+    from prefsim.lm.command.rounds_job import read_rounds
+    from prefsim.lm.command.rounds_loop import play
+    from prefsim.lm.command.settings import Settings
+
+    given = Settings(context, config, get_type_hints(rounds))
+    try:
+        quiet_unless_watched()
+        report = play(read_rounds(given))
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
+        ) from error
+    if given["as_json"]:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(
+            f"{report['rounds']} rounds, reward {report['first_reward']:.4g} at first and"
+            f" {report['last_reward']:.4g} at last\nModel: {report['model']}\nMetrics:"
+            f" {report['metrics']}"
+        )

@@ -1,0 +1,210 @@
+"""From the options of ``prefsim rounds`` to what its loop needs, all checked first."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+
+from prefsim.checks import check_choice, check_integer, check_positive
+from prefsim.lm.command.job import (
+    DTYPES,
+    check_folder,
+    check_given,
+    reference_of,
+    template_options,
+)
+from prefsim.lm.command.messages import Row, as_written
+from prefsim.lm.command.models import policy_of
+from prefsim.lm.command.settings import configured_loss, own_function
+from prefsim.lm.command.sources import open_source
+from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.tokens import Text
+from prefsim.lm.online.scored_data import check_form, form_for
+from prefsim.lm.online.scores import Score
+from prefsim.lm.training.options import TrainingOptions
+from prefsim.typing import Loss
+
+__all__ = ["RoundsJob", "key_of", "read_rounds", "round_options"]
+
+LAST = "last"
+# What `prefsim train` can be asked for besides.
+_AS_LOADED = {
+    "merge": False,
+    "attn_implementation": None,
+    "lora_target": None,
+    "lora_dropout": 0.0,
+    "precompute": False,
+}
+
+
+class RoundsJob(NamedTuple):
+    """Everything that the rounds of the command need.
+
+    Attributes
+    ----------
+    given
+        The options of the command by name.
+    loss, form
+        The loss with its options, and the form of the data that it takes.
+    policy, reference
+        What learns, and what it is held to; ``"last"`` for itself before each round.
+    prompts, score
+        What is asked, and the reward.
+    batched
+        Whether the score takes all completions at once.
+    """
+
+    given: Mapping[str, Any]
+    loss: Loss
+    form: str
+    policy: CausalLM
+    reference: CausalLM | str | None
+    prompts: list[Text]
+    score: Score
+    batched: bool
+
+
+def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
+    """Read and check everything, before a model is loaded where that is possible.
+
+    Raises
+    ------
+    ValueError
+        If anything is missing, cannot be read or does not fit the rest.
+    """
+    given = {**_AS_LOADED, **options}
+    check_given(given, "loss", "model", "prompts", "out")
+    if (given["score"] is None) == (given["reward_model"] is None):
+        raise ValueError("one of --score and --reward-model must be given, which is the reward")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "rounds run in one process, which draws the completions and learns from them; got"
+            f" {os.environ['WORLD_SIZE']} launched together"
+        )
+    for name in ("number", "samples", "max_new_tokens", "sample_batch", "keep"):
+        check_integer(low=1, **{"rounds" if name == "number" else name: given[name]})
+    check_integer(low=0, lora_rank=given["lora_rank"], save_every=given["save_every"])
+    check_positive(temperature=given["temperature"])
+    check_choice(DTYPES, dtype=given["dtype"])
+    loss = configured_loss(given["loss"], given["settings"])
+    form = form_for(loss)
+    check_form(form, given["samples"], given["kept"], given["kept_temperature"])
+    round_options(given, 0)
+    check_folder(given["out"], resume=given["resume"])
+    prompts, rows = _read_prompts(given["prompts"], given["split"])
+    if given["per_round"] is not None:
+        check_integer(low=1, high=len(prompts), per_round=given["per_round"])
+    score = _score_of(given, prompts, rows)
+    policy = policy_of(given, load=True)
+    policy = replace(policy, chat_template_kwargs=template_options(given))
+    policy.log_prob_model.to(_device())
+    batched = given["reward_model"] is not None
+    reference = _reference(given, loss, policy)
+    return RoundsJob(given, loss, form, policy, reference, prompts, score, batched)
+
+
+def _device() -> Any:
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.accelerator.is_available()).device
+
+
+def _reference(given: Mapping[str, Any], loss: Loss, policy: CausalLM) -> CausalLM | str | None:
+    if given["reference"] == LAST:
+        return LAST
+    reference = reference_of(given, loss, policy, load=True)
+    if reference is not None:
+        reference.log_prob_model.to(_device())
+    return reference
+
+
+def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
+    """Return how the model is trained in a round."""
+    same = (
+        "steps",
+        "epochs",
+        "batch_size",
+        "gradient_accumulation",
+        "learning_rate",
+        "optimizer",
+        "weight_decay",
+        "precision",
+        "gradient_checkpointing",
+    )
+    return TrainingOptions(
+        **{name: given[name] for name in same},
+        max_grad_norm=given["max_grad_norm"] or None,
+        schedule="constant",
+        warmup=0.0,
+        seed=given["seed"] + number,
+        # A policy that is its own reference is copied.
+        in_place=given["reference"] != LAST,
+        progress=False,
+    )
+
+
+def _read_prompts(source: str, split: str | None) -> tuple[list[Text], list[Row]]:
+    name, unit, numbered = open_source(source, split)
+    prompts: list[Text] = []
+    rows: list[Row] = []
+    for number, row in numbered:
+        try:
+            if "prompt" not in row:
+                raise ValueError(f"a row needs a prompt, got the columns {', '.join(row)}")
+            prompts.append(as_written(row["prompt"], "prompt"))
+        except ValueError as error:
+            raise ValueError(f"{name}, {unit} {number}: {error}") from error
+        rows.append(row)
+    if not prompts:
+        raise ValueError(f"{name}: expected at least one {unit}, got 0")
+    return prompts, rows
+
+
+def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) -> Score:
+    if given["score"] is None:
+        return _rewards_of(given["reward_model"])
+    function = own_function(given["score"], "--score")
+    if not _takes_a_row(function):
+        return function
+    row_of: dict[str, Row] = {}
+    for prompt, row in zip(prompts, rows, strict=True):
+        if row_of.setdefault(key_of(prompt), row) != row:
+            raise ValueError(
+                "--score takes the row of a prompt, and two rows have the same prompt:"
+                f" {key_of(prompt)[:60]}"
+            )
+    return lambda prompt, completion: function(prompt, completion, row_of[key_of(prompt)])
+
+
+def _rewards_of(path: str) -> Score:
+    """Return the rewards that a model gives to lists of prompts and completions."""
+    from prefsim.lm.model.preference_model import PreferenceModel
+
+    model = PreferenceModel.load(path, device=_device())
+    if model.dim > 1:
+        raise ValueError(
+            f"--reward-model {path} compares responses and gives none a reward: its judge is for"
+            " draw_pairs"
+        )
+    return model.rewards
+
+
+def _takes_a_row(function: Callable[..., Any]) -> bool:
+    needed = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 3
+
+
+def key_of(prompt: Text) -> str:
+    """Return what tells prompts of any form apart."""
+    return json.dumps(prompt, sort_keys=True, default=int)
