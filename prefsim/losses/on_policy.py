@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import math
 
+from typing import Any
+
 from prefsim.checks import (
     check_choice,
     check_flag,
@@ -195,12 +197,11 @@ def _above_others(logps: TokenListLogps[ArrayT], beta: float) -> ArrayT:
     """Return what is paid from each token on, less the mean of what the other responses got."""
     _, old, ref = _policy_and_sampler(logps)
     rewards = kl_shaped_rewards(logps.scores, old, ref, logps.mask, beta=beta)
-    to_go = rewards_to_go(rewards)
+    to_go: Any = rewards_to_go(rewards)
     if logps.scores.shape[-1] < 2:
         return to_go
     total = masked_sum(rewards, logps.mask)
-    above: ArrayT = to_go - (total - leave_one_out(total))[..., None]
-    return above
+    return to_go - (total - leave_one_out(total))[..., None]
 
 
 @checked

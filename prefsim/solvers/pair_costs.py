@@ -98,7 +98,7 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
         first_at, second_at = places
         moved = [at[:, place, pair_of_row].clone().requires_grad_(True) for place in places]
         chosen, rejected = (each.reshape(-1, *rows) for each in moved)
-        beside = map_fields(fixed, lambda column: column.expand(chosen.shape))
+        beside = map_fields(fixed, lambda column: torch.as_tensor(column).expand(chosen.shape))
         values = torch.as_tensor(loss(beside._replace(chosen=chosen, rejected=rejected)))
         values = values.expand(chosen.shape)
         slopes = _gradients(values, moved)
