@@ -17,7 +17,6 @@ estimator of :func:`prefsim.losses.token_kl` misses what a token does to the log
 from __future__ import annotations
 
 import math
-
 from typing import Any
 
 from prefsim.checks import (
