@@ -213,7 +213,6 @@ def train(
             help="Layers that get adapters, such as q_proj; may be repeated; all linear ones.",
         ),
     ] = None,
-    lora_dropout: Annotated[float, typer.Option(help="Dropout before the adapters.")] = 0.0,
     merge: Annotated[
         bool, typer.Option("--merge", help="Write the model with its adapters in it to OUT/merged.")
     ] = False,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from prefsim.checks import check_choice, check_integer, check_interval, check_nonnegative
+from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.data.json_lines import parse_object
 from prefsim.lm.command.models import attention_of, sizes_of
 from prefsim.lm.command.read import TextSource, read_text_data
@@ -149,7 +149,6 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
     """
     check_given(given, "loss", "model", "data")
     check_integer(low=0, lora_rank=given["lora_rank"], save_every=given["save_every"])
-    check_interval(low=0.0, high=1.0, lora_dropout=given["lora_dropout"])
     check_choice(DTYPES, dtype=given["dtype"])
     if given["max_tokens"] is not None:
         check_integer(low=1, max_tokens=given["max_tokens"])

@@ -57,7 +57,7 @@ def attention_of(given: Mapping[str, Any]) -> dict[str, Any]:
 def _adapter(given: Mapping[str, Any]) -> Any:
     rank = given["lora_rank"]
     if rank == 0:
-        for name in ("lora_alpha", "lora_target", "lora_dropout"):
+        for name in ("lora_alpha", "lora_target"):
             if given[name]:
                 spelling = name.replace("_", "-")
                 raise ValueError(f"--{spelling} needs --lora-rank, got {given[name]} without")
@@ -68,7 +68,6 @@ def _adapter(given: Mapping[str, Any]) -> Any:
     return LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
-        lora_dropout=given["lora_dropout"],
         target_modules=list(given["lora_target"] or ()) or "all-linear",
         task_type="CAUSAL_LM",
     )

@@ -38,7 +38,6 @@ _AS_LOADED = {
     "merge": False,
     "attn_implementation": None,
     "lora_target": None,
-    "lora_dropout": 0.0,
     "precompute": False,
 }
 

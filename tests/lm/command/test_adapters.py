@@ -88,10 +88,8 @@ def test_adapters_where_they_are_asked_for_and_merged_into_the_model(prefsim):
     ("options", "message"),
     [
         (["--lora-target", "q_proj"], "--lora-target needs --lora-rank, got ['q_proj'] without"),
-        (["--lora-dropout", 0.1], "--lora-dropout needs --lora-rank, got 0.1 without"),
         (["--merge"], "--merge needs adapters"),
         ([*LORA, "--lora-target", "p_proj"], "p_proj"),
-        ([*LORA, "--lora-dropout", 1], "lora_dropout must lie in [0.0, 1.0), got 1.0"),
     ],
 )
 def test_bad_options_of_adapters(prefsim, options, message):

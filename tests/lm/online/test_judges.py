@@ -10,6 +10,7 @@ from prefsim.lm import (
     CausalLM,
     PreferenceModel,
     as_rows,
+    completion_scores,
     pairwise_judge,
     reward_judge,
 )
@@ -138,5 +139,10 @@ def test_a_trained_model_judges(dim):
     for m, prompt in enumerate(prompts):
         odds = model.log_odds(prompt, answers[m]).numpy()
         np.testing.assert_allclose(found[m], 1 / (1 + np.exp(-odds[:2, 1:])), atol=1e-6)
+    if dim == 1:
+        scores = completion_scores(model.rewards, prompts, answers, batched=True)
+        np.testing.assert_allclose(
+            found, 1 / (1 + np.exp(scores[:, None, 1:] - scores[:, :2, None])), atol=1e-6
+        )
     sharp = reward_judge(model, scale=np.inf)(as_rows(prompts), first, second)
     np.testing.assert_array_equal(sharp, np.where(found > 0.5, 1, np.where(found < 0.5, 0, 0.5)))

@@ -20,6 +20,7 @@ from prefsim.lm import (
     TextFeedback,
     TextNegatives,
     TextRankings,
+    TextRollouts,
     references_of,
 )
 from prefsim.lm.training.batches import epoch_batches
@@ -50,6 +51,8 @@ def rich_data(kind, n=6):
         return TextFeedback(prompts, random_ids(rng, n), np.arange(n) % 2)
     if kind in TextRankings.kinds:
         return TextRankings(prompts, lists, rng.standard_normal((n, 3)))
+    if kind is losses.TokenListLogps:
+        return TextRollouts(prompts, lists, rng.standard_normal((n, 3)))
     if kind in TextNegatives.kinds:
         return TextNegatives(prompts, random_ids(rng, n), lists)
     scores = {"chosen_score": 0.5 + 0.4 * rng.random(n), "rejected_score": 0.4 * rng.random(n)}
