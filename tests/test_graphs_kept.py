@@ -16,9 +16,12 @@ from prefsim.solvers import fit_bradley_terry, solve_nash
 from prefsim.worlds import PreferenceGame
 
 VALID = MADE | CALLS | {name: (FUNCTIONS[name], given) for name, given in EXAMPLES.items()}
+# Which rows are kept is no number, and a training asks while it has its graph.
+CHOICES = {"guided_filter"}
 WHERE = sorted(
     (name, argument)
     for name, (_, given) in VALID.items()
+    if name not in CHOICES
     for argument, value in given.items()
     if isinstance(value, np.ndarray) and value.dtype.kind == "f"
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.checks import check_choice, check_integer, check_nonnegative
+from prefsim.checks import check_choice, check_integer, check_nonnegative, names_shapes
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import gap_to_best_response, largest_gain
 from prefsim.solvers.games.game_input import game_matrix
@@ -39,6 +39,7 @@ UPDATE_ITERATIONS = 10_000
 __all__ = ["METHODS", "NashHistory", "NashResult", "StepSizeWarning", "nash_path", "solve_nash"]
 
 
+@names_shapes
 def solve_nash(
     game: PreferenceGame | Any,
     *,
@@ -191,6 +192,7 @@ def solve_nash(
     return result
 
 
+@names_shapes
 def nash_path(
     game: PreferenceGame | Any,
     *,

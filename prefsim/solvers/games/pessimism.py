@@ -34,6 +34,7 @@ from prefsim.checks import (
     check_kind,
     check_positive,
     check_shape,
+    names_shapes,
 )
 from prefsim.data.comparisons import Comparisons
 from prefsim.numerics import categorical_kl, log_sigmoid, log_softmax
@@ -116,6 +117,7 @@ def win_weights(data: Comparisons, n_contexts: int, n_responses: int) -> np.ndar
     return total.reshape(*batch, n_contexts, n_responses, n_responses)
 
 
+@names_shapes
 def reward_misfit(reward: Array, wins: Array) -> np.ndarray:
     r"""Return the Bradley–Terry loss of rewards in each context, ``(..., X)`` in nats.
 
@@ -231,6 +233,7 @@ class PessimisticGame:
         }
         set_fields(self, **parts, low=low, high=high, context_probs=rho)
 
+    @names_shapes
     def objective(self, log_policy: Array, reward: Array) -> Array:
         """Return φ of policies and rewards, each ``(..., X, Y)``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefsim.backend import like
-from prefsim.checks import check_interval, check_positive
+from prefsim.checks import check_interval, check_positive, names_shapes
 from prefsim.numerics import array_namespace
 from prefsim.solvers.games.certificates import log_best_response, log_probs
 from prefsim.solvers.games.game_input import game_matrix, probabilities
@@ -16,6 +16,7 @@ from prefsim.worlds.game import PreferenceGame
 __all__ = ["nash_md_pg_stationary_point"]
 
 
+@names_shapes
 def nash_md_pg_stationary_point(
     game: PreferenceGame | Any, reference: Any, *, tau: float, mixture: float
 ) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import wrightomega
 
-from prefsim.checks import as_float_array, check_nonnegative, check_positive
+from prefsim.checks import as_float_array, check_nonnegative, check_positive, names_shapes
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.typing import Array
 
@@ -113,6 +113,7 @@ def contrastive_gradient(
     return sum(mu * (advantage - mean) for mu, mean in zip((first, second), means, strict=True))
 
 
+@names_shapes
 def off_policy_limit(
     reward: Any, log_behaviour: Any, log_reference: Any, *, beta: float, baseline: Any
 ) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like
-from prefsim.checks import alike, check_kind, check_shape
+from prefsim.checks import alike, check_graph_kept, check_kind, check_shape
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
@@ -85,6 +85,7 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     """
     check_kind(TokenTreePolicy, policy=policy)
     (leaf_values,) = alike(leaf_values=leaf_values)
+    check_graph_kept(leaf_values, "leaf_values", policy.logits)
     tree = policy.tree
     check_shape(leaf_values, "leaf_values", (tree.n_contexts, tree.n_sequences))
     log_policy = log_softmax(policy.logits)
@@ -135,6 +136,7 @@ def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
     """
     check_kind(TokenTreePolicy, policy=policy)
     (weights,) = alike(weights=weights)
+    check_graph_kept(weights, "weights", policy.logits)
     tree = policy.tree
     check_shape(weights, "weights", (tree.n_contexts, tree.n_sequences))
     log_policy = log_softmax(policy.logits)
