@@ -82,7 +82,7 @@ def test_a_shape_is_refused_by_the_name_of_an_argument(name):
         except (ValueError, TypeError) as error:
             message = str(error)
         # What the library behind refuses has words of its own.
-        named = re.match(r"(?!arrays )(\w+) must ", message)
+        named = re.match(r"(?!arrays |shapes )(\w+) must ", message)
         assert named is None or named[1] in parameters, (key, message)
 
 

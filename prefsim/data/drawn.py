@@ -71,6 +71,7 @@ def labelled_pairs(
     """
     size = to_numpy(as_array(n, "n", *NUMBERS))
     check_integer(low=1, n=size.min().item())
+    check_kind(InMemoryPolicy, policy=policy)
     population = Comparisons.population(world, policy, distinct=distinct)
     rows = Comparisons.self_play(world, policy, opponent=opponent, pairs=population)
     return dataclasses.replace(rows.relabelled(1.0), weight=outcome_shares(rows, size, seed=seed))

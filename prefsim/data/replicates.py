@@ -69,6 +69,7 @@ def replicated_comparisons(
     """
     check_integer(low=1, n=n, replicates=replicates)
     check_kind(ContextualBandit, world=world)
+    check_kind(InMemoryPolicy, policy=policy)
     if world.batch_shape:
         raise ValueError(f"sampling needs one world, got a batch of shape {world.batch_shape}")
     rows = Comparisons.population(world, policy, distinct=distinct)
