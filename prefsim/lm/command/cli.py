@@ -5,16 +5,37 @@ A language model, a loss and a file of text on one line, or in a file of setting
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["quiet_unless_watched", "train"]
+from prefsim.lm.command.shared_options import (
+    Accumulation,
+    AsJson,
+    Checkpointing,
+    ConfigFile,
+    Dtype,
+    Keep,
+    LoraAlpha,
+    LoraRank,
+    LossSettings,
+    MaxGradNorm,
+    Optimizer,
+    Out,
+    Precision,
+    Resume,
+    Split,
+    TemplateOptions,
+    Tokenizer,
+    WeightDecay,
+)
+
+__all__ = ["told_in_one_line", "train"]
 
 
 def train(
@@ -29,14 +50,7 @@ def train(
             ),
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An option of the loss, such as beta=0.1; may be repeated.",
-        ),
-    ] = None,
+    settings: LossSettings = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -47,17 +61,8 @@ def train(
             ),
         ),
     ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Folder or hub id of the tokenizer, if not the model's."),
-    ] = None,
-    chat_template_kwargs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON",
-            help='Options of the tokenizer\'s chat template, such as {"enable_thinking": false}.',
-        ),
-    ] = None,
+    tokenizer: Tokenizer = None,
+    chat_template_kwargs: TemplateOptions = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -65,9 +70,7 @@ def train(
             help="File .jsonl, .ndjson, .json or .parquet; a folder or hub id for `datasets`.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a folder or hub id: train unless given.")
-    ] = None,
+    split: Split = None,
     skip_unshared: Annotated[
         bool,
         typer.Option(
@@ -131,40 +134,23 @@ def train(
             ),
         ),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "--output", help="Folder for model, checkpoints and metrics.jsonl."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help=(
-                "File in TOML with any of these options (`batch-size = 4`, a table [set]); the"
-                " command line wins."
-            )
-        ),
-    ] = None,
+    out: Out = None,
+    config: ConfigFile = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the data, instead of steps; 1 unless given.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples of one step, over all processes.")] = 8,
-    gradient_accumulation: Annotated[
-        int, typer.Option(help="Micro-batches that a step is split into.")
-    ] = 1,
+    gradient_accumulation: Accumulation = 1,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     warmup: Annotated[
         float, typer.Option(help="Fraction of the steps over which the rate rises.")
     ] = 0.1,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.0,
-    max_grad_norm: Annotated[
-        float, typer.Option(help="Bound on the gradient's norm; 0 for none.")
-    ] = 1.0,
-    dtype: Annotated[
-        str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
-    ] = "auto",
+    optimizer: Optimizer = "adamw",
+    weight_decay: WeightDecay = 0.0,
+    max_grad_norm: MaxGradNorm = 1.0,
+    dtype: Dtype = "auto",
     attn_implementation: Annotated[
         str | None,
         typer.Option(
@@ -172,12 +158,8 @@ def train(
             help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
         ),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
-    ] = False,
+    precision: Precision = None,
+    gradient_checkpointing: Checkpointing = False,
     reference_weight: Annotated[
         float | None,
         typer.Option(
@@ -197,15 +179,8 @@ def train(
         int, typer.Option(help="Completions drawn of each prompt for it, at least two.")
     ] = 2,
     online_tokens: Annotated[int, typer.Option(help="Tokens after which they are cut off.")] = 64,
-    lora_rank: Annotated[
-        int,
-        typer.Option(
-            help="Train LoRA adapters of this rank in all layers, not the model; 0 for none."
-        ),
-    ] = 0,
-    lora_alpha: Annotated[
-        float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
-    ] = None,
+    lora_rank: LoraRank = 0,
+    lora_alpha: LoraAlpha = None,
     lora_target: Annotated[
         list[str] | None,
         typer.Option(
@@ -224,11 +199,8 @@ def train(
         ),
     ] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 for none.")] = 500,
-    keep: Annotated[int, typer.Option(help="Newest checkpoints to keep.")] = 2,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
-    ] = False,
+    keep: Keep = 2,
+    resume: Resume = False,
     log_every: Annotated[int, typer.Option(help="Steps between lines of metrics.")] = 10,
     diagnostics: Annotated[
         list[str] | None,
@@ -276,7 +248,7 @@ def train(
             help="Print rows, tokens, steps and estimated memory; train and write nothing.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a language model with any loss of the library, or a reward model on it.
 
@@ -288,16 +260,8 @@ def train(
     from prefsim.lm.command.settings import Settings
 
     given = Settings(context, config, get_type_hints(train))
-    try:
-        quiet_unless_watched()
+    with told_in_one_line():
         report = _planned(given) if given["dry_run"] else _train(given)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
-        ) from error
-    except ImportError as error:
-        # So transformers says that a kind of attention is not there.
-        raise ValueError(str(error).split("\n")[0]) from error
     # One report of all processes that were launched together.
     if not _is_main_process():
         return
@@ -309,12 +273,25 @@ def train(
         typer.echo("\n".join(report_lines(report)))
 
 
-def quiet_unless_watched() -> None:
-    """Leave transformers' own bars out where nobody watches: stderr is for what went wrong."""
-    if not sys.stderr.isatty():
-        from transformers.utils import logging
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn what is not installed into a ValueError that says so.
 
-        logging.disable_progress_bar()
+    Transformers' own bars are left out where nobody watches: stderr is for what went wrong.
+    """
+    try:
+        if not sys.stderr.isatty():
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
+        ) from error
+    except ImportError as error:
+        # So transformers says that a kind of attention is not there.
+        raise ValueError(str(error).split("\n")[0]) from error
 
 
 def _is_main_process() -> bool:

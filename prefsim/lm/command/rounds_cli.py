@@ -6,10 +6,30 @@ On-policy learning of a language model on one line: sample, score, learn, repeat
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
+
+from prefsim.lm.command.shared_options import (
+    Accumulation,
+    AsJson,
+    Checkpointing,
+    ConfigFile,
+    Dtype,
+    Keep,
+    LoraAlpha,
+    LoraRank,
+    LossSettings,
+    MaxGradNorm,
+    Optimizer,
+    Out,
+    Precision,
+    Resume,
+    Split,
+    TemplateOptions,
+    Tokenizer,
+    WeightDecay,
+)
 
 __all__ = ["rounds"]
 
@@ -24,28 +44,12 @@ def rounds(
             " sft; or one of your own, FILE.py:FUNCTION.",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An option of the loss, such as beta=0.1; may be repeated.",
-        ),
-    ] = None,
+    settings: LossSettings = None,
     model: Annotated[
         str | None, typer.Option(metavar="PATH", help="Folder or hub id of a model.")
     ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Folder or hub id of the tokenizer, if not the model's."),
-    ] = None,
-    chat_template_kwargs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON",
-            help='Options of the tokenizer\'s chat template, such as {"enable_thinking": false}.',
-        ),
-    ] = None,
+    tokenizer: Tokenizer = None,
+    chat_template_kwargs: TemplateOptions = None,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -53,9 +57,7 @@ def rounds(
             help="File or data set with a column prompt; other columns are for the score.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a folder or hub id: train unless given.")
-    ] = None,
+    split: Split = None,
     score: Annotated[
         str | None,
         typer.Option(
@@ -104,79 +106,46 @@ def rounds(
             " reference, else start.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "--output", help="Folder for model, checkpoints and metrics.jsonl."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="File in TOML with any of these options (`batch-size = 4`, a table [set]); the"
-            " command line wins."
-        ),
-    ] = None,
+    out: Out = None,
+    config: ConfigFile = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of a round.")] = None,
     epochs: Annotated[
         float | None,
         typer.Option(help="Passes over the data of a round, instead of steps; 1 unless given."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts (or pairs) of one step.")] = 8,
-    gradient_accumulation: Annotated[
-        int, typer.Option(help="Micro-batches that a step is split into.")
-    ] = 1,
+    gradient_accumulation: Accumulation = 1,
     learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-6,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.0,
-    max_grad_norm: Annotated[
-        float, typer.Option(help="Bound on the gradient's norm; 0 for none.")
-    ] = 1.0,
-    dtype: Annotated[
-        str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
-    ] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
-    ] = False,
-    lora_rank: Annotated[
-        int,
-        typer.Option(
-            help="Train LoRA adapters of this rank in all layers, not the model; 0 for none."
-        ),
-    ] = 0,
-    lora_alpha: Annotated[
-        float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
-    ] = None,
+    optimizer: Optimizer = "adamw",
+    weight_decay: WeightDecay = 0.0,
+    max_grad_norm: MaxGradNorm = 1.0,
+    dtype: Dtype = "auto",
+    precision: Precision = None,
+    gradient_checkpointing: Checkpointing = False,
+    lora_rank: LoraRank = 0,
+    lora_alpha: LoraAlpha = None,
     seed: Annotated[
         int, typer.Option(help="Of the draws, of the order of the data, and of new weights.")
     ] = 0,
     save_every: Annotated[int, typer.Option(help="Rounds between checkpoints; 0 for none.")] = 1,
-    keep: Annotated[int, typer.Option(help="Newest checkpoints to keep.")] = 2,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
+    keep: Keep = 2,
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a language model on its own completions, round after round.
 
     In each round the model answers the prompts, the answers are scored, and the model learns from
     them by the loss. A line of metrics.jsonl is a round: mean reward, KL to the reference, length.
     """
-    from prefsim.lm.command.cli import quiet_unless_watched
-    from prefsim.lm.command.rounds_job import read_rounds
-    from prefsim.lm.command.rounds_loop import play
+    from prefsim.lm.command.cli import told_in_one_line
     from prefsim.lm.command.settings import Settings
 
     given = Settings(context, config, get_type_hints(rounds))
-    try:
-        quiet_unless_watched()
+    with told_in_one_line():
+        from prefsim.lm.command.rounds_job import read_rounds
+        from prefsim.lm.command.rounds_loop import play
+
         report = play(read_rounds(given))
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"training needs {error.name}, which `pip install 'prefsim[lm]'` brings"
-        ) from error
     if given["as_json"]:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
     else:

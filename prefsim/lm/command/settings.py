@@ -44,12 +44,17 @@ _CONTAINERS = (
 _WORDS = {"true": True, "false": False}
 
 
+def _kinds() -> set[type]:
+    """Return the containers of losses that text can feed."""
+    return {kind for container in _CONTAINERS for kind in container.kinds}
+
+
 def trainable_losses() -> dict[str, Callable[..., Any]]:
     """Return the public losses that text can feed, by name.
 
     Of a loss with a running state it is the function that makes one.
     """
-    kinds = {kind for container in _CONTAINERS for kind in container.kinds}
+    kinds = _kinds()
     fed = {name: loss for name, loss in loss_functions().items() if container_of(loss) in kinds}
     running = {
         name: make for name, make in running_losses().items() if container_of(make()) in kinds
@@ -151,8 +156,7 @@ def own_loss(place: str) -> Callable[..., Any]:
     """
     found = own_function(place, "--loss")
     kind = container_of(found)
-    kinds = {kind for container in _CONTAINERS for kind in container.kinds}
-    if kind not in kinds:
+    if kind not in _kinds():
         raise ValueError(f"--loss {place}: text cannot feed a loss of {kind.__name__}")
     return found
 

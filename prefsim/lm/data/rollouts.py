@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from prefsim.checks import as_float_array
 from prefsim.containers import ListLogps, TokenListLogps
-from prefsim.lm.data.text_data import TextData, TokenLogps, as_lists_of_texts, column_like
+from prefsim.lm.data.scored_lists import ScoredLists
+from prefsim.lm.data.text_data import TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["TextRollouts"]
 
 
 @dataclass(frozen=True, init=False, eq=False)
-class TextRollouts(TextData):
+class TextRollouts(ScoredLists):
     """Prompts with K completions each that a policy drew, and their rewards.
 
     For losses of :class:`prefsim.losses.ListLogps` and :class:`prefsim.losses.TokenListLogps`; the
@@ -58,12 +58,8 @@ class TextRollouts(TextData):
 
     kinds: ClassVar[tuple[type, ...]] = (ListLogps, TokenListLogps)
 
-    prompt: list[Text]
-    completions: list[list[Text]]
-    scores: np.ndarray
     old_logp: np.ndarray | None
     advantage: np.ndarray | None
-    weight: np.ndarray
 
     def __init__(
         self,
@@ -75,32 +71,13 @@ class TextRollouts(TextData):
         advantage: Any = None,
         weight: Any = None,
     ) -> None:
-        rows, k = as_lists_of_texts(completions, "completions")
-        table = as_float_array(scores, "scores", ndim=2 if rows else None)
-        if rows and table.shape != (len(rows), k):
-            raise ValueError(
-                f"scores must have shape {(len(rows), k)}, one for each completion, got"
-                f" {table.shape}"
-            )
-        tokens = {
-            "old_logp": _of_tokens(old_logp, "old_logp", table.shape),
-            "advantage": _of_tokens(advantage, "advantage", table.shape),
-        }
-        self._store(
-            {"prompt": prompt},
-            {"scores": table.reshape(len(rows), k), "weight": weight},
-            completions=rows,
-            **tokens,
+        self._store_lists(
+            prompt,
+            completions,
+            scores,
+            weight=weight,
+            of_tokens={"old_logp": old_logp, "advantage": advantage},
         )
-        if len(rows) != len(self):
-            raise ValueError(
-                f"completions must have as many rows as prompt, {len(self)}, got {len(rows)}"
-            )
-
-    def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
-        """Return the completions of each prompt."""
-        self.check(kind)
-        return [[(x, y) for y in row] for x, row in zip(self.prompt, self.completions, strict=True)]
 
     def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
         """Return log-probabilities of tokens, or of whole completions, with the rewards."""
@@ -140,13 +117,3 @@ class TextRollouts(TextData):
                 f" {column.shape[-1]}"
             )
         return column_like(column[..., :width], logp)
-
-
-def _of_tokens(column: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return numbers of tokens ``(n, K, T)``, or raise."""
-    if column is None:
-        return None
-    found = as_float_array(column, name, ndim=3)
-    if found.shape[:-1] != shape:
-        raise ValueError(f"{name} must be (n, K, T) for {shape} completions, got {found.shape}")
-    return found

@@ -210,20 +210,23 @@ class _Engine:
             accelerator.free_memory()  # collects garbage, which takes longer than a small training
         for name in _LEFT_BY_ACCELERATE:
             vars(self.module).pop(name, None)
-        if not accelerator.is_fsdp2:
-            for name, parameter in self.module.named_parameters():
-                if parameter.dtype != self.dtypes[name]:
-                    self.wide[name] = parameter.data
+        self.wide = self._rounded()
+
+    def _rounded(self) -> dict[str, Tensor]:
+        """Round the parameters to what they were given in; return those that were wider."""
+        wide: dict[str, Tensor] = {}
+        if self.accelerator.is_fsdp2:
+            return wide
+        for name, parameter in self.module.named_parameters():
+            if parameter.dtype != self.dtypes[name]:
+                wide[name] = parameter.data
                 parameter.data = parameter.data.to(self.dtypes[name])
+        return wide
 
     @contextlib.contextmanager
     def _as_given(self) -> Iterator[None]:
         """Round the parameters to what they were given in, and put them back."""
-        wide = {}
-        if not self.accelerator.is_fsdp2:
-            for name, parameter in self.module.named_parameters():
-                wide[name] = parameter.data
-                parameter.data = parameter.data.to(self.dtypes[name])
+        wide = self._rounded()
         try:
             yield
         finally:

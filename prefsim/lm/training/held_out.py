@@ -24,6 +24,8 @@ from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.reference import Reference, StoredReference
 from prefsim.lm.training.token_rows import TokenRows
+from prefsim.losses.pairwise import log_ratios
+from prefsim.losses.tokenwise import masked_sum
 
 __all__ = ["HeldOut", "check_best_by", "measures", "reference_on"]
 
@@ -52,16 +54,11 @@ def measures(container: Any, weight: Tensor, *, with_reference: bool) -> dict[st
 
 
 def _of_sequences(tokens: TokenPairLogps[Tensor]) -> PairLogps[Tensor]:
-    def summed(side: str, of: str = "") -> Tensor:
-        mask = getattr(tokens, f"{side}_mask")
-        total: Tensor = torch.where(mask, getattr(tokens, of + side), 0.0).sum(dim=-1)
-        return total
-
     return PairLogps(
-        summed("chosen"),
-        summed("rejected"),
-        summed("chosen", "ref_"),
-        summed("rejected", "ref_"),
+        chosen=masked_sum(tokens.chosen, tokens.chosen_mask),
+        rejected=masked_sum(tokens.rejected, tokens.rejected_mask),
+        ref_chosen=masked_sum(tokens.ref_chosen, tokens.chosen_mask),
+        ref_rejected=masked_sum(tokens.ref_rejected, tokens.rejected_mask),
     )
 
 
@@ -74,8 +71,7 @@ def _of_pairs(
         "ranking_accuracy": pairs.chosen > pairs.rejected,
     }
     if with_reference:
-        chosen = pairs.chosen - pairs.ref_chosen
-        rejected = pairs.rejected - pairs.ref_rejected
+        chosen, rejected = log_ratios(pairs)
         values |= {
             "chosen_log_ratio": chosen,
             "rejected_log_ratio": rejected,

@@ -85,6 +85,7 @@ class TrainingSetup:
         check_kind(policy, kind, reference)
         _check_data(data, loss, "data")
         self.policy, self.loss, self.data, self.options = policy, loss, data, options
+        # Measured by evaluating the loss, and so once.
         is_coupled = couples(loss)
         if is_coupled:
             _check_labels_of_a_batch(data, "data")
@@ -126,7 +127,7 @@ class TrainingSetup:
             )
         if options.reference_update is not None:
             self.reference.check_follows(policy)
-        self.held_out_rows = self._held_out(kind)
+        self.held_out_rows = self._held_out(kind, is_coupled=is_coupled)
         self.precision = self._precision()
         check_trackers(options.trackers, has_folder=options.out is not None)
         check_diagnostics(options.measured, data, self.reference, loss)
@@ -149,14 +150,14 @@ class TrainingSetup:
                 " this one again"
             )
 
-    def _held_out(self, kind: type) -> TokenRows | None:
+    def _held_out(self, kind: type, *, is_coupled: bool) -> TokenRows | None:
         """Return the data of the evaluation as tokens, checked as those of training are."""
         evaluation = self.options.evaluation
         if evaluation is None:
             return None
         data = evaluation.data
         _check_data(data, self.loss, HELD_OUT)
-        if couples(self.loss):
+        if is_coupled:
             _check_labels_of_a_batch(data, HELD_OUT)
         try:
             rows = token_rows(self.policy, data, kind, self.options.truncation)

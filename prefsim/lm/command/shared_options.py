@@ -1,0 +1,89 @@
+"""Options that ``prefsim train`` and ``prefsim rounds`` share: each one's type and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Accumulation",
+    "AsJson",
+    "Checkpointing",
+    "ConfigFile",
+    "Dtype",
+    "Keep",
+    "LoraAlpha",
+    "LoraRank",
+    "LossSettings",
+    "MaxGradNorm",
+    "Optimizer",
+    "Out",
+    "Precision",
+    "Resume",
+    "Split",
+    "TemplateOptions",
+    "Tokenizer",
+    "WeightDecay",
+]
+
+LossSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An option of the loss, such as beta=0.1; may be repeated.",
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Folder or hub id of the tokenizer, if not the model's."),
+]
+TemplateOptions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help='Options of the tokenizer\'s chat template, such as {"enable_thinking": false}.',
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Split of a folder or hub id: train unless given.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "--output", help="Folder for model, checkpoints and metrics.jsonl."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=(
+            "File in TOML with any of these options (`batch-size = 4`, a table [set]); the"
+            " command line wins."
+        )
+    ),
+]
+Accumulation = Annotated[int, typer.Option(help="Micro-batches that a step is split into.")]
+Optimizer = Annotated[str, typer.Option(help="adamw or sgd.")]
+WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
+MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]
+Dtype = Annotated[
+    str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
+]
+Precision = Annotated[
+    str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+]
+LoraRank = Annotated[
+    int,
+    typer.Option(help="Train LoRA adapters of this rank in all layers, not the model; 0 for none."),
+]
+LoraAlpha = Annotated[
+    float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
+]
+Keep = Annotated[int, typer.Option(help="Newest checkpoints to keep.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
