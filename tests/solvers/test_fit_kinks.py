@@ -126,10 +126,11 @@ def convex_values(data, logits):
             yield w, logits[x, a], logits[x, b], cp.log_sum_exp(logits[x])
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", ["slic", "rrhf", "dpop"])
-def test_losses_of_log_probabilities_and_margins(name):
+def test_losses_of_log_probabilities_and_margins(name, seed):
     loss = loss_functions()[name]
-    data = POPULATION
+    data = Comparisons.population(ContextualBandit.random(3, 4, seed=seed), UNIFORM)
     if name == "dpop":
         loss = functools.partial(loss, beta=1.0, penalty=0.5)
     logits = cp.Variable((3, 4))

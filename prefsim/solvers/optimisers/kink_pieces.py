@@ -123,6 +123,7 @@ def pieces_near(total: Sum, numbers: Tensor, radius: np.ndarray, least_jump: np.
     for k in range(1, len(CORNERS)):
         for j in range(k):
             keep[k] &= ~keep[j] | differ(k, j)
+    rounding = 8 * float(torch.finfo(numbers.dtype).eps)
     # Pieces of a maximum lie below it. What bends down at a kink has no minimum there.
     for k in range(1, len(CORNERS)):
         for j in range(len(CORNERS)):
@@ -130,7 +131,8 @@ def pieces_near(total: Sum, numbers: Tensor, radius: np.ndarray, least_jump: np.
             claimed = there[k] + (here[k] * away).sum(axis=0)
             claimed += 0.5 * _quadratic(curvature[k][None], away[None])[0]
             jump = (np.abs(here[k] - here[j]) * np.abs(away)).sum(axis=0)
-            keep[k] &= ~(claimed - value[j] > 0.1 * jump) | (jump == 0)
+            blur = rounding * (np.abs(value[j]) + (np.abs(here[k] * away)).sum(axis=0))
+            keep[k] &= ~(claimed - value[j] > 0.1 * jump + blur) | (jump == 0)
     return Pieces(there, here, curvature, keep)
 
 

@@ -77,6 +77,7 @@ def minimise_sum(
         fell = (value - found > LEAST_SHARE * step.gain) & (step.gain > 0)
         still = (step.gain <= rounding) & (found - value <= rounding)
         accepted = open_ & (fell | still)
+        moved = _farthest_moved(total, theta, trial)
         theta = torch.where(torch.as_tensor(accepted, device=theta.device)[:, None], trial, theta)
         recent.append(theta)
         value = np.where(accepted, found, value)
@@ -84,7 +85,8 @@ def minimise_sum(
         wider = np.where(length > 0.9 * trust, 2 * trust, np.minimum(trust, 8 * length))
         trust = np.where(accepted, wider, 0.25 * length)
         trust = np.clip(trust, LEAST_RADIUS * size, LARGEST_RADIUS)
-        look = np.clip(2 * length, LEAST_RADIUS * size, trust)
+        # What a rejected step has crossed is seen by the next.
+        look = np.clip(np.where(accepted, 2.0, 1.0) * moved, LEAST_RADIUS * size, FIRST_RADIUS)
         at_rest = open_ & (step.gain <= rounding)
         if at_rest.any():
             norm = np.minimum(norm, least_mean_slope(total, theta, at_rest))
@@ -100,6 +102,17 @@ def minimise_sum(
         torch.as_tensor(last).to(theta),
         (theta - recent[0]) / max(1, len(recent) - 1),
     )
+
+
+def _farthest_moved(total: Sum, point: Tensor, trial: Tensor) -> np.ndarray:
+    """Return how far a step moves the numbers of each problem at most, ``(M,)``."""
+    import torch
+
+    with torch.no_grad():
+        change = (total.numbers(trial) - total.numbers(point)).abs().amax(dim=0).cpu().numpy()
+    farthest = np.zeros(total.shape[0])
+    np.maximum.at(farthest, total.member, np.nan_to_num(change, posinf=0.0))
+    return farthest
 
 
 def _next_step(
