@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from prefsim.lm.online.scored import draw_scored, scored_completions
     from prefsim.lm.online.scored_data import ScoredCompletions, form_for, scored_data
-    from prefsim.lm.online.scores import completion_scores, tree_score
+    from prefsim.lm.online.scores import completion_scores
     from prefsim.lm.online.trees import (
         tree_completions,
         tree_judge,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         tree_pairs,
         tree_policy,
         tree_rollouts,
+        tree_score,
     )
     from prefsim.lm.training.evaluation import Evaluation
     from prefsim.lm.training.options import (
@@ -199,10 +200,11 @@ _NAMES_OF = {
         "tree_pairs",
         "tree_policy",
         "tree_rollouts",
+        "tree_score",
     ),
     "online.scored": ("draw_scored", "scored_completions"),
     "online.scored_data": ("ScoredCompletions", "form_for", "scored_data"),
-    "online.scores": ("completion_scores", "tree_score"),
+    "online.scores": ("completion_scores",),
     "training.evaluation": ("Evaluation",),
     "training.options": (
         "DIAGNOSTICS",

@@ -17,6 +17,7 @@ from prefsim.checks import (
 from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
 from prefsim.worlds.mdp_input import (
+    check_sums,
     check_unpaid,
     read_process,
     read_rewards,
@@ -160,6 +161,7 @@ class TabularMDP:
         """
         expected, per_transition = read_rewards(reward, self.transitions, self.n_actions)
         check_unpaid(to_numpy(expected), to_numpy(self.terminal))
+        check_sums(expected, self.discount, self.horizon)
         return self.replace_checked(reward=expected, transition_reward=per_transition)
 
     def replace_checked(self, **changes: Any) -> Self:
@@ -320,9 +322,8 @@ class TabularMDP:
     ) -> Self:
         """Draw a sparse process with ``n_successors`` distinct successors for every pair.
 
-        One lies in each equal part of the states.
-
-        Their probabilities are uniform on the simplex, rewards are uniform on [0, 1].
+        One lies in each equal part of the states. Their probabilities are uniform on the simplex,
+        rewards are uniform on [0, 1].
         """
         table, reward = random_sparse_tables(n_states, n_actions, n_successors, seed=seed)
         return cls(table, reward, discount=discount)

@@ -32,6 +32,7 @@ __all__ = [
     "ProcessFields",
     "check_batch_axes",
     "check_discounting",
+    "check_sums",
     "check_ended",
     "check_reachable",
     "check_unpaid",
@@ -94,6 +95,7 @@ def read_process(
     check_batch_axes(batch_axes, sparse=sparse)
     check_ended(table, to_numpy(expected), ended)
     check_discounting(discount, horizon, table, ended)
+    check_sums(expected, discount, horizon)
     return ProcessFields(
         transitions=moves,
         reward=expected,
@@ -187,6 +189,26 @@ def check_batch_axes(shapes: dict[str, tuple[int, ...]], *, sparse: bool) -> Non
         np.broadcast_shapes(*shapes.values())
     except ValueError as error:
         raise ValueError(f"batch axes must agree, got {shapes}") from error
+
+
+def check_sums(reward: Array, discount: float, horizon: int | None) -> None:
+    """Raise where the sum of so many rewards ``(..., S, A)`` may be more than their type holds.
+
+    Of a process that only ends by itself the number of steps is not known: one counts.
+    """
+    steps = 1.0
+    if horizon is not None:
+        steps = float(horizon)
+    elif discount < 1.0:
+        steps = 1.0 / (1.0 - discount)
+    largest = float(np.abs(to_numpy(reward)).max(initial=0.0))
+    # Planners take differences of two values, and their mean.
+    most = 0.25 * float(np.finfo(to_numpy(reward).dtype).max)
+    if not largest <= most / steps:
+        raise ValueError(
+            f"rewards of magnitude {largest:.3g} sum to more than {to_numpy(reward).dtype} holds"
+            f" over {steps:.3g} steps; divide them all by one number, which changes no policy"
+        )
 
 
 def check_discounting(

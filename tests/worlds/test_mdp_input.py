@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 from gymnasium_tables import REWARD, SWAP
 
+from prefsim.solvers.planning import policy_iteration
 from prefsim.worlds.grid import grid_moves
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.transitions import make_absorbing
@@ -115,6 +116,8 @@ class TestBadInput:
                 {"terminal": [False, True]},
                 "must be absorbing",
             ),
+            (csr(), 3e307 * REWARD, {}, "sum to more than float64 holds over 10 steps"),
+            (csr(), 3e307 * REWARD, {"horizon": 9}, "holds over 9 steps; divide them all by one"),
         ],
     )
     def test_one_clear_error(self, transitions, reward, options, message):
@@ -186,3 +189,11 @@ class TestBadInput:
     def test_calls(self, call, message):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_rewards_up_to_what_their_sum_allows():
+    mdp = TabularMDP(csr(), 1e305 * REWARD, discount=0.9)
+    value = policy_iteration(mdp).value
+    assert np.isfinite(value).all() and abs(value).max() > 1e305
+    with pytest.raises(ValueError, match="sum to more than float64 holds over 10 steps"):
+        mdp.with_reward(3e307 * REWARD)

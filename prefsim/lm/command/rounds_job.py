@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -24,9 +25,11 @@ from prefsim.lm.command.models import policy_of
 from prefsim.lm.command.settings import configured_loss, own_function
 from prefsim.lm.command.sources import open_source
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.reference_logps import model_hash
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.scored_data import check_form, form_for
 from prefsim.lm.online.scores import Score
+from prefsim.lm.training.fingerprint import loss_name
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.typing import Loss
 
@@ -55,6 +58,8 @@ class RoundsJob(NamedTuple):
         What learns, and what it is held to; ``"last"`` for itself before each round.
     prompts, score
         What is asked, and the reward.
+    scored_by
+        Tells the reward from every other: a digest of a model or of a function as it is written.
     batched
         Whether the score takes all completions at once.
     """
@@ -66,6 +71,7 @@ class RoundsJob(NamedTuple):
     reference: CausalLM | str | None
     prompts: list[Text]
     score: Score
+    scored_by: str
     batched: bool
 
 
@@ -99,13 +105,13 @@ def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
     prompts, rows = _read_prompts(given["prompts"], given["split"])
     if given["per_round"] is not None:
         check_integer(low=1, high=len(prompts), per_round=given["per_round"])
-    score = _score_of(given, prompts, rows)
+    score, scored_by = _score_of(given, prompts, rows)
     policy = policy_of(given, load=True)
     policy = replace(policy, chat_template_kwargs=template_options(given))
     policy.log_prob_model.to(_device())
     batched = given["reward_model"] is not None
     reference = _reference(given, loss, policy)
-    return RoundsJob(given, loss, form, policy, reference, prompts, score, batched)
+    return RoundsJob(given, loss, form, policy, reference, prompts, score, scored_by, batched)
 
 
 def _device() -> Any:
@@ -165,12 +171,12 @@ def _read_prompts(source: str, split: str | None) -> tuple[list[Text], list[Row]
     return prompts, rows
 
 
-def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) -> Score:
+def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) -> tuple[Score, str]:
     if given["score"] is None:
         return _rewards_of(given["reward_model"])
     function = own_function(given["score"], "--score")
     if not _takes_a_row(function):
-        return function
+        return function, loss_name(function)
     row_of: dict[str, Row] = {}
     for prompt, row in zip(prompts, rows, strict=True):
         if row_of.setdefault(key_of(prompt), row) != row:
@@ -178,11 +184,15 @@ def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) ->
                 "--score takes the row of a prompt, and two rows have the same prompt:"
                 f" {key_of(prompt)[:60]}"
             )
-    return lambda prompt, completion: function(prompt, completion, row_of[key_of(prompt)])
+    decisive = json.dumps(rows, sort_keys=True, default=str).encode()
+    return (
+        lambda prompt, completion: function(prompt, completion, row_of[key_of(prompt)]),
+        f"{loss_name(function)} of rows {hashlib.sha256(decisive).hexdigest()[:16]}",
+    )
 
 
-def _rewards_of(path: str) -> Score:
-    """Return the rewards that a model gives to lists of prompts and completions."""
+def _rewards_of(path: str) -> tuple[Score, str]:
+    """Return the rewards that a model gives to lists of prompts and completions, and its hash."""
     from prefsim.lm.model.preference_model import PreferenceModel
 
     model = PreferenceModel.load(path, device=_device())
@@ -191,7 +201,7 @@ def _rewards_of(path: str) -> Score:
             f"--reward-model {path} compares responses and gives none a reward: its judge is for"
             " draw_pairs"
         )
-    return model.rewards
+    return model.rewards, model_hash(model)
 
 
 def _takes_a_row(function: Callable[..., Any]) -> bool:

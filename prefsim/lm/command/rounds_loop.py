@@ -22,7 +22,7 @@ from prefsim.lm.online.scored import scored_completions
 from prefsim.lm.online.scored_data import ScoredCompletions, scored_data
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.engine import Carried, run_on
-from prefsim.lm.training.fingerprint import check_fingerprint
+from prefsim.lm.training.fingerprint import check_fingerprint, loss_name
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.options import TrainResult
@@ -38,10 +38,7 @@ __all__ = ["play"]
 _WEIGHT = "weight"
 # The options that decide where the rounds end, but for how many there are.
 _DECISIVE = (
-    "loss",
     "settings",
-    "score",
-    "reward_model",
     "unfinished",
     "samples",
     "per_round",
@@ -197,7 +194,13 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
     decisive["steps_of_a_round"] = decisive.pop("steps")
     if decisive["reference"] is None:
         decisive["reference"] = START if reads_reference(job.loss) else NONE
-    return decisive | {"prompts": prompts, "model": model_hash(job.policy)}
+    return decisive | {
+        # As they are written, for a file of one name may have changed.
+        "loss": loss_name(job.loss),
+        "score": job.scored_by,
+        "prompts": prompts,
+        "model": model_hash(job.policy),
+    }
 
 
 def _save(folder: Path, played: _Played, fingerprint: Mapping[str, Any], keep: int) -> None:

@@ -8,7 +8,6 @@ objects, that returns how likely each of the first is preferred to each of the s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from prefsim.backend import to_numpy
 from prefsim.checks import check_callable, check_positive
+from prefsim.lm.online.scores import completion_scores
 from prefsim.loops.self_play import Judge
 from prefsim.losses.nash import antisymmetrised
 from prefsim.numerics import sigmoid
@@ -112,31 +112,6 @@ def reward_judge(
             return _general_judge(model, scale)
         reward, batched = model.rewards, True
 
-    def scores(rows: list[tuple[Any, Any]]) -> np.ndarray:
-        return scores_at_once(rows) if batched else scores_one_by_one(rows)
-
-    def scores_at_once(rows: list[tuple[Any, Any]]) -> np.ndarray:
-        prompts, completions = [prompt for prompt, _ in rows], [answer for _, answer in rows]
-        try:
-            given = to_numpy(reward(prompts, completions))
-        except abstain_on:
-            return np.full(len(rows), np.nan)
-        values = np.asarray(given, dtype=np.float64)
-        if values.shape != (len(rows),):
-            raise ValueError(
-                f"a batched reward must return one number for each of {len(rows)} completions,"
-                f" got shape {values.shape}"
-            )
-        return values
-
-    def scores_one_by_one(rows: list[tuple[Any, Any]]) -> np.ndarray:
-        values = np.full(len(rows), np.nan)
-        for i, (prompt, completion) in enumerate(rows):
-            with contextlib.suppress(*abstain_on):
-                value = reward(prompt, completion)
-                values[i] = np.nan if value is None else float(value)
-        return values
-
     def judge(prompt: Array, first: Array, second: Array) -> Array:
         both = np.concatenate([first, second], axis=1)
         # Equal completions of equal prompts are one row.
@@ -147,9 +122,13 @@ def reward_judge(
             key = _key(prompt[m]), _key(both[m, k])
             rows.setdefault(key, (prompt[m], both[m, k]))
             number[m, k] = number_of.setdefault(key, len(number_of))
-        value = scores(list(rows.values()))[number]
-        if np.isinf(value).any():
-            raise ValueError(f"rewards must be finite or NaN, got {value[np.isinf(value)][0]}")
+        value = completion_scores(
+            reward,
+            [asked for asked, _ in rows.values()],
+            [[answer] for _, answer in rows.values()],
+            batched=batched,
+            abstain_on=abstain_on,
+        )[number, 0]
         split = first.shape[1]
         return _preferred(value[:, :split, None] - value[:, None, split:], scale)
 

@@ -1,4 +1,4 @@
-"""Rewards of completions: what a function, a table or a model says of them."""
+"""Rewards of completions: what a function or a model says of them, or that it says nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from prefsim.backend import to_numpy
 from prefsim.lm.model.tokens import Text
-from prefsim.lm.online.trees import tree_completions, tree_prompts
-from prefsim.worlds.tokens import TokenTree
 
-__all__ = ["Score", "completion_scores", "tree_score"]
+__all__ = ["Score", "completion_scores"]
 
 Score = Callable[[Any, Any], Any]
 
@@ -78,48 +76,3 @@ def _scores_at_once(
             f" shape {values.shape}"
         )
     return values
-
-
-def tree_score(tree: TokenTree, prompts: Sequence[Sequence[int]], reward: Any = None) -> Score:
-    """Return the score that looks the reward of a tree's sequences up in its table.
-
-    Parameters
-    ----------
-    tree
-        The world.
-    prompts
-        Token ids, one prompt for each context of the tree, all different.
-    reward
-        ``(X, N)``; the tree's own unless given.
-
-    Returns
-    -------
-    Function of a prompt and a completion, both token ids. It raises for a completion that is no
-    sequence of the tree.
-
-    Examples
-    --------
-    >>> score = tree_score(TokenTree(2, 1, reward=[[0.0, 1.5]]), [[0]])
-    >>> score([0], [1])
-    1.5
-    """
-    table = tree.reward if reward is None else reward
-    if table is None:
-        raise ValueError("the tree has no reward: give one of shape (X, N)")
-    values = to_numpy(table).astype(np.float64)
-    if values.shape != (tree.n_contexts, tree.n_sequences):
-        raise ValueError(
-            f"reward must have shape {(tree.n_contexts, tree.n_sequences)}, got {values.shape}"
-        )
-    contexts = tree_prompts(tree, prompts)
-    places = {tuple(leaf): i for i, leaf in enumerate(tree_completions(tree))}
-
-    def score(prompt: Sequence[int], completion: Sequence[int]) -> float:
-        x = contexts.get(tuple(int(token) for token in prompt))
-        y = places.get(tuple(int(token) for token in completion))
-        if x is None or y is None:
-            what, ids = ("prompt", prompt) if x is None else ("completion", completion)
-            raise ValueError(f"{what} {list(ids)} is none of the tree's")
-        return float(values[x, y])
-
-    return score

@@ -23,6 +23,7 @@ from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.tokens import Ids
+from prefsim.lm.online.scores import Score
 from prefsim.loops.self_play import Judge, table_judge
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
@@ -36,6 +37,7 @@ __all__ = [
     "tree_policy",
     "tree_prompts",
     "tree_rollouts",
+    "tree_score",
 ]
 
 
@@ -289,3 +291,48 @@ def tree_judge(tree: TokenTree, preference: Any, prompts: Sequence[Sequence[int]
         )
 
     return judge
+
+
+def tree_score(tree: TokenTree, prompts: Sequence[Sequence[int]], reward: Any = None) -> Score:
+    """Return the score that looks the reward of a tree's sequences up in its table.
+
+    Parameters
+    ----------
+    tree
+        The world.
+    prompts
+        Token ids, one prompt for each context of the tree, all different.
+    reward
+        ``(X, N)``; the tree's own unless given.
+
+    Returns
+    -------
+    Function of a prompt and a completion, both token ids. It raises for a completion that is no
+    sequence of the tree.
+
+    Examples
+    --------
+    >>> score = tree_score(TokenTree(2, 1, reward=[[0.0, 1.5]]), [[0]])
+    >>> score([0], [1])
+    1.5
+    """
+    table = tree.reward if reward is None else reward
+    if table is None:
+        raise ValueError("the tree has no reward: give one of shape (X, N)")
+    values = to_numpy(table).astype(np.float64)
+    if values.shape != (tree.n_contexts, tree.n_sequences):
+        raise ValueError(
+            f"reward must have shape {(tree.n_contexts, tree.n_sequences)}, got {values.shape}"
+        )
+    contexts = tree_prompts(tree, prompts)
+    places = {tuple(leaf): i for i, leaf in enumerate(tree_completions(tree))}
+
+    def score(prompt: Sequence[int], completion: Sequence[int]) -> float:
+        x = contexts.get(tuple(int(token) for token in prompt))
+        y = places.get(tuple(int(token) for token in completion))
+        if x is None or y is None:
+            what, ids = ("prompt", prompt) if x is None else ("completion", completion)
+            raise ValueError(f"{what} {list(ids)} is none of the tree's")
+        return float(values[x, y])
+
+    return score

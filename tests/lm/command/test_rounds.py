@@ -89,6 +89,16 @@ def test_what_the_rounds_started_from_cannot_change(command):
         assert message in err and err.count("\n") == 1
 
 
+def test_a_function_that_was_changed_is_another(command, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def score(prompt, completion):\n    return -float(len(completion))\n")
+    asked = ("--loss", "grpo", "--score", "own.py:score", "--rounds", 1, "--out", "run")
+    assert command(*asked)[0] == 0
+    own.write_text("def score(prompt, completion):\n    return float(len(completion))\n")
+    code, _, err = command(*asked, "--resume")
+    assert code == 2 and "score must be what it was before the interruption" in err
+
+
 def test_the_last_policy_can_be_the_reference(command, tmp_path):
     asked = ("--loss", "dpo", "--score", "mine.py:short", "--reference", "last", "--rounds", 2)
     code, _, err = command(*asked, "--out", "run", "--kept", 2, "--kept-temperature", 0.5)
