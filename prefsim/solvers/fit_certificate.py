@@ -143,7 +143,7 @@ def _divergence(
 
     Exactly for the losses of margins whose rows alone decide it, else by looking on from the end.
     """
-    separation = _separation(problem, loss, start)
+    separation = _separation(problem, loss, start, result.parameters)
     if separation is None:
         ways = (result.last_step, result.late_step)
         falls = [falls_for_ever(objective, start, result.parameters, way) for way in ways]
@@ -159,7 +159,9 @@ def _divergence(
     )
 
 
-def _separation(problem: Problem, loss: Loss, start: torch.Tensor) -> Separation | None:
+def _separation(
+    problem: Problem, loss: Loss, start: torch.Tensor, end: torch.Tensor
+) -> Separation | None:
     """Return what the rows alone decide, or None where that is not all there is."""
     import torch
 
@@ -180,5 +182,7 @@ def _separation(problem: Problem, loss: Loss, start: torch.Tensor) -> Separation
         for row in compared_rows(problem.data, n)
     )
     if linear:
-        return separated_by_weights(loss, pairs, weights, rows, to_numpy(policy.features))
+        with torch.no_grad():
+            _, ended, _ = problem.examples(end)
+        return separated_by_weights(loss, pairs, weights, rows, to_numpy(policy.features), ended)
     return ranked_without_error(loss, pairs, weights, rows, tuple(policy.log_probs.shape[-2:]))

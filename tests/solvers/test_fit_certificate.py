@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prefsim import losses, use_backend
 from prefsim.containers import PairLogps
 from prefsim.data import Comparisons, Feedback, Rankings
+from prefsim.data.replicates import replicated_comparisons
 from prefsim.losses.registry import container_of, loss_functions
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
 from prefsim.solvers import (
@@ -177,10 +178,31 @@ def test_separability_is_decided_exactly(seed, n, m):
     assert ranked_without_error(dpo, pairs, weight, rows, (1, n)).member == [expected]
     # One feature a response: the same policies by a linear program.
     assert separated_by_weights(dpo, pairs, weight, rows, np.eye(n)[None]).member == [expected]
+    # Wherever a search has ended, no slopes that seem to balance hide a direction.
+    for scale in (0.0, 1.0, 30.0, 1000.0):
+        logits = torch.as_tensor(scale * rng.normal(size=n))
+        end = PairLogps(logits[winner], logits[loser], zero, zero)
+        found = separated_by_weights(dpo, pairs, weight, rows, np.eye(n)[None], end)
+        assert found.member == [expected]
     # Losses whose minimum is reached whatever the data.
     for other in (losses.ipo, functools.partial(losses.dpo, label_smoothing=0.1), losses.hinge):
         assert not ranked_without_error(other, pairs, weight, rows, (1, n)).member
         assert not separated_by_weights(other, pairs, weight, rows, np.eye(n)[None]).member
+
+
+def test_slopes_that_balance_need_no_linear_program(monkeypatch):
+    features = np.random.default_rng(3).normal(size=(4, 5, 3))
+    world = ContextualBandit.random(4, 5, seed=0)
+    policy = LogLinearPolicy.from_features(features)
+    data = replicated_comparisons(world, 200, 6, seed=1, policy=TabularPolicy.uniform(4, 5))
+
+    def asked(*_):
+        raise AssertionError("a linear program was asked")
+
+    monkeypatch.setattr("prefsim.solvers.likelihood.separability._has_direction", asked)
+    assert fit(policy, dpo, data, reference=policy).converged
+    with pytest.raises(AssertionError, match="was asked"):
+        fit(policy, dpo, Comparisons([0], [0], [1]), reference=policy)
 
 
 def test_which_losses_are_judged_by_their_rows():

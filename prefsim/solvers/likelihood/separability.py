@@ -32,7 +32,7 @@ __all__ = [
 SHIFTS = 2.0 ** np.arange(-8, 41)
 # The other way, where a loss may rise as a square and torch's normal tail loses its digits.
 FARTHEST_BACK = 256.0
-SEEN = 64  # rows that a property of the loss is measured on
+SEEN, LEAST_SEEN = 64, 8  # rows that a property of the loss is measured on, of all and of a member
 VANISHING = 1e-3  # of the steepest slope: below it a slope that is not zero is a tail
 LOWEST_GAIN = 1e-5  # of a row of unit length: above what the linear program may err by
 
@@ -114,7 +114,9 @@ def is_convex_in_the_margin(loss: Loss, pairs: PairLogps[Any]) -> bool:
     """
     import torch
 
-    some = map_fields(pairs, lambda column: column[..., :SEEN])
+    members = pairs.chosen[..., 0].numel()
+    seen = max(LEAST_SEEN, SEEN // max(1, members))
+    some = map_fields(pairs, lambda column: column[..., :seen])
     rng = np.random.default_rng(0)
     lower, apart = torch.as_tensor(rng.random((2, some.chosen.shape[-1]))).to(some.chosen)
     # Pairs of one response have no margin: these have one of some tenths of a nat.
@@ -262,11 +264,13 @@ def separated_by_weights(
     weight: np.ndarray,
     rows: tuple[np.ndarray, ...],
     features: np.ndarray,
+    end: PairLogps[Any] | None = None,
 ) -> Separation:
     """Return for which members a log-linear policy has no finite minimiser.
 
     None exists where some direction of the weights raises a margin on which the loss falls for
-    ever, lowers none, and moves none on which it rises at last: a linear program.
+    ever, lowers none, and moves none on which it rises at last: a linear program. It is not asked
+    about a member whose slopes at the end of a search balance, by which no such direction exists.
 
     Parameters
     ----------
@@ -274,6 +278,8 @@ def separated_by_weights(
         As for :func:`ranked_without_error`.
     features
         ``(X, Y, d)``.
+    end
+        What the loss sees where a search has ended.
     """
     edges = _edges(weight, *rows)
     bad = np.zeros(weight.shape[0], dtype=bool)
@@ -285,7 +291,12 @@ def separated_by_weights(
     moved = features[edges.prompt, edges.chosen] - features[edges.prompt, edges.rejected]
     length = np.abs(moved).max(axis=-1, keepdims=True)
     moved = np.divide(moved, length, out=np.zeros_like(moved), where=length > 0)
-    for member in np.unique(edges.member):
+    asked = np.unique(edges.member)
+    if end is not None:
+        slope = weight[edges.member, edges.column] * _slopes_at(loss, end, edges)
+        pull = -slope * length[:, 0]
+        asked = asked[~_balanced(pull, moved, falls, rises, edges.member)[asked]]
+    for member in asked:
         mine = edges.member == member
         bad[member] = _has_direction(
             np.unique(moved[mine & falls], axis=0),
@@ -293,6 +304,31 @@ def separated_by_weights(
             np.unique(moved[mine & rises], axis=0),
         )
     return Separation(bad)
+
+
+def _slopes_at(loss: Loss, pairs: PairLogps[Any], edges: _Edges) -> np.ndarray:
+    slopes = slopes_of_margins(loss, pairs, np.zeros(1))[..., 0]
+    slopes = slopes.reshape(-1, slopes.shape[-1])
+    return slopes[edges.member if slopes.shape[0] > 1 else 0, edges.column]
+
+
+def _balanced(
+    pull: np.ndarray, moved: np.ndarray, falls: np.ndarray, rises: np.ndarray, member: np.ndarray
+) -> np.ndarray:
+    """Return which members have no direction as in :func:`_has_direction`, by Gordan's theorem.
+
+    A direction raises the sum of the rows, each times its ``pull`` >= 0, by at least the least pull
+    times the largest gain; where the sum is next to nothing, no gain is worth the name. Members
+    that are not found may have none either.
+    """
+    members = int(member.max()) + 1
+    total = np.zeros((members, moved.shape[1]))
+    np.add.at(total, member, pull[:, None] * moved)
+    least = np.full(members, np.inf)
+    np.minimum.at(least, member, np.where(falls & moved.any(axis=-1), pull, np.inf))
+    against = np.zeros(members, dtype=bool)
+    np.logical_or.at(against, member, ~rises & ~(pull >= 0))
+    return ~against & (np.abs(total).sum(axis=-1) < LOWEST_GAIN * least)
 
 
 def _has_direction(falls: np.ndarray, flat: np.ndarray, rises: np.ndarray) -> bool:
