@@ -107,6 +107,7 @@ real: $(REAL_STAMP)
 	$(BIN)/python examples/real_model.py --out results/real
 
 docs: $(STAMP)
+	$(BIN)/python docs/make_methods.py
 	$(BIN)/python docs/make_reference.py
 
 # Results and .venv stay: they cost time.
