@@ -74,7 +74,7 @@ def response_embeddings(
         If the lists differ in length, a sequence is too long for the model, or an option is out of
         range.
     """
-    check_choice(_POOLINGS, pooling=pooling)
+    check_choice(tuple(_POOLINGS), pooling=pooling)
     pool = _POOLINGS[pooling]
     return _pooled(
         policy,
