@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from prefsim.lm.online.scored import draw_scored, scored_completions
     from prefsim.lm.online.scored_data import ScoredCompletions, form_for, scored_data
     from prefsim.lm.online.scores import completion_scores
+    from prefsim.lm.online.served import ServedModel
     from prefsim.lm.online.trees import (
         tree_completions,
         tree_judge,
@@ -84,6 +85,7 @@ __all__ = [
     "ReferenceLogps",
     "ResponseClassifier",
     "ScoredCompletions",
+    "ServedModel",
     "TextClasses",
     "TextComparisons",
     "TextData",
@@ -208,6 +210,7 @@ _NAMES_OF = {
     "online.scored": ("draw_scored", "scored_completions"),
     "online.scored_data": ("ScoredCompletions", "form_for", "scored_data"),
     "online.scores": ("completion_scores",),
+    "online.served": ("ServedModel",),
     "training.evaluation": ("Evaluation",),
     "training.options": (
         "DIAGNOSTICS",

@@ -1,13 +1,12 @@
 """Rounds of sampling with rewards: a policy's completions, scored, as data for a loss.
 
-Whatever draws the completions is used through :class:`Sampler` alone: another engine can stand in
-the place of a :class:`prefsim.lm.CausalLM`.
+The policy draws the completions, or whatever has one method like its own, see :class:`Sample`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,46 +21,24 @@ from prefsim.lm.online.scored_data import ScoredCompletions, check_form, scored_
 from prefsim.lm.online.scores import Score, completion_scores
 from prefsim.loops.rounds import Draw
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["Sampler", "draw_scored", "scored_completions"]
+__all__ = ["Sample", "draw_scored", "scored_completions"]
 
 
-class Sampler(Protocol):
-    """What draws completions and says how likely they were: a language model, or a server of one.
+class Sample(Protocol):
+    """What draws completions in the place of the policy: an engine, or a server."""
 
-    :class:`prefsim.lm.CausalLM` is one.
-    """
+    def __call__(
+        self, prompts: Sequence[Ids], n: int, seed: Seed, **options: Any
+    ) -> list[list[Ids]]:
+        """Return ``n`` completions of each prompt, token ids all of them.
 
-    @property
-    def tokenizer(self) -> Any:
-        """What turns token ids into text, or None where texts are token ids."""
-        ...
-
-    @property
-    def end_ids(self) -> tuple[int, ...]:
-        """The tokens that end a completion."""
-        ...
-
-    @property
-    def sample(self) -> Callable[..., list[list[Ids]]]:
-        """Return ``n`` completions as token ids, ``sample(prompts, n, seed, **options)``."""
-        ...
-
-    def token_log_probs(
-        self, prompts: Sequence[Text], completions: Sequence[Ids], *, batch_size: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities of the tokens ``(n, T)`` in nats, and which there are."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids."""
+        One that ended by itself ends with an end token of the policy.
+        """
         ...
 
 
 def scored_completions(
-    policy: Sampler,
+    policy: CausalLM,
     score: Score,
     prompts: Sequence[Text],
     *,
@@ -71,6 +48,7 @@ def scored_completions(
     batched: bool = False,
     abstain_on: tuple[type[Exception], ...] = (),
     batch_size: int = 8,
+    sample: Sample | None = None,
     **sampling: Any,
 ) -> ScoredCompletions:
     """Draw completions of prompts and score them.
@@ -78,7 +56,7 @@ def scored_completions(
     Parameters
     ----------
     policy
-        Draws the completions.
+        Draws the completions, unless ``sample`` does, and says how likely they are.
     score
         The reward: ``(prompt, completion) -> number``, such as a function of your own, an executed
         checker, :func:`tree_score` or a reward model. It reads text where the policy has a
@@ -94,9 +72,11 @@ def scored_completions(
         it is scored like any other unless given.
     batched, abstain_on
         As for :func:`completion_scores`. A prompt of which a completion has no score is left out.
+    sample
+        Draws in the policy's place, such as the method of a :class:`prefsim.lm.ServedModel`.
     batch_size, sampling
         As for :meth:`CausalLM.sample <prefsim.lm.CausalLM.sample>`, such as ``max_new_tokens``. The
-        log-probabilities are at temperature 1, whichever the draws are at.
+        log-probabilities are the policy's at temperature 1, whatever draws and at whichever.
 
     Raises
     ------
@@ -114,8 +94,15 @@ def scored_completions(
         check_number(unfinished=unfinished)
     if len(prompts) == 0:
         raise ValueError("prompts must hold at least one, got 0")
-    rng = random_generator(seed)
-    drawn = policy.sample(list(prompts), n_samples, rng, batch_size=batch_size, **sampling)
+    how = {**sampling, "batch_size": batch_size}
+    if sample is None:
+        drawn = policy.sample(list(prompts), n_samples, random_generator(seed), **how)
+    else:
+        check_callable(sample=sample)
+        # With a completion of one token, `encode` says what generation is to see before it.
+        asked_ids = [row.prompt_ids for row in policy.encode(prompts, [[0]] * len(prompts))]
+        drawn = sample(asked_ids, n_samples, random_generator(seed), **how)
+        _check_drawn(drawn, len(prompts), n_samples)
     read: Any = drawn
     if policy.tokenizer is not None:
         read = [[policy.decode(each) for each in row] for row in drawn]
@@ -135,6 +122,16 @@ def scored_completions(
     logp, _ = policy.token_log_probs(questions, list(completions.ravel()), batch_size=batch_size)
     tokens = logp.double().cpu().numpy().reshape(*completions.shape, -1)
     return ScoredCompletions(asked, completions, scores[told], tokens, ended[told])
+
+
+def _check_drawn(drawn: Any, prompts: int, n_samples: int) -> None:
+    counts = [len(row) for row in drawn]
+    if counts != [n_samples] * prompts:
+        raise ValueError(
+            f"sample must return {n_samples} completions of each of {prompts} prompts, got {counts}"
+        )
+    if any(len(ids) == 0 for row in drawn for ids in row):
+        raise ValueError("sample must return completions of at least one token, got an empty one")
 
 
 def draw_scored(
