@@ -34,7 +34,7 @@ from prefsim.lm.training.process_state import accelerator_for, own_random_states
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.sharding import check_sharding, placed
 from prefsim.lm.training.stored_model import load_weights
-from prefsim.lm.training.trackers import listeners
+from prefsim.lm.training.trackers import listeners, on_all_processes
 
 __all__ = ["Carried", "run", "run_on"]
 
@@ -155,6 +155,7 @@ class _Engine:
         self.probe = DiagnosticProbe(self.options.measured, self.evaluator, self.options.seed)
         # Trained parameters before they are rounded to what they were given in.
         self.wide: dict[str, Tensor] = {}
+        self.stopped = False
         self.mean_weight = float(setup.data.weight.mean())
         self.keeper = Keeper(
             setup,
@@ -198,8 +199,7 @@ class _Engine:
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
         on_cuda = self.accelerator.device.type == "cuda"
-        parameters = self.module.parameters()
-        optimizer = make_optimizer(self.options, parameters, fused=on_cuda)
+        optimizer = make_optimizer(self.options, self.module.parameters(), fused=on_cuda)
         return self.accelerator.prepare(self.module, optimizer)
 
     def _unwrap(self) -> None:
@@ -277,10 +277,10 @@ class _Engine:
                     }
                     self._report(reporter, step + 1, line | evaluated)
                     since, steps, tokens = time.perf_counter(), 0, 0
-                elif evaluated and reporter is not None:
-                    reporter.write({"step": step + 1, **evaluated})
+                elif evaluated:
+                    self._write(reporter, step + 1, evaluated)
                 every = options.save_every
-                if every is not None and ((step + 1) % every == 0 or is_last):
+                if every is not None and ((step + 1) % every == 0 or is_last or self._is_over()):
                     self.keeper.save(step + 1, history)
             return [] if reporter is None else reporter.lines
 
@@ -290,7 +290,7 @@ class _Engine:
         return itertools.takewhile(lambda _: not self._is_over(), batches)
 
     def _is_over(self) -> bool:
-        return self.held_out is not None and self.held_out.is_over
+        return self.stopped or (self.held_out is not None and self.held_out.is_over)
 
     def _evaluated(self, step: int) -> dict[str, float]:
         """Return what the evaluation after so many steps says; empty where none is due."""
@@ -304,14 +304,17 @@ class _Engine:
 
     def _tokens_of(self, batch: np.ndarray) -> int:
         rows = self.setup.rows
-        sequences = [rows.tokens[i] for i in rows.of(batch)]
-        return sum(len(row.prompt_ids) + len(row.completion_ids) for row in sequences)
+        return sum(len(part) for i in rows.of(batch) for part in rows.tokens[i])
 
     def _report(self, reporter: Reporter | None, step: int, line: dict[str, float]) -> None:
         # Every process measures: a forward of a sharded model needs them all.
-        line = line | self.probe.measure(self.module, self.policy, step)
+        self._write(reporter, step, line | self.probe.measure(self.module, self.policy, step))
+
+    def _write(self, reporter: Reporter | None, step: int, line: dict[str, float]) -> None:
         if reporter is not None and line:
             reporter.write({"step": step, **line})
+        said = reporter is not None and reporter.stopped
+        self.stopped = on_all_processes(said, self.options.trackers, self.accelerator)
 
     def _learning_rate(self, step: int) -> float:
         factor = learning_rate_factor(

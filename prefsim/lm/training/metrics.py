@@ -59,6 +59,7 @@ class Reporter:
         self._bars = Bars("training steps", total) if progress else None
         self._total = total
         self._heard = heard
+        self.stopped = False
         self._file = self._board = None
         if folder is None:
             return
@@ -111,4 +112,4 @@ class Reporter:
                 if name != "step":
                     self._board.add_scalar(name, value, line["step"])
         for hear in self._heard:
-            hear(dict(line))
+            self.stopped |= hear(dict(line)) is True

@@ -246,7 +246,8 @@ class TrainingOptions:
     trackers
         Where lines of metrics go besides ``metrics.jsonl`` and TensorBoard: names of accelerate's
         trackers (``"wandb"``, ``"mlflow"``, …) or trackers of its kind, and functions, which are
-        called with each line as it is written, a dict with ``step``, on the first process.
+        called with each line as it is written, a dict with ``step``, on the first process. One that
+        returns ``True`` ends the training there; what it has learned is kept and saved.
     evaluation
         :class:`~prefsim.lm.Evaluation`: other data, what is measured on them and what follows from
         it; ``None`` for none.

@@ -11,7 +11,7 @@ from typing import Any
 from prefsim.checks import check_choice
 from prefsim.checks.quoting import shown
 
-__all__ = ["Listener", "check_trackers", "listeners"]
+__all__ = ["Listener", "check_trackers", "listeners", "on_all_processes"]
 
 Listener = Callable[[dict[str, float]], Any]
 
@@ -82,6 +82,15 @@ def listeners(
     finally:
         for tracker in started:
             tracker.finish()
+
+
+def on_all_processes(said: bool, trackers: Sequence[Any], accelerator: Any) -> bool:
+    """Return what the first process was told by its functions, on every process."""
+    if accelerator.num_processes == 1 or not any(map(callable, trackers)):
+        return said
+    from accelerate.utils import broadcast_object_list
+
+    return bool(broadcast_object_list([said])[0])
 
 
 def _places(name: str, kind: Any, folder: Path | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prefsim import losses
-from prefsim.lm import TextComparisons
+from prefsim.lm import Evaluation, TextComparisons
 from prefsim.solvers import fit
 
 OPTIONS = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "log_every": 2, "progress": False}
@@ -27,6 +27,33 @@ def test_a_function_is_called_with_every_line(tiny):
 def test_what_a_function_does_to_a_line_stays_with_it(tiny):
     result = trained(tiny, trackers=[lambda line: line.clear()])
     assert all("loss" in line for line in result.metrics)
+
+
+def test_a_function_ends_the_training(tiny, tmp_path):
+    def enough(line):
+        return line["step"] >= 2
+
+    options = {"steps": 9, "log_every": 1, "save_every": 100}
+    result = trained(tiny, trackers=[lambda line: 1, enough], out=tmp_path, **options)
+    assert result.steps == 2 and result.metrics[-1]["step"] == 2
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+    # What was asked for may be gone on with.
+    again = trained(tiny, out=tmp_path, resume=True, **options)
+    assert again.steps == 9 and again.metrics[:2] == result.metrics
+
+
+def test_a_function_ends_it_at_a_line_of_evaluation_too(tiny):
+    rng = np.random.default_rng(1)
+    made = [[rng.integers(3, 64, 5).tolist() for _ in range(4)] for _ in range(3)]
+    evaluation = Evaluation(data=TextComparisons(*made), every=1)
+    result = trained(
+        tiny,
+        trackers=[lambda line: "eval_loss" in line and line["step"] == 1],
+        steps=9,
+        log_every=5,
+        evaluation=evaluation,
+    )
+    assert result.steps == 1
 
 
 def test_a_tracker_of_ones_own(tiny):
