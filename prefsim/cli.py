@@ -84,7 +84,7 @@ def list_(
     if as_json:
         print_json([plain(paper, family) for family, paper in papers])
         return
-    from prefsim.papers.report import cards_table
+    from prefsim.papers.tables import cards_table
 
     console_of_stdout().print(cards_table(papers))
 
@@ -98,7 +98,7 @@ def _list_losses(family: str | None, by: str, as_json: bool) -> None:
     if as_json:
         print_json(topics)
         return
-    from prefsim.papers.report import losses_table
+    from prefsim.papers.tables import losses_table
 
     console_of_stdout().print(losses_table(by, topics))
 
@@ -127,7 +127,7 @@ def show(
         ]
         print_json({**plain(paper, family), "module": str(path), "claims": rows})
         return
-    from prefsim.papers.report import claims_table
+    from prefsim.papers.tables import claims_table
 
     console = console_of_stdout()
     year = f" ({paper.year})" if paper.year else ""

@@ -166,7 +166,7 @@ try:
 except SystemExit as stop:
     assert stop.code == 0
 unwanted = ("torch", "cvxpy", "matplotlib", "gymnasium", "transformers", "hypothesis", "joblib")
-heavy = {{"jinja2", *unwanted}} & set(sys.modules)
+heavy = {{"jinja2", "scipy", *unwanted}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -171,7 +171,8 @@ def check(
     if sabotage:
         _sabotage(_chosen(slugs, every), seed, out, jobs, cluster, as_json)
         return
-    from prefsim.papers.report import checks_table, write_index
+    from prefsim.papers.report import write_index
+    from prefsim.papers.tables import checks_table
     from prefsim.papers.verdicts import check_papers, claim_json
 
     chosen = _chosen(slugs, every)
@@ -220,7 +221,8 @@ def _sabotage(
     """Break what papers implement; exit 1 if something was noticed by nobody and is unexplained."""
     from prefsim.data.locate import data_folder
     from prefsim.papers.findings import sabotage_papers
-    from prefsim.papers.report import sabotage_table, write_index
+    from prefsim.papers.report import write_index
+    from prefsim.papers.tables import sabotage_table
 
     with _watched("mutants", cluster) as tell:
         findings = sabotage_papers(
@@ -298,8 +300,9 @@ def repro(
     """
     from prefsim import parallel
     from prefsim.data.locate import data_folder
-    from prefsim.papers.report import criteria_table, write_index
+    from prefsim.papers.report import write_index
     from prefsim.papers.reproducing import Settings, run_reproductions
+    from prefsim.papers.tables import criteria_table
     from prefsim.progress import Bars
 
     chosen = _chosen(slugs, every)

@@ -4,7 +4,7 @@ import pytest
 from conftest import write_fake_paper
 
 from prefsim.papers.findings import read_findings, sabotage_papers
-from prefsim.papers.report import checks_table, sabotage_table
+from prefsim.papers.tables import checks_table, sabotage_table
 
 SEES = """
 import numpy as np

@@ -9,16 +9,15 @@ from rich.console import Console
 
 from prefsim.papers import cards, load
 from prefsim.papers.checking import ClaimResult
-from prefsim.papers.report import (
+from prefsim.papers.report import collect, write_index
+from prefsim.papers.reproducing import run_reproduction
+from prefsim.papers.tables import (
     cards_table,
     checks_table,
     claims_table,
-    collect,
     criteria_table,
     format_number,
-    write_index,
 )
-from prefsim.papers.reproducing import run_reproduction
 from prefsim.papers.verdicts import check_papers, write_verdicts
 from prefsim.progress import Bars
 
