@@ -152,7 +152,7 @@ def scattered(base: ArrayT, places: np.ndarray, values: Array) -> ArrayT:
     source = np.full(base.shape[0], -1)
     source[places] = np.arange(len(places))
     index = like(source, base, integer=True)
-    taken = xp.take(values, xp.where(index < 0, xp.zeros_like(index), index), axis=0)
+    taken = values[xp.where(index < 0, xp.zeros_like(index), index)]
     return xp.where(index < 0, base, taken)
 
 

@@ -176,3 +176,15 @@ def test_rankings_population_and_plackett_luce_samples():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_distinct_responses_are_needed_only_where_a_prompt_is_asked():
+    world = ContextualBandit(WORLD.reward, context_probs=[1.0] + [0.0] * (WORLD.n_contexts - 1))
+    probs = np.full(WORLD.reward.shape, 1.0 / WORLD.n_responses)
+    probs[1] = np.eye(WORLD.n_responses)[0]
+    policy = TabularPolicy.from_probs(probs)
+    data = Comparisons.population(world, policy, distinct=True)
+    assert data.weight.sum() == pytest.approx(1.0) and (data.weight[data.prompt > 0] == 0).all()
+    everywhere = ContextualBandit(WORLD.reward)
+    with pytest.raises(ValueError, match="two different responses of positive probability"):
+        Comparisons.population(everywhere, policy, distinct=True)

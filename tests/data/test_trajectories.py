@@ -86,6 +86,7 @@ def test_too_many_trajectories(monkeypatch):
     [
         ({"length": 0}, "length must be an integer >= 1"),
         ({"start": [0.5, 0.5]}, "start must have trailing shape"),
+        ({"start": [[0.5, 0.25, 0.25]]}, "start must have 1 axes, got shape"),
         ({"start": [0.5, 0.5, 0.5]}, "start must sum to 1"),
         ({"policy": TabularPolicy.uniform(2, 4)}, "policy must have 3 states and 4 actions"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prefsim.gradients import gradient
-from prefsim.losses.kl_estimators import rloo_kl, score_function_kl
+from prefsim.losses.kl_estimators import rloo_kl, score_function_kl, token_kl
 from prefsim.numerics import categorical_kl, log_softmax, softmax
 
 LOGPS, REFS = np.log([0.5, 0.2, 0.3]), np.log([0.25, 0.5, 0.25])
@@ -73,3 +73,17 @@ def test_one_sample_has_no_other(shape):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="arrays must have one shape"):
         score_function_kl(np.zeros(3), np.zeros(2))
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_estimates_at_a_sample_are_right_on_average(estimator):
+    mean = np.exp(LOGPS) @ token_kl(LOGPS, REFS, estimator=estimator)
+    assert mean == pytest.approx(categorical_kl(LOGPS, REFS), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "value"), [("k1", -1.5), ("k2", 1.125), ("k3", 1.9816890703380645)]
+)
+def test_the_estimate_at_one_sample(estimator, value):
+    assert token_kl(np.asarray(-2.0), np.asarray(-0.5), estimator=estimator) == pytest.approx(value)
+    assert token_kl(np.asarray(-2.0), np.asarray(-2.0), estimator=estimator) == 0

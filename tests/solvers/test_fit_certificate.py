@@ -401,3 +401,35 @@ def test_features_of_half_precision_are_separated_as_those_of_double(dtype):
         rows = (np.zeros(2, dtype=int), np.asarray(chosen), np.asarray(rejected))
         found = separated_by_weights(dpo, pairs, np.ones((1, 2)), rows, features)
         assert found.member == [rejected == [1, 2]]
+
+
+def test_rows_that_end_flat_stand_in_the_way_of_those_that_fall():
+    """A hinge on some rows and a logistic loss on others, told apart by a column."""
+
+    def mixed(logps: PairLogps):
+        margin = logps.chosen - logps.rejected
+        hinge = torch.clamp(1 - margin, min=0.0)
+        falls = torch.nn.functional.softplus(-margin)
+        return torch.where(logps.chosen_score > 0, falls, hinge)
+
+    features = np.asarray([[[1.0, 0.0], [0.0, 0.0], [-1.0, 1.0], [-1.0, 0.0]]])
+    zero = torch.zeros(2, dtype=torch.float64)
+    pairs = PairLogps(
+        zero, zero - 1, zero, zero, chosen_score=torch.tensor([1.0, 0.0]), rejected_score=zero
+    )
+    # 0 ≻ 1 falls along the first weight: 2 ≻ 1 holds it only without the second, 3 ≻ 1 for good.
+    for held_by, expected in ((2, True), (3, False)):
+        chosen, rejected = np.asarray([0, held_by]), np.asarray([1, 1])
+        moved = features[0, chosen] - features[0, rejected]
+        assert _some_direction(moved[:1], moved[1:]) == expected
+        rows = (np.zeros(2, dtype=int), chosen, rejected)
+        found = separated_by_weights(mixed, pairs, np.ones((1, 2)), rows, features)
+        assert found.member == [expected]
+
+
+def _some_direction(falls, flat):
+    """Whether some direction of the plane raises a row that falls and lowers none, by trying."""
+    turns = np.linspace(0, 2 * np.pi, 721)
+    ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    kept = ((ways @ falls.T > -1e-9).all(axis=1)) & ((ways @ flat.T > -1e-9).all(axis=1))
+    return bool((kept & (ways @ falls.T > 1e-6).any(axis=1)).any())

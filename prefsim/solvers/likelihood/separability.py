@@ -279,7 +279,7 @@ def separated_by_weights(
     features
         ``(X, Y, d)``.
     end
-        What the loss sees where a search has ended.
+        What the loss sees where a search has ended, ``(B, n)``.
     """
     edges = _edges(weight, *rows)
     bad = np.zeros(weight.shape[0], dtype=bool)
@@ -307,9 +307,9 @@ def separated_by_weights(
 
 
 def _slopes_at(loss: Loss, pairs: PairLogps[Any], edges: _Edges) -> np.ndarray:
+    """Return the derivative by the margin of each edge's pair, where pairs ``(B, n)`` are."""
     slopes = slopes_of_margins(loss, pairs, np.zeros(1))[..., 0]
-    slopes = slopes.reshape(-1, slopes.shape[-1])
-    return slopes[edges.member if slopes.shape[0] > 1 else 0, edges.column]
+    return np.asarray(slopes.reshape(-1, slopes.shape[-1])[edges.member, edges.column])
 
 
 def _balanced(

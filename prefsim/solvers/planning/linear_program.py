@@ -67,7 +67,7 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     solution = linprog(
         np.ones(ended.size), A_ub=matrix, b_ub=-reward.reshape(-1), bounds=bounds, method="highs"
     )
-    if solution.x is None or solution.status in (2, 3):
+    if solution.x is None:
         raise ValueError(f"linear_program has no finite solution: {solution.message}")
     value = like(solution.x.reshape(shape[:-1]), mdp.reward)
     policy = greedy_policy(

@@ -194,3 +194,19 @@ def test_up_to_how_many_parameters_whole_hessians_are_used(beyond):
     )
     np.testing.assert_allclose(found.parameters, 1.0, atol=1e-9)
     assert bool(asked) == (beyond == 0)
+
+
+def test_conjugate_gradients_keep_what_they_have_where_the_curvature_turns():
+    """Two directions: along the gradient the function bends up, along the next one down."""
+    bends = torch.tensor([[3.0, -1.0]], dtype=torch.float64)
+    leaf = torch.tensor([[1.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad((0.5 * bends * leaf**2).sum(), leaf, create_graph=True)
+    damping = norm = torch.zeros(1, dtype=torch.float64)
+    step = newton._conjugate_gradient_step(gradient, leaf, damping, norm)
+    down = -gradient.detach()
+    length = (down * down).sum() / (down * bends * down).sum()
+    torch.testing.assert_close(step, length * down)
+    # Where it bends down at once, the way is straight down.
+    (gradient,) = torch.autograd.grad((-0.5 * leaf**2).sum(), leaf, create_graph=True)
+    step = newton._conjugate_gradient_step(gradient, leaf, damping, norm)
+    torch.testing.assert_close(step, leaf.detach())

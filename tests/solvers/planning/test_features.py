@@ -67,6 +67,7 @@ def test_a_batch_of_processes_is_solved_as_one():
     )
     np.testing.assert_array_equal(warm.policy, together.policy)
     assert warm.improvements == 1
+    assert together.improvements > 1
 
 
 def test_greedy_policies_share_ties():
