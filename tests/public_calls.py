@@ -113,6 +113,8 @@ EXAMPLES = {
         "log_probs": np.array([-1.0, -2.0]),
         "start_log_probs": np.array([-1.5, -1.0]),
     },
+    "tolerance": {"points": REWARD, "label": np.array([1, 1]), "conditional": True},
+    "uniformity": {"points": REWARD, "scale": 0.5},
     "sampled_coverage": {"log_ratio": np.array([0.3, -0.2, 0.1])},
     "improvement_direction": {
         "utility": REWARD,

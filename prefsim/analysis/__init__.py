@@ -76,6 +76,7 @@ from prefsim.analysis.ranking import (
 from prefsim.analysis.rates import (
     log_log_slope,
 )
+from prefsim.analysis.representations import tolerance, uniformity
 from prefsim.analysis.returns import (
     mean_return,
     scaled_return,
@@ -177,6 +178,8 @@ __all__ = [
     "sharpening_slope",
     "suboptimality",
     "token_rates",
+    "tolerance",
+    "uniformity",
     "utility_probability",
 ]
 

@@ -47,6 +47,7 @@ from prefsim.losses.classification import (
     mae,
 )
 from prefsim.losses.clipped import reduced, value_loss
+from prefsim.losses.contrastive import infonce, rgcl, simple_contrastive
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.flipped_labels import (
@@ -176,6 +177,7 @@ __all__ = [
     "guided_filter",
     "hinge",
     "infonca",
+    "infonce",
     "inpo",
     "ipo",
     "kl_dro",
@@ -213,6 +215,7 @@ __all__ = [
     "reinforce",
     "reward_margin",
     "rewards_to_go",
+    "rgcl",
     "rloo",
     "rloo_kl",
     "robust_hinge",
@@ -228,6 +231,7 @@ __all__ = [
     "sft",
     "sigmoid_norm",
     "simnpo",
+    "simple_contrastive",
     "simpo",
     "slic",
     "soft",

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 from prefsim.backend import asarray, like
 from prefsim.checks import (
-    as_index_array,
     check_choice,
     check_integer,
     check_interval,
     check_positive,
 )
 from prefsim.containers import ClassLogits
-from prefsim.losses.adaptive_dro import adaptive_kl_dro, scattered
+from prefsim.losses.adaptive_dro import adaptive_kl_dro
 from prefsim.losses.class_scores import label_margins
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.edge import checked
+from prefsim.losses.example_state import batch_places, scattered
 from prefsim.numerics import (
     array_namespace,
     softmax,
@@ -253,12 +253,7 @@ def aldr_update(
     """
     alpha = _checked_alpha(alpha, classes, lambda_0, "authors", None)
     v = label_margins(classes)
-    places = as_index_array(ids, "ids", size=state.lambda_.shape[0])
-    if places.ndim != 1 or places.shape != tuple(classes.label.shape):
-        raise ValueError(
-            f"ids must have the shape (n,) of label, got ids {places.shape} and label"
-            f" {tuple(classes.label.shape)}"
-        )
+    places = batch_places(ids, size=state.lambda_.shape[0], batch=classes.label, name="label")
     index = like(places, state.lambda_, integer=True)
     previous = array_namespace(state.lambda_).take(state.lambda_, index, axis=0)
     new = _authors_step(classes, lambda_0, alpha, previous)

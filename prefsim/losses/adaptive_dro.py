@@ -10,6 +10,7 @@ import numpy as np
 from prefsim.backend import like, to_numpy
 from prefsim.checks import check_positive
 from prefsim.losses.dro import kl_dro, kl_dro_dual
+from prefsim.losses.example_state import scattered
 from prefsim.numerics import (
     array_namespace,
     widened,
@@ -141,19 +142,6 @@ def _best_temperature(rows: ArrayT, lambda_0: float, alpha: float, *, steps: int
             _search(xp.take(rows, some, axis=0), xp.take(ends, some, axis=0), lambda_0, alpha)
         )
     return scattered(best, places, xp.concat(parts, axis=0))
-
-
-def scattered(base: ArrayT, places: np.ndarray, values: Array) -> ArrayT:
-    """Return a copy of ``base`` ``(n,)`` with ``values`` at ``places``.
-
-    Of a place named twice the last value counts.
-    """
-    xp = array_namespace(base)
-    source = np.full(base.shape[0], -1)
-    source[places] = np.arange(len(places))
-    index = like(source, base, integer=True)
-    taken = values[xp.where(index < 0, xp.zeros_like(index), index)]
-    return xp.where(index < 0, base, taken)
 
 
 def _search(rows: ArrayT, ends: Array, lambda_0: float, alpha: float) -> ArrayT:

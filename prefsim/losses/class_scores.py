@@ -18,6 +18,7 @@ __all__ = [
     "is_label",
     "l1_normalised",
     "label_margins",
+    "other_margins",
     "softplus_normalised",
     "with_margin",
 ]
@@ -79,6 +80,29 @@ def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     if labels is not None and margins is not None:
         check_label_margins(as_float_array(margins, "margin", graph=True), labels)
     return v + xp.astype(margin, x.dtype, copy=False)
+
+
+def other_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
+    r"""Return :math:`v_k` of every class but the label, ``(..., n, K - 1)``, in at least float32.
+
+    In the order of the classes; otherwise as :func:`label_margins`.
+
+    Parameters
+    ----------
+    classes
+        Scores, labels and margins as in :func:`label_margins`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> other_margins(ClassLogits(np.asarray([2.0, 1.0, 0.5, -1.0]), np.asarray(2)))
+    array([ 1.5,  0.5, -1.5])
+    """
+    v = label_margins(classes)
+    xp = array_namespace(v)
+    label = xp.astype(classes.label, xp.int64, copy=False)[..., None]
+    places = xp.arange(v.shape[-1] - 1, device=v.device)
+    return xp.take_along_axis(v, places + xp.astype(places >= label, xp.int64), axis=-1)
 
 
 def with_margin(classes: ClassLogits[ArrayT], margin: float) -> ClassLogits[ArrayT]:

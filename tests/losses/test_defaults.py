@@ -58,6 +58,7 @@ DEFAULTS = {
     },
     "hinge": {"beta": 0.1},
     "infonca": {"beta": 0.1, "alpha": 1.0},
+    "infonce": {"temperature": 0.1, "share": 1.0},
     "inpo": {"step": 10 / 3, "tau": 0.1},
     "ipo": {"tau": 0.1, "average": False},
     "kto": {
@@ -95,6 +96,7 @@ DEFAULTS = {
     "rdpo": {"beta": 0.1, "flip_rate": 0.1},
     "rdpo_length": {"beta": 0.1, "alpha": 0.05},
     "reinforce": {"beta": 0.1, "baseline": 0.0},
+    "rgcl": {"temperature": None, "radius": 0.3, "lowest": 0.05, "highest": np.inf},
     "rloo": {"beta": 0.05, "clip_low": np.inf, "clip_high": np.inf},
     "robust_hinge": {"beta": 0.1, "flip_rate": 0.1},
     "robust_ipo": {"tau": 0.1, "flip_rate": 0.1, "average": False},
@@ -112,6 +114,7 @@ DEFAULTS = {
     "score_regression": {"target": 10.0},
     "sigmoid_norm": {"beta": 0.1},
     "simnpo": {"beta": 2.5, "gamma": 0.0},
+    "simple_contrastive": {"weight": None, "share": 1.0},
     "simpo": {"beta": 2.0, "gamma": 0.5},
     "slic": {"delta": 1.0, "lambda_": 0.1},
     "soft": {"beta": 0.1, "target": 0.7},
