@@ -255,13 +255,16 @@ class Comparisons:
         *,
         seed: Seed,
         policy: InMemoryPolicy | None = None,
-        distinct: bool = True,
+        distinct: bool = False,
     ) -> Comparisons:
         """Draw ``n`` labelled comparisons.
 
-        A prompt, two responses from ``policy`` (uniform unless given) and one Bernoulli label.
+        A prompt, two responses from ``policy`` (uniform unless given) and one Bernoulli label: rows
+        of :meth:`population`, drawn with their weights. The preferred response is returned as
+        ``chosen`` with ``prob`` 1. Unbatched worlds only.
 
-        The preferred response is returned as ``chosen`` with ``prob`` 1. Unbatched worlds only.
+        Two draws may be one response twice, from which losses of the margin learn nothing;
+        ``distinct`` conditions on two different ones, as people are asked.
         """
         check_kind(ContextualBandit, world=world)
         if policy is not None:

@@ -23,7 +23,7 @@ def replicated_comparisons(
     *,
     seed: Seed,
     policy: InMemoryPolicy,
-    distinct: bool = True,
+    distinct: bool = False,
 ) -> Comparisons:
     """Draw ``replicates`` independent data sets of ``n`` labelled comparisons.
 

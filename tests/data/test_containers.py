@@ -140,7 +140,7 @@ def test_rankings_population_and_plackett_luce_samples():
         ),
         (lambda: Comparisons.sample(WORLD, -1, seed=0), "n must be an integer >= 0"),
         (
-            lambda: Comparisons.sample(ContextualBandit(reward=[[1.0]]), 3, seed=0),
+            lambda: Comparisons.sample(ContextualBandit(reward=[[1.0]]), 3, seed=0, distinct=True),
             "at least two responses",
         ),
         (

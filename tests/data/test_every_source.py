@@ -1,6 +1,7 @@
 """Every way to draw or enumerate data: each argument does what it says, and bad ones are named."""
 
 import functools
+import inspect
 import re
 
 import numpy as np
@@ -148,9 +149,9 @@ def test_one_policy_draws_both_unless_there_is_another():
 
 
 def test_distinct_responses_differ():
-    sampled = Comparisons.sample(WORLD, 10 * N, seed=0)
+    sampled = Comparisons.sample(WORLD, 10 * N, seed=0, distinct=True)
     assert (sampled.chosen != sampled.rejected).all()
-    same = Comparisons.sample(WORLD, 10 * N, seed=0, distinct=False)
+    same = Comparisons.sample(WORLD, 10 * N, seed=0)
     assert (same.chosen == same.rejected).any()
     for distinct in (True, False):
         drawn = labelled_pairs(WORLD, POLICY, 10 * N, seed=0, distinct=distinct)
@@ -403,3 +404,8 @@ def test_what_json_does_not_know_is_not_written(name, tmp_path):
     with pytest.raises(ValueError, match="old_chosen must be finite, got -inf"):
         write_jsonl(never, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_all_sources_have_one_default_for_equal_responses():
+    made = (Comparisons.population, Comparisons.sample, replicated_comparisons, labelled_pairs)
+    assert {inspect.signature(make).parameters["distinct"].default for make in made} == {False}

@@ -31,13 +31,14 @@ def test_mean_and_variance_are_those_of_the_population(distinct):
 
 
 def test_weights_are_counts():
-    data = replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY)
+    data = replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY, distinct=True)
     assert data.weight.shape == (5, len(data))
     np.testing.assert_allclose(data.weight.sum(axis=-1), 1.0)
     np.testing.assert_allclose(data.weight * 7, np.round(data.weight * 7), atol=1e-12)
     assert (data.chosen != data.rejected).all()
     np.testing.assert_array_equal(
-        data.weight, replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY).weight
+        data.weight,
+        replicated_comparisons(WORLD, 7, 5, seed=1, policy=POLICY, distinct=True).weight,
     )
 
 

@@ -244,7 +244,7 @@ def test_no_more_steps_than_were_allowed(iterations):
 
 def test_equal_rows_are_one_row_of_their_weight():
     world, reference = ContextualBandit.random(3, 4, seed=0), TabularPolicy.uniform(3, 4)
-    many = Comparisons.sample(world, 6000, seed=1)
+    many = Comparisons.sample(world, 6000, seed=1, distinct=True)
     rows, counts = np.unique(
         np.stack([many.prompt, many.chosen, many.rejected]), axis=1, return_counts=True
     )

@@ -87,7 +87,7 @@ def trained_rewards(
 ) -> np.ndarray:
     """Return the expected reward ``(strengths, seeds)`` of f-DPO trained on sampled pairs."""
     reference = TabularPolicy.from_logits(log_reference)
-    data = replicated_comparisons(world, PAIRS, seeds, seed=seed, policy=reference)
+    data = replicated_comparisons(world, PAIRS, seeds, seed=seed, policy=reference, distinct=True)
     rewards = []
     for beta in strengths:
 

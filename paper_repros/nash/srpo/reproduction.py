@@ -139,7 +139,7 @@ def learn_from_samples(
         policy = in_one_context(sampler)
         for i, size in enumerate(sizes):
             pairs = replicated_comparisons(
-                game.to_bandit(), size, replicates, seed=rng, policy=policy
+                game.to_bandit(), size, replicates, seed=rng, policy=policy, distinct=True
             )
             generators = fit_srpo(pairs, reference, beta=BETA).generator
             found.srpo[name][i] = total_variation(generators, exact).mean()

@@ -98,7 +98,12 @@ class LinearTask(NamedTuple):
     def samples(self, n: int, repeats: int, seed: int) -> Comparisons:
         """Draw data sets of n comparisons with flipped labels."""
         return replicated_comparisons(
-            self.world(self.flip_rate), n, repeats, seed=seed, policy=self.sampling
+            self.world(self.flip_rate),
+            n,
+            repeats,
+            seed=seed,
+            policy=self.sampling,
+            distinct=True,
         )
 
     def loss(self, name: str) -> functools.partial[Any]:

@@ -50,7 +50,7 @@ def measure_gaps(sizes: tuple[int, ...], seeds: int, run: Run) -> dict[str, np.n
     gaps = []
     for n in run.progress(sizes, "sizes"):
         rng = np.random.default_rng([run.seed, n])
-        data = replicated_comparisons(WORLD, n, seeds, seed=rng, policy=SAMPLING)
+        data = replicated_comparisons(WORLD, n, seeds, seed=rng, policy=SAMPLING, distinct=True)
         winners = win_weights(data, 1, WORLD.n_responses).sum(axis=-1)
         # All rules and seeds in one solve.
         eta = np.array([rule(n) for rule in RULES.values()])[:, None]
@@ -120,7 +120,7 @@ def three_ways(seed: int, *, sets: int, n: int = 1600) -> Agreement:
     There are so many comparisons that every response wins some and no bound is needed.
     """
     rng = np.random.default_rng([seed, 3])
-    data = replicated_comparisons(WORLD, n, sets, seed=rng, policy=SAMPLING)
+    data = replicated_comparisons(WORLD, n, sets, seed=rng, policy=SAMPLING, distinct=True)
     winners = win_weights(data, 1, WORLD.n_responses).sum(axis=-1)
     reference, eta = TabularPolicy.uniform(1, WORLD.n_responses), RULES[FIXED](n)
     played = PessimisticGame(data, reference, winners, beta=BETA, eta=eta).solve()
@@ -217,7 +217,9 @@ class Promise(NamedTuple):
     def gaps(self, sets: int, *, seed: Seed) -> np.ndarray:
         """Return the gaps to the best response that so many data sets leave."""
         game = PessimisticGame(
-            replicated_comparisons(self.world(), self.n, sets, seed=seed, policy=self.sampler()),
+            replicated_comparisons(
+                self.world(), self.n, sets, seed=seed, policy=self.sampler(), distinct=True
+            ),
             TabularPolicy.uniform(1, self.reward.size),
             self.sampling[None],
             beta=self.temperature * self.n**-0.5,

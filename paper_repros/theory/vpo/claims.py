@@ -330,7 +330,7 @@ def optimism_pays_for_its_misfit(setting: Setting, seed: int, n: int, left_out: 
     rng = np.random.default_rng(seed)
     true = np.asarray(setting.world.reward)
     rewards = np.concatenate([true[None], rng.uniform(-2.0, 2.0, (60, *SHAPE))])
-    data = Comparisons.sample(setting.world, n, seed=rng, policy=setting.reference)
+    data = Comparisons.sample(setting.world, n, seed=rng, policy=setting.reference, distinct=True)
     misfit = reward_misfit(rewards, win_weights(data, *SHAPE)).sum(axis=-1)
     value = setting.value(rewards, setting.calibration.probs)
     chosen = left_out + (misfit - setting.alpha * value)[left_out:].argmin()
@@ -358,7 +358,7 @@ def optimism_in_a_box_pays_for_its_misfit(
     """The same of rewards in a box that holds the true one, sought from it among other starts."""
     rng = np.random.default_rng(seed)
     base = setting.calibration.probs
-    data = Comparisons.sample(setting.world, n, seed=rng, policy=setting.reference)
+    data = Comparisons.sample(setting.world, n, seed=rng, policy=setting.reference, distinct=True)
     game = setting.game(data, base, bound)
     starts = np.concatenate(
         [np.asarray(setting.world.reward)[None], rng.uniform(-2.0, 2.0, (6, *SHAPE))]
