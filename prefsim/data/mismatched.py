@@ -39,8 +39,6 @@ def rows_of_other_prompts(prompts: Sequence[Hashable], *, seed: Seed) -> np.ndar
     numbers: dict[Hashable, int] = {}
     group = np.asarray([numbers.setdefault(prompt, len(numbers)) for prompt in prompts], dtype=int)
     n = group.size
-    if n == 0:
-        return np.zeros(0, dtype=np.int64)
     if len(numbers) == 1:
         raise ValueError(f"prompt must hold at least two different prompts, got one in {n} rows")
     # Rows side by side by prompt: the others of a row are all places outside of its block.

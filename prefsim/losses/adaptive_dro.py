@@ -120,9 +120,10 @@ def _objective(rows: ArrayT, lambda_: Array, lambda_0: float, alpha: float) -> A
 def _best_temperature(rows: ArrayT, lambda_0: float, alpha: float, *, steps: int = 32) -> ArrayT:
     """Return the maximising temperature of every row of ``(n, K)``."""
     xp = array_namespace(rows)
+    _, outcomes = rows.shape
     tolerance = 64 * float(xp.finfo(rows.dtype).eps) * lambda_0
     top = xp.full_like(rows[:, 0], lambda_0)
-    ends = xp.stack([max(0.0, 1 - math.log(rows.shape[-1]) / alpha) * top, top], axis=-1)
+    ends = xp.stack([max(0.0, 1 - math.log(outcomes) / alpha) * top, top], axis=-1)
     for _ in range(steps):
         ends = _next_temperature(rows[:, None, :], ends, lambda_0, alpha)
         open_ = to_numpy(ends[:, 1] - ends[:, 0] > tolerance)
@@ -132,7 +133,7 @@ def _best_temperature(rows: ArrayT, lambda_0: float, alpha: float, *, steps: int
     (places,) = np.nonzero(open_)
     if places.size == 0:
         return best
-    block = max(1, GRID_ELEMENTS // (GRID * rows.shape[-1]))
+    block = max(1, GRID_ELEMENTS // (GRID * outcomes))
     parts = []
     for start in range(
         0, len(places), block

@@ -77,6 +77,8 @@ def bad_pairs(pair, segment, row, value):
             {"pairs": bad_pairs(1, 0, 0, (10, 0))},
             r"start on the board of 10 x 10 cells, got start \(10, 0\) in pair 1, segment 0",
         ),
+        ({"pairs": bad_pairs(0, 1, 0, (-1, 4))}, r"got start \(-1, 4\) in pair 0, segment 1"),
+        ({"pairs": bad_pairs(0, 1, 0, (-2, 4))}, "segment_pairs must be >= -1, got -2"),
         ({"pairs": bad_pairs(0, 1, 0, (3, 4))}, "can be stood on"),
         ({"pairs": bad_pairs(0, 1, 0, (2, 2))}, "does not end the episode"),
         (

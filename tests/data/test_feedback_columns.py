@@ -37,9 +37,11 @@ def test_each_of_the_others_has_the_same_chance():
 
 
 def test_one_prompt_alone_is_refused():
-    with pytest.raises(ValueError, match="two different prompts, got one in 3 rows"):
-        rows_of_other_prompts([7, 7, 7], seed=0)
-    assert rows_of_other_prompts([], seed=0).shape == (0,)
+    for n in (1, 3):
+        with pytest.raises(ValueError, match=f"two different prompts, got one in {n} rows"):
+            rows_of_other_prompts([7] * n, seed=0)
+    none = rows_of_other_prompts([], seed=0)
+    assert none.shape == (0,) and none.dtype == np.int64
 
 
 def test_what_a_loss_sees():

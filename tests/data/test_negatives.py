@@ -78,6 +78,8 @@ def test_a_sample_without_support_does_no_harm():
     [
         (lambda: Negatives([0], [0], np.zeros((1, 0), int)), r"samples \(n, K\) with K >= 1"),
         (lambda: Negatives([0], [0], [0, 1]), r"samples \(n, K\)"),
+        (lambda: Negatives([[0]], [0], [[0]]), r"prompt must be \(n,\) .* got \(1, 1\)"),
+        (lambda: Negatives([0, 1], [0, 1], [[0]]), r"samples \(n, K\) .* got \(2,\) and \(1, 1\)"),
         (lambda: Negatives([0, 1], [0], [[0], [0]]), "rejected must have n = 2 entries"),
         (lambda: Negatives([0], [-1], [[0]]), "rejected must be >= 0"),
         (lambda: Negatives([0], [0], [[0.5]]), "samples must hold integers"),

@@ -72,6 +72,23 @@ def test_draws_follow_the_enumeration():
     assert (np.abs(share - exact.prob) < 5 * np.sqrt(exact.prob / 20_000)).all()
 
 
+class Highest(np.random.Generator):
+    """Every uniform number is the largest below one."""
+
+    def random(self, size):
+        return np.full(size, np.nextafter(1.0, 0.0))
+
+
+def test_the_largest_uniform_number_draws_the_last_action():
+    """Ten shares of a tenth add up to less than one, by rounding."""
+    tenths = TabularPolicy.from_probs(np.full((1, 10), 0.1))
+    assert np.cumsum(tenths.probs)[-1] < 1
+    mdp = TabularMDP(np.ones((1, 10, 1)), np.zeros((1, 10)), discount=0.9)
+    for made, source in ((sample_trajectories, mdp), (record_trajectories, mdp.to_gymnasium())):
+        found = made(source, 2, 3, seed=Highest(np.random.PCG64(0)), policy=tenths)
+        np.testing.assert_array_equal(found.actions, 9)
+
+
 def test_too_many_trajectories(monkeypatch):
     monkeypatch.setattr(trajectories, "MAX_TRAJECTORIES", 100)
     with pytest.raises(ValueError, match="at most 100 trajectories are enumerated, got 104"):

@@ -323,6 +323,14 @@ def test_nan_is_not_hidden():
             r"k must be an integer in \[1, 4\], got 0",
         ),
         (
+            lambda: kl_dro(FOUR_SCORES, lambda_=np.float64("nan")),
+            r"lambda_ must lie in \[0.0, inf\], got np.float64\(nan\)",
+        ),
+        (
+            lambda: kl_dro_dual(FOUR_SCORES, lambda_=np.float32("nan")),
+            r"lambda_ must lie in \[0.0, inf\], got np.float32\(nan\)",
+        ),
+        (
             lambda: capped_kl_dro(FOUR_SCORES, k=5, lambda_=1.0),
             r"k must be an integer in \[1, 4\], got 5",
         ),

@@ -59,6 +59,18 @@ def test_off_policy_it_ends_elsewhere(baseline):
     assert np.abs(found.policy.probs - best).sum() / 2 > 0.1
 
 
+def test_several_responses_are_the_mean_of_each_by_itself():
+    lists = ListLogps.example()
+    each = [
+        losses.reinforce(ListLogps(*(part[:, k : k + 1] for part in lists)), baseline=0.2)
+        for k in range(lists.logps.shape[1])
+    ]
+    assert len(each) > 2
+    np.testing.assert_allclose(
+        losses.reinforce(lists, baseline=0.2), np.mean(each, axis=0), rtol=1e-12
+    )
+
+
 def test_with_the_mean_of_the_others_as_baseline_it_is_half_of_copg():
     lists = ListLogps.example()
     first, second = (ListLogps(*(part[:, k : k + 1] for part in lists)) for k in (0, 1))

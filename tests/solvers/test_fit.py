@@ -285,6 +285,21 @@ def test_rows_that_differ_are_not_made_one(loss):
     )
 
 
+def test_rows_far_apart_are_not_made_one():
+    """Three indices whose one number would be as large as 2⁶⁴."""
+    far, wide = 2**22, 2**21 - 1
+    rows = [(0, 0, 1), (far, 0, 1), (0, wide, 1), (0, 0, wide)]
+    columns = np.asarray(rows + [rows[0]] * 3000 + [rows[1]] * 2000).T
+    few = merged(Comparisons(*columns), losses.dpo)
+    found = {
+        tuple(row): weight
+        for *row, weight in zip(few.prompt, few.chosen, few.rejected, few.weight, strict=True)
+    }
+    assert found == pytest.approx(
+        {row: count / 5004 for row, count in zip(rows, (3001, 2001, 1, 1), strict=True)}
+    )
+
+
 def test_data_sets_of_their_own_rows_have_soft_labels():
     rng = np.random.default_rng(0)
     columns = [rng.integers(size, size=(2, 40)) for size in (3, 4, 4)]

@@ -158,6 +158,59 @@ def test_the_warning_names_the_responses():
         fit(reference, dpo, Comparisons(prompt, chosen, rejected), reference=reference)
 
 
+ONCE = Comparisons([0, 1, 2], [0, 0, 0], [1, 1, 1])
+BALANCED_ONCE = Comparisons([0, 0], [0, 1], [1, 0], weight=[[1.0, 1.0], [1.0, 0.0]])
+GROWS = "so that their log-odds grow without bound"
+
+
+@pytest.mark.parametrize(
+    ("policy", "loss", "data", "why"),
+    [
+        (
+            LogLinearPolicy.from_features(np.eye(3)[None].repeat(3, axis=0)),
+            dpo,
+            ONCE,
+            ": some direction of the weights ranks every comparison right",
+        ),
+        (
+            TabularPolicy.uniform(3, 3),
+            losses.orpo,
+            ONCE,
+            ": the loss still falls as the parameters grow",
+        ),
+        (
+            TabularPolicy.uniform(1, 2),
+            dpo,
+            BALANCED_ONCE,
+            f" in 1 of 2 problems: of prompt 0, the responses {{0}} never lose to {{1}}, {GROWS}",
+        ),
+        *(
+            (
+                TabularPolicy.uniform(3, 3),
+                dpo,
+                Comparisons(np.arange(n), [0] * n, [1] * n),
+                f": of prompt 0, the responses {{0}} never lose to {{1}}{others}, {GROWS}",
+            )
+            for n, others in (
+                (1, ""),
+                (2, " (and such in 1 further prompt)"),
+                (3, " (and such in 2 further prompts)"),
+            )
+        ),
+    ],
+)
+def test_the_warning_says_why_there_is_no_minimum(policy, loss, data, why):
+    with pytest.warns(ConvergenceWarning) as caught:
+        fit(policy, loss, data, reference=TabularPolicy.uniform(*policy.probs.shape))
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"fit found no finite minimiser{why}; the policy is where the search stopped."
+        " Regularise, for instance by penalty=prefsim.solvers.cross_entropy_penalty("
+        "reference.probs, weight=...), add comparisons, or take soft labels (prob) or the"
+        " population (Comparisons.population)"
+    )
+
+
 def grows_without_bound(n, rows):
     """Whether some ranking of the items makes no row wrong and some row right, by trying all."""
     levels = np.asarray(list(itertools.product(range(n), repeat=n)))
@@ -390,6 +443,16 @@ def test_a_loss_that_hardly_sees_more_than_the_margin_sees_more():
 
     assert is_convex_in_the_margin(dpo, pairs)
     assert not is_convex_in_the_margin(leaning, pairs)
+
+
+def test_a_loss_that_overflows_is_not_taken_for_convex():
+    pairs = losses.PairLogps(*map(torch.as_tensor, losses.PairLogps.example()))
+
+    def steep(logps: PairLogps):
+        margin = logps.chosen - logps.rejected
+        return torch.exp(-3 * margin) + torch.sin(margin)
+
+    assert not is_convex_in_the_margin(steep, pairs)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -18,6 +18,8 @@ from prefsim.policies import LogLinearPolicy, TabularPolicy
 from prefsim.solvers import ConvergenceWarning, fit, kl_penalty, objective
 from prefsim.solvers.fit_problem import problem_of
 from prefsim.solvers.optimisers.kink_pieces import has_kinks
+from prefsim.solvers.optimisers.kinked_sums import minimise_sum
+from prefsim.solvers.optimisers.newton import POLISHING_STEPS
 from prefsim.solvers.pair_costs import pair_costs
 from prefsim.worlds import ContextualBandit
 
@@ -211,13 +213,37 @@ def test_large_tables_are_solved_by_contexts():
     np.testing.assert_allclose(result.value, expected, rtol=1e-9)
 
 
-def test_what_was_not_reached_says_so_and_is_the_best_that_was_found():
+@pytest.mark.parametrize("steps", [10, 41])
+def test_what_was_not_reached_says_so_and_is_the_best_that_was_found(steps):
+    """The forty-first step is the first that knows of kinks."""
     reference = TabularPolicy.uniform(5, 10)
     data = Comparisons.population(ContextualBandit.random(5, 10, seed=0), reference)
-    with pytest.warns(ConvergenceWarning, match="stopped after 10 steps.*best found.*more steps"):
-        result = fit(reference, losses.hinge, data, reference=reference, max_iterations=10)
+    said = f"fit stopped after {steps} steps.*best found.*more steps"
+    with pytest.warns(ConvergenceWarning, match=said):
+        result = fit(reference, losses.hinge, data, reference=reference, max_iterations=steps)
     assert not result.converged and not result.diverges
+    assert result.history.shape == (steps, 2)
+    assert result.history[0, 0] == objective(reference, losses.hinge, data, reference=reference)
     assert result.value <= result.history[:, 0].min()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 9])
+def test_the_late_step_along_kinks_is_the_mean_of_the_last_ones(steps):
+    problem, start = problem_of(UNIFORM, losses.hinge, POPULATION, UNIFORM, None)
+    total = pair_costs(problem, losses.hinge, start)
+    ends = [
+        minimise_sum(
+            total,
+            start.reshape(total.shape),
+            tolerance=1e-10,
+            max_iterations=most,
+            which=np.ones(total.shape[0], dtype=bool),
+        )
+        for most in (steps, max(0, steps - POLISHING_STEPS))
+    ]
+    made = ends[0].parameters - ends[1].parameters
+    assert ends[0].iterations == len(ends[0].history) == steps
+    np.testing.assert_allclose(ends[0].late_step, made / max(1, min(steps, POLISHING_STEPS)))
 
 
 KINKED = {"dpop", "hinge", "p3o", "robust_hinge", "rrhf", "slic"}

@@ -96,7 +96,7 @@ def step_sizes(
         return itertools.repeat(None, iterations)
     if callable(step):
         steps = [float(step(t)) for t in range(iterations)]
-        for value in (min(steps, default=1.0), max(steps, default=1.0)):
+        for value in steps:
             check_positive(step=value)
     else:
         steps = [update.default_step(n, tau, iterations) if step is None else step]

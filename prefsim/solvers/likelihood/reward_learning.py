@@ -276,9 +276,8 @@ def fit_regret_reward_library(
     check_shape(start, "start", (d,))
     seen = VisitDifferences(segments, states, actions, 1.0).differences(table[None, None])[0, 0]
     last = segments.mask.sum(axis=-1)[..., None]
-    ends = np.take_along_axis(
-        segments.states, np.concatenate([np.zeros_like(last), last], axis=-1), axis=-1
-    )
+    first_and_last = np.concatenate([np.zeros_like(last), last], axis=-1)
+    ends = np.take_along_axis(segments.states, first_and_last, axis=-1)
     sign = np.array([[-1.0, 1.0], [1.0, -1.0]])
 
     def problem(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -113,7 +113,8 @@ def pieces_near(total: Sum, numbers: Tensor, radius: np.ndarray, least_jump: np.
     )
     here = slope - across
     there = value - (slope * off).sum(axis=1) + 0.5 * _quadratic(curvature, off)
-    finite = np.isfinite(there) & np.isfinite(here).all(axis=1)
+    # What is infinite or undefined in a slope or a curvature is so in the value that they lead to.
+    finite = np.isfinite(there)
     steepest = np.where(finite[:, None], np.abs(here), 0.0).max(axis=(0, 1))
 
     def differ(i: int, j: int) -> np.ndarray:

@@ -205,4 +205,4 @@ def _cancelling(
     )
     # What the program found is used as weights, which its tolerances leave a little off.
     weights = np.maximum(result.x[:n], 0.0) if result.status == 0 else np.ones(n)
-    return weights / np.bincount(at, weights, functions)[at]
+    return weights / np.bincount(at, weights)[at]

@@ -35,7 +35,7 @@ class NewtonResult(NamedTuple):
 
     The trace holds worst gradient and total value. ``last_step`` ``(B, D)`` is the last one that
     was tried: next to nothing at a minimum, and as long as ever where the objective falls towards a
-    limit that it does not reach.
+    limit that it does not reach. ``late_step`` ``(B, D)`` is the mean of the last few.
     """
 
     parameters: Tensor

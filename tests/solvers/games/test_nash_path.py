@@ -90,6 +90,11 @@ def test_torch_agrees():
     np.testing.assert_allclose(found.policy, expected.policy, atol=1e-14)
 
 
+def test_no_updates_at_steps_of_ones_own_are_where_one_starts():
+    path = nash_path(textbook_game(), method="mwu", iterations=0, step=lambda t: 0.1)
+    np.testing.assert_allclose(path.policy, np.full((1, 3), 1 / 3))
+
+
 @pytest.mark.parametrize("call", ["solve_nash", "nash_path"])
 def test_the_warning_of_a_step_names_the_caller(call):
     with warnings.catch_warnings(record=True) as caught:
@@ -120,6 +125,11 @@ def test_the_warning_of_a_step_names_the_caller(call):
         ({"tau": 0.1}, "is for games without a penalty"),
         ({"momentum": 0.5}, "has no use for the option momentum"),
         ({"step": 0.0}, "step must be"),
+        (
+            {"step": lambda t: np.nan if t == 1 else 0.1},
+            "step must be a finite number > 0, got nan",
+        ),
+        ({"step": lambda t: -0.1 if t == 1 else 0.1}, "step must be a finite number > 0, got -0.1"),
         ({"initial": [1.0, 0.0, 0.0]}, "initial"),
     ],
 )

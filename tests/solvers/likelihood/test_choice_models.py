@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-import scipy.sparse
+from scipy.sparse import csr_array
+from scipy.special import expit, log_expit
 
 from prefsim.solvers.likelihood.compared_pairs import DensePairs, SparsePairs
 from prefsim.solvers.likelihood.plackett_luce import _Stages
@@ -18,7 +19,7 @@ ORDER = np.asarray(RANKINGS)
 MODELS = {
     "dense": (DensePairs(COUNTS, 0.1), np.argwhere(COUNTS + COUNTS.T > 0)),
     "sparse": (
-        SparsePairs(scipy.sparse.csr_array(COUNTS), 0.1),
+        SparsePairs(csr_array(COUNTS), 0.1),
         np.argwhere(COUNTS + COUNTS.T > 0),
     ),
     "rankings": (
@@ -37,6 +38,34 @@ def test_the_spread_is_the_largest_difference_inside_a_choice(name, seed):
     expected = max(np.ptp(direction[choice]) for choice in choices)
     np.testing.assert_allclose(model.spread(direction), expected, rtol=1e-14)
     assert expected < 10
+
+
+@pytest.mark.parametrize("name", ["dense", "sparse"])
+@pytest.mark.parametrize("shift", [-295.0, 0.0, 1e3])
+def test_rewards_as_far_apart_as_strengths_can_be_wherever_their_middle_is(name, shift):
+    model, _ = MODELS[name]
+    reward = np.where(np.arange(N) == 1, 590.0, np.random.default_rng(3).normal(size=N)) + shift
+    upset = COUNTS * expit(reward[None, :] - reward[:, None])
+    point = model.derivatives(reward)
+    np.testing.assert_allclose(
+        point.gradient, upset.sum(1) - upset.sum(0) - 0.1 * reward, rtol=1e-10, atol=1e-10
+    )
+    likelihood = np.sum(COUNTS * log_expit(reward[:, None] - reward[None, :]))
+    np.testing.assert_allclose(model.log_likelihood(reward), likelihood, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("model", "ridge"), [(DensePairs, 0.0), (SparsePairs, 0.0), (SparsePairs, 1.0)]
+)
+def test_what_is_solved_directly_is_the_system_of_the_products(model, ridge):
+    counts = np.random.default_rng(4).poisson(2.0, (N, N)) * (1.0 - np.eye(N))
+    reward, sought = np.random.default_rng(5).normal(size=(2, N))
+    table = counts if model is DensePairs else csr_array(counts)
+    point = model(table, ridge).derivatives(reward)
+    # Rewards are of mean zero, whatever constant a solution of a singular system comes with.
+    sought -= sought.mean()
+    found = point.solve_directly(point.product(sought))
+    np.testing.assert_allclose(found - found.mean(), sought, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -9,13 +9,7 @@ from prefsim.losses import density_ratio_weights
 from prefsim.solvers.likelihood.prompt_classifier import fit_prompt_classifier
 
 
-@settings(max_examples=15)
-@given(st.integers(0, 999), st.sampled_from([1e-3, 0.1, 2.0]))
-def test_the_gradient_vanishes(seed, ridge):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(40, 3)) * [1.0, 100.0, 0.01] + [0.0, 5.0, -3.0]
-    up = rng.random(40) < 0.3
-    up[:2] = True, False
+def check_the_gradient(x, up, ridge):
     found = fit_prompt_classifier(x, up, ridge=ridge)
     z, p = (x - x.mean(0)) / x.std(0), found.prob(x)
     weight = np.where(up, 0.5 / up.sum(), 0.5 / (~up).sum())
@@ -23,6 +17,21 @@ def test_the_gradient_vanishes(seed, ridge):
     np.testing.assert_allclose(slope, 0, atol=1e-10)
     assert (weight * (p - up)).sum() == pytest.approx(0, abs=1e-10)
     np.testing.assert_allclose(p, 1 / (1 + np.exp(-(z @ found.weights + found.bias))), rtol=1e-12)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 999), st.sampled_from([1e-3, 0.1, 2.0]))
+def test_the_gradient_vanishes(seed, ridge):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 3)) * [1.0, 100.0, 0.01] + [0.0, 5.0, -3.0]
+    up = rng.random(40) < 0.3
+    up[:2] = True, False
+    check_the_gradient(x, up, ridge)
+
+
+def test_the_gradient_vanishes_where_whole_newton_steps_lead_astray():
+    x = np.asarray([[3.6, -2.0], [-3.7, -33.7], [0.8, 10.3], [0.3, -0.7]])
+    check_the_gradient(x, np.asarray([True, False, False, False]), 1.8e-6)
 
 
 def test_odds_are_the_ratio_of_densities_whatever_the_classes_count():
@@ -59,3 +68,10 @@ def test_a_constant_feature_and_separable_classes():
 def test_bad_input(features, desirable, options, message):
     with pytest.raises(ValueError, match=message):
         fit_prompt_classifier(features, np.asarray(desirable), **options)
+
+
+def test_bad_features_of_new_prompts():
+    found = fit_prompt_classifier([[0.0], [1.0]], np.asarray([False, True]))
+    for features in ([[np.nan]], 1.0):
+        with pytest.raises(ValueError, match="^features must "):
+            found.prob(features)

@@ -133,6 +133,15 @@ def test_rows_of_a_hessian_are_the_same_one_by_one(monkeypatch):
     np.testing.assert_allclose(one_by_one.parameters, at_once.parameters, atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 20])
+def test_the_late_step_is_the_mean_of_the_last_ones(steps):
+    start = CASES["valley"].start
+    end = minimised(valley, start, max_iterations=steps)
+    last = min(steps, newton.POLISHING_STEPS)
+    before = minimised(valley, start, max_iterations=steps - last).parameters
+    np.testing.assert_allclose(end.late_step, (end.parameters - before) / max(1, last))
+
+
 def test_no_more_steps_than_allowed():
     found = minimised(valley, CASES["valley"].start, max_iterations=3)
     assert found.iterations == 3 and len(found.history) == 3

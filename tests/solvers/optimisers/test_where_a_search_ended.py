@@ -1,6 +1,7 @@
 """Ends of searches: minima at kinks, and ways to minima that do not exist."""
 
 import numpy as np
+import scipy.optimize
 import torch
 
 from prefsim.solvers.optimisers.descending_rays import falls_for_ever
@@ -43,8 +44,30 @@ def test_a_kink_is_certified_by_the_same_number_each_time():
     def kink(x):
         return (x.abs() + torch.sin(3 * x) ** 2).sum(-1)
 
-    at = points([0.0, 0.0], [0.0, 0.0])
-    first, again = (least_mean_gradient(kink, at, np.array([True, True])) for _ in range(2))
+    at = points([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
+    first, again = (least_mean_gradient(kink, at, np.ones(3, dtype=bool)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert (first < 1e-6).all()
-    assert np.isinf(least_mean_gradient(bowl, at, np.array([True, True]))).all()
+    assert np.isinf(least_mean_gradient(bowl, at, np.ones(3, dtype=bool))).all()
+
+
+def test_gradients_are_looked_for_as_far_as_each_point_is_large():
+    """A kink that lies off the point: near for a large point, far for a small one."""
+
+    def kink(x):
+        return (x[:, 0] - torch.tensor([5e-9, 1e3 + 5e-9, 5e-9, 0.0], dtype=x.dtype)).abs()
+
+    at = points([0.0, 0.0], [1e3, 0.0], [0.0, 1e3], [0.0, 1.0])
+    found = least_mean_gradient(kink, at, np.ones(4, dtype=bool))
+    assert np.isinf(found[0])
+    assert (found[1:] < 1e-6).all()
+
+
+def test_a_program_that_fails_certifies_no_kink(monkeypatch):
+    def fails(*arguments, **options):
+        return scipy.optimize.OptimizeResult(x=None, status=4)
+
+    monkeypatch.setattr(scipy.optimize, "linprog", fails)
+    at = points([0.0], [0.0])
+    found = least_mean_gradient(lambda x: x.abs().sum(-1), at, np.ones(2, dtype=bool))
+    np.testing.assert_array_equal(found, [np.inf, np.inf])

@@ -38,6 +38,16 @@ def lp_values(mdp):
 
 class TestOptimal:
     @pytest.mark.parametrize("solve", OPTIMAL)
+    def test_a_process_that_is_solved_at_once_beside_one_that_is_not(self, solve):
+        world = TabularMDP.random(12, 3, discount=0.95, seed=2)
+        reward = np.stack([0 * world.reward, world.reward])
+        batch = TabularMDP(world.transitions, reward, discount=0.95)
+        with np.errstate(divide="raise", invalid="raise"):
+            value = solve(batch).value
+        np.testing.assert_array_equal(value[0], 0.0)
+        np.testing.assert_allclose(value[1], solve(world).value, atol=1e-10)
+
+    @pytest.mark.parametrize("solve", OPTIMAL)
     @given(mdp=mdps())
     def test_residual_is_certified(self, solve, mdp):
         before = mdp.transitions.copy(), mdp.reward.copy()
