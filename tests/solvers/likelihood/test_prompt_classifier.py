@@ -73,5 +73,5 @@ def test_bad_input(features, desirable, options, message):
 def test_bad_features_of_new_prompts():
     found = fit_prompt_classifier([[0.0], [1.0]], np.asarray([False, True]))
     for features in ([[np.nan]], 1.0):
-        with pytest.raises(ValueError, match="^features must "):
+        with pytest.raises(ValueError, match=r"^features must "):
             found.prob(features)
