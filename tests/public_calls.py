@@ -80,6 +80,7 @@ EXAMPLES = {
         "preferences": np.stack([GAME, GAME.T]),
     },
     "noiseless_preference": {"score_first": STEPS, "score_second": STEPS[::-1], "tie": 0.1},
+    "order_free_margin": {"shown": FEATURES[0], "swapped": FEATURES[1]},
     "pairwise_preference": {"reward": REWARD, "link": "probit"},
     "partial_return_preference": {
         "return_first": STEPS,
@@ -122,6 +123,8 @@ EXAMPLES = {
         "temperature": 0.7,
     },
     "length_normalised_utility": {"log_prob": LOGS, "length": STEPS**2, "power": 0.5},
+    "judge_similarity": {"weights": REWARD, "kind": "spearman"},
+    "property_attribution": {"weights": REWARD[0], "features": STEPS},
     "map_decision": {"utility": REWARD, "mask": MASK},
     "mbr_decision": {"probs": PROBS, "similarity": GAME, "mask": MASK},
     "noisy_token_accuracy": {

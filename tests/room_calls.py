@@ -9,7 +9,14 @@ import numpy as np
 
 from prefsim import losses, solvers
 from prefsim.analysis import difference_covariance, estimate_covariance, feature_differences
-from prefsim.data import Comparisons, Rankings, Revisions, ScoredPairs, Segments
+from prefsim.data import (
+    Comparisons,
+    Rankings,
+    Revisions,
+    ScoredPairs,
+    Segments,
+    properties,
+)
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
@@ -26,10 +33,12 @@ from prefsim.solvers.games import (
     stationary_point,
 )
 from prefsim.solvers.likelihood import (
+    logistic_posterior,
     plackett_luce,
     prompt_classifier,
     rationality,
     reward_learning,
+    sparse_logistic,
 )
 from prefsim.solvers.optimisers import penalties
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
@@ -208,6 +217,24 @@ CALLS = {
     "fit_rationality": call(
         rationality.fit_rationality, margin=MARGIN, prob=FIRST, weight=np.ones(4)
     ),
+    "fit_sparse_logistic": call(
+        sparse_logistic.fit_sparse_logistic,
+        features=np.eye(4)[:, :2],
+        prob=FIRST,
+        scale=0.5,
+        weight=np.ones(4),
+        tolerance=1e-6,
+        max_iterations=500,
+    ),
+    "logistic_posterior": call(
+        logistic_posterior.logistic_posterior,
+        features=np.eye(4)[:, :3],
+        prob=FIRST,
+        scale=0.5,
+        weight=np.ones(4),
+        draws=512,
+        seed=0,
+    ),
     "cross_validated_loss": call(
         rationality.cross_validated_loss, margin=np.tile(MARGIN, 3), prob=np.tile(FIRST, 3), folds=2
     ),
@@ -318,6 +345,18 @@ CALLS = {
         ContextualBandit.random, n_contexts=2, n_responses=3, seed=0, scale=1.0
     ),
     # data
+    "compare_scores": call(
+        properties.compare_scores, first=Q, second=Q[::-1], way="normalised", limit=3.0
+    ),
+    "compare_lengths": call(
+        properties.compare_lengths, first=np.array([3, 40]), second=np.array([9, 41])
+    ),
+    "normalised_length_difference": call(
+        properties.normalised_length_difference,
+        first=np.array([3, 40]),
+        second=np.array([9, 41]),
+        limit=100,
+    ),
     "ScoredPairs.sample": call(
         ScoredPairs.sample, world=WORLD, n=2, seed=0, policy=TABLE, against=TABLE
     ),

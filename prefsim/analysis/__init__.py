@@ -33,6 +33,7 @@ from prefsim.analysis.displacement import (
     ranking_accuracy,
     reward_accuracy,
 )
+from prefsim.analysis.dissection import judge_similarity, property_attribution
 from prefsim.analysis.elections import (
     Election,
     bradley_terry_winner,
@@ -150,6 +151,7 @@ __all__ = [
     "idealised_ranking_accuracy",
     "improvement_direction",
     "in_distribution_reward_error",
+    "judge_similarity",
     "kl_ball_coverage",
     "kl_from_tokens",
     "kl_gradients",
@@ -166,6 +168,7 @@ __all__ = [
     "pair_derivatives",
     "partial_coverage_coefficient",
     "policy_covariance",
+    "property_attribution",
     "pulls_of_losses",
     "ranking_accuracy",
     "ranking_loss",

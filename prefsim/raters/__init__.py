@@ -10,7 +10,12 @@ from prefsim.raters.embedding import (
     skew_score,
 )
 from prefsim.raters.general import MatrixRater, preference_of, sample_labels
-from prefsim.raters.judge import both_orders, judge_logits, judged_preference
+from prefsim.raters.judge import (
+    both_orders,
+    judge_logits,
+    judged_preference,
+    order_free_margin,
+)
 from prefsim.raters.noise import flip_labels, flip_sampled_labels
 from prefsim.raters.plackett_luce import ranking_log_prob, sample_rankings
 from prefsim.raters.population import UserPopulation, mixture_preference
@@ -37,6 +42,7 @@ __all__ = [
     "learned_temperature",
     "mixture_preference",
     "noiseless_preference",
+    "order_free_margin",
     "pairwise_preference",
     "partial_return_preference",
     "preference_of",

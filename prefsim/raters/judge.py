@@ -23,7 +23,7 @@ from prefsim.typing import Array, ArrayT
 
 AVERAGES = ("prob", "logit")
 
-__all__ = ["AVERAGES", "both_orders", "judge_logits", "judged_preference"]
+__all__ = ["AVERAGES", "both_orders", "judge_logits", "judged_preference", "order_free_margin"]
 
 
 def judge_logits(option_logits: ArrayT) -> ArrayT:
@@ -104,6 +104,50 @@ def both_orders(shown: ArrayT, swapped: Array, *, average: str = "prob") -> Arra
     if average == "logit":
         return sigmoid(0.5 * (shown - swapped))
     return 0.5 * (sigmoid(shown) + sigmoid(-swapped))
+
+
+def order_free_margin(shown: ArrayT, swapped: Array) -> ArrayT:
+    r"""Return by how much a judge that was asked in both orders is for the first response.
+
+    .. math:: p_{AB}(A) + p_{BA}(A) - p_{AB}(B) - p_{BA}(B)
+
+    A constant that the judge adds to the probability of whatever stands first cancels. The judge is
+    for the first response where the margin is positive, and for the second where it is not.
+
+    Parameters
+    ----------
+    shown
+        ``(..., 2)``: probabilities that the judge names the first response, and the second, when
+        the first stands first. They need not sum to 1: next tokens may be others.
+    swapped
+        ``(..., 2)``: the same of the two responses, in the same order, when the second stands
+        first.
+
+    Returns
+    -------
+    Array ``(...,)`` in [−2, 2] where both are probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the last axis is not 2 long, or shapes differ.
+
+    References
+    ----------
+    Li et al. 2024, arXiv:2402.11296, as in the authors' code.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bias = 0.25  # of whatever stands first
+    >>> order_free_margin(np.asarray([0.25 + bias, 0.75]), np.asarray([0.25, 0.75 + bias]))
+    np.float64(-1.0)
+    """
+    shown, swapped = as_floats(shown=shown, swapped=swapped)
+    check_shape(shown, "shown", (2,))
+    check_same_shape(shown=shown, swapped=swapped)
+    both = shown + swapped
+    return both[..., 0] - both[..., 1]
 
 
 def judged_preference(

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from prefsim.checks import check_preference
 from prefsim.numerics import sigmoid
-from prefsim.raters import both_orders, judge_logits, judged_preference, pairwise_preference
+from prefsim.raters import (
+    both_orders,
+    judge_logits,
+    judged_preference,
+    order_free_margin,
+    pairwise_preference,
+)
 from prefsim.testing import betas, rewards, tables
 
 
@@ -84,3 +90,25 @@ def test_option_logits_are_normalised_among_themselves():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(tables((3, 2), low=0.0, high=1.0), tables((3, 2), low=0.0, high=1.0), st.floats(-0.5, 0.5))
+def test_a_constant_for_whatever_stands_first_cancels(shown, swapped, bias):
+    first, second = np.asarray([bias, 0.0]), np.asarray([0.0, bias])
+    expected = order_free_margin(shown, swapped)
+    np.testing.assert_allclose(
+        order_free_margin(shown + first, swapped + second), expected, atol=1e-14
+    )
+    np.testing.assert_allclose(
+        order_free_margin(swapped[:, ::-1], shown[:, ::-1]), -expected, atol=1e-14
+    )
+    for how in (torch.tensor, array_api_strict.asarray):
+        found = order_free_margin(how(shown), how(swapped))
+        np.testing.assert_allclose(np.asarray(found), expected, atol=1e-14)
+
+
+def test_margins_of_two_probabilities():
+    with pytest.raises(ValueError, match="shown must"):
+        order_free_margin(np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match="swapped"):
+        order_free_margin(np.ones((2, 2)), np.ones((3, 2)))
