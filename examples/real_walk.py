@@ -13,10 +13,10 @@ import html
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from reviews import prompts, review, sentiment
+from reviews import FILMS, PRODUCTS, review, sentiment
 
 from prefsim import losses
 from prefsim.data.formats import atomic_path
@@ -64,42 +64,58 @@ class Settings:
     """
 
     held_out: int = 2
-    demonstrations: int = 96
-    sft_steps: int = 12
+    demonstrations: int = 48
+    sft_steps: int = 6
     pairs_per_prompt: int = 4
-    dpo_steps: int = 8
+    dpo_steps: int = 4
     dpo_beta: float = 0.1
-    rounds: int = 5
+    rounds: int = 4
     samples: int = 4
     rloo_beta: float = 0.02
-    evaluated: int = 8
-    new_tokens: int = 32
+    evaluated: int = 6
+    new_tokens: int = 24
     learning_rate: float = 2e-5
     seed: int = 0
 
 
-def reward(asked: list[str], texts: list[str]) -> np.ndarray:
+class Asked(NamedTuple):
+    """A review that is asked for, of a film or a product."""
+
+    kind: str
+    name: str
+
+    @property
+    def prompt(self) -> list[dict[str, str]]:
+        """The request as chat messages."""
+        what = f"the film {self.name}" if self.kind == "Film" else self.name
+        return [
+            {"role": "system", "content": "You write short reviews."},
+            {"role": "user", "content": f"Review {what}."},
+        ]
+
+
+def reward(asked: list[Any], texts: list[str]) -> np.ndarray:
     """Return how positive each completion is, by the lexicon, in [-1, 1]."""
     return sentiment(texts)
 
 
-def split_prompts(settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the prompts that are trained on and those that are not: the last of each kind."""
-    kinds = [[p for p in prompts() if p.startswith(kind)] for kind in ("Film", "Product")]
-    keep = settings.held_out
-    train, held_out = ([p for kind in kinds for p in kind[part]] for part in _parts(keep))
+def split_prompts(settings: Settings) -> tuple[list[Asked], list[Asked]]:
+    """Return what is trained on and what is not: the last names of each kind."""
+    train, held_out = [], []
+    for kind, names in (("Film", FILMS), ("Product", PRODUCTS)):
+        asked = [Asked(kind, name) for name in names]
+        train += asked[: -settings.held_out]
+        held_out += asked[-settings.held_out :]
     return train, held_out
 
 
-def _parts(held_out: int) -> tuple[slice, slice]:
-    return slice(None, -held_out), slice(-held_out, None)
-
-
-def imitated(policy: CausalLM, asked: list[str], settings: Settings) -> CausalLM:
+def imitated(policy: CausalLM, asked: list[Asked], settings: Settings) -> CausalLM:
     """Return the policy after imitating reviews of the grammar."""
     rng = np.random.default_rng(settings.seed)
     taken = [asked[i % len(asked)] for i in range(settings.demonstrations)]
-    data = TextDemonstrations(taken, [review(prompt, rng) for prompt in taken])
+    data = TextDemonstrations(
+        [each.prompt for each in taken], [review(each.kind, rng).strip() for each in taken]
+    )
     return fit(
         policy,
         losses.sft,
@@ -112,12 +128,12 @@ def imitated(policy: CausalLM, asked: list[str], settings: Settings) -> CausalLM
     ).policy
 
 
-def compared(policy: CausalLM, asked: list[str], settings: Settings) -> CausalLM:
+def compared(policy: CausalLM, asked: list[Asked], settings: Settings) -> CausalLM:
     """Return the policy after DPO on pairs of its own completions, the more positive one chosen."""
     samples = scored_completions(
         policy,
         reward,
-        asked,
+        [each.prompt for each in asked],
         n_samples=2 * settings.pairs_per_prompt,
         seed=settings.seed + 1,
         batched=True,
@@ -138,11 +154,11 @@ def compared(policy: CausalLM, asked: list[str], settings: Settings) -> CausalLM
 
 
 def rewarded(
-    policy: CausalLM, asked: list[str], settings: Settings
+    policy: CausalLM, asked: list[Asked], settings: Settings
 ) -> tuple[CausalLM, list[float]]:
     """Return the policy after RLOO, and the mean reward of what each round drew."""
     draw = draw_scored(
-        asked,
+        [each.prompt for each in asked],
         reward,
         n_samples=settings.samples,
         batched=True,
@@ -166,20 +182,20 @@ def rewarded(
 
 
 def measured(
-    policy: CausalLM, start: CausalLM, asked: list[str], settings: Settings
+    policy: CausalLM, start: CausalLM, asked: list[Asked], settings: Settings
 ) -> dict[str, Any]:
     """Return reward, divergence from the start and texts of fresh completions of prompts."""
     samples = scored_completions(
         policy,
         reward,
-        asked,
+        [each.prompt for each in asked],
         n_samples=settings.evaluated,
         seed=settings.seed + 2,
         batched=True,
         batch_size=32,
         max_new_tokens=settings.new_tokens,
     )
-    rows = [prompt for prompt in asked for _ in range(settings.evaluated)]
+    rows = [each.prompt for each in asked for _ in range(settings.evaluated)]
     before = start.log_prob(rows, list(samples.completions.ravel()), batch_size=32)
     divergence = samples.logp.sum(axis=-1).ravel() - before.double().cpu().numpy()
     lengths = np.asarray([len(ids) for ids in samples.completions.ravel()])
@@ -190,11 +206,11 @@ def measured(
         "ended": float(samples.ended.mean()),
         "texts": [
             {
-                "prompt": prompt,
+                "name": each.name,
                 "completions": [policy.decode(ids) for ids in row],
                 "rewards": scores.tolist(),
             }
-            for prompt, row, scores in zip(asked, samples.completions, samples.scores, strict=True)
+            for each, row, scores in zip(asked, samples.completions, samples.scores, strict=True)
         ],
     }
 
@@ -266,7 +282,7 @@ def page(found: dict[str, Any], shown: int = 3) -> str:
         for name, row in found["stages"].items()
     )
     sections = "".join(
-        f"<h3>{html.escape(' '.join(text['prompt'].split()))}</h3><div class=samples>"
+        f"<h3>{html.escape(text['name'])}</h3><div class=samples>"
         + "".join(
             _sample(STAGES[name], row["texts"][i], shown) for name, row in found["stages"].items()
         )

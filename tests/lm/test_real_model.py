@@ -25,7 +25,7 @@ STAGE = {
     "kl": {"value": 0.0, "standard_error": 0.0},
     "length": 3.0,
     "ended": 1.0,
-    "texts": [{"prompt": "Film:", "completions": ["kind words"], "rewards": [0.1]}],
+    "texts": [{"name": "A film", "completions": ["kind words"], "rewards": [0.1]}],
 }
 WALK = {"settings": {"seed": 0}, "seconds": 1.0, "stages": {"start": STAGE, "rloo": STAGE}}
 
@@ -148,9 +148,14 @@ def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, dat
     assert again["held_out"]["value"] == pytest.approx(1 - rewards["held_out"]["value"])
 
 
-def test_the_walk_measures_every_stage(real_model, model, tmp_path):
+def test_the_walk_measures_every_stage(real_model, model, tmp_path, monkeypatch):
     import real_walk
 
+    # What a model of no words writes is in no lexicon.
+    def letters(texts):
+        return np.asarray([len(set(text)) / 10 for text in texts])
+
+    monkeypatch.setattr(real_walk, "sentiment", letters)
     sizes = {"demonstrations": 8, "sft_steps": 2, "dpo_steps": 2, "rounds": 2, "evaluated": 4}
     settings = real_walk.Settings(**sizes, new_tokens=6, held_out=1, learning_rate=3e-3)
     found = real_walk.walk(model, settings)
@@ -162,7 +167,7 @@ def test_the_walk_measures_every_stage(real_model, model, tmp_path):
     trained, held_out = real_walk.split_prompts(settings)
     assert len(held_out) == 2 and not set(trained) & set(held_out)
     for row in stages.values():
-        assert [text["prompt"] for text in row["texts"]] == held_out
+        assert [text["name"] for text in row["texts"]] == [each.name for each in held_out]
         rewards = [reward for text in row["texts"] for reward in text["rewards"]]
         assert row["reward"]["value"] == pytest.approx(np.mean(rewards)) and len(rewards) == 8
         for text in row["texts"]:
