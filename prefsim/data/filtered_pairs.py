@@ -60,12 +60,7 @@ def filtered_pairs(
     check_nonnegative(margin=margin)
     prompt, responses = as_index_array(prompt, "prompt"), as_index_array(responses, "responses")
     scores = as_float_array(scores, "scores", min_ndim=2)
-    if (
-        prompt.ndim != 1
-        or responses.ndim < 2
-        or responses.shape[-2] != prompt.size
-        or scores.shape != responses.shape
-    ):
+    if scores.shape != responses.shape or responses.shape[-2:-1] != prompt.shape:
         raise ValueError(
             "prompt, responses and scores must be (m,), (..., m, K) and (..., m, K), "
             f"got {prompt.shape}, {responses.shape} and {scores.shape}"

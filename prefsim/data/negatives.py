@@ -69,12 +69,7 @@ class Negatives:
     ) -> None:
         prompt, rejected = as_index_array(prompt, "prompt"), as_index_array(rejected, "rejected")
         samples = as_index_array(samples, "samples")
-        if (
-            prompt.ndim != 1
-            or samples.ndim != 2
-            or samples.shape[0] != prompt.size
-            or samples.shape[1] == 0
-        ):
+        if samples.ndim != 2 or samples.shape[:1] != prompt.shape or samples.shape[1] == 0:
             raise ValueError(
                 f"prompt must be (n,) and samples (n, K) with K >= 1, got {prompt.shape} and"
                 f" {samples.shape}"

@@ -55,7 +55,7 @@ class Rankings:
         prompt = as_index_array(prompt, "prompt")
         completions = as_index_array(completions, "completions")
         scores = as_float_array(scores, "scores")
-        if prompt.ndim != 1 or completions.ndim != 2 or completions.shape[0] != prompt.shape[0]:
+        if completions.ndim != 2 or completions.shape[:1] != prompt.shape:
             raise ValueError(
                 f"prompt must be (n,) and completions (n, K), got {prompt.shape} and"
                 f" {completions.shape}"

@@ -13,7 +13,13 @@ import numpy as np
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.checks import as_probabilities, check_integer, check_kind, check_shape
+from prefsim.checks import (
+    as_index_array,
+    as_probabilities,
+    check_integer,
+    check_kind,
+    check_shape,
+)
 from prefsim.containers import SelfImprovementLogps, map_fields
 from prefsim.data.columns import both_ways, supported
 from prefsim.data.comparisons import Comparisons
@@ -64,16 +70,9 @@ class Revisions:
     def __init__(self, comparisons: Comparisons, *, n_contexts: int, n_responses: int) -> None:
         check_kind(Comparisons, comparisons=comparisons)
         check_integer(low=1, n_contexts=n_contexts, n_responses=n_responses)
-        for name, size in (
-            ("prompt", n_contexts),
-            ("chosen", n_responses),
-            ("rejected", n_responses),
-        ):
-            check_integer(
-                low=0,
-                high=size - 1,
-                **{f"largest {name}": int(getattr(comparisons, name).max(initial=0))},
-            )
+        as_index_array(comparisons.prompt, "prompt", size=n_contexts)
+        as_index_array(comparisons.chosen, "chosen", size=n_responses)
+        as_index_array(comparisons.rejected, "rejected", size=n_responses)
         set_fields(
             self,
             comparisons=comparisons,

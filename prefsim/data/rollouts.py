@@ -86,7 +86,7 @@ class Rollouts:
         prompt = as_index_array(prompt, "prompt")
         completions = as_index_array(completions, "completions")
         scores = as_float_array(scores, "scores")
-        if prompt.ndim != 1 or completions.ndim != 2 or len(completions) != prompt.size:
+        if completions.ndim != 2 or completions.shape[:1] != prompt.shape:
             raise ValueError(
                 f"prompt must be (n,) and completions (n, K), got {prompt.shape} and"
                 f" {completions.shape}"
@@ -240,7 +240,7 @@ def _reward_of(world: ContextualBandit | TokenTree) -> tuple[np.ndarray, np.ndar
     """Return the rewards ``(X, Y)`` of a world and the probabilities of its prompts."""
     if not isinstance(world, TokenTree):
         check_kind(ContextualBandit, world=world)
-    if world.reward is None or np.ndim(world.reward) != 2:
+    if np.ndim(world.reward) != 2:
         raise ValueError("rollouts need one world with a reward (X, Y)")
     return (
         to_numpy(world.reward).astype(np.float64),

@@ -9,6 +9,7 @@ from prefsim.checks import check_no_nan, check_positive, check_same_shape
 from prefsim.containers import ListLogps
 from prefsim.losses.edge import checked
 from prefsim.losses.links import soft_logistic
+from prefsim.losses.pair_fields import check_last_axis
 from prefsim.numerics import array_namespace, log_softmax, logsumexp, over_rows, softmax
 from prefsim.typing import ArrayT, Number
 
@@ -18,11 +19,7 @@ __all__ = ["exo_rw", "infonca", "nca", "pl_dpo"]
 def _implicit_rewards(logps: ListLogps[ArrayT], beta: Number) -> Any:
     check_positive(arrays=True, beta=beta)
     check_same_shape(**logps._asdict())
-    if logps.logps.ndim < 1 or logps.logps.shape[-1] == 0:
-        raise ValueError(
-            "logps must hold at least one candidate along the last axis, got shape"
-            f" {tuple(logps.logps.shape)}"
-        )
+    check_last_axis(logps.logps, "logps", "candidate")
     # In an order a NaN has a place, and no trace is left of it.
     check_no_nan(logps.scores, "scores")
     return over_rows(beta) * (logps.logps - logps.ref_logps)

@@ -37,6 +37,7 @@ from prefsim.losses.advantages import (
 from prefsim.losses.clipped import REDUCTIONS, check_clip, clipped_loss, reduced
 from prefsim.losses.edge import checked
 from prefsim.losses.kl_estimators import ESTIMATORS, token_kl
+from prefsim.losses.pair_fields import check_last_axis
 from prefsim.losses.tokenwise import masked_sum
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import ArrayT
@@ -51,6 +52,7 @@ def _check(logps: TokenListLogps[ArrayT]) -> None:
     tokens = logps._asdict()
     scores = tokens.pop("scores")
     check_same_shape(**tokens)
+    check_last_axis(logps.logp, "logp", "token")
     check_same_shape(scores=scores, responses=logps.logp[..., 0])
     check_responses(logps.mask)
 

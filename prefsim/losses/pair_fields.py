@@ -10,6 +10,7 @@ from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "check_judged",
+    "check_last_axis",
     "check_shapes",
     "check_win_probability",
     "length_of",
@@ -49,9 +50,19 @@ def check_win_probability(prob: Array, name: str) -> None:
     check_within(prob, name, "be a probability in [0, 1]", low=0.0, high=1.0)
 
 
+def check_last_axis(array: Array, name: str, of: str) -> None:
+    """Raise unless there is a last axis, with at least one entry."""
+    if not any(array.shape[-1:]):
+        raise ValueError(
+            f"{name} must hold at least one {of} along the last axis, got shape"
+            f" {tuple(array.shape)}"
+        )
+
+
 def check_judged(logps: JudgedLogps[Any]) -> None:
     """Raise unless the fields of judged responses fit each other, with probabilities to win."""
     check_same_shape(logp=logps.logp, ref_logp=logps.ref_logp, mask=logps.mask)
+    check_last_axis(logps.logp, "logp", "token")
     check_same_shape(win_prob=logps.win_prob, responses=logps.logp[..., 0])
     check_win_probability(logps.win_prob, "win_prob")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefsim.checks import check_nonnegative, check_number, check_same_shape
 from prefsim.containers import ListLogps
 from prefsim.losses.edge import checked
+from prefsim.losses.pair_fields import check_last_axis
 from prefsim.numerics import array_namespace, stop_gradient
 from prefsim.typing import ArrayT
 
@@ -59,12 +60,7 @@ def reinforce(logps: ListLogps[ArrayT], *, beta: float = 0.1, baseline: float = 
     check_nonnegative(beta=beta)
     check_number(baseline=baseline)
     check_same_shape(**logps._asdict())
-    k = logps.logps.shape[-1] if logps.logps.ndim else 0
-    if k < 1:
-        raise ValueError(
-            "logps must hold at least one response on its last axis, got shape"
-            f" {tuple(logps.logps.shape)}"
-        )
+    check_last_axis(logps.logps, "logps", "response")
     xp = array_namespace(logps.logps)
     reward = logps.scores - beta * (logps.logps - logps.ref_logps)
-    return -xp.sum(stop_gradient(reward - baseline) * logps.logps, axis=-1) / k
+    return -xp.mean(stop_gradient(reward - baseline) * logps.logps, axis=-1)

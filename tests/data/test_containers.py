@@ -153,6 +153,16 @@ def test_rankings_population_and_plackett_luce_samples():
         (lambda: Feedback([0], [1, 2], [1.0]), "completion must have n = 1"),
         (lambda: Rankings([0], [[1, 2]], [[1.0]]), "scores must have the shape"),
         (lambda: Rankings([0, 1], [[1, 2]], [[1.0, 2.0]]), "prompt must be"),
+        (lambda: Rankings([[0]], [[1, 2]], [[1.0, 2.0]]), r"prompt must be \(n,\)"),
+        (lambda: Rankings([0], [1], [1.0]), r"completions \(n, K\), got \(1,\) and \(1,\)"),
+        *(
+            (lambda draw=draw, world=world: draw(world), "rankings needs one world with a reward")
+            for draw in (Rankings.population, lambda world: Rankings.sample(world, 3, 2, seed=0))
+            for world in (
+                ContextualBandit.random(2, 2, seed=0, batch_shape=(3,)),
+                ContextualBandit(preference=np.full((2, 3, 3), 0.5)),
+            )
+        ),
         (lambda: Rankings.sample(WORLD, 3, 5, seed=0), r"k must be an integer in \[1, 4\]"),
         (lambda: objective(POLICY, losses.dpo, Comparisons([], [], [])), "at least one row, got 0"),
         (

@@ -120,6 +120,8 @@ def test_bad_columns(options, message):
 
 
 def test_a_batch_is_not_mismatched():
-    batch = Feedback(np.zeros((2, 3), dtype=int), np.zeros((2, 3), dtype=int), np.ones(3))
-    with pytest.raises(ValueError, match=r"prompt must have shape \(n,\) to be mismatched"):
-        batch.with_mismatched(seed=0)
+    one, two = np.arange(3), np.zeros((2, 3), dtype=int)
+    for prompt, completion in ((two, two), (two, one), (one, two)):
+        batch = Feedback(prompt, completion, np.ones(3))
+        with pytest.raises(ValueError, match=r"prompt must have shape \(n,\) to be mismatched"):
+            batch.with_mismatched(seed=0)

@@ -90,11 +90,15 @@ def test_a_response_outside_the_support_is_no_obstacle():
         ),
         (
             lambda: Revisions(PAIRS, n_contexts=1, n_responses=3),
-            r"largest prompt must be an integer in \[0, 0\], got 1",
+            "prompt must be >= 0 and < 1, got 1",
         ),
         (
             lambda: Revisions(PAIRS, n_contexts=2, n_responses=2),
-            r"largest chosen must be an integer in \[0, 1\], got 2",
+            "chosen must be >= 0 and < 2, got 2",
+        ),
+        (
+            lambda: Revisions(Comparisons([0], [0], [2]), n_contexts=1, n_responses=2),
+            "rejected must be >= 0 and < 2, got 2",
         ),
         (
             lambda: data().joint_policy(GENERATOR[:1]),

@@ -75,6 +75,9 @@ def test_a_response_of_a_table_is_one_token():
     [
         (lambda: Rollouts([0], [[0, 1]], [[0.0]]), "scores must have trailing shape"),
         (lambda: Rollouts([0], [0, 1], [[0.0]]), r"completions \(n, K\)"),
+        (lambda: Rollouts([0], [0], [0.0]), r"completions \(n, K\), got \(1,\) and \(1,\)"),
+        (lambda: Rollouts([[0]], [[0]], [[0.0]]), r"prompt must be \(n,\) .*, got \(1, 1\)"),
+        (lambda: Rollouts([0, 1], [[0]], [[0.0]]), r"got \(2,\) and \(1, 1\)"),
         (
             lambda: Rollouts([0], [[0]], [[0.0]], advantage=[[0.0]]),
             r"advantage must be \(n, K, T\)",
@@ -82,6 +85,12 @@ def test_a_response_of_a_table_is_one_token():
         (lambda: Rollouts.population(TREE, POLICY, 8), "the most that is enumerated is 2000000"),
         (
             lambda: Rollouts.population(TokenTree(3, 2, end_token=2), POLICY, 1),
+            r"need one world with a reward \(X, Y\)",
+        ),
+        (
+            lambda: Rollouts.population(
+                ContextualBandit.random(2, 3, seed=0, batch_shape=(2,)), POLICY, 1
+            ),
             r"need one world with a reward \(X, Y\)",
         ),
         (

@@ -239,6 +239,10 @@ def test_json_lines_there_and_back(tmp_path):
             r"states must have one entry more than actions .* shape \(1, 2, 2\), got \(1, 2, 3\)",
         ),
         ({"actions": [[0, 1]]}, r"actions must have shape \(\.\.\., n, 2, T\)"),
+        (
+            {"actions": [[0, 1]] * 2, "states": [[0, 1, 1]] * 2},
+            r"actions must have shape \(\.\.\., n, 2, T\) .* got \(2, 2\)",
+        ),
         ({"states": [[[0], [0]]], "actions": np.zeros((1, 2, 0), int)}, "T >= 1 steps"),
         ({"states": [[[0, 1, -1], [0, 0, 1]]]}, "states must be >= 0, got -1"),
         ({"actions": [[[0.5, 1.0], [1.0, 1.0]]]}, "actions must hold integers"),

@@ -83,6 +83,11 @@ def test_one_class_alone_is_legal():
         (lambda: losses.RewardShift().updated([np.nan]), "^rewards must be finite"),
         (lambda: losses.RewardShift().updated([1.0], [np.nan]), "^weight must be finite"),
         (lambda: losses.RewardShift().updated([1.0], "x"), "^weight must be"),
+        (
+            lambda: losses.RewardShift().updated([1.0] * 2, [-1.0, 2.0]),
+            "weight must be >= 0 and not",
+        ),
+        (lambda: losses.RewardShift().updated([1.0] * 2, [0.0, 0.0]), "not zero everywhere, got"),
         (lambda: losses.density_ratio_weights([1.2]), r"prob must lie in \[0, 1\]"),
         (lambda: losses.density_ratio_weights([0.5], low=3.0, high=2.0), "low must be <= high"),
         (lambda: losses.density_ratio_weights([0.5], low=-1.0), "low must be"),

@@ -9,7 +9,8 @@ import pytest
 from loss_examples import example_of
 from loss_settings import base_options, configurations, outcome
 
-from prefsim.losses.registry import loss_functions
+from prefsim.containers import map_fields
+from prefsim.losses.registry import container_of, loss_functions
 
 LOSSES = loss_functions()
 # Beside log-probabilities: what NumPy may refuse in its own words.
@@ -31,6 +32,20 @@ def is_read(loss: Callable[..., Any], container: Any, field: str, value: np.ndar
 
 def is_named(field: str, refusal: str) -> bool:
     return re.search(rf"\b{field}\b", refusal) is not None
+
+
+OF_LISTS = {"AnchoredLogps", "ClassLogits", "JudgedLogps", "ListLogps", "TokenListLogps"}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n, loss in LOSSES.items() if container_of(loss).__name__ in OF_LISTS)
+)
+def test_lists_without_an_entry_and_no_lists_at_all_are_refused(name):
+    loss = LOSSES[name]
+    container = example_of(loss, seed=12)
+    for part in (lambda x: x[..., :0], lambda x: x.reshape(-1)[0]):
+        with pytest.raises(ValueError, match=r" (at least|more axis|>= 2) .*got"):
+            loss(map_fields(container, part), **base_options(loss))
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

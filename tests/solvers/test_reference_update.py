@@ -129,11 +129,16 @@ def test_bad_updates(update, message):
 
 
 def test_a_reference_of_another_kind_cannot_follow():
-    other = LogLinearPolicy.from_features(np.ones((2, 3, 4)))
-    for reference in (None, other):
-        with pytest.raises(ValueError, match="must be a TabularPolicy of 6 parameters like it"):
+    four, six = (LogLinearPolicy.from_features(np.ones((2, 3, d))) for d in (4, 6))
+    for start, reference, kind in (
+        (START, None, "TabularPolicy of 6"),
+        (START, four, "TabularPolicy of 6"),
+        (START, six, "TabularPolicy of 6"),
+        (four, six, "LogLinearPolicy of 4"),
+    ):
+        with pytest.raises(ValueError, match=f"must be a {kind} parameters like it"):
             descend(
-                START,
+                start,
                 dpo,
                 DATA,
                 reference=reference,

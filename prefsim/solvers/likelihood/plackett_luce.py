@@ -11,10 +11,12 @@ from prefsim.backend import asarray
 from prefsim.checks import (
     as_float_array,
     check_choice,
+    check_entries,
     check_integer,
     check_nonnegative,
     check_positive,
     check_rankings,
+    check_shape,
 )
 from prefsim.solvers.likelihood.choice_newton import (
     RATIO_RANGE,
@@ -119,11 +121,8 @@ def fit_plackett_luce(
     check_choice(("absent", "below"), unranked=unranked)
     order = check_rankings(rankings, "rankings", n_items)
     weight = np.ones(order.shape[0]) if weight is None else as_float_array(weight, "weight", ndim=1)
-    if weight.shape != order.shape[:1] or (weight < 0).any():
-        raise ValueError(
-            f"weight must be >= 0 with shape {order.shape[:1]}, got shape {weight.shape}, smallest"
-            f" {weight.min(initial=0.0)}"
-        )
+    check_shape(weight, "weight", order.shape[:1])
+    check_entries(weight, "weight", "be >= 0", lambda x: x >= 0)
     listed = (order >= 0).sum(axis=1)
     if unranked == "below":
         place = np.full((order.shape[0], n_items + 1), order.shape[1])

@@ -146,7 +146,7 @@ def _polished(
     gradient = program.gradient[problem] + rise[order[first]].sum(axis=0)
     hessian = program.hessian[problem]
     left, size, right = np.linalg.svd(equal, full_matrices=True)
-    rank = int((size > 1e-10 * size.max(initial=0.0)).sum())
+    rank = int((size > 1e-10 * size[:1]).sum())
     along = right[rank:].T
     onto = right[:rank].T @ ((left.T[:rank] @ by) / size[:rank])
     bent = along.T @ hessian @ along

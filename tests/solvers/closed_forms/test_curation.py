@@ -94,6 +94,13 @@ def test_tensors_policies_and_derivatives():
     np.testing.assert_allclose(slope, np.array(rise) / 2e-6, atol=1e-8)
 
 
+def test_of_no_rows_there_are_no_factors():
+    assert curation_factor(np.zeros((0, 3)), np.log(np.full(3, 1 / 3)), candidates=4).shape == (
+        0,
+        3,
+    )
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="candidates must be"):
         curation_factor(R, np.log(P), candidates=0)

@@ -131,6 +131,10 @@ def test_no_temperature_takes_the_best_with_ties_in_order():
     )
 
 
+def test_of_no_rows_there_are_no_samples():
+    assert rejection_sample(np.zeros((0, 4)), 2, beta=0.5, seed=0).shape == (0, 2)
+
+
 def test_equal_keys_count_once():
     found = rejection_sample(
         np.zeros((50, 6)), 3, beta=0.5, seed=0, keys=np.tile([4, 4, 9, 9, 9, 1], (50, 1))
