@@ -16,12 +16,13 @@ from prefsim.data import (
     ScoredPairs,
     Segments,
     properties,
+    routing,
 )
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
 from prefsim.policies import TabularPolicy, TokenTreePolicy
-from prefsim.solvers import planning
+from prefsim.solvers import performance_model, planning
 from prefsim.solvers.games import (
     certificates,
     nash,
@@ -70,6 +71,7 @@ LIBRARY = reward_learning.policy_library(MDP, FEATURES, 2, seed=0)
 MARGIN, FIRST = np.array([1.0, -0.5, 2.0, 0.5]), np.array([1.0, 0.25, 0.0, 0.5])
 TREE = TokenTree(2, 2, end_token=1)
 ON_TREE = TokenTreePolicy.uniform(TREE)
+BINARY = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
 LEAVES = np.array([[0.5, -1.0, 2.0]])
 
 
@@ -235,6 +237,24 @@ CALLS = {
         draws=512,
         seed=0,
     ),
+    "fit_performance": call(
+        performance_model.fit_performance,
+        counts=np.eye(5)[:, :2],
+        scores=np.arange(5.0),
+        degree=2,
+        ridge=0.1,
+    ),
+    "learn_performance": call(
+        performance_model.learn_performance,
+        features=BINARY,
+        human=FIRST,
+        model=FIRST[::-1],
+        score=lambda labels: labels.sum(axis=-1),
+        candidates=8,
+        held_out=0.25,
+        degree=1,
+        seed=0,
+    ),
     "cross_validated_loss": call(
         rationality.cross_validated_loss, margin=np.tile(MARGIN, 3), prob=np.tile(FIRST, 3), folds=2
     ),
@@ -357,6 +377,20 @@ CALLS = {
         second=np.array([9, 41]),
         limit=100,
     ),
+    "feature_counts": call(
+        routing.feature_counts, features=BINARY, routed=np.array([True, False, True, False])
+    ),
+    "routed_labels": call(
+        routing.routed_labels,
+        human=FIRST,
+        model=FIRST[::-1],
+        routed=np.array([True, False, True, False]),
+    ),
+    "route_candidates": call(
+        routing.route_candidates, features=BINARY, budgets=np.array([1, 3]), seed=0
+    ),
+    "route_top": call(routing.route_top, gains=MARGIN, budget=2),
+    "route_above": call(routing.route_above, gains=MARGIN, threshold=0.1),
     "ScoredPairs.sample": call(
         ScoredPairs.sample, world=WORLD, n=2, seed=0, policy=TABLE, against=TABLE
     ),
