@@ -122,6 +122,26 @@ def test_the_filter_without_a_deviation_and_far_out():
     assert losses.guided_filter(np.zeros(0), mean=0.0, deviation=1.0, seed=0).shape == (0,)
 
 
+def test_the_filter_measures_by_the_deviation_however_small():
+    margins = [0.0, 0.01, 50.0, -0.01]
+    kept = losses.guided_filter(margins, mean=0.0, deviation=0.5, keep=0.75, seed=0)
+    np.testing.assert_array_equal(kept, [True, True, False, True])
+    with np.errstate(all="raise"):
+        kept = losses.guided_filter(np.zeros(4), mean=0.0, deviation=0.0, keep=0.75, seed=0)
+    assert kept.sum() == 3
+
+
+def test_two_pairs_have_a_deviation():
+    two = PairLogps(*(part[:2] for part in FIRST[:4]))
+    margin = (two.chosen - two.ref_chosen) - (two.rejected - two.ref_rejected)
+    state = losses.running_beta_dpo().settled(two).state
+    assert state.deviation == pytest.approx(abs(margin[0] - margin[1]) / np.sqrt(2))
+
+
+def test_of_no_pairs_there_are_no_robust_losses():
+    assert losses.drdpo(PairLogps(*[np.zeros(0)] * 4)).shape == (0,)
+
+
 def test_every_batch_is_filtered_by_a_draw_of_its_own():
     batch = PairLogps(np.linspace(-1, 1, 20), *[np.zeros(20)] * 3)
     # At the start σ₀ is a tenth of the deviation, and the draw nearly certain.

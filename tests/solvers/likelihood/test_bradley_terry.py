@@ -363,6 +363,12 @@ def test_count_matrix_counts():
     )
 
 
+def test_counts_may_be_less_than_one_and_weights_nothing():
+    result = fit_bradley_terry(scipy.sparse.csr_array([[0, 0.5], [0.25, 0]]))
+    np.testing.assert_allclose(result.reward, [math.log(2) / 2, -math.log(2) / 2], atol=1e-12)
+    np.testing.assert_array_equal(count_matrix([0, 1], [1, 0], 2, [0.0, 2.0]), [[0, 0], [2, 0]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

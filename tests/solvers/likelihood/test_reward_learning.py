@@ -179,6 +179,11 @@ def test_the_library_descends_its_own_gradient(labelled):
     )
 
 
+def test_one_comparison_is_enough(labelled):
+    found = fit_partial_return_reward(labelled.take([0]), TASK.features, iterations=20)
+    assert found.history[0, 0] == pytest.approx(np.log(2)) and found.value < np.log(2)
+
+
 def test_seeds(labelled):
     options = {"restarts": 2, "iterations": 5}
     one, two, three = (
