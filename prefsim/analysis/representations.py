@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from prefsim.checks import (
     as_floats,
     as_index_array,
     check_flag,
+    check_integer,
     check_positive,
     check_shape,
 )
 from prefsim.numerics import array_namespace, like, logsumexp
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["tolerance", "uniformity"]
+__all__ = ["neighbour_accuracy", "tolerance", "uniformity"]
 
 
 def uniformity(points: ArrayT, *, scale: float = 2.0) -> ArrayT:
@@ -119,3 +122,45 @@ def tolerance(points: ArrayT, label: Array, *, conditional: bool = True) -> Arra
         raise ValueError("label must hold two points of one class")
     total = xp.sum(weight * (points @ xp.matrix_transpose(points)), axis=(-2, -1))
     return total / pairs if conditional else total / (n * (n - 1))
+
+
+def neighbour_accuracy(
+    points: np.ndarray, label: np.ndarray, *, n: int, neighbours: int = 5
+) -> np.ndarray:
+    """Return how often the nearest of the first ``n`` points vote for the class of a later one.
+
+    Parameters
+    ----------
+    points
+        Embeddings ``(..., N, d)`` of unit length, NumPy; nearest in their similarity.
+    label
+        Integer classes ``(..., N)``, >= 0; of a tied vote the lowest class wins.
+    n
+        How many of them vote, at least ``neighbours`` and fewer than N.
+    neighbours
+        Votes for each of the others.
+
+    Returns
+    -------
+    Mean over the later points by class, then over classes, ``(...)``: a rare class counts as much
+    as a frequent one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points = np.asarray([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> float(neighbour_accuracy(points, np.asarray([0, 1, 0, 0]), n=2, neighbours=1))
+    0.5
+    """
+    check_integer(low=1, neighbours=neighbours)
+    check_integer(low=neighbours, high=points.shape[-2] - 1, n=n)
+    similarity = points[..., n:, :] @ np.swapaxes(points[..., :n, :], -1, -2)
+    nearest = np.argsort(-similarity, axis=-1, kind="stable")[..., :neighbours]
+    voters = np.take_along_axis(label[..., None, :n], nearest, axis=-1)
+    classes = np.arange(label.max() + 1)
+    votes = (voters[..., None] == classes).sum(axis=-2).argmax(axis=-1)
+    own = label[..., n:, None] == classes
+    right = own & (votes == label[..., n:])[..., None]
+    counts = own.sum(axis=-2)
+    shares = right.sum(axis=-2) / np.maximum(counts, 1)
+    return np.asarray(shares.sum(axis=-1) / (counts > 0).sum(axis=-1))

@@ -130,7 +130,8 @@ def isogclr_step(
     momentum
         β, the weight of the new slope, in (0, 1].
     rate
-        η >= 0 of the temperature; 0 is SogCLR, whose temperatures stay.
+        η >= 0 of the temperature; 0 is SogCLR, whose temperatures stay where they are in the
+        interval.
     lowest, highest
         Ends of the interval of temperatures, > 0.
 

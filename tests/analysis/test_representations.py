@@ -6,6 +6,7 @@ import torch
 from scipy.special import logsumexp
 
 from prefsim.analysis import tolerance, uniformity
+from prefsim.analysis.representations import neighbour_accuracy
 
 CROSS = np.asarray([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
 
@@ -76,3 +77,18 @@ def test_gradient_where_points_are_one():
 def test_errors(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_neighbours():
+    corners = np.concatenate([np.repeat(np.eye(3), 5, axis=0), np.eye(3)])[None]
+    label = np.concatenate([np.repeat(np.arange(3), 5), np.arange(3)])[None]
+    assert neighbour_accuracy(corners, label, n=15)[0] == 1.0
+    wrong = label.copy()
+    wrong[0, 15] = 1
+    # Both of class 1 count half, and class 0 is not asked.
+    assert neighbour_accuracy(corners, wrong, n=15)[0] == pytest.approx(0.75)
+    voters = np.asarray([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.9, 0.1]])
+    assert neighbour_accuracy(voters, np.asarray([0, 1, 1, 1]), n=3, neighbours=3) == 1.0
+    assert neighbour_accuracy(voters, np.asarray([0, 1, 1, 1]), n=3, neighbours=1) == 0.0
+    with pytest.raises(ValueError, match="n must"):
+        neighbour_accuracy(voters, np.asarray([0, 1, 1, 1]), n=4, neighbours=1)
