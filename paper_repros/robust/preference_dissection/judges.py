@@ -144,7 +144,9 @@ def win_over(rng: np.random.Generator) -> WonOver:
     posterior = logistic_posterior(features, prob, scale=0.4, draws=2**11, seed=rng)
     mode = fit_sparse_logistic(features, prob, scale=0.4).weights
     order = np.argsort(mode)
-    added = [np.isin(np.arange(FEW), some) for some in (order[:CHANGED], [], order[-CHANGED:])]
+    added = [
+        np.isin(np.arange(FEW), some) for some in (order[:CHANGED], order[:0], order[-CHANGED:])
+    ]
     odds = features @ posterior.mean
     parts = np.asarray(property_attribution(posterior.mean, features))
     return WonOver(

@@ -104,7 +104,7 @@ def draw_weights(axes: Axes, weights: Weights, title: str) -> None:
 
 
 def draw_raters(axes: Axes, found: Raters) -> None:
-    axes.hist(found.own, bins=np.linspace(-1, 1, 41), color="tab:blue", alpha=0.8)
+    axes.hist(found.own, bins=np.linspace(-1, 1, 41).tolist(), color="tab:blue", alpha=0.8)
     marks = ((found.others, "another rater, mean"), (found.own.mean(), "same rater, mean"))
     for (value, name), style in zip(marks, (":", "--"), strict=True):
         axes.axvline(value, color="black", ls=style, label=f"{name} {value:.2f}")
