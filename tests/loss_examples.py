@@ -172,6 +172,11 @@ def _classes(classes: losses.ClassLogits) -> tuple[Any, Any]:
     return right, right._replace(label=(right.label + 1) % every.size)
 
 
+def _distillation(pair: losses.DistillationLogits) -> tuple[Any, Any]:
+    right = pair._replace(logits=pair.teacher_logits)
+    return right, pair._replace(logits=-3.0 * pair.teacher_logits)
+
+
 CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.PairLogps: _pairs,
     losses.DegreePairLogps: _pairs,
@@ -184,4 +189,5 @@ CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.SelfImprovementLogps: _self_improvement,
     losses.DegreeLogits: _degrees,
     losses.ClassLogits: _classes,
+    losses.DistillationLogits: _distillation,
 }

@@ -99,6 +99,27 @@ EXAMPLES = {
     "segment_return": {"rewards": STEPS, "mask": MASK, "discount": 0.5},
     "skew_score": {"first": FEATURES[0], "second": FEATURES[1], "scales": np.array([0.5])},
     # analysis
+    "backbone_conflict": {"first": REWARD, "second": STEPS, "weights": OTHER.T},
+    "head_conflict": {"first": REWARD, "second": STEPS, "features": PROBS},
+    "constant_minimisability_gap": {
+        "context_probs": np.array([0.6, 0.4]),
+        "label_probs": PROBS,
+        "tau": 1.5,
+    },
+    "h_consistency_bound": {"excess": np.array([0.05, 0.2]), "tau": 0.5, "n_classes": 3},
+    "h_consistency_transformation": {"gap": np.array([0.3, 1.0]), "tau": 0.5, "n_classes": 3},
+    "least_comp_sum_risk": {"label_probs": PROBS, "tau": 1.5},
+    "minimisability_gap_bound": {
+        "sum_exponential_risk": np.array(1.5),
+        "context_probs": np.array([0.6, 0.4]),
+        "label_probs": PROBS,
+        "tau": 0.5,
+    },
+    "simple_h_consistency_bound": {
+        "excess": np.array([0.05, 0.2]),
+        "tau": 0.5,
+        "n_classes": 3,
+    },
     "borda_scores": {"preference": GAME},
     "condorcet_margin": {"preference": GAME},
     "copeland_scores": {"preference": GAME},

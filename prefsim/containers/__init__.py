@@ -16,13 +16,20 @@ from prefsim.containers.log_probs import (
     TokenPairLogps,
     UnpairedLogps,
 )
-from prefsim.containers.scores import ClassLogits, DegreeLogits, DegreePairLogps, PairRewards
+from prefsim.containers.scores import (
+    ClassLogits,
+    DegreeLogits,
+    DegreePairLogps,
+    DistillationLogits,
+    PairRewards,
+)
 
 __all__ = [
     "AnchoredLogps",
     "ClassLogits",
     "DegreeLogits",
     "DegreePairLogps",
+    "DistillationLogits",
     "JudgedLogps",
     "ListLogps",
     "PairLogps",

@@ -16,6 +16,7 @@ __all__ = [
     "ClassLogits",
     "DegreeLogits",
     "DegreePairLogps",
+    "DistillationLogits",
     "PairRewards",
 ]
 
@@ -126,4 +127,20 @@ class DegreePairLogps(NamedTuple, Generic[ArrayT]):
             chosen_degree=draws.degrees(),
             rejected_logits=draws.normal(VERSIONS, VERSIONS),
             rejected_degree=draws.degrees(),
+        )
+
+
+@readable
+class DistillationLogits(NamedTuple, Generic[ArrayT]):
+    """Class scores ``(..., n, K)`` of a student, and those of its teacher, which are constants."""
+
+    logits: ArrayT
+    teacher_logits: Array
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> DistillationLogits[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        return DistillationLogits(
+            logits=draws.normal(CLASSES), teacher_logits=draws.normal(CLASSES)
         )

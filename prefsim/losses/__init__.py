@@ -9,6 +9,7 @@ from prefsim.containers import (
     ClassLogits,
     DegreeLogits,
     DegreePairLogps,
+    DistillationLogits,
     JudgedLogps,
     ListLogps,
     PairLogps,
@@ -48,7 +49,9 @@ from prefsim.losses.classification import (
 )
 from prefsim.losses.clipped import reduced, value_loss
 from prefsim.losses.contrastive import infonce, rgcl, simple_contrastive
+from prefsim.losses.comp_sum import comp_sum, ramp_comp_sum
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
+from prefsim.losses.distillation import binary_kl, binary_kl_norm, distillation_kl
 from prefsim.losses.dro import kl_dro
 from prefsim.losses.flipped_labels import (
     flip_corrected,
@@ -117,6 +120,7 @@ __all__ = [
     "ClassLogits",
     "DegreeLogits",
     "DegreePairLogps",
+    "DistillationLogits",
     "JudgedLogps",
     "ListLogps",
     "Mixture",
@@ -142,10 +146,13 @@ __all__ = [
     "bco_pair",
     "bco_unpaired",
     "beta_dpo",
+    "binary_kl",
+    "binary_kl_norm",
     "bradley_terry",
     "cal_dpo",
     "catalogue",
     "chipo",
+    "comp_sum",
     "container_of",
     "copg",
     "copg_group",
@@ -157,6 +164,7 @@ __all__ = [
     "d2o",
     "density_ratio_weights",
     "discopop",
+    "distillation_kl",
     "dno",
     "dpo",
     "dpop",
@@ -208,6 +216,7 @@ __all__ = [
     "ppo",
     "preference_degree",
     "probit",
+    "ramp_comp_sum",
     "rdpo",
     "rdpo_length",
     "reduced",

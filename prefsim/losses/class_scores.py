@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prefsim.checks import (
     as_float_array,
     as_index_array,
@@ -10,14 +12,23 @@ from prefsim.checks import (
     check_same_shape,
 )
 from prefsim.containers import ClassLogits
-from prefsim.numerics import array_namespace, host_values, log_softmax, softplus, widened
+from prefsim.numerics import (
+    array_namespace,
+    host_values,
+    log_softmax,
+    logsumexp,
+    softplus,
+    widened,
+)
 from prefsim.typing import Array, ArrayT
 
 __all__ = [
+    "every_label",
     "in_dtype_of",
     "is_label",
     "l1_normalised",
     "label_margins",
+    "log_odds_against",
     "other_margins",
     "softplus_normalised",
     "with_margin",
@@ -82,6 +93,28 @@ def label_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     return v + xp.astype(margin, x.dtype, copy=False)
 
 
+def log_odds_against(classes: ClassLogits[ArrayT]) -> ArrayT:
+    r"""Return :math:`\log\sum_{k \ne y} e^{v_k}`, the log-odds against the label, ``(..., n)``.
+
+    Without margins that is :math:`\log\frac{1 - p_y}{p_y}` of :math:`p = \mathrm{softmax}(f)`,
+    accurate however sure the scores are of the label.
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_margins`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_odds_against(ClassLogits(np.zeros((1, 4)), np.asarray([0]))).round(6)
+    array([1.098612])
+    """
+    v = label_margins(classes)
+    xp = array_namespace(v)
+    return logsumexp(xp.where(is_label(classes), xp.full_like(v, -math.inf), v))
+
+
 def other_margins(classes: ClassLogits[ArrayT]) -> ArrayT:
     r"""Return :math:`v_k` of every class but the label, ``(..., n, K - 1)``, in at least float32.
 
@@ -118,6 +151,31 @@ def with_margin(classes: ClassLogits[ArrayT], margin: float) -> ClassLogits[Arra
     xp = array_namespace(classes.logits)
     c = xp.full_like(classes.logits, float(margin))
     return classes._replace(margin=xp.where(is_label(classes), xp.zeros_like(c), c))
+
+
+def every_label(scores: ArrayT, margin: float = 0.0) -> ClassLogits[ArrayT]:
+    """Return the same scores ``(..., K)`` against each label in turn, ``(..., K, K)``.
+
+    A loss of them, ``(..., K)``, times a law of labels is the expected loss at an input.
+
+    Parameters
+    ----------
+    scores
+        Of the classes.
+    margin
+        Constant margin >= 0 on every class but the label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> every_label(np.asarray([2.0, 1.0])).label
+    array([0, 1])
+    """
+    xp = array_namespace(scores)
+    size = scores.shape[-1]
+    label = xp.broadcast_to(xp.arange(size, device=scores.device), tuple(scores.shape))
+    repeated = xp.broadcast_to(scores[..., None, :], (*scores.shape, size))
+    return with_margin(ClassLogits(repeated, label), margin)
 
 
 def in_dtype_of(logits: ArrayT, value: Array) -> ArrayT:

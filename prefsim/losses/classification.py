@@ -11,19 +11,12 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import (
-    check_interval,
-)
+from prefsim.checks import check_interval
 from prefsim.containers import ClassLogits
-from prefsim.losses.class_scores import in_dtype_of, is_label, label_margins
+from prefsim.losses.class_scores import in_dtype_of, label_margins, log_odds_against
 from prefsim.losses.dro import capped_kl_dro, capped_kl_dro_weights, kl_dro
 from prefsim.losses.edge import checked
-from prefsim.numerics import (
-    array_namespace,
-    logsumexp,
-    sigmoid,
-    softplus,
-)
+from prefsim.numerics import sigmoid, softplus
 from prefsim.typing import ArrayT, Number
 
 __all__ = [
@@ -36,16 +29,6 @@ __all__ = [
     "linear_symmetric",
     "mae",
 ]
-
-
-def _others(classes: ClassLogits[ArrayT]) -> ArrayT:
-    """Return ``log(sum_{k != y} exp(v_k))``.
-
-    The log-odds against the label, accurate however sure the scores are of it.
-    """
-    v = label_margins(classes)
-    xp = array_namespace(v)
-    return logsumexp(xp.where(is_label(classes), xp.full_like(v, -math.inf), v))
 
 
 @checked
@@ -77,7 +60,7 @@ def cross_entropy(classes: ClassLogits[ArrayT]) -> ArrayT:
     >>> cross_entropy(ClassLogits(np.asarray([[2.0, 1.0, 0.5, -1.0]]), np.asarray([0]))).round(6)
     array([0.495182])
     """
-    return in_dtype_of(classes.logits, softplus(_others(classes)))
+    return in_dtype_of(classes.logits, softplus(log_odds_against(classes)))
 
 
 @checked
@@ -112,7 +95,7 @@ def mae(classes: ClassLogits[ArrayT]) -> ArrayT:
     >>> mae(ClassLogits(np.zeros((1, 4)), np.asarray([0])))
     array([0.75])
     """
-    return in_dtype_of(classes.logits, sigmoid(_others(classes)))
+    return in_dtype_of(classes.logits, sigmoid(log_odds_against(classes)))
 
 
 @checked

@@ -15,9 +15,12 @@ LOSSES = loss_functions()
 
 # Read by the loss, and without any derivative.
 WHOLLY = {
+    "binary_kl": "teacher_logits",
+    "binary_kl_norm": "teacher_logits",
     "copg": "chosen_score rejected_score",
     "copg_group": "scores",
     "kto": "mismatched ref_mismatched",
+    "distillation_kl": "teacher_logits",
     "dno": "chosen_score rejected_score",
     "gpo": "chosen_score rejected_score",
     "grpo": "scores",

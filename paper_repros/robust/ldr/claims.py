@@ -13,7 +13,7 @@ from paper_repros.robust.ldr import one_input
 from paper_repros.robust.ldr.one_input import laws
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda
-from prefsim.losses.class_scores import label_margins, softplus_normalised
+from prefsim.losses.class_scores import every_label, label_margins, softplus_normalised
 from prefsim.losses.classification import ldr_kl, ldr_weights, mae
 from prefsim.losses.dro import kl_dro_dual
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
@@ -262,7 +262,7 @@ def uniform_noise_scales_the_risk(
     """
     size = law.size
     scores = scale * np.cos(np.arange(size) * (1 + scale))
-    values = ldr_kl(one_input.every_label(scores, margin), lambda_=lambda_)
+    values = ldr_kl(every_label(scores, margin), lambda_=lambda_)
     noise = (1 - rate) * np.eye(size) + rate * flips(size)
     stated = (1 - rate * size / (size - 1)) * law @ values + rate * margin
     return worst(apart(values.sum(), (size - 1) * margin), apart(law @ noise @ values, stated))
@@ -347,7 +347,7 @@ def mae_does_not_see_the_order_of_the_others(
     backwards = rest[[0, *range(size - 1, 0, -1)]]
     rays = [400 * law, *(100 * np.roll(rest, k) for k in range(size))]
     return worst(
-        apart(loss(one_input.every_label(first)).sum(), loss(one_input.every_label(rest)).sum()),
+        apart(loss(every_label(first)).sum(), loss(every_label(rest)).sum()),
         apart([risk(first + rest), risk(first + backwards)], risk(first)),
         above(risk(first), risk(np.stack(rays))),
         detail=f"risk {risk(first):.6g} whatever the order of the rest",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import Seed, current_backend, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_lambda, aldr_state, aldr_update
 from prefsim.losses.class_scores import softplus_normalised, with_margin
@@ -22,6 +20,7 @@ from prefsim.losses.classification import (
     mae,
 )
 from prefsim.papers import Run
+from prefsim.policies.stacked_networks import initial_layers, stacked_outputs, tensor_options
 
 SEPARATION = 2.5  # of the mixture's means, in standard deviations
 HIDDEN = 64
@@ -143,16 +142,6 @@ class Trained(NamedTuple):
     exact_lambda: np.ndarray | None = None
 
 
-def initial_weights(sizes: tuple[int, ...], sets: int, seed: Seed) -> list[np.ndarray]:
-    """Return weights and biases uniform within 1/√fan-in, as torch's own linear layers start."""
-    rng = random_generator(seed)
-    return [
-        rng.uniform(-1, 1, (sets, rows, fan_out)) / math.sqrt(fan_in)
-        for fan_in, fan_out in itertools.pairwise(sizes)
-        for rows in (fan_in, 1)
-    ]
-
-
 def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
     """Train one tanh network per data set, full batch with Adam, all of them at once.
 
@@ -160,22 +149,18 @@ def train(rule: Rule, problem: Problem, *, steps: int, seed: Seed) -> Trained:
     """
     import torch
 
-    backend = current_backend()
-    options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-    if backend.name == "torch":
-        options = {"dtype": getattr(torch, backend.dtype), "device": backend.device}
+    options = tensor_options()
     inputs, test = (torch.as_tensor(x, **options) for x in (problem.inputs, problem.test_inputs))
     observed = torch.as_tensor(problem.observed, device=options["device"])
     sizes = (inputs.shape[-1], HIDDEN, problem.n_classes)
     weights = [
         torch.as_tensor(x, **options).requires_grad_()
-        for x in initial_weights(sizes, inputs.shape[0], seed)
+        for x in initial_layers(sizes, inputs.shape[0], seed=seed)
     ]
     optimiser = torch.optim.Adam(weights, lr=RATE)
 
     def classes(points: Any, label: Any) -> ClassLogits[Any]:
-        into, into_bias, out, out_bias = weights
-        scores = torch.baddbmm(out_bias, torch.tanh(torch.baddbmm(into_bias, points, into)), out)
+        scores = stacked_outputs(weights, points)
         return ClassLogits(softplus_normalised(scores) if rule.normalised else scores, label)
 
     ids = np.arange(observed.numel())

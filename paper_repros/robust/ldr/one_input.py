@@ -14,7 +14,7 @@ from scipy.special import entr
 from prefsim.containers import ClassLogits
 from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
-from prefsim.losses.class_scores import label_margins, with_margin
+from prefsim.losses.class_scores import every_label, label_margins, with_margin
 from prefsim.losses.classification import (
     crammer_singer,
     cross_entropy,
@@ -38,13 +38,6 @@ def laws(most: float = 1.0) -> st.SearchStrategy[np.ndarray]:
     weights = st.lists(st.integers(1, 50), min_size=3, max_size=5, unique=True)
     ordered = weights.map(lambda w: np.sort(np.asarray(w, float))[::-1] / sum(w))
     return ordered.filter(lambda law: law[0] <= most)
-
-
-def every_label(scores: np.ndarray, margin: float = 0.0) -> ClassLogits[np.ndarray]:
-    """Judge the same scores ``(..., K)`` against each label in turn, ``(..., K, K)``."""
-    labels = np.broadcast_to(np.arange(scores.shape[-1]), scores.shape)
-    repeated = np.broadcast_to(scores[..., None, :], (*scores.shape, scores.shape[-1]))
-    return with_margin(ClassLogits(repeated, labels), margin)
 
 
 def first_label(scores: np.ndarray, margin: float) -> ClassLogits[np.ndarray]:

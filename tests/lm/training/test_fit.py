@@ -31,6 +31,7 @@ NOT_FROM_A_LANGUAGE_MODEL = {
     losses.PairRewards: "rewards come from a head of their own: test_reward_models.py",
     losses.ClassLogits: "class scores come from a head of their own: test_reward_models.py",
     losses.DegreeLogits: "degree scores come from a head of their own: test_reward_models.py",
+    losses.DistillationLogits: "scores of a student and of a teacher, which are two models",
     losses.DegreePairLogps: "log-probabilities and a head of degrees, which no model has together",
 }
 

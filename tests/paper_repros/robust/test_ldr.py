@@ -18,7 +18,6 @@ from paper_repros.robust.ldr.noisy_labels import (
 )
 from paper_repros.robust.ldr.one_input import (
     aldr_risk,
-    every_label,
     expected,
     keeps_the_order,
     ldr_risk,
@@ -32,6 +31,7 @@ from paper_repros.robust.ldr.one_input import (
 )
 from prefsim.backend import use_backend
 from prefsim.losses.adaptive_dro import adaptive_kl_dro
+from prefsim.losses.class_scores import every_label
 from prefsim.losses.classification import ldr_kl, linear_symmetric, mae
 from prefsim.papers import Run
 
