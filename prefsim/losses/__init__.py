@@ -48,8 +48,8 @@ from prefsim.losses.classification import (
     mae,
 )
 from prefsim.losses.clipped import reduced, value_loss
-from prefsim.losses.contrastive import infonce, rgcl, simple_contrastive
 from prefsim.losses.comp_sum import comp_sum, ramp_comp_sum
+from prefsim.losses.contrastive import infonce, rgcl, simple_contrastive
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
 from prefsim.losses.distillation import binary_kl, binary_kl_norm, distillation_kl
 from prefsim.losses.dro import kl_dro
