@@ -174,7 +174,7 @@ def draw_noise_terms(axis: Any, profiles: Mapping[str, ClassLossProfile]) -> Non
         axis.barh(place, found.noise, color="C2" if found.symmetric else "C1", height=0.6)
         axis.text(found.noise, place, f" {found.noise:.2f}", va="center", fontsize=8)
     _name_rows(axis, profiles)
-    axis.set(xlabel="range of the sum over labels / range of as many losses")
+    axis.set(xlabel="range of the sum over labels / of K losses")
     axis.margins(x=0.12)
 
 

@@ -291,6 +291,7 @@ def draw_robust_errors(axis: Any, found: Robustness) -> None:
         xlabel="radius γ of the ball",
         ylabel="robust error, mean ± standard error",
         title="A fragile feature fools cross-entropy",
-        ylim=(0, None),
+        # Room for the legend above what collapses to chance.
+        ylim=(0, 1),
     )
     axis.legend(frameon=False, fontsize=8)

@@ -360,11 +360,11 @@ def draw(points: Points, found: Found) -> Figure:
     draw_bounds(axes[0, 0], points)
     draw_gaps(axes[0, 1])
     draw_error_costs(axes[0, 2], *found.losses)
-    axes[0, 2].set_title("What an error costs, every classification loss")
+    axes[0, 2].set_title("What an error costs in every loss")
     linear_scorers.draw_robust_errors(axes[1, 0], found.fragile)
     noisy_sets.draw_real_data(axes[1, 1], found.studies)
     draw_noise_terms(axes[1, 2], found.losses.profiles)
-    axes[1, 2].set_title("What uniform noise adds to a risk: 0 is robust")
+    axes[1, 2].set_title("What uniform noise adds: 0 is robust")
     return figure
 
 
