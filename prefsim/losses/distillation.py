@@ -8,6 +8,7 @@ the classes, so that their weight grows with K.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from prefsim.checks import check_positive, check_same_shape
 from prefsim.containers import DistillationLogits
@@ -34,7 +35,8 @@ def _scores(pair: DistillationLogits[ArrayT]) -> tuple[ArrayT, ArrayT]:
         raise ValueError(
             f"logits must have trailing shape (K) with K >= 1, got {tuple(pair.logits.shape)}"
         )
-    return widened(pair.logits), stop_gradient(widened(pair.teacher_logits))
+    teacher: Any = stop_gradient(widened(pair.teacher_logits))
+    return widened(pair.logits), teacher
 
 
 @checked
