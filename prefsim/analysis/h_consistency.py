@@ -84,7 +84,7 @@ def least_comp_sum_risk(label_probs: Any, *, tau: float) -> np.ndarray:
     --------
     >>> q = [0.5, 0.3, 0.15, 0.05]
     >>> [round(float(least_comp_sum_risk(q, tau=t)), 6) for t in (0.0, 1.0, 1.5, 2.0)]
-    [2.480965, 1.142121, 0.791695, 0.5]
+    [2.480965, 1.14212, 0.791695, 0.5]
     """
     check_nonnegative(tau=tau)
     q = as_probabilities(label_probs, "label_probs")

@@ -56,7 +56,7 @@ def splits_of(data: LabelledSet, n_train: int, noises: Sequence[str], seeds: ran
     """Return the same splits for every kind of noise."""
     splits = [split_set(data, n_train, seed=seed) for seed in seeds]
     rows = [
-        (split, observed_labels(split, noise, data.n_classes, [seed, place]))
+        (split, observed_labels(split, noise, data.n_classes, np.random.default_rng([seed, place])))
         for place, noise in enumerate(noises)
         for seed, split in zip(seeds, splits, strict=True)
     ]
@@ -162,7 +162,7 @@ def draw_real_data(axis: Any, studies: list[Study]) -> None:
     if not studies:
         axis.text(0.5, 0.5, "scikit-learn is not installed", ha="center")
         return
-    names = []
+    names: list[str] = []
     for study in studies:
         for noise in study.noises:
             for shift, tau, colour in ((-0.15, 1.7, "C4"), (0.15, 2.0, "C5")):

@@ -87,7 +87,7 @@ def inputs(draw: st.DrawFn) -> Input:
     if kind == "near the best":
         return Input(law, best + 0.1 * noise)
     wrong = draw(st.integers(0, law.size - 1))
-    best[[wrong, law.argmax()]] = best.max()
+    best[[int(wrong), int(law.argmax())]] = best.max()
     return Input(law, best)
 
 

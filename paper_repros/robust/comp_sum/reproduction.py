@@ -261,7 +261,8 @@ def criteria_of_adversaries(
     ]
     if isotropic is None:
         return tuple(criteria)
-    fallen, standing = [], []
+    fallen: list[np.ndarray] = []
+    standing: list[np.ndarray] = []
     for tau in (1.5, 2.0):
         for place, radius in enumerate(fragile.radii):
             beyond = radius >= linear_scorers.collapse_radius(tau)
