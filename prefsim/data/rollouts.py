@@ -240,7 +240,7 @@ def _reward_of(world: ContextualBandit | TokenTree) -> tuple[np.ndarray, np.ndar
     """Return the rewards ``(X, Y)`` of a world and the probabilities of its prompts."""
     if not isinstance(world, TokenTree):
         check_kind(ContextualBandit, world=world)
-    if np.ndim(world.reward) != 2:
+    if world.reward is None or np.ndim(world.reward) != 2:
         raise ValueError("rollouts need one world with a reward (X, Y)")
     return (
         to_numpy(world.reward).astype(np.float64),
