@@ -101,10 +101,10 @@ def constrained_kl_dro(
     check_nonnegative(arrays=True, radius=radius)
     check_positive(lowest=lowest)
     check_interval(highest=highest, low=lowest, high=math.inf, closed="both")
-    scores, radius = as_floats(nan=True, scores=scores, radius=radius)
-    check_shape(scores, "scores", (None,))
-    check_broadcast(scores=scores[..., 0], radius=radius)
-    x, rho = widened(scores), widened(radius)
+    read, ball = as_floats(nan=True, scores=scores, radius=radius)
+    check_shape(read, "scores", (None,))
+    check_broadcast(scores=read[..., 0], radius=ball)
+    x, rho = widened(read), widened(ball)
     xp = array_namespace(x)
     lambda_ = _temperature(constant(x), constant(rho), float(lowest), float(highest))
     # A ball of radius 0 costs nothing, at any temperature.
@@ -113,7 +113,7 @@ def constrained_kl_dro(
     at_an_end = ((lambda_ == lowest) & (slope > 0)) | ((lambda_ == highest) & (slope < 0))
     residual = xp.where(at_an_end, 0 * slope, xp.abs(slope))
     parts = (kl_dro(x, lambda_=lambda_) + (finite - lowest) * rho, lambda_, residual)
-    return ConstrainedKlDro(*(xp.astype(part, scores.dtype, copy=False) for part in parts))
+    return ConstrainedKlDro(*(xp.astype(part, read.dtype, copy=False) for part in parts))
 
 
 def _temperature(rows: ArrayT, radius: Array, lowest: float, highest: float) -> ArrayT:

@@ -227,7 +227,7 @@ def rgcl_temperature(
     return in_dtype_of(classes.logits, found.lambda_)
 
 
-def negative_weights(classes: ClassLogits[ArrayT], *, temperature: Number | Array) -> ArrayT:
+def negative_weights(classes: ClassLogits[ArrayT], *, temperature: float | Array) -> ArrayT:
     r"""Return the share of each negative in the penalty, ``(..., n, N - 1)``.
 
     :math:`r_j = e^{s_j/\tau} / \sum_{k\ne i} e^{s_k/\tau}`, in the order of the candidates without

@@ -117,17 +117,20 @@ def negatives_kl_dro(
         )
     in_torch = is_torch_array(anchors)
     a, c, t = (widened(torch.as_tensor(x)) for x in (anchors, candidates, tau))
-    options = {"device": a.device}
+    device = a.device
     value, divergence = negatives_worst_case(
         a,
         c,
-        torch.as_tensor(places, **options),
+        torch.as_tensor(places, device=device),
         t.expand(a.shape[0]),
-        None if left_out is None else torch.as_tensor(left_out, **options),
+        None if left_out is None else torch.as_tensor(left_out, device=device),
         block_bytes,
     )
-    parts = [part.to(torch.as_tensor(anchors).dtype) for part in (value, divergence)]
-    return NegativesKlDro(*(part if in_torch else to_numpy(part) for part in parts), negatives)
+    dtype = torch.as_tensor(anchors).dtype
+    value, divergence = value.to(dtype), divergence.to(dtype)
+    if not in_torch:
+        return NegativesKlDro(to_numpy(value), to_numpy(divergence), negatives)
+    return NegativesKlDro(value, divergence, negatives)
 
 
 def blockwise_infonce(
