@@ -61,7 +61,8 @@ def replicated_comparisons(
     --------
     >>> from prefsim.policies import TabularPolicy
     >>> world = ContextualBandit(reward=[[0.0, 1.0]])
-    >>> data = replicated_comparisons(world, 100, 3, seed=0, policy=TabularPolicy.uniform(1, 2))
+    >>> uniform = TabularPolicy.uniform(1, 2)
+    >>> data = replicated_comparisons(world, 100, 3, seed=0, policy=uniform, distinct=True)
     >>> data.chosen, data.weight
     (array([0, 1]), array([[0.28, 0.72],
            [0.24, 0.76],

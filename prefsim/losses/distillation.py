@@ -18,12 +18,13 @@ from prefsim.numerics import (
     array_namespace,
     categorical_kl,
     log_softmax,
+    over_rows,
     sigmoid,
     softplus,
     stop_gradient,
     widened,
 )
-from prefsim.typing import ArrayT
+from prefsim.typing import ArrayT, Number
 
 __all__ = ["binary_kl", "binary_kl_norm", "distillation_kl"]
 
@@ -39,8 +40,13 @@ def _scores(pair: DistillationLogits[ArrayT]) -> tuple[ArrayT, ArrayT]:
     return widened(pair.logits), teacher
 
 
+def _scaled(pair: DistillationLogits[ArrayT], value: Any, temperature: Any) -> ArrayT:
+    """Return values times the square of the temperature, which keeps the size of gradients."""
+    return in_dtype_of(pair.logits, temperature**2 * value)
+
+
 @checked
-def distillation_kl(pair: DistillationLogits[ArrayT], *, temperature: float = 4.0) -> ArrayT:
+def distillation_kl(pair: DistillationLogits[ArrayT], *, temperature: Number = 4.0) -> ArrayT:
     r"""Softmax distillation, :math:`T^2\,\mathrm{KL}(p^t\|p^s)` of the softmax at temperature T.
 
     It is invariant to a constant added to the scores of the student or of the teacher.
@@ -73,14 +79,15 @@ def distillation_kl(pair: DistillationLogits[ArrayT], *, temperature: float = 4.
     >>> distillation_kl(pair).round(6)
     array([0.522417])
     """
-    check_positive(temperature=temperature)
+    check_positive(arrays=True, temperature=temperature)
     student, teacher = _scores(pair)
-    value = categorical_kl(log_softmax(teacher / temperature), log_softmax(student / temperature))
-    return in_dtype_of(pair.logits, temperature**2 * value)
+    rows = over_rows(temperature)
+    value = categorical_kl(log_softmax(teacher / rows), log_softmax(student / rows))
+    return _scaled(pair, value, temperature)
 
 
 @checked
-def binary_kl(pair: DistillationLogits[ArrayT], *, tau: float = 2.0) -> ArrayT:
+def binary_kl(pair: DistillationLogits[ArrayT], *, tau: Number = 2.0) -> ArrayT:
     r"""BinaryKL, the KL divergence of a coin for each class, summed.
 
     .. math:: \tau^2\sum_k\mathrm{KL}\big(\mathrm{Ber}(\sigma(z^t_k/\tau))\,\|\,
@@ -116,21 +123,22 @@ def binary_kl(pair: DistillationLogits[ArrayT], *, tau: float = 2.0) -> ArrayT:
     >>> binary_kl(pair).round(6)
     array([0.387744])
     """
-    check_positive(tau=tau)
+    check_positive(arrays=True, tau=tau)
     student, teacher = _scores(pair)
     xp = array_namespace(student)
-    a, d = teacher / tau, (student - teacher) / tau
+    rows = over_rows(tau)
+    a, d = teacher / rows, (student - teacher) / rows
     near = xp.abs(stop_gradient(d)) < 1
     # softplus(a + d) - softplus(a) - σ(a) d, which cancels where d is small.
     small = xp.where(near, d, xp.zeros_like(d))
     close = xp.log1p(sigmoid(a) * xp.expm1(small)) - sigmoid(a) * small
-    far = softplus(student / tau) - softplus(a) - sigmoid(a) * d
+    far = softplus(student / rows) - softplus(a) - sigmoid(a) * d
     value = xp.sum(xp.where(near, close, far), axis=-1)
-    return in_dtype_of(pair.logits, tau**2 * value)
+    return _scaled(pair, value, tau)
 
 
 @checked
-def binary_kl_norm(pair: DistillationLogits[ArrayT], *, tau: float = 2.0) -> ArrayT:
+def binary_kl_norm(pair: DistillationLogits[ArrayT], *, tau: Number = 2.0) -> ArrayT:
     r"""BinaryKL-Norm, :math:`\tau^2\sum_k\log\cosh\frac{z^s_k - z^t_k}{2\tau}`.
 
     That is :math:`\mathrm{KL}(\mathrm{Ber}(\frac12)\|\mathrm{Ber}(\sigma((z^s_k - z^t_k)/\tau)))`
@@ -164,14 +172,14 @@ def binary_kl_norm(pair: DistillationLogits[ArrayT], *, tau: float = 2.0) -> Arr
     >>> binary_kl_norm(pair).round(6)
     array([0.429783])
     """
-    check_positive(tau=tau)
+    check_positive(arrays=True, tau=tau)
     student, teacher = _scores(pair)
     xp = array_namespace(student)
-    x = (student - teacher) / (2 * tau)
+    x = (student - teacher) / (2 * over_rows(tau))
     near = xp.abs(stop_gradient(x)) < 1
     small = xp.where(near, x, xp.zeros_like(x))
     beyond = xp.where(near, xp.ones_like(x), xp.abs(x))
     close = xp.log1p(2 * xp.sinh(small / 2) ** 2)
     far = beyond + xp.log1p(xp.exp(-2 * beyond)) - math.log(2)
     value = xp.sum(xp.where(near, close, far), axis=-1)
-    return in_dtype_of(pair.logits, tau**2 * value)
+    return _scaled(pair, value, tau)

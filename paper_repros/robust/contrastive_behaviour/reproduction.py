@@ -220,13 +220,13 @@ def table_of(studies: list[Study], digits: Digits | None) -> list[dict[str, str 
         }
 
     rows = []
-    for found in studies:
-        name = found.name
-        rows += [row(name, "soft", t, found.soft, k) for k, t in enumerate(found.temperatures)]
-        rows += [row(name, "hard", t, found.hard, k) for k, t in enumerate(HIGH)]
+    for study in studies:
+        name = study.name
+        rows += [row(name, "soft", t, study.soft, k) for k, t in enumerate(study.temperatures)]
+        rows += [row(name, "hard", t, study.hard, k) for k, t in enumerate(HIGH)]
         rows += [
-            row(name, "linear", "–", found.linear, 0),
-            row(name, "hard linear", "–", found.hard_linear, 0),
+            row(name, "linear", "–", study.linear, 0),
+            row(name, "hard linear", "–", study.hard_linear, 0),
         ]
     if digits is None:
         return rows

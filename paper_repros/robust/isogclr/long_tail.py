@@ -37,7 +37,7 @@ def two_levels(share: float) -> np.ndarray:
     return np.where(np.arange(LEVELS) < round(share * LEVELS), 0.0, -1.0)
 
 
-def temperatures_of_two_levels(shares: Sequence[float], radius: float) -> np.ndarray:
+def temperatures_of_two_levels(shares: Sequence[float] | np.ndarray, radius: float) -> np.ndarray:
     """Return τ* for each share, without an upper end."""
     rows = anchor(np.stack([two_levels(share) for share in shares]))
     return np.asarray(rgcl_temperature(rows, radius=radius, lowest=LOWEST, highest=math.inf))
@@ -92,7 +92,7 @@ def differences_from_definitions(seed: int) -> dict[str, float]:
         )
         bracket = tau * (law.log_mean + radius)
         stepped = tau - 0.01 * (radius - law.divergence)
-        pairs = {
+        pairs: dict[str, list[tuple[Any, Any]]] = {
             "rgcl": [(rgcl(anchor(h), temperature=tau, radius=radius), bracket)],
             "rgcl_temperature": [
                 (rgcl_temperature(anchor(h), radius=radius, highest=9.0), ball.lambda_)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefsim.containers import ClassLogits, DegreeLogits, DegreePairLogps, PairRewards
+from prefsim.containers import (
+    ClassLogits,
+    DegreeLogits,
+    DegreePairLogps,
+    DistillationLogits,
+    PairRewards,
+)
 from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.response_scorer import ResponseScorer
@@ -20,6 +26,10 @@ _GIVEN_BY = {
     ClassLogits: "ResponseClassifier(policy, classes=K, seed=0)",
     DegreeLogits: "ResponseClassifier(policy, classes=K, seed=0)",
 }
+_GIVEN_BY_NONE = {
+    DegreePairLogps: "log-probabilities and scores of degrees",
+    DistillationLogits: "scores of a student and of its teacher",
+}
 
 
 def check_kind(policy: Trainable, kind: type, reference: Any) -> None:
@@ -32,10 +42,10 @@ def check_kind(policy: Trainable, kind: type, reference: Any) -> None:
     """
     name = type(policy).__name__
     if not isinstance(policy, ResponseScorer):
-        if kind is DegreePairLogps:
+        if kind in _GIVEN_BY_NONE:
             raise ValueError(
-                "a loss of DegreePairLogps takes log-probabilities and scores of degrees, and no"
-                " model of prefsim.lm gives both"
+                f"a loss of {kind.__name__} takes {_GIVEN_BY_NONE[kind]}, and no model of"
+                " prefsim.lm gives both"
             )
         if kind in _GIVEN_BY:
             raise ValueError(
