@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from real_figure import figure
 from real_inputs import Absent, human_pairs, pairs_file, real_model
-from real_reward import reward_line, reward_model
+from real_reward import reward_line, reward_model, share
 from real_walk import Settings as WalkSettings
 from real_walk import walk, walk_lines, write_page
 from scipy.stats import bootstrap, spearmanr
@@ -82,12 +82,6 @@ def token_tables(policy: CausalLM, pairs: TextComparisons) -> list[np.ndarray]:
         logps, mask = policy.token_log_probs(pairs.prompt, side)
         tables.append(np.where(mask.cpu(), logps.double().cpu(), np.nan))
     return tables
-
-
-def share(hits: Any, n: int) -> dict[str, float]:
-    """Return a share with its standard error."""
-    value = float(hits)
-    return {"value": value, "standard_error": float(np.sqrt(value * (1 - value) / n))}
 
 
 def rankings(tables: Sequence[np.ndarray], beta: float) -> dict[str, Any]:

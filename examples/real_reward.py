@@ -43,9 +43,9 @@ def reward_model(
     return {
         "ridge": ridge,
         "features": int(weights.size),
-        "trained_on": _share(found["train"] @ weights),
+        "trained_on": _ranked(found["train"] @ weights),
         "across_folds": scores[ridge],
-        "held_out": _share(found["held_out"] @ weights),
+        "held_out": _ranked(found["held_out"] @ weights),
     }
 
 
@@ -89,7 +89,12 @@ def _across_folds(features: np.ndarray, folds: np.ndarray, ridge: float) -> floa
     return float(np.concatenate(hits).mean())
 
 
-def _share(rewards: np.ndarray) -> dict[str, float]:
+def _ranked(rewards: np.ndarray) -> dict[str, float]:
     """Return the share of pairs ``(n, 2)`` whose first has the larger reward, with its error."""
-    value = float((rewards[:, 0] > rewards[:, 1]).mean())
-    return {"value": value, "standard_error": float(np.sqrt(value * (1 - value) / len(rewards)))}
+    return share((rewards[:, 0] > rewards[:, 1]).mean(), len(rewards))
+
+
+def share(hits: Any, n: int) -> dict[str, float]:
+    """Return a share with its standard error."""
+    value = float(hits)
+    return {"value": value, "standard_error": float(np.sqrt(value * (1 - value) / n))}

@@ -22,6 +22,7 @@ from prefsim import losses
 from prefsim.data.formats import atomic_path
 from prefsim.lm import (
     CausalLM,
+    ScoredCompletions,
     TextDemonstrations,
     draw_scored,
     scored_completions,
@@ -128,18 +129,25 @@ def imitated(policy: CausalLM, asked: list[Asked], settings: Settings) -> Causal
     ).policy
 
 
-def compared(policy: CausalLM, asked: list[Asked], settings: Settings) -> CausalLM:
-    """Return the policy after DPO on pairs of its own completions, the more positive one chosen."""
-    samples = scored_completions(
+def drawn(
+    policy: CausalLM, asked: list[Asked], n_samples: int, seed: int, settings: Settings
+) -> ScoredCompletions:
+    """Return so many completions of each request, with their rewards."""
+    return scored_completions(
         policy,
         reward,
         [each.prompt for each in asked],
-        n_samples=2 * settings.pairs_per_prompt,
-        seed=settings.seed + 1,
+        n_samples=n_samples,
+        seed=seed,
         batched=True,
         batch_size=32,
         max_new_tokens=settings.new_tokens,
     )
+
+
+def compared(policy: CausalLM, asked: list[Asked], settings: Settings) -> CausalLM:
+    """Return the policy after DPO on pairs of its own completions, the more positive one chosen."""
+    samples = drawn(policy, asked, 2 * settings.pairs_per_prompt, settings.seed + 1, settings)
     return fit(
         policy,
         functools.partial(losses.dpo, beta=settings.dpo_beta),
@@ -185,16 +193,7 @@ def measured(
     policy: CausalLM, start: CausalLM, asked: list[Asked], settings: Settings
 ) -> dict[str, Any]:
     """Return reward, divergence from the start and texts of fresh completions of prompts."""
-    samples = scored_completions(
-        policy,
-        reward,
-        [each.prompt for each in asked],
-        n_samples=settings.evaluated,
-        seed=settings.seed + 2,
-        batched=True,
-        batch_size=32,
-        max_new_tokens=settings.new_tokens,
-    )
+    samples = drawn(policy, asked, settings.evaluated, settings.seed + 2, settings)
     rows = [each.prompt for each in asked for _ in range(settings.evaluated)]
     before = start.log_prob(rows, list(samples.completions.ravel()), batch_size=32)
     divergence = samples.logp.sum(axis=-1).ravel() - before.double().cpu().numpy()

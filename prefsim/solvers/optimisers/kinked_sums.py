@@ -67,7 +67,8 @@ def minimise_sum(
         open_ = (norm > tolerance) & (size < farthest)
         if not open_.any():
             break
-        step, slope, steepness = _next_step(total, theta, slope, look, trust, open_)
+        numbers = _numbers_at(total, theta)
+        step, slope, steepness = _next_step(total, theta, numbers, slope, look, trust, open_)
         direction = np.where(open_[:, None], step.direction, 0.0)
         length = np.abs(direction).max(axis=-1)
         trial = theta + torch.as_tensor(direction).to(theta)
@@ -77,7 +78,7 @@ def minimise_sum(
         fell = (value - found > LEAST_SHARE * step.gain) & (step.gain > 0)
         still = (step.gain <= rounding) & (found - value <= rounding)
         accepted = open_ & (fell | still)
-        moved = _farthest_moved(total, theta, trial)
+        moved = _farthest(total, _numbers_at(total, trial) - numbers)
         theta = torch.where(torch.as_tensor(accepted, device=theta.device)[:, None], trial, theta)
         recent.append(theta)
         value = np.where(accepted, found, value)
@@ -104,20 +105,26 @@ def minimise_sum(
     )
 
 
-def _farthest_moved(total: Sum, point: Tensor, trial: Tensor) -> np.ndarray:
-    """Return how far a step moves the numbers of each problem at most, ``(M,)``."""
+def _numbers_at(total: Sum, point: Tensor) -> Tensor:
+    """Return the numbers ``(2, G)`` at a point, without their graph."""
     import torch
 
     with torch.no_grad():
-        change = (total.numbers(trial) - total.numbers(point)).abs().amax(dim=0).cpu().numpy()
+        return total.numbers(point)
+
+
+def _farthest(total: Sum, change: Tensor) -> np.ndarray:
+    """Return how far the numbers ``(2, G)`` of each problem have moved at most, ``(M,)``."""
+    most = change.abs().amax(dim=0).cpu().numpy()
     farthest = np.zeros(total.shape[0])
-    np.maximum.at(farthest, total.member, np.nan_to_num(change, posinf=0.0))
+    np.maximum.at(farthest, total.member, np.nan_to_num(most, posinf=0.0))
     return farthest
 
 
 def _next_step(
     total: Sum,
     theta: Tensor,
+    numbers: Tensor,
     slope: np.ndarray,
     look: np.ndarray,
     trust: np.ndarray,
@@ -125,13 +132,9 @@ def _next_step(
 ) -> tuple[Step, np.ndarray, np.ndarray]:
     """Return a step, the slopes ``(2, G)`` that its weights make, and the gradients' sup-norms.
 
-    ``slope`` are those of the step before: by them the curvature of the numbers counts. Problems
-    that are not in ``which`` ``(M,)`` take none.
+    ``numbers`` ``(2, G)`` are those at ``theta``, ``slope`` those of the step before: by them the
+    curvature of the numbers counts. Problems that are not in ``which`` ``(M,)`` take none.
     """
-    import torch
-
-    with torch.no_grad():
-        numbers = total.numbers(theta)
     # A wide look sees the third derivative too.
     jump = np.clip(look**2, LEAST_JUMP, 0.05)[total.member]
     pieces = pieces_near(total, numbers, look[total.member], jump)
@@ -160,11 +163,8 @@ def least_mean_slope(
     ----------
     Rockafellar 1970, "Convex Analysis", theorem 23.8: the subgradients of a sum are the sums.
     """
-    import torch
-
     look = radius * (1 + point.abs().amax(dim=-1).cpu().numpy())
-    with torch.no_grad():
-        numbers = total.numbers(point)
+    numbers = _numbers_at(total, point)
     least = np.full(total.member.size, LEAST_JUMP)
     pieces = pieces_near(total, numbers, look[total.member], least)
     kinked = np.flatnonzero((pieces.keep.sum(axis=0) > 1) & which[total.member])
