@@ -80,6 +80,18 @@ EXAMPLES = {
         "preferences": np.stack([GAME, GAME.T]),
     },
     "noiseless_preference": {"score_first": STEPS, "score_second": STEPS[::-1], "tie": 0.1},
+    "proxy_reward": {
+        "length": STEPS,
+        "distinct": PROBS,
+        "relevance": REWARD,
+        "constrained": MASK,
+        "with_length": True,
+        "with_distinct": True,
+        "with_relevance": True,
+        "with_branching": True,
+        "longest": 512,
+        "largest_relevance": 3.5,
+    },
     "order_free_margin": {"shown": FEATURES[0], "swapped": FEATURES[1]},
     "pairwise_preference": {"reward": REWARD, "link": "probit"},
     "partial_return_preference": {
@@ -375,8 +387,10 @@ EXAMPLES = {
     },
 }
 
-# What looks at values or files of another room, which has its own tests, or at functions.
+# What looks at values or files of another room, which has its own tests, at functions or at texts.
 ELSEWHERE = {
+    "relevance_reward",
+    "tfidf_embedding",
     "elect",
     "family_games",
     "compare_methods",

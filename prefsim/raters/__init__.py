@@ -27,6 +27,8 @@ from prefsim.raters.regret import (
     segment_regret,
     segment_return,
 )
+from prefsim.raters.text_reward import relevance_reward, tfidf_embedding
+from prefsim.raters.white_box import proxy_reward
 
 __all__ = [
     "MatrixRater",
@@ -47,8 +49,10 @@ __all__ = [
     "partial_return_preference",
     "preference_of",
     "prompt_scales",
+    "proxy_reward",
     "ranking_log_prob",
     "regret_preference",
+    "relevance_reward",
     "reward_embedding",
     "sample_labels",
     "sample_rankings",
@@ -56,6 +60,7 @@ __all__ = [
     "segment_regret",
     "segment_return",
     "skew_score",
+    "tfidf_embedding",
 ]
 
 
