@@ -277,6 +277,50 @@ EXAMPLES = {
         "chosen_mask": MASK,
         "rejected_mask": MASK,
     },
+    "grid_posterior": {"log_prior": LOGS, "log_likelihood": STEPS},
+    "mixture_log_prob": {"log_prob": LOGS, "weight": np.array([0.25, 0.75])},
+    "posterior_weights": {"weight": PROBS, "log_evidence": STEPS},
+    "gaussian_posterior": {
+        "mean": STEPS[:1],
+        "deviation": STEPS[:1] + 0.5,
+        "observations": STEPS,
+        "noise": 0.5,
+    },
+    "mixture_moments": {
+        "mean": STEPS.T,
+        "deviation": np.abs(REWARD.T) + 0.5,
+        "weight": PROBS[0],
+    },
+    "preference_weights": {
+        "preference": PROBS,
+        "stand_in": np.array([[0, 1], [1, 2], [0, 2]]),
+    },
+    "expectation_bounds": {"probs": PROBS, "values": REWARD[0]},
+    "gaussian_wasserstein": {
+        "mean": STEPS,
+        "deviation": np.abs(REWARD) + 0.5,
+        "other_mean": REWARD,
+        "other_deviation": OTHER,
+    },
+    "gaussian_barycentre": {
+        "mean": STEPS.T,
+        "deviation": np.abs(REWARD.T) + 0.5,
+        "weight": PROBS[0],
+    },
+    "highest_density_region": {"probs": PROBS, "level": 0.75},
+    "mixture_density_region": {
+        "mean": STEPS[0],
+        "deviation": np.array([0.5, 1.0, 2.0]),
+        "weight": PROBS[0],
+        "level": 0.75,
+    },
+    "mixture_quantile": {
+        "mean": STEPS[0],
+        "deviation": np.array([0.5, 1.0, 2.0]),
+        "weight": PROBS[0],
+        "level": np.array([0.25, 0.5]),
+    },
+    "central_box": {"mean": STEPS, "deviation": np.abs(REWARD) + 0.5, "level": 0.75},
     # closed forms
     "chi_squared_optimum": {"reward": REWARD, "reference": OTHER, "beta": 0.5},
     "calibrated_reward": {
@@ -392,6 +436,7 @@ ELSEWHERE = {
     "relevance_reward",
     "tfidf_embedding",
     "elect",
+    "extend_credal_set",
     "family_games",
     "compare_methods",
     "draw_comparison",
