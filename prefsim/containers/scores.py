@@ -25,8 +25,8 @@ __all__ = [
 class PairRewards(NamedTuple, Generic[ArrayT]):
     """Scalar rewards of compared pairs, each ``(..., n)``, in units of log-odds.
 
-    ``margin`` is by how much the chosen one is to be ahead in this pair, >= 0; nothing unless
-    given.
+    ``margin`` is by how much the chosen one is to be ahead in this pair, negative where its label
+    is doubted (:func:`prefsim.data.strength.treat_labels`); nothing unless given.
     """
 
     chosen: ArrayT
@@ -42,7 +42,7 @@ class PairRewards(NamedTuple, Generic[ArrayT]):
         """Return random data of ``rows`` examples, every field given, NumPy float64."""
         draws = Draws(rows, seed)
         return PairRewards(
-            chosen=draws.normal(), rejected=draws.normal(), margin=draws.uniform(0.0, 1.0)
+            chosen=draws.normal(), rejected=draws.normal(), margin=draws.uniform(-0.5, 1.0)
         )
 
 

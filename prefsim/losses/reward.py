@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from prefsim.checks import check_nonnegative, check_positive, check_same_shape, check_within
+from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import PairRewards
 from prefsim.losses.edge import checked
-from prefsim.numerics import log_sigmoid
+from prefsim.losses.links import soft_logistic
+from prefsim.numerics import array_namespace, sigmoid
 from prefsim.typing import ArrayT, Number
 
 __all__ = ["bradley_terry", "score_regression"]
 
 
 @checked
-def bradley_terry(rewards: PairRewards[ArrayT], *, margin: Number = 0.0) -> ArrayT:
+def bradley_terry(
+    rewards: PairRewards[ArrayT],
+    *,
+    margin: Number = 0.0,
+    label_smoothing: Number = 0.0,
+    floor: float = 0.0,
+) -> ArrayT:
     r"""Bradley–Terry negative log-likelihood of each pair, :math:`-\log\sigma(r_w - r_l - m)`.
+
+    With label smoothing α it is :math:`-(1-\alpha)\log\sigma(z) - \alpha\log\sigma(-z)` of
+    :math:`z = r_w - r_l - m`: what labels cost on average that are flipped with probability α.
 
     Parameters
     ----------
     rewards
-        Rewards in log-odds, each ``(..., n)``. A margin of each pair is added to that of all.
+        Rewards in log-odds, each ``(..., n)``. A margin of each pair is added to that of all; a
+        negative one is of a pair whose label is doubted.
     margin
         Required advantage m of the chosen response, >= 0.
+    label_smoothing
+        Assumed label flip rate α in [0, 0.5].
+    floor
+        Added to every σ before the logarithm, >= 0: 1e-5 in released trainers, which caps the loss
+        at 11.51 and weakens the gradient of pairs that are wrong by far.
 
     Returns
     -------
@@ -29,14 +45,29 @@ def bradley_terry(rewards: PairRewards[ArrayT], *, margin: Number = 0.0) -> Arra
     Raises
     ------
     ValueError
-        If ``margin`` is negative, or shapes differ.
+        If an option is out of range, or shapes differ.
 
     References
     ----------
-    Bradley and Terry 1952. Touvron et al. 2023, eq. 2 (margin), arXiv:2307.09288.
+    Bradley and Terry 1952. Touvron et al. 2023, eq. 2 (margin), arXiv:2307.09288. Wang et al. 2024
+    (adaptive margin, label smoothing; the floor as in the authors' code), arXiv:2401.06080.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pairs = PairRewards(np.asarray([1.0, 0.0]), np.asarray([0.0, 0.5]))
+    >>> bradley_terry(pairs).round(6), bradley_terry(pairs, label_smoothing=0.1).round(6)
+    (array([0.313262, 0.974077]), array([0.413262, 0.924077]))
     """
     check_nonnegative(arrays=True, margin=margin)
-    return -log_sigmoid(_advantage(rewards) - margin)
+    check_interval(arrays=True, label_smoothing=label_smoothing, low=0.0, high=0.5, closed="both")
+    check_nonnegative(floor=floor)
+    z = _advantage(rewards) - margin
+    if floor == 0:
+        return soft_logistic(z, 1 - label_smoothing)
+    xp = array_namespace(z)
+    as_labelled, exchanged = (xp.log(sigmoid(side) + floor) for side in (z, -z))
+    return -(1 - label_smoothing) * as_labelled - label_smoothing * exchanged
 
 
 @checked
@@ -82,10 +113,9 @@ def score_regression(rewards: PairRewards[ArrayT], *, target: Number = 10.0) -> 
 
 
 def _advantage(rewards: PairRewards[ArrayT]) -> ArrayT:
-    """Return how far the chosen response is ahead, beyond the margin of its pair."""
+    """Return how far the chosen response is ahead, beyond the margin of its pair of any sign."""
     check_same_shape(**rewards._asdict())
     ahead = rewards.chosen - rewards.rejected
     if rewards.margin is None:
         return ahead
-    check_within(rewards.margin, "margin", "be >= 0", low=0.0)
     return ahead - rewards.margin

@@ -28,7 +28,7 @@ DEFAULTS = {
     },
     "binary_kl": {"tau": 2.0},
     "binary_kl_norm": {"tau": 2.0},
-    "bradley_terry": {"margin": 0.0},
+    "bradley_terry": {"margin": 0.0, "label_smoothing": 0.0, "floor": 0.0},
     "cal_dpo": {"beta": 0.1, "lambda_": 1.0},
     "chipo": {"beta": 0.1, "clip": None},
     "comp_sum": {"tau": 1.0},

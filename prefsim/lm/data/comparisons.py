@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from prefsim.checks import check_callable, check_unit_interval, check_within
+from prefsim.checks import check_callable, check_unit_interval
 from prefsim.containers import (
     PairLogps,
     PairRewards,
@@ -79,8 +79,8 @@ class TextComparisons(TextData):
     chosen_score, rejected_score
         External judgements, for losses that use their size.
     margin
-        By how much the reward of the chosen completion is to be ahead, >= 0, for losses of
-        :class:`prefsim.losses.PairRewards`; no others see it.
+        By how much the reward of the chosen completion is to be ahead, negative where its label is
+        doubted, for losses of :class:`prefsim.losses.PairRewards`; no others see it.
     old_chosen, old_rejected
         Log-probabilities in nats under the policy that drew the completions, for losses that weigh
         or clip by it.
@@ -167,8 +167,6 @@ class TextComparisons(TextData):
         if prob is None:
             object.__setattr__(self, "prob", np.ones(len(self)))
         check_unit_interval(self.prob, "prob")
-        if self.margin is not None:
-            check_within(self.margin, "margin", "be >= 0", low=0.0)
 
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return chosen and rejected, then for self-improvement the revisions of each from each."""

@@ -181,7 +181,7 @@ def test_errors(prefsim, arguments, message):
         (GRADES[0] | {"class": -1}, "label must be >= 0"),
         (GRADED[0] | {"degree": [0]}, "versions and degree must be of one length, got 2 and 1"),
         (GRADED[0] | {"degree": [0, "1"]}, r"degree\[1\] must be an integer, got '1'"),
-        (FILM_PAIRS[0] | {"margin": -1}, "margin must be >= 0"),
+        (FILM_PAIRS[0] | {"margin": "wide"}, "margin must be"),
     ],
 )
 def test_bad_rows(write, row, message):
