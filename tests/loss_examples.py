@@ -27,6 +27,8 @@ OF_THE_POLICY = {
     "logits",
     "chosen_logits",
     "rejected_logits",
+    "chosen_rewards",
+    "rejected_rewards",
     "chosen_from_chosen",
     "chosen_from_rejected",
     "rejected_from_chosen",
@@ -172,6 +174,28 @@ def _classes(classes: losses.ClassLogits) -> tuple[Any, Any]:
     return right, right._replace(label=(right.label + 1) % every.size)
 
 
+def _class_pairs(pairs: losses.ClassPairs) -> tuple[Any, Any]:
+    every = np.arange(pairs.chosen_logits.shape[-1]) == pairs.label[:, None]
+    size = every.shape[-1]
+    votes = np.where(every, 0.9, 0.1 / (size - 1)), np.full(every.shape, 1 / size)
+    right = pairs._replace(
+        chosen_logits=6.0 * every,
+        rejected_logits=0.0 * every,
+        chosen_rewards=np.full_like(pairs.chosen_rewards, 1.0),
+        rejected_rewards=np.full_like(pairs.chosen_rewards, -1.0),
+        chosen_score=np.full(ROWS, 0.9),
+        rejected_score=np.full(ROWS, 0.2),
+        chosen_votes=votes[0],
+        rejected_votes=votes[1],
+    )
+    # The judgements stay with the inputs.
+    return right, right._replace(
+        chosen_logits=-right.chosen_logits,
+        chosen_rewards=right.rejected_rewards,
+        rejected_rewards=right.chosen_rewards,
+    )
+
+
 def _distillation(pair: losses.DistillationLogits) -> tuple[Any, Any]:
     right = pair._replace(logits=pair.teacher_logits)
     return right, pair._replace(logits=-3.0 * pair.teacher_logits)
@@ -189,5 +213,6 @@ CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.SelfImprovementLogps: _self_improvement,
     losses.DegreeLogits: _degrees,
     losses.ClassLogits: _classes,
+    losses.ClassPairs: _class_pairs,
     losses.DistillationLogits: _distillation,
 }

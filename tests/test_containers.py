@@ -28,6 +28,7 @@ def test_the_containers_are_the_public_classes():
         kind.__name__ for kind in CONTAINERS
     }
     assert {kind.__name__ for kind in OF_PAIRS} == {
+        "ClassPairs",
         "DegreePairLogps",
         "PairLogps",
         "PairRewards",
@@ -59,7 +60,7 @@ def test_every_field_is_mapped_and_stacked(kind):
 
 
 # What is said of a pair, whichever of its responses is the chosen one.
-OF_THE_PAIR = {"margin"}
+OF_THE_PAIR = {"label", "margin"}
 
 
 @of_pairs

@@ -18,6 +18,7 @@ from prefsim.containers.log_probs import (
 )
 from prefsim.containers.scores import (
     ClassLogits,
+    ClassPairs,
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
@@ -27,6 +28,7 @@ from prefsim.containers.scores import (
 __all__ = [
     "AnchoredLogps",
     "ClassLogits",
+    "ClassPairs",
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",

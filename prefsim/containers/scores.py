@@ -14,6 +14,7 @@ from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "ClassLogits",
+    "ClassPairs",
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",
@@ -68,6 +69,64 @@ class ClassLogits(NamedTuple, Generic[ArrayT]):
             margin=np.where(
                 np.arange(CLASSES) == label[:, None], 0.0, draws.uniform(0, 1, CLASSES)
             ),
+        )
+
+
+@readable
+class ClassPairs(NamedTuple, Generic[ArrayT]):
+    """Pairs of inputs of one class, and which of the two is more typical of it.
+
+    The input named first is ``chosen``, whichever is preferred.
+
+    Attributes
+    ----------
+    chosen_logits, rejected_logits
+        Class scores ``(..., n, K)``.
+    chosen_rewards, rejected_rewards
+        What T preference heads think of each input as one of its class, ``(..., n, T)`` in
+        log-odds.
+    label
+        The class of both, integers ``(..., n)`` in [0, K).
+    chosen_score, rejected_score
+        How typical each was judged, ``(..., n)``: the higher one is preferred, equal ones tie. With
+        several annotators the share of them who chose the class; of a single judgement 1 and 0, or
+        twice ½.
+    chosen_votes, rejected_votes
+        Shares of the annotators who chose each class, ``(..., n, K)``.
+    """
+
+    chosen_logits: ArrayT
+    rejected_logits: ArrayT
+    chosen_rewards: ArrayT
+    rejected_rewards: ArrayT
+    label: Array
+    chosen_score: Array
+    rejected_score: Array
+    chosen_votes: Array | None = None
+    rejected_votes: Array | None = None
+
+    def swapped(self) -> ClassPairs[ArrayT]:
+        """Return the same pairs with the two inputs exchanged, in every field."""
+        return exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> ClassPairs[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        label = draws.rng.integers(0, CLASSES, rows)
+        votes = [draws.uniform(0.1, 1.0, CLASSES) for _ in range(2)]
+        chosen_votes, rejected_votes = (v / v.sum(axis=-1, keepdims=True) for v in votes)
+        every = np.arange(rows)
+        return ClassPairs(
+            chosen_logits=draws.normal(CLASSES),
+            rejected_logits=draws.normal(CLASSES),
+            chosen_rewards=draws.normal(VERSIONS),
+            rejected_rewards=draws.normal(VERSIONS),
+            label=label,
+            chosen_score=chosen_votes[every, label],
+            rejected_score=rejected_votes[every, label],
+            chosen_votes=chosen_votes,
+            rejected_votes=rejected_votes,
         )
 
 

@@ -7,6 +7,7 @@ state in sight: :class:`RunningLoss`.
 from prefsim.containers import (
     AnchoredLogps,
     ClassLogits,
+    ClassPairs,
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
@@ -77,6 +78,7 @@ from prefsim.losses.margins import (
 from prefsim.losses.mixtures import Mixture
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
 from prefsim.losses.on_policy import grpo, ppo, rloo
+from prefsim.losses.paired_classes import p2c
 from prefsim.losses.pairwise import (
     dpo,
     f_dpo,
@@ -118,6 +120,7 @@ from prefsim.losses.value_incentive import vpo
 __all__ = [
     "AnchoredLogps",
     "ClassLogits",
+    "ClassPairs",
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",
@@ -211,6 +214,7 @@ __all__ = [
     "online_ipo",
     "ordinal_logits",
     "orpo",
+    "p2c",
     "p3o",
     "pl_dpo",
     "ppo",

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import Seed, current_backend, random_generator
+from prefsim.checks import check_choice
 
 __all__ = ["initial_layers", "stacked_outputs", "tensor_options"]
+
+ACTIVATIONS = ("tanh", "relu")
 
 
 def initial_layers(sizes: Sequence[int], networks: int, *, seed: Seed) -> list[np.ndarray]:
@@ -41,8 +44,8 @@ def initial_layers(sizes: Sequence[int], networks: int, *, seed: Seed) -> list[n
     ]
 
 
-def stacked_outputs(layers: Sequence[Any], inputs: Any) -> Any:
-    """Return the outputs ``(S, n, out)`` of tanh networks at inputs ``(S, n, in)``, torch tensors.
+def stacked_outputs(layers: Sequence[Any], inputs: Any, *, activation: str = "tanh") -> Any:
+    """Return the outputs ``(S, n, out)`` of networks at inputs ``(S, n, in)``, torch tensors.
 
     Parameters
     ----------
@@ -51,14 +54,18 @@ def stacked_outputs(layers: Sequence[Any], inputs: Any) -> Any:
         none at all gives the inputs.
     inputs
         Of each network its own.
+    activation
+        ``"tanh"`` or ``"relu"``, between the layers.
     """
     import torch
 
+    check_choice(ACTIVATIONS, activation=activation)
+    between = torch.tanh if activation == "tanh" else torch.relu
     values = inputs
     for place in range(0, len(layers), 2):
         values = torch.baddbmm(layers[place + 1], values, layers[place])
         if place + 2 < len(layers):
-            values = torch.tanh(values)
+            values = between(values)
     return values
 
 

@@ -47,6 +47,7 @@ PARTLY = {
     "copg_group": "logps ref_logps",
     "grpo": "old_logp ref_logp",
     "nash_md_pg": "logp",
+    "p2c": "chosen_rewards rejected_rewards",
     "p3o": "chosen rejected old_chosen old_rejected ref_chosen ref_rejected",
     "ppo": "old_logp ref_logp",
     "reinforce": "logps ref_logps",

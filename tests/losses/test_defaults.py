@@ -85,6 +85,12 @@ DEFAULTS = {
     "odpo": {"beta": 0.1, "alpha": 1.0},
     "online_ipo": {"tau": 0.1},
     "orpo": {"lambda_": 0.1},
+    "p2c": {
+        "consistency_weight": 1.0,
+        "preference_weight": 1.0,
+        "diversity_weight": 0.1,
+        "consistency": "preference",
+    },
     "p3o": {"beta": 0.05, "epsilon": 0.2, "weight_clip": 10.0, "clip": "joint", "scale_q": False},
     "pl_dpo": {"beta": 0.1},
     "ppo": {

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefsim.containers import (
     ClassLogits,
+    ClassPairs,
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
@@ -27,6 +28,7 @@ _GIVEN_BY = {
     DegreeLogits: "ResponseClassifier(policy, classes=K, seed=0)",
 }
 _GIVEN_BY_NONE = {
+    ClassPairs: "scores of classes and rewards of preference heads",
     DegreePairLogps: "log-probabilities and scores of degrees",
     DistillationLogits: "scores of a student and of its teacher",
 }

@@ -32,6 +32,7 @@ NOT_FROM_A_LANGUAGE_MODEL = {
     losses.ClassLogits: "class scores come from a head of their own: test_reward_models.py",
     losses.DegreeLogits: "degree scores come from a head of their own: test_reward_models.py",
     losses.DistillationLogits: "scores of a student and of a teacher, which are two models",
+    losses.ClassPairs: "class scores and rewards of heads, which no model has together",
     losses.DegreePairLogps: "log-probabilities and a head of degrees, which no model has together",
 }
 
@@ -86,7 +87,7 @@ def test_every_loss_trains(tiny, name):
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - set(FED)))
 def test_what_a_language_model_does_not_give_is_refused(tiny, name):
     kind = losses.container_of(LOSSES[name]).__name__
-    takes = "(scores: fit|scores of a student|log-probab)"
+    takes = "(scores: fit|scores of a student|scores of classes and|log-probab)"
     with pytest.raises(ValueError, match=f"a loss of {kind} takes {takes}"):
         fit(tiny, LOSSES[name], random_pairs(), reference=tiny)
     with pytest.raises(ValueError, match=r"TextFeedback feed losses of .* got a loss of PairLogps"):
