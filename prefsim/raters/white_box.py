@@ -24,7 +24,7 @@ from prefsim.checks import (
     names_shapes,
 )
 from prefsim.numerics import array_namespace, like
-from prefsim.typing import Array, ArrayT
+from prefsim.typing import ArrayT, Number
 
 LENGTH_SCALE = 100.0
 """Tokens that count as a length incentive of 1 in the authors' code."""
@@ -167,8 +167,8 @@ def mean_pooled(embeddings: ArrayT, tokens: Any) -> ArrayT:
 @names_shapes
 def proxy_reward(
     length: ArrayT,
-    distinct: Array,
-    relevance: Array,
+    distinct: Number,
+    relevance: Number,
     *,
     constrained: Any = False,
     with_length: bool = True,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -209,7 +212,7 @@ def negative_relevance_turns_every_factor_round(
     that is not repeated.
     """
     longer = proxy_reward(np.array([first, first + more]), distinct, relevance)
-    varied = proxy_reward(more, np.array([0.5 * distinct, distinct]), relevance)
+    varied = proxy_reward(np.array(more), np.array([0.5 * distinct, distinct]), relevance)
     return worst(
         falls(longer),
         falls(varied),
@@ -267,14 +270,14 @@ def constrained_queries_count_as_answers_of_one_length(
     """A constrained query is rewarded like an open-ended one with L_max/ρ_max tokens, whatever the
     length of its answer: 146 of 512 tokens at 3.5, where the factor is 1.4629.
     """
-    length = assumed * longest / largest / 100
-    scale = {"longest": longest, "largest_relevance": largest}
+    length = np.array(assumed * longest / largest / 100)
+    reward = functools.partial(proxy_reward, longest=longest, largest_relevance=largest)
     kinds = [
-        proxy_reward(length, distinct, relevance, constrained=constrained, **scale)
+        reward(length, distinct, relevance, constrained=constrained)
         for constrained in (False, True)
     ]
-    other = proxy_reward(3 * length, distinct, relevance, constrained=True, **scale)
-    stated = proxy_reward(0.0, 1.0, 1.0, constrained=True)
+    other = reward(3 * length, distinct, relevance, constrained=True)
+    stated = proxy_reward(np.array(0.0), 1.0, 1.0, constrained=True)
     return worst(
         apart(*kinds, relative=True),
         apart(other, kinds[1]),
@@ -306,7 +309,7 @@ def texts_and_tokens_agree(
     """The reward of a text is that of its tokens, for the mean of the embeddings of its words."""
     place = {word: k for k, word in enumerate(WORDS)}
 
-    def embed(lines: list[str]) -> np.ndarray:
+    def embed(lines: Sequence[str]) -> np.ndarray:
         rows = [[place[word] for word in line.replace(mark, "").split()] for line in lines]
         return np.stack([mean_pooled(embeddings, row) for row in rows])
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paper_repros.robust.r3.token_world import REWARDS, Terms
 from prefsim import losses
 from prefsim.analysis.intervals import mean_half_width
 from prefsim.data import Comparisons
@@ -19,7 +20,7 @@ from prefsim.data.json_lines import read_json_lines
 from prefsim.lm.command.dialogues import ASSISTANT, HUMAN, UnsharedPrompt, text_dialogues
 from prefsim.numerics import sigmoid
 from prefsim.policies import LogLinearPolicy
-from prefsim.raters import proxy_reward, relevance_reward, tfidf_embedding
+from prefsim.raters import relevance_reward, tfidf_embedding
 from prefsim.raters.text_reward import CUTS
 from prefsim.solvers import fit
 
@@ -116,34 +117,24 @@ def judge_harmless(folder: Path, *, pairs: int | None) -> dict[str, Agreement] |
     corpus = [*queries, *answers["chosen"], *answers["rejected"]]
     embed = tfidf_embedding(corpus)
 
-    def alone(texts: list[str], name: str) -> np.ndarray:
+    def alone(texts: list[str], term: str) -> np.ndarray:
         """Return one factor of the reward: the others are switched off."""
-        switches = {f"with_{term}": term == name for term in ("length", "distinct", "relevance")}
         parts = [
             relevance_reward(
                 queries[start : start + BATCH],
                 texts[start : start + BATCH],
                 embed=embed,
                 cuts=(*CUTS, HUMAN.strip(), ASSISTANT.strip()),
-                **switches,
+                with_length=term == "length",
+                with_distinct=term == "distinct",
+                with_relevance=term == "relevance",
             )
             for start in range(0, len(texts), BATCH)
         ]
         return np.concatenate(parts)
 
-    terms = {
-        side: {name: alone(texts, name) for name in ("length", "distinct", "relevance")}
-        for side, texts in answers.items()
-    }
-    rewards = {
-        side: {
-            "LI": of["length"],
-            "RP": of["distinct"],
-            "QR": of["relevance"],
-            "LI·QR": proxy_reward(**of, with_distinct=False),
-            "R³": proxy_reward(**of),
-        }
-        for side, of in terms.items()
-    }
-    chosen, rejected = rewards["chosen"], rewards["rejected"]
-    return {name: agreement(chosen[name], rejected[name]) for name in chosen}
+    chosen, rejected = (
+        Terms(*(alone(texts, term) for term in Terms._fields)) for texts in answers.values()
+    )
+    found = {name: agreement(chosen.reward(name), rejected.reward(name)) for name in REWARDS}
+    return found | {"RP": agreement(chosen.distinct, rejected.distinct)}

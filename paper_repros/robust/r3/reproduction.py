@@ -5,6 +5,7 @@ Pairs judged by people come from a folder with real data; without them that part
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -159,7 +160,7 @@ def rewards_of_texts() -> np.ndarray:
     tokens = all_responses().tokens
     lines = [" ".join(words[k] for k in row if k >= 0) for row in tokens]
 
-    def embed(texts: list[str]) -> np.ndarray:
+    def embed(texts: Sequence[str]) -> np.ndarray:
         rows = np.full((len(texts), LONGEST), -1)
         for row, text in zip(rows, texts, strict=True):
             found = [place[word] for word in text.split()]

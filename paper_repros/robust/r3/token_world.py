@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import spearmanr
 
-from prefsim.numerics import log_softmax
+from prefsim.numerics import log_softmax, to_numpy
 from prefsim.policies import TokenTreePolicy
 from prefsim.raters import proxy_reward
 from prefsim.raters.white_box import distinct_ngrams, length_incentive, mean_pooled
@@ -102,9 +102,11 @@ def terms_of(
     """
     tokens = (responses or all_responses()).tokens
     relevance = (mean_pooled(embeddings, tokens) @ query).T
-    length, distinct = length_incentive(tokens, scale=tokens.shape[1]), distinct_ngrams(tokens)
-    same = (np.broadcast_to(term, relevance.shape) for term in (length, distinct))
-    return Terms(*same, relevance)
+    return Terms(
+        np.broadcast_to(length_incentive(tokens, scale=tokens.shape[1]), relevance.shape),
+        np.broadcast_to(distinct_ngrams(tokens), relevance.shape),
+        relevance,
+    )
 
 
 def terms_of_relevances(relevances: np.ndarray, responses: Responses | None = None) -> Terms:
@@ -118,7 +120,8 @@ def optimum(reward: np.ndarray, inverse: np.ndarray | float) -> tuple[np.ndarray
     Rewards ``(..., n)`` and strengths ``(...)``; 0 is the reference itself.
     """
     scaled = reward * np.asarray(inverse)[..., None]
-    return gibbs_log_policy(scaled, all_responses().log_reference, beta=1.0)
+    found = gibbs_log_policy(scaled, all_responses().log_reference, beta=1.0)
+    return to_numpy(found[0]), to_numpy(found[1])
 
 
 def means(log_policy: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -155,7 +158,7 @@ def ascended(
     passed = []
     for k in range(steps + 1):
         log_policy = log_softmax(logits)
-        regularised = regularised_reward(rewards, log_policy, log_reference, beta=beta)
+        regularised = to_numpy(regularised_reward(rewards, log_policy, log_reference, beta=beta))
         passed.append(means(log_policy, regularised))
         if k < steps:
             logits = logits - update(-score_gradient(regularised, log_policy))

@@ -102,7 +102,7 @@ def test_agreement_counts_ties_as_half():
 
 def test_harmless_answers(real_data, tmp_path):
     found = judge_harmless(real_data, pairs=300)
-    assert set(found) == {"LI", "RP", "QR", "LI·QR", "R³"}
+    assert set(found) == {*REWARDS, "RP"}
     # The more harmless answer is the shorter one more often than not.
     assert 0.35 < found["LI"].share < 0.5
     assert all(0.02 < each.half_width < 0.07 for each in found.values())
