@@ -294,7 +294,8 @@ def criteria_of_learned(learned: dict[Confounded, np.ndarray]) -> tuple[Criterio
             "angle of the learned weights of relevance and length, and arctan σ²ρ/(1 − ρ²)",
             angles(learned),
             stated,
-            within=0.25,
+            # Five deviations of the noisiest case, of one set of 4,000 comparisons.
+            within=0.35,
             stated="derived",
         ),
         at_most(
