@@ -66,8 +66,7 @@ def disagreements(rewards: Any) -> np.ndarray:
     >>> disagreements([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])[0, 1]
     np.int64(3)
     """
-    (numbers,) = as_floats(rewards=rewards)
-    table = to_numpy(numbers)
+    table = _table(rewards=rewards)
     if table.ndim < 2:
         raise ValueError(f"rewards must have examples and heads as last axes, got {table.shape}")
     order = np.sign(table[..., :, None, :] - table[..., None, :, :])
@@ -147,8 +146,7 @@ def inconsistency_law(cost: Any, label: Any) -> np.ndarray:
     >>> inconsistency_law([[9.0, 1.0, 2.0, 4.0]] * 4, [0, 0, 0, 0])[0].round(6)
     array([0.  , 0.  , 0.25, 0.75])
     """
-    (numbers,) = as_floats(cost=cost)
-    partners, table = _partners(label), to_numpy(numbers)
+    partners, table = _partners(label), _table(cost=cost)
     low = np.where(partners, table, np.inf).min(axis=-1, keepdims=True)
     above = np.where(partners, table - low, 0.0)
     # In the scale of the greatest, so that the sum of tiny differences is no zero.
@@ -184,10 +182,9 @@ def annealed_law(law: Any, label: Any, *, progress: float) -> np.ndarray:
     array([0.  , 0.75, 0.25])
     """
     check_interval(progress=progress, low=0.0, high=1.0, closed="both")
-    (numbers,) = as_floats(law=law)
-    random = random_partner_law(label)
-    check_shape(numbers, "law", random.shape)
-    return (1 - progress) * random + progress * to_numpy(numbers)
+    table, random = _table(law=law), random_partner_law(label)
+    check_shape(table, "law", random.shape)
+    return (1 - progress) * random + progress * table
 
 
 def drawn_partners(law: Any, *, seed: Seed) -> np.ndarray:
@@ -210,8 +207,7 @@ def drawn_partners(law: Any, *, seed: Seed) -> np.ndarray:
     >>> drawn_partners([[0.0, 1.0], [1.0, 0.0]], seed=0)
     array([1, 0])
     """
-    (numbers,) = as_floats(law=law)
-    table = to_numpy(numbers)
+    table = _table(law=law)
     check_probabilities(table, "law")
     total = np.cumsum(table, axis=-1)
     # As a share of the last sum, which rounding leaves beside one: no place behind it is drawn.
@@ -233,6 +229,12 @@ def _partners(label: Any) -> np.ndarray:
             f" its class, got {classes[alone][0]} once"
         )
     return others
+
+
+def _table(**named: Any) -> np.ndarray:
+    """Return one argument, which may be a tensor of any precision, in double precision."""
+    (numbers,) = as_floats(**named)
+    return to_numpy(numbers).astype(np.float64)
 
 
 def _normalised(weights: np.ndarray) -> np.ndarray:
