@@ -23,6 +23,7 @@ __all__ = [
     "WAYS",
     "Tagger",
     "compare_lengths",
+    "compare_responses",
     "compare_scores",
     "normalised_length_difference",
     "tag_responses",
@@ -256,3 +257,34 @@ def tag_responses(responses: Sequence[str], taggers: Mapping[str, Tagger] = TAGG
     check_callable(**{f"tagger of {name}": tagger for name, tagger in taggers.items()})
     rows = [[tagger(text) for tagger in taggers.values()] for text in responses]
     return as_float_array(np.reshape(rows, (len(rows), len(taggers))), "what taggers return")
+
+
+def compare_responses(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+    """Return how responses compare on the properties of :data:`TAGGERS`, lengths by their rule.
+
+    Parameters
+    ----------
+    first, second
+        Texts, n of each.
+
+    Returns
+    -------
+    Array ``(n, p)`` of −1, 0 and 1 in the order of :data:`TAGGERS`: 1 where the first has more, of
+    words where it is clearly longer (:func:`compare_lengths`).
+
+    Raises
+    ------
+    ValueError
+        If the numbers of texts do not fit.
+
+    Examples
+    --------
+    >>> compared = compare_responses(["Sorry, I can't."], ["Take the car."])[0]
+    >>> [name for name, sign in zip(TAGGERS, compared) if sign > 0]
+    ['refusals', 'apologies', 'first person']
+    """
+    tags = [tag_responses(texts) for texts in (first, second)]
+    compared = compare_scores(*tags)
+    words = list(TAGGERS).index("length")
+    compared[:, words] = compare_lengths(*(side[:, words].astype(np.int64) for side in tags))
+    return compared

@@ -152,7 +152,8 @@ def sinkhorn_codes(scores: ArrayT, *, temperature: float = 0.05, iterations: int
         )
         for each in table.reshape(-1, n, k)
     ]
-    return like(n * np.reshape(plans, table.shape), scores)
+    codes: Any = like(n * np.reshape(plans, table.shape), scores)
+    return codes
 
 
 def swapped_prediction(

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from prefsim.analysis import judge_similarity
-from prefsim.data.json_lines import read_json_lines
 from prefsim.data.paired import PairedJudgements, read_paired
-from prefsim.data.properties import TAGGERS, compare_lengths, compare_scores, tag_responses
-from prefsim.lm.command.dialogues import UnsharedPrompt, text_dialogues
+from prefsim.data.properties import TAGGERS, compare_responses
+from prefsim.lm.command.dialogues import read_answers
 from prefsim.numerics import softplus
 from prefsim.solvers.likelihood.logistic_posterior import logistic_posterior
 from prefsim.solvers.likelihood.sparse_logistic import fit_sparse_logistic
@@ -60,20 +59,7 @@ def dissect_harmless(folder: Path, *, splits: int, seed: int) -> Harmless | None
     path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
     if not path.is_file():
         return None
-    answers: dict[str, list[str]] = {"chosen": [], "rejected": []}
-    for _, row in read_json_lines(path):
-        try:
-            pair = text_dialogues(row["chosen"], row["rejected"], [])
-        except UnsharedPrompt:
-            continue  # a handful of pairs answer two prompts and compare nothing
-        for name, texts in answers.items():
-            texts.append(pair[name])
-    chosen, rejected = (tag_responses(texts) for texts in answers.values())
-    features = compare_scores(chosen, rejected)
-    words = list(TAGGERS).index("length")
-    features[:, words] = compare_lengths(
-        chosen[:, words].astype(np.int64), rejected[:, words].astype(np.int64)
-    )
+    features = compare_responses(*read_answers(path))
     first = np.ones(len(features))
     halves, losses = [], []
     rng = np.random.default_rng(seed)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from prefsim.checks.quoting import shown
+from prefsim.data.json_lines import read_json_lines
 from prefsim.lm.command.messages import Row, check_answer
 from prefsim.lm.model.chat import shared_length
 
-__all__ = ["ASSISTANT", "HUMAN", "UnsharedPrompt", "chat_dialogues", "text_dialogues"]
+__all__ = [
+    "ASSISTANT",
+    "HUMAN",
+    "UnsharedPrompt",
+    "chat_dialogues",
+    "read_answers",
+    "text_dialogues",
+]
 
 ASSISTANT, HUMAN = "\n\nAssistant:", "\n\nHuman:"
 
@@ -61,6 +70,22 @@ def text_dialogues(chosen: str, rejected: str, others: list[str]) -> Row:
             f" they part at character {at + 1}: {shown(prompt[at:])} and {shown(other[at:])}"
         )
     return {"prompt": prompt, "chosen": first, "rejected": second}
+
+
+def read_answers(path: Path) -> tuple[list[str], list[str]]:
+    """Return the chosen and the rejected answers of a file of compared dialogues in text.
+
+    Pairs that answer two prompts compare nothing, and are left out.
+    """
+    chosen, rejected = [], []
+    for _, row in read_json_lines(path):
+        try:
+            pair = text_dialogues(row["chosen"], row["rejected"], [])
+        except UnsharedPrompt:
+            continue
+        chosen.append(pair["chosen"])
+        rejected.append(pair["rejected"])
+    return chosen, rejected
 
 
 def _texts(chosen: str, rejected: str, others: list[str]) -> Row:
