@@ -108,6 +108,22 @@ def test_a_pair_that_is_labelled_once(name):
         np.testing.assert_allclose(ends[0].policy.probs, ends[2].policy.probs, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(set(OF_PAIRS) & DRIVEN_APART))
+def test_it_is_driven_apart_however_small_the_tolerance(name):
+    reference = TabularPolicy.uniform(1, 2)
+    data = Comparisons([0], [0], [1], chosen_score=[0.8], rejected_score=[0.2])
+    found = quietly(
+        reference,
+        loss_functions()[name],
+        data,
+        reference=reference,
+        tolerance=1e-15,
+        max_iterations=100,
+    )
+    assert found.diverges
+    assert not found.converged
+
+
 # Whose targets for a log-probability lie above 0, so that every other response is pushed away.
 AWAY_FROM_OTHERS = {"cal_dpo", "gpo", "sppo", "sppo_hard"}
 

@@ -25,10 +25,14 @@ FAR = 1e5
 STEPS = (1.0, 2.0, 4.0)
 # Steps back along the ray, where a slope is looked for that rounding does not hide.
 BACK = tuple(2.0**k for k in range(7))
+BACK_FINELY = tuple(2.0 ** (k / 2) for k in range(13))
 # Roundings of the value that a step must promise to gain.
 ROUNDINGS = 8.0
 # Of that: a slope which is there.
 BEFORE = 100.0
+# Share of the value at the start below which nothing but a tail gets at the distance of a step: a
+# minimum of zero is not that flat, and a kink is not met so closely.
+TAIL = 1e-30
 
 
 def falls_for_ever(
@@ -81,4 +85,12 @@ def falls_for_ever(
                 break
             fell &= slope(end + further * step)[1] < rounding
         falls |= fell
+    # A tail may end in an underflow, beyond which no slope is left to be seen.
+    least = TAIL * objective(start).detach().abs()
+    for times in (0.0, *BACK_FINELY):
+        ended = suspect & ~falls & (value.abs() < least)
+        if not bool(ended.any()):
+            break
+        before, at = slope(end - times * step)
+        falls |= ended & (before > 0) & (before < least) & (at < 0)
     return falls

@@ -1,6 +1,7 @@
 """Ends of searches: minima at kinks, and ways to minima that do not exist."""
 
 import numpy as np
+import pytest
 import scipy.optimize
 import torch
 
@@ -28,6 +29,23 @@ def test_a_long_last_step_along_which_it_falls_has_no_end():
     # A last step of next to nothing, and one beyond which it rises.
     assert falls_for_ever(tail, start, end, 1e-9 * step).tolist() == [False] * 3
     assert falls_for_ever(bowl, start, points([1.0], [1.0], [1.0]), step).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize("end", [24.0, 26.0, 40.0, 60.0])
+def test_a_tail_that_underflows_has_no_end(end):
+    def underflows(x):
+        return torch.exp(-(x**2)).sum(-1)
+
+    assert falls_for_ever(underflows, points([0.1]), points([end]), points([4.0])).tolist() == [1]
+
+
+def test_a_plateau_of_zero_is_an_end():
+    def plateau(x):
+        return (torch.clamp(30 - x, min=0.0) ** 2).sum(-1)
+
+    for end in (30.0, 31.0, 35.0):
+        found = falls_for_ever(plateau, points([0.0]), points([end]), points([4.0]))
+        assert found.tolist() == [False]
 
 
 def test_what_went_very_far_is_judged_by_its_way():
