@@ -61,10 +61,7 @@ def reward_line(found: dict[str, Any]) -> str:
 
 
 def _states(policy: CausalLM, prompts: Sequence[Any], completions: Sequence[Any]) -> np.ndarray:
-    pooled = [
-        response_embeddings(policy, prompts, completions, pooling=how) for how in ("last", "mean")
-    ]
-    return np.concatenate(pooled, axis=-1)
+    return response_embeddings(policy, prompts, completions, pooling=("last", "mean"))
 
 
 def _fitted(features: np.ndarray, ridge: float) -> np.ndarray:

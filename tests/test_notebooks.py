@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom, says what its paired script says, and shows figures."""
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -57,4 +58,14 @@ def analyses(figures, text, with_data):
     assert "τ = 1.0: 37.7% of outputs" in text and "another quality: -0.327" in text
 
 
-EXPECTED = {"tour": tour, "analyses": analyses}
+def labels(figures, text, with_data):
+    assert figures == (2 if with_data else 1)
+    assert ("contradicted: 0.42" in text) == with_data
+    assert ("no human data here" in text) != with_data
+    assert "Crammer–Singer     calibrated False" in text
+    assert "distillation_kl  0.5224   shifted 0.5224" in text
+    wrong, weakest = re.search(r"wrong labels: (\S+), in the weakest fifth (\S+)", text).groups()
+    assert float(weakest) > 2 * float(wrong)
+
+
+EXPECTED = {"tour": tour, "analyses": analyses, "labels": labels}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from prefsim.checks import check_choice, check_integer
 from prefsim.lm.model.limits import check_positions
@@ -48,7 +49,7 @@ def response_embeddings(
     prompts: Sequence[Text],
     completions: Sequence[Text],
     *,
-    pooling: str = "last",
+    pooling: str | Sequence[str] = "last",
     batch_size: int = 8,
 ) -> np.ndarray:
     """Return a vector for each completion of a prompt, float64 ``(n, d)``.
@@ -64,7 +65,8 @@ def response_embeddings(
         Text, chat messages or token ids, n of each.
     pooling
         ``"last"``: the last hidden state at the completion's last token, which has read everything.
-        ``"mean"``: the mean of those at all of its tokens.
+        ``"mean"``: the mean of those at all of its tokens. Several, one after the other, of one
+        forward: ``("last", "mean")`` gives ``(n, 2d)``.
     batch_size
         Sequences at once.
 
@@ -74,14 +76,15 @@ def response_embeddings(
         If the lists differ in length, a sequence is too long for the model, or an option is out of
         range.
     """
-    check_choice(tuple(_POOLINGS), pooling=pooling)
-    pool = _POOLINGS[pooling]
-    return _pooled(
-        policy,
-        policy.encode(prompts, completions),
-        lambda hidden, batch: pool(hidden, batch.completion_mask),
-        batch_size,
-    )
+    names = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+    for name in names or ("",):
+        check_choice(tuple(_POOLINGS), pooling=name)
+
+    def pool(hidden: Tensor, batch: TokenBatch) -> Tensor:
+        parts = [_POOLINGS[name](hidden, batch.completion_mask) for name in names]
+        return torch.cat(parts, dim=-1)
+
+    return _pooled(policy, policy.encode(prompts, completions), pool, batch_size)
 
 
 def _pooled(

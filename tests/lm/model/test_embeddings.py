@@ -69,10 +69,22 @@ def test_a_linear_reward_is_fitted_on_them_exactly(policy):
     np.testing.assert_array_equal(scores.argmax(axis=1), reward.argmax(axis=1))
 
 
+def test_several_poolings_are_those_of_one_after_the_other(policy):
+    rng = np.random.default_rng(2)
+    rows = ids(3, rng), ids(3, rng)
+    apart = [response_embeddings(policy, *rows, pooling=name) for name in ("mean", "last")]
+    together = response_embeddings(policy, *rows, pooling=("mean", "last"))
+    np.testing.assert_array_equal(together, np.concatenate(apart, axis=-1))
+
+
 def test_nothing_and_what_is_out_of_range(policy):
     assert response_embeddings(policy, [], []).shape == (0, 0)
     with pytest.raises(ValueError, match="pooling must be one of"):
         response_embeddings(policy, [[5]], [[6]], pooling="first")
+    with pytest.raises(ValueError, match="pooling must be one of"):
+        response_embeddings(policy, [[5]], [[6]], pooling=())
+    with pytest.raises(ValueError, match="pooling must be one of"):
+        response_embeddings(policy, [[5]], [[6]], pooling=("last", "first"))
     with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
         response_embeddings(policy, [[5]], [[6]], batch_size=0)
     with pytest.raises(ValueError, match=r"1 .*2|2 .*1"):
