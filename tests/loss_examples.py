@@ -25,6 +25,7 @@ OF_THE_POLICY = {
     "logp",
     "logps",
     "logits",
+    "values",
     "chosen_logits",
     "rejected_logits",
     "chosen_rewards",
@@ -147,6 +148,11 @@ def _token_lists(lists: losses.TokenListLogps) -> tuple[Any, Any]:
     return right, right._replace(logp=right.logp[:, ::-1])
 
 
+def _token_values(said: losses.TokenValues) -> tuple[Any, Any]:
+    right = said._replace(values=said.returns)
+    return right, said._replace(values=said.returns + 3.0)
+
+
 def _anchored(negatives: losses.AnchoredLogps) -> tuple[Any, Any]:
     rejected, samples = negatives.ref_rejected, negatives.ref_samples
     right = negatives._replace(rejected=rejected - 2, samples=samples + 0.1)
@@ -209,6 +215,7 @@ CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.UnpairedLogps: _unpaired,
     losses.ListLogps: _lists,
     losses.TokenListLogps: _token_lists,
+    losses.TokenValues: _token_values,
     losses.AnchoredLogps: _anchored,
     losses.SelfImprovementLogps: _self_improvement,
     losses.DegreeLogits: _degrees,

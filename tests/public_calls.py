@@ -409,7 +409,6 @@ EXAMPLES = {
     "reduced": {"values": STEPS[None], "mask": MASK[None], "reduction": "batch"},
     "rewards_to_go": {"rewards": STEPS},
     "token_kl": {"logps": LOGS, "ref_logps": REF, "estimator": "k3"},
-    "value_loss": {"values": STEPS, "old_values": PROBS, "returns": REWARD, "clip": 0.2},
     "whitened": {"values": STEPS, "mask": MASK, "epsilon": 1e-6},
     "guided_filter": {
         "margin": STEPS[0],

@@ -49,7 +49,6 @@ MAY_BE_INFINITE = {
     ("scaled_return", "floor"): -math.inf,
     ("curated_law", "candidates"): math.inf,
     ("curation_factor", "candidates"): math.inf,
-    ("value_loss", "clip"): math.inf,
 }
 
 

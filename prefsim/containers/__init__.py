@@ -23,6 +23,7 @@ from prefsim.containers.scores import (
     DegreePairLogps,
     DistillationLogits,
     PairRewards,
+    TokenValues,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SelfImprovementLogps",
     "TokenListLogps",
     "TokenPairLogps",
+    "TokenValues",
     "UnpairedLogps",
     "fields_of",
     "map_fields",

@@ -1,4 +1,4 @@
-"""Rewards of pairs, and scores of classes or of degrees with their labels."""
+"""Rewards of pairs, scores of classes or of degrees with their labels, and values of tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from prefsim._readable import readable
-from prefsim.containers.example_draws import CLASSES, VERSIONS, Draws
+from prefsim.containers.example_draws import CANDIDATES, CLASSES, VERSIONS, Draws
 from prefsim.containers.fields import exchanged
 from prefsim.containers.log_probs import PairLogps
 from prefsim.typing import Array, ArrayT
@@ -19,6 +19,7 @@ __all__ = [
     "DegreePairLogps",
     "DistillationLogits",
     "PairRewards",
+    "TokenValues",
 ]
 
 
@@ -203,3 +204,33 @@ class DistillationLogits(NamedTuple, Generic[ArrayT]):
         return DistillationLogits(
             logits=draws.normal(CLASSES), teacher_logits=draws.normal(CLASSES)
         )
+
+
+@readable
+class TokenValues(NamedTuple, Generic[ArrayT]):
+    """What a value function says before each token of K drawn responses, and what came of it.
+
+    Attributes
+    ----------
+    values
+        V, ``(..., n, K, T)`` in units of the reward, of the state before each token.
+    returns
+        G of :func:`prefsim.losses.gae`, of the same shape.
+    mask
+        ``(..., n, K, T)``, which tokens belong to the response; behind it there may be anything.
+    old_values
+        The values when the responses were drawn; the current ones unless given.
+    """
+
+    values: ArrayT
+    returns: Array
+    mask: Array
+    old_values: Array | None = None
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> TokenValues[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        mask = draws.mask(CANDIDATES)
+        values, returns, old_values = (draws.normal(*mask.shape[1:]) for _ in range(3))
+        return TokenValues(values, returns, mask, old_values)

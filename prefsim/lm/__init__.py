@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefsim.lm.data.rankings import TextRankings
     from prefsim.lm.data.rollouts import TextRollouts
     from prefsim.lm.data.text_data import TextData
-    from prefsim.lm.fitting import CausalLM, PreferenceModel, ResponseClassifier
+    from prefsim.lm.fitting import CausalLM, PreferenceModel, ResponseClassifier, TokenCritic
     from prefsim.lm.model.candidates import Candidates, score_candidates
     from prefsim.lm.model.embeddings import prompt_features, response_embeddings
     from prefsim.lm.model.encoding import encode
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prefsim.lm.model.response_scorer import Embedded
     from prefsim.lm.model.tiled import TokenStatistics
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
+    from prefsim.lm.online.critics import ActorCriticRound, play_actor_critic, with_values
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
     from prefsim.lm.online.rounds import (
         JudgedCompletions,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from prefsim.lm.training.truncation import Truncation
 
 __all__ = [
+    "ActorCriticRound",
     "Candidates",
     "CausalLM",
     "DIAGNOSTICS",
@@ -97,6 +99,7 @@ __all__ = [
     "TextSource",
     "TextVersions",
     "TokenBatch",
+    "TokenCritic",
     "TokenStatistics",
     "Tokens",
     "TrainResult",
@@ -118,6 +121,7 @@ __all__ = [
     "match_prompts",
     "model_hash",
     "pairwise_judge",
+    "play_actor_critic",
     "prompt_features",
     "read_text_data",
     "reference_logps",
@@ -140,6 +144,7 @@ __all__ = [
     "tree_policy",
     "tree_rollouts",
     "tree_score",
+    "with_values",
 ]
 
 # Where each name lives. What can be fitted comes from the file that registers `fit` for it.
@@ -159,7 +164,7 @@ _NAMES_OF = {
     "data.rankings": ("TextRankings",),
     "data.rollouts": ("TextRollouts",),
     "data.text_data": ("TextData",),
-    "fitting": ("CausalLM", "PreferenceModel", "ResponseClassifier"),
+    "fitting": ("CausalLM", "PreferenceModel", "ResponseClassifier", "TokenCritic"),
     "model.candidates": ("Candidates", "score_candidates"),
     "model.embeddings": ("prompt_features", "response_embeddings"),
     "model.encoding": ("encode",),
@@ -184,6 +189,7 @@ _NAMES_OF = {
         "Tokens",
         "collate",
     ),
+    "online.critics": ("ActorCriticRound", "play_actor_critic", "with_values"),
     "online.judges": (
         "as_rows",
         "pairwise_judge",

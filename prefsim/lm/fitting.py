@@ -16,6 +16,7 @@ from prefsim.lm.model.preference_model import PreferenceModel
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.model.response_classifier import ResponseClassifier
 from prefsim.lm.model.response_scorer import ResponseScorer
+from prefsim.lm.model.token_critic import TokenCritic
 from prefsim.lm.training.engine import run
 from prefsim.lm.training.options import TrainingOptions, TrainResult
 from prefsim.lm.training.setup import TrainingSetup
@@ -23,7 +24,7 @@ from prefsim.losses.catalogue import as_loss
 from prefsim.solvers.fit import Loss, fit
 from prefsim.solvers.reference import NOT_GIVEN, stated_reference
 
-__all__ = ["CausalLM", "PreferenceModel", "ResponseClassifier", "train"]
+__all__ = ["CausalLM", "PreferenceModel", "ResponseClassifier", "TokenCritic", "train"]
 
 
 @fit.register(CausalLM)
@@ -43,7 +44,8 @@ def train(
     policy
         Where to start: a language model, or for a loss of rewards a
         :class:`~prefsim.lm.PreferenceModel`, for one of classes a
-        :class:`~prefsim.lm.ResponseClassifier`. It is not changed, but for the device that its
+        :class:`~prefsim.lm.ResponseClassifier`, for one of values a
+        :class:`~prefsim.lm.TokenCritic`. It is not changed, but for the device that its
         frozen parameters lie on.
     loss
         A loss of :mod:`prefsim.losses`, configured by ``functools.partial``, or the name of one;

@@ -18,6 +18,7 @@ from prefsim.containers import (
     SelfImprovementLogps,
     TokenListLogps,
     TokenPairLogps,
+    TokenValues,
     UnpairedLogps,
 )
 from prefsim.losses.adaptive_classification import aldr_kl
@@ -48,7 +49,7 @@ from prefsim.losses.classification import (
     linear_symmetric,
     mae,
 )
-from prefsim.losses.clipped import reduced, value_loss
+from prefsim.losses.clipped import reduced
 from prefsim.losses.comp_sum import comp_sum, ramp_comp_sum
 from prefsim.losses.contrastive import infonce, rgcl, simple_contrastive
 from prefsim.losses.degree import ordinal_logits, preference_degree, spo_degree
@@ -115,6 +116,7 @@ from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
+from prefsim.losses.value_function import value_loss
 from prefsim.losses.value_incentive import vpo
 
 __all__ = [
@@ -138,6 +140,7 @@ __all__ = [
     "SelfImprovementLogps",
     "TokenListLogps",
     "TokenPairLogps",
+    "TokenValues",
     "UnpairedLogps",
     "aldr_kl",
     "aot",

@@ -1,16 +1,16 @@
-"""The clipped ratio of policy gradients, how tokens are averaged, the loss of a value function."""
+"""The clipped ratio of policy gradients, and how tokens are averaged."""
 
 from __future__ import annotations
 
 import math
 
-from prefsim.checks import as_floats, check_choice, check_interval, check_same_shape
+from prefsim.checks import check_choice, check_interval, check_same_shape
 from prefsim.losses.advantages import with_mask
 from prefsim.losses.tokenwise import masked_sum
 from prefsim.numerics import array_namespace, bounded_exp, stop_gradient
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["REDUCTIONS", "check_clip", "clipped_loss", "reduced", "value_loss"]
+__all__ = ["REDUCTIONS", "check_clip", "clipped_loss", "reduced"]
 
 REDUCTIONS = ("batch", "response", "sum")
 
@@ -76,47 +76,3 @@ def reduced(values: ArrayT, mask: Array, *, reduction: str) -> ArrayT:
     prompts = sums.shape[-2]
     total = xp.sum(tokens, axis=(-2, -1))[..., None]
     return prompts * xp.sum(sums, axis=-1) / xp.where(total > 0, total, xp.ones_like(total))
-
-
-def value_loss(values: ArrayT, old_values: Array, returns: Array, *, clip: float = 0.2) -> ArrayT:
-    r"""Return the clipped squared error of a value function at each token, ``(..., T)``.
-
-    .. math:: \tfrac12\max\big((V - G)^2,\;
-        (V_{old} + \mathrm{clip}(V - V_{old}, \pm\epsilon) - G)^2\big)
-
-    Reduce it as :func:`prefsim.losses.reduced` does; padding may hold anything.
-
-    Parameters
-    ----------
-    values
-        V ``(..., T)``, of the state before each token.
-    old_values, returns
-        Of the same shape: values when the responses were drawn, and the returns G of
-        :func:`prefsim.losses.gae`. Both are constants of differentiation.
-    clip
-        ε, how far a value may move for its error to fall, in (0, inf]; ``math.inf`` does not clip.
-
-    Raises
-    ------
-    ValueError
-        If ``clip`` is out of range or shapes differ.
-
-    References
-    ----------
-    Schulman et al. 2017, arXiv:1707.06347, in the clipped form of the authors' ``baselines``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> value_loss(np.asarray([0.7]), np.asarray([0.2]), np.asarray([1.0])).round(12)
-    array([0.18])
-    """
-    check_interval(low=0.0, high=math.inf, closed="right", clip=clip)
-    values, old_values, returns = as_floats(
-        values=values, old_values=old_values, returns=returns, nan=True
-    )
-    check_same_shape(values=values, old_values=old_values, returns=returns)
-    xp = array_namespace(values)
-    old, target = stop_gradient(old_values), stop_gradient(returns)
-    near = old + xp.clip(values - old, -clip, clip)
-    return 0.5 * xp.maximum((values - target) ** 2, (near - target) ** 2)

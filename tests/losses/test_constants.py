@@ -34,6 +34,7 @@ WHOLLY = {
     "spce": "chosen_score",
     "sppo_single": "win_prob",
     "tdpo2": "chosen_kl",
+    "value_loss": "returns old_values",
     "wpo": "chosen_collision rejected_collision",
 }
 # With a derivative, though not through all that the loss makes of it: a baseline, a running shift,

@@ -137,6 +137,7 @@ DEFAULTS = {
     "srpo": {"beta": 0.01, "alpha": 0.5},
     "tdpo1": {"beta": 0.1},
     "tdpo2": {"beta": 0.1, "alpha": 0.5},
+    "value_loss": {"clip": 0.2, "reduction": "batch"},
     "vpo": {"beta": 0.1, "alpha": 0.1, "optimistic": False, "calibration": "chosen"},
     "wpo": {"beta": 0.01, "clamp": True},
 }

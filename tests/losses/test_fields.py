@@ -34,7 +34,14 @@ def is_named(field: str, refusal: str) -> bool:
     return re.search(rf"\b{field}\b", refusal) is not None
 
 
-OF_LISTS = {"AnchoredLogps", "ClassLogits", "JudgedLogps", "ListLogps", "TokenListLogps"}
+OF_LISTS = {
+    "AnchoredLogps",
+    "ClassLogits",
+    "JudgedLogps",
+    "ListLogps",
+    "TokenListLogps",
+    "TokenValues",
+}
 
 
 @pytest.mark.parametrize(

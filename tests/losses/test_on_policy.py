@@ -56,8 +56,8 @@ def test_losses_of_the_trainer():
         *(x[:, None] for x in (NEW, REF, MASK)), SCORES[:, None], OLD[:, None], advantages[:, None]
     )
     policy = losses.ppo(drawn, beta=0.0, whiten=True).mean()
-    of_tokens = losses.value_loss(NEW_VALUES, VALUES, returns)
-    value = losses.reduced(of_tokens[:, None], MASK[:, None], reduction="batch").mean()
+    said = losses.TokenValues(*(x[:, None] for x in (NEW_VALUES, returns, MASK, VALUES)))
+    value = losses.value_loss(said).mean()
     np.testing.assert_allclose(policy, 0.0167226273, atol=5e-11)
     np.testing.assert_allclose(value, 18.8326230191, atol=5e-11)
     np.testing.assert_allclose(policy + 0.1 * value, 1.8999849292, atol=5e-11)
@@ -381,7 +381,7 @@ def test_bad_input(call, message):
     [
         (lambda: losses.gae(np.ones(2), np.ones(2), np.ones(2, bool), trace=1.5), "trace must lie"),
         (lambda: losses.gae(np.ones(2), np.ones(3), np.ones(2, bool)), "must have one shape"),
-        (lambda: losses.value_loss(np.ones(2), np.ones(2), np.ones(2), clip=0.0), "clip must lie"),
+        (lambda: losses.value_loss(losses.TokenValues.example(), clip=0.0), "clip must lie"),
         (lambda: losses.leave_one_out(np.ones((3, 1))), "at least two responses"),
         (lambda: losses.rloo(ListLogps.example()._replace(scores=np.ones(6))), "must have one"),
     ],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from prefsim.containers import ListLogps, TokenListLogps
+from prefsim.checks.quoting import shown
+from prefsim.containers import ListLogps, TokenListLogps, TokenValues
 from prefsim.lm.data.scored_lists import ScoredLists
 from prefsim.lm.data.text_data import TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
@@ -23,9 +24,9 @@ __all__ = ["TextRollouts"]
 class TextRollouts(ScoredLists):
     """Prompts with K completions each that a policy drew, and their rewards.
 
-    For losses of :class:`prefsim.losses.ListLogps` and :class:`prefsim.losses.TokenListLogps`; the
-    text counterpart of :class:`prefsim.data.Rollouts`. Draw them by
-    :func:`prefsim.lm.draw_scored`.
+    For losses of :class:`prefsim.losses.ListLogps` and :class:`prefsim.losses.TokenListLogps`, and
+    with returns for those of :class:`prefsim.losses.TokenValues`; the text counterpart of
+    :class:`prefsim.data.Rollouts`. Draw them by :func:`prefsim.lm.draw_scored`.
 
     Parameters
     ----------
@@ -40,7 +41,11 @@ class TextRollouts(ScoredLists):
         T at least the length of the longest completion; the policy as training finds it in each
         step unless given.
     advantage
-        ``(n, K, T)``, of every token, where a value function says so.
+        ``(n, K, T)``, of every token, where a value function says so
+        (:func:`prefsim.lm.with_values`).
+    returns, old_values
+        ``(n, K, T)``, what came after each token, and what the value function had expected; they
+        train it.
     weight
         Relative weight of each row, >= 0; equal unless given.
 
@@ -56,10 +61,12 @@ class TextRollouts(ScoredLists):
     (1, (1, 2))
     """
 
-    kinds: ClassVar[tuple[type, ...]] = (ListLogps, TokenListLogps)
+    kinds: ClassVar[tuple[type, ...]] = (ListLogps, TokenListLogps, TokenValues)
 
     old_logp: np.ndarray | None
     advantage: np.ndarray | None
+    returns: np.ndarray | None
+    old_values: np.ndarray | None
 
     def __init__(
         self,
@@ -69,6 +76,8 @@ class TextRollouts(ScoredLists):
         *,
         old_logp: Any = None,
         advantage: Any = None,
+        returns: Any = None,
+        old_values: Any = None,
         weight: Any = None,
     ) -> None:
         self._store_lists(
@@ -76,7 +85,12 @@ class TextRollouts(ScoredLists):
             completions,
             scores,
             weight=weight,
-            of_tokens={"old_logp": old_logp, "advantage": advantage},
+            of_tokens={
+                "old_logp": old_logp,
+                "advantage": advantage,
+                "returns": returns,
+                "old_values": old_values,
+            },
         )
 
     def container(self, kind: type, token_logps: TokenLogps) -> tuple[Any, Tensor]:
@@ -107,6 +121,42 @@ class TextRollouts(ScoredLists):
             old_logps=None if old is None else (old * token_logps.mask).sum(dim=-1),
         )
         return lists, weight
+
+    def scored(self, kind: type, scores: Tensor) -> tuple[Any, Tensor]:
+        """Return the values of tokens with what came of them."""
+        import torch
+
+        self.check(kind)
+        if kind is not TokenValues:
+            raise ValueError(f"a loss of {kind.__name__} takes log-probabilities, got values")
+        if self.returns is None:
+            raise ValueError("returns must be given to fit a value function: see with_values")
+        width = scores.shape[-1]
+        lengths = torch.as_tensor(self.lengths(), device=scores.device)
+        values = TokenValues(
+            values=scores,
+            returns=self._column("returns", scores),
+            mask=torch.arange(width, device=scores.device) < lengths[..., None],
+            old_values=None if self.old_values is None else self._column("old_values", scores),
+        )
+        return values, column_like(self.weight, scores)
+
+    def lengths(self) -> np.ndarray:
+        """Return the numbers of tokens of the completions, ``(n, K)``.
+
+        Raises
+        ------
+        ValueError
+            If a completion is not token ids, of which alone that is known.
+        """
+        for row in self.completions:
+            for each in row:
+                if isinstance(each, str) or not all(isinstance(x, int | np.integer) for x in each):
+                    raise ValueError(
+                        f"completions must be token ids, as they were drawn, got {shown(each)}"
+                    )
+        counts = [[len(each) for each in row] for row in self.completions]
+        return np.asarray(counts, dtype=np.int64).reshape(self.scores.shape)
 
     def _column(self, name: str, logp: Tensor) -> Tensor:
         """Return the numbers of the tokens that are there, ``(n, K, T)`` as ``logp``."""

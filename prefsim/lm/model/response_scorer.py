@@ -24,7 +24,7 @@ from prefsim.lm.model.sequence_classifier import (
     write_classifier,
 )
 from prefsim.lm.model.text_model import TextModel
-from prefsim.lm.model.tokens import Text, TokenBatch, batches_by_length, collate
+from prefsim.lm.model.tokens import Text, TokenBatch, Tokens, batches_by_length, collate
 
 __all__ = ["Embedded", "ResponseScorer", "at_last"]
 
@@ -40,7 +40,7 @@ class Embedded(NamedTuple):
 
 
 class ResponseScorer(torch.nn.Module, TextModel):
-    """What :class:`PreferenceModel` and :class:`ResponseClassifier` share.
+    """What :class:`PreferenceModel`, :class:`ResponseClassifier` and :class:`TokenCritic` share.
 
     A linear head reads ``dim`` numbers off the state of a response's last token. The module holds
     what transformers calls a sequence classifier, in which form it is saved and loaded.
@@ -228,15 +228,19 @@ class ResponseScorer(torch.nn.Module, TextModel):
 
         In float32 where the device has no float64.
         """
+        return self._table(self.encode(prompts, completions), self.dim, batch_size)
+
+    def _table(self, rows: Sequence[Tokens], width: int, batch_size: int) -> Tensor:
+        """Return the numbers of rows as a table ``(n, width)``, 0 where a row has fewer."""
         check_integer(low=1, batch_size=batch_size)
-        rows = self.encode(prompts, completions)
         lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
         check_positions(self.plain, lengths)
-        found = as_wide(torch.zeros(len(rows), self.dim, device=self.device))
+        found = as_wide(torch.zeros(len(rows), width, device=self.device))
         with evaluating(self):
             for chunk in batches_by_length(lengths, batch_size):
                 batch = collate([rows[i] for i in chunk], pad_id=self.pad_id, device=self.device)
-                found[chunk] = as_wide(self(batch).vectors)
+                vectors = as_wide(self(batch).vectors)
+                found[chunk, : vectors.shape[-1]] = vectors
         return found
 
     def seen_by_loss(self, embedded: Embedded, examples: int) -> Tensor:

@@ -11,6 +11,7 @@ from prefsim.containers import (
     DegreePairLogps,
     DistillationLogits,
     PairRewards,
+    TokenValues,
 )
 from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.text_data import TextData
@@ -26,6 +27,7 @@ _GIVEN_BY = {
     PairRewards: "PreferenceModel(policy, dim=1, seed=0)",
     ClassLogits: "ResponseClassifier(policy, classes=K, seed=0)",
     DegreeLogits: "ResponseClassifier(policy, classes=K, seed=0)",
+    TokenValues: "TokenCritic(policy, seed=0)",
 }
 _GIVEN_BY_NONE = {
     ClassPairs: "scores of classes and rewards of preference heads",
