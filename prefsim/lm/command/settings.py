@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prefsim.containers import TokenValues
 from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.demonstrations import TextDemonstrations
@@ -46,7 +47,8 @@ _WORDS = {"true": True, "false": False}
 
 def _kinds() -> set[type]:
     """Return the containers of losses that text can feed."""
-    return {kind for container in _CONTAINERS for kind in container.kinds}
+    # What a critic expects and what came of it is known in a round alone.
+    return {kind for container in _CONTAINERS for kind in container.kinds} - {TokenValues}
 
 
 def trainable_losses() -> dict[str, Callable[..., Any]]:
