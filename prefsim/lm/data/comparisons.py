@@ -16,8 +16,10 @@ from prefsim.containers import (
     TokenPairLogps,
     stacked,
 )
+from prefsim.data.strength import LabelTreatment
 from prefsim.lm.data.text_data import TextData, TokenLogps, column_like
 from prefsim.lm.model.tokens import Text
+from prefsim.numerics import to_numpy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,6 +170,49 @@ class TextComparisons(TextData):
             object.__setattr__(self, "prob", np.ones(len(self)))
         check_unit_interval(self.prob, "prob")
 
+    def treated(self, treatment: LabelTreatment[Any]) -> TextComparisons:
+        """Return the pairs with their labels treated: exchanged, softened, or with a margin.
+
+        Parameters
+        ----------
+        treatment
+            Of each pair, ``(n,)``, by :func:`prefsim.data.strength.treat_labels`. Its margin is
+            added to one that a pair has, and losses of log-probabilities do not see it.
+
+        Raises
+        ------
+        ValueError
+            If it is not of as many pairs, a pair is to have a soft label and a margin (the margin
+            would be that of both orders), or prompts differ within a pair that is to be exchanged.
+        """
+        flipped, margin, alpha = (np.asarray(to_numpy(part)) for part in treatment)
+        if not flipped.shape == margin.shape == alpha.shape == (len(self),):
+            raise ValueError(f"treatment must be of {len(self)} pairs, got shape {flipped.shape}")
+        if ((alpha > 0) & (margin != 0)).any():
+            raise ValueError("treatment must give no pair a soft label and a margin, got both")
+        if self.rejected_prompt is not None and flipped.any():
+            raise ValueError("pairs with a rejected_prompt of their own cannot be exchanged")
+        kept = {name: getattr(self, name) for name in ("prompt", "weight", "rejected_prompt")}
+        sides: dict[str, Any] = {}
+        for one, other in (
+            ("chosen", "rejected"),
+            ("chosen_score", "rejected_score"),
+            ("old_chosen", "old_rejected"),
+        ):
+            columns = getattr(self, one), getattr(self, other)
+            sides[one], sides[other] = (
+                column if column is None else _exchanged(column, flipped, instead)
+                for column, instead in zip(columns, columns[::-1], strict=True)
+            )
+        own = np.zeros(len(self)) if self.margin is None else self.margin
+        return TextComparisons(
+            **kept,
+            **sides,
+            prob=(1 - alpha) * self.prob + alpha * (1 - self.prob),
+            margin=own + margin,
+            revise=self.revise,
+        )
+
     def sequences(self, kind: type) -> list[list[tuple[Text, Text]]]:
         """Return chosen and rejected, then for self-improvement the revisions of each from each."""
         self.check(kind)
@@ -255,6 +300,13 @@ class TextComparisons(TextData):
             sequence = token_logps.of_sequence(k)
             fields |= {name: sequence.sums, f"ref_{name}": sequence.ref_sums}
         return SelfImprovementLogps(**fields)
+
+
+def _exchanged(column: Any, where: np.ndarray, other: Any) -> Any:
+    """Return a column with the entries of another in some rows."""
+    if isinstance(column, np.ndarray):
+        return np.where(where, other, column)
+    return [there if swap else here for here, there, swap in zip(column, other, where, strict=True)]
 
 
 def _token_pairs(chosen: TokenLogps, rejected: TokenLogps) -> TokenPairLogps:

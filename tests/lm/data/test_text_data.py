@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from prefsim import losses
+from prefsim.data.strength import treat_labels
 from prefsim.lm import (
     TextComparisons,
     TextFeedback,
@@ -83,6 +84,49 @@ def test_a_soft_label_enters_both_ways_round(llama):
     assert found.chosen.tolist() == [*hard.chosen.tolist(), *hard.rejected.tolist()]
     assert found.rejected_length.tolist() == [3, 1, 2, 2, 4, 1]
     assert found.rejected_score.tolist() == [4, 5, 6, 1, 2, 3]
+
+
+@pytest.mark.parametrize("treatment", ["flip", "margin", "flip+margin", "soft"])
+def test_treated_labels_cost_what_the_treatment_says(treatment):
+    strength = np.array([0.7, -0.4, -1.2])
+    data = pairs(chosen_score=[3.0, 2.0, 1.0], rejected_score=[0.0, 1.0, 2.0], weight=[1, 2, 3])
+    labels = treat_labels(strength, treatment, label_smoothing=0.3)
+    treated = data.treated(labels)
+    rewards = losses.PairRewards(*np.random.default_rng(0).standard_normal((2, 3)))
+    by_text = {
+        str(t): r
+        for side, column in ((W, 0), (L, 1))
+        for t, r in zip(side, rewards[column], strict=True)
+    }
+    scores = torch.tensor(
+        [
+            [[by_text[str(t)]] for t in row]
+            for row in zip(treated.chosen, treated.rejected, strict=True)
+        ]
+    )
+    container, weight = treated.scored(losses.PairRewards, scores)
+    found = (weight * losses.bradley_terry(container)).sum() / weight.sum()
+    each = losses.bradley_terry(labels.apply(rewards), label_smoothing=labels.label_smoothing)
+    assert float(found) == pytest.approx(float(each @ [1, 2, 3]) / 6, rel=1e-12)
+    expected = np.where(labels.flipped, [0.0, 1.0, 2.0], [3.0, 2.0, 1.0])
+    np.testing.assert_array_equal(treated.chosen_score, expected)
+    np.testing.assert_array_equal(treated.margin, labels.margin)
+
+
+def test_treatments_that_pairs_cannot_have():
+    strength = np.array([0.7, -0.4, -1.2])
+    cases = [
+        (pairs(), treat_labels(strength, "soft+margin"), "a soft label and a margin"),
+        (pairs(), treat_labels(strength[:2], "flip"), "must be of 3 pairs"),
+        (pairs(rejected_prompt=X), treat_labels(strength, "flip"), "cannot be exchanged"),
+    ]
+    for data, treatment, message in cases:
+        with pytest.raises(ValueError, match=message):
+            data.treated(treatment)
+    kept = pairs(prob=[1.0, 0.8, 0.6], margin=[1.0, 1.0, 1.0])
+    soft = kept.treated(treat_labels(strength, "soft", label_smoothing=0.25))
+    np.testing.assert_allclose(soft.prob, [1.0, 0.65, 0.55])
+    np.testing.assert_allclose(soft.margin, 1.0)
 
 
 def test_tokens_start_at_the_left_whatever_the_prompt(llama):
