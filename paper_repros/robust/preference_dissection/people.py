@@ -10,7 +10,7 @@ import numpy as np
 from prefsim.analysis import judge_similarity
 from prefsim.data.paired import PairedJudgements, read_paired
 from prefsim.data.properties import TAGGERS, compare_responses
-from prefsim.lm.command.dialogues import read_answers
+from prefsim.lm.command.dialogues import read_compared
 from prefsim.numerics import softplus
 from prefsim.solvers.likelihood.logistic_posterior import logistic_posterior
 from prefsim.solvers.likelihood.sparse_logistic import fit_sparse_logistic
@@ -59,7 +59,8 @@ def dissect_harmless(folder: Path, *, splits: int, seed: int) -> Harmless | None
     path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
     if not path.is_file():
         return None
-    features = compare_responses(*read_answers(path))
+    answers = read_compared(path)
+    features = compare_responses(answers.chosen, answers.rejected)
     first = np.ones(len(features))
     halves, losses = [], []
     rng = np.random.default_rng(seed)

@@ -16,8 +16,7 @@ from paper_repros.robust.r3.token_world import REWARDS, Terms
 from prefsim import losses
 from prefsim.analysis.intervals import mean_half_width
 from prefsim.data import Comparisons
-from prefsim.data.json_lines import read_json_lines
-from prefsim.lm.command.dialogues import ASSISTANT, HUMAN, UnsharedPrompt, text_dialogues
+from prefsim.lm.command.dialogues import ASSISTANT, HUMAN, read_compared
 from prefsim.numerics import sigmoid
 from prefsim.policies import LogLinearPolicy
 from prefsim.raters import relevance_reward, tfidf_embedding
@@ -101,20 +100,10 @@ def judge_harmless(folder: Path, *, pairs: int | None) -> dict[str, Agreement] |
     path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
     if not path.is_file() or importlib.util.find_spec("sklearn") is None:
         return None
-    queries: list[str] = []
-    answers: dict[str, list[str]] = {"chosen": [], "rejected": []}
-    for _, row in read_json_lines(path):
-        if len(queries) == pairs:
-            break
-        try:
-            pair = text_dialogues(row["chosen"], row["rejected"], [])
-        except UnsharedPrompt:
-            continue  # a handful of pairs answer two prompts and compare nothing
-        # The last turn is what is asked.
-        queries.append(pair["prompt"].rsplit(HUMAN, 1)[-1].removesuffix(ASSISTANT))
-        for name, texts in answers.items():
-            texts.append(pair[name])
-    corpus = [*queries, *answers["chosen"], *answers["rejected"]]
+    answers = read_compared(path, pairs=pairs)
+    # The last turn is what is asked.
+    queries = [text.rsplit(HUMAN, 1)[-1].removesuffix(ASSISTANT) for text in answers.prompt]
+    corpus = [*queries, *answers.chosen, *answers.rejected]
     embed = tfidf_embedding(corpus)
 
     def alone(texts: list[str], term: str) -> np.ndarray:
@@ -134,7 +123,8 @@ def judge_harmless(folder: Path, *, pairs: int | None) -> dict[str, Agreement] |
         return np.concatenate(parts)
 
     chosen, rejected = (
-        Terms(*(alone(texts, term) for term in Terms._fields)) for texts in answers.values()
+        Terms(*(alone(texts, term) for term in Terms._fields))
+        for texts in (answers.chosen, answers.rejected)
     )
     found = {name: agreement(chosen.reward(name), rejected.reward(name)) for name in REWARDS}
     return found | {"RP": agreement(chosen.distinct, rejected.distinct)}

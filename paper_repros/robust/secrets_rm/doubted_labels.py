@@ -17,7 +17,7 @@ from prefsim.data.strength import (
     strength_groups,
     treat_labels,
 )
-from prefsim.lm.command.dialogues import read_answers
+from prefsim.lm.command.dialogues import read_compared
 from prefsim.losses import bradley_terry
 from prefsim.numerics import sigmoid
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
@@ -89,7 +89,10 @@ def wide_pairs(seed: int, *, n: int = 240, width: int = 120, d: int = 8) -> Pair
 def human_features(folder: Path) -> np.ndarray | None:
     """Return how the more harmless answer compares with the other, ``(n, p)``; None without any."""
     path = folder / "hh-rlhf" / "harmless-base-test.jsonl.gz"
-    return compare_responses(*read_answers(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    answers = read_compared(path)
+    return compare_responses(answers.chosen, answers.rejected)
 
 
 def human_pairs(features: np.ndarray, rng: np.random.Generator) -> Pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from prefsim.checks.quoting import shown
 from prefsim.data.json_lines import read_json_lines
@@ -13,9 +14,10 @@ from prefsim.lm.model.chat import shared_length
 __all__ = [
     "ASSISTANT",
     "HUMAN",
+    "ComparedDialogues",
     "UnsharedPrompt",
     "chat_dialogues",
-    "read_answers",
+    "read_compared",
     "text_dialogues",
 ]
 
@@ -72,20 +74,30 @@ def text_dialogues(chosen: str, rejected: str, others: list[str]) -> Row:
     return {"prompt": prompt, "chosen": first, "rejected": second}
 
 
-def read_answers(path: Path) -> tuple[list[str], list[str]]:
-    """Return the chosen and the rejected answers of a file of compared dialogues in text.
+class ComparedDialogues(NamedTuple):
+    """Pairs of answers to one prompt each, as text: lists of one length."""
 
-    Pairs that answer two prompts compare nothing, and are left out.
+    prompt: list[str]
+    chosen: list[str]
+    rejected: list[str]
+
+
+def read_compared(path: Path, *, pairs: int | None = None) -> ComparedDialogues:
+    """Return the first pairs of a file of whole dialogues in text, all of them unless given.
+
+    Those that answer two prompts compare nothing, and are left out.
     """
-    chosen, rejected = [], []
+    found = ComparedDialogues([], [], [])
     for _, row in read_json_lines(path):
+        if len(found.prompt) == pairs:
+            break
         try:
             pair = text_dialogues(row["chosen"], row["rejected"], [])
         except UnsharedPrompt:
             continue
-        chosen.append(pair["chosen"])
-        rejected.append(pair["rejected"])
-    return chosen, rejected
+        for name, texts in found._asdict().items():
+            texts.append(pair[name])
+    return found
 
 
 def _texts(chosen: str, rejected: str, others: list[str]) -> Row:

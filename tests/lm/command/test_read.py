@@ -7,7 +7,7 @@ import pytest
 from text_rows import HEAD, NO, PAIR, SYSTEM, USER, YES, columns, pairs
 
 from prefsim.lm import TextFeedback, TextNegatives, TextRankings, read_text_data
-from prefsim.lm.command.dialogues import ASSISTANT, HUMAN
+from prefsim.lm.command.dialogues import ASSISTANT, HUMAN, read_compared
 
 
 @pytest.mark.parametrize(
@@ -212,3 +212,19 @@ def test_hh_rlhf(real_data):
             rows[number - 1]["rejected"],
         )
         assert HUMAN not in chosen + rejected
+
+
+def test_compared_dialogues_are_taken_apart_and_those_of_two_prompts_left_out(tmp_path):
+    def dialogue(question, answer):
+        return f"{HUMAN} {question}{ASSISTANT} {answer}"
+
+    rows = [
+        {"chosen": dialogue("Why?", first), "rejected": dialogue(other, second)}
+        for first, other, second in (("So.", "Why?", "No."), ("a", "How?", "b"), ("c", "Why?", "d"))
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = read_compared(path)
+    assert found.prompt == [f"{HUMAN} Why?{ASSISTANT}"] * 2
+    assert (found.chosen, found.rejected) == ([" So.", " c"], [" No.", " d"])
+    assert read_compared(path, pairs=1).chosen == [" So."]
