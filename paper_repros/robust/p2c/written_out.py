@@ -115,7 +115,7 @@ def total(
     values = []
     weights = [np.exp(f) for f in (pairs.chosen_logits, pairs.rejected_logits)]
     laws = [w / w.sum(axis=-1, keepdims=True) for w in weights]
-    for i, label in enumerate(pairs.label):
+    for i, label in enumerate(np.asarray(pairs.label).tolist()):
         own = [float(law[i, label]) for law in laws]
         first, second = float(pairs.chosen_score[i]), float(pairs.rejected_score[i])
         gap = own[0] - own[1]
