@@ -46,7 +46,7 @@ SEEDS = st.integers(0, 10**6)
     source="label smoothing, and labels that are flipped",
     stated="derived",
     tolerance=1e-8,
-    examples=12,
+    examples=6,
     given={
         "win_rate": WIN_RATES,
         "delta": tables((5,), low=-20.0, high=20.0),
@@ -80,7 +80,7 @@ def smoothing_is_training_on_flipped_labels(
     source="adaptive margin",
     stated="derived",
     tolerance=1e-10,
-    examples=12,
+    examples=6,
     given={"win_rate": WIN_RATES, "margin": st.floats(-3.0, 3.0), "other_order": st.just(-1.0)},
     breaks={"win_rate": DECIDED, "margin": st.floats(1.0, 3.0), "other_order": st.just(1.0)},
 )
@@ -96,7 +96,7 @@ def a_signed_margin_is_added(win_rate: float, margin: float, other_order: float)
     source="margin loss",
     stated="derived",
     tolerance=1e-8,
-    examples=12,
+    examples=6,
     given={"win_rate": WIN_RATES, "margin": st.floats(0.0, 3.0), "other_order": st.just(1.0)},
     breaks={"win_rate": DECIDED, "margin": st.floats(1.0, 3.0), "other_order": st.just(-1.0)},
 )
