@@ -18,7 +18,7 @@ def bradley_terry(
     *,
     margin: Number = 0.0,
     label_smoothing: Number = 0.0,
-    floor: float = 0.0,
+    floor: Number = 0.0,
 ) -> ArrayT:
     r"""Bradley–Terry negative log-likelihood of each pair, :math:`-\log\sigma(r_w - r_l - m)`.
 
@@ -61,13 +61,18 @@ def bradley_terry(
     """
     check_nonnegative(arrays=True, margin=margin)
     check_interval(arrays=True, label_smoothing=label_smoothing, low=0.0, high=0.5, closed="both")
-    check_nonnegative(floor=floor)
+    check_nonnegative(arrays=True, floor=floor)
     z = _advantage(rewards) - margin
-    if floor == 0:
-        return soft_logistic(z, 1 - label_smoothing)
+    exact = soft_logistic(z, 1 - label_smoothing)
+    if isinstance(floor, int | float) and floor == 0:
+        return exact
     xp = array_namespace(z)
-    as_labelled, exchanged = (xp.log(sigmoid(side) + floor) for side in (z, -z))
-    return -(1 - label_smoothing) * as_labelled - label_smoothing * exchanged
+    floor = floor + xp.zeros_like(exact)
+    # Where there is none the logarithm may be −∞, and its derivative is not to be seen.
+    lifted = xp.where(floor > 0, floor, xp.ones_like(floor))
+    as_labelled, exchanged = (xp.log(sigmoid(side) + lifted) for side in (z, -z))
+    capped = -(1 - label_smoothing) * as_labelled - label_smoothing * exchanged
+    return xp.where(floor > 0, capped, exact)
 
 
 @checked

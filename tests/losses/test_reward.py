@@ -40,6 +40,17 @@ def test_smoothing_of_each_pair_is_a_mean_over_flips():
     np.testing.assert_allclose(found, floored, rtol=1e-14)
 
 
+def test_a_floor_of_some_pairs_leaves_the_others_exact():
+    gap = np.asarray([1.0, -50.0, -2000.0])
+    pairs = PairRewards(gap, np.zeros(3))
+    found = bradley_terry(pairs, floor=np.asarray([1e-5, 0.0, 1e-5]))
+    expected = [bradley_terry(pairs, floor=floor)[i] for i, floor in enumerate((1e-5, 0, 1e-5))]
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    leaves = PairRewards(torch.tensor(gap, requires_grad=True), torch.zeros(3))
+    bradley_terry(leaves, floor=torch.tensor([0.0, 0.0, 1e-5])).sum().backward()
+    np.testing.assert_allclose(leaves.chosen.grad, [-1 / (1 + np.e), -1.0, 0.0], atol=1e-15)
+
+
 def test_the_floor_caps_the_loss_and_weakens_gradients():
     z = torch.tensor([-1e4, -20.0, 0.0, 5.0], dtype=torch.float64, requires_grad=True)
     value = bradley_terry(PairRewards(z, torch.zeros_like(z)), floor=1e-5)
