@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from real_figure import figure
 from real_inputs import Absent, human_pairs, pairs_file, real_model
-from real_reward import reward_line, reward_model, share
+from real_reward import reward_lines, reward_model, share
 from real_walk import Settings as WalkSettings
 from real_walk import walk, walk_lines, write_page
 from scipy.stats import bootstrap, spearmanr
@@ -309,7 +309,8 @@ def summary(found: dict[str, Any]) -> str:
                 f"    rank correlation of {name} with the fall of the chosen {row['value']:+.2f}"
                 f" [{low:+.2f}, {high:+.2f}]"
             )
-    return "\n".join([*lines, reward_line(found["reward_model"]), *walk_lines(found["walk"])])
+    rewards = reward_lines(found["reward_model"])
+    return "\n".join([*lines, *rewards, *walk_lines(found["walk"])])
 
 
 def _share(row: dict[str, float]) -> str:

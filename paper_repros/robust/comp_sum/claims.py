@@ -23,7 +23,7 @@ from prefsim.gradients import loss_gradient
 from prefsim.losses import comp_sum, cross_entropy, mae
 from prefsim.losses.class_scores import every_label
 from prefsim.losses.comp_sum import comp_sum_link
-from prefsim.numerics import softmax
+from prefsim.numerics import logsumexp, softmax
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
 from prefsim.testing.bandits import betas, tables
 
@@ -179,13 +179,17 @@ def not_tight_for_three_classes_above_cross_entropy(
 )
 def the_inverse_is_below_a_root(tau: float, n_classes: int, counted: int | None) -> Verdict:
     """β <= Γ̃(T(β)) on all of [0, 1], with Γ̃(t) = √(2^τ (2 − τ) t), √(2n^(τ−1) t), (τ − 1)n^(τ−1)t;
-    the inverse Γ itself gives β back.
+    near 0 it is attained, but for a factor of 1/√(2 − τ) where 1 < τ < 2. The inverse Γ itself
+    gives β back.
     """
     gaps = np.linspace(0.0, 1.0, 1001)
     costs = h_consistency_transformation(gaps, tau=tau, n_classes=n_classes)
     some = costs[::100]
     inverse = h_consistency_bound(some, tau=tau, n_classes=n_classes)
+    near_zero = simple_h_consistency_bound(costs[1], tau=tau, n_classes=n_classes) / gaps[1]
+    factor = (2 - tau) ** -0.5 if 1 < tau < 2 else 1.0
     return worst(
+        above(near_zero, (1 + 1e-4) * factor),
         above(gaps, simple_h_consistency_bound(costs, tau=tau, n_classes=counted or n_classes)),
         # A slope of nearly zero at the start leaves half of the digits.
         apart(inverse, gaps[::100], scale=1e-12 / np.maximum(some, 1e-16) + 1),
@@ -352,8 +356,11 @@ def the_smooth_loss_is_above_the_adversarial(
 )
 def a_linear_scorer_knows_its_worst_input(scorer: LinearScorer, reach: float) -> Verdict:
     """Of a linear scorer and an ℓ₂ ball the local variation is γ‖A_y‖, and the least lead that of x
-    less γ‖w_y − w_k‖, both attained in the ball and nowhere exceeded.
+    less γ‖w_y − w_k‖, both attained in the ball and nowhere exceeded. Without a ball the smooth
+    loss is that of the scores over ρ.
     """
+    without = scorer._replace(radius=0.0).smooth_loss(1.0)
+    scores = scorer.classes().logits / scorer.rho
     variation, lead = scorer.variation(), scorer.robust_lead()
     nearby = scorer.in_the_ball()
     return worst(
@@ -361,6 +368,7 @@ def a_linear_scorer_knows_its_worst_input(scorer: LinearScorer, reach: float) ->
         above(scorer.varies(nearby), variation),
         apart(scorer.leads(reach * scorer.towards_each()).min(), lead),
         above(lead - 1e3, scorer.leads(nearby).min() - 1e3),
+        apart(without, logsumexp(scores)[0] - scores[0, 0], scale=1 + np.abs(scores).max()),
     )
 
 
