@@ -12,6 +12,7 @@ import pytest
 from lm_made import byte_tokenizer, small_llama
 
 from prefsim.lm import CausalLM
+from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
 
 EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
 EXAMPLE_MODULES = (
@@ -146,6 +147,35 @@ def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, dat
     assert real_model.reward_model(policy, train, train, seed=0)["held_out"]["value"] >= 0.9
     again = real_model.reward_model(policy, train, turned, seed=0)
     assert again["held_out"]["value"] == pytest.approx(1 - rewards["held_out"]["value"])
+    doubted, turned_round = rewards["doubted"], again["doubted"]
+    assert len(doubted["by_fifth"]) == 5
+    assert set(doubted["treated"]) == {"flip", "margin", "flip+margin", "soft", "soft+margin"}
+    for row, other in zip(doubted["by_fifth"], turned_round["by_fifth"], strict=True):
+        assert row["value"] == pytest.approx(1 - other["value"])
+    assert doubted["contradicted"] == turned_round["contradicted"]
+
+
+def test_the_reward_on_many_features_is_that_of_the_shorter_problem(real_model):
+    """A ridge keeps the weights in the span of the pairs, which are fewer than the features."""
+    rng = np.random.default_rng(0)
+    pairs, others = rng.normal(size=(30, 50)), rng.normal(size=(9, 50))
+    wide = fit_linear_reward(pairs, ridge=1e-2).weights
+    narrow, outside = sys.modules["real_reward"]._in_span(pairs, others)
+    assert narrow.shape == (30, 30)
+    found = outside @ fit_linear_reward(narrow, ridge=1e-2).weights
+    np.testing.assert_allclose(found, others @ wide, atol=1e-8)
+
+
+def test_an_ensemble_contradicts_flipped_labels(real_model):
+    rng = np.random.default_rng(1)
+    pairs = np.abs(rng.normal(size=(200, 1))) * np.asarray([[1.0, 0.0, 0.0]])
+    pairs += 0.1 * rng.normal(size=(200, 3))
+    flipped = rng.random(200) < 0.2
+    pairs[flipped] *= -1
+    found = sys.modules["real_reward"].doubted_labels(pairs, pairs[~flipped], ridge=1e-3, seed=0)
+    assert abs(found["contradicted"]["value"] - flipped.mean()) < 0.06
+    assert found["by_fifth"][0]["value"] < 0.1 < 0.9 < found["by_fifth"][4]["value"]
+    assert found["treated"]["flip"]["value"] > 0.95
 
 
 def test_the_walk_measures_every_stage(real_model, model, tmp_path, monkeypatch):
