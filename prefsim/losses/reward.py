@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
 from prefsim.containers import PairRewards
 from prefsim.losses.edge import checked
@@ -67,12 +69,12 @@ def bradley_terry(
     if isinstance(floor, int | float) and floor == 0:
         return exact
     xp = array_namespace(z)
-    floor = floor + xp.zeros_like(exact)
+    each: Any = floor + xp.zeros_like(exact)
     # Where there is none the logarithm may be −∞, and its derivative is not to be seen.
-    lifted = xp.where(floor > 0, floor, xp.ones_like(floor))
+    lifted = xp.where(each > 0, each, xp.ones_like(each))
     as_labelled, exchanged = (xp.log(sigmoid(side) + lifted) for side in (z, -z))
     capped = -(1 - label_smoothing) * as_labelled - label_smoothing * exchanged
-    return xp.where(floor > 0, capped, exact)
+    return xp.where(each > 0, capped, exact)
 
 
 @checked

@@ -178,7 +178,7 @@ def play_actor_critic(
     check_integer(low=1, rounds=rounds)
     learn = train if train_critic is None else train_critic
     check_callable(draw=draw, loss=loss, critic_loss=critic_loss, train=train, train_critic=learn)
-    seen = {
+    seen: dict[str, Any] = {
         "reference": reference,
         "beta": beta,
         "discount": discount,
