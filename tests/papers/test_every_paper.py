@@ -119,7 +119,10 @@ def test_cards_are_listed_by_family():
 def test_budget(slug, tmp_path, record_property):
     """What a paper costs in the suite: its claims and its quick reproduction, in CPU seconds."""
     # The suite imports these once, whatever papers it has.
-    for name in ("torch", "matplotlib.pyplot", "scipy.optimize", "gymnasium"):
+    for name in (
+        *("torch", "torch._dynamo", "matplotlib.pyplot", "scipy.optimize", "gymnasium"),
+        "sklearn.datasets",
+    ):
         importlib.import_module(name)
     claims = load(slug).claims
     start = time.process_time()
