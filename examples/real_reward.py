@@ -1,4 +1,8 @@
-"""A reward model on the hidden states of a real model: linear, and fitted exactly."""
+"""Reward models on the hidden states of a real model: linear and exact, and small networks.
+
+Which labels an ensemble of the former doubts, and what doubting them is worth; whether a
+contrastive term helps the latter.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from prefsim.containers import PairRewards
 from prefsim.data.strength import (
     TREATMENTS,
     half_samples,
@@ -15,6 +21,9 @@ from prefsim.data.strength import (
     treat_labels,
 )
 from prefsim.lm import CausalLM, TextComparisons, response_embeddings
+from prefsim.losses import bradley_terry
+from prefsim.losses.paired_views import simcse
+from prefsim.policies.stacked_networks import initial_layers, stacked_outputs
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
 
 # Of the squared weights, per pair; chosen by folds of the pairs that are trained on.
@@ -23,6 +32,11 @@ FOLDS = 5
 # Of an ensemble, each fitted to half of the pairs.
 MEMBERS = 20
 FIFTHS = (0.2, 0.4, 0.6, 0.8)
+# Of small networks on the hidden states: starts, width, steps of Adam, its rate and decay, and the
+# share of a state that dropout leaves out.
+STARTS, WIDTH, STEPS, RATE, DECAY, DROPOUT = 8, 16, 100, 1e-2, 1e-2, 0.2
+# Weights of the contrastive term.
+CONTRASTS = (0.0, 0.1, 1.0)
 
 
 def reward_model(
@@ -54,6 +68,10 @@ def reward_model(
         "across_folds": scores[ridge],
         "held_out": _ranked(others @ weights),
         "doubted": doubted_labels(train_pairs, others, ridge=ridge, seed=seed),
+        "contrasts": [
+            contrasted(found["train"], found["held_out"], contrast=contrast, seed=seed)
+            for contrast in CONTRASTS
+        ],
     }
 
 
@@ -89,6 +107,60 @@ def doubted_labels(
     }
 
 
+def contrasted(
+    pairs: np.ndarray, others: np.ndarray, *, contrast: float, seed: int
+) -> dict[str, float]:
+    """Return what small networks rank right that learn with a contrastive term beside.
+
+    Each representation is told from those of other responses under two draws of dropout (SimCSE).
+
+    Parameters
+    ----------
+    pairs, others
+        Features ``(n, 2, d)`` of chosen and rejected: to fit to, and to rank.
+    contrast
+        Weight of the term.
+    seed
+        Of the first weights and of dropout.
+
+    Returns
+    -------
+    The mean over starts, and its standard error over starts.
+    """
+    size = pairs.shape[-1]
+    # In units of their deviation again, as networks take them.
+    seen, unseen = (
+        torch.as_tensor(x * np.sqrt(size), dtype=torch.float32) for x in (pairs, others)
+    )
+    layers = [
+        torch.as_tensor(part, dtype=torch.float32).requires_grad_()
+        for part in initial_layers((size, WIDTH, 1), STARTS, seed=seed)
+    ]
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(layers, lr=RATE, weight_decay=DECAY)
+
+    def representations(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(stacked_outputs(layers[:2], x.reshape(-1, size).expand(STARTS, -1, -1)))
+
+    def ahead(states: torch.Tensor) -> PairRewards:
+        return PairRewards(*stacked_outputs(layers[2:], states).reshape(STARTS, -1, 2).unbind(-1))
+
+    for _ in range(STEPS):
+        kept = (torch.rand((2, *seen.shape), generator=generator) >= DROPOUT) / (1 - DROPOUT)
+        first, second = (representations(seen * mask) for mask in kept)
+        loss = bradley_terry(ahead(first)).mean(dim=-1)
+        if contrast:
+            loss = loss + contrast * simcse(first, second).mean(dim=-1)
+        optimiser.zero_grad()
+        loss.sum().backward()
+        optimiser.step()
+    with torch.no_grad():
+        rewards = ahead(representations(unseen))
+        hits = (rewards.chosen > rewards.rejected).double().mean(dim=-1)
+    error = hits.std() / STARTS**0.5
+    return {"contrast": contrast, "value": float(hits.mean()), "standard_error": float(error)}
+
+
 def reward_lines(found: dict[str, Any]) -> list[str]:
     """Return what was found, in lines."""
     held_out, doubted = found["held_out"], found["doubted"]
@@ -104,6 +176,11 @@ def reward_lines(found: dict[str, Any]) -> list[str]:
         f" {against['standard_error']:.3f}",
         f"    fitted to a fifth of the pairs, weakest first, it ranks right {fifths}",
         f"    fitted to treated labels: {treated}",
+        "small networks with a contrastive term: "
+        + ", ".join(
+            f"weight {row['contrast']:g}: {row['value']:.3f} ± {row['standard_error']:.3f}"
+            for row in found["contrasts"]
+        ),
     ]
 
 

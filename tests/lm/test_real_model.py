@@ -153,6 +153,8 @@ def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, dat
     for row, other in zip(doubted["by_fifth"], turned_round["by_fifth"], strict=True):
         assert row["value"] == pytest.approx(1 - other["value"])
     assert doubted["contradicted"] == turned_round["contradicted"]
+    for row, other in zip(rewards["contrasts"], again["contrasts"], strict=True):
+        assert row["value"] == pytest.approx(1 - other["value"])
 
 
 def test_the_reward_on_many_features_is_that_of_the_shorter_problem(real_model):
@@ -164,6 +166,17 @@ def test_the_reward_on_many_features_is_that_of_the_shorter_problem(real_model):
     assert narrow.shape == (30, 30)
     found = outside @ fit_linear_reward(narrow, ridge=1e-2).weights
     np.testing.assert_allclose(found, others @ wide, atol=1e-8)
+
+
+def test_small_networks_learn_what_pairs_say(real_model):
+    rng = np.random.default_rng(2)
+    pairs = rng.normal(size=(80, 2, 6)) / np.sqrt(6)
+    pairs[:, 0, 0] = pairs[:, 1, 0] + np.abs(rng.normal(size=80))
+    run = sys.modules["real_reward"].contrasted
+    found = [run(pairs[:60], pairs[60:], contrast=weight, seed=0) for weight in (0.0, 1.0)]
+    assert found[0]["value"] > 0.85
+    assert found[0]["value"] != found[1]["value"]
+    assert run(pairs[:60], pairs[60:, ::-1], contrast=0.0, seed=0)["value"] < 0.15
 
 
 def test_an_ensemble_contradicts_flipped_labels(real_model):
