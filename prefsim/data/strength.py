@@ -20,7 +20,6 @@ from prefsim.checks import (
     check_entries,
     check_integer,
     check_interval,
-    check_no_nan,
     check_shape,
 )
 from prefsim.containers import PairRewards
@@ -180,7 +179,6 @@ def strength_groups(strength: Array, *, ends: Sequence[float] = (0.2, 0.4)) -> n
         raise ValueError(f"ends must rise within (0, 1), got {list(ends)}")
     (values,) = as_floats(strength=strength)
     check_shape(values, "strength", (None,))
-    check_no_nan(values, "strength")
     table = to_numpy(values)
     n = table.shape[-1]
     order = np.argsort(table, axis=-1, kind="stable")

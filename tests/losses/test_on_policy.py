@@ -73,6 +73,18 @@ def test_estimates_at_the_ends_of_the_trace():
     np.testing.assert_allclose(step, rewards + 0.9 * after - values, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_without_a_value_function_the_other_responses_are_what_is_expected(k):
+    drawn = TokenListLogps.example(3)
+    drawn = map_fields(drawn, lambda x: x[:, :k])._replace(advantage=None)
+    scores = drawn.scores
+    others = (scores.sum(axis=-1, keepdims=True) - scores) / max(k - 1, 1)
+    given = np.broadcast_to((scores - others)[..., None], drawn.logp.shape)
+    found = losses.ppo(drawn, beta=0.0)
+    expected = losses.ppo(drawn._replace(advantage=given), beta=0.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_whitening_forgets_shift_and_scale():
     values, mask = np.random.default_rng(1).normal(size=(3, 2, 5)), np.ones((3, 2, 5), dtype=bool)
     mask[0, 0, 2:] = False

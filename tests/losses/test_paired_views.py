@@ -90,6 +90,7 @@ def test_codes_are_constants_of_differentiation():
         (lambda: sinkhorn_codes(SCORES, iterations=0), "iterations must"),
         (lambda: sinkhorn_codes(SCORES, temperature=0.0), "temperature must"),
         (lambda: sinkhorn_codes(SCORES / 0), "scores must be finite"),
+        (lambda: sinkhorn_codes(SCORES[0, 0]), "scores must have"),
         (
             lambda: swapped_prediction(*SCORES, first_codes=SCORES[0] ** 2),
             "sum of a row of first_codes must be 1",

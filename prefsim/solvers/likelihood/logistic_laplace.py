@@ -129,14 +129,14 @@ def logistic_laplace(
     for _ in range(max_iterations):
         gradient, hessian = _derivatives(rows, theta, centre, precision)
         residual = _residual(gradient, hessian)
-        reached = reached + 1 if residual.max(initial=0.0) <= tolerance else 0
+        reached = reached + 1 if residual.max() <= tolerance else 0
         if reached > POLISHING_STEPS:
             break
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         theta = theta - _length(value, theta, step)[..., None] * step
     gradient, hessian = _derivatives(rows, theta, centre, precision)
     residual = _residual(gradient, hessian)
-    if residual.max(initial=0.0) > tolerance:
+    if residual.max() > tolerance:
         warn_caller(f"the residual is {residual.max():.3g} after {max_iterations} steps")
     return LogisticLaplace(theta, 1 / np.sqrt(_diagonal(hessian)), residual)
 

@@ -109,6 +109,8 @@ def test_posterior_of_many_weights_and_few_draws_is_told():
     ("given_", "message"),
     [
         ({"features": HAS[None]}, "must be those of one fit"),
+        ({"prob": FIRST[None]}, "must be those of one fit"),
+        ({"weight": np.ones_like(FIRST)[None]}, "must be those of one fit"),
         ({"draws": 10}, "draws must be"),
         ({"scale": -1.0}, "scale must be"),
         ({"prob": FIRST[:2]}, "one length"),

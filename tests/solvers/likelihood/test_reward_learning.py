@@ -69,6 +69,16 @@ def test_regret_learns_the_optimal_policy(labelled):
     assert found.value == pytest.approx(found.history.min(), abs=0.05)
 
 
+def test_starts_are_drawn_with_the_seed_that_is_stated(labelled):
+    some, options = labelled.take(np.arange(20)), {"iterations": 3, "restarts": 2}
+    found, stated, other = (
+        fit_regret_reward(some, TASK.mdp, TASK.features, **options, **seed)
+        for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(found.weights, stated.weights)
+    assert not np.array_equal(found.weights, other.weights)
+
+
 def test_one_call_fits_many_data_sets(labelled):
     rows = np.random.default_rng(1).permutation(300).reshape(3, 100)
     batch = labelled.take(rows)
