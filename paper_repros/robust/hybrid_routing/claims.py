@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ def marginal_gains_reach_their_share(seed: int, budget: int, sign: float) -> Ver
     )
     best = best_of(model, features, budget)
     return above(
-        (1 - 1 / np.e) * best, reached, relative=True, detail=f"{reached:.4f} of {best:.4f}"
+        (1 - 1 / math.e) * best, reached, relative=True, detail=f"{reached:.4f} of {best:.4f}"
     )
 
 
