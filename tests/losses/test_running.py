@@ -400,3 +400,12 @@ def test_those_that_there_are():
         "running_beta_dpo": losses.running_beta_dpo,
     }
     assert not set(running_losses()) & set(losses.loss_functions())
+
+
+def test_the_stated_scale_of_running_bco():
+    batch = losses.UnpairedLogps.example(5)
+    found, stated, other = (
+        losses.running_bco(**given)(batch) for given in ({}, {"beta": 0.1}, {"beta": 0.2})
+    )
+    np.testing.assert_array_equal(found, stated)
+    assert not np.allclose(found, other)

@@ -37,6 +37,7 @@ def test_models_of_one_table_are_those_of_each_weight():
     weight = RNG.integers(0, 3, (4, 30))
     together = fit_linear_reward(PAIRS[0], weight=weight)
     assert together.weights.shape == (4, 3)
+    assert together.value.shape == together.grad_norm.shape == (4,)
     for i in range(4):
         alone = fit_linear_reward(np.repeat(PAIRS[0], weight[i], axis=0))
         np.testing.assert_allclose(together.weights[i], alone.weights, atol=1e-9)

@@ -82,6 +82,17 @@ def test_weights_count_rows():
     np.testing.assert_allclose(counted.deviation, repeated.deviation, atol=1e-12)
 
 
+def test_priors_may_be_many():
+    x, y, _ = problem(4)
+    p = x.shape[-1]
+    means = np.random.default_rng(4).normal(size=(3, p))
+    together = logistic_laplace(x, y, mean=means, deviation=0.5)
+    assert together.mean.shape == together.deviation.shape == (3, p)
+    for i, mean in enumerate(means):
+        alone = logistic_laplace(x, y, mean=mean, deviation=0.5)
+        np.testing.assert_allclose(together.mean[i], alone.mean, atol=1e-9)
+
+
 def test_too_few_steps_are_said():
     x, y, _ = problem(7)
     with pytest.warns(ConvergenceWarning, match="residual"):
