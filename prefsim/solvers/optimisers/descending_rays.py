@@ -85,9 +85,10 @@ def falls_for_ever(
                 break
             fell &= slope(end + further * step)[1] < rounding
         falls |= fell
-    # A tail may end in an underflow, beyond which no slope is left to be seen.
+    # A tail may end in an underflow, beyond which no slope is left to be seen. At the end itself a
+    # minimum of zero is as small: only a tail is so a step before.
     least = TAIL * objective(start).detach().abs()
-    for times in (0.0, *BACK_FINELY):
+    for times in BACK_FINELY:
         ended = suspect & ~falls & (value.abs() < least)
         if not bool(ended.any()):
             break

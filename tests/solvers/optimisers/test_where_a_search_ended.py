@@ -48,6 +48,16 @@ def test_a_plateau_of_zero_is_an_end():
         assert found.tolist() == [False]
 
 
+@pytest.mark.parametrize("rest", [0.0, 1e-17, -1e-17])
+def test_a_minimum_of_zero_that_one_step_reached_is_an_end(rest):
+    def square(x):
+        return (x**2).sum(-1)
+
+    end, step = points([rest]), points([-1.0])
+    assert falls_for_ever(square, points([1.0]), end, step).tolist() == [False]
+    assert falls_for_ever(square, points([1.0]), end, step / 8).tolist() == [False]
+
+
 def test_what_went_very_far_is_judged_by_its_way():
     start, nothing = points([0.0], [3.0]), points([0.0], [0.0])
 
