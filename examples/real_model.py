@@ -35,8 +35,8 @@ from prefsim.analysis import (
     reward_accuracy,
 )
 from prefsim.data.formats import atomic_path
-from prefsim.lm import CausalLM, TextComparisons, collate
-from prefsim.lm.model.pair_measures import gradient_products, neighbours_ches
+from prefsim.lm import CausalLM, TextComparisons, ches_scores, collate
+from prefsim.lm.model.pair_measures import gradient_products
 from prefsim.solvers import fit
 
 # Shares of votes for the label, of which nothing is known but that it won.
@@ -184,34 +184,14 @@ def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
 
 def predictors(policy: CausalLM, pairs: TextComparisons) -> dict[str, np.ndarray]:
     """Return what might foretell how far the chosen log-probability of each pair falls."""
-    plain, normalised = both_ches_scores(policy, pairs)
+    texts = pairs.prompt, pairs.chosen, pairs.rejected
+    plain, normalised = ches_scores(policy, *texts, normalised=(False, True)).numpy()
     return {
         "ches": plain,
         "ches_normalised": normalised,
         # A long completion moves further whatever its states: what a score must beat.
         "length": policy.length(pairs.prompt, pairs.chosen).cpu().numpy(),
     }
-
-
-def both_ches_scores(policy: CausalLM, pairs: TextComparisons) -> np.ndarray:
-    """Return CHES and its length-normalised form, ``(2, n)``, of one forward of each pair."""
-    sides = [policy.encode(pairs.prompt, side) for side in (pairs.chosen, pairs.rejected)]
-    found = np.zeros((2, len(pairs)))
-    # Pairs of one length share a batch, in which little is padding.
-    lengths = [
-        max(len(row.prompt_ids) + len(row.completion_ids) for row in pair)
-        for pair in zip(*sides, strict=True)
-    ]
-    order = np.argsort(lengths)
-    with torch.no_grad():
-        for places in np.array_split(order, max(1, len(pairs) // 4)):
-            rows = [side[i] for i in places for side in sides]
-            batch = collate(rows, pad_id=policy.pad_id, device=policy.device)
-            hidden, _ = policy.log_prob_model.states(batch, adapters=policy.adapters)
-            for kind in (0, 1):
-                scores = neighbours_ches(hidden, batch.completion_mask, normalised=bool(kind))
-                found[kind, places] = scores.numpy()
-    return found
 
 
 def movement(

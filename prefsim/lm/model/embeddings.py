@@ -12,7 +12,7 @@ from prefsim.checks import check_choice, check_integer
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.log_prob_model import evaluating
 from prefsim.lm.model.response_scorer import at_last
-from prefsim.lm.model.tokens import Text, TokenBatch, Tokens, collate
+from prefsim.lm.model.tokens import Text, TokenBatch, Tokens, batches_by_length, collate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,12 +98,9 @@ def _pooled(
     model = policy.log_prob_model
     lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
     check_positions(model.plain, lengths)
-    # Neighbours in length share a batch, in which little is padding.
-    order = sorted(range(len(rows)), key=lengths.__getitem__)
     found: dict[int, np.ndarray] = {}
     with evaluating(model):
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
+        for places in batches_by_length(lengths, batch_size):
             part = [rows[i] for i in places]
             batch = collate(part, pad_id=policy.pad_id, device=policy.device)
             hidden, _ = model.states(batch, adapters=policy.adapters)

@@ -12,7 +12,7 @@ from prefsim.checks import check_flag, check_integer
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.log_prob_model import evaluating
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.tokens import Text, collate
+from prefsim.lm.model.tokens import Text, batches_by_length, collate
 
 __all__ = ["ches_scores", "gradient_products", "neighbours_ches"]
 
@@ -23,7 +23,7 @@ def ches_scores(
     chosen: Sequence[Text],
     rejected: Sequence[Text],
     *,
-    normalised: bool = False,
+    normalised: bool | Sequence[bool] = False,
     batch_size: int = 4,
 ) -> Tensor:
     """Return the centred hidden embedding similarity of every pair, ``(n,)`` float64.
@@ -38,7 +38,8 @@ def ches_scores(
     prompts, chosen, rejected
         Text, chat messages or token ids.
     normalised
-        Divide by the numbers of tokens, as the paper's filter of data does.
+        Divide by the numbers of tokens, as the paper's filter of data does. Several, of one
+        forward: ``(False, True)`` gives ``(2, n)``.
     batch_size
         Pairs of one forward.
 
@@ -55,23 +56,25 @@ def ches_scores(
     --------
     prefsim.analysis.ches_score : of hidden states that are at hand.
     """
-    check_flag(normalised=normalised)
+    kinds = tuple(normalised) if isinstance(normalised, Sequence) else (normalised,)
+    for each in kinds:
+        check_flag(normalised=each)
     check_integer(low=1, batch_size=batch_size)
-    firsts, seconds = policy.encode(prompts, chosen), policy.encode(prompts, rejected)
-    rows = [row for pair in zip(firsts, seconds, strict=True) for row in pair]
+    sides = policy.encode(prompts, chosen), policy.encode(prompts, rejected)
+    pairs = list(zip(*sides, strict=True))
+    lengths = [max(len(row.prompt_ids) + len(row.completion_ids) for row in pair) for pair in pairs]
     model = policy.log_prob_model
-    check_positions(model.plain, [len(row.prompt_ids) + len(row.completion_ids) for row in rows])
-    scores = [torch.zeros(0, dtype=torch.float64)]
+    check_positions(model.plain, lengths)
+    scores = torch.zeros(len(kinds), len(pairs), dtype=torch.float64)
     with evaluating(model):
-        for start in range(0, len(rows), 2 * batch_size):
-            batch = collate(
-                rows[start : start + 2 * batch_size], pad_id=policy.pad_id, device=policy.device
-            )
+        for places in batches_by_length(lengths, batch_size):
+            rows = [row for i in places for row in pairs[i]]
+            batch = collate(rows, pad_id=policy.pad_id, device=policy.device)
             hidden, _ = model.states(batch, adapters=policy.adapters)
-            scores.append(
-                neighbours_ches(hidden, batch.completion_mask, normalised=normalised).cpu()
-            )
-    return torch.cat(scores)
+            for kind, each in enumerate(kinds):
+                found = neighbours_ches(hidden, batch.completion_mask, normalised=each)
+                scores[kind, places] = found.cpu()
+    return scores if isinstance(normalised, Sequence) else scores[0]
 
 
 def neighbours_ches(hidden: Tensor, completion_mask: Tensor, *, normalised: bool) -> Tensor:

@@ -41,6 +41,16 @@ def test_ches_of_any_batch_is_that_of_the_states(policy, batch_size, normalised)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_both_kinds_are_those_of_one_after_the_other(policy):
+    rng = np.random.default_rng(3)
+    rows = ids(5, rng), ids(5, rng), ids(5, rng)
+    apart = [ches_scores(policy, *rows, normalised=each) for each in (True, False)]
+    together = ches_scores(policy, *rows, normalised=(True, False))
+    torch.testing.assert_close(together, torch.stack(apart), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="normalised must be"):
+        ches_scores(policy, *rows, normalised=(True, 2))
+
+
 def test_adapters_count_where_they_are_on():
     lora = LoraConfig(
         task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False
