@@ -7,6 +7,7 @@ NumPy's float64 throughout, but for the box, which takes arrays of any library.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -236,10 +237,17 @@ def mixture_quantile(mean: Any, deviation: Any, weight: Any, level: Any) -> np.n
     shape = np.broadcast_shapes(mean.shape[:-1], wanted.shape)
     low = np.broadcast_to((mean - NOWHERE * deviation).min(axis=-1), shape)
     high = np.broadcast_to((mean + NOWHERE * deviation).max(axis=-1), shape)
+    return _halved(low, high, lambda x: _distribution(x, mean, deviation, weight) < wanted)
+
+
+def _halved(
+    low: np.ndarray, high: np.ndarray, is_before: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return where something changes that holds from ``low`` on, and no more before ``high``."""
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        is_below = _distribution(middle, mean, deviation, weight) < wanted
-        low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+        before = is_before(middle)
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
     return np.asarray(0.5 * (low + high))
 
 
@@ -284,12 +292,9 @@ def _turning_points(mean: np.ndarray, deviation: np.ndarray, weight: np.ndarray)
     # Where the slope is 0 it is a peak, or the density has gone before float64 ends.
     change = np.flatnonzero((slope[:-1] > 0) != (slope[1:] > 0))
     low, high, is_peak = at[change], at[change + 1], slope[change] > 0
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        is_before = (_slope(middle, mean, deviation, weight) > 0) == is_peak
-        low, high = np.where(is_before, middle, low), np.where(is_before, high, middle)
+    turns = _halved(low, high, lambda x: (_slope(x, mean, deviation, weight) > 0) == is_peak)
     outer = (mean - NOWHERE * deviation).min(), (mean + NOWHERE * deviation).max()
-    return np.concatenate([[outer[0]], 0.5 * (low + high), [outer[1]]])
+    return np.concatenate([[outer[0]], turns, [outer[1]]])
 
 
 def _crossings(
@@ -299,12 +304,11 @@ def _crossings(
     is_high = height >= threshold
     (crossed,) = np.nonzero(is_high[:-1] != is_high[1:])
     low, high, falls = turns[crossed], turns[crossed + 1], is_high[crossed]
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        is_before = (_density(middle, mean, deviation, weight) >= threshold) == falls
-        low, high = np.where(is_before, middle, low), np.where(is_before, high, middle)
+    ends = _halved(
+        low, high, lambda x: (_density(x, mean, deviation, weight) >= threshold) == falls
+    )
     # The density is 0 at both outer ends, so that every piece begins and ends.
-    return np.asarray(0.5 * (low + high)).reshape(-1, 2)
+    return ends.reshape(-1, 2)
 
 
 # --- Gaussians with independent coordinates ---

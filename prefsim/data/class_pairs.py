@@ -15,6 +15,7 @@ from prefsim.checks import as_array, as_floats, check_interval
 from prefsim.checks.arrays import check_probabilities, check_shape
 from prefsim.checks.shapes import names_shapes
 from prefsim.numerics import to_numpy
+from prefsim.policies.inverse_transform import inverse_transform
 
 __all__ = [
     "annealed_law",
@@ -209,10 +210,10 @@ def drawn_partners(law: Any, *, seed: Seed) -> np.ndarray:
     """
     table = _table(law=law)
     check_probabilities(table, "law")
-    total = np.cumsum(table, axis=-1)
+    total = np.cumsum(table, axis=-1).reshape(-1, table.shape[-1])
     # As a share of the last sum, which rounding leaves beside one: no place behind it is drawn.
-    at = random_generator(seed).random(table.shape[:-1]) * total[..., -1]
-    return np.sum(total <= at[..., None], axis=-1)
+    at = random_generator(seed).random(table.shape[:-1]).ravel() * total[:, -1]
+    return inverse_transform(total, np.arange(len(total)), at).reshape(table.shape[:-1])
 
 
 def _partners(label: Any) -> np.ndarray:
