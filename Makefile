@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prefsim needs Python >= 3.11: make PYTHON=/path/to/python3.11 venv" >&2; exit 1; }
 	@echo 'Setting up $(VENV); torch is large, this takes some minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,cluster,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,cluster,worlds,test]'
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
