@@ -11,9 +11,7 @@ import scipy.sparse as sp
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
 from prefsim.backend import Seed, to_numpy
-from prefsim.checks import (
-    as_index_array,
-)
+from prefsim.checks import as_index_array
 from prefsim.typing import Array
 from prefsim.worlds.grid import grid_tables
 from prefsim.worlds.mdp_input import (
@@ -32,6 +30,7 @@ from prefsim.worlds.transitions import (
     successor_table,
     to_dense,
 )
+from prefsim.worlds.vector_environment import make_vector_environment
 
 __all__ = ["DENSE_LIMIT", "TabularMDP"]
 
@@ -178,7 +177,6 @@ class TabularMDP:
         r"""Return the process with potential-based shaping.
 
         Its reward is :math:`r + \gamma\,\mathbb E\,\Phi(s') - \Phi(s)`.
-
         Optimal policies and advantages do not change; values change by :math:`-\Phi`.
 
         Parameters
@@ -222,14 +220,17 @@ class TabularMDP:
         a = as_index_array(action, "action", size=self.n_actions)
         return draw_successors(self.transitions, s, a, seed=seed)
 
-    def to_gymnasium(self) -> Any:
+    def to_gymnasium(self, *, num_envs: int | None = None) -> Any:
         """Return a ``gymnasium.Env`` that draws from these tables.
 
         Its spaces are ``Discrete(S)`` and ``Discrete(A)``. It terminates in terminal states, and
-        after ``horizon`` decisions where there is a horizon.
+        after ``horizon`` decisions. With ``num_envs`` it is a ``gymnasium.vector.VectorEnv`` of so
+        many copies, each reset in the step after its end.
         """
         self._check_single("to_gymnasium")
-        return make_environment(self)
+        return (
+            make_environment(self) if num_envs is None else make_vector_environment(self, num_envs)
+        )
 
     @classmethod
     def from_gymnasium(
@@ -301,7 +302,6 @@ class TabularMDP:
         """Draw a dense process.
 
         Rows uniform on the simplex (or one uniform successor), rewards standard normal.
-
         The last ``n_terminal`` states are terminal. With ``transition_rewards`` every transition
         has its own reward.
         """
