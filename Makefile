@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prefsim needs Python >= 3.11: make PYTHON=/path/to/python3.11 venv" >&2; exit 1; }
 	@echo 'Setting up $(VENV); torch is large, this takes some minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,cluster,worlds,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lm,cluster,worlds,docs,test]'
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
@@ -106,9 +106,11 @@ $(REAL_STAMP): $(STAMP)
 real: $(REAL_STAMP)
 	$(BIN)/python examples/real_model.py --out results/real
 
+# docs/_build/html. What was checked and run already, and is not out of date, is not run again.
 docs: $(STAMP)
 	$(BIN)/python docs/make_methods.py
-	$(BIN)/python docs/make_reference.py
+	$(BIN)/prefsim repro --all --quick -j $(JOBS) > /dev/null
+	$(BIN)/python docs/make_site.py --jobs $(JOBS)
 
 # Results and .venv stay: they cost time.
 clean:

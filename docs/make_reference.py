@@ -1,20 +1,15 @@
-"""Write docs/reference/ from the docstrings.
-
-One page a room: what its face shows, then its modules, every public name with signature and text.
-"""
+"""Write the pages of the reference: one a room, of which Sphinx fills in the docstrings."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
-import sys
+import re
 from pathlib import Path
 from types import ModuleType
 
 import prefsim
-
-FOLDER = Path(__file__).resolve().parent / "reference"
 
 
 def public_modules() -> list[str]:
@@ -52,81 +47,62 @@ def first_line(value: object) -> str:
     return (inspect.getdoc(value) or "").split("\n")[0]
 
 
-# --- the text of a page ---
+def _said(value: object) -> str:
+    """Return the first line of a docstring as a cell of a table; a constant has none."""
+    said = first_line(value) if callable(value) or inspect.ismodule(value) else ""
+    in_code = re.sub(r"``([^`]*)``", r"`\1`", said)
+    in_math = re.sub(r":math:`([^`]*)`", r"$\1$", in_code)
+    return re.sub(r":\w+:`([^`]*)`", r"`\1`", in_math).replace("|", "\\|")
 
 
-def entry(name: str, value: object, *, level: int = 3) -> str:
-    """Return the text of one public name; classes bring their public methods."""
-    heading = f"{'#' * level} `{name}`"
-    value = inspect.unwrap(value) if callable(value) else value
-    if not (inspect.isfunction(value) or inspect.isclass(value)):
-        return f"{heading}\n\n`{type(value).__name__}`\n"
-    try:
-        shown = f"{name}{inspect.signature(value)}"
-    except ValueError:
-        shown = name
-    text = inspect.getdoc(value) or ""
-    body = f"{heading}\n\n```text\n{shown}\n```\n\n```text\n{text}\n```\n"
-    return body + (members(value, level + 1) if inspect.isclass(value) else "")
+def _written_in(face: ModuleType, name: str) -> str:
+    """Return the dotted name under which what a face shows is documented."""
+    value = getattr(face, name)
+    origin = getattr(inspect.unwrap(value) if callable(value) else value, "__module__", None)
+    return f"{origin or face.__name__}.{name}"
 
 
-def members(value: type, level: int) -> str:
-    """Return the text of the public methods and properties that a class defines itself."""
-    text = ""
-    for name, member in vars(value).items():
-        if name.startswith("_"):
-            continue
-        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if inspect.isfunction(function):
-            text += "\n" + entry(name, function, level=level)
-        elif isinstance(function, property):
-            said = inspect.getdoc(function) or ""
-            text += f"\n{'#' * level} `{name}` (property)\n\n```text\n{said}\n```\n"
-    return text
+def _module(name: str) -> list[str]:
+    """Return the lines that have Sphinx write what a module defines, in the order of its source."""
+    module = importlib.import_module(name)
+    members = own_names(module)
+    options = [f"   :members: {', '.join(members)}", "   :undoc-members:"] if members else []
+    return ["```{eval-rst}", f".. automodule:: {name}", *options, "```", ""]
 
 
 def page(room: str, modules: list[str]) -> str:
     """Return the page of a room."""
     face = importlib.import_module(room)
-    parts = [f"# `{room}`", "", inspect.getdoc(face) or "", ""]
+    lines = [f"# `{room}`", "", *_module(room)]
     shown = getattr(face, "__all__", [])
     if shown:
-        parts += [f"`{room}` shows {', '.join(f'`{name}`' for name in shown)}.", ""]
-    parts += [entry(name, getattr(face, name)) for name in own_names(face)]
+        lines += [f"Shown by `{room}` itself:", "", "| name | |", "|---|---|"]
+        lines += [
+            f"| {{py:obj}}`{name} <{_written_in(face, name)}>` | {_said(getattr(face, name))} |"
+            for name in shown
+        ]
+        lines.append("")
     for name in modules:
-        module = importlib.import_module(name)
-        parts += [f"## `{name}`", "", inspect.getdoc(module) or "", ""]
-        parts += [entry(own, getattr(module, own)) for own in own_names(module)]
-    return "\n".join(parts).rstrip() + "\n"
+        lines += [f"## `{name}`", "", *_module(name)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def pages() -> dict[str, str]:
     """Return the pages by file name."""
     found: dict[str, str] = {}
-    index = ["# Reference", "", "Written from the docstrings by `make docs`.", ""]
+    index = ["# Reference", "", "| room | what lives there |", "|---|---|"]
     for room, modules in rooms().items():
-        file = f"{room}.md" if room == "prefsim" else f"{room.removeprefix('prefsim.')}.md"
-        found[file] = page(room, modules)
-        index += [f"## [`{room}`]({file})", "", first_line(importlib.import_module(room)), ""]
-        for name in modules:
-            module = importlib.import_module(name)
-            index.append(f"- `{name}`: {first_line(module)}")
-            index += [f"  - `{n}`: {first_line(getattr(module, n))}" for n in own_names(module)]
-        index.append("")
-    found["index.md"] = "\n".join(index).rstrip() + "\n"
+        stem = room.removeprefix("prefsim.")
+        found[f"{stem}.md"] = page(room, modules)
+        index.append(f"| [`{room}`]({stem}.md) | {first_line(importlib.import_module(room))} |")
+    stems = [name.removesuffix(".md") for name in found]
+    index += ["", "```{toctree}", ":hidden:", "", *stems, "```"]
+    found["index.md"] = "\n".join(index) + "\n"
     return found
 
 
-def main() -> None:
-    """Write the pages that changed and remove those of rooms that are gone."""
-    FOLDER.mkdir(exist_ok=True)
-    wanted = pages()
-    for stale in {path.name for path in FOLDER.glob("*.md")} - set(wanted):
-        (FOLDER / stale).unlink()
-    for name, text in wanted.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
-    print(f"{len(wanted)} pages in {FOLDER}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()
+def write(folder: Path) -> None:
+    """Write the pages into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")

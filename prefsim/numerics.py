@@ -144,7 +144,7 @@ def log1mexp(x: ArrayT) -> ArrayT:
 
     References
     ----------
-    Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7: the branch switches at
+    Maechler 2012, "Accurately computing ``log(1 - exp(-|a|))``", eq. 7: the branch switches at
     ``-log 2``.
     """
     xp = array_namespace(x)

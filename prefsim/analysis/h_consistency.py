@@ -258,7 +258,7 @@ def constant_minimisability_gap(
     context_probs
         μ, ``(..., X)``.
     label_probs
-        q(·|x), ``(..., X, K)``.
+        ``q(·|x)``, ``(..., X, K)``.
     tau
         τ >= 0 of :func:`prefsim.losses.comp_sum`; the zero-one loss unless given.
 

@@ -30,7 +30,7 @@ class RankedPairs(NamedTuple):
     prob
         P(first ≻ second), ``(..., m)``; it may be below ½ where preferences are no ranking.
     strength
-        |2 prob − 1|, ``(..., m)``.
+        ``|2 prob − 1|``, ``(..., m)``.
     """
 
     first: np.ndarray

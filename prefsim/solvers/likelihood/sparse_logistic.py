@@ -89,10 +89,10 @@ class SparseLogisticFit(NamedTuple):
     weights
         α, ``(..., p)``, in log-odds; exactly 0 where the data pull less than 1/b.
     value
-        Negative log-likelihood plus |α|₁/b, ``(...,)`` nats.
+        Negative log-likelihood plus ``|α|₁/b``, ``(...,)`` nats.
     residual
-        Largest entry of the least subgradient there, as a share of 1/b + Σ w|x|, what its terms sum
-        to: ``(...,)``, 0 at the mode.
+        Largest entry of the least subgradient there, as a share of ``1/b + Σ w|x|``, what its terms
+        sum to: ``(...,)``, 0 at the mode.
     """
 
     weights: np.ndarray

@@ -1,0 +1,143 @@
+"""How Sphinx builds the handbook; `make docs` assembles its sources first (make_site.py)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
+
+import prefsim
+from prefsim.papers.discovery import cards
+from prefsim.papers.sabotage import resolve
+
+project = "prefsim"
+author = "The prefsim developers"
+project_copyright = "the prefsim developers, MIT licence"
+version = release = prefsim.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx-mathjax-offline",  # formulas are typeset without a network
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "sphinx_design",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# The notebooks are run once and kept beside the pages; what they print is what they print here.
+nb_execution_mode = "cache"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+html_theme = "furo"
+html_title = "prefsim"
+html_static_path = ["_static"]
+html_css_files = ["handbook.css"]
+html_js_files = ["sortable.js"]
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
+
+autodoc_member_order = "bysource"
+# Annotations are strings in the source, and are shown as they are written there.
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+add_module_names = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def _used_by() -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Return the papers that implement each function, under its module and name."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for family, paper in cards():
+        for dotted in paper.implements:
+            value = inspect.unwrap(resolve(dotted))
+            place = (value.__module__, value.__qualname__)
+            found.setdefault(place, []).append((family, paper.slug))
+    return found
+
+
+USED_BY = _used_by()
+
+
+def say_who_uses_it(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Add the papers that a function implements to its text."""
+    value = inspect.unwrap(value) if callable(value) else value
+    place = (getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
+    papers = USED_BY.get(place)
+    if papers:
+        said = ", ".join(f":doc:`{slug} </papers/{family}/{slug}>`" for family, slug in papers)
+        lines += ["", f"**Papers:** {said}", ""]
+
+
+def plain_heads(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Make the sections of a module's text plain lines: the page has sections of its own."""
+    if what == "module":
+        for k in reversed(range(1, len(lines))):
+            if re.fullmatch(r"-{3,}", lines[k]):
+                lines[k - 1 : k + 1] = [f"**{lines[k - 1].strip()}**", ""]
+
+
+def leave_out_fields(
+    app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of named tuples: the text of the class says what they are."""
+    said = inspect.getdoc(value) or ""
+    return True if said.startswith("Alias for field number") else None
+
+
+def find_where_it_is_written(
+    app: Sphinx, env: Any, node: pending_xref, contnode: nodes.Element
+) -> nodes.Element | None:
+    """Lead a name of a room's face, or of this module, to the module that it is written in."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"].lstrip("~.")
+    module = node.get("py:module") or ""
+    domain = env.get_domain("py")
+    room = module.rpartition(".")[0]
+    for dotted in (target, *(f"{place}.{target}" for place in (module, room) if place)):
+        try:
+            value = resolve(dotted)
+        except (ValueError, AttributeError, ImportError):
+            continue
+        value = inspect.unwrap(value) if callable(value) else value
+        place = getattr(value, "__module__", None)
+        name = getattr(value, "__qualname__", None)
+        if inspect.ismodule(value):
+            found = domain.modules.get(value.__name__)
+            if found:
+                return make_refnode(
+                    app.builder, node["refdoc"], found.docname, found.node_id, contnode
+                )
+        if place and name and f"{place}.{name}" in domain.objects:
+            found = domain.objects[f"{place}.{name}"]
+            return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, contnode)
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what is above."""
+    importlib.import_module("prefsim.lm")
+    # Before numpydoc, and after it: it takes a text apart into its sections.
+    app.connect("autodoc-process-docstring", plain_heads, priority=100)
+    app.connect("autodoc-process-docstring", say_who_uses_it, priority=900)
+    app.connect("autodoc-skip-member", leave_out_fields)
+    app.connect("missing-reference", find_where_it_is_written)
