@@ -22,6 +22,7 @@ from prefsim.papers.command import (
     check,
     complete_slug,
     console_of_stdout,
+    notebook,
     print_json,
     repro,
 )
@@ -148,6 +149,7 @@ def show(
 
 app.command()(check)
 app.command()(repro)
+app.command()(notebook)
 app.command()(train)
 app.command()(rounds)
 

@@ -31,6 +31,7 @@ __all__ = [
     "check",
     "complete_slug",
     "console_of_stdout",
+    "notebook",
     "print_json",
     "repro",
 ]
@@ -342,3 +343,25 @@ def repro(
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes.values()):
         raise typer.Exit(FAILED)
+
+
+def notebook(
+    slug: Annotated[
+        str,
+        typer.Argument(
+            metavar="SLUG",
+            help="The paper, or a path such as ./mine.py.",
+            autocompletion=complete_slug,
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file; <slug>.ipynb unless given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a runnable notebook of a paper: claims, figure, functions, and what to try."""
+    from prefsim.papers.notebook import write_notebook
+
+    path = write_notebook(slug, out)
+    if as_json:
+        print_json({"notebook": str(path)})
+    else:
+        typer.echo(path)
