@@ -47,12 +47,16 @@ def first_line(value: object) -> str:
     return (inspect.getdoc(value) or "").split("\n")[0]
 
 
-def _said(value: object) -> str:
-    """Return the first line of a docstring as a cell of a table; a constant has none."""
-    said = first_line(value) if callable(value) or inspect.ismodule(value) else ""
+def as_cell(said: str) -> str:
+    """Return a line of a docstring as a cell of a table."""
     in_code = re.sub(r"``([^`]*)``", r"`\1`", said)
     in_math = re.sub(r":math:`([^`]*)`", r"$\1$", in_code)
     return re.sub(r":\w+:`([^`]*)`", r"`\1`", in_math).replace("|", "\\|")
+
+
+def _said(value: object) -> str:
+    """Return the first line of a docstring as a cell of a table; a constant has none."""
+    return as_cell(first_line(value)) if callable(value) or inspect.ismodule(value) else ""
 
 
 def _written_in(face: ModuleType, name: str) -> str:

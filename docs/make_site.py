@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_losses
 import make_methods
 import make_papers
 import make_reference
@@ -31,6 +32,9 @@ ELSEWHERE = {
 
 
 LINK = re.compile(r"(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)")
+
+ROOMS = "analysis|data|lm|losses|loops|raters|solvers|worlds"
+NAME = re.compile(rf"`((?:{ROOMS})(?:\.\w+)+)`")
 
 
 def led(text: str, place: Path) -> str:
@@ -60,6 +64,11 @@ def led(text: str, place: Path) -> str:
     return LINK.sub(link, text)
 
 
+def with_names_linked(text: str) -> str:
+    """Return a page's text with functions in code marks, as `losses.dpo`, led to the reference."""
+    return NAME.sub(lambda match: f"{{py:obj}}`{match[1]} <prefsim.{match[1]}>`", text)
+
+
 def assemble(results: Path, source: Path = SOURCE) -> None:
     """Write all pages of the handbook below ``source``, with what ``results`` holds of papers."""
     shutil.rmtree(source, ignore_errors=True)
@@ -70,13 +79,15 @@ def assemble(results: Path, source: Path = SOURCE) -> None:
     pages |= {ROOT / path: source / name for path, name in ELSEWHERE.items()}
     for place, target in pages.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(led(place.read_text(encoding="utf-8"), place), encoding="utf-8")
+        text = with_names_linked(led(place.read_text(encoding="utf-8"), place))
+        target.write_text(text, encoding="utf-8")
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks" / notebook.name)
     (source / "methods.md").write_text(
         led(make_methods.page(), DOCS / "methods.md"), encoding="utf-8"
     )
+    (source / "methods-table.md").write_text(make_losses.page(), encoding="utf-8")
     make_reference.write(source / "reference")
     make_papers.write(results, source / "papers")
 

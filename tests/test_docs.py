@@ -73,6 +73,8 @@ def test_what_is_named_in_code_marks_exists(path):
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"`(prefsim(?:\.\w+)+)`", text):
         assert resolve(name) is not None, f"{path.name} names {name}"
+    for name in make_site.NAME.findall(text):
+        assert resolve(f"prefsim.{name}") is not None, f"{path.name} names {name}"
     for place in re.findall(r"`((?:prefsim|paper_repros|tests|docs|benchmarks)/[\w/.]+)`", text):
         assert (ROOT / place).exists(), f"{path.name} names {place}"
 
