@@ -116,7 +116,7 @@ def test_words_stay_words():
 
 @pytest.mark.slow
 def test_the_handbook_is_read_without_a_warning(source, tmp_path):
-    """Every page and every docstring is understood; the notebooks are run elsewhere."""
+    """Every page and every docstring is understood; notebooks and gallery are run elsewhere."""
     pytest.importorskip("sphinx")
     command = ["-m", "sphinx", "-b", "dummy", "-c", ROOT / "docs", "-W", "-q"]
     command += [
