@@ -72,6 +72,12 @@ def _seconds(loss: Callable[..., Any]) -> float:
     return statistics.median(times[1:])
 
 
+def _commands(name: str, trainable: Mapping[str, Callable[..., Any]]) -> str:
+    """Return the commands that train a language model by a loss, without `prefsim`."""
+    loss = {name: trainable[name]} if name in trainable else {}
+    return make_methods.command(loss).replace("prefsim ", "") or "–"
+
+
 def loss_row(
     row: LossProperties, papers: Mapping[Any, list[str]], trainable: Mapping[str, Any], unit: float
 ) -> list[str]:
@@ -86,7 +92,7 @@ def loss_row(
         _yes(row.bounded_below),
         _yes(row.coupled),
         f"`{row.minimiser}`" if row.minimiser else "–",
-        make_methods.command({row.name: loss} if row.name in trainable else {}) or "–",
+        _commands(row.name, trainable),
         ", ".join(papers.get(function, ())) or "–",
         f"{_seconds(loss) / unit:.1f}",
     ]
