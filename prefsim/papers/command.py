@@ -40,6 +40,10 @@ FAILED = 1
 """Exit code where a claim or criterion does not hold."""
 
 
+FEW = 3
+"""Of so many papers the terminal shows every criterion; of more it shows those that fail."""
+
+
 def complete_slug(beginning: str) -> list[str]:
     """Return the papers whose slug begins so, for the completion of a shell."""
     return [slug for slug in all_slugs() if slug.startswith(beginning)]
@@ -339,7 +343,17 @@ def repro(
     else:
         console = console_of_stdout()
         whole = [r for slug in named if (r := outcomes[slug].result) is not None]
-        console.print(criteria_table(whole, errors()))
+        # Of many papers the page has the numbers; here is what fails.
+        many = len(named) > FEW
+        if not many or errors() or not all(result["passed"] for result in whole):
+            console.print(criteria_table(whole, errors(), failing=many))
+        if many:
+            criteria = [row["passed"] for result in whole for row in result["criteria"]]
+            good = sum(outcomes[slug].passed for slug in named)
+            console.print(
+                f"{good} of {len(named)} papers pass; {sum(criteria)} of {len(criteria)} criteria",
+                highlight=False,
+            )
         console.print(f"Results: {index}", markup=False, highlight=False, soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes.values()):
         raise typer.Exit(FAILED)

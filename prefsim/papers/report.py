@@ -68,6 +68,15 @@ def _is_current(held: Mapping[str, Any]) -> bool:
         return False
 
 
+def _command(slug: str, settings: Mapping[str, Any]) -> str:
+    """Return the command that makes a result again."""
+    options = ["--quick"] if settings["quick"] else []
+    options += [f"--seed {settings['seed']}"] if settings["seed"] else []
+    if settings["backend"] != "numpy":
+        options += [f"--backend {settings['backend']} --device {settings['device']}"]
+    return " ".join(["prefsim repro", slug, *options])
+
+
 def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = None) -> Path:
     """Write ``index.html`` from all that a folder of results holds, and return its path.
 
@@ -94,6 +103,11 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
             picture = (paper["folder"] / FIGURE).read_bytes()
             result["picture"] = base64.b64encode(picture).decode("ascii")
             result["columns"] = list(dict.fromkeys(key for row in result["table"] for key in row))
+    for paper in papers:
+        parts = (paper["result"], "passed"), (paper["verdicts"], "holds")
+        paper["passed"] = all(held is None or held[name] for held, name in parts)
+        if paper["result"] is not None:
+            paper["command"] = _command(paper["slug"], paper["result"]["settings"])
     environment = Environment(
         loader=PackageLoader("prefsim.papers"),
         autoescape=True,

@@ -80,7 +80,10 @@ def said_in_paper(criterion: Mapping[str, Any]) -> str:
 
 
 def criteria_table(
-    results: Iterable[Mapping[str, Any]], errors: Mapping[str, str] | None = None
+    results: Iterable[Mapping[str, Any]],
+    errors: Mapping[str, str] | None = None,
+    *,
+    failing: bool = False,
 ) -> Table:
     """Return the table of reproductions.
 
@@ -92,11 +95,14 @@ def criteria_table(
         Contents of ``result.json``.
     errors
         What the reproductions that raised have raised, under their slugs.
+    failing
+        Only criteria that do not pass.
     """
     columns = ("Slug", "Criterion", "Paper", "Expected", "Measured", "Pass")
     table = _table("Reproductions", *columns)
     for result in results:
-        for row, criterion in enumerate(result["criteria"]):
+        shown = [c for c in result["criteria"] if not (failing and c["passed"])]
+        for row, criterion in enumerate(shown):
             table.add_row(
                 _text(result["slug"] if row == 0 else ""),
                 _text(criterion["name"]),
@@ -104,7 +110,7 @@ def criteria_table(
                 _text(criterion["bound"]),
                 _text(criterion["measured"]),
                 _mark(criterion["passed"]),
-                end_section=row == len(result["criteria"]) - 1,
+                end_section=row == len(shown) - 1,
             )
     for slug, error in (errors or {}).items():
         cells = (_text(slug), _text("runs to its end"), "", "", _text(error), _mark(False))

@@ -21,7 +21,7 @@ from prefsim.papers.tables import (
 from prefsim.papers.verdicts import check_papers, write_verdicts
 from prefsim.progress import Bars
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 def shown(table):
@@ -129,6 +129,14 @@ def test_the_table_of_criteria(results):
     assert text.count("✓ pass") == 5
 
 
+def test_the_table_of_criteria_that_fail(results):
+    whole = [paper["result"] for paper in collect(results)]
+    text = shown(criteria_table(whole, failing=True))
+    assert re.search(r"alpha +second +chosen here +\[red\]yes +0 of 1 +✗ FAIL", text)
+    assert "✓" not in text
+    assert "beta" not in text
+
+
 def test_the_table_of_claims_checked():
     checks = {
         "p": {
@@ -176,6 +184,11 @@ def test_the_page(results):
     assert "KeyError: <script>alert(1)</script>" in page.text
     assert re.search(r"first <c>\s*>= 0 & more\s*at least 0\s*1\.235\s*✓ pass", page.text)
     assert "quick run, seed 4, numpy" in page.text
+    assert "prefsim repro alpha --quick --seed 4" in page.text
+    assert re.search(
+        r"On <beta> & more beta\s*Direct alignment\s*–\s*2 of 2\s*[\d.]+\s*✓", page.text
+    )
+    assert re.search(r"On <alpha> & more alpha\s*Games\s*2 of 2\s*1 of 2\s*[\d.]+\s*✗", page.text)
     assert re.search(r"eq\. 2; derived here\s*10", page.text)
     assert re.search(r"counterexample found\s*\(x\)", page.text)
     assert "{'x': " in page.text
