@@ -196,6 +196,24 @@ def test_a_reproduction_that_fails_or_raises(prefsim, fake_papers, tmp_path, mon
     assert "KeyError: 'boom'" in out
 
 
+def test_many_reproductions_end_in_a_few_lines(prefsim, fake_papers, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for slug in ("a", "b", "c", "d"):
+        fake_papers(slug)
+    code, out, _ = prefsim("repro", "--all")
+    assert code == 0
+    assert out.splitlines() == [
+        "4 of 4 papers pass; 8 of 8 criteria",
+        "Results: results/index.html",
+    ]
+    fake_papers("b", body="passed = False")
+    code, out, _ = prefsim("repro", "--all")
+    assert code == 1
+    assert "3 of 4 papers pass; 7 of 8 criteria" in out
+    assert out.count("✗ FAIL") == 1
+    assert "✓" not in out
+
+
 def test_info(prefsim, monkeypatch):
     monkeypatch.setenv("PREFSIM_DATA", "/some/where")
     code, out, err = prefsim("info", "--json")
