@@ -6,6 +6,7 @@ Read their dynamics, or play a table as an environment.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,9 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
         make_at_home(name)
         try:
             # A map without a start divides zero by zero; it is named below.
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore"), warnings.catch_warnings():
+                # Of spaces in single precision, which have no part in the dynamics.
+                warnings.filterwarnings("ignore", message=".*precision lowered")
                 made = gymnasium.make(environment, **options)
         except (gymnasium.error.Error, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ValueError(

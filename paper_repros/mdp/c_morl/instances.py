@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.mdp.c_morl.fronts import draw_process
+from paper_repros.mdp.c_morl.fronts import draw_process, indifferent
 from prefsim.analysis.pareto import expected_utility, hypervolume, sparsity
 from prefsim.loops.front_extension import least_returns
 from prefsim.solvers.pareto import weight_grid
@@ -17,7 +17,10 @@ from prefsim.solvers.planning.objectives import objective_returns
 from prefsim.worlds import TabularMDP
 
 __all__ = [
+    "EITHER",
+    "PAIR",
     "SEEDS",
+    "TIED",
     "any_policy",
     "barrier_at",
     "by_boxes",
@@ -36,10 +39,16 @@ def processes(n_objectives: int) -> st.SearchStrategy[TabularMDP]:
     return st.builds(
         draw_process,
         SEEDS,
-        n_states=st.integers(4, 8),
-        n_actions=st.integers(2, 4),
+        n_states=st.integers(4, 6),
+        n_actions=st.integers(2, 3),
         n_objectives=st.just(n_objectives),
     )
+
+
+PAIR = processes(2)
+EITHER = st.one_of(processes(2), processes(3))
+TIED = processes(3).map(indifferent)
+"""Of which all policies tie in the first objective."""
 
 
 def any_policy(mdp: TabularMDP, seed: int) -> np.ndarray:

@@ -99,7 +99,7 @@ class World(NamedTuple):
 
 
 def reproduce(run: Run) -> Reproduction:
-    worlds, lost = (3, 4) if run.quick else (20, 20)
+    worlds, lost = (3, 3) if run.quick else (20, 20)
     first = run.seed * worlds
     found = [explore(first + k) for k in run.progress(range(worlds), "processes")]
     loss = {m: barrier_loss(range(first, first + lost), m) for m in (2, 3)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -64,5 +65,8 @@ def dive(name: str = SEA) -> Sea:
         )
         failed[bound] = sum(step.failed for step in path)
         found[bound] = path[-1].archive.returns
-    published = np.array(gymnasium.make(name).unwrapped.pareto_front(1.0))
+    with warnings.catch_warnings():
+        # The environment's own spaces are in single precision, and it says so.
+        warnings.filterwarnings("ignore", message=".*precision lowered")
+        published = np.array(gymnasium.make(name).unwrapped.pareto_front(1.0))
     return Sea(convex_front(mdp, tolerance=1e-6).returns, published, failed, found)
