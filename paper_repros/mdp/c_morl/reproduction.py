@@ -351,9 +351,9 @@ def draw(found: list[World], loss: dict[int, np.ndarray]) -> Figure:
 def draw_front(axes: Axes, world: World) -> None:
     first, last = world.exact.returns[0], world.exact.returns[-1]
     axes.plot(*world.corners.T, "-", color="0.75", lw=5, label="exact front", zorder=1)
-    axes.plot(*last.T, "o", color=BLUE, ms=4, label=f"{len(last)} after {ROUNDS} rounds")
     axes.plot(*world.corners.T, "|", color="k", ms=13, label=f"its {len(world.corners)} corners")
-    axes.plot(*first.T, "D", color=ORANGE, ms=9, mec="white", label="three weights")
+    axes.plot(*first.T, "D", color=ORANGE, ms=9, mec="white", label="three weights", zorder=4)
+    axes.plot(*last.T, "o", color=BLUE, ms=4, label=f"{len(last)} policies, {ROUNDS} rounds")
     axes.set(xlabel="first objective", ylabel="second objective", title="One process")
     axes.legend(frameon=False, loc="lower left")
 
