@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim._readable import readable
-from prefsim.checks import as_float_array, check_integer, check_nonnegative, check_shape
+from prefsim.checks import (
+    as_float_array,
+    check_callable,
+    check_integer,
+    check_nonnegative,
+    check_shape,
+)
 from prefsim.solvers.planning.constrained import constrained_optimum
 from prefsim.solvers.planning.objectives import require_objectives
 from prefsim.worlds.mdp import TabularMDP
@@ -202,6 +208,7 @@ def convex_coverage_set(
     array([[1., 0.],
            [0., 1.]])
     """
+    check_callable(best=best)
     check_integer(low=1, n_objectives=n_objectives, max_points=max_points)
     check_nonnegative(tolerance=tolerance)
     asked = np.zeros((0, n_objectives))

@@ -77,7 +77,11 @@ def scaled_apart(
     towards, across = (np.linalg.solve(curvature, each) for each in (g, b))
     towards, across = towards / np.linalg.norm(towards), across / np.linalg.norm(across)
     q, r, s = g @ towards, g @ across, b @ across
-    length = np.sqrt(max(q - r**2 / s, 1e-300) / max(2 * radius - excess**2 / s, 1e-300))
-    price = max((r + length * excess) / s, 0.0)
+    left, along = 2 * radius - excess**2 / s, q - r**2 / s
+    plain = np.sqrt(q / (2 * radius))
+    # Under the root of the closed form may stand less than nothing; then the plain step is taken.
+    length = np.sqrt(along / left) if min(left, along) > 0 else plain
+    price = max((r + length * excess) / s, 0.0) if min(left, along) > 0 else 0.0
+    length = length if price else plain
     step = (towards - price * across) / length
     return ConstrainedStep(step, np.float64(length), np.float64(price), np.bool_(True))
