@@ -21,8 +21,9 @@ from prefsim.data import (
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
+from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
-from prefsim.solvers import performance_model, planning
+from prefsim.solvers import pareto, performance_model, planning
 from prefsim.solvers.games import (
     certificates,
     nash,
@@ -41,7 +42,7 @@ from prefsim.solvers.likelihood import (
     reward_learning,
     sparse_logistic,
 )
-from prefsim.solvers.optimisers import penalties
+from prefsim.solvers.optimisers import penalties, trust_region
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
 from prefsim.worlds import ContextualBandit, TabularMDP, TokenTree
 
@@ -54,6 +55,8 @@ GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
 POLICY, UNIFORM = np.array([0.2, 0.3, 0.5]), np.full(3, 1 / 3)
 LOGS, LOG_UNIFORM = np.log(POLICY), np.log(UNIFORM)
 MDP = TabularMDP.random(4, 3, discount=0.8, seed=0)
+TWO_REWARDS = TabularMDP(MDP.transitions, np.stack([MDP.reward, -MDP.reward]), discount=0.8)
+MATRIX = np.array([[1.0, 4.0, 0.0], [2.0, 3.0, 1.0], [3.0, 1.0, 2.0], [2.0, 2.0, 0.5]])
 Q, EACH = np.asarray(MDP.reward), np.full((4, 3), 1 / 3)
 MOVES, VALUE = np.asarray(MDP.transitions), np.ones(4)
 FEATURES = RNG.standard_normal((4, 3, 2))
@@ -337,6 +340,49 @@ CALLS = {
     "soft_backup": call(planning.soft_backup, policy=ON_TREE, leaf_values=LEAVES),
     "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
+    "objective_returns": call(planning.objective_returns, mdp=TWO_REWARDS, policy=EACH),
+    "constrained_optimum": call(
+        planning.constrained_optimum,
+        mdp=TWO_REWARDS,
+        weights=np.array([1.0, 0.0]),
+        at_least=np.array([-1e9, -1e9]),
+    ),
+    "largest_slack": call(
+        planning.largest_slack, mdp=TWO_REWARDS, at_least=np.array([-20.0, -10.0])
+    ),
+    "log_barrier_optimum": call(
+        planning.log_barrier_optimum,
+        mdp=TWO_REWARDS,
+        weights=np.array([1.0, 0.0]),
+        at_least=np.array([-20.0, -10.0]),
+        sharpness=10.0,
+        max_iterations=100,
+    ),
+    "constrained_step": call(
+        trust_region.constrained_step,
+        gradient=POLICY,
+        constraint_gradient=UNIFORM,
+        excess=np.array(-0.1),
+        curvature=np.eye(3),
+        radius=0.1,
+    ),
+    "barrier_penalty": call(
+        trust_region.barrier_penalty, slack=POLICY, sharpness=20.0, floor=0.01, extended=True
+    ),
+    "non_dominated": call(pareto.non_dominated, points=MATRIX, tolerance=0.1),
+    "crowding_distance": call(pareto.crowding_distance, points=MATRIX),
+    "weight_grid": call(pareto.weight_grid, n_objectives=3, parts=2),
+    "convex_coverage_set": call(
+        pareto.convex_coverage_set,
+        best=lambda weights: MATRIX[np.argmax(MATRIX @ weights)],
+        n_objectives=3,
+        tolerance=1e-9,
+        max_points=10,
+    ),
+    "convex_front": call(pareto.convex_front, mdp=TWO_REWARDS, tolerance=1e-9),
+    "least_returns": call(
+        front_extension.least_returns, returns=POLICY, objective=1, share=0.9, bound="lowered"
+    ),
     "occupancy": call(planning.occupancy, mdp=MDP, policy=EACH),
     "TabularMDP": call(
         TabularMDP,

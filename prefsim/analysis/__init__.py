@@ -94,6 +94,12 @@ from prefsim.analysis.pair_derivatives import (
     pair_derivatives,
     pulls_of_losses,
 )
+from prefsim.analysis.pareto import (
+    assign_points,
+    expected_utility,
+    hypervolume,
+    sparsity,
+)
 from prefsim.analysis.posteriors import (
     DiagonalGaussian,
     GridPosterior,
@@ -165,6 +171,7 @@ __all__ = [
     "PairDerivatives",
     "SampledCoverage",
     "TokenRates",
+    "assign_points",
     "backbone_conflict",
     "borda_scores",
     "both_fall_above",
@@ -189,6 +196,7 @@ __all__ = [
     "exact_ranking_accuracy",
     "expectation_bounds",
     "expected_reward",
+    "expected_utility",
     "extend_credal_set",
     "family_games",
     "feature_differences",
@@ -203,6 +211,7 @@ __all__ = [
     "h_consistency_transformation",
     "head_conflict",
     "highest_density_region",
+    "hypervolume",
     "idealised_log_ratio",
     "idealised_ranking_accuracy",
     "improvement_direction",
@@ -244,6 +253,7 @@ __all__ = [
     "scaled_return",
     "sharpening_slope",
     "simple_h_consistency_bound",
+    "sparsity",
     "suboptimality",
     "token_rates",
     "tolerance",

@@ -6,6 +6,12 @@ from prefsim.loops.acceleration import (
     extrapolate_policy,
     momentum_coefficients,
 )
+from prefsim.loops.front_extension import (
+    Archive,
+    ExtensionRound,
+    extend_front,
+    least_returns,
+)
 from prefsim.loops.preference_queue import QueuedSelfPlay, queue_win_rates, queued_self_play
 from prefsim.loops.refreshed import refreshed_negatives
 from prefsim.loops.rounds import SelfPlayRound, descent, play_rounds
@@ -22,14 +28,18 @@ from prefsim.loops.staged import staged_reference
 
 __all__ = [
     "AcceleratedRound",
+    "Archive",
+    "ExtensionRound",
     "JudgedSamples",
     "QueuedSelfPlay",
     "Round",
     "SelfPlayRound",
     "accelerate",
     "descent",
+    "extend_front",
     "extrapolate_policy",
     "judged_samples",
+    "least_returns",
     "momentum_coefficients",
     "play_rounds",
     "queue_win_rates",

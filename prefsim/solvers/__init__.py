@@ -41,12 +41,21 @@ from prefsim.solvers.likelihood.bradley_terry import (
 )
 from prefsim.solvers.likelihood.plackett_luce import PlackettLuceResult, fit_plackett_luce
 from prefsim.solvers.optimisers.penalties import cross_entropy_penalty, kl_penalty
+from prefsim.solvers.pareto import (
+    ConvexFront,
+    convex_coverage_set,
+    convex_front,
+    crowding_distance,
+    non_dominated,
+    weight_grid,
+)
 from prefsim.solvers.reference_update import ReferenceUpdate
 from prefsim.solvers.results import ConvergenceWarning
 
 __all__ = [
     "BradleyTerryResult",
     "ConvergenceWarning",
+    "ConvexFront",
     "EmbeddingResult",
     "FitResult",
     "Flow",
@@ -62,8 +71,11 @@ __all__ = [
     "StepSizeWarning",
     "calibrated_reward",
     "calibrated_value",
+    "convex_coverage_set",
+    "convex_front",
     "count_matrix",
     "cross_entropy_penalty",
+    "crowding_distance",
     "decompose_skew",
     "duality_gap",
     "exploitability",
@@ -78,6 +90,7 @@ __all__ = [
     "gradient_flow",
     "kl_penalty",
     "nash_path",
+    "non_dominated",
     "objective",
     "optimal_policy",
     "optimistic_reward",
@@ -87,6 +100,7 @@ __all__ = [
     "revision_chain",
     "solve_nash",
     "solve_self_improvement",
+    "weight_grid",
 ]
 
 

@@ -242,14 +242,16 @@ class TabularMDP:
         sparse: bool | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Return the exact tables of a toy-text environment.
+        """Return the exact tables of a small environment.
 
         Parameters
         ----------
         environment
-            An id such as ``"FrozenLake-v1"``, made with ``kwargs``, or an environment. Its states
-            keep their numbers. Blackjack, which has no table of its own, is worked out from its
-            rules: state ``numpy.ravel_multi_index((sum, dealer, ace), (32, 11, 2))``.
+            An id such as ``"FrozenLake-v1"``, made with ``kwargs``, or an environment of toy text,
+            whose states keep their numbers; or of minigrid or mo-gymnasium (extra ``worlds``),
+            which is stepped through (:func:`~prefsim.worlds.explored.explore`). Several rewards
+            are a batch ``(m, S, A)``. Blackjack is worked out from its rules: state
+            ``numpy.ravel_multi_index((sum, dealer, ace), (32, 11, 2))``.
         discount, horizon
             As in the constructor. Gymnasium's time limits are not part of the process and are left
             out.
@@ -272,10 +274,7 @@ class TabularMDP:
             beyond its table (a fickle taxi passenger).
         """
         tables = read_environment(environment, kwargs)
-        dense = tables.n_states <= DENSE_LIMIT if sparse is None else not sparse
-        transitions, reward = tables.transitions, tables.reward
-        if dense:
-            transitions, reward = to_dense(transitions), to_dense(reward)
+        transitions, reward = tables.in_layout(sparse, DENSE_LIMIT)
         return cls(
             transitions,
             reward,

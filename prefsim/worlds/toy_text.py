@@ -6,14 +6,16 @@ Read their dynamics, or play a table as an environment.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from prefsim.backend import to_numpy
 from prefsim.worlds.blackjack import blackjack_tables
+from prefsim.worlds.explored import can_be_explored, explore, make_at_home
+from prefsim.worlds.outcomes import Outcomes, ends_of, tables_of_outcomes
 from prefsim.worlds.transitions import ProcessTables, row_pattern
 
 __all__ = ["make_environment", "read_environment", "state_after_end"]
@@ -36,9 +38,12 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
         name, made = type(environment.unwrapped).__name__, environment
     else:
         name = str(environment)
+        make_at_home(name)
         try:
             # A map without a start divides zero by zero; it is named below.
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore"), warnings.catch_warnings():
+                # Of spaces in single precision, which have no part in the dynamics.
+                warnings.filterwarnings("ignore", message=".*precision lowered")
                 made = gymnasium.make(environment, **options)
         except (gymnasium.error.Error, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ValueError(
@@ -52,11 +57,16 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
             f"{name} with fickle_passenger=True changes the destination outside its transition"
             " table P, so P is not its dynamics"
         )
+    if can_be_explored(base):
+        found = explore(base)
+        placed = np.eye(1, len(found.states))[0]
+        return tables_of_outcomes(found.outcomes, placed, int(base.action_space.n))
     missing = [part for part in ("P", "initial_state_distrib") if not hasattr(base, part)]
     if missing:
         raise ValueError(
             f"{name} has no exact tables: it lacks {' and '.join(missing)}, which FrozenLake,"
-            " CliffWalking and Taxi have (Blackjack is worked out from its rules)"
+            " CliffWalking and Taxi have (Blackjack is worked out from its rules, and minigrid and"
+            " multi-objective environments are explored)"
         )
     start = np.asarray(base.initial_state_distrib, dtype=np.float64)
     if not (start > 0).any():
@@ -64,21 +74,10 @@ def read_environment(environment: Any, options: dict[str, Any]) -> ProcessTables
             f"{name} has no state to start in: a map of FrozenLake needs an S, and"
             " initial_state_distrib an entry > 0"
         )
-    return _from_outcomes(_listed_outcomes(base.P), start, len(base.P[0]))
+    return tables_of_outcomes(_listed_outcomes(base.P), start, len(base.P[0]))
 
 
-class _Outcomes(NamedTuple):
-    """Outcomes of positive probability, one entry each."""
-
-    state: np.ndarray
-    action: np.ndarray
-    probability: np.ndarray
-    after: np.ndarray
-    reward: np.ndarray
-    ended: np.ndarray
-
-
-def _listed_outcomes(table: Mapping[int, Mapping[int, Any]]) -> _Outcomes:
+def _listed_outcomes(table: Mapping[int, Mapping[int, Any]]) -> Outcomes:
     listed = [
         (s, a, p, after, r, bool(ended))
         for s, row in table.items()
@@ -86,24 +85,7 @@ def _listed_outcomes(table: Mapping[int, Mapping[int, Any]]) -> _Outcomes:
         for p, after, r, ended in outcomes
         if p > 0
     ]
-    return _Outcomes(*(np.array(column) for column in zip(*listed, strict=True)))
-
-
-def _ends(outcomes: _Outcomes, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the states ``(S,)`` that are terminal, and those where outcomes end and others go on.
-
-    Whether it ends belongs to an outcome and not to the state that it leads to. A state in which
-    an episode may start, or that is entered by an outcome that goes on, is no end by itself, unless
-    all that happens there ends and pays nothing.
-    """
-    ending = np.zeros(start.size, dtype=bool)
-    ending[outcomes.after[outcomes.ended]] = True
-    entered = start > 0
-    entered[outcomes.after[~outcomes.ended]] = True
-    at_rest = np.ones(start.size, dtype=bool)
-    at_rest[outcomes.state[~outcomes.ended | (outcomes.reward != 0)]] = False
-    left = entered & ~at_rest
-    return ending & ~left, ending & left
+    return Outcomes(*(np.array(column) for column in zip(*listed, strict=True)))
 
 
 def state_after_end(environment: Any) -> np.ndarray | None:
@@ -115,39 +97,8 @@ def state_after_end(environment: Any) -> np.ndarray | None:
     if not (hasattr(base, "P") and hasattr(base, "initial_state_distrib")):
         return None
     start = np.asarray(base.initial_state_distrib, dtype=np.float64)
-    _, both = _ends(_listed_outcomes(base.P), start)
+    _, both = ends_of(_listed_outcomes(base.P), start)
     return np.where(both, start.size, np.arange(start.size))
-
-
-def _from_outcomes(outcomes: _Outcomes, start: np.ndarray, actions: int) -> ProcessTables:
-    """Return the tables of a list of outcomes.
-
-    Ended ones become moves to terminal states.
-    """
-    state, action, probability, after, reward, ended = outcomes
-    states = start.size
-    terminal, both = _ends(outcomes, start)
-    if both.any():
-        after = np.where(ended & both[after], states, after)
-        terminal = np.append(terminal, True)
-        start = np.append(start, 0.0)
-        states += 1
-    kept = ~terminal[state]
-    stops = np.flatnonzero(terminal)
-    stop_rows = (stops[:, None] * actions + np.arange(actions)).ravel()
-    row = np.concatenate([(state * actions + action)[kept], stop_rows])
-    column = np.concatenate([after[kept], np.repeat(stops, actions)])
-    mass = np.concatenate([probability[kept], np.ones(stop_rows.size)])
-    paid = np.concatenate([(probability * reward)[kept], np.zeros(stop_rows.size)])
-    shape = (states * actions, states)
-    # Here repeated entries are meant to add up: an environment may list one next state several
-    # times.
-    transitions = sp.csr_array((mass, (row, column)), shape=shape)
-    rewards = sp.csr_array((paid, (row, column)), shape=shape)
-    transitions.sort_indices()
-    rewards.sort_indices()
-    rewards.data = rewards.data / transitions.data
-    return ProcessTables(states, transitions, rewards, start, terminal)
 
 
 @functools.cache

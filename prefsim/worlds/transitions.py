@@ -44,14 +44,28 @@ __all__ = [
 class ProcessTables(NamedTuple):
     """What a process is read from.
 
-    CSR ``(S*A, S)`` transitions and rewards of transitions, start ``(S,)`` and terminal ``(S,)``.
+    CSR ``(S*A, S)`` transitions and rewards of transitions (a tuple of tables, where there are
+    several), start ``(S,)`` and terminal ``(S,)``.
     """
 
     n_states: int
     transitions: sp.csr_array
-    reward: sp.csr_array
+    reward: sp.csr_array | tuple[sp.csr_array, ...]
     start_probs: np.ndarray
     terminal: np.ndarray
+
+    def in_layout(self, sparse: bool | None, dense_limit: int) -> tuple[Any, Any]:
+        """Return transitions and reward, dense up to so many states unless told."""
+        dense = self.n_states <= dense_limit if sparse is None else not sparse
+        if isinstance(self.reward, tuple):
+            if sparse:
+                raise ValueError(
+                    f"sparse tables have one reward, got sparse=True with {len(self.reward)}"
+                )
+            return to_dense(self.transitions), np.stack([to_dense(each) for each in self.reward])
+        if dense:
+            return to_dense(self.transitions), to_dense(self.reward)
+        return self.transitions, self.reward
 
 
 def expected_next(transitions: Any, value: ArrayT) -> ArrayT:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prefsim.data import Segments
-from prefsim.solvers import ConvergenceWarning, planning
+from prefsim.solvers import ConvergenceWarning, pareto, planning
 from prefsim.solvers.closed_forms import (
     chi_squared,
     regularised,
@@ -35,6 +35,7 @@ from prefsim.solvers.likelihood import (
     reward_learning,
 )
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
+from prefsim.solvers.optimisers import trust_region
 from prefsim.worlds import TabularMDP
 
 N = 4
@@ -54,6 +55,7 @@ GAME = 0.5 + SKEW
 COUNTS = RNG.poisson(3.0, (N, N)) * (1 - np.eye(N)) + 1 - np.eye(N)
 IMPROVER = shares(N, N)
 MDP = TabularMDP.random(4, 3, discount=0.8, seed=0)
+TWO_REWARDS = TabularMDP(MDP.transitions, np.stack([MDP.reward, -MDP.reward]), discount=0.8)
 FEATURES = RNG.normal(size=(4, 3, 2))
 SEGMENTS = Segments.sample(MDP, 30, 2, seed=0, scores=np.asarray(MDP.reward))
 MARGIN = RNG.normal(size=40)
@@ -322,6 +324,27 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "policy_evaluation": (
         functools.partial(planning.policy_evaluation, MDP, np.full((4, 3), 1 / 3)),
         {"tolerance": POSITIVE},
+    ),
+    "log_barrier_optimum": (
+        functools.partial(
+            planning.log_barrier_optimum, TWO_REWARDS, [1.0, 0.0], [-20.0, -10.0], sharpness=9.0
+        ),
+        {"sharpness": POSITIVE, "max_iterations": FROM_1},
+    ),
+    "constrained_step": (
+        functools.partial(
+            trust_region.constrained_step, POLICY, REFERENCE, -0.1, np.eye(N), radius=0.1
+        ),
+        {"radius": POSITIVE},
+    ),
+    "barrier_penalty": (
+        functools.partial(trust_region.barrier_penalty, POLICY, sharpness=1.0),
+        {"sharpness": POSITIVE, "floor": POSITIVE},
+    ),
+    "non_dominated": (functools.partial(pareto.non_dominated, SKEW), {"tolerance": AT_LEAST_0}),
+    "weight_grid": (
+        functools.partial(pareto.weight_grid, n_objectives=2, parts=2),
+        {"n_objectives": FROM_1, "parts": FROM_1},
     ),
     "soft_maximum": (functools.partial(planning.soft_maximum, Q), {"temperature": POSITIVE}),
     "soft_policy": (functools.partial(planning.soft_policy, Q), {"temperature": POSITIVE}),

@@ -12,6 +12,12 @@ from prefsim.solvers.planning.bellman import (
     soft_policy,
 )
 from prefsim.solvers.planning.certificate import PlanningResult
+from prefsim.solvers.planning.constrained import (
+    ConstrainedOptimum,
+    InfeasibleError,
+    constrained_optimum,
+    largest_slack,
+)
 from prefsim.solvers.planning.evaluation import (
     SuccessorFeatures,
     occupancy,
@@ -21,23 +27,32 @@ from prefsim.solvers.planning.evaluation import (
 from prefsim.solvers.planning.features import FeatureOptimum, FeatureProcess
 from prefsim.solvers.planning.iteration import advantages, soft_value_iteration, value_iteration
 from prefsim.solvers.planning.linear_program import linear_program
+from prefsim.solvers.planning.log_barrier import BarrierOptimum, log_barrier_optimum
 from prefsim.solvers.planning.modified import modified_policy_iteration
+from prefsim.solvers.planning.objectives import objective_returns
 from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.solvers.planning.reachable import uniform_over_reachable
 from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
 
 __all__ = [
+    "BarrierOptimum",
+    "ConstrainedOptimum",
     "FeatureOptimum",
     "FeatureProcess",
+    "InfeasibleError",
     "PlanningResult",
     "SoftBackup",
     "SuccessorFeatures",
     "action_values",
     "advantages",
     "bellman_backup",
+    "constrained_optimum",
     "greedy_policy",
+    "largest_slack",
     "linear_program",
+    "log_barrier_optimum",
     "modified_policy_iteration",
+    "objective_returns",
     "occupancy",
     "policy_evaluation",
     "policy_iteration",

@@ -1,0 +1,398 @@
+"""Fronts of random processes filled by extensions, exact and by barriers, and a known front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from paper_repros.mdp.c_morl.fronts import (
+    barrier_trainer,
+    below_front,
+    draw_process,
+    exact_trainer,
+    fill_front,
+    followed,
+    front_area,
+)
+from paper_repros.mdp.c_morl.sea import SEA, Sea, dive, is_at_hand
+from prefsim.analysis.pareto import expected_utility, hypervolume, sparsity
+from prefsim.loops.front_extension import least_returns
+from prefsim.papers import Reproduction, Run, at_least, at_most, below, panels
+from prefsim.papers.criteria import Criterion
+from prefsim.solvers.pareto import convex_front, weight_grid
+from prefsim.solvers.planning.constrained import constrained_optimum
+from prefsim.solvers.planning.log_barrier import log_barrier_optimum
+from prefsim.worlds import TabularMDP
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, str | float | int]
+
+ROUNDS = 6
+ZERO = np.zeros(2)
+TESTS = weight_grid(2, 10)
+RELEASED = 20.0  # sharpness of the barrier in the authors' code
+SHARPNESS = (5.0, 20.0, 100.0, 500.0, 2000.0)
+STEPS, KEPT = 4, 0.9
+
+
+class Archives(NamedTuple):
+    """What was measured along the rounds in one process.
+
+    Attributes
+    ----------
+    returns
+        Of the archive after each round, the first stage first.
+    volume, gap, utility
+        Hypervolume, sparsity and expected utility of each.
+    failed
+        Trainings without a policy that meets the constraints.
+    """
+
+    returns: list[np.ndarray]
+    volume: np.ndarray
+    gap: np.ndarray
+    utility: np.ndarray
+    failed: int
+
+
+class World(NamedTuple):
+    """One process, filled in two ways, with what else there is to compare.
+
+    Attributes
+    ----------
+    exact, barrier
+        Archives of extensions by linear programs, and by logarithmic barriers as released.
+    corners
+        All that weighted sums can find.
+    by_weights
+        Hypervolume of as many trainings for random weights.
+    utility
+        The largest expected utility of any set.
+    off_front
+        How far policies of the barriers lie below the front, at worst.
+    drift
+        Share of the second objective left by steps that improve the first, with levels of the start
+        and of the last step.
+    """
+
+    exact: Archives
+    barrier: Archives
+    corners: np.ndarray
+    by_weights: float
+    utility: float
+    off_front: float
+    drift: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def corner_volume(self) -> float:
+        """Hypervolume of all that weighted sums can find."""
+        return hypervolume(self.corners, ZERO)
+
+    @property
+    def limit(self) -> float:
+        """Hypervolume of the whole front, which archives tend to."""
+        return front_area(self.corners)
+
+
+def reproduce(run: Run) -> Reproduction:
+    worlds, lost = (3, 3) if run.quick else (20, 20)
+    first = run.seed * worlds
+    found = [explore(first + k) for k in run.progress(range(worlds), "processes")]
+    loss = {m: barrier_loss(range(first, first + lost), m) for m in (2, 3)}
+    sea = dive() if is_at_hand() else None
+    criteria = (
+        *criteria_of_archives(found),
+        *criteria_of_barriers(found, loss),
+        *(criteria_of_sea(sea) if sea else ()),
+    )
+    return Reproduction(draw(found, loss), rows_of(found, loss, sea), criteria)
+
+
+def measure(path: list) -> Archives:
+    """Return the measures of the archives of a path."""
+    returns = [step.archive.returns for step in path]
+    return Archives(
+        returns,
+        np.array([hypervolume(each, ZERO) for each in returns]),
+        np.array([sparsity(each) for each in returns]),
+        np.array([expected_utility(each, TESTS) for each in returns]),
+        sum(step.failed for step in path),
+    )
+
+
+def explore(seed: int) -> World:
+    """Fill the front of one process."""
+    mdp = draw_process(seed)
+    exact = measure(fill_front(exact_trainer(mdp), rounds=ROUNDS))
+    barrier = measure(fill_front(barrier_trainer(mdp, RELEASED), rounds=ROUNDS))
+    trainings = 10 * ROUNDS  # as many as the extensions took
+    weights = np.random.default_rng(seed).dirichlet(np.ones(2), size=trainings)
+    random = np.concatenate([exact.returns[0], constrained_optimum(mdp, weights).returns])
+    corners = convex_front(mdp).returns
+    held, moving = (followed(mdp, steps=STEPS, share=KEPT, last=last) for last in (False, True))
+    return World(
+        exact,
+        barrier,
+        corners,
+        hypervolume(random, ZERO),
+        float(constrained_optimum(mdp, TESTS).value.mean()),
+        float(below_front(corners, barrier.returns[-1]).max()),
+        (held / held[0], moving / moving[0]),
+    )
+
+
+def barrier_loss(seeds: range, n_objectives: int) -> np.ndarray:
+    """Return what barriers lose of the constrained optimum, over (m − 1)/t, ``(seeds, t)``."""
+    return np.array([_loss_of(draw_process(s, n_objectives=n_objectives)) for s in seeds])
+
+
+def _loss_of(mdp: TabularMDP) -> list[float]:
+    count = mdp.batch_shape[0]
+    one = np.eye(count)[0]
+    middle = constrained_optimum(mdp, np.full(count, 1 / count)).returns
+    level = least_returns(middle, 0, share=0.97)
+    best = float(constrained_optimum(mdp, one, level).value)
+    return [
+        (best - float(log_barrier_optimum(mdp, one, level, sharpness=t).value)) * t / (count - 1)
+        for t in SHARPNESS
+    ]
+
+
+# --- criteria ---
+
+
+def criteria_of_archives(found: list[World]) -> tuple[Criterion, ...]:
+    end = [world.exact.volume[-1] for world in found]
+    held, moving = (np.array([world.drift[k][-1] for world in found]) for k in range(2))
+    return (
+        at_least(
+            "rise of the hypervolume in every round",
+            [np.diff(world.exact.volume).min() for world in found],
+            -1e-12,
+            stated="derived",
+        ),
+        at_least(
+            "factor by which the sparsity falls",
+            [world.exact.gap[0] / world.exact.gap[-1] for world in found],
+            50.0,
+            stated="chosen",
+        ),
+        at_most(
+            "expected utility below the largest of any set",
+            [world.utility - world.exact.utility[-1] for world in found],
+            1e-3,
+            stated="chosen",
+        ),
+        below(
+            "hypervolume of as many random weights below that of extensions",
+            [world.by_weights for world in found],
+            end,
+            stated="paper",
+        ),
+        below(
+            "hypervolume of all corners below that of extensions",
+            [world.corner_volume for world in found],
+            end,
+            stated="derived",
+        ),
+        at_most(
+            "hypervolume of extensions less that of the whole front",
+            [world.exact.volume[-1] - world.limit for world in found],
+            1e-9,
+            stated="derived",
+        ),
+        at_most(
+            "extensions that no policy allows",
+            [world.exact.failed for world in found],
+            0.0,
+            stated="derived",
+        ),
+        at_least(
+            f"share of an objective left after {STEPS} steps on the other, levels of the start",
+            held,
+            KEPT - 1e-9,
+            stated="derived",
+        ),
+        at_most(
+            "the same, each step with the last as its reference, least of all processes",
+            moving.min(),
+            KEPT**2,
+            stated="derived",
+        ),
+    )
+
+
+def criteria_of_barriers(found: list[World], loss: dict[int, np.ndarray]) -> tuple[Criterion, ...]:
+    every = np.concatenate([each.ravel() for each in loss.values()])
+    return (
+        at_most(
+            "loss of barriers over (m − 1)/t",
+            every,
+            1.0 + 1e-6,
+            stated="paper",
+        ),
+        at_least("the same, never negative", every, -1e-6, stated="paper"),
+        at_least(
+            f"the same at t = {SHARPNESS[-1]:g}, median of the processes, two objectives and three",
+            [np.median(each[:, -1]) for each in loss.values()],
+            0.95,
+            stated="chosen",
+        ),
+        at_most(
+            "distance of barriers' policies from the front",
+            [world.off_front for world in found],
+            1e-6,
+            stated="derived",
+        ),
+        at_least(
+            f"factor by which the sparsity falls, barriers of t = {RELEASED:g}",
+            [world.barrier.gap[0] / world.barrier.gap[-1] for world in found],
+            20.0,
+            stated="chosen",
+        ),
+    )
+
+
+def criteria_of_sea(sea: Sea) -> tuple[Criterion, ...]:
+    return (
+        at_most(
+            f"{SEA}: published front less the one by linear programs, at worst",
+            sea.missed,
+            1e-5,
+            stated="derived",
+        ),
+        at_least(
+            f"{SEA}: extensions that no policy allows, levels βJ of negative returns",
+            sea.failed["scaled"],
+            1.0,
+            stated="derived",
+        ),
+        at_most(
+            f"{SEA}: the same, levels J − (1 − β)|J|", sea.failed["lowered"], 0.0, stated="derived"
+        ),
+    )
+
+
+# --- the table ---
+
+
+def rows_of(found: list[World], loss: dict[int, np.ndarray], sea: Sea | None) -> list[Row]:
+    rows: list[Row] = []
+
+    def add(what: str, measure: str, values: list[float]) -> None:
+        rows.append(
+            {
+                "what": what,
+                "measure": measure,
+                "least": float(np.min(values)),
+                "median": float(np.median(values)),
+                "most": float(np.max(values)),
+            }
+        )
+
+    first = [world.exact for world in found]
+    barriers = [world.barrier for world in found]
+    for what, archives, at in (
+        ("three weights", first, 0),
+        ("extensions", first, -1),
+        (f"extensions by barriers, t = {RELEASED:g}", barriers, -1),
+    ):
+        add(what, "policies", [len(each.returns[at]) for each in archives])
+        shares = [e.volume[at] / w.limit for e, w in zip(archives, found, strict=True)]
+        add(what, "hypervolume over that of the whole front", shares)
+        add(what, "sparsity", [each.gap[at] for each in archives])
+        utility = [w.utility - e.utility[at] for e, w in zip(archives, found, strict=True)]
+        add(what, "expected utility below the largest", utility)
+    add("all corners", "policies", [len(world.corners) for world in found])
+    share = "hypervolume over that of the whole front"
+    add("all corners", share, [world.corner_volume / world.limit for world in found])
+    add("random weights", share, [world.by_weights / world.limit for world in found])
+    left = [world.drift[1][-1] for world in found]
+    add(f"{STEPS} steps, each from the last", "share of the other objective", left)
+    for count, each in loss.items():
+        for place, t in enumerate(SHARPNESS):
+            add(f"barrier, m = {count}, t = {t:g}", "loss over (m − 1)/t", list(each[:, place]))
+    if sea is None:
+        rows.append({"what": SEA, "measure": "not run: it needs the extra worlds"})
+        return rows
+    add(SEA, "corners of the exact front", [len(sea.corners)])
+    add(SEA, "published points", [len(sea.published)])
+    for bound, name in (("scaled", "levels βJ"), ("lowered", "levels J − (1 − β)|J|")):
+        add(f"{SEA}, {name}", "policies after two rounds", [len(sea.found[bound])])
+        add(f"{SEA}, {name}", "extensions that no policy allows", [sea.failed[bound]])
+    return rows
+
+
+# --- the figure ---
+
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+
+
+def draw(found: list[World], loss: dict[int, np.ndarray]) -> Figure:
+    figure, axes = panels(
+        1,
+        3,
+        title=(
+            "Improving one objective while the other keeps 97 % fills the front between what"
+            " weighted sums find"
+        ),
+        width=5.2,
+    )
+    draw_front(axes[0, 0], found[0])
+    draw_volumes(axes[0, 1], found)
+    draw_loss(axes[0, 2], loss)
+    return figure
+
+
+def draw_front(axes: Axes, world: World) -> None:
+    first, last = world.exact.returns[0], world.exact.returns[-1]
+    axes.plot(*world.corners.T, "-", color="0.75", lw=5, label="exact front", zorder=1)
+    axes.plot(*world.corners.T, "|", color="k", ms=13, label=f"its {len(world.corners)} corners")
+    axes.plot(*first.T, "D", color=ORANGE, ms=9, mec="white", label="three weights", zorder=4)
+    axes.plot(*last.T, "o", color=BLUE, ms=4, label=f"{len(last)} policies, {ROUNDS} rounds")
+    axes.set(xlabel="first objective", ylabel="second objective", title="One process")
+    axes.legend(frameon=False, loc="lower left")
+
+
+def draw_volumes(axes: Axes, found: list[World]) -> None:
+    rounds = np.arange(ROUNDS + 1)
+    for name, colour in (("exact", BLUE), ("barrier", GREEN)):
+        shares = [
+            100 * (1 - getattr(world, name).volume / world.limit)
+            for world in found
+            if len(getattr(world, name).volume) == ROUNDS + 1
+        ]
+        axes.semilogy(rounds, np.transpose(shares), color=colour, lw=0.7, alpha=0.35)
+        label = "extensions, exact" if name == "exact" else f"by barriers, t = {RELEASED:g}"
+        axes.semilogy(rounds, np.median(shares, axis=0), "o-", color=colour, lw=2.2, label=label)
+    for value, text, style in (
+        (np.median([w.corner_volume / w.limit for w in found]), "all corners", "--"),
+        (np.median([w.by_weights / w.limit for w in found]), "random weights", ":"),
+    ):
+        axes.axhline(100 * (1 - value), color="k", ls=style, lw=1.2, label=f"{text} (median)")
+    axes.set(
+        xlabel="rounds of extensions",
+        ylabel="hypervolume missing of the whole front's (%)",
+        title=f"{len(found)} processes, medians in bold",
+    )
+    axes.legend(frameon=False, loc="upper right")
+
+
+def draw_loss(axes: Axes, loss: dict[int, np.ndarray]) -> None:
+    for (count, each), colour in zip(loss.items(), (BLUE, ORANGE), strict=True):
+        axes.semilogx(SHARPNESS, each.T, color=colour, lw=0.7, alpha=0.35)
+        middle = np.median(each, axis=0)
+        label = f"{count} objectives, median"
+        axes.semilogx(SHARPNESS, middle, "o-", color=colour, lw=2.2, label=label)
+    axes.axhline(1.0, color="k", ls="--", lw=1.2, label="bound")
+    axes.set(
+        xlabel="sharpness t of the barrier",
+        ylabel="loss over (m − 1)/t",
+        ylim=(0, 1.3),
+        title="Barriers lose at most (m − 1)/t",
+    )
+    axes.legend(frameon=False, loc="upper left", ncols=2)
