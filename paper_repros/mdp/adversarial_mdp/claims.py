@@ -65,7 +65,7 @@ def regret_of_the_barrier(seed: int, step: float, regulariser: Regulariser) -> V
     costs of any size and sign, also of the size of inverse probabilities.
     """
     rng = np.random.default_rng(seed)
-    actions, rounds = rng.integers(2, 7), int(rng.integers(1, 21))
+    actions, rounds = int(rng.integers(2, 7)), int(rng.integers(1, 21))
     comparator = rng.dirichlet(np.ones(actions)) if rng.random() < 0.3 else None
     costs = costs_of_either_sign(rng, step, actions)
     sides = regret_and_bound(regulariser, step, comparator, rounds, costs, actions)

@@ -127,19 +127,19 @@ def moments(layers: Layers, episodes: Episodes, law: np.ndarray | None = None) -
     each = weights[:, None]
     expected_under = (played if law is None else law)[:, None]
     # Episodes before layers: (W, m, H, n), and for the moments (W, H, m, n).
-    found = [
+    standard, reduced = (
         estimate_moments(np.swapaxes(estimate, 1, 2), episodes.prob[:, None])
         for estimate in (
             standard_estimate(each, pairs, suffered),
             reduced_estimate(each, expected_under, pairs, suffered, bound=bound),
         )
-    ]
+    )
     features = np.asarray(layers.process.pair_features)
     met = np.swapaxes(features, -1, -2) @ (played * flat(layers.q_values()))[..., None]
     mean = (features @ layers.inverse() @ met)[..., 0]
     square = bound**2 * (weights**2 @ played[..., None])[..., 0]
     norms = bound**2 * np.diagonal(weights, axis1=-2, axis2=-1)
-    return Moments(*found, mean, square, norms)
+    return Moments(standard, reduced, mean, square, norms)
 
 
 class Distances(NamedTuple):
@@ -176,11 +176,8 @@ def distances(layers: Layers, other: np.ndarray, strength: float) -> Distances:
     elsewhere = layers._replace(policy=other)
     counted = np.zeros(bonus.shape)
     steps = np.arange(process.n_layers)
-    np.add.at(
-        counted,
-        (slice(None), steps, episodes.states, episodes.actions),
-        np.broadcast_to(prob[:, :, None], (*prob.shape, len(steps))),
-    )
+    each = np.arange(len(prob))[:, None, None]
+    np.add.at(counted, (each, steps, episodes.states, episodes.actions), prob[:, :, None])
     met = losses_to_go(np.asarray(layers.losses)[:, None], episodes.states, episodes.actions)
     growth = (1 + 1 / process.n_layers) ** steps
     path = bonus[:, steps, episodes.states, episodes.actions]

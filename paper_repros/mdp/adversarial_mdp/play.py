@@ -68,9 +68,10 @@ class Worlds(NamedTuple):
             weights.append(rng.random((2, LAYERS, DIM)))
         process = LinearMDP(np.stack(features), np.stack(measures))
         losses = np.asarray(process.losses(np.stack(weights, axis=1)))
-        evenly = np.full((LAYERS, STATES, ACTIONS), 1 / ACTIONS)
+        # Of any policy with a density one draw tells for all.
+        policy = np.random.default_rng(0).dirichlet(np.ones(ACTIONS), (LAYERS, STATES))
         for table in losses:
-            check_linear_q(process.transitions, table, process.features, evenly)
+            check_linear_q(process.transitions, table, process.features, policy)
         return cls(process, losses, generators)
 
     def total(self, episodes: int) -> np.ndarray:
@@ -310,6 +311,7 @@ def exponent(seed: int, sizes: tuple[int, ...], name: str, rate: float | None = 
     regrets = []
     for episodes in sizes:
         worlds = Worlds.draw(range(WORLDS * seed, WORLDS * (seed + 1)))
-        options = {"gamma": [1 / episodes], "strength": [BONUS / math.sqrt(episodes)]}
-        regrets.append(play(worlds, episodes, name, rate=rate, **options).regret.mean())
+        strength = BONUS / math.sqrt(episodes)
+        found = play(worlds, episodes, name, gamma=[1 / episodes], strength=[strength], rate=rate)
+        regrets.append(found.regret.mean())
     return float(log_log_slope(sizes, regrets))
