@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +58,8 @@ def log_barrier(policy: ArrayT) -> ArrayT:
     (policy,) = alike(policy=policy)
     check_shape(policy, "policy", (None,))
     xp = array_namespace(policy)
-    with warnings.catch_warnings():
-        # The barrier is infinite at the boundary: no reason for a warning of a logarithm.
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # The barrier is infinite at the boundary: no reason for a warning of the logarithm.
+    with np.errstate(divide="ignore"):
         return -xp.sum(xp.log(policy), axis=-1)
 
 
