@@ -27,7 +27,7 @@ from prefsim.solvers.bandit_feedback.estimates import (
     reduced_estimate,
     standard_estimate,
 )
-from prefsim.solvers.planning.layered import layered_occupancy, layered_values
+from prefsim.solvers.planning.layered import layered_occupancy, layered_values, linear_q_residual
 from prefsim.worlds import LinearMDP
 
 
@@ -157,6 +157,8 @@ class Distances(NamedTuple):
         Of the means of both estimates, relative to the largest weight.
     inverse
         Of the regularised inverse times γI + Σ from the identity.
+    constant
+        Of action values from linear in a constant, less that from their mean.
     """
 
     visits: float
@@ -166,6 +168,7 @@ class Distances(NamedTuple):
     difference: float
     mean: float
     inverse: float
+    constant: float
 
 
 def distances(layers: Layers, other: np.ndarray, strength: float) -> Distances:
@@ -203,7 +206,16 @@ def distances(layers: Layers, other: np.ndarray, strength: float) -> Distances:
         largest(layers.value() - elsewhere.value(), gain.sum(axis=(-2, -1))),
         max(largest(each.mean / size, found.mean / size) for each in found[:2]),
         largest(layers.inverse() @ (layers.gamma * identity + covariance), identity),
+        largest(*distance_of_a_constant(layers)),
     )
+
+
+def distance_of_a_constant(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance of action values from linear in a constant, and that from their mean."""
+    constant = np.ones_like(layers.process.features)[..., :1]
+    alone = linear_q_residual(layers.moves, layers.losses, constant, layers.policy)
+    q_value = flat(layers.q_values())
+    return alone, np.abs(q_value - q_value.mean(axis=-1, keepdims=True)).max(axis=-1)
 
 
 class Shares(NamedTuple):

@@ -26,7 +26,6 @@ from prefsim.solvers.bandit_feedback.estimates import (
     standard_estimate,
 )
 from prefsim.solvers.online_learning.log_barrier import log_barrier, log_barrier_step
-from prefsim.solvers.planning.layered import linear_q_residual
 from prefsim.worlds import LinearMDP
 
 TINY = 1e-300
@@ -115,6 +114,20 @@ def added_by_a_step(seed: int, regulariser: Regulariser) -> np.ndarray:
     policy, after = (regulariser.leader(each, step) for each in (before, before + cost))
     added = ((policy - after) * cost).sum(axis=-1) - regulariser.divergence(after, policy) / step
     return np.asarray(np.maximum(added, 0) / (step * (policy * cost**2).sum(axis=-1)))
+
+
+def excess_and_divergence(seed: int, regulariser: Regulariser) -> tuple[np.ndarray, np.ndarray]:
+    """Return what other policies y exceed the leader's objective by, and their divergence from it.
+
+    η⟨y − p, C⟩ + Ψ(y) − Ψ(p), and D(y, p).
+    """
+    rng = np.random.default_rng(seed)
+    actions, step = int(rng.integers(2, 7)), 10 ** rng.uniform(-3, 1)
+    costs = rng.standard_normal((20, actions)) / step
+    policy, other = regulariser.leader(costs, step), rng.dirichlet(np.ones(actions), 20)
+    excess = step * ((other - policy) * costs).sum(axis=-1)
+    excess = excess + regulariser.value(other) - regulariser.value(policy)
+    return excess, regulariser.divergence(other, policy)
 
 
 def costs_of_either_sign(
@@ -297,11 +310,3 @@ def dilated_by_hand(layers: Layers, bonus: np.ndarray, found: np.ndarray) -> np.
     return np.asarray(
         bonus + (1 + 1 / layers.process.n_layers) * np.concatenate([after, nothing], axis=1)
     )
-
-
-def distance_of_a_constant(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance of action values from linear in a constant, and that from their mean."""
-    constant = np.ones_like(layers.process.features)[..., :1]
-    alone = linear_q_residual(layers.moves, layers.losses, constant, layers.policy)
-    q_value = flat(layers.q_values())
-    return alone, np.abs(q_value - q_value.mean(axis=-1, keepdims=True)).max(axis=-1)
