@@ -19,11 +19,14 @@ from prefsim.data import (
     routing,
 )
 from prefsim.data.drawn import judged_triples, labelled_pairs
+from prefsim.data.episodes import enumerate_episodes
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
 from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import pareto, performance_model, planning
+from prefsim.solvers import performance_model, planning
+from prefsim.solvers.bandit_feedback import bonuses, covariance, estimates
 from prefsim.solvers.games import (
     certificates,
     nash,
@@ -43,8 +46,11 @@ from prefsim.solvers.likelihood import (
     sparse_logistic,
 )
 from prefsim.solvers.optimisers import penalties, trust_region
+from prefsim.solvers.online_learning import log_barrier
+from prefsim.solvers.optimisers import penalties
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
-from prefsim.worlds import ContextualBandit, TabularMDP, TokenTree
+from prefsim.solvers.planning import layered
+from prefsim.worlds import ContextualBandit, LinearMDP, TabularMDP, TokenTree
 
 LOOPS = {
     name: importlib.import_module(f"prefsim.loops.{name}")
@@ -76,6 +82,11 @@ TREE = TokenTree(2, 2, end_token=1)
 ON_TREE = TokenTreePolicy.uniform(TREE)
 BINARY = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
 LEAVES = np.array([[0.5, -1.0, 2.0]])
+
+LINEAR = LinearMDP.random(2, 2, 2, 3, seed=0)
+LAYER_MOVES, LAYER_EVENLY = np.asarray(LINEAR.transitions), np.full((2, 2, 2), 0.5)
+LAYER_COSTS, PAIR_WEIGHTS = RNG.random((2, 2, 2)), RNG.standard_normal((4, 4))
+PAIR_FEATURES, PAIR_LAW = np.asarray(LINEAR.pair_features[0]), np.full(4, 0.25)
 
 
 def call(function, **arguments):
@@ -514,6 +525,98 @@ CALLS = {
         rejected=np.array([0, 1]),
         n_samples=2,
         weight=np.array([0.5, 0.5]),
+    ),
+    # layers, and losses that are met alone
+    "layered_values": call(
+        layered.layered_values,
+        transitions=LAYER_MOVES,
+        costs=LAYER_COSTS,
+        policy=LAYER_EVENLY,
+        growth=1.5,
+    ),
+    "layered_occupancy": call(
+        layered.layered_occupancy,
+        transitions=LAYER_MOVES,
+        policy=LAYER_EVENLY,
+        start_probs=np.array([1.0, 0.0]),
+    ),
+    "layered_optimum": call(layered.layered_optimum, transitions=LAYER_MOVES, costs=LAYER_COSTS),
+    "linear_q_residual": call(
+        layered.linear_q_residual,
+        transitions=LAYER_MOVES,
+        costs=LAYER_COSTS,
+        features=np.asarray(LINEAR.features),
+        policy=LAYER_EVENLY,
+    ),
+    "enumerate_episodes": call(enumerate_episodes, world=LINEAR, policy=LAYER_EVENLY),
+    "log_barrier_step": call(log_barrier.log_barrier_step, costs=LEAVES, step=0.5),
+    "log_barrier": call(log_barrier.log_barrier, policy=POLICY),
+    "feature_covariance": call(covariance.feature_covariance, features=PAIR_FEATURES, law=PAIR_LAW),
+    "regularised_inverse": call(
+        covariance.regularised_inverse, covariance=np.diag([0.5, 0.2]), gamma=0.1
+    ),
+    "resampled_inverse": call(
+        covariance.resampled_inverse, draws=RNG.random((2, 3, 2)), gamma=0.1, scale=0.5
+    ),
+    "expected_resampled_inverse": call(
+        covariance.expected_resampled_inverse,
+        covariance=np.diag([0.5, 0.2]),
+        gamma=0.1,
+        scale=0.5,
+        length=3,
+    ),
+    "empirical_inverse": call(
+        covariance.empirical_inverse,
+        features=PAIR_FEATURES,
+        counts=np.array([1.0, 2.0, 0.0, 1.0]),
+        gamma=0.1,
+    ),
+    "expected_empirical_inverse": call(
+        covariance.expected_empirical_inverse,
+        features=PAIR_FEATURES,
+        law=PAIR_LAW,
+        gamma=0.1,
+        draws=2,
+    ),
+    "relative_spectrum": call(
+        covariance.relative_spectrum,
+        inverse=np.diag([2.0, 3.0]),
+        covariance=np.diag([0.5, 0.2]),
+        gamma=0.1,
+    ),
+    "estimate_weights": call(
+        estimates.estimate_weights, features=PAIR_FEATURES, inverse=np.diag([1.0, 2.0, 3.0])
+    ),
+    "standard_estimate": call(
+        estimates.standard_estimate,
+        weights=PAIR_WEIGHTS,
+        played=np.array([0, 3]),
+        loss=np.array([0.5, 1.5]),
+    ),
+    "reduced_estimate": call(
+        estimates.reduced_estimate,
+        weights=PAIR_WEIGHTS,
+        law=PAIR_LAW,
+        played=np.array([0, 3]),
+        loss=np.array([0.5, 1.5]),
+        bound=2.0,
+    ),
+    "expected_negative_part": call(
+        estimates.expected_negative_part, weights=PAIR_WEIGHTS, law=PAIR_LAW
+    ),
+    "magnitude_reduced": call(estimates.magnitude_reduced, values=PAIR_WEIGHTS, law=PAIR_LAW),
+    "estimate_moments": call(estimates.estimate_moments, estimates=PAIR_WEIGHTS, prob=PAIR_LAW),
+    "exploration_bonus": call(
+        bonuses.exploration_bonus,
+        weights=PAIR_WEIGHTS,
+        policy=LAYER_EVENLY[0],
+        strength=0.1,
+    ),
+    "dilated_bonus": call(
+        bonuses.dilated_bonus,
+        transitions=LAYER_MOVES,
+        bonus=LAYER_COSTS,
+        policy=LAYER_EVENLY,
     ),
     # fits
     "objective": call(solvers.objective, **FIT),

@@ -104,7 +104,8 @@ def as_index_array(value: Any, name: str, *, size: int | None = None, low: int =
 
 def check_places(places: Any, name: str, *, size: int) -> None:
     """Raise unless every entry of an integer array, of any library, lies in ``[0, size)``."""
-    if math.prod(places.shape) and (int(places.min()) < 0 or int(places.max()) >= size):
+    xp = array_namespace(places)
+    if math.prod(places.shape) and (int(xp.min(places)) < 0 or int(xp.max(places)) >= size):
         as_index_array(places, name, size=size)
 
 

@@ -4,6 +4,7 @@ from prefsim.worlds.ballots import Ballots, read_preflib, synthetic_ballots
 from prefsim.worlds.bandit import ContextualBandit, bradley_terry_matrix
 from prefsim.worlds.delivery import DeliveryTask, delivery_task
 from prefsim.worlds.game import PreferenceGame
+from prefsim.worlds.linear_mdp import LinearMDP
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.textbook import TEXTBOOK_REFERENCE, textbook_game
 from prefsim.worlds.tokens import TokenTree
@@ -13,6 +14,7 @@ __all__ = [
     "Ballots",
     "ContextualBandit",
     "DeliveryTask",
+    "LinearMDP",
     "PreferenceGame",
     "TabularMDP",
     "TokenTree",

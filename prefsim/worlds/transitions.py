@@ -26,6 +26,7 @@ from prefsim.typing import ArrayT
 
 __all__ = [
     "ProcessTables",
+    "arriving",
     "as_csr",
     "as_transitions",
     "draw_successors",
@@ -108,6 +109,37 @@ def expected_next(transitions: Any, value: ArrayT) -> ArrayT:
     flat = xp.reshape(transitions, (*transitions.shape[:-3], states * actions, states))
     product = xp.matmul(flat, value[..., None])[..., 0]
     return xp.reshape(product, (*product.shape[:-1], states, actions))
+
+
+def arriving(transitions: Any, visits: ArrayT) -> ArrayT:
+    r"""Return where visits go: :math:`\sum_{s, a} m(s, a)\, P(s' \mid s, a)`.
+
+    Parameters
+    ----------
+    transitions
+        Dense ``(*batch, S, A, S)`` or CSR ``(S*A, S)``.
+    visits
+        ``(*more, *batch, S, A)``, for CSR ``(S, A)``.
+
+    Returns
+    -------
+    Array ``(*more, *batch, S)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stay_or_swap = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    >>> arriving(stay_or_swap, np.array([[0.5, 0.25], [0.25, 0.0]]))
+    array([0.5, 0.5])
+    """
+    if sp.issparse(transitions):
+        pushed: ArrayT = transitions.T @ np.reshape(visits, -1)
+        return pushed
+    xp = array_namespace(transitions, visits)
+    states, actions = transitions.shape[-3:-1]
+    flat = xp.reshape(transitions, (*transitions.shape[:-3], states * actions, states))
+    row = xp.reshape(visits, (*visits.shape[:-2], 1, states * actions))
+    return xp.matmul(row, flat)[..., 0, :]
 
 
 def as_csr(value: Any, name: str) -> sp.csr_array:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_graph_kept, check_kind, check_positive
@@ -20,7 +18,7 @@ from prefsim.solvers.planning.certificate import (
 from prefsim.solvers.planning.policy_chain import as_policy, by_time, policy_chain, solve_chain
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
-from prefsim.worlds.transitions import expected_next
+from prefsim.worlds.transitions import arriving, expected_next
 
 __all__ = [
     "SuccessorFeatures",
@@ -143,7 +141,7 @@ def occupancy(mdp: TabularMDP, policy: Any) -> Array:
     mass = start + zeros(mdp)
     for step in by_time(mdp, probs):
         terms.append(mass[..., None] * step)
-        mass = mdp.discount * zero_where_ended(_push(mdp, terms[-1]), mdp.terminal)
+        mass = mdp.discount * zero_where_ended(arriving(mdp.transitions, terms[-1]), mdp.terminal)
     return xp.stack(terms, axis=-3)
 
 
@@ -247,16 +245,6 @@ def backward_induction(
         iterations=mdp.horizon or 0,
         converged=bool(converged) if single else converged,
     )
-
-
-def _push(mdp: TabularMDP, visits: Array) -> Array:
-    """Return the distribution of the next state of visits ``(*batch, S, A)``."""
-    if mdp.is_sparse:
-        return mdp.transitions.T @ np.reshape(visits, -1)
-    xp = array_namespace(visits)
-    states, actions = mdp.n_states, mdp.n_actions
-    flat = xp.reshape(mdp.transitions, (*mdp.transitions.shape[:-3], states * actions, states))
-    return xp.matmul(xp.reshape(visits, (*visits.shape[:-2], 1, states * actions)), flat)[..., 0, :]
 
 
 def _expected_features(mdp: TabularMDP, features: Any) -> Array:
