@@ -50,7 +50,6 @@ def dual_and_primal_meet(seed: int, senses: list[str], within: float) -> Verdict
         apart(slack, 0.0, scale=1 + np.abs(found.multipliers)),
         apart(problems.violations(found, thresholds, senses), 0.0),
         above(found.value, drawn.dual(other, thresholds, **options).value),
-        detail=f"{senses}: worth {found.value[0]:.5f}",
     )
 
 
@@ -96,7 +95,6 @@ def thresholds_out_of_reach_are_told(seed: int, sense: str, by: float) -> Verdic
     stated="derived",
     tolerance=1e-7,
     given={"seed": SEEDS, "depth": st.floats(0.02, 0.5)},
-    # On the edge no multipliers are long enough.
     breaks={"depth": st.just(0.0)},
 )
 def equality_is_met_by_bounded_multipliers(seed: int, depth: float) -> Verdict:
@@ -134,7 +132,6 @@ def what_the_reference_keeps_costs_nothing(seed: int, below: float) -> Verdict:
         apart(found.log_policy, drawn.log_reference),
         apart(found.multipliers, 0.0),
         apart(found.value, 0.0),
-        # Where no policy is so low there are no multipliers.
         above(np.nan_to_num(exact.multipliers, nan=-1.0), -1e-3 * below),
     )
 
@@ -244,7 +241,7 @@ def squashed_weights_are_some_multipliers(
     "minimiser",
     source="release",
     stated="derived",
-    tolerance=1e-3,
+    tolerance=0.01,
     examples=2,
     given={"seed": SEEDS, "kind": SQUASHES, "longest": st.just(0.9)},
     # Two rewards of which one needs a multiplier larger by more than one.
@@ -257,12 +254,11 @@ def learned_multipliers_end_at_the_dual(seed: int, kind: str, longest: float) ->
     drawn = Drawn.of(seed)
     wanted = np.random.default_rng(seed).uniform((0.3, 0.6), (0.6, 1.0), (BATCH, 2))
     thresholds = drawn.achieved(drawn.tilted(longest * wanted))
-    log_policy, raw = drawn.learned(thresholds, kind=kind, steps=1500)
+    log_policy, raw = drawn.learned(thresholds, kind=kind, steps=800)
     exact = drawn.optimum(thresholds, sense="equal").multipliers
     return worst(
         apart(drawn.achieved(log_policy), thresholds),
         apart(ratios_of(raw, kind), exact, scale=10.0),
-        detail=f"{kind}: multipliers up to {exact.max():.3f}",
     )
 
 
@@ -271,7 +267,7 @@ def learned_multipliers_end_at_the_dual(seed: int, kind: str, longest: float) ->
     "statistical",
     source="release",
     stated="derived",
-    tolerance=0.2,
+    tolerance=0.3,
     examples=2,
     given={"seed": SEEDS, "below": st.floats(0.1, 0.3)},
     breaks={"below": st.floats(-0.3, -0.1)},
@@ -280,7 +276,7 @@ def an_idle_multiplier_falls_as_one_over_the_steps(seed: int, below: float) -> V
     """The sigmoid of a constraint that is idle by d leaves a weight of about (1 − momentum) over
     rate times d times t after t steps: zero only in the limit, ν → −∞.
     """
-    drawn, steps = Drawn.of(seed, 1, batch=4), 1500
+    drawn, steps = Drawn.of(seed, 1, batch=4), 800
     thresholds = drawn.achieved(drawn.log_reference) - below
     log_policy, raw = drawn.learned(thresholds, kind="sigmoid", steps=steps)
     travelled = problems.RATES["sigmoid"] * steps * (drawn.achieved(log_policy) - thresholds)
@@ -405,9 +401,9 @@ def thresholds_at_the_proxy_point_recover_it(seed: int, scale: float) -> Verdict
     "inequality",
     source="section 5 (NM-PPO)",
     stated="chosen",
-    tolerance=0.0,
-    examples=3,
-    given={"seed": SEEDS, "evaluations": st.just(60)},
+    tolerance=1e-5,
+    examples=2,
+    given={"seed": SEEDS, "evaluations": st.just(40)},
     breaks={"evaluations": st.just(3)},
 )
 def searched_thresholds_beat_the_path(seed: int, evaluations: int) -> Verdict:
@@ -417,4 +413,8 @@ def searched_thresholds_beat_the_path(seed: int, evaluations: int) -> Verdict:
     world = World.draw(1, np.random.default_rng(seed)).first()
     point = point_of(world, steps=SHORT)
     found = searched(world, 0.5 * point.achieved, nearby=5e-3, max_evaluations=evaluations)
-    return above(point.gold + 0.1, found.score, detail=f"{found.score:.4f}, {point.gold:.4f}")
+    again = constrained(world, found.thresholds, sense="equal", infeasible="report")
+    return worst(
+        above(point.gold + 0.1, found.score),
+        apart(np.nan_to_num(world.gold_of(again.log_policy), nan=9.0), found.score),
+    )

@@ -25,6 +25,7 @@ from prefsim.losses.multipliers import (
     mixed_advantage,
     mixture_weights,
     multiplier_step,
+    saturated,
 )
 from prefsim.numerics import log_softmax
 from prefsim.solvers.closed_forms.constrained import constrained_dual
@@ -211,6 +212,8 @@ class Exact(NamedTuple):
         the dual's gradient from zero.
     margin_error
         Largest difference of the margin of thresholds out of reach from that of its direction.
+    ceiling_error
+        Largest difference of the best saturated reward from its threshold.
     """
 
     joint: ProxyPoint
@@ -221,6 +224,7 @@ class Exact(NamedTuple):
     excess: float
     gap: float
     margin_error: float
+    ceiling_error: float
 
 
 def solve(world: World) -> Exact:
@@ -249,6 +253,8 @@ def solve(world: World) -> Exact:
     dual = constrained_dual(equal.multipliers, *tables, at, beta=1.0, sense="equal")
     apart = separating_direction(*tables, BEYOND * at)
     farthest = np.einsum("...i,...ixy->...xy", apart.direction, world.rewards).max(axis=(-2, -1))
+    largest = np.abs(apart.direction).max(axis=-1)
+    capped = saturated(world.rewards, at[..., None, None])
     short = BEYOND * np.sum(apart.direction * at, axis=-1) - farthest
     return Exact(
         joint,
@@ -258,7 +264,8 @@ def solve(world: World) -> Exact:
         world.gold_of(each.log_policy),
         float((up_to.achieved - at).max()),
         float(max(np.abs(dual.value - equal.value).max(), np.abs(dual.gradient).max())),
-        float(np.abs(apart.margin - short).max()),
+        float(np.abs(np.stack([apart.margin - short, largest - 1])).max()),
+        float(np.abs(capped.max(axis=(-2, -1)) - at).max()),
     )
 
 
@@ -284,13 +291,19 @@ def solve_drawn(n: int, rng: np.random.Generator) -> DrawnWorlds:
 
 
 class Trained(NamedTuple):
-    """Trainings of S seeds in each textbook world, by name, with their thresholds ``(B, 2)``."""
+    """Trainings of S seeds in each textbook world, by name, with their thresholds ``(B, 2)``.
+
+    ``ratio_error`` is how far weights learned with exact rewards are from the dual's multipliers,
+    and from a sum of two; ``first_step_error`` how far the first step with fixed weights is from
+    the natural gradient's.
+    """
 
     seeds: int
     thresholds: np.ndarray
     gold: np.ndarray
     runs: dict[str, Learned]
     ratio_error: float
+    first_step_error: float
 
     def by_world(self, values: np.ndarray) -> np.ndarray:
         """Return numbers ``(..., B)`` as ``(..., W, S)``."""
@@ -332,10 +345,14 @@ def learn(joint: ProxyPoint, seeds: int, steps: int, rng: np.random.Generator) -
     }
     exact = run("tanh")
     found = mixture_weights(exact.raw[-1], kind="tanh")
-    options = {"sense": "equal", "beta": BETA}
-    stated = constrained(world, thresholds, **options).multipliers
+    stated = constrained(world, thresholds, sense="equal", beta=BETA).multipliers
     ratio_error = np.abs(found.rewards / found.penalty[:, None] - stated).max()
-    return Trained(seeds, thresholds, np.repeat(joint.gold, seeds), runs, float(ratio_error))
+    ratio_error += np.abs(found.penalty + found.rewards.sum(axis=-1) - 2).max()
+    one = train(world, thresholds, halves, kind="sigmoid", steps=1, fixed=True).end.log_policy
+    tilted = world.log_reference + STEP * world.rewards.mean(axis=-3)[:, 0]
+    first_step_error = np.abs(one - log_softmax(tilted)).max()
+    gold = np.repeat(joint.gold, seeds)
+    return Trained(seeds, thresholds, gold, runs, float(ratio_error), float(first_step_error))
 
 
 class Reach(NamedTuple):
@@ -361,10 +378,14 @@ def beyond_the_squash(steps: int, rng: np.random.Generator) -> Reach:
 
 
 class Searches(NamedTuple):
-    """Searches of thresholds in one world: by exact trials, and within one training."""
+    """Searches of thresholds in one world: by exact trials, and within one training.
+
+    ``error`` is how far the score of the first is from the gold of the thresholds it found.
+    """
 
     exact: ThresholdSearch
     single: OneTraining
+    error: float
 
 
 def search(mixing: float, point: np.ndarray, rng: np.random.Generator, *, quick: bool) -> Searches:
@@ -374,4 +395,6 @@ def search(mixing: float, point: np.ndarray, rng: np.random.Generator, *, quick:
     exact = searched(world, start, max_evaluations=120, **close)
     trials = 20 if quick else 40
     single = search_while_training(world, start, 300, rng, nearby=5e-3, max_evaluations=trials)
-    return Searches(exact, single)
+    again = constrained(world, exact.thresholds, sense="equal", infeasible="report", tolerance=1e-7)
+    error = float(np.nan_to_num(np.abs(world.gold_of(again.log_policy) - exact.score), nan=np.inf))
+    return Searches(exact, single, error)

@@ -20,7 +20,7 @@ from prefsim.solvers.closed_forms.regularised import gibbs_log_policy
 
 BATCH, PROMPTS, RESPONSES = 12, 2, 7
 # Of the descent of multipliers: a sigmoid is at most a quarter as steep as a hyperbolic tangent.
-RATES = {"sigmoid": 4.0, "tanh": 0.4}
+RATES = {"sigmoid": 4.0, "tanh": 0.5}
 SIGNS = {"at_least": 1.0, "at_most": -1.0, "equal": 0.0}
 
 
