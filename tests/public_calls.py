@@ -10,6 +10,7 @@ import numpy as np
 
 from prefsim import analysis, losses, policies, raters
 from prefsim.data import Comparisons
+from prefsim.losses.multipliers import Multipliers
 from prefsim.losses.registry import loss_functions
 from prefsim.solvers import closed_forms
 from prefsim.worlds import (
@@ -28,6 +29,7 @@ FEATURES = RNG.standard_normal((2, 3, 2))
 DATA = Comparisons([0, 0, 1], [0, 1, 2], [1, 2, 0], prob=[0.7, 0.6, 0.8])
 MASK = np.array([[True, True, False], [True, True, True]])
 STEPS = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 1.0]])
+TWO_REWARDS = np.stack([REWARD, STEPS])
 LOGPS = {
     name: -1.0 - RNG.random(4)
     for name in ("chosen", "rejected", "ref_chosen", "ref_rejected", "start_chosen")
@@ -136,6 +138,19 @@ EXAMPLES = {
     "expected_utility": {"points": STEPS, "weights": PROBS},
     "hypervolume": {"points": STEPS, "reference": np.array([0.0, -2.0, 0.0])},
     "sparsity": {"points": STEPS},
+    "proxy_point": {
+        "path": analysis.reward_path(
+            TWO_REWARDS, REF, np.array([[0.0, 0.0], [1.0, 0.5]]), beta=0.5
+        ),
+        "gold": STEPS,
+    },
+    "reward_path": {
+        "rewards": TWO_REWARDS,
+        "ref_log_probs": REF,
+        "weights": np.array([[0.0, 0.0], [1.0, 0.5]]),
+        "beta": 0.5,
+        "context_probs": np.array([0.25, 0.75]),
+    },
     "borda_scores": {"preference": GAME},
     "condorcet_margin": {"preference": GAME},
     "copeland_scores": {"preference": GAME},
@@ -326,6 +341,35 @@ EXAMPLES = {
     },
     "central_box": {"mean": STEPS, "deviation": np.abs(REWARD) + 0.5, "level": 0.75},
     # closed forms
+    "constrained_dual": {
+        "multipliers": np.array([0.5, 0.2]),
+        "rewards": TWO_REWARDS,
+        "ref_log_probs": REF,
+        "thresholds": np.array([0.7, 0.4]),
+        "beta": 0.5,
+        "sense": "equal",
+        "weights": np.array([0.1, 0.0]),
+        "context_probs": np.array([0.25, 0.75]),
+    },
+    "constrained_optimum": {
+        "rewards": TWO_REWARDS,
+        "ref_log_probs": REF,
+        "thresholds": np.array([0.7, 0.4]),
+        "beta": 0.5,
+        "sense": "at_least",
+        "weights": np.array([0.1, 0.0]),
+        "context_probs": np.array([0.25, 0.75]),
+        "infeasible": "report",
+        "tolerance": 1e-10,
+        "max_iterations": 100,
+    },
+    "separating_direction": {
+        "rewards": TWO_REWARDS,
+        "ref_log_probs": REF,
+        "thresholds": np.array([4.0, 0.4]),
+        "sense": "at_least",
+        "context_probs": np.array([0.25, 0.75]),
+    },
     "chi_squared_optimum": {"reward": REWARD, "reference": OTHER, "beta": 0.5},
     "calibrated_reward": {
         "log_policy": LOGS,
@@ -412,6 +456,25 @@ EXAMPLES = {
     "leave_one_out": {"rewards": REWARD},
     "reduced": {"values": STEPS[None], "mask": MASK[None], "reduction": "batch"},
     "rewards_to_go": {"rewards": STEPS},
+    "mixed_advantage": {
+        "penalty_advantage": STEPS,
+        "advantages": TWO_REWARDS,
+        "raw": np.array([0.5, -0.25]),
+        "kind": "tanh",
+        "normalise": True,
+        "mask": MASK,
+    },
+    "mixture_weights": {"raw": np.array([0.5, -0.25]), "kind": "sigmoid"},
+    "multiplier_step": {
+        "multipliers": Multipliers.starting(np.array([0.5, -0.25])),
+        "achieved": np.array([1.0, 2.0]),
+        "thresholds": np.array([0.5, 2.5]),
+        "kind": "sigmoid",
+        "learning_rate": 0.5,
+        "momentum": 0.5,
+        "max_norm": 0.5,
+    },
+    "saturated": {"rewards": STEPS, "thresholds": np.array([0.5, 1.0, 2.0])},
     "token_kl": {"logps": LOGS, "ref_logps": REF, "estimator": "k3"},
     "whitened": {"values": STEPS, "mask": MASK, "epsilon": 1e-6},
     "guided_filter": {

@@ -47,6 +47,7 @@ every_call = pytest.mark.parametrize("name", sorted(CALLS))
 # Right values beside what a sweep expects: an option and what it may be.
 MAY_BE_INFINITE = {
     ("scaled_return", "floor"): -math.inf,
+    ("multiplier_step", "max_norm"): math.inf,
     ("curated_law", "candidates"): math.inf,
     ("curation_factor", "candidates"): math.inf,
 }

@@ -109,6 +109,7 @@ from prefsim.analysis.posteriors import (
     mixture_moments,
     posterior_weights,
 )
+from prefsim.analysis.proxy_points import ProxyPoint, RewardPath, proxy_point, reward_path
 from prefsim.analysis.ranking import (
     exact_ranking_accuracy,
     idealised_log_ratio,
@@ -169,6 +170,8 @@ __all__ = [
     "MethodTrace",
     "MixtureRegion",
     "PairDerivatives",
+    "ProxyPoint",
+    "RewardPath",
     "SampledCoverage",
     "TokenRates",
     "assign_points",
@@ -242,6 +245,7 @@ __all__ = [
     "posterior_weights",
     "preference_weights",
     "property_attribution",
+    "proxy_point",
     "pulls_of_losses",
     "ranking_accuracy",
     "ranking_loss",
@@ -249,6 +253,7 @@ __all__ = [
     "relative_condition_number",
     "revealed_margin",
     "reward_accuracy",
+    "reward_path",
     "sampled_coverage",
     "scaled_return",
     "sharpening_slope",

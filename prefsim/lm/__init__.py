@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     from prefsim.lm.model.response_scorer import Embedded
     from prefsim.lm.model.tiled import TokenStatistics
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
+    from prefsim.lm.online.constrained import (
+        ConstrainedRound,
+        mean_score,
+        mixed_rollouts,
+        play_constrained,
+        rescored,
+    )
     from prefsim.lm.online.critics import ActorCriticRound, play_actor_critic, with_values
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
     from prefsim.lm.online.rounds import (
@@ -75,6 +82,7 @@ __all__ = [
     "ActorCriticRound",
     "Candidates",
     "CausalLM",
+    "ConstrainedRound",
     "DIAGNOSTICS",
     "Diagnostics",
     "Embedded",
@@ -119,13 +127,17 @@ __all__ = [
     "form_for",
     "judged_completions",
     "match_prompts",
+    "mean_score",
+    "mixed_rollouts",
     "model_hash",
     "pairwise_judge",
     "play_actor_critic",
+    "play_constrained",
     "prompt_features",
     "read_text_data",
     "reference_logps",
     "references_of",
+    "rescored",
     "response_embeddings",
     "revision_prompt",
     "reward_judge",
@@ -188,6 +200,13 @@ _NAMES_OF = {
         "TokenBatch",
         "Tokens",
         "collate",
+    ),
+    "online.constrained": (
+        "ConstrainedRound",
+        "mean_score",
+        "mixed_rollouts",
+        "play_constrained",
+        "rescored",
     ),
     "online.critics": ("ActorCriticRound", "play_actor_critic", "with_values"),
     "online.judges": (

@@ -77,6 +77,13 @@ from prefsim.losses.margins import (
     sigmoid_norm,
 )
 from prefsim.losses.mixtures import Mixture
+from prefsim.losses.multipliers import (
+    Multipliers,
+    mixed_advantage,
+    mixture_weights,
+    multiplier_step,
+    saturated,
+)
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
 from prefsim.losses.on_policy import grpo, ppo, rloo
 from prefsim.losses.paired_classes import p2c
@@ -130,6 +137,7 @@ __all__ = [
     "ListLogps",
     "Mixture",
     "MovingMargin",
+    "Multipliers",
     "PairLogps",
     "PairRewards",
     "RewardScale",
@@ -207,6 +215,9 @@ __all__ = [
     "loss_functions",
     "mae",
     "mirror_descent",
+    "mixed_advantage",
+    "mixture_weights",
+    "multiplier_step",
     "nash_md_pg",
     "nca",
     "nca_pair",
@@ -241,6 +252,7 @@ __all__ = [
     "rrhf",
     "running_bco",
     "running_beta_dpo",
+    "saturated",
     "score_function_kl",
     "score_regression",
     "semantic",

@@ -1,6 +1,12 @@
 """Solvers: fitted policies, closed forms, planning, games; each result carries its certificate."""
 
 from prefsim.solvers import games, planning
+from prefsim.solvers.closed_forms.constrained import (
+    ConstrainedOptimum,
+    DualPoint,
+    constrained_dual,
+    constrained_optimum,
+)
 from prefsim.solvers.closed_forms.regularised import (
     RegularisedOptimum,
     calibrated_reward,
@@ -14,6 +20,7 @@ from prefsim.solvers.closed_forms.self_improvement import (
     revision_chain,
     solve_self_improvement,
 )
+from prefsim.solvers.closed_forms.separation import Separation, separating_direction
 from prefsim.solvers.descent import gradient_descent
 from prefsim.solvers.fit import FitResult, fit, objective
 from prefsim.solvers.flow import Flow, gradient_flow
@@ -51,11 +58,14 @@ from prefsim.solvers.pareto import (
 )
 from prefsim.solvers.reference_update import ReferenceUpdate
 from prefsim.solvers.results import ConvergenceWarning
+from prefsim.solvers.threshold_search import ThresholdSearch, search_thresholds
 
 __all__ = [
     "BradleyTerryResult",
+    "ConstrainedOptimum",
     "ConvergenceWarning",
     "ConvexFront",
+    "DualPoint",
     "EmbeddingResult",
     "FitResult",
     "Flow",
@@ -68,11 +78,15 @@ __all__ = [
     "RegularisedOptimum",
     "SelfImprovement",
     "SkewDecomposition",
+    "Separation",
     "StepSizeWarning",
+    "ThresholdSearch",
     "calibrated_reward",
     "calibrated_value",
     "convex_coverage_set",
     "convex_front",
+    "constrained_dual",
+    "constrained_optimum",
     "count_matrix",
     "cross_entropy_penalty",
     "crowding_distance",
@@ -98,6 +112,8 @@ __all__ = [
     "preference_scores",
     "regularised_optimum",
     "revision_chain",
+    "search_thresholds",
+    "separating_direction",
     "solve_nash",
     "solve_self_improvement",
     "weight_grid",

@@ -12,8 +12,10 @@ import pytest
 
 from prefsim.data import Segments
 from prefsim.solvers import ConvergenceWarning, pareto, planning
+from prefsim.solvers import ConvergenceWarning, planning, threshold_search
 from prefsim.solvers.closed_forms import (
     chi_squared,
+    constrained,
     regularised,
     rejection,
     self_improvement,
@@ -73,6 +75,31 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "chi_squared_optimum": (
         functools.partial(chi_squared.chi_squared_optimum, REWARD, REFERENCE),
         {"beta": POSITIVE},
+    ),
+    "constrained_dual": (
+        functools.partial(
+            constrained.constrained_dual, [0.5], REWARD[None, None], LOG_REFERENCE[None], [0.3]
+        ),
+        {"beta": POSITIVE},
+    ),
+    "constrained_optimum": (
+        functools.partial(
+            constrained.constrained_optimum,
+            REWARD[None, None],
+            LOG_REFERENCE[None],
+            [float(REWARD.mean())],
+            beta=0.5,
+        ),
+        {"beta": POSITIVE, "tolerance": POSITIVE, "max_iterations": FROM_1},
+    ),
+    "search_thresholds": (
+        functools.partial(threshold_search.search_thresholds, lambda x: -float(x @ x), [1.0]),
+        {
+            "spread": POSITIVE,
+            "tolerance": POSITIVE,
+            "nearby": AT_LEAST_0,
+            "max_evaluations": (2, None),
+        },
     ),
     "gibbs_log_policy": (
         functools.partial(regularised.gibbs_log_policy, REWARD, LOG_REFERENCE),

@@ -6,10 +6,12 @@ import pytest
 from prefsim import divergences, numerics
 from prefsim.solvers.closed_forms import (
     chi_squared,
+    constrained,
     regularised,
     rejection,
     self_improvement,
     self_training,
+    separation,
 )
 from prefsim.solvers.games import certificates, preference_embedding, skew_symmetric, updates
 from prefsim.solvers.games import policy_gradient as game_gradients
@@ -37,6 +39,32 @@ BOX = box_newton.BoxProblem(
     low=np.full((*BATCH, N), -1.0),
     high=np.full((*BATCH, N), 0.8),
 )
+
+
+REWARDS = RNG.normal(size=(*BATCH, 2, 3, N))
+REFERENCES = numerics.log_softmax(RNG.normal(size=(*BATCH, 3, N)))
+# Some within reach, and some not.
+THRESHOLDS = RNG.normal(size=(*BATCH, 2))
+SENSES = ("equal", "at_most")
+
+
+def constrained_dual(multipliers, rewards, reference, thresholds, beta):
+    return constrained.constrained_dual(
+        multipliers, rewards, reference, thresholds, beta=beta, sense=SENSES
+    )
+
+
+def constrained_optimum(rewards, reference, thresholds, beta):
+    found = constrained.constrained_optimum(
+        rewards,
+        reference,
+        thresholds,
+        beta=beta,
+        sense=SENSES,
+        weights=np.array([0.2, 0.5]),
+        infeasible="report",
+    )
+    return [np.nan_to_num(each) for each in found if np.asarray(each).dtype.kind == "f"]
 
 
 def solved_in_box(*columns):
@@ -205,6 +233,15 @@ CASES = {
             "egpo_update": updates.egpo_update,
         }.items()
     },
+    "constrained_dual": (
+        constrained_dual,
+        (RNG.normal(size=(*BATCH, 2)), REWARDS, REFERENCES, THRESHOLDS, BETAS),
+    ),
+    "constrained_optimum": (constrained_optimum, (REWARDS, REFERENCES, THRESHOLDS, BETAS)),
+    "separating_direction": (
+        lambda r, q, t: separation.separating_direction(r, q, t, sense=SENSES),
+        (REWARDS, REFERENCES, THRESHOLDS),
+    ),
     "box_newton": (
         solved_in_box,
         (BOX.linear, BOX.tilt, BOX.log_reference, BOX.wins, BOX.low, BOX.high),

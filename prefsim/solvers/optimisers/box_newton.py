@@ -9,8 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefsim.checks import check_integer, check_positive
 from prefsim.numerics import log_sigmoid, logsumexp, sigmoid, softmax
+from prefsim.solvers.optimisers.projected_newton import (
+    Bounded,
+    minimise_between,
+    projected_residual,
+)
 
 __all__ = [
     "BoxNewtonResult",
@@ -21,12 +25,6 @@ __all__ = [
     "minimise_in_box",
     "restricted",
 ]
-
-# Eigenvalues below this share of the largest are flat directions.
-FLAT = 1e-13
-# A slope along a flat direction below this share of the projected gradient is rounding.
-SLOPING = 1e-3
-HALVINGS = 50  # a step of 2⁻⁵⁰ is below the rounding of the point that it starts from
 
 
 class BoxProblem(NamedTuple):
@@ -73,19 +71,8 @@ def minimise_in_box(
 ) -> BoxNewtonResult:
     """Minimise each problem from r = 0 (or the nearest point of the box).
 
-    Until the projected gradient is at most ``tolerance``.
-
-    Entries held at a bound by their gradient are fixed, the others take a Newton step in which flat
-    directions keep still; the step is projected on the box and halved until it decreases the
-    objective enough.
-
-    References
-    ----------
-    Bertsekas 1982, "Projected Newton methods for optimization problems with simple constraints"
-    (doi:10.1137/0320018).
+    Until the projected gradient is at most ``tolerance``, as :func:`minimise_between` does.
     """
-    check_positive(tolerance=tolerance)
-    check_integer(low=1, max_iterations=max_iterations)
     n = problem.linear.shape[-1]
     batch = np.broadcast_shapes(
         problem.linear.shape[:-1],
@@ -101,27 +88,25 @@ def minimise_in_box(
     tilt = np.broadcast_to(problem.tilt, batch).reshape(-1)
     wins = np.broadcast_to(problem.wins, (*batch, n, n)).reshape(-1, n, n)
     everything = BoxProblem(linear, tilt, log_reference, problem.beta, wins, low, high)
-    point = np.clip(np.zeros_like(linear), low, high)
-    residual, gap = np.full(tilt.shape, np.inf), np.full(tilt.shape, np.inf)
-    todo = np.arange(tilt.size)
-    iterations = 0
-    while True:
-        part = restricted(everything, todo)
-        at = point[todo]
-        gradient = box_gradient(part, at)
-        residual[todo], gap[todo] = box_residual(part, at, gradient), _gap(part, at, gradient)
-        open_ = residual[todo] > tolerance
-        if iterations == max_iterations or not open_.any():
-            break
-        todo = todo[open_]
-        part, at, gradient = restricted(part, open_), at[open_], gradient[open_]
-        moved = _step(part, at, gradient, residual[todo])
-        stuck = (moved == at).all(axis=-1)
-        point[todo] = moved
-        todo = todo[~stuck]
-        iterations += 1
+    found = minimise_between(
+        Bounded(
+            lambda rows, r: box_value(restricted(everything, rows), r),
+            lambda rows, r: box_gradient(restricted(everything, rows), r),
+            lambda rows, r: _hessian(restricted(everything, rows), r),
+            low,
+            high,
+        ),
+        np.zeros_like(linear),
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+    gradient = box_gradient(everything, found.minimiser)
+    gap = _gap(everything, found.minimiser, gradient)
     return BoxNewtonResult(
-        point.reshape(*batch, n), residual.reshape(batch), gap.reshape(batch), iterations
+        found.minimiser.reshape(*batch, n),
+        found.residual.reshape(batch),
+        gap.reshape(batch),
+        found.iterations,
     )
 
 
@@ -168,7 +153,7 @@ def _hessian(problem: BoxProblem, r: np.ndarray) -> np.ndarray:
 
 def box_residual(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Return the largest entry of the projected gradient, ``(b,)``: 0 at a stationary point."""
-    return np.abs(r - np.clip(r - gradient, problem.low, problem.high)).max(axis=-1)
+    return projected_residual(r, gradient, problem.low, problem.high)
 
 
 def _gap(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -179,46 +164,3 @@ def _gap(problem: BoxProblem, r: np.ndarray, gradient: np.ndarray) -> np.ndarray
     room = np.where(gradient > 0, r - problem.low, r - problem.high)
     # An edge at infinity counts nothing where the gradient is zero.
     return (gradient * np.where(gradient == 0, 0.0, room)).sum(axis=-1)
-
-
-def _step(
-    problem: BoxProblem, r: np.ndarray, gradient: np.ndarray, residual: np.ndarray
-) -> np.ndarray:
-    """Return the next points; a point that cannot be improved comes back as it is."""
-    near = np.minimum(residual, 1e-3)[:, None]
-    fixed = ((r <= problem.low + near) & (gradient > 0)) | (
-        (r >= problem.high - near) & (gradient < 0)
-    )
-    free = (~fixed).astype(float)
-    hessian = _hessian(problem, r) * free[:, :, None] * free[:, None, :]
-    curvature, axes = np.linalg.eigh(hessian)
-    along = np.einsum("bij,bi->bj", axes, gradient * free)
-    largest = np.maximum(curvature[:, -1:], np.finfo(float).tiny)
-    flat = curvature <= FLAT * largest
-    # Where nothing curves, a slope leads to the edge of the box; rounding is no slope.
-    width = problem.high - problem.low
-    reach = np.where(np.isfinite(width), width, 0.0).max(axis=-1, keepdims=True)
-    sloping = flat & (np.abs(along) > SLOPING * residual[:, None])
-    to_the_edge = np.sign(along) * np.maximum(np.abs(along), reach)
-    along = np.where(sloping, to_the_edge, along / np.where(flat, 1.0, curvature))
-    direction = -np.einsum("bij,bj->bi", axes, along) * free - gradient * fixed
-    value = box_value(problem, r)
-    result, length = r.copy(), np.ones(len(r))
-    todo = np.arange(len(r))
-    for _ in range(HALVINGS):
-        part = restricted(problem, todo)
-        trial = np.clip(r[todo] + length[todo, None] * direction[todo], part.low, part.high)
-        trial_value = box_value(part, trial)
-        predicted = np.sum(gradient[todo] * (r[todo] - trial), axis=-1)
-        decreased = (predicted > 0) & (trial_value <= value[todo] - 1e-4 * predicted)
-        # Close to the minimum the value is all rounding; there the gradient decides.
-        level = trial_value <= value[todo] + 1e-14 * (1 + np.abs(value[todo]))
-        accepted = decreased | (
-            level & (box_residual(part, trial, box_gradient(part, trial)) < residual[todo])
-        )
-        result[todo[accepted]] = trial[accepted]
-        todo = todo[~accepted]
-        if not todo.size:
-            break
-        length[todo] *= 0.5
-    return result
