@@ -49,6 +49,9 @@ MAY_BE_INFINITE = {
     ("scaled_return", "floor"): -math.inf,
     ("curated_law", "candidates"): math.inf,
     ("curation_factor", "candidates"): math.inf,
+    ("log_ratio_rewards", "clip"): math.inf,
+    ("rto_rewards", "clip"): math.inf,
+    ("rto_rewards", "score_clip"): math.inf,
 }
 
 

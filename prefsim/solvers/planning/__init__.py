@@ -24,9 +24,17 @@ from prefsim.solvers.planning.linear_program import linear_program
 from prefsim.solvers.planning.modified import modified_policy_iteration
 from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.solvers.planning.reachable import uniform_over_reachable
-from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
+from prefsim.solvers.planning.tree_backup import (
+    ExpectedBackup,
+    SoftBackup,
+    expected_backup,
+    score_gradient_in_tree,
+    soft_backup,
+    token_gradient_in_tree,
+)
 
 __all__ = [
+    "ExpectedBackup",
     "FeatureOptimum",
     "FeatureProcess",
     "PlanningResult",
@@ -35,6 +43,7 @@ __all__ = [
     "action_values",
     "advantages",
     "bellman_backup",
+    "expected_backup",
     "greedy_policy",
     "linear_program",
     "modified_policy_iteration",
@@ -48,6 +57,7 @@ __all__ = [
     "soft_policy",
     "soft_value_iteration",
     "successor_features",
+    "token_gradient_in_tree",
     "uniform_over_reachable",
     "value_iteration",
 ]
