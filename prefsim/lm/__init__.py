@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     from prefsim.lm.online.scored_data import ScoredCompletions, form_for, scored_data
     from prefsim.lm.online.scores import completion_scores
     from prefsim.lm.online.served import ServedModel
+    from prefsim.lm.online.token_rewards import (
+        RewardedTokens,
+        log_ratio_token_rewards,
+        rewarded_tokens,
+    )
     from prefsim.lm.online.trees import (
         tree_completions,
         tree_judge,
@@ -86,6 +91,7 @@ __all__ = [
     "PreferenceModel",
     "ReferenceLogps",
     "ResponseClassifier",
+    "RewardedTokens",
     "ScoredCompletions",
     "ServedModel",
     "TextClasses",
@@ -118,6 +124,7 @@ __all__ = [
     "encode",
     "form_for",
     "judged_completions",
+    "log_ratio_token_rewards",
     "match_prompts",
     "model_hash",
     "pairwise_judge",
@@ -129,6 +136,7 @@ __all__ = [
     "response_embeddings",
     "revision_prompt",
     "reward_judge",
+    "rewarded_tokens",
     "score_candidates",
     "scored_completions",
     "scored_data",
@@ -204,6 +212,7 @@ _NAMES_OF = {
         "judged_completions",
         "trainer",
     ),
+    "online.token_rewards": ("RewardedTokens", "log_ratio_token_rewards", "rewarded_tokens"),
     "online.trees": (
         "tree_completions",
         "tree_judge",

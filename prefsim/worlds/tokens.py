@@ -13,7 +13,7 @@ from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator
 from prefsim.checks import alike, as_context_probs, as_float_array, check_integer, check_shape
 from prefsim.numerics import array_namespace, like
-from prefsim.typing import Array
+from prefsim.typing import Array, ArrayT
 from prefsim.worlds.bandit import ContextualBandit
 
 MOST_SEQUENCES = 2_000_000
@@ -147,7 +147,7 @@ class TokenTree:
         """Number of tokens of every sequence, the end token included, int64 ``(N,)``."""
         return self.mask.sum(axis=1)
 
-    def along(self, table: Array) -> Array:
+    def along(self, table: ArrayT) -> ArrayT:
         """Return what a table of prefixes and next tokens holds along every sequence.
 
         Parameters

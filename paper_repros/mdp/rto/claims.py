@@ -160,11 +160,11 @@ def three_rewards_have_one_optimum(world: TokenWorld, discount: float) -> Verdic
     """Rewards of tokens, their sum paid with the last one, and the log-ratio of the optimum have
     the same optimum under the penalty.
     """
-    units = {"discount": discount}
-    best = soft_backup(world.reference, token_values=world.rewards / world.beta, **units).policy
-    at_the_end = soft_backup(world.reference, world.returns / world.beta, **units).policy
+    backup = functools.partial(soft_backup, world.reference, discount=discount)
+    best = backup(token_values=world.rewards / world.beta).policy
+    at_the_end = backup(world.returns / world.beta).policy
     ratio = world.log_ratio(best)
-    shaped = soft_backup(world.reference, token_values=ratio, **units).policy
+    shaped = backup(token_values=ratio).policy
     return worst(*(apart(other.probs, best.probs) for other in (at_the_end, shaped)))
 
 

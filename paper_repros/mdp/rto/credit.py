@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -151,7 +151,7 @@ def measure(
     shares: Sequence[float],
     ascents: Sequence[tuple[str, float]],
     steps: int,
-    progress: Callable[..., Sequence[tuple[str, float]]],
+    progress: Callable[[Iterable[Any], str], Iterable[Any]],
 ) -> Credit:
     """Return what both rewards bring in a world of each seed; ``traces`` end with one."""
     worlds = Worlds.draw(seeds)

@@ -251,7 +251,7 @@ def clipped_then_scaled(log_ratio: float, scale: float, clip: float) -> float:
 
 def objective_of_logits(world: TokenWorld, logits: Any) -> Any:
     """Return J of a policy's logits, torch's, by enumeration of responses."""
-    log_probs = TokenTreePolicy(world.tree, logits).log_probs
+    log_probs: Any = TokenTreePolicy(world.tree, logits).log_probs
     ratio = log_probs - like(to_numpy(world.reference.log_probs), log_probs)
     paid = like(world.returns, log_probs) - world.beta * ratio
     return (log_probs.exp() * paid).sum()
