@@ -38,6 +38,7 @@ from prefsim.solvers.games import (
     stationary_point,
 )
 from prefsim.solvers.likelihood import (
+    linear_reward,
     logistic_posterior,
     plackett_luce,
     prompt_classifier,
@@ -48,6 +49,7 @@ from prefsim.solvers.likelihood import (
 from prefsim.solvers.optimisers import penalties, trust_region
 from prefsim.solvers.online_learning import log_barrier
 from prefsim.solvers.optimisers import penalties
+from prefsim.solvers.optimisers import penalties, token_policy_gradient
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
 from prefsim.solvers.planning import layered
 from prefsim.worlds import ContextualBandit, LinearMDP, TabularMDP, TokenTree
@@ -82,6 +84,9 @@ TREE = TokenTree(2, 2, end_token=1)
 ON_TREE = TokenTreePolicy.uniform(TREE)
 BINARY = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
 LEAVES = np.array([[0.5, -1.0, 2.0]])
+TOKENS = np.array([[[0.5, -1.0], [2.0, 0.25]]])
+WHOLE = TokenTreePolicy.uniform(TokenTree(2, 2))
+PLACES = np.array([[[0.5, 1.0], [-1.0, 0.25], [2.0, -0.5], [1.5, 0.75]]])
 
 LINEAR = LinearMDP.random(2, 2, 2, 3, seed=0)
 LAYER_MOVES, LAYER_EVENLY = np.asarray(LINEAR.transitions), np.full((2, 2, 2), 0.5)
@@ -349,6 +354,35 @@ CALLS = {
         planning.successor_features, mdp=MDP, policy=EACH, features=FEATURES
     ),
     "soft_backup": call(planning.soft_backup, policy=ON_TREE, leaf_values=LEAVES),
+    "soft_backup of tokens": call(
+        planning.soft_backup, policy=ON_TREE, token_values=TOKENS, discount=0.9
+    ),
+    "expected_backup": call(
+        planning.expected_backup,
+        policy=ON_TREE,
+        leaf_values=LEAVES,
+        token_values=TOKENS,
+        discount=0.9,
+    ),
+    "token_gradient_in_tree": call(planning.token_gradient_in_tree, policy=WHOLE, weights=PLACES),
+    "token_policy_gradient": call(
+        token_policy_gradient.token_policy_gradient,
+        policy=WHOLE,
+        rewards=PLACES,
+        critic=np.array([[0.5, -0.25, 1.0]]),
+        discount=0.9,
+        trace=0.8,
+    ),
+    "pessimistic_reward": call(
+        linear_reward.pessimistic_reward,
+        features=BINARY,
+        weights=np.array([1.0, -0.5]),
+        differences=BINARY[:3] - BINARY[1:],
+        radius=0.5,
+        ridge=0.3,
+        baseline=np.array([0.25, 0.5]),
+    ),
+    "TokenTree.along": call(TREE.along, table=TOKENS[0]),
     "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
     "objective_returns": call(planning.objective_returns, mdp=TWO_REWARDS, policy=EACH),

@@ -50,6 +50,9 @@ MAY_BE_INFINITE = {
     ("multiplier_step", "max_norm"): math.inf,
     ("curated_law", "candidates"): math.inf,
     ("curation_factor", "candidates"): math.inf,
+    ("log_ratio_rewards", "clip"): math.inf,
+    ("rto_rewards", "clip"): math.inf,
+    ("rto_rewards", "score_clip"): math.inf,
 }
 
 

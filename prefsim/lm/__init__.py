@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     from prefsim.lm.online.scored_data import ScoredCompletions, form_for, scored_data
     from prefsim.lm.online.scores import completion_scores
     from prefsim.lm.online.served import ServedModel
+    from prefsim.lm.online.token_rewards import (
+        RewardedTokens,
+        log_ratio_token_rewards,
+        rewarded_tokens,
+    )
     from prefsim.lm.online.trees import (
         tree_completions,
         tree_judge,
@@ -94,6 +99,7 @@ __all__ = [
     "PreferenceModel",
     "ReferenceLogps",
     "ResponseClassifier",
+    "RewardedTokens",
     "ScoredCompletions",
     "ServedModel",
     "TextClasses",
@@ -126,6 +132,7 @@ __all__ = [
     "encode",
     "form_for",
     "judged_completions",
+    "log_ratio_token_rewards",
     "match_prompts",
     "mean_score",
     "mixed_rollouts",
@@ -141,6 +148,7 @@ __all__ = [
     "response_embeddings",
     "revision_prompt",
     "reward_judge",
+    "rewarded_tokens",
     "score_candidates",
     "scored_completions",
     "scored_data",
@@ -223,6 +231,7 @@ _NAMES_OF = {
         "judged_completions",
         "trainer",
     ),
+    "online.token_rewards": ("RewardedTokens", "log_ratio_token_rewards", "rewarded_tokens"),
     "online.trees": (
         "tree_completions",
         "tree_judge",

@@ -120,6 +120,7 @@ from prefsim.losses.running_beta import MovingMargin, guided_filter, running_bet
 from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.semantic import from_structure, semantic
+from prefsim.losses.token_rewards import log_ratio_rewards, rto_rewards
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
@@ -211,6 +212,7 @@ __all__ = [
     "ldr_top_k",
     "leave_one_out",
     "linear_symmetric",
+    "log_ratio_rewards",
     "log_ratios",
     "loss_functions",
     "mae",
@@ -250,6 +252,7 @@ __all__ = [
     "robust_probit",
     "rpo",
     "rrhf",
+    "rto_rewards",
     "running_bco",
     "running_beta_dpo",
     "saturated",

@@ -102,14 +102,7 @@ class TokenTreePolicy(InMemoryPolicy):
 
         0 behind the end.
         """
-        xp = array_namespace(self.logits)
-        table = log_softmax(self.logits)
-        flat = xp.reshape(table, (*table.shape[:-2], -1))
-        mask = self.tree.mask
-        index = np.where(mask, self.tree.nodes * self.tree.vocabulary_size + self.tree.sequences, 0)
-        taken = xp.take(flat, like(index.reshape(-1), flat, integer=True), axis=-1)
-        taken = xp.reshape(taken, (*taken.shape[:-1], *mask.shape))
-        return xp.where(like(mask, flat, integer=True) > 0, taken, xp.zeros_like(taken))
+        return self.tree.along(log_softmax(self.logits))
 
     @property
     def log_probs(self) -> Array:

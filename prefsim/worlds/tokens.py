@@ -11,8 +11,9 @@ import numpy as np
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
 from prefsim.backend import Seed, asarray, on_backend, random_generator
-from prefsim.checks import as_context_probs, as_float_array, check_integer, check_shape
-from prefsim.typing import Array
+from prefsim.checks import alike, as_context_probs, as_float_array, check_integer, check_shape
+from prefsim.numerics import array_namespace, like
+from prefsim.typing import Array, ArrayT
 from prefsim.worlds.bandit import ContextualBandit
 
 MOST_SEQUENCES = 2_000_000
@@ -145,6 +146,35 @@ class TokenTree:
     def lengths(self) -> np.ndarray:
         """Number of tokens of every sequence, the end token included, int64 ``(N,)``."""
         return self.mask.sum(axis=1)
+
+    def along(self, table: ArrayT) -> ArrayT:
+        """Return what a table of prefixes and next tokens holds along every sequence.
+
+        Parameters
+        ----------
+        table
+            ``(..., nodes, V)``.
+
+        Returns
+        -------
+        Array ``(..., N, T)``, 0 behind the end.
+
+        Examples
+        --------
+        >>> TokenTree(2, 2, end_token=1).along(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        array([[1., 3.],
+               [1., 4.],
+               [2., 0.]])
+        """
+        (table,) = alike(table=table)
+        check_shape(table, "table", (self.n_nodes, self.vocabulary_size))
+        xp = array_namespace(table)
+        flat = xp.reshape(table, (*table.shape[:-2], -1))
+        mask = self.mask
+        index = np.where(mask, self.nodes * self.vocabulary_size + self.sequences, 0)
+        taken = xp.take(flat, like(index.reshape(-1), flat, integer=True), axis=-1)
+        taken = xp.reshape(taken, (*taken.shape[:-1], *mask.shape))
+        return xp.where(like(mask, flat, integer=True) > 0, taken, xp.zeros_like(taken))
 
     @property
     def n_sequences(self) -> int:

@@ -158,6 +158,17 @@ class TextRollouts(ScoredLists):
         counts = [[len(each) for each in row] for row in self.completions]
         return np.asarray(counts, dtype=np.int64).reshape(self.scores.shape)
 
+    def mask(self) -> np.ndarray:
+        """Return which places hold a token, boolean ``(n, K, T)`` up to the longest completion.
+
+        Raises
+        ------
+        ValueError
+            If a completion is not token ids.
+        """
+        lengths = self.lengths()
+        return np.arange(int(lengths.max(initial=0))) < lengths[..., None]
+
     def _column(self, name: str, logp: Tensor) -> Tensor:
         """Return the numbers of the tokens that are there, ``(n, K, T)`` as ``logp``."""
         column, width = getattr(self, name), logp.shape[-1]

@@ -17,6 +17,11 @@ from prefsim.checks import check_callable, check_integer, check_nonnegative
 from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.fitting import CausalLM
 from prefsim.lm.model.token_critic import TokenCritic
+from prefsim.lm.online.token_rewards import (
+    TokenRewards,
+    drawn_token_log_probs,
+    paid_to_tokens,
+)
 from prefsim.loops.rounds import Draw, Trainer
 from prefsim.losses.advantages import gae, kl_shaped_rewards
 from prefsim.losses.value_function import value_loss
@@ -33,6 +38,7 @@ def with_values(
     beta: float = 0.0,
     discount: float = 1.0,
     trace: float = 0.95,
+    token_rewards: TokenRewards | None = None,
     batch_size: int = 8,
 ) -> TextRollouts:
     r"""Return drawn responses with advantages and returns, as a critic sees them.
@@ -49,6 +55,9 @@ def with_values(
         advantages then, so that :func:`prefsim.losses.ppo` is to be given ``beta=0``.
     discount, trace
         γ and λ of :func:`prefsim.losses.gae`.
+    token_rewards
+        A function of what was drawn that returns what every token is paid besides, ``(n, K, T)``,
+        such as :func:`prefsim.lm.log_ratio_token_rewards` makes.
     batch_size
         Sequences at once.
 
@@ -60,24 +69,23 @@ def with_values(
     Raises
     ------
     ValueError
-        If a completion is not token ids, an option is out of range, or a penalty is asked for
-        without a reference or log-probabilities of the sampler.
+        If a completion is not token ids, an option is out of range, a penalty is asked for without
+        a reference or log-probabilities of the sampler, or ``token_rewards`` returns anything but a
+        finite number for every token.
 
     References
     ----------
     Schulman et al. 2016, arXiv:1506.02438; for language models Ziegler et al. 2019,
-    arXiv:1909.08593.
+    arXiv:1909.08593; with rewards of tokens Zhong et al. 2024 (RTO), arXiv:2404.18922.
     """
     check_nonnegative(beta=beta)
     check_integer(low=1, batch_size=batch_size)
-    lengths = drawn.lengths()
-    n, k = lengths.shape
-    mask = np.arange(int(lengths.max(initial=0))) < lengths[..., None]
+    if token_rewards is not None:
+        check_callable(token_rewards=token_rewards)
+    mask = drawn.mask()
+    n, k, _ = mask.shape
     prompts = [prompt for prompt in drawn.prompt for _ in range(k)]
     completions = [each for row in drawn.completions for each in row]
-
-    def table(values: Any) -> np.ndarray:
-        return values.double().cpu().numpy().reshape(n, k, -1)
 
     old, ref = np.zeros(mask.shape), np.zeros(mask.shape)
     if beta > 0:
@@ -85,9 +93,12 @@ def with_values(
             missing = "a reference" if reference is None else "old_logp of what was drawn"
             raise ValueError(f"beta = {beta:g} asks for a penalty, which needs {missing}")
         old = drawn.old_logp[..., : mask.shape[-1]]
-        ref = table(reference.token_log_probs(prompts, completions, batch_size=batch_size)[0])
-    values = table(critic.numbers(prompts, completions, batch_size=batch_size))
+        ref = drawn_token_log_probs(reference, drawn, batch_size=batch_size)
+    expected = critic.numbers(prompts, completions, batch_size=batch_size)
+    values = expected.double().cpu().numpy().reshape(n, k, -1)
     rewards = kl_shaped_rewards(drawn.scores, old, ref, mask, beta=beta)
+    if token_rewards is not None:
+        rewards = rewards + paid_to_tokens(token_rewards, drawn)
     advantage, returns = gae(rewards, values, mask, discount=discount, trace=trace)
     return TextRollouts(
         drawn.prompt,
@@ -124,6 +135,7 @@ def play_actor_critic(
     beta: float = 0.0,
     discount: float = 1.0,
     trace: float = 0.95,
+    token_rewards: TokenRewards | None = None,
     critic_loss: Loss = value_loss,
     batch_size: int = 8,
 ) -> Iterator[ActorCriticRound]:
@@ -145,7 +157,7 @@ def play_actor_critic(
     train, train_critic
         Functions of a model, a loss, data and a reference that return the next model, such as
         :func:`~prefsim.lm.trainer` makes; the critic is trained as the policy is unless given.
-    reference, beta, discount, trace, batch_size
+    reference, beta, discount, trace, token_rewards, batch_size
         As for :func:`with_values`.
     critic_loss
         :func:`prefsim.losses.value_loss` with its options.
@@ -178,11 +190,14 @@ def play_actor_critic(
     check_integer(low=1, rounds=rounds)
     learn = train if train_critic is None else train_critic
     check_callable(draw=draw, loss=loss, critic_loss=critic_loss, train=train, train_critic=learn)
+    if token_rewards is not None:
+        check_callable(token_rewards=token_rewards)
     seen: dict[str, Any] = {
         "reference": reference,
         "beta": beta,
         "discount": discount,
         "trace": trace,
+        "token_rewards": token_rewards,
         "batch_size": batch_size,
     }
 

@@ -1,6 +1,7 @@
 """Linear reward models of compared pairs: Bradley–Terry with a ridge, fitted exactly, many at once.
 
-Labels may be treated before: flipped, smoothed or given a margin.
+Labels may be treated before: flipped, smoothed or given a margin. What the pairs say little of may
+be valued at the least that fits them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from prefsim.checks import (
     as_float_array,
     check_broadcast,
     check_integer,
+    check_nonnegative,
     check_positive,
+    check_shape,
     trusted_values,
 )
 from prefsim.containers import PairRewards
@@ -23,7 +26,7 @@ from prefsim.numerics import to_numpy
 from prefsim.solvers.optimisers.newton import minimise
 from prefsim.solvers.results import warn_caller
 
-__all__ = ["LinearReward", "fit_linear_reward"]
+__all__ = ["LinearReward", "fit_linear_reward", "pessimistic_reward"]
 
 
 class LinearReward(NamedTuple):
@@ -169,3 +172,74 @@ def fit_linear_reward(
         to_numpy(found.value).reshape(batch),
         norm.reshape(batch),
     )
+
+
+def pessimistic_reward(
+    features: Any,
+    weights: Any,
+    differences: Any,
+    *,
+    radius: float,
+    ridge: float = 1.0,
+    baseline: Any = None,
+) -> np.ndarray:
+    r"""Return linear rewards less what compared pairs leave uncertain of them, ``(..., m)``.
+
+    .. math:: \underline r_i = \phi_i\cdot\theta - \varrho\,\|\phi_i - \nu\|_{\Sigma^{-1}},\qquad
+        \Sigma = \lambda I + \sum_n x_n x_n^\top
+
+    Without a baseline it is the least reward of all weights within ϱ of θ in the norm of Σ.
+
+    Parameters
+    ----------
+    features
+        φ, ``(..., m, d)``: of actions or of tokens, say.
+    weights
+        θ, ``(..., d)``, as :func:`fit_linear_reward` finds them.
+    differences
+        x, features of the chosen less those of the rejected, ``(..., n, d)``; of sequences, the
+        sums over their tokens.
+    radius
+        ϱ >= 0.
+    ridge
+        λ > 0.
+    baseline
+        ν, ``(..., d)``, at whose feature nothing is uncertain; 0 unless given.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or a number is out of range.
+
+    References
+    ----------
+    Zhu, Jiao and Jordan 2023, arXiv:2301.11270; of tokens Zhong et al. 2024, arXiv:2404.18922.
+
+    Examples
+    --------
+    The second feature was never compared:
+
+    >>> pairs = np.asarray([[1.0, 0.0]] * 3)
+    >>> pessimistic_reward(np.eye(2), [1.0, 1.0], pairs, radius=0.5)
+    array([0.75, 0.5 ])
+    """
+    check_nonnegative(radius=radius)
+    check_positive(ridge=ridge)
+    phi = as_float_array(features, "features", min_ndim=2)
+    theta = as_float_array(weights, "weights", min_ndim=1)
+    x = as_float_array(differences, "differences", min_ndim=2)
+    d = phi.shape[-1]
+    check_shape(theta, "weights", (d,))
+    check_shape(x, "differences", (None, d))
+    nu = np.zeros(d) if baseline is None else as_float_array(baseline, "baseline", min_ndim=1)
+    check_shape(nu, "baseline", (d,))
+    check_broadcast(
+        features=phi[..., 0, 0],
+        weights=theta[..., 0],
+        differences=x[..., 0, 0],
+        baseline=nu[..., 0],
+    )
+    sigma = ridge * np.eye(d) + x.mT @ x
+    off = phi - nu[..., None, :]
+    doubt = np.sum(off * np.linalg.solve(sigma, off.mT).mT, axis=-1)
+    return (phi @ theta[..., None])[..., 0] - radius * np.sqrt(np.maximum(doubt, 0.0))

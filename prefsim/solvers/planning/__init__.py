@@ -32,11 +32,19 @@ from prefsim.solvers.planning.modified import modified_policy_iteration
 from prefsim.solvers.planning.objectives import objective_returns
 from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.solvers.planning.reachable import uniform_over_reachable
-from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
+from prefsim.solvers.planning.tree_backup import (
+    ExpectedBackup,
+    SoftBackup,
+    expected_backup,
+    score_gradient_in_tree,
+    soft_backup,
+    token_gradient_in_tree,
+)
 
 __all__ = [
     "BarrierOptimum",
     "ConstrainedOptimum",
+    "ExpectedBackup",
     "FeatureOptimum",
     "FeatureProcess",
     "InfeasibleError",
@@ -47,6 +55,7 @@ __all__ = [
     "advantages",
     "bellman_backup",
     "constrained_optimum",
+    "expected_backup",
     "greedy_policy",
     "largest_slack",
     "linear_program",
@@ -63,6 +72,7 @@ __all__ = [
     "soft_policy",
     "soft_value_iteration",
     "successor_features",
+    "token_gradient_in_tree",
     "uniform_over_reachable",
     "value_iteration",
 ]

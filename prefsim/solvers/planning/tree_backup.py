@@ -1,23 +1,40 @@
-r"""Soft backward induction on a token tree.
+r"""Backward induction on a token tree: soft and expected values, and gradients of its policies.
 
-The exponential tilt of a policy over sequences, one token at a time.
+What is paid stands in two tables: one of whole sequences, paid with their last token, and one of
+prefixes and next tokens. The soft backup is the exponential tilt of a policy over sequences, one
+token at a time.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefsim._readable import readable
 from prefsim.backend import like
-from prefsim.checks import alike, check_graph_kept, check_kind, check_shape
+from prefsim.checks import (
+    alike,
+    check_graph_kept,
+    check_interval,
+    check_kind,
+    check_shape,
+    names_shapes,
+)
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
 
-__all__ = ["SoftBackup", "score_gradient_in_tree", "soft_backup"]
+__all__ = [
+    "ExpectedBackup",
+    "SoftBackup",
+    "expected_backup",
+    "score_gradient_in_tree",
+    "soft_backup",
+    "token_gradient_in_tree",
+]
 
 
 @readable
@@ -29,6 +46,22 @@ class SoftBackup(NamedTuple):
 
     policy: TokenTreePolicy
     value: Array
+
+
+@readable
+class ExpectedBackup(NamedTuple):
+    """What a policy is paid from every prefix on, and after every next token.
+
+    Attributes
+    ----------
+    value
+        ``(..., X, nodes)``.
+    action_value
+        ``(..., X, nodes, V)``; less the value it is the advantage.
+    """
+
+    value: Array
+    action_value: Array
 
 
 def _children(tree: TokenTree) -> np.ndarray:
@@ -46,22 +79,107 @@ def _children(tree: TokenTree) -> np.ndarray:
     return table
 
 
-def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
-    r"""Return the policy tilted by values of whole sequences, by one backward pass.
+def _as_paid(
+    policy: TokenTreePolicy, leaf_values: Array | None, token_values: Array | None
+) -> tuple[Any, Any, Any]:
+    """Return the log-policy and both tables of what is paid, each with the axes of the batch."""
+    check_kind(TokenTreePolicy, policy=policy)
+    optional = ("leaf_values", "token_values")
+    leaf_values, token_values = alike(
+        optional=optional, leaf_values=leaf_values, token_values=token_values
+    )
+    if leaf_values is None and token_values is None:
+        raise ValueError("leaf_values or token_values must be given, got None for both")
+    tree = policy.tree
+    log_policy = log_softmax(policy.logits)
+    xp = array_namespace(log_policy)
+    kind = {"dtype": log_policy.dtype, "device": getattr(log_policy, "device", None)}
+    sizes = {
+        "leaf_values": (tree.n_sequences,),
+        "token_values": (tree.n_nodes, tree.vocabulary_size),
+    }
+    paid = []
+    for name, given in zip(optional, (leaf_values, token_values), strict=True):
+        shape = (tree.n_contexts, *sizes[name])
+        if given is None:
+            paid.append(xp.zeros(shape, **kind))
+            continue
+        check_graph_kept(given, name, policy.logits)
+        check_shape(given, name, shape)
+        paid.append(like(given, log_policy))
+    leaves, tokens = paid
+    batch = np.broadcast_shapes(
+        tuple(log_policy.shape[:-2]), tuple(leaves.shape[:-1]), tuple(tokens.shape[:-2])
+    )
+    return (
+        xp.broadcast_to(log_policy, (*batch, *log_policy.shape[-2:])),
+        xp.broadcast_to(leaves, (*batch, tree.n_sequences)),
+        xp.broadcast_to(tokens, (*batch, *tokens.shape[-2:])),
+    )
 
-    .. math:: V(\xi) = g(\xi),\qquad V(s) = \log\sum_a \pi(a|s)\,e^{V(s a)},\qquad
-        \pi_+(a|s) \propto \pi(a|s)\,e^{V(s a)}
 
-    Its sequences have probabilities :math:`\pi_+(\xi) \propto \pi(\xi)\,e^{g(\xi)}`: with g = η r
-    this is one step of Hedge over all sequences, at the cost of one visit to each node, however r
-    depends on the whole sequence.
+def _backward(
+    tree: TokenTree,
+    leaves: Any,
+    tokens: Any,
+    discount: float,
+    worth: Callable[[Any, slice], Any],
+) -> tuple[Any, Any]:
+    """Return the values of nodes, and what is paid from each of their tokens on.
+
+    ``worth`` makes the values of some nodes of what their tokens lead to.
+    """
+    xp = array_namespace(leaves)
+    batch = leaves.shape[:-1]
+    children = _children(tree)
+    row, column = np.nonzero(tree.mask)
+    depth = np.zeros(tree.n_nodes, dtype=np.int64)
+    depth[tree.nodes[row, column]] = column
+    ahead: list[Any] = []
+    values = xp.zeros((*batch, 0), dtype=leaves.dtype, device=getattr(leaves, "device", None))
+    # Nodes are numbered by depth: from the deepest up, what a token leads to is a leaf or one of
+    # the nodes already done.
+    for level in range(int(depth.max()), -1, -1):
+        here = np.flatnonzero(depth == level)
+        these = slice(int(here[0]), int(here[-1]) + 1)
+        known = xp.concat([discount * values, leaves], axis=-1)
+        index = children[here] - these.stop
+        taken = xp.take(known, like(index.reshape(-1), leaves, integer=True), axis=-1)
+        paid = tokens[..., these, :] + xp.reshape(taken, (*batch, *index.shape))
+        ahead.insert(0, paid)
+        values = xp.concat([worth(paid, these), values], axis=-1)
+    return values, xp.concat(ahead, axis=-2)
+
+
+@names_shapes
+def soft_backup(
+    policy: TokenTreePolicy,
+    leaf_values: Array | None = None,
+    *,
+    token_values: Array | None = None,
+    discount: float = 1.0,
+) -> SoftBackup:
+    r"""Return the policy tilted by what sequences and their tokens are worth, in one backward pass.
+
+    .. math:: V(\xi) = g(\xi),\qquad V(s) = \log\sum_a \pi(a|s)\,e^{r(s,a) + \gamma V(s a)},\qquad
+        \pi_+(a|s) \propto \pi(a|s)\,e^{r(s,a) + \gamma V(s a)}
+
+    where g is paid with the last token, undiscounted. For γ = 1 sequences have probabilities
+    :math:`\pi_+(\xi) \propto \pi(\xi)\,e^{g(\xi) + \sum_h r(s_h, a_h)}`: with g = η r this is one
+    step of Hedge over all sequences, at the cost of one visit to each node, however r depends on
+    the whole sequence. Of values in units of β it is the optimum of the expected reward less β
+    times the KL divergence from the policy.
 
     Parameters
     ----------
     policy
         The base policy.
     leaf_values
-        g, ``(..., X, N)`` in nats, one for each sequence of the tree.
+        g, ``(..., X, N)`` in nats, one for each sequence of the tree; 0 unless given.
+    token_values
+        r, ``(..., X, nodes, V)`` in nats, one for each next token of each prefix; 0 unless given.
+    discount
+        γ in [0, 1].
 
     Returns
     -------
@@ -70,12 +188,14 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     Raises
     ------
     ValueError
-        If ``leaf_values`` has no entry for each context and sequence.
+        If a table has no entry for each context and sequence, or prefix and token, neither is
+        given, or the discount is out of range.
 
     References
     ----------
-    Ziebart et al. 2008 (soft values); Swamy et al. 2024 (SPO), arXiv:2401.04056. The equivalence is
-    derived.
+    Ziebart et al. 2008 (soft values); Swamy et al. 2024 (SPO), arXiv:2401.04056; Rafailov et al.
+    2024, arXiv:2404.12358, and Zhong et al. 2024, arXiv:2404.18922 (token rewards). The equivalence
+    is derived.
 
     Examples
     --------
@@ -83,36 +203,65 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
     >>> soft_backup(TokenTreePolicy.uniform(tree), np.log([[1.0, 1.0, 2.0]])).policy.probs.round(4)
     array([[0.1667, 0.1667, 0.6667]])
     """
-    check_kind(TokenTreePolicy, policy=policy)
-    (leaf_values,) = alike(leaf_values=leaf_values)
-    check_graph_kept(leaf_values, "leaf_values", policy.logits)
-    tree = policy.tree
-    check_shape(leaf_values, "leaf_values", (tree.n_contexts, tree.n_sequences))
-    log_policy = log_softmax(policy.logits)
+    check_interval(low=0.0, high=1.0, closed="both", discount=discount)
+    log_policy, leaves, tokens = _as_paid(policy, leaf_values, token_values)
+
+    def worth(paid: Any, these: slice) -> Any:
+        return logsumexp(log_policy[..., these, :] + paid)
+
+    values, ahead = _backward(policy.tree, leaves, tokens, discount, worth)
+    return SoftBackup(TokenTreePolicy(policy.tree, log_policy + ahead), values)
+
+
+@names_shapes
+def expected_backup(
+    policy: TokenTreePolicy,
+    leaf_values: Array | None = None,
+    *,
+    token_values: Array | None = None,
+    discount: float = 1.0,
+) -> ExpectedBackup:
+    r"""Return what a policy expects to be paid from every prefix on, by one backward pass.
+
+    .. math:: Q(s,a) = r(s,a) + \gamma V(s a),\qquad V(s) = \sum_a \pi(a|s)\,Q(s,a),\qquad
+        V(\xi) = g(\xi)
+
+    where g is paid with the last token, undiscounted.
+
+    Parameters
+    ----------
+    policy
+        Draws the tokens.
+    leaf_values, token_values, discount
+        As for :func:`soft_backup`, in any unit.
+
+    Returns
+    -------
+    ExpectedBackup
+
+    Raises
+    ------
+    ValueError
+        If a table has no entry for each context and sequence, or prefix and token, neither is
+        given, or the discount is out of range.
+
+    Examples
+    --------
+    >>> tree = TokenTree(2, 2, end_token=1)
+    >>> found = expected_backup(TokenTreePolicy.uniform(tree), np.array([[1.0, 3.0, 0.0]]))
+    >>> found.value, found.action_value
+    (array([[1., 2.]]), array([[[2., 0.],
+            [1., 3.]]]))
+    """
+    check_interval(low=0.0, high=1.0, closed="both", discount=discount)
+    log_policy, leaves, tokens = _as_paid(policy, leaf_values, token_values)
     xp = array_namespace(log_policy)
-    leaves = like(leaf_values, log_policy)
-    children = _children(tree)
-    row, column = np.nonzero(tree.mask)
-    depth = np.zeros(tree.n_nodes, dtype=np.int64)
-    depth[tree.nodes[row, column]] = column
-    batch = np.broadcast_shapes(tuple(log_policy.shape[:-2]), tuple(leaves.shape[:-1]))
-    leaves = xp.broadcast_to(leaves, (*batch, tree.n_sequences))
-    log_policy = xp.broadcast_to(log_policy, (*batch, *log_policy.shape[-2:]))
-    logits: list[Array] = []
-    values = xp.zeros((*batch, 0), dtype=leaves.dtype, device=getattr(leaves, "device", None))
-    # Nodes are numbered by depth: from the deepest up, what a token leads to is a leaf or one of
-    # the nodes already done.
-    for level in range(int(depth.max()), -1, -1):
-        here = np.flatnonzero(depth == level)
-        known = xp.concat([values, leaves], axis=-1)
-        index = children[here] - (here[-1] + 1)
-        taken = xp.take(known, like(index.reshape(-1), log_policy, integer=True), axis=-1)
-        tilted = log_policy[..., int(here[0]) : int(here[-1]) + 1, :] + xp.reshape(
-            taken, (*batch, *index.shape)
-        )
-        logits.insert(0, tilted)
-        values = xp.concat([logsumexp(tilted), values], axis=-1)
-    return SoftBackup(TokenTreePolicy(tree, xp.concat(logits, axis=-2)), values)
+    probs = xp.exp(log_policy)
+
+    def worth(paid: Any, these: slice) -> Any:
+        return xp.sum(probs[..., these, :] * paid, axis=-1)
+
+    return ExpectedBackup(*_backward(policy.tree, leaves, tokens, discount, worth))
 
 
 def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
@@ -139,12 +288,59 @@ def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
     check_graph_kept(weights, "weights", policy.logits)
     tree = policy.tree
     check_shape(weights, "weights", (tree.n_contexts, tree.n_sequences))
+    xp = array_namespace(weights)
+    every = xp.broadcast_to(weights[..., None], (*weights.shape, tree.max_length))
+    return token_gradient_in_tree(policy, every)
+
+
+def token_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
+    r"""Return the gradient of :math:`\sum_{\xi,t} w_t(\xi)\log\pi(y_t|s_t)` in the logits.
+
+    Shape ``(..., X, nodes, V)``; as :func:`score_gradient_in_tree`, where every token of a sequence
+    has a weight of its own.
+
+    Parameters
+    ----------
+    policy
+        The policy.
+    weights
+        ``(..., X, N, T)``; what lies behind the end of a sequence does not count.
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` has no entry for each context, sequence and place.
+
+    Examples
+    --------
+    Only the first token of one of three sequences counts:
+
+    >>> tree = TokenTree(2, 2, end_token=1)
+    >>> weights = np.zeros((1, 3, 2))
+    >>> weights[0, 1, 0] = 1.0
+    >>> token_gradient_in_tree(TokenTreePolicy.uniform(tree), weights)
+    array([[[ 0.5, -0.5],
+            [ 0. ,  0. ]]])
+    """
+    check_kind(TokenTreePolicy, policy=policy)
+    (weights,) = alike(weights=weights)
+    check_graph_kept(weights, "weights", policy.logits)
+    tree = policy.tree
+    check_shape(weights, "weights", (tree.n_contexts, tree.n_sequences, tree.max_length))
     log_policy = log_softmax(policy.logits)
     xp = array_namespace(log_policy)
-    row, column = np.nonzero(tree.mask)
-    cell = tree.nodes[row, column] * tree.vocabulary_size + tree.sequences[row, column]
-    passes = np.zeros((tree.n_sequences, tree.n_nodes * tree.vocabulary_size))
-    passes[row, cell] = 1.0
-    through = like(weights, log_policy) @ like(passes, log_policy)
+    weights = like(weights, log_policy)
+    scored = like(tree.mask, log_policy, integer=True) > 0
+    weights = xp.where(scored, weights, xp.zeros_like(weights))
+    parts = []
+    for t in range(tree.max_length):
+        row = np.flatnonzero(tree.mask[:, t])
+        node = tree.nodes[row, t]
+        # Nodes are numbered by depth, so that those of a place follow those of the one before.
+        cell = (node - node.min()) * tree.vocabulary_size + tree.sequences[row, t]
+        passes = np.zeros((tree.n_sequences, int(cell.max()) + 1))
+        passes[row, cell] = 1.0
+        parts.append(weights[..., t] @ like(passes, log_policy))
+    through = xp.concat(parts, axis=-1)
     through = xp.reshape(through, (*through.shape[:-1], tree.n_nodes, tree.vocabulary_size))
     return through - xp.exp(log_policy) * xp.sum(through, axis=-1, keepdims=True)

@@ -7,7 +7,7 @@ from prefsim.data.strength import TREATMENTS, treat_labels
 from prefsim.gradients import gradient
 from prefsim.numerics import log_sigmoid, sigmoid
 from prefsim.solvers import ConvergenceWarning
-from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
+from prefsim.solvers.likelihood.linear_reward import fit_linear_reward, pessimistic_reward
 
 RNG = np.random.default_rng(0)
 PAIRS, STRENGTH = RNG.standard_normal((2, 30, 3)), RNG.standard_normal((2, 30))
@@ -75,3 +75,52 @@ def test_one_that_does_not_get_there_says_so():
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         fit_linear_reward(**{"differences": PAIRS[0], **options})
+
+
+def test_the_pessimistic_reward_is_the_least_within_the_radius():
+    features, theta = RNG.standard_normal((6, 3)), RNG.standard_normal(3)
+    sigma = 0.5 * np.eye(3) + PAIRS[0].T @ PAIRS[0]
+    low = pessimistic_reward(features, theta, PAIRS[0], radius=2.0, ridge=0.5)
+    # Weights on the boundary: θ + ϱ Σ^(-1/2) u.
+    u = RNG.standard_normal((20_000, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    around = theta + 2.0 * u @ np.linalg.inv(np.linalg.cholesky(sigma))
+    least = (around @ features.T).min(axis=0)
+    assert (low <= least + 1e-12).all()
+    np.testing.assert_allclose(low, least, atol=1e-3)
+    np.testing.assert_allclose(
+        pessimistic_reward(features, theta, PAIRS[0], radius=0.0), features @ theta
+    )
+
+
+def test_nothing_is_uncertain_at_the_baseline():
+    features, theta = RNG.standard_normal((6, 3)), RNG.standard_normal(3)
+    options = {"radius": 2.0, "baseline": features[2]}
+    low = pessimistic_reward(features, theta, PAIRS[0], **options)
+    assert low[2] == pytest.approx(features[2] @ theta, abs=1e-14)
+    moved = pessimistic_reward(features - features[2], theta, PAIRS[0], radius=2.0)
+    np.testing.assert_allclose(low - features[2] @ theta, moved, atol=1e-12)
+
+
+def test_pessimistic_rewards_of_many_models():
+    features, theta = RNG.standard_normal((6, 3)), RNG.standard_normal((2, 3))
+    together = pessimistic_reward(features, theta, PAIRS, radius=1.0)
+    alone = pessimistic_reward(features, theta[1], PAIRS[1], radius=1.0)
+    np.testing.assert_allclose(together[1], alone, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"radius": -1.0}, "radius must be"),
+        ({"ridge": 0.0}, "ridge must be"),
+        ({"weights": np.ones(2)}, r"weights must have trailing shape \(3\)"),
+        ({"differences": np.ones((4, 2))}, r"differences must have trailing shape \(any, 3\)"),
+        ({"baseline": np.ones(2)}, r"baseline must have trailing shape \(3\)"),
+        ({"weights": np.ones((3, 3))}, "shapes must broadcast"),
+    ],
+)
+def test_what_no_pessimistic_reward_is_made_of(change, message):
+    given = {"features": np.eye(3), "weights": np.ones(3), "differences": PAIRS, "radius": 1.0}
+    with pytest.raises(ValueError, match=message):
+        pessimistic_reward(**given | change)

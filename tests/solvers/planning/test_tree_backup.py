@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from prefsim.numerics import logsumexp, softmax
 from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import solve_nash
-from prefsim.solvers.planning.tree_backup import score_gradient_in_tree, soft_backup
+from prefsim.solvers.planning.tree_backup import (
+    expected_backup,
+    score_gradient_in_tree,
+    soft_backup,
+    token_gradient_in_tree,
+)
 from prefsim.testing.tokens import token_tree_policies, token_trees
 from prefsim.worlds import PreferenceGame, TokenTree
 
@@ -82,7 +87,95 @@ def test_the_gradient_is_that_of_autograd(pair, seed):
     )
 
 
-@pytest.mark.parametrize("function", [soft_backup, score_gradient_in_tree])
+def recursion(tree, policy, tokens, leaves, discount, mean):
+    """Return the value of the empty prefix, by recursion over sequences."""
+    table = np.asarray(policy.logits)
+    table = table - logsumexp(table)[..., None]
+
+    def value(below, depth):
+        node = tree.nodes[below[0], depth]
+        parts = []
+        for token in range(tree.vocabulary_size):
+            rows = below[tree.sequences[below, depth] == token]
+            ended = depth + 1 == tree.lengths[rows[0]]
+            after = leaves[rows[0]] if ended else discount * value(rows, depth + 1)
+            parts.append(tokens[node, token] + after)
+        log_probs, parts = table[0, node], np.asarray(parts)
+        if mean:
+            return np.sum(np.exp(log_probs) * parts)
+        return np.log(np.sum(np.exp(log_probs + parts)))
+
+    return value(np.arange(tree.n_sequences), 0)
+
+
+@pytest.mark.parametrize("end_token", [None, 0])
+@pytest.mark.parametrize("discount", [1.0, 0.7])
+def test_tokens_and_sequences_are_paid(end_token, discount):
+    tree = TokenTree(3, 3, end_token=end_token)
+    policy = TokenTreePolicy.random(tree, seed=0)
+    rng = np.random.default_rng(1)
+    tokens = rng.standard_normal((tree.n_nodes, 3))
+    leaves = rng.standard_normal(tree.n_sequences)
+    options = {"token_values": tokens[None], "discount": discount}
+    soft = soft_backup(policy, leaves[None], **options)
+    mean = expected_backup(policy, leaves[None], **options)
+    for found, by_mean in ((soft.value, False), (mean.value, True)):
+        expected = recursion(tree, policy, tokens, leaves, discount, by_mean)
+        np.testing.assert_allclose(found[0, 0], expected, atol=1e-13)
+    if discount == 1.0:
+        total = leaves + tree.along(tokens).sum(axis=-1)
+        whole = soft_backup(policy, total[None])
+        np.testing.assert_allclose(whole.policy.probs, soft.policy.probs, atol=1e-14)
+        np.testing.assert_allclose(whole.value[0, 0], soft.value[0, 0], atol=1e-13)
+        paid = expected_backup(policy, total[None]).value[0, 0]
+        np.testing.assert_allclose(np.exp(policy.log_probs)[0] @ total, paid, atol=1e-14)
+    probs = softmax(policy.logits)
+    np.testing.assert_allclose((probs * mean.action_value).sum(axis=-1), mean.value, atol=1e-14)
+
+
+def test_tokens_alone_are_a_batch_of_their_own():
+    tree = TokenTree(2, 2, end_token=1)
+    policy = TokenTreePolicy.random(tree, seed=0)
+    tokens = np.random.default_rng(0).standard_normal((5, 1, tree.n_nodes, 2))
+    leaves = np.random.default_rng(1).standard_normal((1, tree.n_sequences))
+    found = expected_backup(policy, leaves, token_values=tokens)
+    assert found.value.shape == (5, 1, tree.n_nodes)
+    assert found.action_value.shape == tokens.shape
+    one = expected_backup(policy, leaves, token_values=tokens[3])
+    np.testing.assert_allclose(found.value[3], one.value, atol=1e-15)
+    for library in (torch.as_tensor, array_api_strict.asarray):
+        other = TokenTreePolicy(tree, library(policy.logits))
+        value = expected_backup(other, library(leaves), token_values=library(tokens)).value
+        np.testing.assert_allclose(np.asarray(value), found.value, atol=1e-14)
+
+
+@given(PAIRS, st.integers(0, 99))
+def test_the_gradient_of_tokens_is_that_of_autograd(pair, seed):
+    tree, policy = pair
+    shape = (tree.n_contexts, tree.n_sequences, tree.max_length)
+    weights = np.random.default_rng(seed).standard_normal(shape)
+    logits = torch.tensor(policy.logits, requires_grad=True)
+    (TokenTreePolicy(tree, logits).token_log_prob_table * torch.tensor(weights)).sum().backward()
+    spoilt = np.where(tree.mask, weights, np.nan)
+    np.testing.assert_allclose(
+        token_gradient_in_tree(policy, spoilt), logits.grad.numpy(), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("backup", [soft_backup, expected_backup])
+def test_what_is_paid_must_be_said_and_fit(backup):
+    policy = TokenTreePolicy.uniform(TokenTree(2, 3))
+    with pytest.raises(ValueError, match="leaf_values or token_values must be given"):
+        backup(policy)
+    with pytest.raises(ValueError, match=r"token_values must have trailing shape \(1, 7, 2\)"):
+        backup(policy, token_values=np.zeros((1, 6, 2)))
+    with pytest.raises(ValueError, match="discount must lie"):
+        backup(policy, token_values=np.zeros((1, 7, 2)), discount=1.5)
+    with pytest.raises(ValueError, match="token_values is a torch tensor that requires a gradient"):
+        backup(policy, token_values=torch.zeros((1, 7, 2), requires_grad=True))
+
+
+@pytest.mark.parametrize("function", [soft_backup, expected_backup, score_gradient_in_tree])
 def test_bad_input(function):
     with pytest.raises(ValueError, match=r"must have trailing shape \(1, 8\), got \(1, 7\)"):
         function(TokenTreePolicy.uniform(TokenTree(2, 3)), np.zeros((1, 7)))
