@@ -87,6 +87,12 @@ from prefsim.analysis.nash_family import (
     family_games,
 )
 from prefsim.analysis.nash_figure import draw_comparison
+from prefsim.analysis.online_regret import (
+    dynamic_regret,
+    external_regret,
+    loss_variation,
+    swap_regret,
+)
 from prefsim.analysis.pair_derivatives import (
     LossPull,
     PairDerivatives,
@@ -112,6 +118,12 @@ from prefsim.analysis.ranking import (
 )
 from prefsim.analysis.rates import (
     log_log_slope,
+)
+from prefsim.analysis.regret_tests import (
+    RegressionTest,
+    TrendTest,
+    regret_regression_test,
+    regret_trend_test,
 )
 from prefsim.analysis.representations import tolerance, uniformity
 from prefsim.analysis.returns import (
@@ -163,8 +175,10 @@ __all__ = [
     "MethodTrace",
     "MixtureRegion",
     "PairDerivatives",
+    "RegressionTest",
     "SampledCoverage",
     "TokenRates",
+    "TrendTest",
     "backbone_conflict",
     "borda_scores",
     "both_fall_above",
@@ -182,6 +196,7 @@ __all__ = [
     "distance_from_winner",
     "divergence_to_reference",
     "draw_comparison",
+    "dynamic_regret",
     "elect",
     "entanglement",
     "estimate_covariance",
@@ -190,6 +205,7 @@ __all__ = [
     "expectation_bounds",
     "expected_reward",
     "extend_credal_set",
+    "external_regret",
     "family_games",
     "feature_differences",
     "feature_gradient",
@@ -217,6 +233,7 @@ __all__ = [
     "length_normalised_utility",
     "log_log_slope",
     "logarithmic_mean",
+    "loss_variation",
     "map_decision",
     "mbr_decision",
     "mean_return",
@@ -236,6 +253,8 @@ __all__ = [
     "pulls_of_losses",
     "ranking_accuracy",
     "ranking_loss",
+    "regret_regression_test",
+    "regret_trend_test",
     "regularised_value",
     "relative_condition_number",
     "revealed_margin",
@@ -245,6 +264,7 @@ __all__ = [
     "sharpening_slope",
     "simple_h_consistency_bound",
     "suboptimality",
+    "swap_regret",
     "token_rates",
     "tolerance",
     "uniformity",

@@ -1,0 +1,1 @@
+"""Online learning: Hedge, regularised and perturbed leaders, linear attention as a learner."""
