@@ -269,12 +269,13 @@ def the_tests_err_both_ways(half: int, tau: float, growth: float) -> Verdict:
     """
     rounds, runs = 2 * half, drawn.noisy_and_hedge(2 * half, tau, growth)
     linear, sublinear = (regret_path(*play) for play in runs)
-    trend = regret_trend_test(sublinear)
+    trend, line = regret_trend_test(sublinear), regret_regression_test(linear)
     return worst(
         apart(linear[-1], half * drawn.gain(1 / tau)),
         apart(sublinear[-1], half * drawn.gain(drawn.hedge_step(rounds, 2))),
         above(sublinear[-1], hedge_bound(rounds, 2)),
-        above(regret_regression_test(linear).p_value, 0.05),
+        apart([line.slope, line.p_value], drawn.line_of(linear)),
+        above(line.p_value, 0.05),
         above(0.05, trend.p_value),
         apart(trend.p_value, drawn.binomial_tail(rounds - 1, int(trend.falls))),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 from paper_repros.mdp.llm_regret import layers
 from paper_repros.mdp.llm_regret.measured import (
@@ -50,7 +51,7 @@ def criteria_of_agents(found: dict[str, Measured], losses: np.ndarray) -> tuple[
         at_least(
             "share of runs that pass the regression test, Hedge and FTPL, each family",
             [found[name].passed(f)[1] for name in ("Hedge", "FTPL") for f in NAMES],
-            # The least shares are near .84, of a hundred runs in quick mode.
+            # The least shares are near .84, of eighty runs in quick mode.
             0.7,
             stated="chosen",
             paper="GPT-4 passes on most families",
@@ -88,8 +89,15 @@ def criteria_of_agents(found: dict[str, Measured], losses: np.ndarray) -> tuple[
             within=1e-9,
             stated="derived",
         ),
+        near(
+            "regret of the Gaussian perturbed leader against it, which grows as √T",
+            found["FTPL"].path[NAMES.index(ADAPTIVE), 0, -1],
+            np.sum(ndtr(1 / np.sqrt(2 * np.arange(2, rounds + 1, 2))) - 0.5),
+            within=1e-9,
+            stated="derived",
+        ),
         at_least(
-            "and yet: share of its runs that pass the regression test",
+            "and yet: share of runs of the quantal agent that pass the regression test",
             quantal.passed(ADAPTIVE)[1],
             1.0,
             stated="derived",
@@ -100,6 +108,25 @@ def criteria_of_agents(found: dict[str, Measured], losses: np.ndarray) -> tuple[
             0.4,
             stated="chosen",
             paper="the trend test is to validate no-regret",
+        ),
+        near(
+            "p-value of its trend against the adaptive adversary, whose every second round is a"
+            " fall: a coin's",
+            hedged.trend[NAMES.index(ADAPTIVE), 0],
+            0.5,
+            within=1e-9,
+            stated="derived",
+        ),
+        near(
+            "exponents of Hedge, first run of each family, as of a polynomial fit",
+            hedged.slope[:, 0],
+            np.polyfit(
+                np.log(np.arange(1, rounds + 1)),
+                np.log(np.maximum(hedged.path[:, 0], 1e-2)).T,
+                1,
+            )[0],
+            within=1e-9,
+            stated="derived",
         ),
         at_least(
             "dynamic regret over T against the adaptive adversary, every agent",
@@ -198,7 +225,8 @@ def criteria_of_training(learned: Learned) -> tuple[Criterion, ...]:
         at_least(
             f"share of {trained.loss.size} starts from which training ends within 1e-3 of it",
             near_best.mean(),
-            0.7 if trained.loss.size < 20 else 0.8,
+            # Of 8 starts in quick mode; of many, a few in a hundred end elsewhere.
+            0.6 if trained.loss.size < 20 else 0.8,
             stated="chosen",
             paper="the minimiser is a known no-regret algorithm",
         ),

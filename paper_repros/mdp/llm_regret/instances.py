@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
+from scipy.stats import linregress, t
 
 from paper_repros.mdp.llm_regret.layers import Law
 from paper_repros.mdp.llm_regret.sequences import (
@@ -171,6 +172,12 @@ def noisy_and_hedge(rounds: int, temperature: float, growth: float) -> list[Onli
 def gain(step: float) -> float:
     """Return σ(η) − ½: what exponential weights of losses 0 and 1 gain over a coin."""
     return 1.0 / (1.0 + math.exp(-step)) - 0.5
+
+
+def line_of(path: np.ndarray) -> tuple[float, float]:
+    """Return slope and one-sided p-value of log regret on log time, of scipy's regression."""
+    found = linregress(np.log(np.arange(1, path.size + 1)), np.log(path))
+    return found.slope, t.cdf((found.slope - 1) / found.stderr, path.size - 2)
 
 
 def binomial_tail(draws: int, least: int) -> float:

@@ -160,8 +160,13 @@ def play_all(learner: Learner, losses: np.ndarray) -> OnlinePlay:
 # --- what is seen of one action alone ---
 
 
-def play_bandit(losses: np.ndarray, *, step: float, rng: np.random.Generator) -> OnlinePlay:
-    """Play Hedge on estimates from the one action that is drawn in each round (Exp3)."""
+def play_bandit(
+    losses: np.ndarray, *, step: float, rng: np.random.Generator
+) -> tuple[OnlinePlay, np.ndarray]:
+    """Play Hedge on estimates from the one action that is drawn in each round (Exp3).
+
+    Also returns the sum of all estimates, ``(..., d)``.
+    """
     estimated = np.zeros((*losses.shape[:-2], losses.shape[-1]))
     decided = np.empty_like(losses)
     for t in range(losses.shape[-2]):
@@ -171,7 +176,7 @@ def play_bandit(losses: np.ndarray, *, step: float, rng: np.random.Generator) ->
         action = (draws > policy.cumsum(axis=-1)[..., :-1]).sum(axis=-1)
         paid = np.take_along_axis(losses[..., t, :], action[..., None], axis=-1)[..., 0]
         estimated = estimated + importance_weighted_loss(paid, action, policy)
-    return OnlinePlay(decided, losses)
+    return OnlinePlay(decided, losses), estimated
 
 
 def bandit_step(rounds: int, actions: int) -> float:

@@ -65,9 +65,10 @@ def test_agents_play_distributions_and_the_adversary_answers():
 def test_exp3_sees_one_action():
     rng = np.random.default_rng(2)
     losses = np.tile([0.2, 0.8], (500, 60, 1))
-    play = play_bandit(losses, step=bandit_step(60, 2), rng=rng)
+    play, estimated = play_bandit(losses, step=bandit_step(60, 2), rng=rng)
     regret = external_regret(*play)
     assert 1.0 < regret.mean() < bandit_bound(60, 2)
+    np.testing.assert_allclose(estimated.mean(axis=0), [12.0, 48.0], rtol=0.1)
     # With full information all runs would be one.
     assert regret.std() > 0.5
 
