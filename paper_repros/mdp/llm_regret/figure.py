@@ -141,11 +141,15 @@ def draw_signs(axis: Axes, learned: Any) -> None:
         textcoords="offset points",
         color="#D55E00",
     )
-    places = {BEST: (12, -4), ON_BALL: (-6, -16), SHORT: (10, 6), LEADER: (-10, 0)}
-    for name, place in places.items():
+    places = {
+        BEST: ((12, -4), "left"),
+        ON_BALL: ((-6, -16), "center"),
+        SHORT: ((10, 6), "left"),
+        LEADER: ((-10, 0), "right"),
+    }
+    for name, (place, side) in places.items():
         point = learned.loss[name], learned.worst[name]
         axis.plot(*point, "o", color="0.35", ms=6)
-        side = "right" if name == LEADER else "center" if name == ON_BALL else "left"
         axis.annotate(name, point, xytext=place, textcoords="offset points", ha=side)
     axis.set(
         xlim=(6.27, 6.52),
