@@ -25,10 +25,10 @@ from prefsim.data.trajectories import enumerate_trajectories, sample_trajectorie
 from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import pareto, performance_model, planning
-from prefsim.solvers import performance_model, planning
 from prefsim.solvers.bandit_feedback import bonuses, covariance, estimates
 from prefsim.solvers.games import (
     certificates,
+    correlated,
     nash,
     optimism,
     pessimism,
@@ -46,17 +46,15 @@ from prefsim.solvers.likelihood import (
     reward_learning,
     sparse_logistic,
 )
-from prefsim.solvers.optimisers import penalties, trust_region
-from prefsim.solvers.online_learning import log_barrier
-from prefsim.solvers.optimisers import penalties
-from prefsim.solvers.optimisers import penalties, token_policy_gradient
+from prefsim.solvers.online_learning import ftpl, ftrl, hedge, linear_attention, log_barrier
+from prefsim.solvers.optimisers import penalties, token_policy_gradient, trust_region
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
 from prefsim.solvers.planning import layered
 from prefsim.worlds import ContextualBandit, LinearMDP, TabularMDP, TokenTree
 
 LOOPS = {
     name: importlib.import_module(f"prefsim.loops.{name}")
-    for name in ("acceleration", "preference_queue", "refreshed", "self_play")
+    for name in ("acceleration", "online_play", "preference_queue", "refreshed", "self_play")
 }
 RNG = np.random.default_rng(0)
 GAME = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
@@ -651,6 +649,50 @@ CALLS = {
         transitions=LAYER_MOVES,
         bonus=LAYER_COSTS,
         policy=LAYER_EVENLY,
+    ),
+    "play_online": call(
+        LOOPS["online_play"].play_online, learner=lambda past: np.ones(3), losses=np.eye(3)
+    ),
+    "play_game": call(
+        LOOPS["online_play"].play_game,
+        learners=[lambda past: UNIFORM] * 2,
+        losses=[GAME, -GAME],
+        rounds=2,
+    ),
+    # online learning
+    "hedge": call(hedge.hedge, cumulative_loss=MARGIN[:3], step=0.5, log_start=LOGS),
+    "hedge_step": call(hedge.hedge_step, rounds=5, actions=3, width=2.0),
+    "hedge_bound": call(hedge.hedge_bound, rounds=5, actions=3, width=2.0),
+    "importance_weighted_loss": call(
+        hedge.importance_weighted_loss,
+        played_loss=np.array([0.5, 1.0]),
+        action=np.array([0, 2]),
+        policy=np.stack([POLICY, UNIFORM]),
+    ),
+    "ftrl": call(ftrl.ftrl, cumulative_loss=MARGIN[:3], step=0.5, regulariser=ftrl.tsallis(0.5)),
+    "tsallis": call(ftrl.tsallis, order=2.0),
+    "ftrl_ball": call(ftrl.ftrl_ball, cumulative_loss=MARGIN[:3], step=0.5, radius=2.0),
+    "project_to_simplex": call(ftrl.project_to_simplex, points=MARGIN),
+    "project_to_ball": call(ftrl.project_to_ball, points=MARGIN, radius=0.5),
+    "ftpl": call(ftpl.ftpl, cumulative_loss=MARGIN[:3], scale=0.5, noise="laplace"),
+    "posterior_scale": call(ftpl.posterior_scale, rounds=3, prior=0.5, noise=2.0),
+    "cumulative_before": call(linear_attention.cumulative_before, losses=GAME),
+    "attention_decisions": call(
+        functools.partial(
+            linear_attention.attention_decisions, linear_attention.LinearAttention.random(3, seed=0)
+        ),
+        losses=GAME,
+        output="ball",
+        radius=0.5,
+    ),
+    "averaged_play": call(
+        correlated.averaged_play, decisions=[np.stack([POLICY, UNIFORM]), np.eye(2)]
+    ),
+    "coarse_correlated_gaps": call(
+        correlated.coarse_correlated_gaps, losses=[GAME, -GAME], joint=np.full((3, 3), 1 / 9)
+    ),
+    "correlated_gaps": call(
+        correlated.correlated_gaps, losses=[GAME, -GAME], joint=np.full((3, 3), 1 / 9)
     ),
     # fits
     "objective": call(solvers.objective, **FIT),

@@ -87,6 +87,12 @@ from prefsim.analysis.nash_family import (
     family_games,
 )
 from prefsim.analysis.nash_figure import draw_comparison
+from prefsim.analysis.online_regret import (
+    dynamic_regret,
+    external_regret,
+    loss_variation,
+    swap_regret,
+)
 from prefsim.analysis.pair_derivatives import (
     LossPull,
     PairDerivatives,
@@ -119,6 +125,12 @@ from prefsim.analysis.ranking import (
 )
 from prefsim.analysis.rates import (
     log_log_slope,
+)
+from prefsim.analysis.regret_tests import (
+    RegressionTest,
+    TrendTest,
+    regret_regression_test,
+    regret_trend_test,
 )
 from prefsim.analysis.representations import tolerance, uniformity
 from prefsim.analysis.returns import (
@@ -175,6 +187,8 @@ __all__ = [
     "SampledCoverage",
     "TokenRates",
     "assign_points",
+    "RegressionTest",
+    "TrendTest",
     "backbone_conflict",
     "borda_scores",
     "both_fall_above",
@@ -192,6 +206,7 @@ __all__ = [
     "distance_from_winner",
     "divergence_to_reference",
     "draw_comparison",
+    "dynamic_regret",
     "elect",
     "entanglement",
     "estimate_covariance",
@@ -201,6 +216,7 @@ __all__ = [
     "expected_reward",
     "expected_utility",
     "extend_credal_set",
+    "external_regret",
     "family_games",
     "feature_differences",
     "feature_gradient",
@@ -229,6 +245,7 @@ __all__ = [
     "length_normalised_utility",
     "log_log_slope",
     "logarithmic_mean",
+    "loss_variation",
     "map_decision",
     "mbr_decision",
     "mean_return",
@@ -249,6 +266,8 @@ __all__ = [
     "pulls_of_losses",
     "ranking_accuracy",
     "ranking_loss",
+    "regret_regression_test",
+    "regret_trend_test",
     "regularised_value",
     "relative_condition_number",
     "revealed_margin",
@@ -260,6 +279,7 @@ __all__ = [
     "simple_h_consistency_bound",
     "sparsity",
     "suboptimality",
+    "swap_regret",
     "token_rates",
     "tolerance",
     "uniformity",

@@ -44,6 +44,15 @@ if TYPE_CHECKING:
     )
     from prefsim.lm.online.critics import ActorCriticRound, play_actor_critic, with_values
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
+    from prefsim.lm.online.learners import (
+        RegretTraining,
+        TextGame,
+        action_log_probs,
+        text_decisions,
+        text_learner,
+        told_losses,
+        train_on_regret,
+    )
     from prefsim.lm.online.rounds import (
         JudgedCompletions,
         completion_pairs,
@@ -98,6 +107,7 @@ __all__ = [
     "OnlineKL",
     "PreferenceModel",
     "ReferenceLogps",
+    "RegretTraining",
     "ResponseClassifier",
     "RewardedTokens",
     "ScoredCompletions",
@@ -107,6 +117,7 @@ __all__ = [
     "TextData",
     "TextDemonstrations",
     "TextFeedback",
+    "TextGame",
     "TextNegatives",
     "TextRankings",
     "TextRollouts",
@@ -119,6 +130,7 @@ __all__ = [
     "TrainResult",
     "TrainingOptions",
     "Truncation",
+    "action_log_probs",
     "answered_turns",
     "as_rows",
     "ches_scores",
@@ -154,8 +166,12 @@ __all__ = [
     "scored_data",
     "sequence_log_probs",
     "sum_log_probs",
+    "text_decisions",
+    "text_learner",
     "token_log_probs",
     "token_statistics",
+    "told_losses",
+    "train_on_regret",
     "trainer",
     "tree_completions",
     "tree_judge",
@@ -221,6 +237,15 @@ _NAMES_OF = {
         "as_rows",
         "pairwise_judge",
         "reward_judge",
+    ),
+    "online.learners": (
+        "RegretTraining",
+        "TextGame",
+        "action_log_probs",
+        "text_decisions",
+        "text_learner",
+        "told_losses",
+        "train_on_regret",
     ),
     "online.rounds": (
         "JudgedCompletions",

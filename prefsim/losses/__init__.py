@@ -86,6 +86,7 @@ from prefsim.losses.multipliers import (
 )
 from prefsim.losses.nash import dno, inpo, mirror_descent, nash_md_pg, online_ipo
 from prefsim.losses.on_policy import grpo, ppo, rloo
+from prefsim.losses.online import regret_loss
 from prefsim.losses.paired_classes import p2c
 from prefsim.losses.pairwise import (
     dpo,
@@ -241,6 +242,7 @@ __all__ = [
     "rdpo_length",
     "reduced",
     "regret",
+    "regret_loss",
     "reinforce",
     "reward_margin",
     "rewards_to_go",

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from prefsim.data import Segments
-from prefsim.solvers import ConvergenceWarning, pareto, planning
-from prefsim.solvers import ConvergenceWarning, planning, threshold_search
+from prefsim.solvers import ConvergenceWarning, pareto, planning, threshold_search
 from prefsim.solvers.closed_forms import (
     chi_squared,
     constrained,

@@ -28,6 +28,7 @@ from prefsim.solvers.games.updates import (
     payoffs_of,
     regret_matching_update,
 )
+from prefsim.solvers.online_learning.hedge import hedge_step
 from prefsim.typing import Array
 
 __all__ = ["UPDATES", "Update"]
@@ -94,7 +95,7 @@ def _no_limit(tau: float) -> float:
 
 
 def _hedge_step(n: int, tau: float, iterations: int) -> float:
-    return math.sqrt(8.0 * math.log(max(n, 2)) / max(iterations, 1))
+    return hedge_step(max(iterations, 1), max(n, 2))
 
 
 def _nash_md_step(n: int, tau: float, iterations: int) -> float:

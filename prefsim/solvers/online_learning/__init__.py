@@ -1,1 +1,1 @@
-"""Online learning: follow the regularised or the perturbed leader, and what it is judged by."""
+"""Online learning: regularised and perturbed leaders, and linear attention as a learner."""
