@@ -2,7 +2,7 @@
 
     python examples/real_regret.py --model FOLDER [--rounds 25] [--seeds 3] [--out FILE]
 
-Four families of losses, told as a chat; the answer that the model has begun ends where the action
+Families of losses, told as a chat; the answer that the model has begun ends where the action
 is named. Prints regret, both tests and how much the model favours the first action, as JSON.
 """
 
@@ -72,8 +72,11 @@ def plays(learner: Learner, rounds: int, seeds: int) -> dict[str, list[OnlinePla
     found = {}
     for name in ("uniform", "gap", "alternating"):
         runs = 1 if name == "alternating" else seeds
-        losses = FAMILIES[name](np.random.default_rng(0), runs, rounds)
-        found[name] = [play_online(learner, each) for each in np.clip(losses, 0, 1).round(2)]
+        losses = np.clip(FAMILIES[name](np.random.default_rng(0), runs, rounds), 0, 1).round(2)
+        found[name] = [play_online(learner, each) for each in losses]
+        if name == "gap":
+            # What favours a name shows where the names change places.
+            found["gap, B is better"] = [play_online(learner, each[:, ::-1]) for each in losses]
     found["adaptive"] = [play_against(learner, most_likely_loses, rounds=rounds, shape=(2,))]
     return found
 

@@ -165,8 +165,9 @@ def answered(opponent: Opponent, *, answers: bool) -> OnlinePlay:
 def noisy_and_hedge(rounds: int, temperature: float, growth: float) -> list[OnlinePlay]:
     """Play noisy choice, and Hedge, against losses of 1 on the most likely of two actions."""
     learners = perturbed_leader(growth, "gumbel", temperature), partial(hedge_agent, rounds=rounds)
-    shape = {"rounds": rounds, "shape": (2,)}
-    return [play_against(learner, most_likely_loses, **shape) for learner in learners]
+    return [
+        play_against(learner, most_likely_loses, rounds=rounds, shape=(2,)) for learner in learners
+    ]
 
 
 def gain(step: float) -> float:

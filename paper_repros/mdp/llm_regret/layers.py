@@ -155,7 +155,9 @@ def train(
     ends = []
     # One by one: each start has steps of its own length.
     for _ in range(starts):
-        begin = np.concatenate([p.ravel() for p in LinearAttention.random(size, seed=rng)])
+        begin = np.concatenate(
+            [to_numpy(p).ravel() for p in LinearAttention.random(size, seed=rng)]
+        )
         with trusted_values():
             options = {"maxiter": iterations, "gtol": 1e-2}
             found = minimize(value_and_slope, begin, jac=True, method="BFGS", options=options)
@@ -210,7 +212,7 @@ def taught(draw: Any, *, seed: Seed, lesson: Lesson) -> LinearAttention:
 
     rng = random_generator(seed)
     begin = LinearAttention.random(2, seed=rng, scale=0.1)
-    theta = np.concatenate([part.ravel() for part in begin])[None]
+    theta = np.concatenate([to_numpy(part).ravel() for part in begin])[None]
     update = adam(0.05)
     shape = (lesson.batches, lesson.sequences, lesson.rounds, 2)
     for _ in range(lesson.steps):

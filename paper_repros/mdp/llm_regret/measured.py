@@ -40,7 +40,8 @@ class Measured(NamedTuple):
     def passed(self, family: str) -> tuple[float, float]:
         """Return the shares of runs of a family that pass the two tests at .05."""
         place = NAMES.index(family)
-        return tuple(float(np.mean(p[place] < 0.05)) for p in (self.trend, self.regression))
+        trend, regression = (p[place] < 0.05 for p in (self.trend, self.regression))
+        return float(np.mean(trend)), float(np.mean(regression))
 
     def regret(self, family: str) -> np.ndarray:
         """Return the regrets of a family, ``(runs,)``."""
