@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from paper_repros.mdp.llm_regret.sequences import FAMILIES
 from prefsim.analysis import regret_regression_test, regret_trend_test
 from prefsim.lm import CausalLM, TextGame, told_losses
 from prefsim.lm.online.learners import action_ids
@@ -29,6 +28,7 @@ from prefsim.loops.online_play import (
 )
 from prefsim.losses.online import regret_path
 from prefsim.solvers.online_learning.hedge import hedge_bound
+from prefsim.worlds.loss_sequences import drawn_losses
 
 ANSWER = "I choose action"
 
@@ -72,7 +72,7 @@ def plays(learner: Learner, rounds: int, seeds: int) -> dict[str, list[OnlinePla
     found = {}
     for name in ("uniform", "gap", "alternating"):
         runs = 1 if name == "alternating" else seeds
-        losses = np.clip(FAMILIES[name](np.random.default_rng(0), runs, rounds), 0, 1).round(2)
+        losses = drawn_losses([name], runs, rounds, seed=0)[0].round(2)
         found[name] = [play_online(learner, each) for each in losses]
         if name == "gap":
             # What favours a name shows where the names change places.
