@@ -2,7 +2,7 @@
 
     python examples/real_regret.py --model FOLDER [--rounds 25] [--seeds 3] [--out FILE]
 
-Four families of losses, told as a chat; the answer that the model has begun ends where the action
+Families of losses, told as a chat; the answer that the model has begun ends where the action
 is named. Prints regret, both tests and how much the model favours the first action, as JSON.
 """
 
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from paper_repros.mdp.llm_regret.sequences import FAMILIES
 from prefsim.analysis import regret_regression_test, regret_trend_test
 from prefsim.lm import CausalLM, TextGame, told_losses
 from prefsim.lm.online.learners import action_ids
@@ -29,6 +28,7 @@ from prefsim.loops.online_play import (
 )
 from prefsim.losses.online import regret_path
 from prefsim.solvers.online_learning.hedge import hedge_bound
+from prefsim.worlds.loss_sequences import drawn_losses
 
 ANSWER = "I choose action"
 
@@ -72,8 +72,11 @@ def plays(learner: Learner, rounds: int, seeds: int) -> dict[str, list[OnlinePla
     found = {}
     for name in ("uniform", "gap", "alternating"):
         runs = 1 if name == "alternating" else seeds
-        losses = FAMILIES[name](np.random.default_rng(0), runs, rounds)
-        found[name] = [play_online(learner, each) for each in np.clip(losses, 0, 1).round(2)]
+        losses = drawn_losses([name], runs, rounds, seed=0)[0].round(2)
+        found[name] = [play_online(learner, each) for each in losses]
+        if name == "gap":
+            # What favours a name shows where the names change places.
+            found["gap, B is better"] = [play_online(learner, each[:, ::-1]) for each in losses]
     found["adaptive"] = [play_against(learner, most_likely_loses, rounds=rounds, shape=(2,))]
     return found
 

@@ -653,6 +653,7 @@ CALLS = {
     "play_online": call(
         LOOPS["online_play"].play_online, learner=lambda past: np.ones(3), losses=np.eye(3)
     ),
+    "play_bandit": call(LOOPS["online_play"].play_bandit, losses=np.abs(GAME), step=0.5, seed=0),
     "play_game": call(
         LOOPS["online_play"].play_game,
         learners=[lambda past: UNIFORM] * 2,

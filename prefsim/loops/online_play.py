@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.backend import to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import as_float_array, check_callable, check_integer, check_shape
 from prefsim.solvers.games.correlated import losses_against
+from prefsim.solvers.online_learning.hedge import hedge, importance_weighted_loss
 
 Learner = Callable[[np.ndarray], Any]
 """From the losses before, ``(..., t, d)``, to what is played next, ``(..., d)``."""
@@ -27,6 +28,7 @@ __all__ = [
     "OnlinePlay",
     "most_likely_loses",
     "play_against",
+    "play_bandit",
     "play_game",
     "play_online",
 ]
@@ -204,3 +206,37 @@ def play_game(
         for i, lost in enumerate(losses_against(tables, now)):
             decided[i][..., t, :], past[i][..., t, :] = now[i], lost
     return tuple(OnlinePlay(*each) for each in zip(decided, past, strict=True))
+
+
+def play_bandit(losses: Any, *, step: float, seed: Seed) -> tuple[OnlinePlay, np.ndarray]:
+    """Play Hedge on estimates from the one action that is drawn in each round (Exp3).
+
+    Parameters
+    ----------
+    losses
+        ``(..., T, d)``; of a round only the loss of the action that is drawn is seen.
+    step
+        >= 0.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    OnlinePlay, and the sum of all estimates, ``(..., d)``.
+
+    References
+    ----------
+    Auer, Cesa-Bianchi, Freund and Schapire 2002, "The nonstochastic multiarmed bandit problem".
+    """
+    losses = as_float_array(losses, "losses", min_ndim=2)
+    rng = random_generator(seed)
+    estimated = np.zeros((*losses.shape[:-2], losses.shape[-1]))
+    decided = np.empty_like(losses)
+    for t in range(losses.shape[-2]):
+        policy = decided[..., t, :] = hedge(estimated, step=step)
+        draws = rng.random(policy.shape[:-1])[..., None]
+        # The last action takes what rounding leaves of the sum.
+        action = (draws > policy.cumsum(axis=-1)[..., :-1]).sum(axis=-1)
+        paid = np.take_along_axis(losses[..., t, :], action[..., None], axis=-1)[..., 0]
+        estimated = estimated + importance_weighted_loss(paid, action, policy)
+    return OnlinePlay(decided, losses), estimated

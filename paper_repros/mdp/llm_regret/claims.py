@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.mdp.llm_regret import instances as drawn
-from paper_repros.mdp.llm_regret import layers
-from paper_repros.mdp.llm_regret.instances import SEEDS, Evidence, Opponent, Played, Rounds
+from paper_repros.mdp.llm_regret import agents, layers
+from paper_repros.mdp.llm_regret.agents import FAILURES, Evidence
 from prefsim.analysis import (
     dynamic_regret,
     external_regret,
@@ -29,7 +28,9 @@ from prefsim.solvers.online_learning.ftrl import ENTROPY, Regulariser, ftrl, ftr
 from prefsim.solvers.online_learning.hedge import hedge, hedge_bound, importance_weighted_loss
 from prefsim.solvers.online_learning.linear_attention import LinearAttention, attention_decisions
 from prefsim.testing.bandits import tables
+from prefsim.testing.sequences import Opponent, Played, Rounds, opponents, played_games, rounds_of
 
+SEEDS = st.integers(0, 99_999)
 STEPS = st.floats(0.05, 2.0)
 LOSSES = st.integers(3, 5).flatmap(lambda d: tables((d,), low=-3.0, high=3.0))
 
@@ -69,8 +70,8 @@ def noisy_choice_is_hedge(cumulative: np.ndarray, step: float, noise: str) -> Ve
     source="section 4 (pre-training on noisy humans)",
     stated="paper",
     tolerance=2e-5,
-    given={"seen": drawn.evidence(), "tail": st.just(drawn.gaussian_tail)},
-    breaks={"tail": st.just(drawn.student_tail)},
+    given={"seen": agents.evidence(), "tail": st.just(agents.gaussian_tail)},
+    breaks={"tail": st.just(agents.student_tail)},
 )
 def a_posterior_draw_is_the_perturbed_leader(
     seen: Evidence, tail: Callable[[np.ndarray], np.ndarray]
@@ -80,7 +81,7 @@ def a_posterior_draw_is_the_perturbed_leader(
     """
     scale = posterior_scale(len(seen.losses), prior=seen.prior, noise=seen.noise)
     leader = ftpl(seen.losses.sum(axis=0), scale=scale, noise="gaussian")
-    return apart(leader, drawn.chance_to_be_best(seen, tail))
+    return apart(leader, agents.chance_to_be_best(seen, tail))
 
 
 @claim(
@@ -88,14 +89,14 @@ def a_posterior_draw_is_the_perturbed_leader(
     "minimiser",
     source="section 4 (supervised pre-training)",
     stated="paper",
-    given={"seed": SEEDS, "label": st.just(drawn.best_mean)},
-    breaks={"label": st.just(drawn.best_seen)},
+    given={"seed": SEEDS, "label": st.just(layers.best_mean)},
+    breaks={"label": st.just(layers.best_seen)},
 )
 def pretraining_learns_the_posterior_choice(seed: int, label: Callable[..., Any]) -> Verdict:
     """Where labels are the actions that are best for the means, the cross-entropy of a predictor is
     that of the posterior choice plus the mean KL between the two: the choice is its minimum.
     """
-    data, posterior = drawn.pretraining(seed, label)
+    data, posterior = layers.pretraining(seed, label)
     history = data.chance.sum(axis=-1)
     logs = np.log(np.clip(posterior, 1e-300, None))
     excess = (data.chance * (logs - data.predictor)).sum()
@@ -114,7 +115,7 @@ def pretraining_learns_the_posterior_choice(seed: int, label: Callable[..., Any]
     given={
         "cumulative": LOSSES,
         "step": STEPS,
-        "regulariser": st.sampled_from(drawn.REGULARISERS),
+        "regulariser": st.sampled_from(agents.REGULARISERS),
         "share_of_step": st.just(1.0),
     },
     breaks={"share_of_step": st.floats(0.2, 0.8)},
@@ -124,7 +125,7 @@ def the_leader_minimises(
 ) -> Verdict:
     """Nothing in the simplex, or in the ball, lowers η⟨p, L⟩ + R(p) from the regularised leader."""
     policy = ftrl(cumulative, step=share_of_step * step, regulariser=regulariser)
-    slope = step * cumulative + drawn.slopes(regulariser, policy)
+    slope = step * cumulative + agents.slopes(regulariser, policy)
     ball = ftrl_ball(cumulative, step=share_of_step * step, radius=0.5)
     pull = step * cumulative + ball
     return worst(
@@ -141,12 +142,12 @@ def the_leader_minimises(
     source="section 2; Cesa-Bianchi and Lugosi 2006",
     stated="paper",
     tolerance=1e-9,
-    given={"opponent": drawn.opponents(), "share_of_step": st.just(1.0)},
-    breaks={"opponent": drawn.FAILURES, "share_of_step": st.floats(20.0, 50.0)},
+    given={"opponent": opponents(), "share_of_step": st.just(1.0)},
+    breaks={"opponent": FAILURES, "share_of_step": st.floats(20.0, 50.0)},
 )
 def hedge_keeps_its_bound(opponent: Opponent, share_of_step: float) -> Verdict:
     """The regret of Hedge with η = √(8 ln d/T) is at most √(T ln d/2) on all losses in [0, 1]."""
-    play = opponent.play(drawn.hedge_of(opponent, share_of_step))
+    play = opponent.play(agents.hedge_of(opponent, share_of_step))
     return above(external_regret(*play), hedge_bound(opponent.rounds, opponent.actions))
 
 
@@ -157,14 +158,14 @@ def hedge_keeps_its_bound(opponent: Opponent, share_of_step: float) -> Verdict:
     stated="derived",
     tolerance=1e-9,
     examples=20,
-    given={"opponent": drawn.opponents(most=60, actions=3), "growth": st.just(0.5)},
-    breaks={"opponent": drawn.FAILURES, "growth": st.just(-2.0)},
+    given={"opponent": opponents(most=60, actions=3), "growth": st.just(0.5)},
+    breaks={"opponent": FAILURES, "growth": st.just(-2.0)},
 )
 def the_growing_noise_keeps_its_bound(opponent: Opponent, growth: float) -> Verdict:
     """The leader perturbed by Gaussian noise of scale √t has regret at most 1.5 √(2T ln d) on all
     losses in [0, 1].
     """
-    play = opponent.play(drawn.perturbed_leader(growth, "gaussian"))
+    play = opponent.play(agents.perturbed_leader(growth, "gaussian"))
     bound = 1.5 * np.sqrt(2 * opponent.rounds * np.log(opponent.actions))
     return above(external_regret(*play), bound)
 
@@ -181,7 +182,7 @@ def the_leader_fails_on_alternating_losses(half: int, order: int | None) -> Verd
     """On (½, 0), (0, 1), (1, 0), … the leader regrets T/2 (T even, ties to the first action) while
     Hedge keeps its bound; in a random order of the rounds it does not.
     """
-    leader, careful = drawn.on_alternating(2 * half, order)
+    leader, careful = agents.on_alternating(2 * half, order)
     return worst(
         apart(external_regret(*leader), half),
         above(external_regret(*careful), hedge_bound(2 * half, 2)),
@@ -193,7 +194,7 @@ def the_leader_fails_on_alternating_losses(half: int, order: int | None) -> Verd
     "identity",
     source="section 2 (bandit feedback)",
     stated="paper",
-    given={"rounds": drawn.rounds_of(), "tilt": st.just(0.0)},
+    given={"rounds": rounds_of(), "tilt": st.just(0.0)},
     breaks={"tilt": st.floats(0.5, 1.0)},
 )
 def importance_weights_are_unbiased(rounds: Rounds, tilt: float) -> Verdict:
@@ -213,7 +214,7 @@ def importance_weights_are_unbiased(rounds: Rounds, tilt: float) -> Verdict:
     "inequality",
     source="section 2 (dynamic regret)",
     stated="paper",
-    given={"rounds": drawn.rounds_of(), "best_of_each": st.just(1.0)},
+    given={"rounds": rounds_of(), "best_of_each": st.just(1.0)},
     breaks={"best_of_each": st.floats(0.0, 0.5)},
 )
 def no_regret_is_below_the_external(rounds: Rounds, best_of_each: float) -> Verdict:
@@ -237,14 +238,14 @@ def no_regret_is_below_the_external(rounds: Rounds, best_of_each: float) -> Verd
     "inequality",
     source="section 2 (variation); constant derived",
     stated="derived",
-    given={"opponent": drawn.opponents(("adaptive",), actions=4), "answers": st.just(True)},
+    given={"opponent": opponents(("adaptive",), actions=4), "answers": st.just(True)},
     breaks={"answers": st.just(False)},
 )
 def losses_that_answer_cost_every_learner(opponent: Opponent, answers: bool) -> Verdict:
     """Against losses of 1 on the most likely action the dynamic regret of any learner is at least
     T/d, and the variation at most T − 1; against losses that stay it need not be.
     """
-    rounds, play = opponent.rounds, drawn.answered(opponent, answers=answers)
+    rounds, play = opponent.rounds, agents.answered(opponent, answers=answers)
     moves = np.abs(np.diff(play.losses, axis=0)).max(axis=-1)
     return worst(
         above(rounds / opponent.actions, dynamic_regret(*play)),
@@ -267,17 +268,17 @@ def the_tests_err_both_ways(half: int, tau: float, growth: float) -> Verdict:
     (T/2)(σ(1/τ) − ½), linear in T, and passes the regression test; Hedge regrets as much with
     τ = 1/η, keeps its bound, and fails the trend test.
     """
-    rounds, runs = 2 * half, drawn.noisy_and_hedge(2 * half, tau, growth)
+    rounds, runs = 2 * half, agents.noisy_and_hedge(2 * half, tau, growth)
     linear, sublinear = (regret_path(*play) for play in runs)
     trend, line = regret_trend_test(sublinear), regret_regression_test(linear)
     return worst(
-        apart(linear[-1], half * drawn.gain(1 / tau)),
-        apart(sublinear[-1], half * drawn.gain(drawn.hedge_step(rounds, 2))),
+        apart(linear[-1], half * agents.gain(1 / tau)),
+        apart(sublinear[-1], half * agents.gain(agents.hedge_step(rounds, 2))),
         above(sublinear[-1], hedge_bound(rounds, 2)),
-        apart([line.slope, line.p_value], drawn.line_of(linear)),
+        apart([line.slope, line.p_value], agents.line_of(linear)),
         above(line.p_value, 0.05),
         above(0.05, trend.p_value),
-        apart(trend.p_value, drawn.binomial_tail(rounds - 1, int(trend.falls))),
+        apart(trend.p_value, agents.binomial_tail(rounds - 1, int(trend.falls))),
     )
 
 
@@ -289,8 +290,8 @@ def the_tests_err_both_ways(half: int, tau: float, growth: float) -> Verdict:
     "identity",
     source="section 2 (games)",
     stated="paper",
-    given={"played": drawn.played_games(), "average": st.just(averaged_play)},
-    breaks={"average": st.just(drawn.separately)},
+    given={"played": played_games(), "average": st.just(averaged_play)},
+    breaks={"average": st.just(agents.separately)},
 )
 def regret_is_the_gap_to_coarse_correlation(played: Played, average: Callable[..., Any]) -> Verdict:
     """The gain of a player by one fixed action, in the joint average of what was played, is its
@@ -311,14 +312,14 @@ def regret_is_the_gap_to_coarse_correlation(played: Played, average: Callable[..
     "identity",
     source="section 2 (games)",
     stated="paper",
-    given={"played": drawn.played_games(zero_sum=True)},
-    breaks={"played": drawn.played_games()},
+    given={"played": played_games(zero_sum=True)},
+    breaks={"played": played_games()},
 )
 def averages_are_nash_where_sums_are_zero(played: Played) -> Verdict:
     """In a game of sum zero what both gain by leaving their averages is the sum of their external
     regrets over T: with regrets of at most εT the averages are a 2ε-Nash equilibrium.
     """
-    gaps = coarse_correlated_gaps(played.losses, drawn.separately(played.decisions))
+    gaps = coarse_correlated_gaps(played.losses, agents.separately(played.decisions))
     rounds = len(played.decisions[0])
     met = zip(played.decisions, played.met(), strict=True)
     return apart(gaps.sum(), sum(external_regret(*pair) for pair in met) / rounds)
@@ -336,9 +337,9 @@ def averages_are_nash_where_sums_are_zero(played: Played) -> Verdict:
     given={
         "logits": tables((4, 3, 2), low=-2.0, high=2.0),
         "losses": tables((4, 3, 2), low=-1.0, high=1.0),
-        "growth": st.just(drawn.squared),
+        "growth": st.just(agents.squared),
     },
-    breaks={"growth": st.just(drawn.falling)},
+    breaks={"growth": st.just(agents.falling)},
 )
 def the_soft_maximum_rises_to_the_worst_case(
     logits: np.ndarray, losses: np.ndarray, growth: Callable[[Any], Any]
@@ -370,8 +371,8 @@ def the_soft_maximum_rises_to_the_worst_case(
     stated="paper",
     tolerance=1e-8,
     examples=20,
-    given={"law": SEEDS.map(drawn.symmetric_law), "rounds": st.integers(2, 3)},
-    breaks={"law": SEEDS.map(drawn.skewed_law)},
+    given={"law": SEEDS.map(layers.symmetric_law), "rounds": st.integers(2, 3)},
+    breaks={"law": SEEDS.map(layers.skewed_law)},
 )
 def training_ends_at_a_regularised_leader(law: layers.Law, rounds: int) -> Verdict:
     """For independent losses of one symmetric law the least expected R² against the unit ball, of
@@ -380,7 +381,7 @@ def training_ends_at_a_regularised_leader(law: layers.Law, rounds: int) -> Verdi
     with a* = 2E[‖L_T‖D]/E[D²] and D = ‖L_T‖² − Σ‖ℓ_t‖², not projected.
     """
     parts = []
-    for given, alike in ((law, False), (drawn.isotropic_law(law.values[0]), True)):
+    for given, alike in ((law, False), (layers.isotropic_law(law.values[0]), True)):
         losses, weight = given.sequences(rounds)
         matrix = layers.best_matrix(given, rounds)
         found = attention_decisions(LinearAttention.of_leader(matrix), losses)
@@ -396,7 +397,7 @@ def training_ends_at_a_regularised_leader(law: layers.Law, rounds: int) -> Verdi
     "inequality",
     source="section 5; derived",
     stated="derived",
-    given={"rounds": drawn.rounds_of(), "step": st.floats(0.1, 2.0), "radius": st.just(1.0)},
+    given={"rounds": rounds_of(), "step": st.floats(0.1, 2.0), "radius": st.just(1.0)},
     breaks={"radius": st.floats(2.0, 4.0)},
 )
 def the_leader_that_is_learned_keeps_a_bound(rounds: Rounds, step: float, radius: float) -> Verdict:

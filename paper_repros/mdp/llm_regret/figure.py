@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper_repros.mdp.llm_regret.measured import BEST, LEADER, ON_BALL, SHORT
-from paper_repros.mdp.llm_regret.sequences import ADAPTIVE, NAMES
+from paper_repros.mdp.llm_regret.agents import ADAPTIVE, NAMES
+from paper_repros.mdp.llm_regret.layers import BEST, LEADER, ON_BALL, SHORT
 from prefsim.papers import panels
 from prefsim.solvers.online_learning.hedge import hedge_bound
 

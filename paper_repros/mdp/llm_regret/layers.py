@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from prefsim.checks import trusted_values
 from prefsim.loops.online_play import Learner
 from prefsim.losses import regret_loss
 from prefsim.losses.online import regret_path
+from prefsim.numerics import softmax
+from prefsim.solvers.online_learning.ftrl import ftrl_ball
 from prefsim.solvers.online_learning.linear_attention import (
     LinearAttention,
     attention_decisions,
@@ -155,7 +158,9 @@ def train(
     ends = []
     # One by one: each start has steps of its own length.
     for _ in range(starts):
-        begin = np.concatenate([p.ravel() for p in LinearAttention.random(size, seed=rng)])
+        begin = np.concatenate(
+            [to_numpy(p).ravel() for p in LinearAttention.random(size, seed=rng)]
+        )
         with trusted_values():
             options = {"maxiter": iterations, "gtol": 1e-2}
             found = minimize(value_and_slope, begin, jac=True, method="BFGS", options=options)
@@ -168,6 +173,61 @@ def train(
         regrets.max(axis=-1),
         regrets @ weight,
         np.linalg.norm(decisions, axis=-1).max(axis=(-2, -1)),
+    )
+
+
+class Learned(NamedTuple):
+    """Layers without a projection, against the unit ball, on all sequences of signs.
+
+    Attributes
+    ----------
+    trained
+        The ends of training.
+    loss, worst
+        Expected regret-loss and largest regret, by the name of a learner.
+    least
+        Least loss of all sums of quadratic tokens.
+    step
+        a* of the closed form.
+    """
+
+    trained: Trained
+    loss: dict[str, float]
+    worst: dict[str, float]
+    least: float
+    step: float
+
+
+BEST, ON_BALL, SHORT, LEADER, NOTHING = (
+    "−a*L",
+    "−a*L, projected",
+    "−1.25 a*L, projected",
+    "the leader",
+    "nothing",
+)
+
+
+def learn_from_signs(starts: int, seed: Seed) -> Learned:
+    losses, weight = signs(2).sequences(4)
+    seen = cumulative_before(losses)
+    step = best_step(losses, weight)
+    decisions = {
+        BEST: -step * seen,
+        ON_BALL: ftrl_ball(seen, step=step),
+        SHORT: ftrl_ball(seen, step=1.25 * step),
+        # Of the shortest sum but zero, signs make the length √2.
+        LEADER: ftrl_ball(seen, step=1.0),
+        NOTHING: np.zeros_like(seen),
+    }
+    return Learned(
+        train(losses, weight, starts=starts, seed=seed),
+        {k: float(expected_loss(d, losses, weight)) for k, d in decisions.items()},
+        {
+            k: float(regret_path(d, losses, comparator="ball")[:, -1].max())
+            for k, d in decisions.items()
+        },
+        least_loss(losses, weight),
+        step,
     )
 
 
@@ -210,7 +270,7 @@ def taught(draw: Any, *, seed: Seed, lesson: Lesson) -> LinearAttention:
 
     rng = random_generator(seed)
     begin = LinearAttention.random(2, seed=rng, scale=0.1)
-    theta = np.concatenate([part.ravel() for part in begin])[None]
+    theta = np.concatenate([to_numpy(part).ravel() for part in begin])[None]
     update = adam(0.05)
     shape = (lesson.batches, lesson.sequences, lesson.rounds, 2)
     for _ in range(lesson.steps):
@@ -238,3 +298,71 @@ def layer_agent(layer: LinearAttention) -> Learner:
         return attention_decisions(layer, losses, output="softmax")[..., -1, :]
 
     return play
+
+
+# --- laws of losses, and labels ---
+
+
+def symmetric_law(seed: int) -> Law:
+    """Return a law in which a loss is as likely as its negative."""
+    rng = np.random.default_rng(seed)
+    values, probs = rng.standard_normal((2, 2)), rng.dirichlet(np.ones(2))
+    return Law(np.concatenate([values, -values]), np.concatenate([probs, probs]) / 2)
+
+
+def skewed_law(seed: int) -> Law:
+    """Return a law of mean zero in which it is not."""
+    rng = np.random.default_rng(seed)
+    values, probs = rng.standard_normal((4, 2)), rng.dirichlet(np.ones(4))
+    return Law(values - probs @ values, probs)
+
+
+def isotropic_law(value: np.ndarray) -> Law:
+    """Return the law of a value in two coordinates under all signs and exchanges of these."""
+    flips = np.array(list(itertools.product((1.0, -1.0), repeat=2)))
+    return Law(np.concatenate([flips * value, flips * value[::-1]]), np.full(8, 1 / 8))
+
+
+class Pretraining(NamedTuple):
+    """Histories, worlds and labels, all enumerated.
+
+    Attributes
+    ----------
+    chance
+        Joint probabilities of histories and labels, ``(histories, d)``.
+    predictor
+        Log-probabilities of labels, ``(histories, d)``.
+    """
+
+    chance: np.ndarray
+    predictor: np.ndarray
+
+
+def pretraining(seed: int, label: Callable[[Any, Any], Any]) -> tuple[Pretraining, np.ndarray]:
+    """Draw a finite world of means and noisy losses; return it and the posterior chances.
+
+    The posterior chance is how likely each action is the best for the means, given the history.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.random((4, 2))
+    prior, chances = rng.dirichlet(np.ones(4)), means
+    # Two rounds, losses 0 or 1 with chances that are the means.
+    histories = np.array(list(itertools.product([0.0, 1.0], repeat=4))).reshape(-1, 2, 2)
+    each = np.where(histories[None] == 1, chances[:, None, None, :], 1 - chances[:, None, None, :])
+    joint = prior[:, None] * each.prod(axis=(-2, -1))
+    best = np.eye(2)[means.argmin(axis=-1)]
+    posterior = np.einsum("zh,za->ha", joint, best) / joint.sum(axis=0)[:, None]
+    chosen = label(means[:, None, :], histories.sum(axis=1)[None])
+    chance = np.einsum("zh,zha->ha", joint, np.eye(2)[np.broadcast_to(chosen, joint.shape)])
+    logits = rng.standard_normal((len(histories), 2))
+    return Pretraining(chance, np.log(softmax(logits))), posterior
+
+
+def best_mean(means: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Label with the action that is best for the means."""
+    return np.argmin(means, axis=-1)
+
+
+def best_seen(means: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Label with the action that was best in the history."""
+    return np.argmin(seen, axis=-1)

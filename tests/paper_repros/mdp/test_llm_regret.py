@@ -4,28 +4,25 @@ import numpy as np
 import pytest
 
 from paper_repros.mdp.llm_regret import layers
-from paper_repros.mdp.llm_regret.measured import BEST, LEADER, NOTHING, learn_from_signs
-from paper_repros.mdp.llm_regret.selfplay import self_play
-from paper_repros.mdp.llm_regret.sequences import (
-    FAMILIES,
+from paper_repros.mdp.llm_regret.agents import (
     NAMES,
     agents,
-    alternating,
     bandit_bound,
     bandit_step,
-    drawn_losses,
     follow_the_leader,
     play_all,
-    play_bandit,
+    self_play,
 )
+from paper_repros.mdp.llm_regret.layers import BEST, LEADER, NOTHING, learn_from_signs
 from prefsim.analysis import dynamic_regret, external_regret
-from prefsim.loops.online_play import play_online
+from prefsim.loops.online_play import play_bandit, play_online
 from prefsim.solvers.online_learning.hedge import hedge, hedge_bound, hedge_step
 from prefsim.solvers.online_learning.linear_attention import (
     LinearAttention,
     attention_decisions,
     cumulative_before,
 )
+from prefsim.worlds.loss_sequences import FAMILIES, alternating, drawn_losses
 
 
 @pytest.mark.parametrize(("rounds", "careful"), [(100, 3.16), (400, 6.12), (1600, 12.02)])
@@ -38,20 +35,8 @@ def test_leaders_on_alternating_losses(rounds, careful):
     assert external_regret(played, losses) == pytest.approx(careful, abs=0.006)
 
 
-def test_families():
-    losses = drawn_losses(np.random.default_rng(0), 300, 40)
-    assert losses.shape == (len(FAMILIES), 300, 40, 2)
-    assert (losses >= 0).all() and (losses <= 1).all()
-    mean = dict(zip(FAMILIES, losses.mean(axis=(1, 2)), strict=True))
-    np.testing.assert_allclose(mean["gap"], [0.4, 0.6], atol=0.02)
-    for name in ("uniform", "gauss", "linear", "sine"):
-        np.testing.assert_allclose(mean[name], 0.5, atol=0.04)
-    trend = losses[list(FAMILIES).index("linear")]
-    assert np.abs(trend[:, -1] - trend[:, 0]).mean() > 0.2
-
-
 def test_agents_play_distributions_and_the_adversary_answers():
-    losses = drawn_losses(np.random.default_rng(1), 2, 12)
+    losses = drawn_losses(list(FAMILIES), 2, 12, seed=1)
     for agent in agents(12).values():
         play = play_all(agent, losses)
         assert play.decisions.shape == play.losses.shape == (len(NAMES), 2, 12, 2)
@@ -63,9 +48,8 @@ def test_agents_play_distributions_and_the_adversary_answers():
 
 
 def test_exp3_sees_one_action():
-    rng = np.random.default_rng(2)
     losses = np.tile([0.2, 0.8], (500, 60, 1))
-    play, estimated = play_bandit(losses, step=bandit_step(60, 2), rng=rng)
+    play, estimated = play_bandit(losses, step=bandit_step(60, 2), seed=2)
     regret = external_regret(*play)
     assert 1.0 < regret.mean() < bandit_bound(60, 2)
     np.testing.assert_allclose(estimated.mean(axis=0), [12.0, 48.0], rtol=0.1)
