@@ -68,7 +68,7 @@ def non_dominated(points: Any, *, tolerance: float = 0.0) -> np.ndarray:
         at_least = (table[:, None] >= table[None]).all(axis=-1)
         equal = at_least & at_least.T
         first = np.tri(len(table), dtype=bool, k=-1).T  # an earlier point, of equal ones
-        return ~(at_least & (~equal | first)).any(axis=0)
+        return np.asarray(~(at_least & (~equal | first)).any(axis=0))
     # Within a tolerance "no better" is not transitive: points are compared with those kept, from
     # the largest sum down, which no later one can dominate by more.
     kept: list[int] = []

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim.analysis.pareto import expected_utility, hypervolume, sparsity
 from prefsim.loops.front_extension import ExtensionRound, extend_front
+from prefsim.numerics import log_softmax
+from prefsim.solvers.optimisers.trust_region import barrier_penalty, constrained_step
 from prefsim.solvers.pareto import weight_grid
-from prefsim.solvers.planning import policy_iteration
+from prefsim.solvers.planning import policy_evaluation, policy_iteration
 from prefsim.solvers.planning.constrained import (
     ConstrainedOptimum,
     InfeasibleError,
@@ -18,26 +21,35 @@ from prefsim.solvers.planning.constrained import (
     largest_slack,
 )
 from prefsim.solvers.planning.log_barrier import log_barrier_optimum
-from prefsim.solvers.planning.objectives import combined
+from prefsim.solvers.planning.objectives import combined, visits_of
 from prefsim.worlds import TabularMDP
 
 __all__ = [
     "SHARE",
+    "TESTS",
+    "ZERO",
+    "Archives",
     "barrier_trainer",
     "beaten_by",
+    "below_front",
+    "climb",
+    "climb_barrier",
     "dominated_by",
     "draw_process",
     "exact_trainer",
     "extension",
     "fill_front",
     "followed",
-    "below_front",
     "front_area",
     "indifferent",
     "is_unique",
+    "measure",
 ]
 
 DISCOUNT = 0.95
+ZERO = np.zeros(2)
+TESTS = weight_grid(2, 10)
+"""Preferences whose expected utility is measured."""
 SHARE = 0.97
 """What other objectives must keep of their value; with the release's .9 steps are coarser."""
 
@@ -176,3 +188,101 @@ def below_front(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     upwards = np.interp(points[:, 0], first, second) - points[:, 1]
     onwards = np.interp(points[:, 1], second[::-1], first[::-1]) - points[:, 0]
     return np.minimum(upwards, onwards)
+
+
+class Search(NamedTuple):
+    """What exact policy search ends at.
+
+    Attributes
+    ----------
+    returns
+        ``(m,)``.
+    used
+        Half the squared length of the first step, over the radius.
+    """
+
+    returns: np.ndarray
+    used: float
+
+
+def climb(mdp: TabularMDP, level: float, *, steps: int, radius: float) -> Search:
+    """Return where constrained policy optimisation ends, from the uniform policy.
+
+    The first objective rises, the second is to stay above a level; gradients and Fisher matrices
+    are exact. The radius falls, so that steps do not go to and fro.
+    """
+    logits, used = np.zeros((mdp.n_states, mdp.n_actions)), []
+    for k in range(steps):
+        returns, slopes, fisher = _slopes(mdp, logits)
+        size = radius / (1 + k)
+        excess = level - returns[1]
+        step = constrained_step(slopes[0], -slopes[1], excess, fisher, radius=size).step
+        used.append(0.5 * step @ fisher @ step / size)
+        logits = logits + step.reshape(logits.shape)
+    return Search(_slopes(mdp, logits)[0], float(used[0]))
+
+
+def climb_barrier(
+    mdp: TabularMDP, level: float, *, sharpness: float, steps: int, radius: float
+) -> Search:
+    """Return where interior-point policy optimisation ends, from the policy with most to spare."""
+    _, safest = largest_slack(mdp, np.array([-np.inf, level]))
+    logits = np.log(0.95 * safest + 0.05 / mdp.n_actions)
+    shift = 1e-6
+    for k in range(steps):
+        returns, slopes, fisher = _slopes(mdp, logits)
+        slack = returns[1] - level + shift * np.array([1.0, -1.0])
+        above, below = barrier_penalty(slack, sharpness=sharpness, extended=True)
+        slope = slopes[0] - (above - below) / (2 * shift) * slopes[1]
+        natural = np.linalg.solve(fisher, slope)
+        length = np.sqrt(2 * radius / (1 + k) / (slope @ natural))
+        # Near the optimum the natural step itself is the shorter one.
+        logits = logits + min(length, 1.0) * natural.reshape(logits.shape)
+    return Search(_slopes(mdp, logits)[0], 1.0)
+
+
+def _slopes(mdp: TabularMDP, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the returns ``(m,)``, their gradients ``(m, SA)`` in logits, and the Fisher matrix."""
+    policy = np.exp(log_softmax(logits))
+    visits = visits_of(mdp, policy)
+    found = policy_evaluation(mdp, policy)
+    returns = np.asarray(found.value) @ np.asarray(mdp.start_probs)
+    slopes = (visits * np.asarray(found.advantage)).reshape(len(returns), -1)
+    fisher = np.zeros((*logits.shape, *logits.shape))
+    for s, (seen, probs) in enumerate(zip(visits.sum(axis=1), policy, strict=True)):
+        fisher[s, :, s] = (1 - DISCOUNT) * seen * (np.diag(probs) - np.outer(probs, probs))
+    # A little more, since adding a constant to the logits of a state changes nothing.
+    size = logits.size
+    return returns, slopes, fisher.reshape(size, size) + 1e-4 * np.eye(size)
+
+
+class Archives(NamedTuple):
+    """What was measured along the rounds in one process.
+
+    Attributes
+    ----------
+    returns
+        Of the archive after each round, the first stage first.
+    volume, gap, utility
+        Hypervolume, sparsity and expected utility of each.
+    failed
+        Trainings without a policy that meets the constraints.
+    """
+
+    returns: list[np.ndarray]
+    volume: np.ndarray
+    gap: np.ndarray
+    utility: np.ndarray
+    failed: int
+
+
+def measure(path: list[ExtensionRound]) -> Archives:
+    """Return the measures of the archives of a path."""
+    returns = [step.archive.returns for step in path]
+    return Archives(
+        returns,
+        np.array([hypervolume(each, ZERO) for each in returns]),
+        np.array([sparsity(each) for each in returns]),
+        np.array([expected_utility(each, TESTS) for each in returns]),
+        sum(step.failed for step in path),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,5 +68,6 @@ def dive(name: str = SEA) -> Sea:
     with warnings.catch_warnings():
         # The environment's own spaces are in single precision, and it says so.
         warnings.filterwarnings("ignore", message=".*precision lowered")
-        published = np.array(gymnasium.make(name).unwrapped.pareto_front(1.0))
+        base: Any = gymnasium.make(name).unwrapped
+    published = np.array(base.pareto_front(1.0))
     return Sea(convex_front(mdp, tolerance=1e-6).returns, published, failed, found)

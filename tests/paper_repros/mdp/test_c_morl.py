@@ -3,14 +3,6 @@
 import numpy as np
 import pytest
 
-from paper_repros.mdp.c_morl.finite import (
-    by_floats,
-    by_level,
-    by_weights,
-    finite_front,
-    scaled_apart,
-    walk,
-)
 from paper_repros.mdp.c_morl.fronts import (
     barrier_trainer,
     below_front,
@@ -19,6 +11,14 @@ from paper_repros.mdp.c_morl.fronts import (
     fill_front,
     followed,
     front_area,
+)
+from paper_repros.mdp.c_morl.instances import (
+    by_floats,
+    by_level,
+    by_weights,
+    finite_front,
+    scaled_apart,
+    walk,
 )
 from prefsim.analysis import expected_utility, hypervolume, sparsity
 from prefsim.solvers import convex_front, weight_grid
