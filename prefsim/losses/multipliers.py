@@ -300,7 +300,7 @@ def multiplier_step(
     return Multipliers(raw, velocity)
 
 
-def saturated(rewards: ArrayT, thresholds: Array) -> ArrayT:
+def saturated(rewards: ArrayT, thresholds: Array | float) -> ArrayT:
     r"""Return rewards that pay nothing beyond their thresholds, :math:`\min(r, \theta)`.
 
     Parameters

@@ -14,7 +14,7 @@ from paper_repros.mdp.constrained_rlhf.overoptimised import (
     searched,
 )
 from paper_repros.mdp.constrained_rlhf.problems import BATCH, SIGNS, Drawn, ratios_of
-from prefsim.losses.multipliers import mixed_advantage, mixture_weights, saturated
+from prefsim.losses.multipliers import mixture_weights, saturated
 from prefsim.papers import Verdict, above, apart, claim, falls, rises, worst
 from prefsim.solvers.closed_forms.separation import separating_direction
 
@@ -220,14 +220,14 @@ def squashed_weights_are_some_multipliers(
     m λ_i < 1 + Σλ: of two rewards none may have a multiplier larger by one than the other's.
     """
     drawn, raw = Drawn.of(seed, 3), 0.8 * np.random.default_rng(seed).standard_normal((BATCH, 3))
-    weights, options = mixture_weights(raw, kind=kind), {"kind": kind, "normalise": False}
+    weights = mixture_weights(raw, kind=kind)
     at_rest = drawn.advantages(drawn.tilted(share * ratios_of(raw, kind)))
     unpaid, rewards = drawn.advantages(drawn.log_reference)
     needed, ratios = problems.squashable(seed, 2, largest)
     return worst(
-        apart(mixed_advantage(*at_rest, raw, **options), 0.0),
+        apart(problems.mixed(*at_rest, raw, kind=kind, normalise=False), 0.0),
         apart(
-            mixed_advantage(unpaid, rewards, raw, **options),
+            problems.mixed(unpaid, rewards, raw, kind=kind, normalise=False),
             np.einsum("bm,bmxy->bxy", weights.rewards, rewards),
         ),
         apart(ratios_of(raw[:, :1], "sigmoid"), np.exp(raw[:, :1]), relative=True),
@@ -299,15 +299,15 @@ def normalised_advantages_forget_the_penalty(seed: int, size: float, normalise: 
     """
     drawn, raw = Drawn.of(seed), np.random.default_rng(seed).standard_normal((BATCH, 2))
     penalty, rewards = drawn.advantages(drawn.log_policy)
-    units, options = np.array([size, 1 / size])[:, None, None], {"normalise": normalise}
-    scaled = mixed_advantage(size * penalty, units * rewards, raw, **options)
+    units = np.array([size, 1 / size])[:, None, None]
+    scaled = problems.mixed(size * penalty, units * rewards, raw, normalise=normalise)
     alone = drawn._replace(rewards=drawn.rewards[:, :1])
     paid, own = alone.advantages(alone.tilted(np.full((BATCH, 1), size)))
     tilt = 2 * mixture_weights(raw[:, :1]).rewards[..., None] - 1
     return worst(
-        apart(scaled, mixed_advantage(penalty, rewards, raw, **options)),
+        apart(scaled, problems.mixed(penalty, rewards, raw, normalise=normalise)),
         apart(
-            mixed_advantage(paid, own, raw[:, :1], **options),
+            problems.mixed(paid, own, raw[:, :1], normalise=normalise),
             tilt * problems.normalised(own[:, 0]),
         ),
     )
@@ -374,7 +374,7 @@ def correlated_rewards_are_good_up_to_a_point(seed: int, aligned: bool) -> Verdi
     worlds = World.family(np.random.default_rng(seed), aligned)
     point = point_of(worlds, steps=SHORT)
     ends = point.along[:, [0, -1]]
-    return worst(above(ends + 0.05, point.gold[:, None]), falls(point.step.astype(float)))
+    return worst(above(ends + 0.05, point.gold[:, None]), falls(point.step))
 
 
 @claim(

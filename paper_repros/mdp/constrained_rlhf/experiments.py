@@ -93,7 +93,7 @@ def beginning(world: World, batch: int, rng: np.random.Generator) -> Training:
 
 def train(
     world: World,
-    thresholds: np.ndarray,
+    thresholds: Any,
     start: Training,
     *,
     kind: str,
@@ -122,7 +122,7 @@ def train(
     rewards = np.broadcast_to(rewards, (len(thresholds), *rewards.shape[-2:]))
     reference = world.log_reference
     log_policy, multipliers = start
-    seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    seen: list[tuple[Any, Any, Any]] = []
     for step in range(steps + 1):
         policy = np.exp(log_policy)
         achieved = np.sum(policy[:, None] * rewards, axis=-1)
@@ -143,9 +143,9 @@ def train(
         if not fixed:
             estimate = achieved if draws is None else drawn_rewards(policy, rewards, draws, rng)
             multipliers = multiplier_step(multipliers, estimate, thresholds, kind=kind)
-    columns = (np.stack(column) for column in zip(*seen, strict=True))
-    steps_seen = np.arange(len(seen)) * every
-    return Learned(steps_seen, *columns, Training(log_policy, multipliers))
+    rewards_seen, raw, golds = (np.stack(column) for column in zip(*seen, strict=True))
+    end = Training(log_policy, multipliers)
+    return Learned(np.arange(len(seen)) * every, rewards_seen, raw, golds, end)
 
 
 def drawn_rewards(

@@ -97,7 +97,7 @@ def constrained(world: World, thresholds: Any, **options: Any) -> ConstrainedOpt
     )
 
 
-def unconstrained_gold(world: World, *, thresholds: np.ndarray | None = None) -> np.ndarray:
+def unconstrained_gold(world: World, *, thresholds: Any = None) -> np.ndarray:
     """Return the gold of the strongest fixed weights, of saturating rewards if thresholds."""
     rewards = world.rewards
     if thresholds is not None:
@@ -108,7 +108,7 @@ def unconstrained_gold(world: World, *, thresholds: np.ndarray | None = None) ->
     return np.sum(policy * world.gold, axis=(-2, -1))
 
 
-def searched(world: World, start: np.ndarray, **options: Any) -> ThresholdSearch:
+def searched(world: World, start: Any, **options: Any) -> ThresholdSearch:
     """Return the thresholds that a simplex search finds in one world, each trial solved exactly."""
     least = float(world.gold.min())
 

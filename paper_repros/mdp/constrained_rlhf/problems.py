@@ -8,7 +8,13 @@ import numpy as np
 
 from paper_repros.mdp.constrained_rlhf.overoptimised import World
 from prefsim.analysis.proxy_points import RewardPath
-from prefsim.losses.multipliers import Multipliers, mixture_weights, multiplier_step
+from prefsim.backend import to_numpy
+from prefsim.losses.multipliers import (
+    Multipliers,
+    mixed_advantage,
+    mixture_weights,
+    multiplier_step,
+)
 from prefsim.numerics import categorical_kl, log_softmax
 from prefsim.solvers.closed_forms.constrained import (
     ConstrainedOptimum,
@@ -45,9 +51,9 @@ class Drawn(NamedTuple):
 
     def where(self, rows: np.ndarray) -> Drawn:
         """Return some of the problems."""
-        return self._make(each[rows] for each in self)
+        return Drawn(*(each[rows] for each in self))
 
-    def achieved(self, log_policy: np.ndarray) -> np.ndarray:
+    def achieved(self, log_policy: Any) -> np.ndarray:
         """Return the expected rewards of policies, ``(B, m)``."""
         return np.einsum("bxy,bmxy->bm", np.exp(log_policy), self.rewards) / PROMPTS
 
@@ -85,16 +91,17 @@ class Drawn(NamedTuple):
     def tilted(self, weights: np.ndarray) -> np.ndarray:
         """Return the policies that are best for weights ``(B, m)`` of the rewards."""
         total = np.einsum("bm,bmxy->bxy", weights, self.rewards)
-        return gibbs_log_policy(total, self.log_reference, beta=self.beta[:, None])[0]
+        found, _ = gibbs_log_policy(total, self.log_reference, beta=self.beta[:, None])
+        return to_numpy(found)
 
-    def advantages(self, log_policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def advantages(self, log_policy: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the advantages of the penalty ``(B, X, Y)`` and of the rewards."""
         paid = -self.beta[:, None, None] * (log_policy - self.log_reference)
         each = np.concatenate([paid[:, None], self.rewards], axis=1)
         each = each - np.einsum("bxy,bmxy->bmx", np.exp(log_policy), each)[..., None]
         return each[:, 0], each[:, 1:]
 
-    def covariance(self, log_policy: np.ndarray) -> np.ndarray:
+    def covariance(self, log_policy: Any) -> np.ndarray:
         """Return the covariance of the rewards within prompts, ``(B, m, m)``."""
         _, centred = self.advantages(log_policy)
         products = np.einsum("bxy,bmxy,bkxy->bmk", np.exp(log_policy), centred, centred)
@@ -122,13 +129,18 @@ class Drawn(NamedTuple):
             multipliers = multiplier_step(
                 multipliers, achieved, thresholds, kind=kind, learning_rate=RATES[kind]
             )
-        return self.tilted(ratios_of(multipliers.raw, kind)), multipliers.raw
+        return self.tilted(ratios_of(multipliers.raw, kind)), to_numpy(multipliers.raw)
 
 
-def ratios_of(raw: np.ndarray, kind: str) -> np.ndarray:
+def ratios_of(raw: Any, kind: str) -> np.ndarray:
     """Return what rewards count against the penalty, ``(B, m)``: the multipliers of the dual."""
     weights = mixture_weights(raw, kind=kind)
-    return weights.rewards / weights.penalty[..., None]
+    return to_numpy(weights.rewards) / to_numpy(weights.penalty)[..., None]
+
+
+def mixed(penalty: np.ndarray, rewards: np.ndarray, raw: np.ndarray, **options: Any) -> np.ndarray:
+    """Return mixed advantages."""
+    return to_numpy(mixed_advantage(penalty, rewards, raw, **options))
 
 
 def slopes(drawn: Drawn, at: np.ndarray, thresholds: np.ndarray, **options: Any) -> DualPoint:

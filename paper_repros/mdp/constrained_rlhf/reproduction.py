@@ -226,7 +226,8 @@ def rows_of(
     searches: dict[float, Searches],
 ) -> Rows:
     """Return the numbers behind the figure."""
-    correlation, rows = world.correlation(), []
+    correlation = world.correlation()
+    rows: Rows = []
     for k, mixing in enumerate(MIXINGS):
         for name, point in (
             ("joint proxy point", exact.joint),
