@@ -22,7 +22,7 @@ from prefsim.numerics import (
     stop_gradient,
     widened,
 )
-from prefsim.raters.logistic_normal import expected_softplus, log_expected_sigmoid
+from prefsim.raters.logistic_normal import log_sigmoid_of_law, softplus_of_law
 from prefsim.typing import Array, ArrayT, Number
 
 __all__ = ["FORMS", "entropy_hinge", "gaussian_bradley_terry", "log_odds_law"]
@@ -176,9 +176,9 @@ def gaussian_bradley_terry(
     if isinstance(spread_weight, int | float) and spread_weight == 0:
         spread = 0.0  # the one part that costs something
     elif form == "expected":
-        spread = expected_softplus(-mean, deviation)
+        spread = softplus_of_law(-mean, deviation)
     elif form == "marginal":
-        spread = -log_expected_sigmoid(mean, deviation)
+        spread = -log_sigmoid_of_law(mean, deviation)
     else:
         spread = _over_draws(rewards, mean)
     hinge = _mean_hinge(rewards, entropy_floor)

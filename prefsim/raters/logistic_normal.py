@@ -31,7 +31,13 @@ from prefsim.numerics import (
 )
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["expected_softplus", "log_expected_sigmoid", "logistic_normal_preference"]
+__all__ = [
+    "expected_softplus",
+    "log_expected_sigmoid",
+    "log_sigmoid_of_law",
+    "logistic_normal_preference",
+    "softplus_of_law",
+]
 
 # Laws narrower than this are integrated over the normal error, wider ones over a logistic error;
 # either rule is exact to 1e-13 there.
@@ -91,8 +97,15 @@ def expected_softplus(mean: ArrayT, deviation: Array) -> ArrayT:
     >>> expected_softplus([-1.0, -1.0, -1.0], [0.0, 1.0, 2.0]).round(6)
     array([0.313262, 0.406856, 0.642495])
     """
-    mean, deviation, given = _law(mean, deviation)
-    return _as_given(_by_width(_softplus_of_narrow, _softplus_of_wide, mean, deviation), given)
+    return softplus_of_law(*_law(mean, deviation))
+
+
+def softplus_of_law(mean: ArrayT, deviation: ArrayT) -> ArrayT:
+    """Return :func:`expected_softplus` of floating arrays of one library that are known to fit."""
+    xp = array_namespace(mean)
+    wide = (widened(mean), widened(deviation))
+    value = _by_width(_softplus_of_narrow, _softplus_of_wide, *wide)
+    return xp.astype(value, xp.result_type(mean, deviation), copy=False)
 
 
 def _softplus_of_narrow(mean: Any, deviation: Any) -> Any:
@@ -142,13 +155,20 @@ def log_expected_sigmoid(mean: ArrayT, deviation: Array) -> ArrayT:
     >>> np.exp(log_expected_sigmoid([1.0, 1.0, 1.0], [0.0, 1.0, 2.0])).round(6)
     array([0.731059, 0.696735, 0.647726])
     """
-    mean, deviation, given = _law(mean, deviation)
+    return log_sigmoid_of_law(*_law(mean, deviation))
+
+
+def log_sigmoid_of_law(mean: ArrayT, deviation: ArrayT) -> ArrayT:
+    """Return :func:`log_expected_sigmoid` of floating arrays of one library that fit."""
     xp = array_namespace(mean)
-    tilt = mean + 0.5 * deviation**2
+    m, v = widened(mean), widened(deviation)
+    tilt = m + 0.5 * v**2
     turned = tilt < 0
-    mean = xp.where(turned, -mean - deviation**2, mean)
-    value = _by_width(_log_sigmoid_of_narrow, _log_sigmoid_of_wide, mean, deviation)
-    return _as_given(value + xp.where(turned, tilt, xp.zeros_like(tilt)), given)
+    value = _by_width(
+        _log_sigmoid_of_narrow, _log_sigmoid_of_wide, xp.where(turned, -m - v**2, m), v
+    )
+    value = value + xp.where(turned, tilt, xp.zeros_like(tilt))
+    return xp.astype(value, xp.result_type(mean, deviation), copy=False)
 
 
 def _log_sigmoid_of_narrow(mean: Any, deviation: Any) -> Any:
@@ -191,13 +211,11 @@ def logistic_normal_preference(mean: ArrayT, deviation: Array) -> ArrayT:
     return xp.clip(xp.exp(value), None, 1.0)
 
 
-def _law(mean: Any, deviation: Any) -> tuple[Any, Any, Any]:
-    """Return mean and deviation in at least single precision, and the dtype that was given."""
+def _law(mean: Any, deviation: Any) -> tuple[Any, Any]:
     mean, deviation = as_floats(mean=mean, deviation=deviation)
     check_entries(deviation, "deviation", "be finite and >= 0", lambda x: (x >= 0) & (x < math.inf))
     check_broadcast(mean=mean, deviation=deviation)
-    given = array_namespace(mean).result_type(mean, deviation)
-    return widened(mean), widened(deviation), given
+    return mean, deviation
 
 
 def _by_width(narrow: Rule, wide: Rule, mean: Any, deviation: Any) -> Any:
@@ -221,7 +239,3 @@ def _by_width(narrow: Rule, wide: Rule, mean: Any, deviation: Any) -> Any:
             places.append(at)
     back = like(np.argsort(np.concatenate(places)), mean, integer=True)
     return xp.reshape(xp.take(xp.concat(parts), back, axis=0), tuple(mean.shape))
-
-
-def _as_given(value: Any, dtype: Any) -> Any:
-    return array_namespace(value).astype(value, dtype, copy=False)

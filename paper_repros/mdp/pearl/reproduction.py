@@ -152,7 +152,7 @@ def criteria_of_spreads(found: Spreads, *, quick: bool) -> list[Criterion]:
     difference = [np.mean(found.robust[name] - found.plain[name]) for name in found.plain]
     region = ELSEWHERE[1]
     return [
-        at_least("rank correlation without flips, Bradley–Terry", plain[0], 0.99, stated="chosen"),
+        at_least("rank correlation without flips, Bradley–Terry", plain[0], 0.97, stated="chosen"),
         falling(
             "rank correlation of Bradley–Terry, as flips rise",
             plain,
@@ -304,7 +304,7 @@ def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
         error = 2 * found.accuracy.std(axis=0) / np.sqrt(len(found.accuracy))
         axes.errorbar(at, mean, error, marker=mark, color=colour, capsize=3, label=label)
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("chance", (at[0], 0.5), textcoords="offset points", xytext=(0, 4), fontsize=8)
+    axes.annotate("chance", (at[0], 0.5), textcoords="offset points", xytext=(-6, 4), fontsize=8)
     axes.set_xticks(at, [f"{moved:g}" for moved in MISMATCHES])
     axes.set(
         xlabel="mismatch ν of the clouds (spread of a cloud is 1)",
@@ -312,7 +312,7 @@ def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
         ylim=(0.45, 1.03),
         title=f"Eight points in space, {len(arrived[ONE].accuracy)} clouds",
     )
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.08))
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.12))
 
 
 def draw_spreads(axes: Axes, found: Spreads) -> None:
@@ -340,23 +340,27 @@ def draw_spreads(axes: Axes, found: Spreads) -> None:
     axes.set_yticks(at, labels, fontsize=8)
     axes.set(
         xlabel="gain in rank correlation over Bradley–Terry (± 2 s.e.)",
-        ylim=(-0.6, len(names) - 0.1),
+        ylim=(-0.5, len(names) + 0.1),
         title="The expected loss cannot tell noisy labels",
     )
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
 
 
 def draw_tasks(axes: Axes, found: Tasks) -> None:
     at = np.arange(len(found.moved))
-    for name, colour, mark in ((SAME, GREEN, "^"), (MANY, BLUE, "o"), (SOME, ORANGE, "s")):
+    for k, (name, colour, mark) in enumerate(
+        ((SAME, GREEN, "^"), (MANY, BLUE, "o"), (SOME, ORANGE, "s"))
+    ):
         values = found.robust[name]
         error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
+        beside = at + 0.06 * (k - 1)
         axes.errorbar(
-            at, values.mean(axis=1), error, marker=mark, color=colour, capsize=3, label=name
+            beside, values.mean(axis=1), error, marker=mark, color=colour, capsize=3, label=name
         )
+    fewest = min(found.few)
     for label, values in (
-        ("all its own labels", found.oracle),
-        *((f"{n} of its own", each) for n, each in found.few.items() if n in (5, 20)),
+        ("all labels of its own", found.oracle),
+        (f"{fewest} labels of its own", found.few[fewest]),
     ):
         height = float(values.mean())
         axes.axhline(height, color=GREY, linestyle="--", linewidth=1)
@@ -382,6 +386,6 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
         xlabel="mismatch ν of the tasks",
         ylabel="scaled return in the target (± 2 s.e.)",
         xlim=(at[0] - 0.3, at[-1] + 0.5),
-        title="Labels → reward → planner, none of the target's own",
+        title="The whole algorithm on tabular tasks",
     )
     axes.legend(loc="lower left", fontsize=8)

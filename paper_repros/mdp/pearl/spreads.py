@@ -160,7 +160,7 @@ def rank_correlations(worlds: list[World], loss: object = None) -> np.ndarray:
         start = [np.zeros((networks, FEATURES, 2)), np.tile([0.0, START], (networks, 1, 1))]
         pairs = np.stack([FIRST, SECOND], axis=-1)
         found = fit_reward_heads(
-            start, steps, pairs, wins, loss=loss, ridge=RIDGE, max_iterations=40
+            start, steps, pairs, wins, loss=loss, ridge=RIDGE, max_iterations=30
         )
         weights = found.layers[0][..., 0]
     learned = np.einsum("skf,sf->sk", fresh, weights)
@@ -183,7 +183,7 @@ class Spreads(NamedTuple):
 
 def compare_spreads(run: Run) -> Spreads:
     """Return what three losses learn in worlds with flips, and with noise or rewards elsewhere."""
-    seeds, others = (3, 6) if run.quick else (10, 20)
+    seeds, others = (2, 6) if run.quick else (10, 20)
     rates = FLIPS[::2] if run.quick else FLIPS
     kinds = ELSEWHERE[1:2] if run.quick else ELSEWHERE
     worlds = {

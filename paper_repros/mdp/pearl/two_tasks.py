@@ -150,7 +150,7 @@ def learned_pay(
     steps = np.eye(PLACES)[np.stack([task.visits for task in targets])]
     networks = len(targets)
     start = [np.zeros((networks, PLACES, 2)), np.tile([0.0, START], (networks, 1, 1))]
-    found = fit_reward_heads(start, steps, pairs, prob, loss=loss, ridge=RIDGE, max_iterations=40)
+    found = fit_reward_heads(start, steps, pairs, prob, loss=loss, ridge=RIDGE, max_iterations=30)
     mean, _ = head_rewards_of(found.layers, np.eye(PLACES))
     return mean
 
