@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from prefsim.checks import as_floats, check_entries, check_preference, check_shape, tolerance_of
+from prefsim.checks import (
+    as_floats,
+    check_entries,
+    check_preference,
+    check_shape,
+    names_shapes,
+    tolerance_of,
+)
 from prefsim.numerics import array_namespace, to_numpy
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["transferred_preference"]
 
 
+@names_shapes
 def transferred_preference(coupling: ArrayT, preference: Array) -> ArrayT:
     r"""Return preferences among the trajectories of a task that has no labels.
 
@@ -50,14 +58,14 @@ def transferred_preference(coupling: ArrayT, preference: Array) -> ArrayT:
     array([[0.5, 0.9],
            [0.1, 0.5]])
     """
-    tolerance = tolerance_of(preference)
+    given = preference
     coupling, preference = as_floats(coupling=coupling, preference=preference)
     check_shape(coupling, "coupling", (None, None))
     check_shape(preference, "preference", (coupling.shape[-2],) * 2)
     check_entries(
         coupling, "coupling", "be finite and >= 0", lambda x: (x >= 0) & (x < float("inf"))
     )
-    check_preference(to_numpy(preference), "preference", tolerance=tolerance)
+    check_preference(to_numpy(preference), "preference", tolerance=tolerance_of(given))
     xp = array_namespace(coupling)
     arriving = xp.sum(coupling, axis=-2, keepdims=True)
     check_entries(arriving, "coupling", "send something to every target", lambda x: x > 0)

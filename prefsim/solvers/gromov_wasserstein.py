@@ -22,6 +22,7 @@ from prefsim.checks import (
     check_integer,
     check_positive,
     check_shape,
+    names_shapes,
     tolerance_of,
 )
 from prefsim.numerics import array_namespace, like, to_numpy
@@ -108,6 +109,7 @@ def distance_matrix(points: ArrayT, *, normalise: bool = False) -> ArrayT:
     return found / largest
 
 
+@names_shapes
 def gromov_wasserstein_cost(source: ArrayT, target: Array, coupling: Array) -> ArrayT:
     r"""Return how much a coupling changes distances, as a mean of squares.
 
@@ -150,6 +152,7 @@ def gromov_wasserstein_cost(source: ArrayT, target: Array, coupling: Array) -> A
     return 0.5 * xp.sum(_gradient(source, target, coupling) * coupling, axis=(-2, -1))
 
 
+@names_shapes
 def gromov_wasserstein_gradient(source: ArrayT, target: Array, coupling: Array) -> ArrayT:
     r"""Return the derivative of :func:`gromov_wasserstein_cost` in the coupling, ``(..., M, N)``.
 
@@ -193,6 +196,7 @@ def _check_distances(table: Any, name: str) -> None:
     check_entries(table, name, "be symmetric", symmetric)
 
 
+@names_shapes
 def stationarity_gap(source: Any, target: Any, coupling: Any) -> np.ndarray:
     r"""Return how much the linearised objective could still fall, ``(...)``.
 
@@ -215,8 +219,10 @@ def stationarity_gap(source: Any, target: Any, coupling: Any) -> np.ndarray:
     >>> float(stationarity_gap(apart, apart, np.eye(2) / 2))
     0.0
     """
-    gradient = gromov_wasserstein_gradient(source, target, coupling)
-    slope, table = np.broadcast_arrays(*(to_numpy(x).astype(float) for x in (gradient, coupling)))
+    given = {"source": source, "target": target, "coupling": coupling}
+    tables = (as_float_array(table, name, min_ndim=2) for name, table in given.items())
+    source, target, plan = _problem(*tables)
+    slope, table = np.broadcast_arrays(_gradient(source, target, plan), plan)
     batch, tail = table.shape[:-2], table.shape[-2:]
     gaps = [
         float(np.sum(one * (plan - _cheapest(one, plan.sum(axis=1), plan.sum(axis=0)))))
@@ -233,6 +239,7 @@ def _cheapest(cost: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> np
     return plan
 
 
+@names_shapes
 def gromov_wasserstein(
     source: Any,
     target: Any,
@@ -328,6 +335,7 @@ def gromov_wasserstein(
     return Coupling(coupling, value, residual, best, np.stack(values))
 
 
+@names_shapes
 def entropic_gromov_wasserstein(
     source: ArrayT,
     target: Array,

@@ -304,7 +304,7 @@ def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
         error = 2 * found.accuracy.std(axis=0) / np.sqrt(len(found.accuracy))
         axes.errorbar(at, mean, error, marker=mark, color=colour, capsize=3, label=label)
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("chance", (at[0], 0.5), textcoords="offset points", xytext=(-6, 4), fontsize=8)
+    axes.annotate("chance", (at[2], 0.5), textcoords="offset points", xytext=(0, 4), fontsize=8)
     axes.set_xticks(at, [f"{moved:g}" for moved in MISMATCHES])
     axes.set(
         xlabel="mismatch ν of the clouds (spread of a cloud is 1)",
@@ -366,7 +366,7 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
         axes.axhline(height, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(
             label,
-            (at[-1] + 0.45, height),
+            (at[-1] + 0.95, height),
             textcoords="offset points",
             xytext=(0, 3),
             ha="right",
@@ -375,7 +375,7 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
     axes.axhline(0.0, color=GREY, linestyle=":", linewidth=1)
     axes.annotate(
         "at random",
-        (at[-1] + 0.45, 0.0),
+        (at[-1] + 0.95, 0.0),
         textcoords="offset points",
         xytext=(0, 3),
         ha="right",
@@ -385,7 +385,7 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
     axes.set(
         xlabel="mismatch ν of the tasks",
         ylabel="scaled return in the target (± 2 s.e.)",
-        xlim=(at[0] - 0.3, at[-1] + 0.5),
+        xlim=(at[0] - 0.3, at[-1] + 1.0),
         title="The whole algorithm on tabular tasks",
     )
     axes.legend(loc="lower left", fontsize=8)

@@ -143,11 +143,10 @@ def fit_reward_heads(
     check_callable(loss=loss)
     check_nonnegative(ridge=ridge)
     check_integer(low=1, max_iterations=max_iterations)
-    parts = [as_float_array(part, f"layers[{k}]", ndim=3) for k, part in enumerate(layers)]
-    if not parts:
-        raise ValueError("layers must hold at least weights and a bias, got none")
+    parts = _read_layers(layers)
     networks = parts[0].shape[0]
     features = _of_each(as_float_array(steps, "steps", min_ndim=3), 3, networks, "steps")
+    check_shape(features, "steps", (parts[0].shape[1],))
     k = features.shape[1]
     places = _of_each(as_index_array(pairs, "pairs", size=k), 2, networks, "pairs")
     check_shape(places, "pairs", (2,))
@@ -184,6 +183,23 @@ def fit_reward_heads(
         with torch.no_grad():
             value = objective(found)
     return HeadFit(list(map(to_numpy, as_layers(found))), to_numpy(value), len(history))
+
+
+def _read_layers(layers: Any) -> list[np.ndarray]:
+    """Return weights and biases in turn, whose shapes fit each other."""
+    if not isinstance(layers, list | tuple) or not layers or len(layers) % 2:
+        raise ValueError(f"layers must be a list of weights and biases in turn, got {layers!r:.60}")
+    parts = [as_float_array(part, f"layers[{k}]", ndim=3) for k, part in enumerate(layers)]
+    networks, width = parts[0].shape[:2]
+    for k in range(0, len(parts), 2):
+        weights, bias = parts[k : k + 2]
+        if weights.shape[:2] != (networks, width) or bias.shape != (networks, 1, weights.shape[2]):
+            raise ValueError(
+                f"layers must be weights (S, in, out) and biases (S, 1, out) that fit each other,"
+                f" got {weights.shape} and {bias.shape} behind a width of {width}"
+            )
+        width = weights.shape[2]
+    return parts
 
 
 def _of_each(table: np.ndarray, axes: int, networks: int, name: str) -> np.ndarray:

@@ -83,7 +83,10 @@ def test_the_direction_of_labels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": []}, "layers must hold at least weights and a bias"),
+        ({"layers": []}, "layers must be a list of weights and biases in turn"),
+        ({"layers": start(1)[:1]}, "layers must be a list of weights and biases in turn"),
+        ({"layers": start(1) + start(1)[::-1]}, "layers must be weights .* that fit each other"),
+        ({"layers": [np.zeros((1, 3, 2)), np.zeros((1, 1, 2))]}, r"steps must have trailing shape"),
         ({"layers": [np.zeros((1, 2, 1)), np.zeros((1, 1, 1))]}, "layers must have two outputs"),
         ({"steps": STEPS[0]}, "steps must have at least 3 axes"),
         ({"steps": np.stack([STEPS] * 3)}, "steps must have 3 axes, or one more of 1 networks"),
