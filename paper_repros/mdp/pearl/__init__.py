@@ -25,8 +25,8 @@ PAPER = Paper(
         "prefsim.data.cross_task.transferred_preference",
         "prefsim.losses.gaussian_bradley_terry",
         "prefsim.losses.gaussian_rewards.entropy_hinge",
-        "prefsim.raters.logistic_normal.expected_softplus",
-        "prefsim.raters.logistic_normal.log_expected_sigmoid",
+        "prefsim.raters.logistic_normal.softplus_of_law",
+        "prefsim.raters.logistic_normal.log_sigmoid_of_law",
         "prefsim.solvers.likelihood.reward_heads.fit_reward_heads",
     ),
 )

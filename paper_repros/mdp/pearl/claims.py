@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 from hypothesis import strategies as st
 
+from paper_repros.mdp.pearl.clouds import UNSEEN as UNSEEN
 from paper_repros.mdp.pearl.clouds import (
     by_blocks,
     by_four_indices,
@@ -66,9 +68,8 @@ def matrices_are_the_sum_over_four_indices(seed: int, m: int, n: int, said: str)
     rng = np.random.default_rng(seed)
     source, target = random_distances(rng, m), random_distances(rng, n)
     plan = random_coupling(rng, m, n)
-    p, q = plan.sum(axis=1), plan.sum(axis=0)
-    if said == "uniform":
-        p, q = np.full(m, 1 / m), np.full(n, 1 / n)
+    own, uniform = (plan.sum(axis=1), plan.sum(axis=0)), (np.full(m, 1 / m), np.full(n, 1 / n))
+    p, q = own if said == "own" else uniform
     cost, slope = by_four_indices(source, target, plan)
     return worst(
         apart(gromov_wasserstein_cost(source, target, plan), cost, relative=True),
@@ -97,7 +98,8 @@ def only_shapes_matter(seed: int, m: int, n: int, measured: Table) -> Verdict:
     other = (target @ rotation(rng, 2))[order]
     before = gromov_wasserstein_cost(measured(source), measured(target), plan)
     after = gromov_wasserstein_cost(measured(moved), measured(other), plan[:, order])
-    return apart(after, before, relative=True)
+    lengths = np.linalg.norm(source[:, None] - source, axis=-1)
+    return worst(apart(after, before, relative=True), apart(distance_matrix(moved), lengths))
 
 
 @claim(
@@ -301,7 +303,7 @@ def any_spread_costs(mean: float, seed: int, form: str) -> Verdict:
     return worst(
         rises(np.append(softplus(np.asarray(-mean)), loss(pairs))),
         above(-np.hstack([slopes.chosen_log_deviation, slopes.rejected_log_deviation]), 0.0),
-        apart(expected_softplus(-mean, total), exact, relative=True),
+        apart(expected_softplus(np.asarray(-mean), total), exact, relative=True),
     )
 
 
@@ -341,7 +343,7 @@ def the_floor_is_a_smallest_deviation(deviation: float, floor: float, power: int
     """The regulariser is 0 exactly for deviations from e^η/√(2πe) on, and below it the logarithm of
     how many times too small they are.
     """
-    smallest = np.exp(floor) / np.sqrt(2 * np.pi * np.e)
+    smallest = np.exp(floor) / math.sqrt(2 * math.pi * math.e)
     found = entropy_hinge(np.log([deviation, smallest, 2 * smallest]), floor=floor)
     short = np.maximum(0.0, np.log(smallest / deviation**power))
     pair = pair_of(0, 0.0, np.full((1, 6), deviation))
@@ -365,9 +367,8 @@ def draws_estimate_the_expectation(mean: float, seed: int, scale: float) -> Verd
     rng = np.random.default_rng(seed)
     draws = 4000
     pairs = pair_of(seed, mean, rng.uniform(0.3, 1.0, (2, 4)), draws)
-    pairs = pairs._replace(
-        chosen_noise=scale * pairs.chosen_noise, rejected_noise=scale * pairs.rejected_noise
-    )
+    noise = scale * np.asarray(pairs.chosen_noise), scale * np.asarray(pairs.rejected_noise)
+    pairs = pairs._replace(chosen_noise=noise[0], rejected_noise=noise[1])
     off = spread_alone(pairs, form="sampled") - spread_alone(pairs)
     # The loss has slope at most one, so that it scatters by no more than the log-odds.
     return outside(off / log_odds_law(pairs)[1], -6 / np.sqrt(draws), 6 / np.sqrt(draws))
@@ -386,9 +387,9 @@ def preferences_are_the_slope_of_the_loss(mean: float, deviation: float, said: f
     """The derivative of the expected loss in the mean is the preference of a rater whose log-odds
     are normal, and the preferences for both sides sum to one.
     """
-    step = 1e-4
-    high, low = expected_softplus(np.array([mean + step, mean - step]), deviation)
-    both = np.exp(log_expected_sigmoid(np.array([mean, -mean]), said * deviation))
+    step, v = 1e-4, np.asarray(deviation)
+    high, low = expected_softplus(np.array([mean + step, mean - step]), v)
+    both = np.exp(log_expected_sigmoid(np.array([mean, -mean]), said * v))
     return worst(apart((high - low) / (2 * step), both[0]), apart(both.sum(), 1.0))
 
 

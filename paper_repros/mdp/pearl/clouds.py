@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,34 @@ from prefsim.solvers.gromov_wasserstein import (
     gromov_wasserstein_cost,
     gromov_wasserstein_gradient,
 )
+
+FACTORS = "ranks of rewards and the plans that they make know no factor of them, nor of a loss"
+CORNERS = "the reproduction ends at corners, where the residual and a factor of it are 0"
+OWN_STEPS = "the reproduction takes the steps of POT, which has a gradient of its own"
+UNSEEN = {
+    (f"prefsim.{where}", mutant): reason
+    for where, mutants, reason in (
+        ("losses.gaussian_bradley_terry", ("double",), FACTORS),
+        ("losses.gaussian_rewards.entropy_hinge", ("half", "double"), FACTORS),
+        ("raters.logistic_normal.softplus_of_law", ("half", "double"), FACTORS),
+        ("raters.logistic_normal.log_sigmoid_of_law", ("half", "double"), FACTORS),
+        ("solvers.likelihood.reward_heads.fit_reward_heads", ("half", "double"), FACTORS),
+        ("solvers.gromov_wasserstein.stationarity_gap", ("",), CORNERS),
+        ("solvers.gromov_wasserstein.gromov_wasserstein_gradient", ("",), OWN_STEPS),
+        (
+            "solvers.gromov_wasserstein.entropic_gromov_wasserstein",
+            ("",),
+            "the reproduction has exact transport alone",
+        ),
+        (
+            "solvers.gromov_wasserstein.gromov_wasserstein",
+            ("double",),
+            "labels are shares of what arrives, whatever its mass, and what is dear gets dearer",
+        ),
+    )
+    for mutant in mutants
+}
+"""What the claims notice and the reproduction cannot."""
 
 POINTS, SPACE = 8, 3
 MISMATCHES = (0.0, 0.05, 0.2, 0.5, 1.0)
@@ -199,10 +227,13 @@ class Transfers(NamedTuple):
         Share of the pairs whose transferred label is on the right side of one half.
     value
         Cost of the coupling.
+    written_out
+        The same of a permutation, from the points themselves; of others None.
     """
 
     accuracy: np.ndarray
     value: np.ndarray
+    written_out: Any = None
 
 
 def tables_of(clouds: list[Cloud]) -> tuple[np.ndarray, np.ndarray]:
@@ -238,10 +269,15 @@ def transfer_exactly(clouds: list[Cloud]) -> Transfers:
     first, second = np.triu_indices(POINTS, 1)
     pairs = orders[:, first] * POINTS + orders[:, second]
     source, target = tables_of(clouds)
-    plans = []
-    for apart, others in zip(source[:, 0], target, strict=True):
+    plans, written = [], []
+    for cloud, apart, others in zip(clouds, source[:, 0], target, strict=True):
         # What of the cost depends on the order: the distances that are matched, multiplied.
         matched = apart.reshape(-1)[pairs] @ others[:, first, second].T
         best = orders[np.argmax(matched, axis=0)]
         plans.append(np.swapaxes(np.eye(POINTS)[best], -1, -2) / POINTS)
-    return arriving(clouds, np.stack(plans))
+        within, other = (
+            np.linalg.norm(points[:, :, None] - points[:, None], axis=-1)
+            for points in (cloud.source[best], cloud.targets)
+        )
+        written.append(np.mean((within - other) ** 2, axis=(1, 2)))
+    return arriving(clouds, np.stack(plans))._replace(written_out=np.stack(written))

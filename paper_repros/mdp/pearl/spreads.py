@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from prefsim.losses import GaussianRewards, gaussian_bradley_terry
 from prefsim.papers import Run
-from prefsim.raters import flip_labels, partial_return_preference
+from prefsim.raters import partial_return_preference
 from prefsim.raters.logistic_normal import logistic_normal_preference
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
 from prefsim.solvers.likelihood.reward_heads import fit_reward_heads
@@ -58,13 +58,8 @@ def pair_of(
     means[0, 0] += mean - (means[0].sum() - means[1].sum())
     logs = np.log(deviations)
     mask = np.ones((rows, steps), dtype=bool)
-    pairs = GaussianRewards(
-        *(np.broadcast_to(each, (rows, steps)) for each in means),
-        logs[:, :steps],
-        logs[:, steps:],
-        mask,
-        mask,
-    )
+    won, lost = (np.broadcast_to(each, (rows, steps)) for each in means)
+    pairs = GaussianRewards(won, lost, logs[:, :steps], logs[:, steps:], mask, mask)
     if draws is None:
         return pairs
     chosen, rejected = rng.standard_normal((2, rows, draws, steps))
@@ -135,11 +130,11 @@ def world(seed: int, flip_rate: float = 0.0, kind: str = "") -> World:
         there = np.maximum(along[FIRST], along[SECOND]) > np.quantile(along, 0.6)
         prob = np.where(there, 0.5, prob)
     label = rng.random(ahead.size) < prob
-    flipped = rng.random(ahead.size) < flip_labels(0.0, flip_rate)
+    flipped = rng.random(ahead.size) < flip_rate
     return World(steps, (label != flipped) * 1.0, fresh.sum(axis=1), paid(fresh))
 
 
-def rank_correlations(worlds: list[World], loss: object = None) -> np.ndarray:
+def rank_correlations(worlds: list[World], loss: Any = None) -> np.ndarray:
     """Return how well learned returns rank fresh segments, one for each world.
 
     Parameters

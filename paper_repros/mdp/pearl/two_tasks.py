@@ -232,7 +232,8 @@ def compare_tasks(run: Run) -> Tasks:
     return Tasks(
         moved,
         accuracy,
-        *({name: by_labels[name, kind] for name in WALKS} for kind in ("robust", "plain")),
+        robust={name: by_labels[name, "robust"] for name in WALKS},
+        plain={name: by_labels[name, "plain"] for name in WALKS},
         oracle=next(parts)[0],
         few={n: next(parts)[0] for n in FEW},
     )

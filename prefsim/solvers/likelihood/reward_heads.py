@@ -169,8 +169,9 @@ def fit_reward_heads(
         said = gaussian_head(own, inputs, activation=activation)
         mean, log_deviation = (each.reshape(networks, k, length) for each in said)
         # The derivative of a gather is much cheaper than that of an index.
-        of_pairs = (each.gather(1, end) for each in (mean, log_deviation) for end in ends)
-        rewards = GaussianRewards(*of_pairs, mask, mask)
+        won, lost = (mean.gather(1, end) for end in ends)
+        log_won, log_lost = (log_deviation.gather(1, end) for end in ends)
+        rewards = GaussianRewards(won, lost, log_won, log_lost, mask, mask)
         size = sum((part**2).sum(dim=(-2, -1)) for part in own[::2])
         return (weight * loss(rewards)).sum(dim=-1) + ridge * size
 
