@@ -31,6 +31,7 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "normal_cdf",
     "normal_log_cdf",
     "over_rows",
     "sigmoid",
@@ -221,6 +222,17 @@ def categorical_kl(logp: ArrayT, logq: Array, *, axis: int = -1) -> ArrayT:
     )
     terms = xp.where(supported & ~covered, xp.full_like(logp, math.inf), xp.exp(logp) * log_ratio)
     return xp.sum(terms, axis=axis)
+
+
+def normal_cdf(x: ArrayT) -> ArrayT:
+    r"""Return :math:`\Phi(x)` of the standard normal, several times as fast as its logarithm."""
+    if is_torch_array(x):
+        wide = x.float() if x.element_size() < 4 else x
+        return _torch().special.ndtr(wide).to(x.dtype)
+    from scipy.special import ndtr
+
+    xp = array_namespace(x)
+    return xp.asarray(ndtr(np.asarray(x)), dtype=x.dtype)
 
 
 def normal_log_cdf(x: ArrayT) -> ArrayT:

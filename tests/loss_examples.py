@@ -30,6 +30,8 @@ OF_THE_POLICY = {
     "rejected_logits",
     "chosen_rewards",
     "rejected_rewards",
+    "chosen_log_deviation",
+    "rejected_log_deviation",
     "chosen_from_chosen",
     "chosen_from_rejected",
     "rejected_from_chosen",
@@ -117,6 +119,17 @@ def _token_pairs(pairs: losses.TokenPairLogps) -> tuple[Any, Any]:
         rejected_mask=every,
     )
     return right, right._replace(chosen=low, rejected=high)
+
+
+def _gaussian(pairs: losses.GaussianRewards) -> tuple[Any, Any]:
+    shape = pairs.chosen.shape
+    right = pairs._replace(
+        chosen=np.full(shape, -0.1),
+        rejected=np.full(shape, -4.0),
+        chosen_mask=np.ones(shape, dtype=bool),
+        rejected_mask=np.ones(shape, dtype=bool),
+    )
+    return right, right._replace(chosen=right.rejected, rejected=right.chosen)
 
 
 def _unpaired(completions: losses.UnpairedLogps) -> tuple[Any, Any]:
@@ -212,6 +225,7 @@ CLEAR_WINNERS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     losses.DegreePairLogps: _pairs,
     losses.PairRewards: _pairs,
     losses.TokenPairLogps: _token_pairs,
+    losses.GaussianRewards: _gaussian,
     losses.UnpairedLogps: _unpaired,
     losses.ListLogps: _lists,
     losses.TokenListLogps: _token_lists,

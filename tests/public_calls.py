@@ -77,6 +77,7 @@ EXAMPLES = {
         "average": "logit",
     },
     "learned_temperature": {"raw": REWARD},
+    "logistic_normal_preference": {"mean": STEPS, "deviation": np.abs(REWARD) + 0.5},
     "mixture_preference": {
         "weights": np.array([0.25, 0.75]),
         "preferences": np.stack([GAME, GAME.T]),

@@ -18,6 +18,7 @@ from prefsim.data import (
     properties,
     routing,
 )
+from prefsim.data.cross_task import transferred_preference
 from prefsim.data.drawn import judged_triples, labelled_pairs
 from prefsim.data.episodes import enumerate_episodes
 from prefsim.data.replicates import replicated_comparisons
@@ -26,6 +27,7 @@ from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import pareto, performance_model, planning
 from prefsim.solvers.bandit_feedback import bonuses, covariance, estimates
+from prefsim.solvers import gromov_wasserstein, performance_model, planning
 from prefsim.solvers.games import (
     certificates,
     correlated,
@@ -43,6 +45,7 @@ from prefsim.solvers.likelihood import (
     plackett_luce,
     prompt_classifier,
     rationality,
+    reward_heads,
     reward_learning,
     sparse_logistic,
 )
@@ -81,6 +84,7 @@ MARGIN, FIRST = np.array([1.0, -0.5, 2.0, 0.5]), np.array([1.0, 0.25, 0.0, 0.5])
 TREE = TokenTree(2, 2, end_token=1)
 ON_TREE = TokenTreePolicy.uniform(TREE)
 BINARY = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+DISTANCES = np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 1.5], [2.0, 1.5, 0.0]])
 LEAVES = np.array([[0.5, -1.0, 2.0]])
 TOKENS = np.array([[[0.5, -1.0], [2.0, 0.25]]])
 WHOLE = TokenTreePolicy.uniform(TokenTree(2, 2))
@@ -275,6 +279,16 @@ CALLS = {
     "cross_validated_loss": call(
         rationality.cross_validated_loss, margin=np.tile(MARGIN, 3), prob=np.tile(FIRST, 3), folds=2
     ),
+    "fit_reward_heads": call(
+        reward_heads.fit_reward_heads,
+        layers=[np.zeros((1, 2, 2)), np.zeros((1, 1, 2))],
+        steps=FEATURES,
+        pairs=np.array([[0, 1], [1, 2]]),
+        prob=np.array([0.7, 0.2]),
+        activation="tanh",
+        ridge=0.1,
+        max_iterations=2,
+    ),
     "fit_regret_reward": call(
         reward_learning.fit_regret_reward,
         segments=SEGMENTS,
@@ -302,6 +316,41 @@ CALLS = {
         log_reference=LOG_UNIFORM,
         beta=0.5,
         baseline=np.array(0.0),
+    ),
+    # transport
+    "distance_matrix": call(gromov_wasserstein.distance_matrix, points=Q, normalise=True),
+    "gromov_wasserstein_cost": call(
+        gromov_wasserstein.gromov_wasserstein_cost,
+        source=DISTANCES,
+        target=DISTANCES[:2, :2],
+        coupling=np.full((3, 2), 1 / 6),
+    ),
+    "stationarity_gap": call(
+        gromov_wasserstein.stationarity_gap,
+        source=DISTANCES,
+        target=DISTANCES[:2, :2],
+        coupling=np.full((3, 2), 1 / 6),
+    ),
+    "gromov_wasserstein": call(
+        gromov_wasserstein.gromov_wasserstein,
+        source=DISTANCES,
+        target=DISTANCES[:2, :2],
+        source_mass=POLICY,
+        target_mass=np.array([0.25, 0.75]),
+        restarts=1,
+        seed=0,
+        tolerance=1e-6,
+        max_iterations=50,
+    ),
+    "entropic_gromov_wasserstein": call(
+        gromov_wasserstein.entropic_gromov_wasserstein,
+        source=DISTANCES,
+        target=DISTANCES[:2, :2],
+        entropy=1.0,
+        source_mass=POLICY,
+        target_mass=np.array([0.25, 0.75]),
+        tolerance=1e-6,
+        max_iterations=50,
     ),
     # planning
     "action_values": call(planning.action_values, **BACKUP),
@@ -454,6 +503,9 @@ CALLS = {
         ContextualBandit.random, n_contexts=2, n_responses=3, seed=0, scale=1.0
     ),
     # data
+    "transferred_preference": call(
+        transferred_preference, coupling=np.full((3, 2), 1 / 6), preference=GAME
+    ),
     "compare_scores": call(
         properties.compare_scores, first=Q, second=Q[::-1], way="normalised", limit=3.0
     ),

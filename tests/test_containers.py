@@ -30,6 +30,7 @@ def test_the_containers_are_the_public_classes():
     assert {kind.__name__ for kind in OF_PAIRS} == {
         "ClassPairs",
         "DegreePairLogps",
+        "GaussianRewards",
         "PairLogps",
         "PairRewards",
         "SelfImprovementLogps",

@@ -21,7 +21,7 @@ FOREIGN = ("operands", "core dimension", "shape mismatch", "size of tensor", "in
 
 
 def arrays_of(given):
-    return [name for name, value in given.items() if np.ndim(value) and hasattr(value, "dtype")]
+    return [name for name, value in given.items() if hasattr(value, "dtype") and np.ndim(value)]
 
 
 def refusal_of(function, given):

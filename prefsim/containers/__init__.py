@@ -22,6 +22,7 @@ from prefsim.containers.scores import (
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
+    GaussianRewards,
     PairRewards,
     TokenValues,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",
+    "GaussianRewards",
     "JudgedLogps",
     "ListLogps",
     "PairLogps",

@@ -18,6 +18,7 @@ __all__ = [
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",
+    "GaussianRewards",
     "PairRewards",
     "TokenValues",
 ]
@@ -46,6 +47,47 @@ class PairRewards(NamedTuple, Generic[ArrayT]):
         return PairRewards(
             chosen=draws.normal(), rejected=draws.normal(), margin=draws.uniform(-0.5, 1.0)
         )
+
+
+@readable
+class GaussianRewards(NamedTuple, Generic[ArrayT]):
+    """Normal rewards of every step of two compared segments, independent of each other.
+
+    Attributes
+    ----------
+    chosen, rejected
+        Mean reward of each step, ``(..., n, T)`` in log-odds.
+    chosen_log_deviation, rejected_log_deviation
+        Logarithm of its standard deviation.
+    chosen_mask, rejected_mask
+        Booleans, which steps belong to the segment; behind it there may be anything.
+    chosen_noise, rejected_noise
+        K draws of a standard normal error of each step, ``(..., n, K, T)``, for losses that average
+        over draws.
+    """
+
+    chosen: ArrayT
+    rejected: ArrayT
+    chosen_log_deviation: ArrayT
+    rejected_log_deviation: ArrayT
+    chosen_mask: Array
+    rejected_mask: Array
+    chosen_noise: Array | None = None
+    rejected_noise: Array | None = None
+
+    def swapped(self) -> GaussianRewards[ArrayT]:
+        """Return the same pairs with the two segments exchanged, in every field."""
+        return exchanged(self)
+
+    @classmethod
+    def example(cls, rows: int = 6, *, seed: int = 0) -> GaussianRewards[np.ndarray]:
+        """Return random data of ``rows`` examples, every field given, NumPy float64."""
+        draws = Draws(rows, seed)
+        masks = [draws.mask() for _ in range(2)]
+        steps = masks[0].shape[1:]
+        means, logs = ([draws.normal(*steps) for _ in range(2)] for _ in range(2))
+        noise = [draws.normal(CANDIDATES, *steps) for _ in range(2)]
+        return GaussianRewards(*means, *(0.5 * each - 0.5 for each in logs), *masks, *noise)
 
 
 @readable

@@ -11,6 +11,7 @@ from prefsim.containers import (
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
+    GaussianRewards,
     JudgedLogps,
     ListLogps,
     PairLogps,
@@ -62,6 +63,7 @@ from prefsim.losses.flipped_labels import (
     robust_ipo,
     robust_probit,
 )
+from prefsim.losses.gaussian_rewards import gaussian_bradley_terry
 from prefsim.losses.kl_estimators import rloo_kl, score_function_kl, token_kl
 from prefsim.losses.links import soft_logistic
 from prefsim.losses.listwise import exo_rw, infonca, nca, pl_dpo
@@ -135,6 +137,7 @@ __all__ = [
     "DegreeLogits",
     "DegreePairLogps",
     "DistillationLogits",
+    "GaussianRewards",
     "JudgedLogps",
     "ListLogps",
     "Mixture",
@@ -194,6 +197,7 @@ __all__ = [
     "ga_kl",
     "ga_rt",
     "gae",
+    "gaussian_bradley_terry",
     "gpo",
     "gradient_ascent",
     "group_advantage",

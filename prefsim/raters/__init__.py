@@ -16,6 +16,7 @@ from prefsim.raters.judge import (
     judged_preference,
     order_free_margin,
 )
+from prefsim.raters.logistic_normal import logistic_normal_preference
 from prefsim.raters.noise import flip_labels, flip_sampled_labels
 from prefsim.raters.plackett_luce import ranking_log_prob, sample_rankings
 from prefsim.raters.population import UserPopulation, mixture_preference
@@ -42,6 +43,7 @@ __all__ = [
     "judge_logits",
     "judged_preference",
     "learned_temperature",
+    "logistic_normal_preference",
     "mixture_preference",
     "noiseless_preference",
     "order_free_margin",

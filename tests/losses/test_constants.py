@@ -22,6 +22,7 @@ WHOLLY = {
     "kto": "mismatched ref_mismatched",
     "distillation_kl": "teacher_logits",
     "dno": "chosen_score rejected_score",
+    "gaussian_bradley_terry": "chosen_noise rejected_noise",
     "gpo": "chosen_score rejected_score",
     "grpo": "scores",
     "mirror_descent": "chosen_score rejected_score",

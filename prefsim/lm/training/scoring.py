@@ -10,6 +10,7 @@ from prefsim.containers import (
     DegreeLogits,
     DegreePairLogps,
     DistillationLogits,
+    GaussianRewards,
     PairRewards,
     TokenValues,
 )
@@ -33,6 +34,7 @@ _GIVEN_BY_NONE = {
     ClassPairs: "scores of classes and rewards of preference heads",
     DegreePairLogps: "log-probabilities and scores of degrees",
     DistillationLogits: "scores of a student and of its teacher",
+    GaussianRewards: "means and deviations of rewards",
 }
 
 

@@ -27,7 +27,7 @@ FIRST_RADIUS = 2.0
 # Steps kept for the end of a large problem, where second-order steps double the digits.
 FINAL_STEPS = 60
 
-__all__ = ["NewtonResult", "hessian_of", "minimise", "value_and_gradient"]
+__all__ = ["NewtonResult", "hessian_of", "minimise", "quasi_newton", "value_and_gradient"]
 
 
 class NewtonResult(NamedTuple):
@@ -67,7 +67,7 @@ def minimise(
     history: list[tuple[float, float]] = []
     if start.shape[-1] > DENSE_LIMIT:
         final_steps = min(FINAL_STEPS, max_iterations // 2)
-        start, taken = _quasi_newton(
+        start, taken = quasi_newton(
             objective,
             start,
             tolerance=tolerance,
@@ -300,7 +300,7 @@ def _conjugate_gradient_step(
     return direction
 
 
-def _quasi_newton(
+def quasi_newton(
     objective: Objective,
     theta: Tensor,
     *,
@@ -308,6 +308,11 @@ def _quasi_newton(
     max_iterations: int,
     history: list[tuple[float, float]],
 ) -> tuple[Tensor, int]:
+    """Descend the sum of all objectives by limited-memory BFGS, with first derivatives alone.
+
+    Returns the parameters where it ends and the number of its steps; worst gradients and total
+    values are appended to ``history``, one for each evaluation.
+    """
     import numpy as np
     import torch
     from scipy.optimize import minimize

@@ -32,6 +32,7 @@ NOT_FROM_A_LANGUAGE_MODEL = {
     losses.ClassLogits: "class scores come from a head of their own: test_reward_models.py",
     losses.DegreeLogits: "degree scores come from a head of their own: test_reward_models.py",
     losses.DistillationLogits: "scores of a student and of a teacher, which are two models",
+    losses.GaussianRewards: "means and deviations of rewards, which no head gives together",
     losses.TokenValues: "values come from a head of their own: test_critics.py",
     losses.ClassPairs: "class scores and rewards of heads, which no model has together",
     losses.DegreePairLogps: "log-probabilities and a head of degrees, which no model has together",
