@@ -43,6 +43,7 @@ from prefsim.solvers.likelihood import (
 )
 from prefsim.solvers.optimisers import penalties
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
+from prefsim.solvers.optimisers.log_linear_optimum import log_linear_optimum
 from prefsim.worlds import ContextualBandit, TabularMDP, TokenTree
 
 LOOPS = {
@@ -335,6 +336,19 @@ CALLS = {
         planning.successor_features, mdp=MDP, policy=EACH, features=FEATURES
     ),
     "soft_backup": call(planning.soft_backup, policy=ON_TREE, leaf_values=LEAVES),
+    "prefix_values": call(
+        planning.prefix_values,
+        policy=TokenTreePolicy.uniform(TokenTree(2, 2)),
+        rewards=np.array([[[0.0, 4.0], [0.0, 2.0], [1.0, 0.0], [-1.0, 1.0]]]),
+    ),
+    "log_linear_optimum": call(
+        log_linear_optimum,
+        reward=np.asarray(WORLD.reward),
+        features=FEATURES[:2],
+        ref_log_probs=np.log(np.full((2, 3), 1 / 3)),
+        beta=0.5,
+        context_probs=np.array([0.5, 0.5]),
+    ),
     "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
     "occupancy": call(planning.occupancy, mdp=MDP, policy=EACH),

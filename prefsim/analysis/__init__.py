@@ -58,6 +58,14 @@ from prefsim.analysis.elections import (
     distance_from_winner,
     elect,
 )
+from prefsim.analysis.factorial import (
+    Contrast,
+    Factorial,
+    MainEffect,
+    contrast,
+    full_factorial,
+    main_effects,
+)
 from prefsim.analysis.frontier import (
     Frontier,
     optimal_frontier,
@@ -143,6 +151,7 @@ from prefsim.analysis.voting import (
 __all__ = [
     "FAMILY",
     "Box",
+    "Contrast",
     "CredalSet",
     "Decision",
     "DensityRegion",
@@ -151,6 +160,7 @@ __all__ = [
     "Displacement",
     "Election",
     "Entanglement",
+    "Factorial",
     "FeatureGradient",
     "FeatureGram",
     "Frontier",
@@ -160,6 +170,7 @@ __all__ = [
     "KLBallCoverage",
     "KLGradients",
     "LossPull",
+    "MainEffect",
     "MethodTrace",
     "MixtureRegion",
     "PairDerivatives",
@@ -175,6 +186,7 @@ __all__ = [
     "concentrability",
     "condorcet_margin",
     "constant_minimisability_gap",
+    "contrast",
     "copeland_scores",
     "difference_covariance",
     "dispersion",
@@ -194,6 +206,7 @@ __all__ = [
     "feature_differences",
     "feature_gradient",
     "feature_gram",
+    "full_factorial",
     "gaussian_barycentre",
     "gaussian_posterior",
     "gaussian_wasserstein",
@@ -217,6 +230,7 @@ __all__ = [
     "length_normalised_utility",
     "log_log_slope",
     "logarithmic_mean",
+    "main_effects",
     "map_decision",
     "mbr_decision",
     "mean_return",

@@ -24,7 +24,12 @@ from prefsim.solvers.planning.linear_program import linear_program
 from prefsim.solvers.planning.modified import modified_policy_iteration
 from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.solvers.planning.reachable import uniform_over_reachable
-from prefsim.solvers.planning.tree_backup import SoftBackup, score_gradient_in_tree, soft_backup
+from prefsim.solvers.planning.tree_backup import (
+    SoftBackup,
+    prefix_values,
+    score_gradient_in_tree,
+    soft_backup,
+)
 
 __all__ = [
     "FeatureOptimum",
@@ -41,6 +46,7 @@ __all__ = [
     "occupancy",
     "policy_evaluation",
     "policy_iteration",
+    "prefix_values",
     "score_gradient_in_tree",
     "soft_backup",
     "soft_bellman_backup",

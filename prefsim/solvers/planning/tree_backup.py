@@ -5,19 +5,27 @@ The exponential tilt of a policy over sequences, one token at a time.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prefsim._readable import readable
-from prefsim.backend import like
-from prefsim.checks import alike, check_graph_kept, check_kind, check_shape
+from prefsim.backend import like, to_numpy
+from prefsim.checks import (
+    alike,
+    as_float_array,
+    as_floats,
+    check_constant,
+    check_graph_kept,
+    check_kind,
+    check_shape,
+)
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
 from prefsim.worlds.tokens import TokenTree
 
-__all__ = ["SoftBackup", "score_gradient_in_tree", "soft_backup"]
+__all__ = ["SoftBackup", "prefix_values", "score_gradient_in_tree", "soft_backup"]
 
 
 @readable
@@ -113,6 +121,54 @@ def soft_backup(policy: TokenTreePolicy, leaf_values: Array) -> SoftBackup:
         logits.insert(0, tilted)
         values = xp.concat([logsumexp(tilted), values], axis=-1)
     return SoftBackup(TokenTreePolicy(tree, xp.concat(logits, axis=-2)), values)
+
+
+def prefix_values(policy: TokenTreePolicy, rewards: Any) -> np.ndarray:
+    r"""Return what each prefix is expected to be paid from there on, ``(X, nodes)``.
+
+    .. math:: V(s) = E_{\xi\sim\pi(\cdot|s)} \sum_{t \ge |s|} r_t(\xi)
+
+    With the rewards of :func:`prefsim.losses.kl_shaped_rewards` it is what a critic should say.
+
+    Parameters
+    ----------
+    policy
+        One policy, no batch. A prefix that it never reaches is worth 0.
+    rewards
+        r, ``(X, N, T)``, what each token of each sequence is paid; what stands behind the end of a
+        sequence is not read.
+
+    Raises
+    ------
+    ValueError
+        If ``rewards`` has another shape or is not finite at a token.
+
+    Examples
+    --------
+    >>> tree = TokenTree(2, 2, end_token=1)
+    >>> tree.sequences.tolist()
+    [[0, 0], [0, 1], [1, -1]]
+    >>> rewards = np.asarray([[[0.0, 4.0], [0.0, 2.0], [1.0, 0.0]]])
+    >>> prefix_values(TokenTreePolicy.uniform(tree), rewards)
+    array([[2., 3.]])
+    """
+    check_kind(TokenTreePolicy, policy=policy)
+    tree = policy.tree
+    mask, shape = tree.mask, (tree.n_contexts, tree.n_sequences, tree.max_length)
+    check_constant(rewards, "rewards")
+    (given,) = as_floats(nan=True, rewards=rewards)
+    check_shape(given, "rewards", shape)
+    # What stands behind an end may be no number.
+    paid = as_float_array(np.where(mask, to_numpy(given), 0.0), "rewards", ndim=3)
+    probs = as_float_array(to_numpy(policy.probs), "policy.probs", ndim=2)
+    to_go = np.flip(np.cumsum(np.flip(paid, axis=-1), axis=-1), axis=-1)
+    row, column = np.nonzero(mask)
+    through = np.zeros((row.size, tree.n_nodes))
+    through[np.arange(row.size), tree.nodes[row, column]] = 1.0
+    mass = probs[:, row]
+    reached = mass @ through
+    value: np.ndarray = (mass * to_go[:, row, column]) @ through
+    return value / np.where(reached > 0, reached, 1.0)
 
 
 def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:
