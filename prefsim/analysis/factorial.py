@@ -33,7 +33,8 @@ class Factorial:
     Parameters
     ----------
     levels
-        The levels of each factor, at least one each, in the order of the axes.
+        The levels of each factor, at least one each, in the order of the axes; none of a single
+        cell.
     scores
         ``(L_1, ..., L_k, n)``: n replicates of every cell, of which the i-th belong together (one
         seed, one split).
@@ -62,7 +63,7 @@ class Factorial:
             If a factor or a level is unknown.
         """
         scores = self.scores
-        for name in reversed(self.levels):
+        for name in reversed(list(self.levels)):
             if name in fixed:
                 place = self.place(name, fixed[name])
                 scores = np.take(scores, place, axis=list(self.levels).index(name))
@@ -84,7 +85,7 @@ class Factorial:
 
 def _as_levels(given: Any, name: str) -> dict[str, tuple[Any, ...]]:
     """Return the levels of factors by their names, or raise."""
-    if not isinstance(given, Mapping) or not given:
+    if not isinstance(given, Mapping):
         raise ValueError(f"{name} must be levels by the name of a factor, got {given!r}")
     levels = {factor: tuple(values) for factor, values in given.items()}
     for factor, values in levels.items():
@@ -168,6 +169,8 @@ def full_factorial(
     """
     check_callable(measure=measure, progress=progress)
     levels = _as_levels(factors, "factors")
+    if not levels:
+        raise ValueError("factors must hold at least one factor, got none")
     cells = [
         dict(zip(levels, combination, strict=True))
         for combination in itertools.product(*levels.values())

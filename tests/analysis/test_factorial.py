@@ -29,6 +29,7 @@ def test_every_cell_is_measured_once_and_kept_in_its_place():
     assert found.scores[0, 0, 1].tolist() == [101, 1]
     assert found.at(b="high", a=2).levels == {"c": (False, True)}
     assert found.at(b="high", a=2).scores.tolist() == [[12, 2], [112, 2]]
+    assert found.at(b="high", a=2, c=True).scores.tolist() == [112, 2]
 
 
 @given(st.integers(0, 1000))
@@ -80,7 +81,7 @@ def test_levels_that_are_alike_have_no_effect():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: full_factorial(lambda: [0.0], {}), "factors must be levels by the name"),
+        (lambda: full_factorial(lambda: [0.0], {}), "factors must hold at least one"),
         (lambda: full_factorial(lambda a: [0.0], {"a": ()}), "a must have levels, each once"),
         (lambda: full_factorial(lambda a: [0.0], {"a": (1, 1)}), "a must have levels, each once"),
         (lambda: full_factorial(lambda a: [0.0] * a, {"a": (1, 2)}), "the same number of replic"),
@@ -92,7 +93,7 @@ def test_levels_that_are_alike_have_no_effect():
         (lambda: Factorial({"a": (0, 1)}, np.zeros(2)), "scores must have 2 axes"),
         (lambda: Factorial({"a": ()}, np.zeros((0, 2))), "a must have levels, each once"),
         (lambda: Factorial({"a": (0,)}, [[np.nan]]), "scores must"),
-        (lambda: drawn(0).at(a=1, b="low", c=True), "levels must be levels by the name"),
+        (lambda: Factorial([0, 1], [[0.0], [1.0]]), "levels must be levels by the name"),
         (lambda: drawn(0).at(d=1), "factor must be one of 'a', 'b', 'c', got 'd'"),
         (lambda: drawn(0).at(a=4), "level of a must be one of 1, 2, 3, got 4"),
         (lambda: contrast(drawn(0), {}), "levels must be two of at least one factor"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from hypothesis import assume
@@ -52,7 +53,7 @@ def dpo_ends_where_ppo_should(
     """
     world, reference = instance
     found, entropy = fitted_dpo(world, reference, beta)
-    best = optimal_policy(world.reward, reference.probs, beta=kappa_over_beta * beta)
+    best = optimal_policy(np.asarray(world.reward), reference.probs, beta=kappa_over_beta * beta)
     return worst(apart(found.policy.probs, best), apart(found.value, entropy))
 
 
@@ -125,8 +126,8 @@ def flips_shrink_margins(
     world, reference = instance
     flipped = ContextualBandit(preference=flip_labels(np.asarray(world.preference), rate))
     log_ratio = fitted_dpo(flipped, reference, beta)[0].policy.log_probs - reference.log_probs
-    margin, true = (-float(np.diff(table[0])[0]) for table in (beta * log_ratio, world.reward))
-    chance, same = (1 - 2 * rate) * sigmoid(np.float64(true)) + rate, np.sign(true) * margin
+    margin, true = (-np.diff(np.asarray(t)[0]) for t in (beta * log_ratio, world.reward))
+    chance, same = (1 - 2 * rate) * sigmoid(true) + rate, np.sign(true) * margin
     return worst(
         apart(margin, np.log(chance) - np.log1p(-chance)),
         above(same, (1 - 2 * rate) * abs(true)),
@@ -236,7 +237,7 @@ def whitening_forgets_shift_and_scale(drawn: Drawn, scale: float, constant: floa
     breaks={"mean": st.just(drawn_from.mean_of_places), "drawn": drawn_from.UNEVEN},
 )
 def nothing_behind_the_end_is_seen(
-    drawn: Drawn, mean: Callable[[np.ndarray, np.ndarray], float]
+    drawn: Drawn, mean: Callable[[np.ndarray, Any], float]
 ) -> Verdict:
     """What stands behind the end of a response, be it infinite, changes no loss and no mean."""
     mask, values = drawn.tokens.mask, drawn.values

@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
         """Return a table with something else behind the ends."""
         return np.where(self.tokens.mask, table, self.garbage)
 
-    def paid(self, scores: np.ndarray, beta: float) -> np.ndarray:
+    def paid(self, scores: Any, beta: float) -> np.ndarray:
         """Return what the tokens are paid."""
         old, ref = self.tokens.old_logp, self.tokens.ref_logp
         assert old is not None
@@ -116,7 +116,7 @@ class Grown(NamedTuple):
         def cost(logits: Any) -> Any:
             import torch
 
-            logs = TokenTreePolicy(self.tree, logits).log_probs
+            logs: Any = TokenTreePolicy(self.tree, logits).log_probs
             paid = torch.as_tensor(np.asarray(self.tree.reward)) - kappa * (
                 logs - torch.as_tensor(np.asarray(self.reference.log_probs))
             )
@@ -256,12 +256,12 @@ def added(scores: np.ndarray, ended: np.ndarray) -> np.ndarray:
     return scores + np.where(ended, 0.0, UNFINISHED)
 
 
-def mean_of_tokens(values: np.ndarray, mask: np.ndarray) -> float:
+def mean_of_tokens(values: np.ndarray, mask: Any) -> float:
     """Return the mean over the tokens of a batch."""
     return float(losses.reduced(values, mask, reduction="batch").mean())
 
 
-def mean_of_places(values: np.ndarray, mask: np.ndarray) -> float:
+def mean_of_places(values: np.ndarray, mask: Any) -> float:
     """Return the mean over all places, of tokens or not."""
     return float(values.mean())
 

@@ -19,6 +19,7 @@ from prefsim.solvers import objective, optimal_policy
 from prefsim.solvers.optimisers.log_linear_optimum import log_linear_optimum
 from prefsim.solvers.optimisers.updates import adam
 from prefsim.solvers.planning.tree_backup import prefix_values
+from prefsim.typing import Array
 from prefsim.worlds import TokenTree
 
 UNFINISHED = -10.0
@@ -82,7 +83,7 @@ def finished_tree(tree: TokenTree) -> TokenTree:
 
 def optimum(tree: TokenTree, reference: TokenTreePolicy, kappa: float) -> TokenTreePolicy:
     """Return the best policy of the score less κ times the KL divergence."""
-    best = optimal_policy(tree.reward, reference.probs, beta=kappa)
+    best = optimal_policy(np.asarray(tree.reward), reference.probs, beta=kappa)
     return TokenTreePolicy.from_sequence_probs(tree, best)
 
 
@@ -93,7 +94,7 @@ def shaped_rewards(
     logs = policy.token_log_prob_table
     return np.asarray(
         losses.kl_shaped_rewards(
-            tree.reward,
+            np.asarray(tree.reward),
             logs,
             reference.token_log_prob_table,
             np.broadcast_to(tree.mask, logs.shape),
@@ -137,9 +138,9 @@ def expected_gradient(
     return gradient(value, policy.logits)
 
 
-def distance(policy: TokenTreePolicy, best: np.ndarray) -> float:
+def distance(policy: TokenTreePolicy, best: Array) -> float:
     """Return the largest total variation over the prompts."""
-    return float(0.5 * np.abs(np.asarray(policy.probs) - best).sum(axis=-1).max())
+    return float(0.5 * np.abs(np.asarray(policy.probs) - np.asarray(best)).sum(axis=-1).max())
 
 
 def play_exactly(
