@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from paper_repros.mdp.unpacking_dpo_ppo.training import UNFINISHED, optimum, shaped_rewards
+from paper_repros.mdp.unpacking_dpo_ppo.training import optimum, shaped_rewards
 from prefsim import losses
 from prefsim.data import Comparisons
 from prefsim.gradients import gradient
@@ -30,6 +30,35 @@ from prefsim.worlds import ContextualBandit, TokenTree
 SHAPE = (2, 2, 3)
 """Prompts, responses and tokens of drawn batches."""
 
+CUT_OFF = -7.5
+"""The score of what did not end."""
+
+ASKED = np.array([0.7, 0.3])
+"""How often PPO is asked the two prompts of a restricted world."""
+
+OTHERS = "the paper has no such option"
+INSIDE = "the penalty is in the advantages: the loss is told that there is none"
+HOW_FAR = "it says how far to go, or shows it, and not where"
+OPTIMUM = "solvers.optimisers.log_linear_optimum.log_linear_optimum"
+UNSEEN = {
+    (f"prefsim.{where}", mutant): reason
+    for where, mutant, reason in (
+        ("losses.dpo", "ignores label_smoothing", OTHERS),
+        ("losses.bradley_terry", "ignores label_smoothing", OTHERS),
+        ("losses.bradley_terry", "ignores floor", OTHERS),
+        ("losses.ppo", "no reference", INSIDE),
+        ("losses.ppo", "ignores kl", INSIDE),
+        ("losses.ppo", "ignores estimator", INSIDE),
+        ("losses.value_loss", "attached", "returns are numbers here, without a derivative"),
+        ("losses.value_loss", "ignores reduction", "the paper has the mean over tokens alone"),
+        ("losses.gae", "ignores discount", "the paper has no discount"),
+        ("losses.whitened", "ignores epsilon", "it is there against a division by zero"),
+        (OPTIMUM, "ignores tolerance", HOW_FAR),
+        (OPTIMUM, "ignores max_iterations", HOW_FAR),
+        ("analysis.factorial.full_factorial", "ignores progress", HOW_FAR),
+    )
+}
+
 
 class Drawn(NamedTuple):
     """Drawn responses, what a critic says of their tokens, and what lies behind their ends.
@@ -41,6 +70,11 @@ class Drawn(NamedTuple):
     values: np.ndarray
     old_values: np.ndarray
     garbage: np.ndarray
+
+    @property
+    def gain(self) -> np.ndarray:
+        """Return the advantages of tokens."""
+        return np.asarray(self.tokens.advantage)
 
     def spoilt(self, table: np.ndarray) -> np.ndarray:
         """Return a table with something else behind the ends."""
@@ -168,7 +202,7 @@ class Restricted(NamedTuple):
         """Return the objective of a policy for the true reward."""
         reference = np.asarray(self.reference.log_probs)
         earned = (np.exp(log_policy) * self.reward).sum(axis=-1)
-        return float((earned - kappa * categorical_kl(log_policy, reference)).mean())
+        return float(ASKED @ (earned - kappa * categorical_kl(log_policy, reference)))
 
     def regressed(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the regression of the reward on features, an intercept for each prompt, ``(d,)``.
@@ -177,7 +211,7 @@ class Restricted(NamedTuple):
         """
         centred = features - (weights[..., None] * features).sum(axis=1, keepdims=True)
         columns = centred.reshape(-1, features.shape[-1])
-        left = (weights[..., None] * centred).reshape(columns.shape)
+        left = ((ASKED[:, None] * weights)[..., None] * centred).reshape(columns.shape)
         return np.linalg.solve(left.T @ columns, left.T @ self.reward.reshape(-1))
 
 
@@ -248,12 +282,12 @@ def fitted_dpo(
 
 def replaced(scores: np.ndarray, ended: np.ndarray) -> np.ndarray:
     """Return scores of which those of cut-off responses are replaced."""
-    return losses.finished_scores(scores, ended, unfinished=UNFINISHED)
+    return losses.finished_scores(scores, ended, unfinished=CUT_OFF)
 
 
 def added(scores: np.ndarray, ended: np.ndarray) -> np.ndarray:
     """Return scores to which a penalty is added."""
-    return scores + np.where(ended, 0.0, UNFINISHED)
+    return scores + np.where(ended, 0.0, CUT_OFF)
 
 
 def mean_of_tokens(values: np.ndarray, mask: Any) -> float:

@@ -41,18 +41,18 @@ class Replicates(NamedTuple):
     ----------
     features, reward
         ``(S, X, Y, d)`` and ``(S, X, Y)``, in log-odds.
-    prompt, first, second
+    prompt, one, other
         The pairs, ``(S, n)``; prompts are labelled ones.
     level
-        Uniform numbers ``(S, n)``: the first is preferred where its chance exceeds them, so that
+        Uniform numbers ``(S, n)``: ``one`` is preferred where its chance exceeds them, so that
         other noise is another reading of the same draws.
     """
 
     features: np.ndarray
     reward: np.ndarray
     prompt: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    one: np.ndarray
+    other: np.ndarray
     level: np.ndarray
 
     @classmethod
@@ -68,15 +68,19 @@ class Replicates(NamedTuple):
         second = (first + rng.integers(1, RESPONSES, (count, pairs))) % RESPONSES
         return cls(features, reward, prompt, first, second, rng.random((count, pairs)))
 
+    def first(self, count: int) -> Replicates:
+        """Return some first worlds."""
+        return Replicates(*(column[:count] for column in self))
+
     def at(self, table: np.ndarray, response: np.ndarray) -> np.ndarray:
         """Return the rows of ``(S, X, Y, ...)`` that belong to responses of the pairs."""
         return table[np.arange(len(table))[:, None], self.prompt, response]
 
     def labelled(self, flips: float) -> tuple[np.ndarray, np.ndarray]:
         """Return chosen and rejected responses ``(S, n)`` where labels are flipped so often."""
-        margin = self.at(self.reward, self.first) - self.at(self.reward, self.second)
+        margin = self.at(self.reward, self.one) - self.at(self.reward, self.other)
         wins = self.level < flip_labels(sigmoid(margin), flips)
-        return np.where(wins, self.first, self.second), np.where(wins, self.second, self.first)
+        return np.where(wins, self.one, self.other), np.where(wins, self.other, self.one)
 
     def features_of(self, kind: int | None) -> np.ndarray:
         """Return the features of a class, ``(S, X, Y, d)``: one for every response of a table."""
@@ -169,7 +173,7 @@ def distance_of_dpo(worlds: Replicates) -> float:
 
     One world, each kind of policy, with the same ridge on the implicit reward.
     """
-    one = Replicates(*(column[:1] for column in worlds))
+    one = worlds.first(1)
     chosen, rejected = one.labelled(0.3)
     data = Comparisons(one.prompt[0], chosen[0], rejected[0])
     reference = TabularPolicy(REFERENCE)

@@ -300,7 +300,7 @@ def as_trained(worlds: Replicates, trees: Iterable[int]) -> Trained:
 
     ``trees`` are the seeds of the token trees.
     """
-    some = Replicates(*(column[:20] for column in worlds))
+    some = worlds.first(20)
     reward = some.fitted_reward(0.05, 6)
     reached = some.gain(play_tables(reward, kappa=BETA, rounds=80))
     aim = some.gain(some.ppo(reward, None, prompts="all"))

@@ -78,13 +78,13 @@ def test_dpo_sums_over_tokens_and_ppo_asks_for_tokens():
 
 def test_labels_are_flipped_as_often_as_said():
     worlds = Replicates.draw(40, np.random.default_rng(1), pairs=500)
-    sides = {flips: worlds.labelled(flips)[0] == worlds.first for flips in (0.0, 0.3, 1.0)}
+    sides = {flips: worlds.labelled(flips)[0] == worlds.one for flips in (0.0, 0.3, 1.0)}
     flipped = np.mean(sides[0.0] != sides[0.3])
     # One draw for both: labels that differ are those whose chance the flips moved past it.
-    margin = worlds.at(worlds.reward, worlds.first) - worlds.at(worlds.reward, worlds.second)
+    margin = worlds.at(worlds.reward, worlds.one) - worlds.at(worlds.reward, worlds.other)
     moved = 0.6 * np.abs(1 / (1 + np.exp(-margin)) - 0.5)
     assert flipped == pytest.approx(moved.mean(), abs=0.01)
-    assert (worlds.prompt < LABELLED).all() and (worlds.first != worlds.second).all()
+    assert (worlds.prompt < LABELLED).all() and (worlds.one != worlds.other).all()
 
 
 def test_dpo_reads_two_factors_and_the_good_model_brings_ppo_to_it(worlds):
