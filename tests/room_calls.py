@@ -25,9 +25,8 @@ from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
 from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
-from prefsim.solvers import pareto, performance_model, planning
+from prefsim.solvers import gromov_wasserstein, pareto, performance_model, planning
 from prefsim.solvers.bandit_feedback import bonuses, covariance, estimates
-from prefsim.solvers import gromov_wasserstein, performance_model, planning
 from prefsim.solvers.games import (
     certificates,
     correlated,
@@ -52,6 +51,7 @@ from prefsim.solvers.likelihood import (
 from prefsim.solvers.online_learning import ftpl, ftrl, hedge, linear_attention, log_barrier
 from prefsim.solvers.optimisers import penalties, token_policy_gradient, trust_region
 from prefsim.solvers.optimisers import policy_gradient as score_gradients
+from prefsim.solvers.optimisers.log_linear_optimum import log_linear_optimum
 from prefsim.solvers.planning import layered
 from prefsim.worlds import ContextualBandit, LinearMDP, TabularMDP, TokenTree
 
@@ -430,6 +430,19 @@ CALLS = {
         baseline=np.array([0.25, 0.5]),
     ),
     "TokenTree.along": call(TREE.along, table=TOKENS[0]),
+    "prefix_values": call(
+        planning.prefix_values,
+        policy=TokenTreePolicy.uniform(TokenTree(2, 2)),
+        rewards=np.array([[[0.0, 4.0], [0.0, 2.0], [1.0, 0.0], [-1.0, 1.0]]]),
+    ),
+    "log_linear_optimum": call(
+        log_linear_optimum,
+        reward=np.asarray(WORLD.reward),
+        features=FEATURES[:2],
+        ref_log_probs=np.log(np.full((2, 3), 1 / 3)),
+        beta=0.5,
+        context_probs=np.array([0.5, 0.5]),
+    ),
     "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
     "objective_returns": call(planning.objective_returns, mdp=TWO_REWARDS, policy=EACH),

@@ -58,6 +58,14 @@ from prefsim.analysis.elections import (
     distance_from_winner,
     elect,
 )
+from prefsim.analysis.factorial import (
+    Contrast,
+    Factorial,
+    MainEffect,
+    contrast,
+    full_factorial,
+    main_effects,
+)
 from prefsim.analysis.frontier import (
     Frontier,
     optimal_frontier,
@@ -162,6 +170,7 @@ from prefsim.analysis.voting import (
 __all__ = [
     "FAMILY",
     "Box",
+    "Contrast",
     "CredalSet",
     "Decision",
     "DensityRegion",
@@ -170,6 +179,7 @@ __all__ = [
     "Displacement",
     "Election",
     "Entanglement",
+    "Factorial",
     "FeatureGradient",
     "FeatureGram",
     "Frontier",
@@ -179,6 +189,7 @@ __all__ = [
     "KLBallCoverage",
     "KLGradients",
     "LossPull",
+    "MainEffect",
     "MethodTrace",
     "MixtureRegion",
     "PairDerivatives",
@@ -199,6 +210,7 @@ __all__ = [
     "concentrability",
     "condorcet_margin",
     "constant_minimisability_gap",
+    "contrast",
     "copeland_scores",
     "difference_covariance",
     "dispersion",
@@ -221,6 +233,7 @@ __all__ = [
     "feature_differences",
     "feature_gradient",
     "feature_gram",
+    "full_factorial",
     "gaussian_barycentre",
     "gaussian_posterior",
     "gaussian_wasserstein",
@@ -246,6 +259,7 @@ __all__ = [
     "log_log_slope",
     "logarithmic_mean",
     "loss_variation",
+    "main_effects",
     "map_decision",
     "mbr_decision",
     "mean_return",

@@ -14,15 +14,18 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
+    check_flag,
     check_integer,
     check_kind,
     check_places,
+    check_positive,
     check_shape,
 )
 from prefsim.containers import ListLogps, TokenListLogps
 from prefsim.data.columns import as_log_probabilities, check_columns, zeros_like_logps
-from prefsim.numerics import array_namespace
+from prefsim.numerics import array_namespace, log_softmax
 from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.tabular import TabularPolicy
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
@@ -120,9 +123,15 @@ class Rollouts:
 
     @classmethod
     def population(
-        cls, world: ContextualBandit | TokenTree, policy: InMemoryPolicy, k: int
+        cls,
+        world: ContextualBandit | TokenTree,
+        policy: InMemoryPolicy,
+        k: int,
+        *,
+        temperature: float = 1.0,
+        as_drawn: bool = False,
     ) -> Rollouts:
-        """Return every way to draw ``k`` responses to each prompt, weighted by its probability.
+        r"""Return every way to draw ``k`` responses to each prompt, weighted by its probability.
 
         A loss summed over these rows is its exact expectation over draws from ``policy``.
 
@@ -134,11 +143,23 @@ class Rollouts:
             Draws the responses; one, no batch. Its log-probabilities are kept as ``old_logp``.
         k
             Responses to a prompt, >= 1.
+        temperature
+            τ > 0 of the draws: every token is drawn as from :math:`\pi^{1/\tau}`, normalised.
+        as_drawn
+            At another temperature than 1 ``old_logp`` are still those of the policy itself, as
+            trainers of language models have them: its ratio to itself is 1, though it did not draw
+            the responses, and no gradient of theirs is that of an expected reward. True: those of
+            what was drawn, so that the ratio accounts for the temperature.
 
         Raises
         ------
         ValueError
-            If the world has no reward, or there are more than two million ways.
+            If the world has no reward, an option is out of range, or there are more than two
+            million ways.
+
+        References
+        ----------
+        Ivison et al. 2024, arXiv:2406.09279: draws at 0.7, log-probabilities at 1.
 
         Examples
         --------
@@ -150,7 +171,9 @@ class Rollouts:
         """
         reward, shares = _reward_of(world)
         check_integer(low=1, k=k)
-        probs = _probs_of(policy, reward)
+        check_flag(as_drawn=as_drawn)
+        drawn_by = _at_temperature(policy, temperature)
+        probs = _probs_of(drawn_by, reward)
         x, y = reward.shape
         if x * y**k > MOST_ROWS:
             raise ValueError(
@@ -163,7 +186,8 @@ class Rollouts:
         weight = shares[prompt] * probs[prompt[:, None], completions].prod(axis=-1)
         # What is never drawn has no finite log-probability.
         kept = weight > 0
-        return cls._drawn(policy, prompt[kept], completions[kept], reward, weight[kept])
+        said_by = drawn_by if as_drawn else policy
+        return cls._drawn(said_by, prompt[kept], completions[kept], reward, weight[kept])
 
     @classmethod
     def sample(
@@ -174,6 +198,8 @@ class Rollouts:
         k: int,
         *,
         seed: Seed,
+        temperature: float = 1.0,
+        as_drawn: bool = False,
     ) -> Rollouts:
         """Draw ``n`` prompts and ``k`` responses of ``policy`` to each.
 
@@ -182,10 +208,14 @@ class Rollouts:
         reward, shares = _reward_of(world)
         check_integer(low=0, n=n)
         check_integer(low=1, k=k)
-        _probs_of(policy, reward)
+        check_flag(as_drawn=as_drawn)
+        drawn_by = _at_temperature(policy, temperature)
+        _probs_of(drawn_by, reward)
         rng = random_generator(seed)
         prompt = rng.choice(len(shares), size=n, p=shares)
-        return cls._drawn(policy, prompt, to_numpy(policy.sample(prompt, k, rng)), reward, None)
+        completions = to_numpy(drawn_by.sample(prompt, k, rng))
+        said_by = drawn_by if as_drawn else policy
+        return cls._drawn(said_by, prompt, completions, reward, None)
 
     @classmethod
     def _drawn(
@@ -257,6 +287,17 @@ def _probs_of(policy: InMemoryPolicy, reward: np.ndarray) -> np.ndarray:
             f" {probs.shape}"
         )
     return probs
+
+
+def _at_temperature(policy: InMemoryPolicy, temperature: float) -> InMemoryPolicy:
+    """Return the policy whose tokens are drawn at a temperature."""
+    check_kind(InMemoryPolicy, policy=policy)
+    check_positive(temperature=temperature)
+    if temperature == 1:
+        return policy
+    if isinstance(policy, TokenTreePolicy):
+        return TokenTreePolicy(policy.tree, policy.logits / temperature)
+    return TabularPolicy(log_softmax(policy.log_probs / temperature))
 
 
 def _tokens(policy: InMemoryPolicy, prompt: np.ndarray, completions: np.ndarray) -> Any:

@@ -24,6 +24,7 @@ from prefsim.containers import (
 )
 from prefsim.losses.adaptive_classification import aldr_kl
 from prefsim.losses.advantages import (
+    finished_scores,
     gae,
     group_advantage,
     kl_shaped_rewards,
@@ -192,6 +193,7 @@ __all__ = [
     "exo_rw",
     "f_dpo",
     "flex_dpo",
+    "finished_scores",
     "flip_corrected",
     "from_structure",
     "ga_kl",

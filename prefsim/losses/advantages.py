@@ -16,6 +16,7 @@ from prefsim.checks import (
     check_flag,
     check_interval,
     check_nonnegative,
+    check_number,
     check_same_shape,
 )
 from prefsim.numerics import array_namespace, host_values
@@ -23,6 +24,7 @@ from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "deviation",
+    "finished_scores",
     "gae",
     "group_advantage",
     "kl_shaped_rewards",
@@ -32,10 +34,10 @@ __all__ = [
 ]
 
 
-def with_mask(mask: Any, **named: Any) -> tuple[Any, ...]:
+def with_mask(mask: Any, *, name: str = "mask", **named: Any) -> tuple[Any, ...]:
     """Return real arrays in floating point and a boolean mask, all of one library, or raise."""
     found = dict(zip(named, as_floats(**named, nan=True), strict=True))
-    together = as_one_library(found | {"mask": as_array(mask, "mask", "bool")})
+    together = as_one_library(found | {name: as_array(mask, name, "bool")})
     return tuple(together.values())
 
 
@@ -139,6 +141,43 @@ def deviation(x: ArrayT) -> ArrayT:
     some = variance > 0
     one = xp.ones_like(variance)
     return xp.where(some, xp.sqrt(xp.where(some, variance, one)), one)
+
+
+def finished_scores(scores: ArrayT, ended: Array, *, unfinished: float = -10.0) -> ArrayT:
+    """Return the scores of responses, of which those that did not end get another in their place.
+
+    What a reward model says of a response that was cut off is not read: the other score replaces it
+    and is not added to it.
+
+    Parameters
+    ----------
+    scores
+        ``(...)``.
+    ended
+        Booleans ``(...)``, whether a response ended by itself.
+    unfinished
+        The score of one that did not.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or ``unfinished`` is not finite.
+
+    References
+    ----------
+    Ivison et al. 2024, arXiv:2406.09279, as in the authors' public trainer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> finished_scores(np.asarray([1.3, 7.0]), np.asarray([True, False]))
+    array([  1.3, -10. ])
+    """
+    check_number(unfinished=unfinished)
+    scores, ended = with_mask(ended, name="ended", scores=scores)
+    check_same_shape(scores=scores, ended=ended)
+    xp = array_namespace(scores)
+    return xp.where(ended, scores, xp.full_like(scores, unfinished))
 
 
 def kl_shaped_rewards(

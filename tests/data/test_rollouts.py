@@ -1,6 +1,7 @@
 """Rollouts: populations are expectations, samples are their limit, tokens are those of a tree."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from prefsim import losses
 from prefsim.containers import ListLogps, TokenListLogps
 from prefsim.data import Rollouts
+from prefsim.gradients import gradient
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import objective
 from prefsim.worlds import ContextualBandit, TokenTree
@@ -106,3 +108,47 @@ def test_a_response_of_a_table_is_one_token():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_draws_at_another_temperature():
+    sharper = TokenTreePolicy(TREE, POLICY.logits / 0.7)
+    as_trained = Rollouts.population(TREE, POLICY, 1, temperature=0.7)
+    as_drawn = Rollouts.population(TREE, POLICY, 1, temperature=0.7, as_drawn=True)
+    expected = Rollouts.population(TREE, sharper, 1)
+    np.testing.assert_allclose(as_trained.weight, expected.weight, rtol=1e-12)
+    np.testing.assert_allclose(as_drawn.old_logp, expected.old_logp, rtol=1e-12)
+    plain = Rollouts.population(TREE, POLICY, 1)
+    np.testing.assert_array_equal(as_trained.old_logp, plain.old_logp)
+    assert np.abs(as_trained.weight - plain.weight).max() > 0.01
+    drawn, asked = (
+        Rollouts.sample(TREE, policy, 6, 2, seed=0, temperature=tau, as_drawn=True)
+        for policy, tau in ((sharper, 1.0), (POLICY, 0.7))
+    )
+    np.testing.assert_array_equal(drawn.completions, asked.completions)
+    np.testing.assert_allclose(drawn.old_logp, asked.old_logp, rtol=1e-12)
+
+
+def test_the_ratio_of_what_was_drawn_makes_up_for_the_temperature():
+    """On responses of one token, without clipping: the gradient of the expected reward again."""
+    world = ContextualBandit(reward=[[0.0, 1.0, 2.0]])
+    policy = TabularPolicy.from_probs([[0.5, 0.3, 0.2]])
+    loss = functools.partial(
+        losses.ppo, beta=0.0, reduction="sum", clip_low=math.inf, clip_high=math.inf
+    )
+
+    def slope(**how):
+        data = Rollouts.population(world, policy, 1, **how)
+        return gradient(
+            lambda logits: objective(TabularPolicy(logits), loss, data, reference=None),
+            policy.logits,
+        )
+
+    np.testing.assert_allclose(slope(temperature=0.5, as_drawn=True), slope(), atol=1e-14)
+    assert np.abs(slope(temperature=0.5) - slope()).max() > 0.05
+
+
+def test_bad_temperatures():
+    with pytest.raises(ValueError, match="temperature must be"):
+        Rollouts.population(TREE, POLICY, 1, temperature=0.0)
+    with pytest.raises(ValueError, match="as_drawn must be"):
+        Rollouts.sample(TREE, POLICY, 1, 1, seed=0, as_drawn=1)

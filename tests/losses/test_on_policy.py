@@ -401,3 +401,19 @@ def test_bad_input(call, message):
 def test_bad_parts(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_response_without_an_end_has_another_score():
+    scores, ended = np.array([[1.3, np.nan], [7.0, 2.0]]), np.array([[True, False], [False, True]])
+    found = losses.finished_scores(scores, ended)
+    np.testing.assert_array_equal(found, [[1.3, -10.0], [-10.0, 2.0]])
+    np.testing.assert_array_equal(
+        losses.finished_scores(torch.as_tensor(scores), torch.as_tensor(ended), unfinished=0.5),
+        [[1.3, 0.5], [0.5, 2.0]],
+    )
+    with pytest.raises(ValueError, match="must have one shape"):
+        losses.finished_scores(scores, ended[0])
+    with pytest.raises(ValueError, match="unfinished must be"):
+        losses.finished_scores(scores, ended, unfinished=np.inf)
+    with pytest.raises(ValueError, match="ended must hold booleans"):
+        losses.finished_scores(scores, scores)

@@ -20,6 +20,7 @@ from prefsim.lm.online.samples import rows_of_round
 from prefsim.lm.online.scored_data import ScoredCompletions, check_form, scored_data
 from prefsim.lm.online.scores import Score, completion_scores
 from prefsim.loops.rounds import Draw
+from prefsim.losses.advantages import finished_scores
 
 __all__ = ["Sample", "draw_scored", "scored_completions"]
 
@@ -110,7 +111,7 @@ def scored_completions(
     ends = policy.end_ids
     ended = np.asarray([[each[-1] in ends for each in row] for row in drawn])
     if unfinished is not None:
-        scores = np.where(ended, scores, unfinished)
+        scores = finished_scores(scores, ended, unfinished=unfinished)
     told = ~np.isnan(scores).any(axis=-1)
     if not told.any():
         raise ValueError(

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim._readable import readable
-from prefsim.backend import like
+from prefsim.backend import like, to_numpy
 from prefsim.checks import (
     alike,
+    as_float_array,
+    as_floats,
+    check_constant,
     check_graph_kept,
     check_interval,
     check_kind,
@@ -31,6 +34,7 @@ __all__ = [
     "ExpectedBackup",
     "SoftBackup",
     "expected_backup",
+    "prefix_values",
     "score_gradient_in_tree",
     "soft_backup",
     "token_gradient_in_tree",
@@ -262,6 +266,54 @@ def expected_backup(
         return xp.sum(probs[..., these, :] * paid, axis=-1)
 
     return ExpectedBackup(*_backward(policy.tree, leaves, tokens, discount, worth))
+
+
+def prefix_values(policy: TokenTreePolicy, rewards: Any) -> np.ndarray:
+    r"""Return what each prefix is expected to be paid from there on, ``(X, nodes)``.
+
+    .. math:: V(s) = E_{\xi\sim\pi(\cdot|s)} \sum_{t \ge |s|} r_t(\xi)
+
+    With the rewards of :func:`prefsim.losses.kl_shaped_rewards` it is what a critic should say.
+
+    Parameters
+    ----------
+    policy
+        One policy, no batch. A prefix that it never reaches is worth 0.
+    rewards
+        r, ``(X, N, T)``, what each token of each sequence is paid; what stands behind the end of a
+        sequence is not read.
+
+    Raises
+    ------
+    ValueError
+        If ``rewards`` has another shape or is not finite at a token.
+
+    Examples
+    --------
+    >>> tree = TokenTree(2, 2, end_token=1)
+    >>> tree.sequences.tolist()
+    [[0, 0], [0, 1], [1, -1]]
+    >>> rewards = np.asarray([[[0.0, 4.0], [0.0, 2.0], [1.0, 0.0]]])
+    >>> prefix_values(TokenTreePolicy.uniform(tree), rewards)
+    array([[2., 3.]])
+    """
+    check_kind(TokenTreePolicy, policy=policy)
+    tree = policy.tree
+    mask, shape = tree.mask, (tree.n_contexts, tree.n_sequences, tree.max_length)
+    check_constant(rewards, "rewards")
+    (given,) = as_floats(nan=True, rewards=rewards)
+    check_shape(given, "rewards", shape)
+    # What stands behind an end may be no number.
+    paid = as_float_array(np.where(mask, to_numpy(given), 0.0), "rewards", ndim=3)
+    probs = as_float_array(to_numpy(policy.probs), "policy.probs", ndim=2)
+    to_go = np.flip(np.cumsum(np.flip(paid, axis=-1), axis=-1), axis=-1)
+    row, column = np.nonzero(mask)
+    through = np.zeros((row.size, tree.n_nodes))
+    through[np.arange(row.size), tree.nodes[row, column]] = 1.0
+    mass = probs[:, row]
+    reached = mass @ through
+    value: np.ndarray = (mass * to_go[:, row, column]) @ through
+    return value / np.where(reached > 0, reached, 1.0)
 
 
 def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:

@@ -12,6 +12,7 @@ from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import solve_nash
 from prefsim.solvers.planning.tree_backup import (
     expected_backup,
+    prefix_values,
     score_gradient_in_tree,
     soft_backup,
     token_gradient_in_tree,
@@ -179,3 +180,33 @@ def test_what_is_paid_must_be_said_and_fit(backup):
 def test_bad_input(function):
     with pytest.raises(ValueError, match=r"must have trailing shape \(1, 8\), got \(1, 7\)"):
         function(TokenTreePolicy.uniform(TokenTree(2, 3)), np.zeros((1, 7)))
+
+
+@given(PAIRS, st.integers(0, 1000))
+def test_prefixes_are_worth_what_is_paid_behind_them(pair, seed):
+    tree, policy = pair
+    rewards = np.random.default_rng(seed).normal(
+        size=(tree.n_contexts, tree.n_sequences, tree.max_length)
+    )
+    found = prefix_values(policy, np.where(tree.mask, rewards, np.nan))
+    probs = np.asarray(policy.probs)
+    whole = np.where(tree.mask, rewards, 0.0)
+    np.testing.assert_allclose(found[:, 0], (probs * whole.sum(axis=-1)).sum(axis=-1), atol=1e-12)
+    for node in range(tree.n_nodes):
+        row, at = np.nonzero(tree.nodes == node)
+        mass = probs[:, row] / probs[:, row].sum(axis=-1, keepdims=True)
+        later = np.array([whole[:, n, t:].sum(axis=-1) for n, t in zip(row, at, strict=True)]).T
+        np.testing.assert_allclose(found[:, node], (mass * later).sum(axis=-1), atol=1e-12)
+
+
+def test_prefixes_of_no_chance_and_bad_rewards():
+    tree = TokenTree(2, 2)
+    policy = TokenTreePolicy.from_sequence_probs(tree, [[0.5, 0.5, 0.0, 0.0]])
+    found = prefix_values(policy, np.ones((1, 4, 2)))
+    np.testing.assert_allclose(found, [[2.0, 1.0, 0.0]])
+    with pytest.raises(ValueError, match="rewards must have trailing shape"):
+        prefix_values(policy, np.ones((1, 4, 3)))
+    with pytest.raises(ValueError, match="rewards must"):
+        prefix_values(policy, np.full((1, 4, 2), np.inf))
+    with pytest.raises(TypeError, match="policy must be a TokenTreePolicy"):
+        prefix_values(np.ones(3), np.ones((1, 4, 2)))
