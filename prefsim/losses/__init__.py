@@ -113,7 +113,8 @@ from prefsim.losses.running_beta import MovingMargin, guided_filter, running_bet
 from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.semantic import from_structure, semantic
-from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
+from prefsim.losses.token_weights import activation_weights, relu_weights, sparsity
+from prefsim.losses.tokenwise import ld_dpo, sparse_po, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
 from prefsim.losses.value_function import value_loss
@@ -142,6 +143,7 @@ __all__ = [
     "TokenPairLogps",
     "TokenValues",
     "UnpairedLogps",
+    "activation_weights",
     "aldr_kl",
     "aot",
     "aot_unpaired",
@@ -230,6 +232,7 @@ __all__ = [
     "regret",
     "reinforce",
     "reward_margin",
+    "relu_weights",
     "rewards_to_go",
     "rgcl",
     "rloo",
@@ -252,6 +255,8 @@ __all__ = [
     "slic",
     "soft",
     "soft_logistic",
+    "sparse_po",
+    "sparsity",
     "spce",
     "spo_degree",
     "sppo",
