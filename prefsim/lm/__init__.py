@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
     from prefsim.lm.model.response_scorer import Embedded
     from prefsim.lm.model.tiled import TokenStatistics
+    from prefsim.lm.model.token_weights import token_weights
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
     from prefsim.lm.online.critics import ActorCriticRound, play_actor_critic, with_values
     from prefsim.lm.online.judges import as_rows, pairwise_judge, reward_judge
@@ -136,6 +137,7 @@ __all__ = [
     "sum_log_probs",
     "token_log_probs",
     "token_statistics",
+    "token_weights",
     "trainer",
     "tree_completions",
     "tree_judge",
@@ -171,6 +173,7 @@ _NAMES_OF = {
     "model.log_prob_model": ("LogProbModel",),
     "model.head": ("Head",),
     "model.tiled": ("TokenStatistics",),
+    "model.token_weights": ("token_weights",),
     "model.log_probs": (
         "sequence_log_probs",
         "sum_log_probs",

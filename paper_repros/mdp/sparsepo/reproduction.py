@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from paper_repros.mdp.sparsepo.runs import (
     QUICK,
     STEPS,
     Trained,
+    TransformerEnd,
     best_rewards,
+    learn_by_transformer,
     mean_weights,
     train,
 )
@@ -27,7 +30,6 @@ from paper_repros.mdp.sparsepo.token_world import (
     TREE,
     WORTH,
     Setting,
-    Worlds,
 )
 from prefsim.papers import (
     Criterion,
@@ -56,12 +58,17 @@ def reproduce(run: Run) -> Reproduction:
         sees: train(sees, seeds, settings, steps=STEPS[run.quick])
         for sees, settings in run.progress(asked.items(), "masks")
     }
+    transformer: dict[Setting, TransformerEnd] = {}
+    if not run.quick and importlib.util.find_spec("transformers") is not None:
+        transformer = learn_by_transformer(run.seed)
     criteria = (
         *(c for sees, each in found.items() for c in criteria_of_both(SEES[sees], each)),
         *criteria_of_tokens(found["token"]),
         *criteria_of_prefixes(found["prefix"]),
+        *(criteria_of_transformer(transformer) if transformer else ()),
     )
     table = [row for sees, each in found.items() for row in rows_of(SEES[sees], each)]
+    table += rows_of_transformer(transformer)
     return Reproduction(draw(**found), table, criteria)
 
 
@@ -139,17 +146,21 @@ def criteria_of_both(said: str, found: Trained) -> tuple[Criterion, ...]:
 
 def criteria_of_tokens(found: Trained) -> tuple[Criterion, ...]:
     """Return what is expected of masks that see the token."""
-    neutral = neutral_share(found.worlds)
+    neutral = found.neutral()
     sparse, mapo = Setting("common", 3.0, 1e-3), Setting("MaPO", 3.0)
-    compared = [s for s in (mapo, *MASKS) if s.l1 < 1e-2]
-    is_mapo = found.settings.index(mapo)
-    weights = found.learnt.tokens.reward_weight[:, is_mapo]
+    weights = found.learnt.tokens.reward_weight[:, found.settings.index(mapo)]
     return (
         at_most(
             "DPO, β = 3: reward missing to the frontier",
             found.of(Setting("DPO", 3.0), "gap"),
             0.03,
             stated="chosen",
+        ),
+        at_most(
+            "DPO, β = 3: β times the log-ratios of pairs less their rewards, root mean square",
+            found.misfit(Setting("DPO", 3.0)),
+            0.01,
+            stated="derived",
         ),
         at_least(
             "common, β = 3, penalty 1e-3: mean sparsity",
@@ -213,7 +224,7 @@ def criteria_of_tokens(found: Trained) -> tuple[Criterion, ...]:
                 stated="chosen",
                 paper="a better trade-off of reward and KL than TDPO",
             )
-            for s in compared
+            for s in (mapo, *MASKS[:2], *MASKS[3:5])
         ),
     )
 
@@ -245,10 +256,24 @@ def criteria_of_prefixes(found: Trained) -> tuple[Criterion, ...]:
     )
 
 
-def neutral_share(worlds: Worlds) -> np.ndarray:
-    """Return which share of the tokens that the reference writes carries no reward, ``(S,)``."""
-    shares: np.ndarray = np.exp(worlds.log_prob) @ (~worlds.is_key).mean(axis=-1)
-    return shares
+def criteria_of_transformer(found: dict[Setting, TransformerEnd]) -> tuple[Criterion, ...]:
+    """Return what is expected of masks that read the states of a transformer."""
+    ends = [end for setting, end in found.items() if setting.method == "common"]
+    return (
+        at_least(
+            "transformer, common, penalties 0 and 3e-3: mean weight in positions that carry reward"
+            " less that in others",
+            [e.weights[KEY_POSITIONS].mean() - e.weights[~KEY_POSITIONS].mean() for e in ends[:2]],
+            0.04,
+            stated="chosen",
+        ),
+        at_least(
+            "transformer, common: sparsity with the largest penalty less that with none",
+            ends[-1].sparsity - ends[0].sparsity,
+            0.0,
+            stated="paper",
+        ),
+    )
 
 
 # --- the table ---
@@ -275,9 +300,28 @@ def rows_of(said: str, found: Trained) -> list[Row]:
         }
         for name, title in named.items():
             row[title] = round(float(getattr(found.measured, name)[:, m].mean()), 4)
-        dead = found.measured.sparsity[:, m] == 1
+        # Of a sum of probabilities.
+        dead = found.measured.sparsity[:, m] > 1 - 1e-9
         rows.append(row | {"worlds with all weights dead": int(dead.sum())})
     return rows
+
+
+def rows_of_transformer(found: dict[Setting, TransformerEnd]) -> list[Row]:
+    rows: list[Row] = [
+        {
+            "masks": "a transformer, masks see the states before",
+            "method": setting.method,
+            "β": setting.beta,
+            "penalty": setting.l1,
+            "reward": round(end.reward, 4),
+            "KL (nats)": round(end.kl, 4),
+            "sparsity": round(end.sparsity, 4),
+            "weight, reward": round(float(end.weights[KEY_POSITIONS].mean()), 4),
+            "weight, no reward": round(float(end.weights[~KEY_POSITIONS].mean()), 4),
+        }
+        for setting, end in found.items()
+    ]
+    return rows or [{"masks": "a transformer: left out (full runs only)"}]
 
 
 # --- the figure ---
@@ -322,11 +366,12 @@ def draw_rewards(axis: Axes, found: Trained) -> None:
     axis.plot(kls, frontier.mean(axis=0), color="black", lw=1, label="largest at each KL")
     for method in COLOURS:
         own = [s for s in found.settings if s.method == method and s not in (DEAD, DYING)]
-        own = sorted(own, key=lambda s: (s.beta, s.l1))
         at = np.array([[found.of(s, name).mean() for name in ("kl", "reward")] for s in own])
-        marker, size = ("o", 8) if method in LEARNED else ("s", 11 if method == "TDPO1" else 7)
+        marker = "o" if method in LEARNED else "s"
+        # Where DPO ends beside TDPO1, both are to be seen.
+        size = 11 if method == "TDPO1" else 7
         axis.plot(*at.T, marker, color=COLOURS[method], mec="white", ms=size, label=method)
-    dead = found.of(DEAD, "kl").mean(), found.of(DEAD, "reward").mean()
+    dead = [found.of(DEAD, name).mean() for name in ("kl", "reward")]
     axis.plot(*dead, "x", color=COLOURS["common"], ms=9, mew=2, label="common, all weights dead")
     axis.set(
         xscale="log",
@@ -347,7 +392,6 @@ def draw_weights(axis: Axes, found: Trained, which: list[Any], names: list[str])
         label = f"penalty {l1:g}"
         axis.plot(place, means.mean(axis=0), marker, color=colour, ms=8, label=label)
         axis.vlines(place, means.min(axis=0), means.max(axis=0), color=colour, lw=1.5)
-    axis.axhline(0, color="0.8", lw=0.8, zorder=0)
     axis.set_xticks(np.arange(len(which)), names)
     axis.set(xlabel="token (what it is worth)", ylabel="weight of its log-ratio, common, β = 3")
     axis.legend(frameon=False, loc="upper right")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from paper_repros.mdp.sparsepo.token_world import (
     EVERY,
+    KEY_POSITIONS,
     LEARNED,
+    TREE,
+    VOCABULARY,
+    WORTH,
     Learnt,
     Problem,
     Setting,
@@ -17,8 +22,10 @@ from paper_repros.mdp.sparsepo.token_world import (
     draw_worlds,
 )
 from prefsim.analysis import optimal_frontier
-from prefsim.losses import TokenPairLogps, sparse_po, sparsity
-from prefsim.numerics import categorical_entropy, log_sigmoid
+from prefsim.backend import to_numpy
+from prefsim.losses import TokenPairLogps, sparse_po, sparsity, tdpo1
+from prefsim.numerics import categorical_entropy, log_sigmoid, sigmoid
+from prefsim.solvers import fit
 from prefsim.worlds import ContextualBandit
 
 PENALTIES = (0.0, 1e-3, 1e-2)
@@ -61,6 +68,24 @@ class Trained(NamedTuple):
         found: np.ndarray = getattr(self.measured, name)[:, self.settings.index(setting)]
         return found
 
+    def neutral(self) -> np.ndarray:
+        """Return which share of what the reference writes carries no reward, ``(S,)``."""
+        shares: np.ndarray = np.exp(self.worlds.log_prob) @ (~self.worlds.is_key).mean(axis=-1)
+        return shares
+
+    def misfit(self, setting: Setting) -> np.ndarray:
+        """Return how far β times the log-ratios of pairs are from their rewards, ``(S,)``.
+
+        Differences within each pair, root mean square.
+        """
+        m = self.settings.index(setting)
+        of_text = setting.beta * (self.learnt.log_prob[:, m] - self.worlds.log_prob)
+        off = np.take_along_axis(
+            of_text - self.worlds.reward, self.worlds.pairs.reshape(len(of_text), -1), axis=1
+        )
+        first, second = np.moveaxis(off.reshape(self.worlds.pairs.shape), -1, 0)
+        return np.sqrt(np.mean((first - second) ** 2, axis=1))
+
     def missing(self, setting: Setting) -> np.ndarray:
         """Return by how much less a setting earns than TDPO1 does at its KL, one number a world.
 
@@ -77,6 +102,95 @@ def train(sees: str, seeds: list[int], settings: list[Setting], *, steps: int) -
     problem = Problem(worlds, settings)
     learnt = problem.train(steps=steps, step=STEP)
     return Trained(worlds, problem.settings, learnt, measured(worlds, problem.settings, learnt))
+
+
+# --- a transformer ---
+
+TRANSFORMER: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 8,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    # Far from uniform.
+    "initializer_range": 0.2,
+}
+TRAINING: dict[str, Any] = {
+    "steps": 150,
+    "batch_size": 128,
+    "learning_rate": 1e-2,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "max_grad_norm": None,
+    "progress": False,
+}
+BY_TRANSFORMERS = [Setting("TDPO1", 1.0), Setting("TDPO1", 0.3)]
+BY_TRANSFORMERS += [Setting("common", 1.0, l1) for l1 in (0.0, 3e-3, 1e-2)]
+# Pairs that the reference wrote.
+WRITTEN, PROMPT = 2000, [0]
+
+
+class TransformerEnd(NamedTuple):
+    """What a transformer ends at, whose masks read the states of what it started from.
+
+    Attributes
+    ----------
+    reward, kl
+        Expected reward, and ``KL(π‖π_ref)`` in nats.
+    weights
+        Mean weight of each position over texts of the reference, ``(T,)``.
+    sparsity
+        Share of their tokens without any weight.
+    """
+
+    reward: float
+    kl: float
+    weights: np.ndarray
+    sparsity: float
+
+
+def learn_by_transformer(seed: int) -> dict[Setting, TransformerEnd]:
+    """Train a small transformer, and masks along with it, where tokens count in some positions."""
+    from transformers import GPT2Config
+
+    from prefsim.lm import CausalLM, TextComparisons, token_weights, tree_completions, tree_policy
+
+    start = CausalLM.from_config(GPT2Config(**TRANSFORMER), seed=seed)
+    reference = to_numpy(tree_policy(start, TREE, [PROMPT]).log_probs)[0]
+    reward = (WORTH[TREE.sequences] * KEY_POSITIONS).sum(axis=-1)
+    written = np.exp(reference) / np.exp(reference).sum()
+    rng = np.random.default_rng(seed)
+    first, second = rng.choice(TREE.n_sequences, size=(2, WRITTEN), p=written)
+    texts, prompts = tree_completions(TREE), [PROMPT] * TREE.n_sequences
+    data = TextComparisons(
+        [PROMPT] * WRITTEN,
+        [texts[i] for i in first],
+        [texts[i] for i in second],
+        prob=sigmoid(reward[first] - reward[second]),
+    )
+    found = {}
+    for setting in BY_TRANSFORMERS:
+        masked = start.with_masks("none" if setting.method == "TDPO1" else "common", seed=seed)
+        penalised = functools.partial(sparse_po, reward_l1=setting.l1, kl_l1=setting.l1)
+        loss = functools.partial(
+            tdpo1 if setting.method == "TDPO1" else penalised, beta=setting.beta
+        )
+        learnt = fit(masked, loss, data, reference=start, **TRAINING | {"seed": seed}).policy
+        log_prob = to_numpy(tree_policy(learnt, TREE, [PROMPT]).log_probs)[0]
+        weights = np.ones(EVERY.shape)
+        if setting.method != "TDPO1":
+            of_tokens, _ = token_weights(learnt, prompts, texts, reference=start, batch_size=256)
+            weights = to_numpy(of_tokens.reward).astype(np.float64)
+        prob = np.exp(log_prob)
+        found[setting] = TransformerEnd(
+            float(prob @ reward),
+            float(prob @ (log_prob - reference)),
+            written @ weights,
+            float(sparsity(weights, EVERY, prob=written)),
+        )
+    return found
 
 
 # --- what is measured ---

@@ -135,7 +135,7 @@ def scores(given: Texts) -> np.ndarray:
 def logit_slopes(given: Texts, beta: float) -> np.ndarray:
     """Return the derivatives of the loss in the logits, ``(2, n, T, V)``."""
 
-    def loss(logits):
+    def loss(logits: Any) -> Any:
         return sparse_po(given._replace(logits=logits).pairs(), beta=beta)
 
     return gradient(loss, given.logits)
