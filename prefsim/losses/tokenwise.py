@@ -168,7 +168,8 @@ def sparse_po(
         Strength of the KL penalty, > 0. Scaling all weights changes it too.
     reward_l1, kl_l1
         Penalties λ of the sums of the weights over the tokens of both responses, >= 0. Without
-        them weights that are learned grow wherever a pair is in order.
+        them weights that are learned grow wherever a pair is in order. Where the policy is still
+        at the reference they act alone, and large ones turn weights off for good.
 
     Returns
     -------

@@ -203,7 +203,8 @@ def divergence_on_the_chosen_is_rewarded(texts: Texts, beta: float, weight: floa
     """
     here = texts._replace(kl_weight=weight * texts.kl_weight).pairs()
     slopes = loss_gradient(functools.partial(sparse_po, beta=beta), here)
-    falling, rising = slopes.chosen_kl[texts.mask[0]], slopes.rejected_kl[texts.mask[1]]
+    falling = np.asarray(slopes.chosen_kl)[texts.mask[0]]
+    rising = np.asarray(slopes.rejected_kl)[texts.mask[1]]
     return worst(
         float((falling >= 0).sum()),
         float((rising <= 0).sum()),
