@@ -439,6 +439,17 @@ EXAMPLES = {
     "best_of_n": {"score": REWARD, "log_policy": LOGS, "n": 2},
     "iterative_dpo_step": {"preference": GAME, "log_policy": LOGS[0], "beta": 0.5},
     # losses that take no container
+    "activation_weights": {"activations": np.stack([STEPS, STEPS[::-1]]), "mask": MASK},
+    "relu_weights": {
+        "features": FEATURES,
+        "weight": np.array([0.5, -1.0]),
+        "bias": np.array([0.1, 0.2]),
+    },
+    "sparsity": {
+        "weights": np.maximum(STEPS, 0.0),
+        "mask": MASK,
+        "prob": np.array([0.75, 0.25]),
+    },
     "density_ratio_weights": {"prob": PROBS, "low": 0.5, "high": 10.0},
     "from_structure": {
         "structure": "ORPO",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.analysis.bandit import divergence_to_reference, expected_reward
-from prefsim.backend import like
+from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, as_log_policies, check_choice, check_kind
 from prefsim.numerics import array_namespace, categorical_entropy
 from prefsim.solvers.closed_forms.regularised import regularised_optimum
@@ -48,6 +48,17 @@ class Frontier(NamedTuple):
         """
         check_choice(("penalty", "reverse_kl", "forward_kl", "entropy"), column=column)
         return np.interp(reward, self.reward, getattr(self, column), left=np.nan, right=np.nan)
+
+    def largest_reward(self, reverse_kl: Any) -> np.ndarray:
+        """Return what no policy of a given ``KL(π‖π_ref)`` earns more than, of its shape.
+
+        The frontier is concave, so that its tangent at every optimum is above it; the lowest of
+        them meets it but for the spacing of the penalties. It is that of the reverse KL.
+        """
+        at = as_float_array(reverse_kl, "reverse_kl")
+        reward, spent = to_numpy(self.reward), to_numpy(self.reverse_kl)
+        found: np.ndarray = np.min(reward + self.penalty * (at[..., None] - spent), axis=-1)
+        return found
 
 
 def optimal_frontier(

@@ -204,7 +204,9 @@ class TokenPairLogps(NamedTuple, Generic[ArrayT]):
     Masks mark what is scored.
 
     Some losses need the whole next-token distribution at each position: ``*_kl`` is
-    ``KL(π_ref‖π)`` and ``*_collision`` is ``log Σ_v π(v)²``, each ``(..., n, T)``.
+    ``KL(π_ref‖π)`` and ``*_collision`` is ``log Σ_v π(v)²``, each ``(..., n, T)``. Some weigh each
+    token: ``*_reward_weight`` by how much its log-ratio counts and ``*_kl_weight`` by how much its
+    KL does, each ``(..., n, T)`` and >= 0.
     """
 
     chosen: ArrayT
@@ -217,6 +219,10 @@ class TokenPairLogps(NamedTuple, Generic[ArrayT]):
     rejected_kl: ArrayT | None = None
     chosen_collision: ArrayT | None = None
     rejected_collision: ArrayT | None = None
+    chosen_reward_weight: ArrayT | None = None
+    rejected_reward_weight: ArrayT | None = None
+    chosen_kl_weight: ArrayT | None = None
+    rejected_kl_weight: ArrayT | None = None
 
     def swapped(self) -> TokenPairLogps[ArrayT]:
         """Return the same pairs with the two responses exchanged, in every field."""
@@ -238,6 +244,10 @@ class TokenPairLogps(NamedTuple, Generic[ArrayT]):
             rejected_kl=draws.uniform(0.0, 0.2, TOKENS),
             chosen_collision=draws.uniform(-2.0, -1.0, TOKENS),
             rejected_collision=draws.uniform(-2.0, -1.0, TOKENS),
+            chosen_reward_weight=draws.uniform(0.5, 1.5, TOKENS),
+            rejected_reward_weight=draws.uniform(0.5, 1.5, TOKENS),
+            chosen_kl_weight=draws.uniform(0.0, 1.5, TOKENS),
+            rejected_kl_weight=draws.uniform(0.0, 1.5, TOKENS),
         )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prefsim.lm.model.reference_logps import ReferenceLogps, model_hash, reference_logps
     from prefsim.lm.model.response_scorer import Embedded
     from prefsim.lm.model.tiled import TokenStatistics
+    from prefsim.lm.model.token_weights import token_weights
     from prefsim.lm.model.tokens import TokenBatch, Tokens, collate
     from prefsim.lm.online.constrained import (
         ConstrainedRound,
@@ -172,6 +173,7 @@ __all__ = [
     "token_statistics",
     "told_losses",
     "train_on_regret",
+    "token_weights",
     "trainer",
     "tree_completions",
     "tree_judge",
@@ -207,6 +209,7 @@ _NAMES_OF = {
     "model.log_prob_model": ("LogProbModel",),
     "model.head": ("Head",),
     "model.tiled": ("TokenStatistics",),
+    "model.token_weights": ("token_weights",),
     "model.log_probs": (
         "sequence_log_probs",
         "sum_log_probs",

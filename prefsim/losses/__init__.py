@@ -126,6 +126,8 @@ from prefsim.losses.self_improvement import srpo
 from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.token_rewards import log_ratio_rewards, rto_rewards
 from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
+from prefsim.losses.token_weights import activation_weights, relu_weights, sparsity
+from prefsim.losses.tokenwise import ld_dpo, sparse_po, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
 from prefsim.losses.value_function import value_loss
@@ -156,6 +158,7 @@ __all__ = [
     "TokenPairLogps",
     "TokenValues",
     "UnpairedLogps",
+    "activation_weights",
     "aldr_kl",
     "aot",
     "aot_unpaired",
@@ -251,6 +254,7 @@ __all__ = [
     "regret_loss",
     "reinforce",
     "reward_margin",
+    "relu_weights",
     "rewards_to_go",
     "rgcl",
     "rloo",
@@ -275,6 +279,8 @@ __all__ = [
     "slic",
     "soft",
     "soft_logistic",
+    "sparse_po",
+    "sparsity",
     "spce",
     "spo_degree",
     "sppo",

@@ -37,7 +37,7 @@ _TOPICS = {
     ("data", "list feedback"): "rrhf pl_dpo",
     ("data", "noise"): "soft rdpo robust_ipo robust_hinge robust_probit drdpo",
     ("data", "distinguishability"): "odpo beta_dpo spce spo_degree",
-    ("data", "token granularity"): "tdpo1 tdpo2",
+    ("data", "token granularity"): "tdpo1 tdpo2 sparse_po",
     (
         "framework",
         "self-play",

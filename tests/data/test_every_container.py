@@ -331,7 +331,7 @@ def without_first(states: int) -> TabularPolicy:
 
 
 # Of the distribution at every token, which segments do not hold.
-OF_TOKENS = {"ga_kl", "npo_kl", "tdpo1", "tdpo2", "wpo"}
+OF_TOKENS = {"ga_kl", "npo_kl", "sparse_po", "tdpo1", "tdpo2", "wpo"}
 FED = [
     (name, loss)
     for name in ("comparisons", "scored pairs", "feedback", "segments", "revisions")

@@ -129,6 +129,7 @@ DEFAULTS = {
     "simpo": {"beta": 2.0, "gamma": 0.5},
     "slic": {"delta": 1.0, "lambda_": 0.1},
     "soft": {"beta": 0.1, "target": 0.7},
+    "sparse_po": {"beta": 0.1, "reward_l1": 0.0, "kl_l1": 0.0},
     "spce": {"beta": 0.1},
     "spo_degree": {"gamma_chosen": 0.1, "gamma_rejected": 0.1},
     "sppo": {"beta": 0.1},

@@ -98,15 +98,8 @@ class Bandits(NamedTuple):
         return to_numpy(fit(reference, loss, data, reference=reference).policy.log_probs)
 
     def best_at(self, kl: np.ndarray) -> np.ndarray:
-        """Return the largest rewards at divergences ``(m, worlds)``.
-
-        A frontier is drawn through exact optima: its tangent at each bounds what any policy of that
-        divergence can earn.
-        """
-        columns = [
-            np.min(f.reward + f.penalty * (at[:, None] - f.reverse_kl), axis=-1)
-            for f, at in zip(self.frontiers, kl.T, strict=True)
-        ]
+        """Return the largest rewards at divergences ``(m, worlds)``."""
+        columns = [f.largest_reward(at) for f, at in zip(self.frontiers, kl.T, strict=True)]
         return np.stack(columns, axis=1)
 
     def optimal_reward(self, beta: float) -> np.ndarray:

@@ -32,6 +32,7 @@ from prefsim.lm.command.shared_options import (
     Split,
     TemplateOptions,
     Tokenizer,
+    TokenMasks,
     WeightDecay,
 )
 
@@ -181,6 +182,7 @@ def train(
     online_tokens: Annotated[int, typer.Option(help="Tokens after which they are cut off.")] = 64,
     lora_rank: LoraRank = 0,
     lora_alpha: LoraAlpha = None,
+    token_masks: TokenMasks = None,
     lora_target: Annotated[
         list[str] | None,
         typer.Option(

@@ -17,7 +17,7 @@ import torch
 
 from prefsim.checks import check_choice, check_integer, check_nonnegative
 from prefsim.data.json_lines import parse_object
-from prefsim.lm.command.models import attention_of, sizes_of
+from prefsim.lm.command.models import attention_of, check_masks_asked, sizes_of
 from prefsim.lm.command.read import TextSource, read_text_data
 from prefsim.lm.command.scorers import check_head, trained_model
 from prefsim.lm.command.settings import configured_loss
@@ -154,6 +154,7 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
         check_integer(low=1, max_tokens=given["max_tokens"])
     # In this order, so that a wrong name is told before a model is loaded.
     loss = configured_loss(given["loss"], given["settings"])
+    check_masks_asked(given, loss)
     options = _options(given)
     check_folder(given["out"], resume=given["resume"])
     source = read_text_data(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,27 @@ import torch
 
 from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.training.loss_evaluator import needs_of
 
-__all__ = ["attention_of", "policy_of", "sizes_of", "tokenizer_of"]
+__all__ = ["attention_of", "check_masks_asked", "policy_of", "sizes_of", "tokenizer_of"]
+
+
+def check_masks_asked(given: Mapping[str, Any], loss: Callable[..., Any]) -> None:
+    """Raise if masks are asked for that the loss would not look at."""
+    if given["token_masks"] is not None and not needs_of(loss).weights:
+        raise ValueError(
+            "--token-masks gives weights of tokens, which sparse_po takes, got --loss"
+            f" {given['loss']}"
+        )
 
 
 def policy_of(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     """Return the policy that the options of the command name, or its sizes alone."""
+    policy, masks = _without_masks(given, load=load), given["token_masks"]
+    return policy if masks is None else policy.with_masks(masks, seed=given["seed"])
+
+
+def _without_masks(given: Mapping[str, Any], *, load: bool) -> CausalLM:
     name, dtype, adapter = given["model"], given["dtype"], _adapter(given)
     path = Path(name)
     attention = attention_of(given)

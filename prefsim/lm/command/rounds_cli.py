@@ -28,6 +28,7 @@ from prefsim.lm.command.shared_options import (
     Split,
     TemplateOptions,
     Tokenizer,
+    TokenMasks,
     WeightDecay,
 )
 
@@ -124,6 +125,7 @@ def rounds(
     gradient_checkpointing: Checkpointing = False,
     lora_rank: LoraRank = 0,
     lora_alpha: LoraAlpha = None,
+    token_masks: TokenMasks = None,
     seed: Annotated[
         int, typer.Option(help="Of the draws, of the order of the data, and of new weights.")
     ] = 0,

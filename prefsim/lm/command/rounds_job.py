@@ -21,7 +21,7 @@ from prefsim.lm.command.job import (
     template_options,
 )
 from prefsim.lm.command.messages import Row, as_written
-from prefsim.lm.command.models import policy_of
+from prefsim.lm.command.models import check_masks_asked, policy_of
 from prefsim.lm.command.settings import configured_loss, own_function
 from prefsim.lm.command.sources import open_source
 from prefsim.lm.model.policy import CausalLM
@@ -98,6 +98,7 @@ def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
     check_positive(temperature=given["temperature"])
     check_choice(DTYPES, dtype=given["dtype"])
     loss = configured_loss(given["loss"], given["settings"])
+    check_masks_asked(given, loss)
     form = form_for(loss)
     check_form(form, given["samples"], given["kept"], given["kept_temperature"])
     round_options(given, 0)

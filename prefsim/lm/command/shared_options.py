@@ -24,6 +24,7 @@ __all__ = [
     "Resume",
     "Split",
     "TemplateOptions",
+    "TokenMasks",
     "Tokenizer",
     "WeightDecay",
 ]
@@ -80,6 +81,14 @@ LoraRank = Annotated[
 ]
 LoraAlpha = Annotated[
     float | None, typer.Option(help="Scale of the adapters; twice the rank unless given.")
+]
+TokenMasks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Weights of tokens for sparse_po: common or independent, which are learned along, or"
+        " activations; those that lie beside the model unless given.",
+    ),
 ]
 Keep = Annotated[int, typer.Option(help="Newest checkpoints to keep.")]
 Resume = Annotated[

@@ -321,4 +321,8 @@ def _token_pairs(chosen: TokenLogps, rejected: TokenLogps) -> TokenPairLogps:
         rejected_kl=rejected.kl,
         chosen_collision=chosen.collision,
         rejected_collision=rejected.collision,
+        chosen_reward_weight=chosen.reward_weight,
+        rejected_reward_weight=rejected.reward_weight,
+        chosen_kl_weight=chosen.kl_weight,
+        rejected_kl_weight=rejected.kl_weight,
     )

@@ -28,7 +28,8 @@ class TokenLogps(NamedTuple):
     """What a model says of the S sequences of each of n examples, token by token.
 
     Each ``(n, S, T)`` in nats, the completion's tokens from the left. ``kl`` (``KL(π_ref‖π)``) and
-    ``collision`` (``log Σ_v π(v)²``) are there only where a loss needs them.
+    ``collision`` (``log Σ_v π(v)²``), and the weights of the tokens, are there only where a loss
+    needs them.
     """
 
     logp: Tensor
@@ -36,6 +37,8 @@ class TokenLogps(NamedTuple):
     mask: Tensor
     kl: Tensor | None = None
     collision: Tensor | None = None
+    reward_weight: Tensor | None = None
+    kl_weight: Tensor | None = None
 
     def of_sequence(self, k: int) -> TokenLogps:
         """Return sequence ``k`` of every example, each ``(n, T)``."""

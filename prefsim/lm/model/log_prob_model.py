@@ -6,7 +6,7 @@ A causal language model whose forward returns log-probabilities instead of logit
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from prefsim.lm.model.head import Head
 from prefsim.lm.model.log_probs import token_log_probs, token_statistics
 from prefsim.lm.model.router import has_router_loss, router_loss
 from prefsim.lm.model.tiled import TokenStatistics
+from prefsim.lm.model.token_masks import TokenMasks
 from prefsim.lm.model.tokens import TokenBatch
 
 __all__ = [
@@ -138,6 +139,8 @@ class LogProbModel(torch.nn.Module):
     ----------
     model
         A ``PreTrainedModel`` with a language-modelling head, or a ``PeftModel`` around one.
+    masks
+        What gives tokens their weights, for losses that take some; trained along where it learns.
 
     Raises
     ------
@@ -147,9 +150,9 @@ class LogProbModel(torch.nn.Module):
         layers (prompt tuning).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, masks: TokenMasks | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.masks = model, masks
         if is_adapted(model) and any(
             config.is_prompt_learning for config in model.peft_config.values()
         ):
@@ -185,6 +188,17 @@ class LogProbModel(torch.nn.Module):
                 return self.states(batch)
         return self._hidden(self._output(batch)), self.head()
 
+    def layer_states(
+        self, batch: TokenBatch, *, adapters: bool = True
+    ) -> tuple[Tensor, Head, tuple[Tensor, ...]]:
+        """Return what :meth:`states` does, and the states behind every layer ``(B, T, d)``."""
+        if not adapters and is_adapted(self.model):
+            with adapters_off(self.model):
+                return self.layer_states(batch)
+        output = self._output(batch, output_hidden_states=True)
+        # The first are the embeddings of the tokens.
+        return self._hidden(output), self.head(), tuple(output.hidden_states[1:])
+
     def _output(self, batch: TokenBatch, **options: Any) -> Any:
         """Return what the model without its head gives."""
         return body_output(self.body, batch, **options)
@@ -217,15 +231,27 @@ class LogProbModel(torch.nn.Module):
         collision: bool = False,
         ref_hidden: Tensor | None = None,
         ref_head: Head | None = None,
+        ref_layers: Sequence[Tensor] | None = None,
     ) -> TokenStatistics:
         """Return log-probabilities ``(B, T)`` of the completion's tokens, 0 elsewhere.
 
         Differentiable.
 
         ``collision`` and a reference's states and head add what
-        :func:`~prefsim.lm.token_statistics` says; a model that is trained with a router's loss adds
-        that.
+        :func:`~prefsim.lm.token_statistics` says, the states behind its layers the weights of the
+        masks; a model that is trained with a router's loss adds that.
         """
+        if ref_layers is not None and self.masks is not None:
+            # The masks are met by the forward that training wraps, as all that is trained.
+            weights = self.masks(ref_layers, batch)
+            statistics = self(
+                batch,
+                adapters=adapters,
+                collision=collision,
+                ref_hidden=ref_hidden,
+                ref_head=ref_head,
+            )
+            return statistics._replace(reward_weight=weights.reward, kl_weight=weights.kl)
         if not (self.training and adapters and has_router_loss(self.plain)):
             hidden, head = self.states(batch, adapters=adapters)
             return self._statistics(hidden, head, batch, collision, ref_hidden, ref_head)

@@ -35,6 +35,7 @@ from prefsim.lm.model.log_probs import sum_log_probs
 from prefsim.lm.model.sampling import sampled_completions
 from prefsim.lm.model.seeding import seeded
 from prefsim.lm.model.text_model import TextModel
+from prefsim.lm.model.token_masks import MASKS, made_masks, save_masks, stored_masks
 from prefsim.lm.model.tokens import Ids, Text, batches_by_length, collate
 
 __all__ = ["CausalLM"]
@@ -89,7 +90,7 @@ class CausalLM(TextModel):
         ----------
         path
             Folder or hub id of a model; or of adapters, which bring the model that they are for and
-            are trained on.
+            are trained on. Masks of tokens that lie in the folder come along.
         dtype
             ``"auto"`` (as stored), ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"float64"``.
         device
@@ -116,9 +117,12 @@ class CausalLM(TextModel):
         check_choice(("auto", "float32", "bfloat16", "float16", "float64"), dtype=dtype)
         model = load_model(path, dtype, **options)
         tokenizer = load_tokenizer(path, **options)
-        return cls.from_model(
+        policy = cls.from_model(
             model, tokenizer, adapter=adapter, seed=seed, device=device, append_eos=append_eos
         )
+        masks = stored_masks(Path(path))
+        policy.log_prob_model.masks = None if masks is None else masks.to(policy.device)
+        return policy
 
     @classmethod
     def from_config(
@@ -281,6 +285,36 @@ class CausalLM(TextModel):
             top_p=float(top_p),
         )
 
+    def with_masks(self, kind: str, *, seed: Seed | None = 0, dropout: float = 0.0) -> Self:
+        """Return the same model, sharing its memory, with masks that weigh tokens.
+
+        For losses that take weights (:func:`prefsim.losses.sparse_po`): the masks read the states
+        of the reference, which must have this model's layers, and those that learn are trained
+        along. They are saved beside the model.
+
+        Parameters
+        ----------
+        kind
+            ``"common"`` or ``"independent"``
+            (:class:`~prefsim.lm.model.token_masks.LearnedMasks`): one weight of each token, or
+            one of its log-ratio and another of its KL divergence; ``"activations"``
+            (:class:`~prefsim.lm.model.token_masks.ActivationMasks`), which learn nothing; or
+            ``"none"``, which takes them off.
+        seed, dropout
+            Of masks that learn.
+
+        Raises
+        ------
+        ValueError
+            If there is no such kind, or the rate of dropout is out of range.
+        """
+        check_choice((*MASKS, "none"), kind=kind)
+        masks = made_masks(kind, self.plain.config, seed=seed, dropout=dropout)
+        if masks is not None:
+            weight = self.log_prob_model.head().weight
+            masks.to(weight.device, torch.promote_types(weight.dtype, torch.float32)).eval()
+        return replace(self, log_prob_model=LogProbModel(self.model, masks))
+
     def frozen(self) -> Self:
         """Return a copy that shares nothing with this policy and is never trained."""
         log_prob_model = copy.deepcopy(self.log_prob_model)
@@ -317,7 +351,8 @@ class CausalLM(TextModel):
         model = copy.deepcopy(self.model)
         plain = model.merge_and_unload() if self.adapters else model.unload()
         plain.requires_grad_(True)
-        return replace(self, log_prob_model=LogProbModel(plain), adapters=True)
+        masks = copy.deepcopy(self.log_prob_model.masks)
+        return replace(self, log_prob_model=LogProbModel(plain, masks), adapters=True)
 
     def save(self, folder: str | Path) -> None:
         """Write the model (or its adapters alone) and the tokenizer in the layout of transformers.
@@ -327,5 +362,6 @@ class CausalLM(TextModel):
         # Those of a model that lay there before would be asked of this one.
         (Path(folder) / DIGESTS).unlink(missing_ok=True)
         self.model.save_pretrained(folder)
+        save_masks(self.log_prob_model.masks, Path(folder))
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)

@@ -33,7 +33,7 @@ ALIGNMENT = 64
 class TokenStatistics(NamedTuple):
     """What losses need of the next-token distribution at every scored token.
 
-    Each ``(..., T)`` in nats, and 0 where nothing is scored, but for the last.
+    Each ``(..., T)``, and 0 where nothing is scored, but for the router's; weights are not in nats.
 
     Attributes
     ----------
@@ -47,6 +47,8 @@ class TokenStatistics(NamedTuple):
         Log-probability of the token under the reference.
     router_loss
         A number: the auxiliary loss of a mixture of experts, where it is trained with one.
+    reward_weight, kl_weight
+        How much the token's log-ratio and its KL divergence count, where the model has masks.
     """
 
     logp: Tensor
@@ -54,6 +56,8 @@ class TokenStatistics(NamedTuple):
     kl: Tensor | None = None
     ref_logp: Tensor | None = None
     router_loss: Tensor | None = None
+    reward_weight: Tensor | None = None
+    kl_weight: Tensor | None = None
 
 
 class _Sweep:

@@ -61,6 +61,10 @@ def fingerprint_of(
     weights = (
         {"model": model_hash(policy), "reference": reference.identity(policy)} if known else {}
     )
+    masks = getattr(policy.module, "masks", None)
+    if masks is not None:
+        said = [masks.kind, masks.settings, *(p.tolist() for p in masks.parameters() if known)]
+        weights["masks"] = hashlib.sha256(repr(said).encode()).hexdigest()
     settings = {name: getattr(options, name) for name in _DECISIVE_OPTIONS} | {
         "optimizer": optimizer if isinstance(optimizer, str) else loss_name(optimizer),
         "precision": precision,

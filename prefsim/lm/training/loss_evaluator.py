@@ -36,10 +36,19 @@ __all__ = ["LossEvaluator", "Needs", "Seen", "couples", "needs_of"]
 
 
 class Needs(NamedTuple):
-    """Sums over the whole next-token distribution that a loss needs besides log-probabilities."""
+    """What a loss needs besides log-probabilities.
+
+    Attributes
+    ----------
+    collision, kl
+        Sums over the whole next-token distribution.
+    weights
+        How much each token counts.
+    """
 
     collision: bool = False
     kl: bool = False
+    weights: bool = False
 
 
 class Seen(NamedTuple):
@@ -75,7 +84,11 @@ def needs_of(loss: Loss) -> Needs:
             return True
         return False
 
-    return Needs(collision=is_missed("collision"), kl=is_missed("kl"))
+    return Needs(
+        collision=is_missed("collision"),
+        kl=is_missed("kl"),
+        weights=is_missed("reward_weight") or is_missed("kl_weight"),
+    )
 
 
 def couples(loss: Loss) -> bool:
@@ -183,7 +196,10 @@ class LossEvaluator:
         options: dict[str, Any] = {"collision": True} if self.needs.collision else {}
         ref_logp = None
         with torch.no_grad(), self.autocast():
-            if self.needs.kl:
+            if self.needs.weights:
+                ref_hidden, ref_head, layers = self.reference.layer_states(log_prob_model, batch)
+                options |= {"ref_hidden": ref_hidden, "ref_head": ref_head, "ref_layers": layers}
+            elif self.needs.kl:
                 # The policy's forward finds the reference's log-probabilities along with the KL.
                 ref_hidden, ref_head = self.reference.states(log_prob_model, batch)
                 options |= {"ref_hidden": ref_hidden, "ref_head": ref_head}
@@ -244,4 +260,6 @@ def _by_example(
         mask=is_token.index_fill(0, places, True).reshape(n, -1, width),
         kl=None if statistics.kl is None else moved(statistics.kl),
         collision=None if statistics.collision is None else moved(statistics.collision),
+        reward_weight=None if statistics.reward_weight is None else moved(statistics.reward_weight),
+        kl_weight=None if statistics.kl_weight is None else moved(statistics.kl_weight),
     )

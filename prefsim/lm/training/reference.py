@@ -65,6 +65,12 @@ class Reference(ABC):
     def states(self, policy_model: LogProbModel, batch: TokenBatch) -> tuple[Tensor, Head]:
         """Return the last hidden states of a batch and the head, of a reference that is a model."""
 
+    def layer_states(
+        self, policy_model: LogProbModel, batch: TokenBatch
+    ) -> tuple[Tensor, Head, tuple[Tensor, ...]]:
+        """Return what :meth:`states` does, and the states behind every layer."""
+        raise ValueError(f"the states behind layers are those of a model, got {self.description}")
+
     def with_model(self, change: Callable[[LogProbModel], LogProbModel]) -> Reference:
         """Return the reference with its own model changed, where it has one."""
         return self
@@ -192,6 +198,12 @@ class ModelReference(Reference):
         """Return the model's own."""
         return self.policy.log_prob_model.states(batch, adapters=self.policy.adapters)
 
+    def layer_states(
+        self, policy_model: LogProbModel, batch: TokenBatch
+    ) -> tuple[Tensor, Head, tuple[Tensor, ...]]:
+        """Return the model's own."""
+        return self.policy.log_prob_model.layer_states(batch, adapters=self.policy.adapters)
+
     def with_model(self, change: Callable[[LogProbModel], LogProbModel]) -> Reference:
         """Return the reference with its model changed."""
         changed = change(self.policy.log_prob_model)
@@ -248,6 +260,12 @@ class AdaptersOff(Reference):
         """Return the policy's own without adapters."""
         return policy_model.states(batch, adapters=False)
 
+    def layer_states(
+        self, policy_model: LogProbModel, batch: TokenBatch
+    ) -> tuple[Tensor, Head, tuple[Tensor, ...]]:
+        """Return the policy's own without adapters."""
+        return policy_model.layer_states(batch, adapters=False)
+
 
 def as_reference(
     given: CausalLM | ReferenceLogps | None, policy: CausalLM, *, in_place: bool = False
@@ -281,7 +299,7 @@ def as_reference(
         raise ValueError(
             f"the reference must have the vocabulary of the policy, {expected} tokens, got {found}"
         )
-    shares_its_model = given.log_prob_model is policy.log_prob_model
+    shares_its_model = given.model is policy.model
     if shares_its_model and is_adapted(given.model) and not given.adapters:
         return AdaptersOff()
     if shares_its_model and in_place:

@@ -22,7 +22,7 @@ from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.held_out import check_best_by, reference_on
 from prefsim.lm.training.loss_evaluator import couples, needs_of
 from prefsim.lm.training.options import TrainingOptions
-from prefsim.lm.training.reference import NoReference, Reference, as_reference
+from prefsim.lm.training.reference import ModelReference, NoReference, Reference, as_reference
 from prefsim.lm.training.scoring import check_kind, check_scorer
 from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows, token_rows
@@ -120,6 +120,8 @@ class TrainingSetup:
                 "the loss needs the KL divergence at every token, and so the reference model"
                 f" itself; got {self.reference.description}"
             )
+        if self.needs.weights and isinstance(policy, CausalLM):
+            _check_masks(policy, self.reference)
         if options.penalty is not None and not self.reference.is_model:
             raise ValueError(
                 "the online penalty is on fresh completions, and needs the reference model itself;"
@@ -244,8 +246,26 @@ def _check_columns(setup: TrainingSetup, data: TextData, per_example: int) -> No
         mask=stand_in < 0,
         kl=-stand_in if needs.kl else None,
         collision=stand_in if needs.collision else None,
+        reward_weight=-stand_in if needs.weights else None,
+        kl_weight=-stand_in if needs.weights else None,
     )
     loss(data.container(kind, logps)[0])
+
+
+def _check_masks(policy: CausalLM, reference: Reference) -> None:
+    """Raise unless a policy has masks that fit its reference, which is a model."""
+    if policy.module.masks is None:
+        raise ValueError(
+            "the loss needs weights of tokens, and so a policy with masks:"
+            " policy.with_masks('common'), or --token-masks common"
+        )
+    if not reference.is_model:
+        raise ValueError(
+            "masks read the states of the reference, and so need the model itself; got"
+            f" {reference.description}"
+        )
+    read = reference.policy if isinstance(reference, ModelReference) else policy
+    policy.module.masks.check_fits(read.plain.config)
 
 
 def _check_labels_of_a_batch(data: TextData, name: str) -> None:

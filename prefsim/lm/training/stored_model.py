@@ -10,6 +10,7 @@ from prefsim.lm.model.log_prob_model import is_adapted
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.sequence_classifier import has_adapters
+from prefsim.lm.model.token_masks import put_masks, save_masks
 
 __all__ = ["Trainable", "load_weights", "save_model", "save_weights"]
 
@@ -29,6 +30,7 @@ def save_model(policy: Trainable, folder: Path, state: dict[str, Tensor] | None 
         policy.write(folder, state)
         return
     policy.model.save_pretrained(folder, **({} if state is None else {"state_dict": state}))
+    save_masks(policy.log_prob_model.masks, folder)
     if policy.tokenizer is not None:
         policy.tokenizer.save_pretrained(folder)
 
@@ -58,6 +60,7 @@ def load_weights(policy: Trainable, folder: Path) -> None:
     if isinstance(policy, ResponseScorer):
         _load_scorer(policy, folder)
         return
+    put_masks(policy.log_prob_model.masks, folder)
     if is_adapted(policy.model):
         import peft
 

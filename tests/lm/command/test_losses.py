@@ -100,3 +100,28 @@ def test_options_of_a_sum_belong_to_one_loss():
         configured_loss("dpo+sft", {"ipo.tau": "0.5"})
     with pytest.raises(ValueError, match="loss 'sft' has no option 'beta'; it has reduction"):
         configured_loss("dpo+sft", {"sft.beta": "0.5"})
+
+
+def test_a_loss_that_weighs_tokens(prefsim):
+    penalties = ("--set", "reward_l1=0.01", "--set", "kl_l1=0.01")
+    report = run(prefsim, "sparse_po", *penalties, "--token-masks", "independent")
+    policy = CausalLM.load("model").with_masks("independent", seed=0)
+    columns = {name: [row[name] for row in FILM_PAIRS] for name in FILM_PAIRS[0]}
+    loss = functools.partial(losses.sparse_po, reward_l1=0.01, kl_l1=0.01)
+    options = {"steps": 2, "batch_size": 3, "learning_rate": 1e-3, "progress": False}
+    reference = CausalLM.load("model")
+    expected = fit(policy, loss, TextComparisons(**columns), reference=reference, **options)
+    assert report["loss"] == pytest.approx(expected.value, rel=1e-6)
+    assert CausalLM.load("run/model").log_prob_model.masks.kind == "independent"
+
+
+def test_weights_of_tokens_are_asked_for_where_they_matter(prefsim):
+    sparse = ["sparse_po" if argument == "dpo" else argument for argument in TRAIN]
+    calls = (
+        (sparse, (), "a policy with masks: policy.with_masks('common'), or --token-masks common"),
+        (TRAIN, ("--token-masks", "common"), "which sparse_po takes, got --loss dpo"),
+        (sparse, ("--token-masks", "some"), "kind must be one of"),
+    )
+    for train, options, message in calls:
+        code, _, error = prefsim(*train, *TWO_STEPS, *options, "--out", "run")
+        assert code == 2 and message in error
