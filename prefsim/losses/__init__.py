@@ -125,7 +125,6 @@ from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.token_rewards import log_ratio_rewards, rto_rewards
-from prefsim.losses.tokenwise import ld_dpo, tdpo1, tdpo2, wpo
 from prefsim.losses.token_weights import activation_weights, relu_weights, sparsity
 from prefsim.losses.tokenwise import ld_dpo, sparse_po, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
