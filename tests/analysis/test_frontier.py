@@ -61,3 +61,17 @@ def test_bad_input_is_refused():
         )
     with pytest.raises(ValueError, match="divergence must be one of"):
         optimal_frontier(WORLD, REFERENCE.log_probs, PENALTIES, divergence="tv")
+
+
+def test_no_policy_earns_more_than_the_largest_reward_at_its_distance():
+    frontier = optimal_frontier(WORLD, REFERENCE.log_probs, np.geomspace(20, 0.05, 400))
+    policies = [TabularPolicy.random(2, 5, seed=k).log_probs for k in range(50)]
+    kl = np.array([kl_to_reference(each, REFERENCE.log_probs, WORLD) for each in policies])
+    earned = np.array([expected_reward(each, WORLD) for each in policies])
+    assert (earned <= frontier.largest_reward(kl)).all()
+    # Optima earn it, up to the spacing of the tangents.
+    between = optimal_frontier(WORLD, REFERENCE.log_probs, [3.0, 0.7, 0.2])
+    at = frontier.largest_reward(between.reverse_kl)
+    np.testing.assert_allclose(between.reward, at, atol=1e-3)
+    assert (between.reward <= at + 1e-12).all()
+    assert frontier.largest_reward(np.zeros((2, 3))).shape == (2, 3)
