@@ -90,6 +90,23 @@ def _check_steps(rewards: GaussianRewards[ArrayT]) -> None:
         counted = getattr(rewards, name)
         if not array_namespace(counted).isdtype(counted.dtype, "bool"):
             raise ValueError(f"{name} must hold booleans, got dtype {counted.dtype}")
+    draws = []
+    for name in ("chosen_noise", "rejected_noise"):
+        noise = getattr(rewards, name)
+        if noise is None:
+            continue
+        steps = tuple(rewards.chosen.shape)
+        if (*noise.shape[:-2], *noise.shape[-1:]) != steps or noise.shape[-2] == 0:
+            raise ValueError(
+                f"{name} must have shape (..., n, K, T) of at least one draw K, got"
+                f" {tuple(noise.shape)} beside {steps}"
+            )
+        draws.append(noise.shape[-2])
+    if len(set(draws)) > 1:
+        raise ValueError(
+            f"chosen_noise and rejected_noise must have as many draws, got {draws[0]} and"
+            f" {draws[1]}"
+        )
 
 
 def _total_deviation(rewards: GaussianRewards[ArrayT]) -> ArrayT:
@@ -171,6 +188,7 @@ def gaussian_bradley_terry(
     check_choice(FORMS, form=form)
     check_nonnegative(arrays=True, mean_weight=mean_weight, spread_weight=spread_weight)
     check_nonnegative(arrays=True, entropy_weight=entropy_weight)
+    check_number(arrays=True, entropy_floor=entropy_floor)
     mean, deviation = log_odds_law(rewards)
     spread: ArrayT | float
     if isinstance(spread_weight, int | float) and spread_weight == 0:
@@ -192,22 +210,11 @@ def _over_draws(rewards: GaussianRewards[ArrayT], mean: ArrayT) -> ArrayT:
     for name in ("chosen", "rejected"):
         noise: Array = needed(getattr(rewards, f"{name}_noise"), f"{name}_noise")
         mask = getattr(rewards, f"{name}_mask")
-        steps = tuple(mask.shape)
-        if (*noise.shape[:-2], noise.shape[-1]) != steps or noise.shape[-2] == 0:
-            raise ValueError(
-                f"{name}_noise must have shape (..., n, K, T) of at least one draw K, got"
-                f" {tuple(noise.shape)} beside {steps}"
-            )
         log_deviation = getattr(rewards, f"{name}_log_deviation")
         # What lies behind the mask may be infinite.
         scale = xp.exp(xp.where(mask, log_deviation, xp.zeros_like(log_deviation)))
         error = scale[..., None, :] * stop_gradient(noise)
         sums.append(masked_sum(error, xp.broadcast_to(mask[..., None, :], tuple(error.shape))))
-    if sums[0].shape != sums[1].shape:
-        raise ValueError(
-            "chosen_noise and rejected_noise must have as many draws, got"
-            f" {sums[0].shape[-1]} and {sums[1].shape[-1]}"
-        )
     return xp.mean(softplus(-(mean[..., None] + sums[0] - sums[1])), axis=-1)
 
 

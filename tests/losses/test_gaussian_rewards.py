@@ -100,7 +100,7 @@ def test_the_hinge_ends_at_the_smallest_deviation():
         (PAIR._replace(chosen=np.full((1, 3), np.nan)), {}, "chosen must hold no NaN"),
         (PAIR, {"form": "mean"}, "form must be one of"),
         (PAIR, {"spread_weight": -1.0}, "spread_weight must be a finite number >= 0"),
-        (PAIR, {"entropy_floor": np.inf}, "floor must be a finite number"),
+        (PAIR, {"entropy_floor": np.inf}, "entropy_floor must be a finite number"),
     ],
 )
 def test_what_does_not_fit_is_refused(pair, options, message):

@@ -90,7 +90,7 @@ def test_every_loss_trains(tiny, name):
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - set(FED)))
 def test_what_a_language_model_does_not_give_is_refused(tiny, name):
     kind = losses.container_of(LOSSES[name]).__name__
-    takes = "(scores: fit|scores of a student|scores of classes and|log-probab)"
+    takes = "(scores: fit|scores of a student|scores of classes and|log-probab|means and dev)"
     with pytest.raises(ValueError, match=f"a loss of {kind} takes {takes}"):
         fit(tiny, LOSSES[name], random_pairs(), reference=tiny)
     with pytest.raises(ValueError, match=r"TextFeedback feed losses of .* got a loss of PairLogps"):
