@@ -445,7 +445,7 @@ EXAMPLES = {
         "weight": np.array([0.5, -1.0]),
         "bias": np.array([0.1, 0.2]),
     },
-    "sparsity": {
+    "token_sparsity": {
         "weights": np.maximum(STEPS, 0.0),
         "mask": MASK,
         "prob": np.array([0.75, 0.25]),

@@ -125,7 +125,7 @@ from prefsim.losses.segments import cpl, cpl_ranked, regret
 from prefsim.losses.self_improvement import srpo
 from prefsim.losses.semantic import from_structure, semantic
 from prefsim.losses.token_rewards import log_ratio_rewards, rto_rewards
-from prefsim.losses.token_weights import activation_weights, relu_weights, sparsity
+from prefsim.losses.token_weights import activation_weights, relu_weights, token_sparsity
 from prefsim.losses.tokenwise import ld_dpo, sparse_po, tdpo1, tdpo2, wpo
 from prefsim.losses.unlearning import ga_kl, ga_rt, npo_kl, npo_rt
 from prefsim.losses.unpaired import kto
@@ -279,7 +279,7 @@ __all__ = [
     "soft",
     "soft_logistic",
     "sparse_po",
-    "sparsity",
+    "token_sparsity",
     "spce",
     "spo_degree",
     "sppo",

@@ -25,7 +25,7 @@ from prefsim.losses.pair_fields import check_last_axis
 from prefsim.numerics import array_namespace, host_values, stop_gradient
 from prefsim.typing import Array, ArrayT
 
-__all__ = ["activation_weights", "relu_weights", "sparsity"]
+__all__ = ["activation_weights", "relu_weights", "token_sparsity"]
 
 
 def activation_weights(activations: ArrayT, mask: Array) -> ArrayT:
@@ -145,7 +145,7 @@ def relu_weights(features: ArrayT, weight: ArrayT, bias: Any = 0.0) -> ArrayT:
     return positive_part(product + bias[..., None])
 
 
-def sparsity(weights: ArrayT, mask: Array, *, prob: ArrayT | None = None) -> ArrayT:
+def token_sparsity(weights: ArrayT, mask: Array, *, prob: ArrayT | None = None) -> ArrayT:
     """Return which share of the tokens of responses has a weight of exactly zero.
 
     Parameters
@@ -174,7 +174,7 @@ def sparsity(weights: ArrayT, mask: Array, *, prob: ArrayT | None = None) -> Arr
     --------
     >>> import numpy as np
     >>> weights = np.asarray([[0.0, 0.3, 0.0], [1.0, 0.0, 0.0]])
-    >>> print(sparsity(weights, np.asarray([[True, True, True], [True, False, False]])))
+    >>> print(token_sparsity(weights, np.asarray([[True, True, True], [True, False, False]])))
     0.5
     """
     weights, prob = alike(optional=("prob",), weights=weights, prob=prob)

@@ -13,7 +13,7 @@ from prefsim.losses import (
     activation_weights,
     relu_weights,
     sparse_po,
-    sparsity,
+    token_sparsity,
 )
 
 X = np.array([[0.1, -0.4, 0.7, 0.2]])
@@ -89,9 +89,9 @@ def test_a_unit_that_is_off_has_no_derivative():
 def test_shares_of_zeros():
     weights = np.array([[[0.0, 0.3, 0.0], [1.0, 0.0, 0.0]], [[0.0] * 3] * 2])
     mask = np.array([[[True, True, True], [True, False, False]]] * 2)
-    np.testing.assert_allclose(sparsity(weights, mask), [0.5, 1.0])
+    np.testing.assert_allclose(token_sparsity(weights, mask), [0.5, 1.0])
     seen = np.array([[0.0, 2.0], [1.0, 1.0]])
-    np.testing.assert_allclose(sparsity(weights, mask, prob=seen), [0.0, 1.0])
+    np.testing.assert_allclose(token_sparsity(weights, mask, prob=seen), [0.0, 1.0])
 
 
 def test_bad_weights_are_named():
@@ -129,11 +129,14 @@ def test_bad_weights_are_named():
         (lambda: relu_weights(X, np.ones(3)), r"weight \(3,\)"),
         (lambda: relu_weights(X[0], np.ones(4)), r"features \(4,\)"),
         (lambda: relu_weights(np.ones((3, 4, 2)), np.ones((2, 2))), "shapes must broadcast"),
-        (lambda: sparsity(X, EVERY), "one shape"),
-        (lambda: sparsity(X[0], EVERY), r"weights must have shape \(..., n, T\)"),
-        (lambda: sparsity(X, ~EVERY[None]), "at least one token that is seen, got none"),
-        (lambda: sparsity(X, EVERY[None], prob=-np.ones(1)), "prob must be >= 0, got -1.0"),
-        (lambda: sparsity(X, EVERY[None], prob=np.zeros(1)), "at least one token that is seen"),
+        (lambda: token_sparsity(X, EVERY), "one shape"),
+        (lambda: token_sparsity(X[0], EVERY), r"weights must have shape \(..., n, T\)"),
+        (lambda: token_sparsity(X, ~EVERY[None]), "at least one token that is seen, got none"),
+        (lambda: token_sparsity(X, EVERY[None], prob=-np.ones(1)), "prob must be >= 0, got -1.0"),
+        (
+            lambda: token_sparsity(X, EVERY[None], prob=np.zeros(1)),
+            "at least one token that is seen",
+        ),
     ],
 )
 def test_bad_input(call, message):

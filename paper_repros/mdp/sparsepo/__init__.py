@@ -17,6 +17,6 @@ PAPER = Paper(
         "prefsim.losses.tokenwise.token_score",
         "prefsim.losses.activation_weights",
         "prefsim.losses.relu_weights",
-        "prefsim.losses.sparsity",
+        "prefsim.losses.token_sparsity",
     ),
 )

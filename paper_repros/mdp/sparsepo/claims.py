@@ -20,7 +20,7 @@ from paper_repros.mdp.sparsepo.texts import (
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.gradients import gradient, loss_gradient
-from prefsim.losses import activation_weights, relu_weights, sparse_po, sparsity
+from prefsim.losses import activation_weights, relu_weights, sparse_po, token_sparsity
 from prefsim.numerics import categorical_kl, log_softmax, sigmoid, softmax, softplus
 from prefsim.papers import Verdict, above, apart, claim, falls, worst
 from prefsim.testing import betas
@@ -286,8 +286,8 @@ def sparsity_is_the_share_of_zeros(texts: Texts, rounds_to: float) -> Verdict:
     zeros = [int((each == 0).sum()) for each in tokens]
     flat = weight.reshape(4, -1), texts.mask.reshape(4, -1)
     once = sum(zeros) / sum(each.size for each in tokens)
-    first = sparsity(*flat, prob=np.eye(4)[0])
-    return worst(apart(sparsity(*flat), once), apart(first, zeros[0] / tokens[0].size))
+    first = token_sparsity(*flat, prob=np.eye(4)[0])
+    return worst(apart(token_sparsity(*flat), once), apart(first, zeros[0] / tokens[0].size))
 
 
 @claim(

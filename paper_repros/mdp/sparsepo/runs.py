@@ -23,7 +23,7 @@ from paper_repros.mdp.sparsepo.token_world import (
 )
 from prefsim.analysis import optimal_frontier
 from prefsim.backend import to_numpy
-from prefsim.losses import TokenPairLogps, sparse_po, sparsity, tdpo1
+from prefsim.losses import TokenPairLogps, sparse_po, tdpo1, token_sparsity
 from prefsim.numerics import categorical_entropy, log_sigmoid, sigmoid
 from prefsim.solvers import fit
 from prefsim.worlds import ContextualBandit
@@ -188,7 +188,7 @@ def learn_by_transformer(seed: int) -> dict[Setting, TransformerEnd]:
             float(prob @ reward),
             float(prob @ (log_prob - reference)),
             written @ weights,
-            float(sparsity(weights, EVERY, prob=written)),
+            float(token_sparsity(weights, EVERY, prob=written)),
         )
     return found
 
@@ -232,7 +232,7 @@ def measured(worlds: Worlds, settings: list[Setting], learnt: Learnt) -> Measure
     kl = (prob * (learnt.log_prob - worlds.log_prob[:, None])).sum(axis=-1)
     weight = learnt.tokens.reward_weight
     written = np.broadcast_to(np.exp(worlds.log_prob)[:, None], prob.shape)
-    zeros = sparsity(weight, np.broadcast_to(EVERY, weight.shape), prob=written)
+    zeros = token_sparsity(weight, np.broadcast_to(EVERY, weight.shape), prob=written)
     by_key = [
         mean_weights(worlds, w, [worlds.is_key, ~worlds.is_key]) for w in weight.swapaxes(0, 1)
     ]

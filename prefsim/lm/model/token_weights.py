@@ -28,7 +28,7 @@ def token_weights(
     """Return the weights of every token of completions, and which are tokens.
 
     Each ``(n, longest completion)``, 0 behind the end, float32; without gradients and dropout. Of
-    which share the masks make zero :func:`prefsim.losses.sparsity` says.
+    which share the masks make zero :func:`prefsim.losses.token_sparsity` says.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from prefsim.lm.model.token_masks import LearnedMasks, stored_masks
 from prefsim.lm.training.loss_evaluator import LossEvaluator, needs_of
 from prefsim.lm.training.reference import ModelReference
 from prefsim.lm.training.token_rows import token_rows
-from prefsim.losses import activation_weights, sparse_po, sparsity
+from prefsim.losses import activation_weights, sparse_po, token_sparsity
 from prefsim.solvers import fit
 
 OPTIONS = {"learning_rate": 1e-2, "schedule": "constant", "warmup": 0.0, "progress": False}
@@ -126,7 +126,7 @@ def sparsity_of(policy, reference):
     weights, mask = token_weights(
         policy, data.prompt * 2, data.chosen + data.rejected, reference=reference
     )
-    return float(sparsity(weights.reward, mask))
+    return float(token_sparsity(weights.reward, mask))
 
 
 def test_masks_learn_along_and_a_penalty_makes_them_sparse(plain):
