@@ -446,8 +446,8 @@ CALLS = {
     "score_gradient_in_tree": call(planning.score_gradient_in_tree, policy=ON_TREE, weights=LEAVES),
     "policy_evaluation": call(planning.policy_evaluation, mdp=MDP, policy=EACH),
     "objective_returns": call(planning.objective_returns, mdp=TWO_REWARDS, policy=EACH),
-    "constrained_optimum": call(
-        planning.constrained_optimum,
+    "constrained_program": call(
+        planning.constrained_program,
         mdp=TWO_REWARDS,
         weights=np.array([1.0, 0.0]),
         at_least=np.array([-1e9, -1e9]),

@@ -19,7 +19,7 @@ from prefsim.checks import (
     check_nonnegative,
     check_shape,
 )
-from prefsim.solvers.planning.constrained import constrained_optimum
+from prefsim.solvers.planning.constrained import constrained_program
 from prefsim.solvers.planning.objectives import require_objectives
 from prefsim.worlds.mdp import TabularMDP
 
@@ -327,7 +327,7 @@ def convex_front(mdp: TabularMDP, *, tolerance: float = 1e-9) -> ConvexFront:
     returns: list[np.ndarray] = []
 
     def best(weights: np.ndarray) -> np.ndarray:
-        found = constrained_optimum(mdp, weights)
+        found = constrained_program(mdp, weights)
         policies.append(found.policy)
         returns.append(found.returns)
         return found.returns

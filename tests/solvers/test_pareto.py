@@ -16,7 +16,7 @@ from prefsim.solvers import (
     non_dominated,
     weight_grid,
 )
-from prefsim.solvers.planning import constrained_optimum, objective_returns
+from prefsim.solvers.planning import constrained_program, objective_returns
 
 moocore = pytest.importorskip("moocore")
 
@@ -96,7 +96,7 @@ def test_the_front_of_a_process(count):
     front = convex_front(mdp)
     np.testing.assert_allclose(objective_returns(mdp, front.policy), front.returns, atol=1e-9)
     weights = np.random.default_rng(0).dirichlet(np.ones(count), size=25)
-    best = constrained_optimum(mdp, weights).value
+    best = constrained_program(mdp, weights).value
     np.testing.assert_allclose((weights @ front.returns.T).max(axis=1), best, atol=1e-8)
     assert non_dominated(front.returns).all()
 

@@ -7,7 +7,7 @@ import pytest
 
 from prefsim.analysis import hypervolume
 from prefsim.solvers import convex_front, non_dominated
-from prefsim.solvers.planning import constrained_optimum, value_iteration
+from prefsim.solvers.planning import constrained_program, value_iteration
 from prefsim.worlds import TabularMDP
 from prefsim.worlds.explored import explore
 
@@ -159,7 +159,7 @@ class TestMultiObjective:
 
     def test_chance_reaches_what_no_certain_policy_does(self, mo):
         mdp = TabularMDP.from_gymnasium(SEAS[1], discount=1.0)
-        found = constrained_optimum(mdp, [1.0, 0.0], [-np.inf, -10.0])
+        found = constrained_program(mdp, [1.0, 0.0], [-np.inf, -10.0])
         # Between 1 in one step and 124 in nineteen.
         np.testing.assert_allclose(found.returns, [62.5, -10.0], atol=1e-6)
         assert ((found.policy > 1e-9).sum(-1) > 1)[0]

@@ -16,7 +16,7 @@ PAPER = Paper(
     implements=(
         "prefsim.loops.front_extension.extend_front",
         "prefsim.loops.front_extension.least_returns",
-        "prefsim.solvers.planning.constrained.constrained_optimum",
+        "prefsim.solvers.planning.constrained.constrained_program",
         "prefsim.solvers.planning.constrained.largest_slack",
         "prefsim.solvers.planning.log_barrier.log_barrier_optimum",
         "prefsim.solvers.optimisers.trust_region.constrained_step",

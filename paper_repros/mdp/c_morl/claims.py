@@ -22,7 +22,7 @@ from prefsim.solvers.optimisers.trust_region import (
     constrained_step,
 )
 from prefsim.solvers.pareto import convex_front, crowding_distance, non_dominated, weight_grid
-from prefsim.solvers.planning.constrained import constrained_optimum
+from prefsim.solvers.planning.constrained import constrained_program
 from prefsim.solvers.planning.objectives import objective_returns
 from prefsim.testing.bandits import tables
 from prefsim.worlds import TabularMDP
@@ -83,7 +83,7 @@ def nothing_given_up_moves_nothing(mdp: TabularMDP, seed: int, share: float) -> 
     """With β = 1 a Pareto-optimal policy is its own extension."""
     start = instances.on_front(mdp, seed)
     level = np.where(np.eye(2) > 0, -np.inf, share * start)
-    return apart(constrained_optimum(mdp, np.eye(2), level).returns, start)
+    return apart(constrained_program(mdp, np.eye(2), level).returns, start)
 
 
 @claim(
@@ -103,11 +103,11 @@ def extensions_dominate_more_than_all_corners(mdp: TabularMDP, share: float) -> 
     corners = convex_front(mdp).returns
     assume(len(corners) > 2)
     levels = np.where(np.eye(2)[:, None] > 0, -np.inf, share * corners)
-    added = constrained_optimum(mdp, np.eye(2)[:, None], levels).returns.reshape(-1, 2)
+    added = constrained_program(mdp, np.eye(2)[:, None], levels).returns.reshape(-1, 2)
     both = hypervolume(np.concatenate([corners, added]), [0.0, 0.0])
     gained = both - hypervolume(corners, [0.0, 0.0])
     weights = np.random.default_rng(0).dirichlet([1.0, 1.0], size=20)
-    chosen = constrained_optimum(mdp, weights).returns
+    chosen = constrained_program(mdp, weights).returns
     distance = np.abs(chosen[:, None] - corners).max(axis=-1).min(axis=-1)
     return worst(above(1e-6, gained, detail=f"{gained:.3g} gained"), apart(distance, 0.0))
 
@@ -120,7 +120,7 @@ def extensions_dominate_more_than_all_corners(mdp: TabularMDP, share: float) -> 
     tolerance=1e-9,
     examples=6,
     given={"mdp": PAIR, "known": st.just(lambda mdp: convex_front(mdp).returns)},
-    breaks={"known": st.just(lambda mdp: constrained_optimum(mdp, np.eye(2)).returns)},
+    breaks={"known": st.just(lambda mdp: constrained_program(mdp, np.eye(2)).returns)},
 )
 def corners_serve_linear_preferences_best(
     mdp: TabularMDP, known: Callable[[TabularMDP], np.ndarray]
@@ -129,9 +129,9 @@ def corners_serve_linear_preferences_best(
     largest expected utility, and the point assigned to a preference is worth its optimum.
     """
     corners, weights = known(mdp), weight_grid(2, 10)
-    three = constrained_optimum(mdp, weight_grid(2, 2)).returns
+    three = constrained_program(mdp, weight_grid(2, 2)).returns
     archive = fronts.fill_front(fronts.exact_trainer(mdp), rounds=1)[-1].archive.returns
-    best = constrained_optimum(mdp, weights).value
+    best = constrained_program(mdp, weights).value
     assigned = corners[assign_points(corners, weights)]
     served = [expected_utility(each, weights) for each in (three, archive, corners)]
     return worst(
@@ -238,8 +238,8 @@ def barriers_lose_little(mdp: TabularMDP, sharpness: float, blunted: float) -> V
     """
     count = mdp.batch_shape[0]
     found = instances.barrier_at(mdp, sharpness / blunted)
-    middle = constrained_optimum(mdp, np.full(count, 1.0 / count)).returns
-    best = constrained_optimum(mdp, np.eye(count)[0], least_returns(middle, 0, share=0.95)).value
+    middle = constrained_program(mdp, np.full(count, 1.0 / count)).returns
+    best = constrained_program(mdp, np.eye(count)[0], least_returns(middle, 0, share=0.95)).value
     lost, most = best - found.value, (count - 1) / sharpness
     return worst(above(lost, most), above(-lost, 0.0), apart(found.loss, most))
 

@@ -16,7 +16,7 @@ from prefsim.solvers.planning import policy_evaluation, policy_iteration
 from prefsim.solvers.planning.constrained import (
     ConstrainedOptimum,
     InfeasibleError,
-    constrained_optimum,
+    constrained_program,
     lagrangian_bound,
     largest_slack,
 )
@@ -84,7 +84,7 @@ def exact_trainer(mdp: TabularMDP) -> Train:
         start: Any, weights: np.ndarray, at_least: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         try:
-            found = constrained_optimum(mdp, weights, at_least)
+            found = constrained_program(mdp, weights, at_least)
         except InfeasibleError:
             return []
         return [(found.policy, found.returns)]
@@ -117,7 +117,7 @@ def extension(
 ) -> ConstrainedOptimum:
     """Return the best policy for one objective, the others kept at a level."""
     asked = np.where(np.arange(returns.size) == objective, -np.inf, level)
-    return constrained_optimum(mdp, np.eye(returns.size)[objective], asked)
+    return constrained_program(mdp, np.eye(returns.size)[objective], asked)
 
 
 def followed(mdp: TabularMDP, *, steps: int, share: float, last: bool) -> np.ndarray:
@@ -126,7 +126,7 @@ def followed(mdp: TabularMDP, *, steps: int, share: float, last: bool) -> np.nda
     Each step must keep a share of the second objective: of what it was at the start, or of the
     ``last`` step's, as where the level is computed from the current batch.
     """
-    current = constrained_optimum(mdp, [0.0, 1.0]).returns
+    current = constrained_program(mdp, [0.0, 1.0]).returns
     path = [current[1]]
     for _ in range(steps):
         level = share * np.array([0.0, path[-1] if last else path[0]])
@@ -151,7 +151,7 @@ def dominated_by(mdp: TabularMDP, returns: np.ndarray) -> Gain:
     A bound from above, by the prices of levels a little lower, which leave something to choose.
     """
     ones = np.ones(returns.size)
-    prices = constrained_optimum(mdp, ones, returns - MARGIN).multipliers
+    prices = constrained_program(mdp, ones, returns - MARGIN).multipliers
     bound, _ = lagrangian_bound(mdp, ones, returns, prices)
     return Gain(max(float(bound - returns.sum()), 0.0), float(prices.sum()))
 

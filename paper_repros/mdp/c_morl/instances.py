@@ -13,7 +13,7 @@ from prefsim.analysis.pareto import expected_utility, hypervolume, sparsity
 from prefsim.loops.front_extension import extend_front, least_returns
 from prefsim.solvers.optimisers.trust_region import ConstrainedStep
 from prefsim.solvers.pareto import weight_grid
-from prefsim.solvers.planning.constrained import constrained_optimum
+from prefsim.solvers.planning.constrained import constrained_program
 from prefsim.solvers.planning.log_barrier import BarrierOptimum, log_barrier_optimum
 from prefsim.solvers.planning.objectives import objective_returns
 from prefsim.worlds import TabularMDP
@@ -86,13 +86,13 @@ def any_policy(mdp: TabularMDP, seed: int) -> np.ndarray:
 def on_front(mdp: TabularMDP, seed: int) -> np.ndarray:
     """Return what the best policy for random positive weights is worth."""
     weights = np.random.default_rng(seed).dirichlet(np.full(mdp.batch_shape[0], 5.0))
-    return constrained_optimum(mdp, weights).returns
+    return constrained_program(mdp, weights).returns
 
 
 def barrier_at(mdp: TabularMDP, sharpness: float) -> BarrierOptimum:
     """Return the barrier's optimum for the first objective, kept near equal weights."""
     count = mdp.batch_shape[0]
-    middle = constrained_optimum(mdp, np.full(count, 1.0 / count)).returns
+    middle = constrained_program(mdp, np.full(count, 1.0 / count)).returns
     level = least_returns(middle, 0, share=0.95)
     return log_barrier_optimum(mdp, np.eye(count)[0], level, sharpness=sharpness)
 

@@ -27,7 +27,7 @@ from prefsim.loops.front_extension import least_returns
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
 from prefsim.solvers.pareto import convex_front
-from prefsim.solvers.planning.constrained import constrained_optimum
+from prefsim.solvers.planning.constrained import constrained_program
 from prefsim.solvers.planning.log_barrier import log_barrier_optimum
 from prefsim.worlds import TabularMDP
 
@@ -107,7 +107,7 @@ def explore(seed: int) -> World:
     barrier = measure(fill_front(barrier_trainer(mdp, RELEASED), rounds=ROUNDS))
     trainings = 10 * ROUNDS  # as many as the extensions took
     weights = np.random.default_rng(seed).dirichlet(np.ones(2), size=trainings)
-    random = np.concatenate([exact.returns[0], constrained_optimum(mdp, weights).returns])
+    random = np.concatenate([exact.returns[0], constrained_program(mdp, weights).returns])
     corners = convex_front(mdp).returns
     held, moving = (followed(mdp, steps=STEPS, share=KEPT, last=last) for last in (False, True))
     return World(
@@ -115,7 +115,7 @@ def explore(seed: int) -> World:
         barrier,
         corners,
         hypervolume(random, ZERO),
-        float(constrained_optimum(mdp, TESTS).value.mean()),
+        float(constrained_program(mdp, TESTS).value.mean()),
         float(below_front(corners, barrier.returns[-1]).max()),
         (held / held[0], moving / moving[0]),
         searched(mdp),
@@ -124,9 +124,9 @@ def explore(seed: int) -> World:
 
 def searched(mdp: TabularMDP) -> tuple[float, float, float]:
     """Return how far exact policy search ends from what programs find; see :class:`World`."""
-    level = 0.97 * constrained_optimum(mdp, [0.5, 0.5]).returns[1]
+    level = 0.97 * constrained_program(mdp, [0.5, 0.5]).returns[1]
     one, least = np.array([1.0, 0.0]), np.array([-np.inf, level])
-    best = constrained_optimum(mdp, one, least).returns
+    best = constrained_program(mdp, one, least).returns
     inside = log_barrier_optimum(mdp, one, least, sharpness=RELEASED).returns
     found = climb(mdp, level, steps=60, radius=0.3)
     blunt = climb_barrier(mdp, level, sharpness=RELEASED, steps=120, radius=0.3)
@@ -142,9 +142,9 @@ def barrier_loss(seeds: range, n_objectives: int) -> np.ndarray:
 def _loss_of(mdp: TabularMDP) -> list[float]:
     count = mdp.batch_shape[0]
     one = np.eye(count)[0]
-    middle = constrained_optimum(mdp, np.full(count, 1 / count)).returns
+    middle = constrained_program(mdp, np.full(count, 1 / count)).returns
     level = least_returns(middle, 0, share=0.97)
-    best = float(constrained_optimum(mdp, one, level).value)
+    best = float(constrained_program(mdp, one, level).value)
     return [
         (best - float(log_barrier_optimum(mdp, one, level, sharpness=t).value)) * t / (count - 1)
         for t in SHARPNESS

@@ -15,7 +15,7 @@ from prefsim.solvers.planning.certificate import PlanningResult
 from prefsim.solvers.planning.constrained import (
     ConstrainedOptimum,
     InfeasibleError,
-    constrained_optimum,
+    constrained_program,
     largest_slack,
 )
 from prefsim.solvers.planning.evaluation import (
@@ -55,7 +55,7 @@ __all__ = [
     "action_values",
     "advantages",
     "bellman_backup",
-    "constrained_optimum",
+    "constrained_program",
     "expected_backup",
     "greedy_policy",
     "largest_slack",

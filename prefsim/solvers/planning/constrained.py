@@ -26,7 +26,7 @@ from prefsim.worlds.mdp import TabularMDP
 __all__ = [
     "ConstrainedOptimum",
     "InfeasibleError",
-    "constrained_optimum",
+    "constrained_program",
     "lagrangian_bound",
     "largest_slack",
     "together",
@@ -77,7 +77,7 @@ class ConstrainedOptimum(NamedTuple):
     shortfall: np.ndarray
 
 
-def constrained_optimum(mdp: TabularMDP, weights: Any, at_least: Any = None) -> ConstrainedOptimum:
+def constrained_program(mdp: TabularMDP, weights: Any, at_least: Any = None) -> ConstrainedOptimum:
     r"""Return a policy that maximises :math:`w \cdot J(\pi)` subject to :math:`J(\pi) \ge c`.
 
     One linear program over the visits :math:`\mu(s, a)`, of which returns are linear functions; a
@@ -111,16 +111,16 @@ def constrained_optimum(mdp: TabularMDP, weights: Any, at_least: Any = None) -> 
 
     >>> rewards = [[[1.0, 0.0]], [[0.0, 1.0]]]
     >>> mdp = TabularMDP([[[1.0], [1.0]]], rewards, discount=0.5)
-    >>> found = constrained_optimum(mdp, [1.0, 0.0], [-np.inf, 1.0])
+    >>> found = constrained_program(mdp, [1.0, 0.0], [-np.inf, 1.0])
     >>> found.returns.round(9), found.multipliers.round(9)
     (array([1., 1.]), array([0., 1.]))
     """
-    count = require_objectives("constrained_optimum", mdp)
+    count = require_objectives("constrained_program", mdp)
     factor = as_objectives(weights, "weights", count)
     level = as_levels(at_least, "at_least", count)
     factor, level = together(factor, level)
     system = flows(mdp)
-    visits, multipliers = _solve("constrained_optimum", system, factor, level)
+    visits, multipliers = _solve("constrained_program", system, factor, level)
     bound, greedy = lagrangian_bound(mdp, factor, level, multipliers)
     policy = policy_of_visits(system.spread(visits), greedy)
     returns = objective_returns(mdp, policy)
@@ -145,7 +145,7 @@ def largest_slack(mdp: TabularMDP, at_least: Any) -> tuple[np.ndarray, np.ndarra
     Parameters
     ----------
     mdp
-        As for :func:`constrained_optimum`.
+        As for :func:`constrained_program`.
     at_least
         c, ``(*batch, m)``; ``-inf`` where nothing is asked, not everywhere.
 
@@ -156,7 +156,7 @@ def largest_slack(mdp: TabularMDP, at_least: Any) -> tuple[np.ndarray, np.ndarra
     Raises
     ------
     ValueError
-        As :func:`constrained_optimum`, and if nothing is asked.
+        As :func:`constrained_program`, and if nothing is asked.
     """
     count = require_objectives("largest_slack", mdp)
     level = as_levels(at_least, "at_least", count)

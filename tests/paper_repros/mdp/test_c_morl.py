@@ -23,7 +23,7 @@ from paper_repros.mdp.c_morl.instances import (
 from prefsim.analysis import expected_utility, hypervolume, sparsity
 from prefsim.solvers import convex_front, weight_grid
 from prefsim.solvers.optimisers.trust_region import constrained_step
-from prefsim.solvers.planning import constrained_optimum, log_barrier_optimum
+from prefsim.solvers.planning import constrained_program, log_barrier_optimum
 
 ZERO, TESTS = np.zeros(2), weight_grid(2, 10)
 
@@ -61,9 +61,9 @@ def test_barriers_fill_the_front_too():
 
 def test_the_gap_of_barriers():
     mdp = draw_process(101)
-    level = 0.97 * constrained_optimum(mdp, [0.5, 0.5]).returns
+    level = 0.97 * constrained_program(mdp, [0.5, 0.5]).returns
     level[0] = -np.inf
-    best = constrained_optimum(mdp, [1.0, 0.0], level).value
+    best = constrained_program(mdp, [1.0, 0.0], level).value
     for sharpness in (500.0, 2000.0):
         found = log_barrier_optimum(mdp, [1.0, 0.0], level, sharpness=sharpness)
         assert best - found.value == pytest.approx(1 / sharpness, rel=1e-6)

@@ -6,7 +6,7 @@ from several_rewards import process, visits_in_cvxpy
 
 from prefsim.solvers.planning import (
     InfeasibleError,
-    constrained_optimum,
+    constrained_program,
     largest_slack,
     objective_returns,
     policy_evaluation,
@@ -21,7 +21,7 @@ FREE = -np.inf
 
 def middle(mdp):
     count = mdp.batch_shape[0]
-    return constrained_optimum(mdp, np.full(count, 1 / count)).returns
+    return constrained_program(mdp, np.full(count, 1 / count)).returns
 
 
 @pytest.mark.parametrize(("seed", "objectives", "ended"), [(0, 2, 0), (1, 3, 0), (2, 3, 2)])
@@ -29,7 +29,7 @@ def test_against_cvxpy(seed, objectives, ended):
     mdp = process(seed, n_objectives=objectives, n_terminal=ended)
     level = (1.02 if objectives == 2 else 0.99) * middle(mdp)
     level[0] = FREE
-    found = constrained_optimum(mdp, np.eye(objectives)[0], level)
+    found = constrained_program(mdp, np.eye(objectives)[0], level)
     _, limits, returns = visits_in_cvxpy(mdp)
     asked = returns[1:] >= level[1:]
     program = cp.Problem(cp.Maximize(returns[0]), [*limits, asked])
@@ -47,7 +47,7 @@ def test_against_cvxpy(seed, objectives, ended):
 def test_without_constraints_it_is_planning():
     mdp = process(3, n_objectives=3)
     weights = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [-1.0, 0.5, 0.0]])
-    found = constrained_optimum(mdp, weights)
+    found = constrained_program(mdp, weights)
     for factor, value, returns, policy in zip(
         weights, found.value, found.returns, found.policy, strict=True
     ):
@@ -64,9 +64,9 @@ def test_without_constraints_it_is_planning():
 def test_a_batch_is_its_members():
     mdp = process(4)
     levels = np.stack([[FREE, share * middle(mdp)[1]] for share in (0.5, 0.9, 1.01)])
-    together = constrained_optimum(mdp, [1.0, 0.0], levels)
+    together = constrained_program(mdp, [1.0, 0.0], levels)
     for place, level in enumerate(levels):
-        alone = constrained_optimum(mdp, [1.0, 0.0], level)
+        alone = constrained_program(mdp, [1.0, 0.0], level)
         np.testing.assert_allclose(together.returns[place], alone.returns, atol=1e-9)
     assert together.policy.shape == (3, 5, 3) and together.gap.shape == (3,)
 
@@ -74,7 +74,7 @@ def test_a_batch_is_its_members():
 def test_as_many_objectives_as_weights_in_a_batch_as_states_as_actions():
     # A batch of S tables for S actions is not taken for rewards of transitions.
     mdp = process(5, n_states=3, n_actions=3)
-    found = constrained_optimum(mdp, [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    found = constrained_program(mdp, [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
     assert found.returns.shape == (3, 2)
     assert objective_returns(mdp, found.policy) == pytest.approx(found.returns)
 
@@ -83,7 +83,7 @@ def test_states_that_nothing_leads_to():
     moves = np.eye(3)[[[1, 1], [1, 1], [0, 1]]]
     rewards = np.array([[[0, 0], [1, 0], [9, 9]], [[0, 0], [0, 1], [9, 9]]], dtype=float)
     mdp = TabularMDP(moves, rewards, discount=0.5, start_probs=[1.0, 0.0, 0.0])
-    found = constrained_optimum(mdp, [1.0, 0.0], [FREE, 0.25])
+    found = constrained_program(mdp, [1.0, 0.0], [FREE, 0.25])
     np.testing.assert_allclose(found.returns, [0.75, 0.25], atol=1e-9)
     np.testing.assert_allclose(found.policy[1], [0.75, 0.25], atol=1e-9)
 
@@ -103,7 +103,7 @@ def test_largest_slack_against_cvxpy(seed):
 def test_what_no_policy_reaches_is_named():
     mdp = process(0)
     with pytest.raises(InfeasibleError, match=r"no policy reaches at_least = \[-inf, 99.0\]"):
-        constrained_optimum(mdp, [1.0, 0.0], [[FREE, 0.0], [FREE, 99.0]])
+        constrained_program(mdp, [1.0, 0.0], [[FREE, 0.0], [FREE, 99.0]])
 
 
 def test_never_ending_is_named():
@@ -112,9 +112,9 @@ def test_never_ending_is_named():
     rewards[:, 0] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]]
     mdp = TabularMDP(moves, rewards, discount=1.0, terminal=[False, True])
     # What is not paid for may go on for ever.
-    assert constrained_optimum(mdp, [-1.0, 1.0]).value == pytest.approx(1.0)
+    assert constrained_program(mdp, [-1.0, 1.0]).value == pytest.approx(1.0)
     with pytest.raises(ValueError, match="never ending is worth more"):
-        constrained_optimum(mdp, [1.0, 0.0])
+        constrained_program(mdp, [1.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_never_ending_is_named():
 )
 def test_bad_numbers(arguments, message):
     with pytest.raises(ValueError, match=message):
-        constrained_optimum(process(0), *arguments)
+        constrained_program(process(0), *arguments)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import pytest
 from several_rewards import process, visits_in_cvxpy
 
 from prefsim.solvers import ConvergenceWarning
-from prefsim.solvers.planning import constrained_optimum, log_barrier_optimum
+from prefsim.solvers.planning import constrained_program, log_barrier_optimum
 
 cp = pytest.importorskip("cvxpy")
 
 
 def levels(mdp, share=0.95):
     count = mdp.batch_shape[0]
-    level = share * constrained_optimum(mdp, np.full(count, 1 / count)).returns
+    level = share * constrained_program(mdp, np.full(count, 1 / count)).returns
     level[0] = -np.inf
     return level
 
@@ -37,7 +37,7 @@ def test_what_is_lost_is_the_bound(sharpness):
     mdp = process(8, n_objectives=3)
     level = levels(mdp)
     found = log_barrier_optimum(mdp, [1.0, 0.0, 0.0], level, sharpness=sharpness)
-    best = constrained_optimum(mdp, [1.0, 0.0, 0.0], level).value
+    best = constrained_program(mdp, [1.0, 0.0, 0.0], level).value
     assert found.loss == pytest.approx(2 / sharpness, abs=1e-8)
     assert -1e-9 <= best - found.value <= 2 / sharpness + 1e-9
     assert found.bound >= best - 1e-9
@@ -56,7 +56,7 @@ def test_a_batch_is_its_members():
 
 def test_all_may_be_asked_for():
     mdp = process(10)
-    level = 0.8 * constrained_optimum(mdp, [0.5, 0.5]).returns
+    level = 0.8 * constrained_program(mdp, [0.5, 0.5]).returns
     found = log_barrier_optimum(mdp, [0.0, 0.0], level, sharpness=1.0)
     # The product of what is to spare, as large as it can be: no direction raises its logarithm.
     assert (found.returns > level).all() and abs(found.gap) < 1e-9
@@ -89,6 +89,6 @@ def test_bad_input(level, sharpness, message):
 
 def test_a_level_that_is_just_reached_has_no_logarithm():
     mdp = process(0)
-    best = constrained_optimum(mdp, [0.0, 1.0]).value
+    best = constrained_program(mdp, [0.0, 1.0]).value
     with pytest.raises(ValueError, match="exceeded strictly"):
         log_barrier_optimum(mdp, [1.0, 0.0], [-np.inf, best], sharpness=20.0)

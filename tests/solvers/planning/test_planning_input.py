@@ -27,7 +27,7 @@ TAKE_PROCESSES = {
     "occupancy": lambda mdp: planning.occupancy(mdp, EVEN),
     "successor_features": lambda mdp: planning.successor_features(mdp, EVEN, np.ones((3, 2, 1))),
     "objective_returns": lambda mdp: planning.objective_returns(mdp, EVEN),
-    "constrained_optimum": lambda mdp: planning.constrained_optimum(mdp, [1.0]),
+    "constrained_program": lambda mdp: planning.constrained_program(mdp, [1.0]),
     "largest_slack": lambda mdp: planning.largest_slack(mdp, [0.0]),
     "log_barrier_optimum": lambda mdp: planning.log_barrier_optimum(
         mdp, [1.0], [0.0], sharpness=1.0
