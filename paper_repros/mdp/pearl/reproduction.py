@@ -95,7 +95,7 @@ def criteria_of_clouds(arrived: dict[str, Transfers], *, quick: bool) -> list[Cr
         at_least(
             "mean share of labels by the cheapest coupling, ν <= .2",
             mean[EXACT][:3],
-            0.95 if quick else 0.98,
+            0.95 if quick else 0.97,
             stated="derived",
         ),
         at_least(
@@ -238,7 +238,7 @@ def criteria_of_tasks(found: Tasks, *, quick: bool) -> list[Criterion]:
         at_least(
             "fall of the labels that arrive to the largest mismatch, 100 walks of its own",
             arrived[MANY][0] - arrived[MANY][-1],
-            0.05 if quick else 0.1,
+            0.05,
             stated="chosen",
         ),
         at_most(
