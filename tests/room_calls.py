@@ -25,7 +25,13 @@ from prefsim.data.replicates import replicated_comparisons
 from prefsim.data.trajectories import enumerate_trajectories, sample_trajectories
 from prefsim.loops import front_extension
 from prefsim.policies import TabularPolicy, TokenTreePolicy
-from prefsim.solvers import gromov_wasserstein, pareto, performance_model, planning
+from prefsim.solvers import (
+    coupled_distances,
+    gromov_wasserstein,
+    pareto,
+    performance_model,
+    planning,
+)
 from prefsim.solvers.bandit_feedback import bonuses, covariance, estimates
 from prefsim.solvers.games import (
     certificates,
@@ -318,9 +324,9 @@ CALLS = {
         baseline=np.array(0.0),
     ),
     # transport
-    "distance_matrix": call(gromov_wasserstein.distance_matrix, points=Q, normalise=True),
+    "distance_matrix": call(coupled_distances.distance_matrix, points=Q, normalise=True),
     "gromov_wasserstein_cost": call(
-        gromov_wasserstein.gromov_wasserstein_cost,
+        coupled_distances.gromov_wasserstein_cost,
         source=DISTANCES,
         target=DISTANCES[:2, :2],
         coupling=np.full((3, 2), 1 / 6),

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from prefsim.solvers import ConvergenceWarning
-from prefsim.solvers.gromov_wasserstein import (
+from prefsim.solvers.coupled_distances import (
     distance_matrix,
-    entropic_gromov_wasserstein,
-    gromov_wasserstein,
     gromov_wasserstein_cost,
     gromov_wasserstein_gradient,
+)
+from prefsim.solvers.gromov_wasserstein import (
+    entropic_gromov_wasserstein,
+    gromov_wasserstein,
     stationarity_gap,
 )
 

@@ -16,10 +16,10 @@ PAPER = Paper(
         " reward that is learned from them is normal, with a spread that is kept from vanishing."
     ),
     implements=(
-        "prefsim.solvers.gromov_wasserstein.distance_matrix",
+        "prefsim.solvers.coupled_distances.distance_matrix",
         "prefsim.solvers.gromov_wasserstein.gromov_wasserstein",
-        "prefsim.solvers.gromov_wasserstein.gromov_wasserstein_cost",
-        "prefsim.solvers.gromov_wasserstein.gromov_wasserstein_gradient",
+        "prefsim.solvers.coupled_distances.gromov_wasserstein_cost",
+        "prefsim.solvers.coupled_distances.gromov_wasserstein_gradient",
         "prefsim.solvers.gromov_wasserstein.entropic_gromov_wasserstein",
         "prefsim.solvers.gromov_wasserstein.stationarity_gap",
         "prefsim.data.cross_task.transferred_preference",

@@ -32,12 +32,14 @@ from prefsim.losses.gaussian_rewards import entropy_hinge, log_odds_law
 from prefsim.numerics import softplus
 from prefsim.papers import Verdict, above, apart, claim, falls, outside, rises, worst
 from prefsim.raters.logistic_normal import expected_softplus, log_expected_sigmoid
-from prefsim.solvers.gromov_wasserstein import (
+from prefsim.solvers.coupled_distances import (
     distance_matrix,
-    entropic_gromov_wasserstein,
-    gromov_wasserstein,
     gromov_wasserstein_cost,
     gromov_wasserstein_gradient,
+)
+from prefsim.solvers.gromov_wasserstein import (
+    entropic_gromov_wasserstein,
+    gromov_wasserstein,
     stationarity_gap,
 )
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
@@ -62,9 +64,7 @@ floor_alone = functools.partial(gaussian_bradley_terry, mean_weight=0.0, spread_
     breaks={"said": st.just("uniform")},
 )
 def matrices_are_the_sum_over_four_indices(seed: int, m: int, n: int, said: str) -> Verdict:
-    """The cost of a coupling and its derivative are products of matrices, with the masses that the
-    coupling moves.
-    """
+    """A coupling's cost and its derivative are products of matrices, with the masses it moves."""
     rng = np.random.default_rng(seed)
     source, target = random_distances(rng, m), random_distances(rng, n)
     plan = random_coupling(rng, m, n)

@@ -9,12 +9,12 @@ import numpy as np
 
 from prefsim.data.cross_task import transferred_preference
 from prefsim.raters import noiseless_preference
-from prefsim.solvers.gromov_wasserstein import (
+from prefsim.solvers.coupled_distances import (
     distance_matrix,
-    gromov_wasserstein,
     gromov_wasserstein_cost,
     gromov_wasserstein_gradient,
 )
+from prefsim.solvers.gromov_wasserstein import gromov_wasserstein
 
 FACTORS = "ranks of rewards and the plans that they make know no factor of them, nor of a loss"
 CORNERS = "the reproduction ends at corners, where the residual and a factor of it are 0"
@@ -28,7 +28,7 @@ UNSEEN = {
         ("raters.logistic_normal.log_sigmoid_of_law", ("half", "double"), FACTORS),
         ("solvers.likelihood.reward_heads.fit_reward_heads", ("half", "double"), FACTORS),
         ("solvers.gromov_wasserstein.stationarity_gap", ("",), CORNERS),
-        ("solvers.gromov_wasserstein.gromov_wasserstein_gradient", ("",), OWN_STEPS),
+        ("solvers.coupled_distances.gromov_wasserstein_gradient", ("",), OWN_STEPS),
         (
             "solvers.gromov_wasserstein.entropic_gromov_wasserstein",
             ("",),

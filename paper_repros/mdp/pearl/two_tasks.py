@@ -18,7 +18,8 @@ from prefsim.analysis import scaled_return
 from prefsim.data.cross_task import transferred_preference
 from prefsim.papers import Run
 from prefsim.raters import noiseless_preference
-from prefsim.solvers.gromov_wasserstein import distance_matrix, gromov_wasserstein
+from prefsim.solvers.coupled_distances import distance_matrix
+from prefsim.solvers.gromov_wasserstein import gromov_wasserstein
 from prefsim.solvers.likelihood.reward_heads import fit_reward_heads, head_rewards_of
 from prefsim.solvers.planning import policy_iteration
 from prefsim.worlds import TabularMDP

@@ -34,7 +34,7 @@ from paper_repros.mdp.pearl.two_tasks import (
 from prefsim.gradients import loss_gradient
 from prefsim.losses import gaussian_bradley_terry
 from prefsim.raters.logistic_normal import expected_softplus
-from prefsim.solvers.gromov_wasserstein import gromov_wasserstein_cost
+from prefsim.solvers.coupled_distances import gromov_wasserstein_cost
 
 SOURCE = np.array([[0, 1, 2], [1, 0, 1.5], [2, 1.5, 0]])
 TARGET = np.array([[0.0, 3], [3, 0]])
