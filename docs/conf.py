@@ -42,12 +42,15 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+# What the gallery keeps beside its pages is no page.
+exclude_patterns = [f"gallery/*.{kind}" for kind in ("ipynb", "py", "zip", "json", "md5")]
 sphinx_gallery_conf = {
     "examples_dirs": str(Path(__file__).resolve().parents[1] / "examples" / "gallery"),
     "gallery_dirs": "gallery",
     "filename_pattern": "plot_",
     "show_memory": False,
     "min_reported_time": 3600,
+    "write_computation_times": False,
     "download_all_examples": False,
 }
 
