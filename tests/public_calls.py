@@ -442,7 +442,7 @@ EXAMPLES = {
     "activation_weights": {"activations": np.stack([STEPS, STEPS[::-1]]), "mask": MASK},
     "relu_weights": {
         "features": FEATURES,
-        "weight": np.array([0.5, -1.0]),
+        "weight": np.array([[0.5, -1.0]]),
         "bias": np.array([0.1, 0.2]),
     },
     "token_sparsity": {
@@ -513,7 +513,7 @@ EXAMPLES = {
         "momentum": 0.5,
         "max_norm": 0.5,
     },
-    "saturated": {"rewards": STEPS, "thresholds": np.array([0.5, 1.0, 2.0])},
+    "saturated": {"rewards": STEPS, "thresholds": np.array([[0.5, 1.0, 2.0]])},
     "token_kl": {"logps": LOGS, "ref_logps": REF, "estimator": "k3"},
     "whitened": {"values": STEPS, "mask": MASK, "epsilon": 1e-6},
     "guided_filter": {

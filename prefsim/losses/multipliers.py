@@ -191,13 +191,15 @@ def mixed_advantage(
     )
     check_shape(raw, "raw", (None,))
     lead, data = raw.ndim - 1, tuple(penalty_advantage.shape[raw.ndim - 1 :])
-    expected = (*penalty_advantage.shape[:lead], raw.shape[-1], *data)
+    xp = array_namespace(advantages)
+    policies = penalty_advantage.shape[:lead]
+    check_broadcast(raw=xp.zeros(raw.shape[:-1]), penalty_advantage=xp.zeros(policies))
+    expected = (*policies, raw.shape[-1], *data)
     if tuple(advantages.shape) != expected:
         raise ValueError(
             f"advantages must have shape {expected}, one for each of raw {tuple(raw.shape)} and as"
             f" penalty_advantage {tuple(penalty_advantage.shape)}, got {tuple(advantages.shape)}"
         )
-    xp = array_namespace(advantages)
     if mask is None:
         mask = xp.ones_like(penalty_advantage) > 0
     mask = as_array(mask, "mask", "bool")

@@ -19,9 +19,9 @@ from prefsim.checks import (
     check_shape,
     is_array,
 )
-from prefsim.numerics import array_namespace, to_numpy
+from prefsim.numerics import array_namespace, like, to_numpy
 
-__all__ = ["SENSES", "ConstrainedProblem", "constrained_problem", "host_problem"]
+__all__ = ["SENSES", "ConstrainedProblem", "as_given", "constrained_problem", "host_problem"]
 
 SENSES = ("at_least", "equal", "at_most")
 
@@ -112,7 +112,7 @@ def constrained_problem(
         check_choice(SENSES, sense=each)
     rho = as_context_probs(context_probs, contexts)
     signs = np.asarray([-1.0 if each == "at_most" else 1.0 for each in senses])
-    shares, signs = as_floats(shares=rho, signs=signs, rewards=rewards)[:2]
+    shares, signs = like(rho, rewards), like(signs, rewards)
     strength = beta if several else float(beta)
     problem = ConstrainedProblem(
         rewards, reference, thresholds, weights, strength, shares, signs, senses
@@ -128,11 +128,16 @@ def host_problem(
     sense: str | Sequence[str],
     weights: Any,
     context_probs: Any,
-) -> tuple[ConstrainedProblem, tuple[int, ...]]:
-    """Return problems along one axis, in NumPy and double precision, and the axes they had."""
+) -> tuple[ConstrainedProblem, tuple[int, ...], Any]:
+    """Return problems along one axis, in NumPy and double precision.
+
+    Besides, the axes they had, and an array of the library and precision in which they came, for
+    :func:`as_given`.
+    """
     table = getattr(ref_log_probs, "log_probs", ref_log_probs)
     check_constant(table, "ref_log_probs")
     (table,) = as_log_policies(ref_log_probs=table)
+    given, *_ = as_floats(nan=True, rewards=rewards, ref_log_probs=table, thresholds=thresholds)
     # What single precision holds sums to one only as well as it can.
     log_probs = to_numpy(table).astype(np.float64)
     log_probs = log_probs - np.log(np.exp(log_probs).sum(axis=-1, keepdims=True))
@@ -157,10 +162,22 @@ def host_problem(
     def flat(values: Any, *tail: int) -> np.ndarray:
         return np.broadcast_to(values, (*batch, *tail)).reshape((-1, *tail))
 
-    return problem._replace(
-        rewards=flat(problem.rewards, m, contexts, responses),
-        reference=flat(problem.reference, contexts, responses),
-        thresholds=flat(problem.thresholds, m),
-        weights=flat(problem.weights, m),
-        beta=flat(problem.beta),
-    ), batch
+    return (
+        problem._replace(
+            rewards=flat(problem.rewards, m, contexts, responses),
+            reference=flat(problem.reference, contexts, responses),
+            thresholds=flat(problem.thresholds, m),
+            weights=flat(problem.weights, m),
+            beta=flat(problem.beta),
+        ),
+        batch,
+        given,
+    )
+
+
+def as_given(values: np.ndarray, given: Any) -> Any:
+    """Return booleans in the library of ``given``, and numbers in its precision too."""
+    if values.dtype != bool:
+        return like(values, given)
+    xp = array_namespace(given)
+    return xp.astype(like(values, given, integer=True), xp.bool)

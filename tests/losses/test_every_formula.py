@@ -36,16 +36,18 @@ def test_shapes_that_do_not_go_together_are_named(name, key):
         assert not message or set(re.findall(r"\w+", message)) & set(arguments), (kind, message)
 
 
+# One law of prompts serves all problems.
+SHARED = {"context_probs"}
 # Of one list of numbers, of all axes together, or with the axis of the draws before all others.
 OF_ONE_PROBLEM = {"guided_filter", "ordinal_logits", "revision_chain", "whitened"}
 
 
 def leaves(value):
-    """Yield the arrays that a value is made of."""
+    """Yield the arrays that a value is made of; whether all have converged is one flag."""
     if isinstance(value, tuple):
         for each in value:
             yield from leaves(each)
-    else:
+    elif not isinstance(value, bool):
         yield np.asarray(value)
 
 
@@ -56,7 +58,11 @@ def test_as_many_answers_as_problems(name):
     arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
     alone = list(leaves(function(**arguments)))
     for problems in (5, 0):
-        wide = {key: np.broadcast_to(each, (problems, *each.shape)) for key, each in arrays.items()}
+        wide = {
+            key: np.broadcast_to(each, (problems, *each.shape))
+            for key, each in arrays.items()
+            if key not in SHARED
+        }
         found = list(leaves(function(**arguments | wide)))
         for several, one in zip(found, alone, strict=True):
             assert several.shape == (problems, *one.shape)
@@ -80,17 +86,22 @@ FORMS = {
 }
 
 
+def formed(value, form):
+    """Return an argument of which floating arrays, also those of a named tuple, have the form."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return FORMS[form](value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(formed(each, form) for each in value))
+    return value
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", sorted({name for name, _ in ARRAYS}))
 def test_values_are_of_the_library_and_the_precision_given(name, form):
     function, arguments = FUNCTIONS[name], EXAMPLES[name]
-    given = {
-        key: FORMS[form](value)
-        for key, value in arguments.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    }
-    example = next(iter(given.values()))
-    value, expected = function(**arguments | given), function(**arguments)
+    given = {key: formed(value, form) for key, value in arguments.items()}
+    example = next(each for each in given.values() if hasattr(each, "dtype"))
+    value, expected = function(**given), function(**arguments)
     parts = value if isinstance(value, tuple) else (value,)
     wanted = expected if isinstance(expected, tuple) else (expected,)
     for part, other in zip(parts, wanted, strict=True):

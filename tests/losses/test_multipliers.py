@@ -31,6 +31,13 @@ def test_steps_are_those_of_torch(kind):
         np.testing.assert_allclose(state.raw, raw.detach(), rtol=1e-5, atol=1e-6)
 
 
+def test_means_in_single_precision_leave_the_state_in_double():
+    means = np.array([1.0, 0.0, 0.5], dtype=np.float32)
+    for kind in KINDS:
+        step = losses.multiplier_step(Multipliers.starting(RAW), means, means[::-1], kind=kind)
+        assert step.raw.dtype == step.velocity.dtype == np.float64
+
+
 def test_a_reward_beyond_its_threshold_loses_weight():
     for kind in KINDS:
         step = losses.multiplier_step(
@@ -103,6 +110,15 @@ def test_saturated_rewards():
             "mixed_advantage",
             {"penalty_advantage": PENALTY, "advantages": REWARDS[:2], "raw": RAW},
             r"advantages must have shape \(3, 4, 2, 5\)",
+        ),
+        (
+            "mixed_advantage",
+            {
+                "penalty_advantage": PENALTY[:2],
+                "advantages": REWARDS[:, :2].swapaxes(0, 1),
+                "raw": np.tile(RAW, (7, 1)),
+            },
+            r"shapes must broadcast, got raw \(7,\), penalty_advantage \(2,\)",
         ),
         (
             "mixed_advantage",

@@ -33,6 +33,7 @@ from prefsim.solvers.closed_forms.regularised import gibbs_log_policy
 from prefsim.solvers.closed_forms.separation import separation_of
 from prefsim.solvers.constrained_problem import (
     ConstrainedProblem,
+    as_given,
     constrained_problem,
     host_problem,
 )
@@ -96,14 +97,14 @@ class ConstrainedOptimum(NamedTuple):
         Whether every residual that there is met the tolerance.
     """
 
-    log_policy: np.ndarray
-    multipliers: np.ndarray
-    achieved: np.ndarray
-    value: np.ndarray
-    gap: np.ndarray
-    residual: np.ndarray
-    feasible: np.ndarray
-    separating: np.ndarray
+    log_policy: Array
+    multipliers: Array
+    achieved: Array
+    value: Array
+    gap: Array
+    residual: Array
+    feasible: Array
+    separating: Array
     converged: bool
 
 
@@ -252,6 +253,7 @@ def constrained_optimum(
     Returns
     -------
     ConstrainedOptimum
+        In the library and precision of the rewards; it is found in double precision.
 
     Raises
     ------
@@ -284,7 +286,7 @@ def constrained_optimum(
     check_positive(tolerance=tolerance)
     check_integer(low=1, max_iterations=max_iterations)
     given = (rewards, ref_log_probs, thresholds, beta, sense, weights, context_probs)
-    problem, batch = host_problem(*given)
+    problem, batch, as_they_came = host_problem(*given)
     m, senses = problem.signs.size, problem.senses
     low = np.where([each == "at_least" for each in senses], problem.weights, -np.inf)
     high = np.where([each == "at_most" for each in senses], problem.weights, np.inf)
@@ -317,19 +319,21 @@ def constrained_optimum(
             " multipliers have no end"
         )
 
-    def shaped(values: np.ndarray) -> np.ndarray:
-        told = feasible.reshape(-1, *(1 for _ in values.shape[1:]))
-        return np.where(told, values, np.nan).reshape((*batch, *values.shape[1:]))
+    def shaped(values: np.ndarray, otherwise: float | None = np.nan) -> Any:
+        if otherwise is not None:
+            told = feasible.reshape(-1, *(1 for _ in values.shape[1:]))
+            values = np.where(told, values, otherwise)
+        return as_given(values.reshape((*batch, *values.shape[1:])), as_they_came)
 
     return ConstrainedOptimum(
         shaped(log_policy),
         shaped(multipliers),
         shaped(achieved),
-        np.where(feasible, value, -np.inf).reshape(batch),
+        shaped(value, -np.inf),
         shaped(gap),
         shaped(residual),
-        feasible.reshape(batch),
-        separating.reshape((*batch, m)),
+        shaped(feasible, None),
+        shaped(separating, None),
         converged,
     )
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prefsim.solvers.constrained_problem import ConstrainedProblem, host_problem
+from prefsim.solvers.constrained_problem import ConstrainedProblem, as_given, host_problem
+from prefsim.typing import Array
 
 __all__ = ["Separation", "separating_direction"]
 
@@ -28,8 +29,8 @@ class Separation(NamedTuple):
         constraints can be kept.
     """
 
-    direction: np.ndarray
-    margin: np.ndarray
+    direction: Array
+    margin: Array
 
 
 def separating_direction(
@@ -55,6 +56,7 @@ def separating_direction(
     Returns
     -------
     Separation
+        In the library and precision of the rewards; the program is solved in double precision.
 
     Raises
     ------
@@ -70,18 +72,19 @@ def separating_direction(
     (array([0., 1.]), array([0.  , 0.25]))
     """
     given = (rewards, ref_log_probs, thresholds, 1.0, sense, None, context_probs)
-    problem, batch = host_problem(*given)
-    found = separation_of(problem)
+    problem, batch, as_they_came = host_problem(*given)
+    directions, margins = separation_of(problem)
     return Separation(
-        found.direction.reshape((*batch, problem.signs.size)), found.margin.reshape(batch)
+        as_given(directions.reshape((*batch, problem.signs.size)), as_they_came),
+        as_given(margins.reshape(batch), as_they_came),
     )
 
 
-def separation_of(problem: ConstrainedProblem) -> Separation:
-    """Return the separations of a flat batch of problems."""
+def separation_of(problem: ConstrainedProblem) -> tuple[np.ndarray, np.ndarray]:
+    """Return the directions and margins of a flat batch of problems."""
     found = [_separated(problem.rows([row])) for row in range(len(problem.thresholds))]
     directions = np.reshape([direction for direction, _ in found], (-1, problem.signs.size))
-    return Separation(directions, np.asarray([margin for _, margin in found]))
+    return directions, np.asarray([margin for _, margin in found])
 
 
 def _separated(problem: ConstrainedProblem) -> tuple[np.ndarray, float]:

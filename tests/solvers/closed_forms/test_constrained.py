@@ -247,3 +247,16 @@ def test_single_precision_is_what_it_rounds():
         warnings.simplefilter("error")
         found = constrained_optimum(rewards, reference, [1.4, 0.3], beta=0.5)
     assert float(found.multipliers[0]) == pytest.approx(0.1840787641, abs=1e-6)
+
+
+def test_results_are_of_the_library_of_the_rewards():
+    rewards, reference = (torch.tensor(each, dtype=torch.float32) for each in (REWARDS, REFERENCE))
+    thresholds = [[1.4, 0.3], [2.9, 0.5]]
+    found = constrained_optimum(rewards, reference, thresholds, beta=0.5, infeasible="report")
+    assert found.feasible.dtype == torch.bool and found.feasible.tolist() == [True, False]
+    told = separating_direction(rewards, reference, thresholds)
+    assert {each.dtype for each in (*found[:6], found.separating, *told)} == {torch.float32}
+    exact = constrained_optimum(REWARDS, reference, thresholds, beta=0.5, infeasible="report")
+    assert exact.log_policy.dtype == torch.float32
+    listed = constrained_optimum(REWARDS.tolist(), REFERENCE, thresholds[0], beta=0.5)
+    assert isinstance(listed.value, np.ndarray) and listed.value.dtype == np.float64
