@@ -50,6 +50,13 @@ DEFAULTS = {
     "flex_dpo": {"beta": 0.1, "beta_rejected": 0.08},
     "ga_kl": {"retain_weight": 1.0, "reduction": "mean"},
     "ga_rt": {"retain_weight": 1.0, "reduction": "mean"},
+    "gaussian_bradley_terry": {
+        "form": "expected",
+        "mean_weight": 1.0,
+        "spread_weight": 1.0,
+        "entropy_weight": 0.1,
+        "entropy_floor": 0.5,
+    },
     "gpo": {"beta": 0.1},
     "grpo": {
         "beta": 0.04,

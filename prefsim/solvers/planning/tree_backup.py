@@ -25,6 +25,7 @@ from prefsim.checks import (
     check_shape,
     names_shapes,
 )
+from prefsim.losses.advantages import rewards_to_go
 from prefsim.numerics import array_namespace, log_softmax, logsumexp
 from prefsim.policies.tokens import TokenTreePolicy
 from prefsim.typing import Array
@@ -83,6 +84,14 @@ def _children(tree: TokenTree) -> np.ndarray:
     return table
 
 
+def _depths(tree: TokenTree) -> np.ndarray:
+    """Return how many tokens each prefix has ``(nodes,)``."""
+    row, column = np.nonzero(tree.mask)
+    depth = np.zeros(tree.n_nodes, dtype=np.int64)
+    depth[tree.nodes[row, column]] = column
+    return depth
+
+
 def _as_paid(
     policy: TokenTreePolicy, leaf_values: Array | None, token_values: Array | None
 ) -> tuple[Any, Any, Any]:
@@ -135,10 +144,7 @@ def _backward(
     """
     xp = array_namespace(leaves)
     batch = leaves.shape[:-1]
-    children = _children(tree)
-    row, column = np.nonzero(tree.mask)
-    depth = np.zeros(tree.n_nodes, dtype=np.int64)
-    depth[tree.nodes[row, column]] = column
+    children, depth = _children(tree), _depths(tree)
     ahead: list[Any] = []
     values = xp.zeros((*batch, 0), dtype=leaves.dtype, device=getattr(leaves, "device", None))
     # Nodes are numbered by depth: from the deepest up, what a token leads to is a leaf or one of
@@ -269,19 +275,20 @@ def expected_backup(
 
 
 def prefix_values(policy: TokenTreePolicy, rewards: Any) -> np.ndarray:
-    r"""Return what each prefix is expected to be paid from there on, ``(X, nodes)``.
+    r"""Return what each prefix is expected to be paid from there on, ``(..., X, nodes)``.
 
     .. math:: V(s) = E_{\xi\sim\pi(\cdot|s)} \sum_{t \ge |s|} r_t(\xi)
 
     With the rewards of :func:`prefsim.losses.kl_shaped_rewards` it is what a critic should say.
+    Where they depend on the prefix and its next token alone it is :func:`expected_backup` of these.
 
     Parameters
     ----------
     policy
-        One policy, no batch. A prefix that it never reaches is worth 0.
+        Draws the tokens, also of prefixes that it never reaches.
     rewards
-        r, ``(X, N, T)``, what each token of each sequence is paid; what stands behind the end of a
-        sequence is not read.
+        r, ``(..., X, N, T)``, what each token of each sequence is paid; what stands behind the end
+        of a sequence is not read.
 
     Raises
     ------
@@ -299,21 +306,16 @@ def prefix_values(policy: TokenTreePolicy, rewards: Any) -> np.ndarray:
     """
     check_kind(TokenTreePolicy, policy=policy)
     tree = policy.tree
-    mask, shape = tree.mask, (tree.n_contexts, tree.n_sequences, tree.max_length)
     check_constant(rewards, "rewards")
     (given,) = as_floats(nan=True, rewards=rewards)
-    check_shape(given, "rewards", shape)
+    check_shape(given, "rewards", (tree.n_contexts, tree.n_sequences, tree.max_length))
     # What stands behind an end may be no number.
-    paid = as_float_array(np.where(mask, to_numpy(given), 0.0), "rewards", ndim=3)
-    probs = as_float_array(to_numpy(policy.probs), "policy.probs", ndim=2)
-    to_go = np.flip(np.cumsum(np.flip(paid, axis=-1), axis=-1), axis=-1)
-    row, column = np.nonzero(mask)
-    through = np.zeros((row.size, tree.n_nodes))
-    through[np.arange(row.size), tree.nodes[row, column]] = 1.0
-    mass = probs[:, row]
-    reached = mass @ through
-    value: np.ndarray = (mass * to_go[:, row, column]) @ through
-    return value / np.where(reached > 0, reached, 1.0)
+    paid = as_float_array(np.where(tree.mask, to_numpy(given), 0.0), "rewards")
+    # What a sequence is paid from each place on is a leaf value of that place.
+    later = np.moveaxis(rewards_to_go(paid), -1, -3)
+    shared = TokenTreePolicy(tree, to_numpy(policy.logits)[..., None, :, :, :])
+    value = expected_backup(shared, later).value
+    return np.moveaxis(value[..., _depths(tree), :, np.arange(tree.n_nodes)], 0, -1)
 
 
 def score_gradient_in_tree(policy: TokenTreePolicy, weights: Array) -> Array:

@@ -199,11 +199,30 @@ def test_prefixes_are_worth_what_is_paid_behind_them(pair, seed):
         np.testing.assert_allclose(found[:, node], (mass * later).sum(axis=-1), atol=1e-12)
 
 
+@given(PAIRS, st.integers(0, 1000))
+def test_paid_by_prefix_they_are_the_expected_backup(pair, seed):
+    """Also of prefixes that the policy never reaches, and of several tables at once."""
+    tree, policy = pair
+    rng = np.random.default_rng(seed)
+    tokens = rng.normal(size=(3, tree.n_contexts, tree.n_nodes, tree.vocabulary_size))
+    leaves = rng.normal(size=(tree.n_contexts, tree.n_sequences))
+    rewards = tree.along(tokens)
+    rewards[..., np.arange(tree.n_sequences), tree.lengths - 1] += leaves
+    one = np.zeros((tree.n_contexts, tree.n_sequences))
+    one[:, seed % tree.n_sequences] = 1.0
+    for drawn_by in (policy, TokenTreePolicy.from_sequence_probs(tree, one)):
+        expected = expected_backup(drawn_by, leaves, token_values=tokens).value
+        np.testing.assert_allclose(prefix_values(drawn_by, rewards), expected, atol=1e-12)
+
+
 def test_prefixes_of_no_chance_and_bad_rewards():
     tree = TokenTree(2, 2)
     policy = TokenTreePolicy.from_sequence_probs(tree, [[0.5, 0.5, 0.0, 0.0]])
     found = prefix_values(policy, np.ones((1, 4, 2)))
-    np.testing.assert_allclose(found, [[2.0, 1.0, 0.0]])
+    np.testing.assert_allclose(found, [[2.0, 1.0, 1.0]])
+    several = TokenTreePolicy(tree, np.stack([policy.logits, np.zeros((1, 3, 2))]))
+    paid = np.arange(8.0).reshape(1, 4, 2)
+    np.testing.assert_allclose(prefix_values(several, paid), [[[3, 2, 6]], [[7, 2, 6]]])
     with pytest.raises(ValueError, match="rewards must have trailing shape"):
         prefix_values(policy, np.ones((1, 4, 3)))
     with pytest.raises(ValueError, match="rewards must"):
