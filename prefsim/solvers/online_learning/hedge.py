@@ -13,6 +13,7 @@ from typing import Any
 from prefsim.checks import (
     as_floats,
     as_index_array,
+    check_broadcast,
     check_entries,
     check_integer,
     check_nonnegative,
@@ -149,7 +150,8 @@ def importance_weighted_loss(played_loss: ArrayT, action: Array, policy: Array) 
     Raises
     ------
     ValueError
-        If the policy is no distribution, or an action that was played has probability 0.
+        If the policy is no distribution, an action that was played has probability 0, or the
+        shapes do not fit.
 
     References
     ----------
@@ -166,6 +168,7 @@ def importance_weighted_loss(played_loss: ArrayT, action: Array, policy: Array) 
     xp = array_namespace(policy)
     d = policy.shape[-1]
     places = like(as_index_array(action, "action", size=d), policy, integer=True)
+    check_broadcast(played_loss=played_loss, action=places, policy=policy[..., 0])
     here = places[..., None] == xp.arange(d, dtype=xp.int64, device=policy.device)
     chance = xp.where(here, policy, xp.ones_like(policy))
     check_entries(chance, "policy", "give the action that was played a chance", lambda x: x > 0)

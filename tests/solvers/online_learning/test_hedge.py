@@ -67,6 +67,10 @@ def test_estimates_are_of_the_action_that_was_played():
     np.testing.assert_allclose(found, [[0.0, 2 / 3], [2.0, 0.0]])
     with pytest.raises(ValueError, match="policy must give the action that was played a chance"):
         importance_weighted_loss([0.5, 2.0], [1, 1], policy)
+    with pytest.raises(ValueError, match=r"played_loss \(3,\), action \(2,\), policy \(2,\)"):
+        importance_weighted_loss([0.5, 2.0, 1.0], [1, 0], policy)
+    with pytest.raises(ValueError, match=r"action \(3,\), policy \(2,\)"):
+        importance_weighted_loss([0.5, 2.0], [1, 0, 1], policy)
 
 
 @pytest.mark.parametrize("step", [-1.0, np.nan, "x"])
