@@ -46,8 +46,8 @@ def reproduce(run: Run) -> Reproduction:
     world = World.of(np.array(MIXINGS))
     exact = solve(world)
     drawn = solve_drawn(12 if run.quick else 100, rng)
-    trained = learn(exact.joint, 1 if run.quick else 5, 500 if run.quick else 1500, rng)
-    reach = beyond_the_squash(1000 if run.quick else 4000, rng)
+    trained = learn(exact.joint, 1 if run.quick else 5, 400 if run.quick else 1500, rng)
+    reach = beyond_the_squash(700 if run.quick else 4000, rng)
     which = MIXINGS[1:2] if run.quick else MIXINGS
     searches = {
         mixing: search(mixing, exact.joint.achieved[MIXINGS.index(mixing)], rng, quick=run.quick)
