@@ -370,7 +370,7 @@ def draw_drawn(axes: Axes, drawn: DrawnWorlds) -> None:
     )
     axes.set_xscale("symlog", linthresh=0.1)
     ticks = (-3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axes.minorticks_off()
 
 
@@ -391,6 +391,6 @@ def draw_searches(axes: Axes, searches: dict[float, Searches], exact: Exact) -> 
         xlabel="trials of thresholds",
         ylabel="best expected gold so far",
         ylim=(-1.6, 0.05),
-        title="Nelder–Mead finds thresholds that\nno weights on the path have",
+        title="Nelder–Mead finds thresholds that\nno weights on the path have (colours: ρ)",
     )
     axes.legend(loc="lower right")
