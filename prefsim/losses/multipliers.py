@@ -12,6 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 from prefsim.checks import (
+    alike,
     as_array,
     as_floats,
     as_one_library,
@@ -186,8 +187,8 @@ def mixed_advantage(
     """
     check_choice(KINDS, kind=kind)
     check_flag(normalise=normalise)
-    penalty_advantage, advantages, raw = as_floats(
-        nan=True, penalty_advantage=penalty_advantage, advantages=advantages, raw=raw
+    penalty_advantage, advantages, raw = alike(
+        penalty_advantage=penalty_advantage, advantages=advantages, raw=raw
     )
     check_shape(raw, "raw", (None,))
     lead, data = raw.ndim - 1, tuple(penalty_advantage.shape[raw.ndim - 1 :])

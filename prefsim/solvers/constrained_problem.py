@@ -111,8 +111,8 @@ def constrained_problem(
     for each in senses:
         check_choice(SENSES, sense=each)
     rho = as_context_probs(context_probs, contexts)
-    signs = np.asarray([-1.0 if each == "at_most" else 1.0 for each in senses])
-    shares, signs = like(rho, rewards), like(signs, rewards)
+    turned = np.asarray([-1.0 if each == "at_most" else 1.0 for each in senses])
+    shares, signs = like(rho, rewards), like(turned, rewards)
     strength = beta if several else float(beta)
     problem = ConstrainedProblem(
         rewards, reference, thresholds, weights, strength, shares, signs, senses

@@ -254,7 +254,7 @@ def learned_multipliers_end_at_the_dual(seed: int, kind: str, longest: float) ->
     drawn = Drawn.of(seed)
     wanted = np.random.default_rng(seed).uniform((0.3, 0.6), (0.6, 1.0), (BATCH, 2))
     thresholds = drawn.achieved(drawn.tilted(longest * wanted))
-    log_policy, raw = drawn.learned(thresholds, kind=kind, steps=800)
+    log_policy, raw = drawn.learned(thresholds, kind=kind, steps=500)
     exact = drawn.optimum(thresholds, sense="equal").multipliers
     return worst(
         apart(drawn.achieved(log_policy), thresholds),
@@ -276,7 +276,7 @@ def an_idle_multiplier_falls_as_one_over_the_steps(seed: int, below: float) -> V
     """The sigmoid of a constraint that is idle by d leaves a weight of about (1 − momentum) over
     rate times d times t after t steps: zero only in the limit, ν → −∞.
     """
-    drawn, steps = Drawn.of(seed, 1, batch=4), 800
+    drawn, steps = Drawn.of(seed, 1, batch=4), 500
     thresholds = drawn.achieved(drawn.log_reference) - below
     log_policy, raw = drawn.learned(thresholds, kind="sigmoid", steps=steps)
     travelled = problems.RATES["sigmoid"] * steps * (drawn.achieved(log_policy) - thresholds)

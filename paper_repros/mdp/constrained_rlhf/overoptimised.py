@@ -62,7 +62,7 @@ class World(NamedTuple):
         """Return the first of the worlds."""
         return self._replace(rewards=self.rewards[0], gold=self.gold[0])
 
-    def gold_of(self, log_policy: np.ndarray) -> np.ndarray:
+    def gold_of(self, log_policy: Any) -> np.ndarray:
         """Return the expected gold of policies ``(..., 1, Y)``."""
         return np.sum(np.exp(log_policy) * self.gold, axis=(-2, -1))
 

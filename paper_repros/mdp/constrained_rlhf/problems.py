@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
             rng.uniform(0.2, 1.5, batch),
         )
 
-    def where(self, rows: np.ndarray) -> Drawn:
+    def where(self, rows: Any) -> Drawn:
         """Return some of the problems."""
         return Drawn(*(each[rows] for each in self))
 
@@ -68,12 +68,12 @@ class Drawn(NamedTuple):
         place = along.argmax(axis=-1)[:, None, :, None]
         return np.take_along_axis(self.rewards, place, axis=-1)[..., 0].mean(axis=-1)
 
-    def best(self, direction: np.ndarray) -> np.ndarray:
+    def best(self, direction: Any) -> np.ndarray:
         """Return the largest weighted reward of any policy, ``(B,)``."""
         along = np.einsum("bm,bmxy->bxy", direction, self.rewards)
         return along.max(axis=-1).mean(axis=-1)
 
-    def worth(self, log_policy: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def worth(self, log_policy: Any, weights: np.ndarray) -> np.ndarray:
         """Return weighted rewards less the penalty, ``(B,)``."""
         kl = categorical_kl(log_policy, self.log_reference).mean(axis=-1)
         return self.achieved(log_policy) @ weights - self.beta * kl

@@ -46,8 +46,8 @@ def reproduce(run: Run) -> Reproduction:
     world = World.of(np.array(MIXINGS))
     exact = solve(world)
     drawn = solve_drawn(12 if run.quick else 100, rng)
-    trained = learn(exact.joint, 1 if run.quick else 5, 500 if run.quick else 1500, rng)
-    reach = beyond_the_squash(1000 if run.quick else 4000, rng)
+    trained = learn(exact.joint, 1 if run.quick else 5, 400 if run.quick else 1500, rng)
+    reach = beyond_the_squash(700 if run.quick else 4000, rng)
     which = MIXINGS[1:2] if run.quick else MIXINGS
     searches = {
         mixing: search(mixing, exact.joint.achieved[MIXINGS.index(mixing)], rng, quick=run.quick)
@@ -370,7 +370,7 @@ def draw_drawn(axes: Axes, drawn: DrawnWorlds) -> None:
     )
     axes.set_xscale("symlog", linthresh=0.1)
     ticks = (-3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axes.minorticks_off()
 
 
@@ -391,6 +391,6 @@ def draw_searches(axes: Axes, searches: dict[float, Searches], exact: Exact) -> 
         xlabel="trials of thresholds",
         ylabel="best expected gold so far",
         ylim=(-1.6, 0.05),
-        title="Nelder–Mead finds thresholds that\nno weights on the path have",
+        title="Nelder–Mead finds thresholds that\nno weights on the path have (colours: ρ)",
     )
     axes.legend(loc="lower right")

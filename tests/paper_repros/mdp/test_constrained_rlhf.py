@@ -52,8 +52,8 @@ def test_methods_at_the_joint_proxy_point():
 def test_a_search_finds_more_than_the_path_has():
     world = World.of(0.5)
     start = 0.5 * point_of(world).achieved
-    found = searched(world, start, tolerance=1e-2, nearby=5e-3, max_evaluations=120)
-    assert -0.01 < found.score <= 0 and len(found.scores) <= 60
+    found = searched(world, start, tolerance=1e-2, nearby=5e-3, max_evaluations=25)
+    assert EXACT.joint.gold[1] + 0.4 < found.score <= 0 and len(found.scores) == 25
     # A trial out of reach is worse than any response.
     far = searched(world, [5.0, 5.0], max_evaluations=3)
     assert far.score < world.gold.min()
@@ -63,7 +63,7 @@ def test_an_idle_sigmoid_is_slow():
     # One constraint, kept by the reference with .5 to spare.
     drawn = Drawn.of(3, 1, batch=1)
     thresholds = drawn.achieved(drawn.log_reference) - 0.5
-    for steps in (500, 1000):
+    for steps in (300, 600):
         _, raw = drawn.learned(thresholds, kind="sigmoid", steps=steps)
         weight = 1 / (1 + np.exp(-raw))
         assert 0.5 < float(weight[0, 0] * 4.0 * 0.5 * steps / 0.9) < 1.1
@@ -71,9 +71,9 @@ def test_an_idle_sigmoid_is_slow():
 
 def test_trainings_hold_thresholds_and_fixed_weights_do_not():
     rng = np.random.default_rng(0)
-    trained = learn(EXACT.joint, 1, 200, rng)
+    trained = learn(EXACT.joint, 1, 130, rng)
     assert trained.late_gold("fixed weights")[2] < trained.late_gold("ξ-PPO")[2] - 1
-    assert trained.runs["ξ-PPO"].steps[-1] == 600
+    assert trained.runs["ξ-PPO"].steps[-1] == 390
     assert trained.swing("ξ-PPO, normalised")[2] > 2 * trained.swing("ξ-PPO")[2]
     # Fixed at one half each the weights are those of the path at (1/β) together.
     path = point_of(WORLD)
@@ -82,7 +82,7 @@ def test_trainings_hold_thresholds_and_fixed_weights_do_not():
 
 
 def test_a_squash_misses_far_multipliers():
-    reach = beyond_the_squash(600, np.random.default_rng(0))
+    reach = beyond_the_squash(500, np.random.default_rng(0))
     assert reach.squashed.max() > 0.5 and reach.free.max() < 1e-2
 
 
