@@ -337,7 +337,7 @@ def averages_are_nash_where_sums_are_zero(played: Played) -> Verdict:
     given={
         "logits": tables((4, 3, 2), low=-2.0, high=2.0),
         "losses": tables((4, 3, 2), low=-1.0, high=1.0),
-        "growth": st.just(agents.squared),
+        "growth": st.sampled_from([agents.squared, agents.rising]),
     },
     breaks={"growth": st.just(agents.falling)},
 )
@@ -357,6 +357,7 @@ def the_soft_maximum_rises_to_the_worst_case(
         # Of powers those of regrets below zero count alike.
         last = each.max() if weighting == "exp" or (regrets > 0).any() else each.mean()
         parts += [rises(values), apart(values[0], each.mean()), apart(values[-1], last)]
+        parts.append(apart(values[2], agents.weighted(each, regrets, strengths[2], weighting)))
         # The mean over all batches of one, two and three of the sequences.
         batches = [np.indices((4,) * n).reshape(n, -1).T for n in (1, 2, 3)]
         wider = [regret_loss(decisions[b], losses[b], **options).mean() for b in batches]
