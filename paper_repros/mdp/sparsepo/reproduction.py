@@ -388,7 +388,7 @@ def draw_weights(axis: Axes, found: Trained, which: list[Any], names: list[str])
             continue
         m = found.settings.index(Setting("common", 3.0, l1))
         means = mean_weights(found.worlds, found.learnt.tokens.reward_weight[:, m], which)
-        place = np.arange(len(which)) + 0.16 * (k - 1)
+        place = np.arange(len(which)) + 0.24 * (k - 1)
         label = f"penalty {l1:g}"
         axis.plot(place, means.mean(axis=0), marker, color=colour, ms=8, label=label)
         axis.vlines(place, means.min(axis=0), means.max(axis=0), color=colour, lw=1.5)
