@@ -21,6 +21,7 @@ from paper_repros.mdp.sparsepo.runs import (
     best_rewards,
     learn_by_transformer,
     mean_weights,
+    seeds_of_worlds,
     train,
 )
 from paper_repros.mdp.sparsepo.token_world import (
@@ -52,7 +53,7 @@ SEES = {"token": "masks see the token", "prefix": "masks see the prefix"}
 
 
 def reproduce(run: Run) -> Reproduction:
-    seeds = [run.seed + k for k in range(2 if run.quick else 5)]
+    seeds = seeds_of_worlds(run)
     asked = {"token": QUICK if run.quick else FULL, "prefix": OF_PREFIXES[run.quick]}
     found = {
         sees: train(sees, seeds, settings, steps=STEPS[run.quick])
