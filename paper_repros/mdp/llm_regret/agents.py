@@ -303,6 +303,19 @@ def squared(regret: Any) -> Any:
     return (regret > 0) * regret**2
 
 
+def rising(regret: Any) -> Any:
+    """Return what rises with the regret, also where that is negative."""
+    return np.exp(regret / 2)
+
+
+def weighted(each: np.ndarray, regrets: np.ndarray, k: float, weighting: str) -> float:
+    """Return the mean of ``(N,)`` by weights e^(kR), or max(R, 0)^k where a regret is positive."""
+    if weighting == "power" and not (regrets > 0).any():
+        return float(each.mean())
+    base = np.exp(regrets) if weighting == "exp" else np.maximum(regrets / regrets.max(), 0.0)
+    return float(base**k @ each / (base**k).sum())
+
+
 def falling(regret: Any) -> Any:
     """Return what falls as the regret grows."""
     return np.exp(-2 * regret)

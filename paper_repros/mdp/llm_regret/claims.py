@@ -337,7 +337,7 @@ def averages_are_nash_where_sums_are_zero(played: Played) -> Verdict:
     given={
         "logits": tables((4, 3, 2), low=-2.0, high=2.0),
         "losses": tables((4, 3, 2), low=-1.0, high=1.0),
-        "growth": st.just(agents.squared),
+        "growth": st.sampled_from([agents.squared, agents.rising]),
     },
     breaks={"growth": st.just(agents.falling)},
 )
@@ -357,6 +357,7 @@ def the_soft_maximum_rises_to_the_worst_case(
         # Of powers those of regrets below zero count alike.
         last = each.max() if weighting == "exp" or (regrets > 0).any() else each.mean()
         parts += [rises(values), apart(values[0], each.mean()), apart(values[-1], last)]
+        parts.append(apart(values[2], agents.weighted(each, regrets, strengths[2], weighting)))
         # The mean over all batches of one, two and three of the sequences.
         batches = [np.indices((4,) * n).reshape(n, -1).T for n in (1, 2, 3)]
         wider = [regret_loss(decisions[b], losses[b], **options).mean() for b in batches]
@@ -397,19 +398,22 @@ def training_ends_at_a_regularised_leader(law: layers.Law, rounds: int) -> Verdi
     "inequality",
     source="section 5; derived",
     stated="derived",
-    given={"rounds": rounds_of(), "step": st.floats(0.1, 2.0), "radius": st.just(1.0)},
-    breaks={"radius": st.floats(2.0, 4.0)},
+    given={"rounds": rounds_of(), "step": st.floats(0.1, 2.0), "radius": st.floats(0.5, 2.0)}
+    | {"times": st.just(1.0)},
+    breaks={"times": st.floats(2.0, 4.0)},
 )
-def the_leader_that_is_learned_keeps_a_bound(rounds: Rounds, step: float, radius: float) -> Verdict:
-    """Without projection −aL regrets ‖L‖ − a(‖L‖² − Σ‖ℓ‖²)/2 <= 1/(2a) + aΣ‖ℓ‖²/2 against the unit
-    ball on every sequence: with a of order 1/√T it is no-regret.
+def the_leader_that_is_learned_keeps_a_bound(
+    rounds: Rounds, step: float, radius: float, times: float
+) -> Verdict:
+    """Without projection −aL regrets ρ‖L‖ − a(‖L‖² − Σ‖ℓ‖²)/2 <= ρ²/(2a) + aΣ‖ℓ‖²/2 against the
+    ball of radius ρ on every sequence: with a of order 1/√T it is no-regret.
     """
     losses = rounds.losses
     layer = LinearAttention.of_leader(-step * np.eye(losses.shape[-1]))
-    options: dict[str, Any] = {"comparator": "ball", "radius": radius}
+    options: dict[str, Any] = {"comparator": "ball", "radius": times * radius}
     path = regret_path(attention_decisions(layer, losses), losses, **options)
     length, squares = np.linalg.norm(losses.sum(axis=0)), (losses**2).sum()
     return worst(
-        apart(path[-1], length - step * (length**2 - squares) / 2),
-        above(path[-1], 1 / (2 * step) + step * squares / 2),
+        apart(path[-1], radius * length - step * (length**2 - squares) / 2),
+        above(path[-1], radius**2 / (2 * step) + step * squares / 2),
     )

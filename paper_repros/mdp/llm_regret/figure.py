@@ -79,21 +79,23 @@ def draw_paths(axis: Axes, found: Any) -> None:
 def draw_families(axis: Axes, found: Any) -> None:
     for i, (name, each) in enumerate(found.items()):
         mean = each.path[..., -1].mean(axis=-1)
-        shift = 0.13 * (i - 2)
+        shift = 0.17 * (i - 2)
         axis.plot(
             mean,
             np.arange(len(NAMES)) + shift,
             MARKERS[name],
             color=COLOURS[name],
-            ms=7,
+            # Larger ones would lie on one another.
+            ms=6,
             label=HOW[name],
         )
-    bound = hedge_bound(found["Hedge"].path.shape[-1], 2)
+    rounds = found["Hedge"].path.shape[-1]
+    bound = hedge_bound(rounds, 2)
     axis.axvline(bound, color="0.4", ls=":", lw=1.5)
     axis.text(bound + 0.8, -0.62, "bound of Hedge", color="0.3", fontsize=9)
     axis.set_yticks(range(len(NAMES)), NAMES)
     axis.set(
-        xlabel="mean regret at T = 100",
+        xlabel=f"mean regret at T = {rounds}",
         title="Seven families of losses",
         ylim=(len(NAMES) - 0.5, -0.9),
     )

@@ -300,8 +300,9 @@ def criteria_of_training(learned: Learned) -> tuple[Criterion, ...]:
         at_least(
             f"share of {trained.loss.size} starts from which training ends within 1e-3 of it",
             near_best.mean(),
-            # Of 8 starts in quick mode; of many, a few in a hundred end elsewhere.
-            0.6 if trained.loss.size < 20 else 0.8,
+            # Of 170 starts 11 ended elsewhere, so that four of 8 do for one seed in a thousand, and
+            # seven of 30 for one in four hundred.
+            0.5 if trained.loss.size < 20 else 0.7,
             stated="chosen",
             paper="the minimiser is a known no-regret algorithm",
         ),

@@ -340,13 +340,14 @@ def draw_noise(axes: Axes, found: Credit) -> None:
 
 
 def draw_caution(axes: Axes, lost: dict[str, np.ndarray]) -> None:
-    for (name, each), marker, colour in zip(
-        lost.items(), "sD", ("tab:purple", "tab:green"), strict=True
+    # Side by side: the error bars overlap.
+    for (name, each), marker, colour, shift in zip(
+        lost.items(), "sD", ("tab:purple", "tab:green"), (-0.008, 0.008), strict=True
     ):
         losses = each[:, 0]
         error = 2 * losses.std(axis=-1, ddof=1) / np.sqrt(losses.shape[-1])
         axes.errorbar(
-            CAUTIONS,
+            np.add(CAUTIONS, shift),
             losses.mean(axis=-1),
             error,
             marker=marker,

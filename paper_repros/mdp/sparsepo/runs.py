@@ -25,6 +25,7 @@ from prefsim.analysis import optimal_frontier
 from prefsim.backend import to_numpy
 from prefsim.losses import TokenPairLogps, sparse_po, tdpo1, token_sparsity
 from prefsim.numerics import categorical_entropy, log_sigmoid, sigmoid
+from prefsim.papers import Run
 from prefsim.solvers import fit
 from prefsim.worlds import ContextualBandit
 
@@ -94,6 +95,12 @@ class Trained(NamedTuple):
         kls, gaps = (np.stack([self.of(s, name) for s in PLAIN], 1) for name in ("kl", "gap"))
         own = zip(self.of(setting, "kl"), self.of(setting, "gap"), kls, gaps, strict=True)
         return np.array([gap - np.interp(kl, at, of_tdpo) for kl, gap, at, of_tdpo in own])
+
+
+def seeds_of_worlds(run: Run) -> list[int]:
+    """Return the seeds of the worlds of a run: no two runs share one."""
+    worlds = 2 if run.quick else 5
+    return list(range(run.seed * worlds, (run.seed + 1) * worlds))
 
 
 def train(sees: str, seeds: list[int], settings: list[Setting], *, steps: int) -> Trained:

@@ -8,10 +8,11 @@ import functools
 import numpy as np
 import pytest
 
-from paper_repros.mdp.sparsepo.runs import measured
+from paper_repros.mdp.sparsepo.runs import measured, seeds_of_worlds
 from paper_repros.mdp.sparsepo.token_world import Problem, Setting, draw_worlds
 from prefsim import losses
 from prefsim.losses import TokenPairLogps, sparse_po
+from prefsim.papers import Run
 
 
 def padded(*numbers):
@@ -98,3 +99,10 @@ def test_masks_of_prefixes_do_not_see_the_token():
     # Before the first there is none.
     assert not worlds.features[kind[:, 0], :6].any()
     assert worlds.features[kind[:, 1], :6].any(axis=1).all()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_other_seeds_are_other_worlds(quick):
+    seeds = [seeds_of_worlds(Run(quick=quick, seed=seed)) for seed in range(4)]
+    assert seeds[0] == list(range(2 if quick else 5))
+    assert len({one for each in seeds for one in each}) == 4 * len(seeds[0])
