@@ -156,7 +156,7 @@ def full_factorial(
     ------
     ValueError
         If there is no factor, one has no level or one twice, cells have different numbers of
-        replicates, or a score is not finite.
+        replicates, a score is not finite, or ``progress`` leaves out a cell or changes their order.
 
     Examples
     --------
@@ -175,7 +175,13 @@ def full_factorial(
         dict(zip(levels, combination, strict=True))
         for combination in itertools.product(*levels.values())
     ]
-    rows = [as_float_array(measure(**cell), "scores of a cell", ndim=1) for cell in progress(cells)]
+    rows: list[np.ndarray] = []
+    for cell, shown in itertools.zip_longest(cells, progress(cells)):
+        if cell is None or shown != cell:
+            raise ValueError(
+                f"progress must yield the cells in their order, got {shown!r} in place of {cell!r}"
+            )
+        rows.append(as_float_array(measure(**cell), "scores of a cell", ndim=1))
     counts = {row.size for row in rows}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(

@@ -103,7 +103,7 @@ def reward_path(
     Raises
     ------
     ValueError
-        If ``beta`` is out of range or shapes do not fit.
+        If ``beta`` is out of range, shapes do not fit, or there is no step.
 
     References
     ----------
@@ -125,6 +125,10 @@ def reward_path(
     )
     check_shape(rewards, "rewards", (None, contexts, responses))
     check_shape(weights, "weights", (None, rewards.shape[-3]))
+    if 0 in (weights.shape[-2], rewards.shape[-3]):
+        raise ValueError(
+            f"weights must hold at least one step and one reward, got shape {tuple(weights.shape)}"
+        )
     check_broadcast(
         rewards=rewards[..., 0, 0, 0],
         ref_log_probs=reference[..., 0, 0],
@@ -186,11 +190,13 @@ def proxy_point(path: RewardPath, gold: Array) -> ProxyPoint:
         gold=gold,
     )
     check_shape(gold, "gold", tuple(log_policy.shape[-2:]))
+    check_broadcast(gold=gold[..., 0, 0], path=log_policy[..., 0, 0, 0])
     xp = array_namespace(log_policy)
     earned = xp.sum(xp.exp(log_policy) * gold[..., None, :, :], axis=-1)
     along = xp.sum(shares * earned, axis=-1)
     step = xp.argmax(along, axis=-1)
-    here = xp.arange(along.shape[-1]) == step[..., None]
+    places = xp.arange(along.shape[-1], dtype=step.dtype, device=along.device)
+    here = places == step[..., None]
     zero = xp.zeros_like(along)
     achieved = xp.where(here[..., None], reached, xp.zeros_like(reached))
     return ProxyPoint(

@@ -15,6 +15,8 @@ from prefsim.checks import as_float_array, check_positive
 
 # A regression of two points has no errors left, and a trend of one pair no chance below one half.
 LEAST_ROUNDS = 3
+# Share of an average regret by which it has to fall: of less than that rounding decides.
+ROUNDING = 1e-12
 
 __all__ = ["RegressionTest", "TrendTest", "regret_regression_test", "regret_trend_test"]
 
@@ -97,7 +99,8 @@ def regret_trend_test(regrets: Any) -> TrendTest:
     path = _path(regrets)
     rounds = path.shape[-1]
     average = path / np.arange(1, rounds + 1)
-    falls = np.sum(average[..., :-1] > average[..., 1:], axis=-1)
+    before, after = average[..., :-1], average[..., 1:]
+    falls = np.sum(before - after > ROUNDING * np.abs(before), axis=-1)
     # The chance of more than E − 1 of T − 1; of −1 or more it is one.
     chance = np.where(falls > 0, bdtrc(np.maximum(falls, 1) - 1, rounds - 1, 0.5), 1.0)
     return TrendTest(falls, chance)

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import math
 
-from prefsim.checks import check_choice, check_nonnegative, check_number, check_same_shape
+from prefsim.checks import (
+    as_floats,
+    check_choice,
+    check_nonnegative,
+    check_number,
+    check_same_shape,
+)
 from prefsim.containers import GaussianRewards
 from prefsim.losses.edge import checked
 from prefsim.losses.links import positive_part
@@ -49,7 +55,7 @@ def entropy_hinge(log_deviation: ArrayT, *, floor: Number = 0.5) -> ArrayT:
     Raises
     ------
     ValueError
-        If ``floor`` is no finite number.
+        If ``floor`` is no finite number, or a deviation is NaN.
 
     References
     ----------
@@ -62,6 +68,7 @@ def entropy_hinge(log_deviation: ArrayT, *, floor: Number = 0.5) -> ArrayT:
     array([0.285034, 0.      ])
     """
     check_number(arrays=True, floor=floor)
+    (log_deviation,) = as_floats(log_deviation=log_deviation)
     return positive_part(floor - UNIT_ENTROPY - log_deviation)
 
 

@@ -84,8 +84,7 @@ def _squash(raw: ArrayT, kind: str) -> tuple[Any, Any]:
         weight = sigmoid(raw)
         return weight, weight * sigmoid(-raw)
     if kind == "tanh":
-        weight = xp.tanh(raw)
-        return weight, 1.0 - weight**2
+        return xp.tanh(raw), 4.0 * sigmoid(2.0 * raw) * sigmoid(-2.0 * raw)
     return raw, xp.ones_like(raw)
 
 
@@ -127,9 +126,9 @@ def mixture_weights(raw: ArrayT, *, kind: str = "sigmoid") -> MixtureWeights:
     weight, _ = _squash(raw, kind)
     if kind in ("projected", "free"):
         return MixtureWeights(xp.ones_like(weight[..., 0]), weight)
-    return MixtureWeights(
-        xp.asarray(raw.shape[-1] - xp.sum(weight, axis=-1), dtype=weight.dtype), weight
-    )
+    # m less the sum, of what each is short of one: near saturation the difference is rounding.
+    short = sigmoid(-raw) if kind == "sigmoid" else 2.0 * sigmoid(-2.0 * raw)
+    return MixtureWeights(xp.asarray(xp.sum(short, axis=-1), dtype=weight.dtype), weight)
 
 
 def mixed_advantage(
@@ -293,9 +292,12 @@ def multiplier_step(
     xp = array_namespace(raw)
     _, slope = _squash(raw, kind)
     gradient = stop_gradient(slope * (achieved - thresholds))
-    norm = xp.sqrt(xp.sum(gradient**2, axis=-1, keepdims=True))
-    longest = xp.full_like(norm, max_norm)
-    gradient = gradient * (xp.minimum(norm, longest) / xp.where(norm > 0, norm, xp.ones_like(norm)))
+    # In units of its largest entry, whose square is no overflow.
+    size = xp.max(xp.abs(gradient), axis=-1, keepdims=True)
+    direction = gradient / xp.where(size > 0, size, xp.ones_like(size))
+    norm = xp.sqrt(xp.sum(direction**2, axis=-1, keepdims=True))
+    longest = xp.full_like(norm, max_norm) / xp.where(norm > 0, norm, xp.ones_like(norm))
+    gradient = direction * xp.minimum(size, longest)
     velocity = momentum * velocity + gradient
     raw = raw - learning_rate * velocity
     if kind == "projected":

@@ -7,6 +7,7 @@ regret-loss trains a learner without labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,6 @@ from prefsim.typing import Array, ArrayT
 COMPARATORS = ("simplex", "ball")
 GROWTHS = ("positive_square", "positive", "square")
 WEIGHTS = ("exp", "power")
-# What a regret of zero counts for among powers, whose weights would otherwise all be zero.
-LEAST = 1e-12
 
 __all__ = ["as_rounds", "comparator_loss", "regret_loss", "regret_path"]
 
@@ -116,6 +115,17 @@ def _grown(regret: ArrayT, growth: str | Callable[[Any], Any]) -> ArrayT:
     return positive if growth == "positive" else positive * positive
 
 
+def _powers(regret: ArrayT, k: float) -> ArrayT:
+    """Return weights in proportion to powers of positive regrets, alike where there are none."""
+    xp = array_namespace(regret)
+    positive = regret > 0
+    some = xp.any(positive, axis=-1, keepdims=True)
+    # The zeroth power is one of any number.
+    counted = positive | ~some if k > 0 else xp.ones_like(positive)
+    logs = k * xp.log(xp.where(positive, regret, xp.ones_like(regret))) if k > 0 else 0 * regret
+    return xp.exp(log_softmax(xp.where(counted, logs, xp.full_like(logs, -math.inf))))
+
+
 def regret_loss(
     decisions: ArrayT,
     losses: Array,
@@ -187,6 +197,5 @@ def regret_loss(
     if weighting == "exp":
         weight = softmax(k * regret)
     else:
-        least = xp.full_like(regret, LEAST)
-        weight = xp.exp(log_softmax(k * xp.log(xp.where(regret > LEAST, regret, least))))
+        weight = _powers(regret, k)
     return xp.sum(weight * _grown(regret, growth), axis=-1)

@@ -13,7 +13,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefsim.checks import check_interval, check_nonnegative, check_positive, check_same_shape
+from prefsim.checks import (
+    check_entries,
+    check_interval,
+    check_no_nan,
+    check_nonnegative,
+    check_positive,
+    check_same_shape,
+)
 from prefsim.losses.advantages import check_responses, kl_shaped_rewards, with_mask
 from prefsim.numerics import array_namespace, host_values
 from prefsim.typing import Array, ArrayT
@@ -57,7 +64,8 @@ def log_ratio_rewards(
     Raises
     ------
     ValueError
-        If an option is out of range, shapes differ, or a response has no token or a hole.
+        If an option is out of range, shapes differ, a response has no token or a hole, or a token
+        has no log-ratio.
 
     References
     ----------
@@ -77,6 +85,15 @@ def log_ratio_rewards(
     check_responses(mask)
     check_unbroken(mask)
     xp = array_namespace(logp)
+    check_no_nan(logp, "logp", counted=mask)
+    check_no_nan(ref_logp, "ref_logp", counted=mask)
+    check_entries(
+        xp.where(logp > -math.inf, logp, ref_logp),
+        "logp and ref_logp",
+        "not both be -inf at a token",
+        lambda x: x > -math.inf,
+        counted=mask,
+    )
     ratio = xp.where(mask, logp - ref_logp, xp.zeros_like(logp))
     return xp.clip(scale * ratio, -clip, clip)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from prefsim.checks import (
     alike,
     as_array,
@@ -52,7 +54,7 @@ def activation_weights(activations: ArrayT, mask: Array) -> ArrayT:
     Raises
     ------
     ValueError
-        If shapes do not fit, or an activation is NaN.
+        If shapes do not fit, or an activation is not finite.
 
     References
     ----------
@@ -79,10 +81,12 @@ def activation_weights(activations: ArrayT, mask: Array) -> ArrayT:
             "activations must have shape (..., L, T) with L >= 1 and mask (..., T), got"
             f" {shapes_of(activations=activations, mask=mask)}"
         )
-    x = stop_gradient(activations)
-    xp = array_namespace(x)
-    counted = xp.broadcast_to(mask[..., None, :], x.shape)
-    check_no_nan(x, "activations", counted=counted)
+    given = stop_gradient(activations)
+    xp = array_namespace(given)
+    counted = xp.broadcast_to(mask[..., None, :], given.shape)
+    check_entries(given, "activations", "be finite", np.isfinite, counted=counted)
+    # Halves, of which the difference of the largest and the smallest is a number.
+    x = 0.5 * xp.where(counted, given, xp.zeros_like(given))
     zero = xp.zeros_like(x)
     low = xp.min(xp.where(counted, x, zero + float("inf")), axis=-1, keepdims=True)
     high = xp.max(xp.where(counted, x, zero - float("inf")), axis=-1, keepdims=True)
@@ -189,7 +193,7 @@ def token_sparsity(weights: ArrayT, mask: Array, *, prob: ArrayT | None = None) 
     count = xp.astype(mask, weights.dtype)
     if prob is not None:
         check_same_shape(prob=prob, responses=weights[..., 0])
-        check_entries(prob, "prob", "be >= 0", lambda x: x >= 0)
+        check_entries(prob, "prob", "be finite and >= 0", lambda x: (x >= 0) & (x < float("inf")))
         count = count * prob[..., None]
     total = xp.sum(count, axis=(-2, -1))
     seen = host_values(total)

@@ -87,6 +87,9 @@ def token_score(
     >>> token_score(log_ratio, kl, every, reward_weight=sparse, kl_weight=sparse).round(6)
     np.float64(0.32)
     """
+    xp = array_namespace(log_ratio)
+    # Before the products: the derivative in a weight is what it weighs, behind the mask too.
+    log_ratio, kl = (xp.where(mask, each, xp.zeros_like(each)) for each in (log_ratio, kl))
     rewarded = log_ratio if reward_weight is None else reward_weight * log_ratio
     held = kl if kl_weight is None else kl_weight * kl
     return masked_sum(rewarded + held, mask)

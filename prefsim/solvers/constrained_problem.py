@@ -21,7 +21,14 @@ from prefsim.checks import (
 )
 from prefsim.numerics import array_namespace, like, to_numpy
 
-__all__ = ["SENSES", "ConstrainedProblem", "as_given", "constrained_problem", "host_problem"]
+__all__ = [
+    "ConstrainedProblem",
+    "SENSES",
+    "as_given",
+    "constrained_problem",
+    "host_problem",
+    "of_size_one",
+]
 
 SENSES = ("at_least", "equal", "at_most")
 
@@ -181,3 +188,21 @@ def as_given(values: np.ndarray, given: Any) -> Any:
         return like(values, given)
     xp = array_namespace(given)
     return xp.astype(like(values, given, integer=True), xp.bool)
+
+
+def of_size_one(problem: ConstrainedProblem) -> tuple[ConstrainedProblem, np.ndarray]:
+    """Return a flat batch in units that bring its largest reward or threshold to [1, 2), and these.
+
+    Multipliers have no unit.
+    """
+    seen = problem.reference[:, None] > -np.inf
+    largest = np.where(seen, np.abs(problem.rewards), 0.0).max(axis=(1, 2, 3), initial=0.0)
+    largest = np.maximum(largest, np.abs(problem.thresholds).max(axis=1))
+    # Powers of two, by which nothing is rounded.
+    sizes = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
+    scaled = problem._replace(
+        rewards=problem.rewards / sizes[:, None, None, None],
+        thresholds=problem.thresholds / sizes[:, None],
+        beta=problem.beta / sizes,
+    )
+    return scaled, sizes

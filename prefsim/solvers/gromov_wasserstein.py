@@ -48,13 +48,13 @@ class Coupling(NamedTuple):
     ----------
     coupling
         T, ``(*batch, M, N)``, whose rows sum to the masses of the sources and whose columns to
-        those of the targets.
+        those of the targets; of an entropic coupling that has not converged only the former do.
     value
         Its objective ``(*batch,)``, in squared units of the distances.
     residual
         Certificate of a stationary point, ``(*batch,)``: how much the linearised objective could
         still fall (:func:`stationarity_gap`); for an entropic coupling, the largest change of an
-        entry in the last iteration. 0 where it is exact.
+        entry in the last iteration, or by how much it misses a mass. 0 where it is exact.
     start
         Which start led there, ``(*batch,)``; 0 is the product of the masses.
     values
@@ -107,7 +107,8 @@ def _cheapest(cost: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> np
     """Return the coupling of least linear cost."""
     from ot.lp import emd
 
-    plan: np.ndarray = emd(leaving, arriving, cost)
+    # What it takes for no gain is absolute.
+    plan: np.ndarray = emd(leaving, arriving, cost / (np.abs(cost).max() or 1.0))
     return plan
 
 
@@ -181,6 +182,9 @@ def gromov_wasserstein(
     check_integer(low=1, max_iterations=max_iterations)
     check_positive(tolerance=tolerance)
     members, batch, p, q = _members(source, target, source_mass, target_mass)
+    largest = max(float(np.max(table)) for pair in members for table in pair)
+    # The library's tolerances are absolute: it sees distances of size one.
+    scaled = [tuple(table / (largest or 1.0) for table in pair) for pair in members]
     starts = _starts(p, q, restarts, random_generator(seed))
     plans, values = [], []
     for start in starts:
@@ -189,7 +193,7 @@ def gromov_wasserstein(
                 conditional_gradients(
                     one, other, p, q, G0=start, max_iter=max_iterations, symmetric=True
                 )
-                for one, other in members
+                for one, other in scaled
             ],
             (*batch, p.size, q.size),
         )
@@ -197,11 +201,10 @@ def gromov_wasserstein(
         values.append(gromov_wasserstein_cost(source, target, found))
     best, coupling = _best(np.stack(values), np.stack(plans))
     residual = stationarity_gap(source, target, coupling)
-    largest = max(float(np.max(table)) for pair in members for table in pair) ** 2
-    if (residual > tolerance * largest).any():
+    if (residual > tolerance * largest**2).any():
         warn_caller(
             f"the residual is {residual.max():.3g} after at most {max_iterations} iterations, more"
-            f" than the tolerance {tolerance:g} of the largest squared distance {largest:.3g}"
+            f" than the tolerance {tolerance:g} of the largest squared distance {largest**2:.3g}"
         )
     value = np.take_along_axis(np.stack(values), best[None], axis=0)[0]
     return Coupling(coupling, value, residual, best, np.stack(values))
@@ -235,7 +238,7 @@ def entropic_gromov_wasserstein(
     source_mass, target_mass
         p, ``(M,)``, and q, ``(N,)``; uniform unless given.
     tolerance
-        Largest change of an entry at the end.
+        Largest residual at the end.
     max_iterations
         Of the outer iteration.
 
@@ -253,7 +256,8 @@ def entropic_gromov_wasserstein(
     Warns
     -----
     ConvergenceWarning
-        If the last change is above the tolerance.
+        If the last change, or what the coupling misses of a mass, is above the tolerance: a small ε
+        asks for more of Sinkhorn's iterations than there are.
 
     References
     ----------
@@ -293,13 +297,15 @@ def entropic_gromov_wasserstein(
             if change <= tolerance:
                 break
         plans.append(plan)
-        changes.append(change)
+        # Where Sinkhorn's iterations have run out, the same wrong plan may come again and again.
+        missed = float(abs(plan.sum(0) - arriving).max()), float(abs(plan.sum(1) - leaving).max())
+        changes.append(max(change, *missed))
     found = xp.reshape(xp.stack([like(plan, leader) for plan in plans]), (*batch, p.size, q.size))
     residual = np.reshape(changes, batch)
     if (residual > tolerance).any():
         warn_caller(
-            f"an entry still changed by {residual.max():.3g} after {max_iterations} iterations,"
-            f" more than the tolerance {tolerance:g}"
+            f"an entry still changed, or a mass was missed, by {residual.max():.3g} after at most"
+            f" {max_iterations} iterations, more than the tolerance {tolerance:g}"
         )
     value = gromov_wasserstein_cost(source, target, found)
     return Coupling(found, value, residual, np.zeros(batch, dtype=np.int64), value[None])

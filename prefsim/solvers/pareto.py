@@ -181,7 +181,7 @@ def convex_coverage_set(
     n_objectives
         m >= 1.
     tolerance
-        >= 0, relative to the largest sum: how much better a point must be to count as another.
+        >= 0, relative to the largest entry: how much better a point must be to count as another.
     max_points
         When to give up.
 
@@ -219,7 +219,8 @@ def convex_coverage_set(
             point = as_float_array(best(weights), "best", ndim=1)
             check_shape(point, "best", (n_objectives,))
             known = (found @ weights).max(initial=-np.inf)
-            if point @ weights > known + tolerance * max(1.0, abs(known if len(found) else 0.0)):
+            size = max(np.abs(point).max(), np.abs(found).max(initial=0.0))
+            if point @ weights > known + tolerance * size:
                 found = np.concatenate([found, point[None]])
         if len(found) > max_points:
             raise ValueError(f"the front has more corners than max_points={max_points}")
@@ -262,6 +263,8 @@ def _corners(points: np.ndarray, tolerance: float) -> np.ndarray:
     from scipy.optimize import linprog
 
     count = points.shape[1]
+    # The tolerances of the program are absolute.
+    points = points / (float(np.abs(points).max()) or 1.0)
     kept = np.ones(len(points), dtype=bool)
     for place in range(len(points)):
         kept[place] = False
@@ -279,7 +282,7 @@ def _corners(points: np.ndarray, tolerance: float) -> np.ndarray:
             bounds=[(0.0, None)] * count + [(None, None)],
             method="highs",
         )
-        kept[place] = -lead.fun > tolerance * max(1.0, float(np.abs(points).max()))
+        kept[place] = -lead.fun > tolerance
     return kept
 
 

@@ -108,3 +108,9 @@ def test_levels_that_are_alike_have_no_effect():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("progress", [lambda cells: cells[::-1], lambda cells: cells[:1]])
+def test_cells_come_in_their_order(progress):
+    with pytest.raises(ValueError, match="progress must yield the cells in their order"):
+        full_factorial(lambda a: [a, a], {"a": (1.0, 2.0)}, progress=progress)

@@ -63,3 +63,8 @@ def test_a_point_needs_a_path_and_a_gold_that_fits():
     with pytest.raises((TypeError, ValueError), match="path must be a RewardPath"):
         proxy_point(tuple(PATH), GOLD)
     assert isinstance(PATH, RewardPath)
+
+
+def test_a_path_has_a_step():
+    with pytest.raises(ValueError, match="weights must hold at least one step"):
+        reward_path(np.ones((1, 1, 2)), np.log([[0.5, 0.5]]), np.zeros((0, 1)), beta=1.0)

@@ -65,3 +65,12 @@ def test_bad_input():
             test([1.0, np.nan, 2.0])
     with pytest.raises(ValueError, match="floor must be a finite number > 0"):
         regret_regression_test([1.0, 2.0, 3.0], floor=0.0)
+
+
+@pytest.mark.parametrize("each", [0.1, 0.7 / 3, 1e-9, 123.456])
+def test_an_average_that_stays_never_falls(each):
+    rounds = np.arange(1, 26)
+    for path in (each * rounds, np.cumsum(np.full(25, each))):
+        test = regret_trend_test(path)
+        assert test.falls == 0
+        assert test.p_value == 1.0

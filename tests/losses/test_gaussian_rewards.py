@@ -111,3 +111,9 @@ def test_what_does_not_fit_is_refused(pair, options, message):
 def test_masks_are_booleans():
     with pytest.raises(ValueError, match="chosen_mask must hold booleans"):
         log_odds_law(PAIR._replace(chosen_mask=np.ones((1, 3))))
+
+
+def test_hinges_of_lists_and_of_nan():
+    assert entropy_hinge([0.0, 1.0]).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="log_deviation must hold no NaN"):
+        entropy_hinge(np.array([np.nan]))

@@ -160,3 +160,26 @@ def test_saturated_rewards():
 def test_bad_input(function, given, message):
     with pytest.raises(ValueError, match=message):
         getattr(losses, function)(**given)
+
+
+def test_long_gradients_are_cut_and_short_ones_are_kept():
+    start = Multipliers.starting(np.zeros(2))
+    long, short = (
+        losses.multiplier_step(start, np.array(achieved), np.zeros(2)).velocity
+        for achieved in ([3e200, 4e200], [3e-200, 4e-200])
+    )
+    np.testing.assert_allclose(long, [0.3, 0.4], rtol=1e-14)
+    np.testing.assert_allclose(short, [7.5e-201, 1e-200], rtol=1e-14)
+    single = Multipliers.starting(np.zeros(2, dtype=np.float32))
+    cut = losses.multiplier_step(
+        single, np.array([3e20, 4e20], dtype=np.float32), np.zeros(2, dtype=np.float32)
+    )
+    np.testing.assert_allclose(cut.velocity, [0.3, 0.4], rtol=1e-6)
+
+
+def test_the_penalty_counts_something_near_saturation():
+    raw = np.array([40.0, 41.0])
+    found = losses.mixture_weights(raw)
+    np.testing.assert_allclose(found.penalty, np.exp(-raw).sum(), rtol=1e-15)
+    squashed = losses.mixture_weights(raw, kind="tanh").penalty
+    np.testing.assert_allclose(squashed, 2 * np.exp(-2 * raw).sum(), rtol=1e-15)

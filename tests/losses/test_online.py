@@ -79,3 +79,23 @@ def test_bad_input():
         regret_loss(DECISIONS, LOSSES, growth="cube")
     with pytest.raises(ValueError, match="decisions must have trailing shape"):
         regret_loss(DECISIONS[..., :2], LOSSES)
+
+
+@pytest.mark.parametrize("k", [0.01, 0.1, 1.0, 3.0])
+def test_sequences_without_regret_have_no_power(k):
+    losses = np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 1.0]]])
+    decisions = np.broadcast_to([1.0, 0.0], losses.shape)
+    # Regrets of 1, 0 and 0; the zeroth power of zero is one.
+    assert regret_loss(decisions, losses, k=k, weighting="power") == pytest.approx(1.0, rel=1e-15)
+    assert regret_loss(decisions, losses, k=0.0, weighting="power") == pytest.approx(1 / 3)
+    small = regret_loss(decisions, 1e-13 * losses, k=k, growth="positive", weighting="power")
+    assert small == pytest.approx(1e-13, rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [0.0, 0.5])
+def test_derivatives_where_some_have_no_regret(k):
+    losses = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]], [[0.2, 0.9]]], dtype=torch.float64)
+    start = torch.full((3, 1, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda decisions: regret_loss(decisions, losses, k=k, weighting="power"), start
+    )

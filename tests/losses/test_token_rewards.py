@@ -55,3 +55,15 @@ def test_bad_input(change, message):
     given = {"scores": SCORES, "old_logp": OLD, "ref_logp": REF, "dpo_logp": DPO, "mask": MASK}
     with pytest.raises(ValueError, match=message):
         losses.rto_rewards(**given | change)
+
+
+def test_a_token_without_a_ratio_is_refused():
+    never = np.array([-np.inf, -1.0])
+    some = np.ones(2, dtype=bool)
+    np.testing.assert_array_equal(
+        losses.log_ratio_rewards(never, np.array([-1.0, -1.0]), some, clip=0.5), [-0.5, 0.0]
+    )
+    with pytest.raises(ValueError, match="logp and ref_logp must not both be -inf at a token"):
+        losses.log_ratio_rewards(never, never, some)
+    with pytest.raises(ValueError, match="ref_logp must hold no NaN, got nan at index 1"):
+        losses.log_ratio_rewards(never, np.array([-1.0, np.nan]), some)

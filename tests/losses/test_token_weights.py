@@ -123,7 +123,7 @@ def test_bad_weights_are_named():
     [
         (lambda: activation_weights(X[0], EVERY), r"activations must have shape \(..., L, T\)"),
         (lambda: activation_weights(X, EVERY[:3]), r"mask \(3,\)"),
-        (lambda: activation_weights(np.full((1, 4), np.nan), EVERY), "hold no NaN"),
+        (lambda: activation_weights(np.full((1, 4), np.nan), EVERY), "be finite, got nan"),
         (lambda: activation_weights(X, np.ones(4)), "mask must hold booleans"),
         (lambda: activation_weights(np.zeros((1, 0)), np.ones(0, bool)), "at least one token"),
         (lambda: relu_weights(X, np.ones(3)), r"weight \(3,\)"),
@@ -132,7 +132,7 @@ def test_bad_weights_are_named():
         (lambda: token_sparsity(X, EVERY), "one shape"),
         (lambda: token_sparsity(X[0], EVERY), r"weights must have shape \(..., n, T\)"),
         (lambda: token_sparsity(X, ~EVERY[None]), "at least one token that is seen, got none"),
-        (lambda: token_sparsity(X, EVERY[None], prob=-np.ones(1)), "prob must be >= 0, got -1.0"),
+        (lambda: token_sparsity(X, EVERY[None], prob=-np.ones(1)), "finite and >= 0, got -1.0"),
         (
             lambda: token_sparsity(X, EVERY[None], prob=np.zeros(1)),
             "at least one token that is seen",
@@ -161,3 +161,42 @@ def test_derivatives_go_through_weights_and_divergences():
         return sparse_po(TokenPairLogps(**moved), beta=0.7, reward_l1=0.1, kl_l1=0.2)
 
     assert torch.autograd.gradcheck(loss, leaves)
+
+
+def test_activations_of_any_size():
+    half = np.array([[60000.0, -60000.0, 0.0]], dtype=np.float16)
+    np.testing.assert_array_equal(activation_weights(half, EVERY[:3]), [1.0, 0.0, 0.5])
+    large = np.array([[1.5e308, -1.5e308, 0.0]])
+    np.testing.assert_array_equal(activation_weights(large, EVERY[:3]), [1.0, 0.0, 0.5])
+    with pytest.raises(ValueError, match="activations must be finite, got inf at index"):
+        activation_weights(np.array([[0.0, np.inf, 1.0]]), EVERY[:3])
+
+
+def test_how_often_a_response_is_seen_is_finite():
+    with pytest.raises(ValueError, match="prob must be finite and >= 0, got inf"):
+        token_sparsity(np.ones((1, 2)), EVERY[None, :2], prob=np.array([np.inf]))
+
+
+def test_derivatives_in_weights_know_nothing_of_what_lies_behind():
+    mask = torch.tensor([[True, False]])
+    behind = torch.tensor([[-0.5, float("nan")]], dtype=torch.float64)
+    weight = torch.full((1, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    fields = {
+        "chosen": behind,
+        "rejected": behind - 1.0,
+        "ref_chosen": zero,
+        "ref_rejected": zero,
+        "chosen_mask": mask,
+        "rejected_mask": mask,
+        "chosen_kl": behind.abs(),
+        "rejected_kl": behind.abs(),
+        "chosen_reward_weight": weight,
+        "rejected_reward_weight": weight,
+        "chosen_kl_weight": weight,
+        "rejected_kl_weight": weight,
+    }
+    sparse_po(TokenPairLogps(**fields)).sum().backward()
+    assert torch.isfinite(weight.grad).all()
+    assert weight.grad[0, 0] != 0
+    assert weight.grad[0, 1] == 0

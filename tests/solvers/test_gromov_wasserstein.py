@@ -171,3 +171,24 @@ def test_what_is_no_problem_is_refused(change, message):
 def test_other_errors_name_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e9])
+def test_distances_of_any_size(size):
+    order = np.array([3, 0, 5, 1, 4, 2])
+    found = gromov_wasserstein(size * SIX, size * SIX[order][:, order], restarts=5)
+    assert found.value == pytest.approx(0.0, abs=1e-12 * size**2)
+    np.testing.assert_array_equal((6 * found.coupling).round(6).argmax(axis=0), order)
+    product = np.full((6, 5), 1 / 30)
+    gap = stationarity_gap(size * SIX, size * FIVE, product)
+    assert gap == pytest.approx(size**2 * stationarity_gap(SIX, FIVE, product), rel=1e-9)
+
+
+def test_masses_that_an_entropic_coupling_misses_are_told():
+    rng = np.random.default_rng(1)
+    one, other = (distance_matrix(rng.normal(size=shape)) for shape in ((5, 2), (4, 3)))
+    with pytest.warns(ConvergenceWarning, match="a mass was missed"):
+        found = entropic_gromov_wasserstein(one, other, entropy=2e-4, max_iterations=2)
+    missed = np.abs(found.coupling.sum(axis=0) - 0.25).max()
+    assert missed > 1e-6
+    assert found.residual >= missed

@@ -119,3 +119,12 @@ def test_the_front_of_a_process(count):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e9])
+def test_corners_of_any_size(size):
+    mdp = process(0, n_objectives=2)
+    known = convex_front(mdp).returns
+    found = convex_front(mdp.replace_checked(reward=size * mdp.reward)).returns
+    assert len(found) == len(known) > 2
+    np.testing.assert_allclose(found / size, known, rtol=1e-9)

@@ -104,7 +104,10 @@ def _may_be_hub_id(name: str | Path) -> bool:
     if owner and (not rest or Path(owner).exists()):
         return False
     try:
-        library("huggingface_hub").utils.validate_repo_id(name)
+        # A package loads its parts when they are imported, not when they are named.
+        importlib.import_module(".utils", library("huggingface_hub").__name__).validate_repo_id(
+            name
+        )
     except ValueError:
         return False
     return True

@@ -188,7 +188,12 @@ def expected_resampled_inverse(
     (covariance,) = as_floats(covariance=covariance)
     xp = array_namespace(covariance)
     values, vectors = xp.linalg.eigh(_shifted(covariance, gamma))
-    inverse = (1.0 - (1.0 - scale * values) ** (length + 1)) / values
+    kept = scale * values
+    # Of small eigenvalues the difference from one would be rounding.
+    small = kept < 0.5
+    logs = (length + 1) * xp.log1p(-xp.where(small, kept, xp.zeros_like(kept)))
+    plain = 1.0 - xp.where(small, xp.zeros_like(kept), 1.0 - kept) ** (length + 1)
+    inverse = xp.where(small, -xp.expm1(logs), plain) / values
     return xp.matmul(vectors * inverse[..., None, :], xp.matrix_transpose(vectors))
 
 
@@ -268,9 +273,11 @@ def expected_empirical_inverse(features: Any, law: Any, *, gamma: float, draws: 
             " some instead"
         )
     counts = _compositions(draws, probs.size)
-    from scipy.stats import multinomial
+    from scipy.special import gammaln, xlogy
 
-    weight = multinomial.pmf(counts, n=draws, p=probs)
+    # SciPy's law of counts is NaN for probabilities whose sum is one but for rounding.
+    ways = gammaln(draws + 1) - gammaln(counts + 1).sum(axis=1)
+    weight = np.exp(ways + xlogy(counts, probs / probs.sum()).sum(axis=1))
     inverses = empirical_inverse(table, counts, gamma=gamma)
     return np.asarray(np.tensordot(weight, inverses, axes=1))
 

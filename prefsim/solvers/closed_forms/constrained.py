@@ -36,6 +36,7 @@ from prefsim.solvers.constrained_problem import (
     as_given,
     constrained_problem,
     host_problem,
+    of_size_one,
 )
 from prefsim.solvers.optimisers.projected_newton import Bounded, minimise_between
 from prefsim.solvers.results import warn_caller
@@ -246,7 +247,7 @@ def constrained_optimum(
         ``"raise"`` where no policy keeps the constraints of some problem, or ``"report"`` it in the
         result.
     tolerance
-        Of the residual, > 0, in units of the rewards.
+        Of the residual, > 0, relative to the largest reward or threshold, up to a factor of two.
     max_iterations
         Newton steps, >= 1.
 
@@ -286,7 +287,8 @@ def constrained_optimum(
     check_positive(tolerance=tolerance)
     check_integer(low=1, max_iterations=max_iterations)
     given = (rewards, ref_log_probs, thresholds, beta, sense, weights, context_probs)
-    problem, batch, as_they_came = host_problem(*given)
+    given_problem, batch, as_they_came = host_problem(*given)
+    problem, sizes = of_size_one(given_problem)
     m, senses = problem.signs.size, problem.senses
     low = np.where([each == "at_least" for each in senses], problem.weights, -np.inf)
     high = np.where([each == "at_most" for each in senses], problem.weights, np.inf)
@@ -304,7 +306,7 @@ def constrained_optimum(
     separating[open_], margin[open_] = separation_of(problem.rows(open_))
     feasible = margin <= 0
     if infeasible == "raise" and not feasible.all():
-        _refuse(batch, feasible, separating, margin, problem.thresholds)
+        _refuse(batch, feasible, separating, sizes * margin, given_problem.thresholds)
     tilt = np.where(feasible[:, None], tilt, problem.weights)
     value, log_policy = _tilted(problem, tilt)
     achieved = _achieved(problem, log_policy)
@@ -312,7 +314,7 @@ def constrained_optimum(
     gap = np.sum(problem.signs * multipliers * (achieved - problem.thresholds), axis=-1)
     converged = bool((residual[feasible] <= tolerance).all())
     if not converged:
-        worst = residual[feasible].max()
+        worst = residual[feasible].max()  # relative, as the tolerance is
         warn_caller(
             f"constrained_optimum stopped after {found.iterations} steps with a residual of"
             f" {worst:.3g} above tolerance = {tolerance:g}: on the edge of what can be reached the"
@@ -328,10 +330,10 @@ def constrained_optimum(
     return ConstrainedOptimum(
         shaped(log_policy),
         shaped(multipliers),
-        shaped(achieved),
-        shaped(value, -np.inf),
-        shaped(gap),
-        shaped(residual),
+        shaped(sizes[:, None] * achieved),
+        shaped(sizes * value, -np.inf),
+        shaped(sizes * gap),
+        shaped(sizes * residual),
         shaped(feasible, None),
         shaped(separating, None),
         converged,

@@ -93,7 +93,11 @@ def averaged_play(decisions: Sequence[ArrayT]) -> ArrayT:
     """
     found = _policies("decisions", decisions)
     for i, rounds in enumerate(found):
-        check_shape(rounds, f"decisions[{i}]", (found[0].shape[-2] if rounds.ndim > 1 else 1, None))
+        check_shape(rounds, f"decisions[{i}]", (found[0].shape[-2] if i else None, None))
+    if found[0].shape[-2] == 0:
+        raise ValueError(
+            f"decisions must hold at least one round, got shape {tuple(found[0].shape)}"
+        )
     joint = _outer(found)
     mean: ArrayT = array_namespace(joint).mean(joint, axis=-1 - len(found))
     return mean

@@ -12,9 +12,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from prefsim.checks import (
     as_floats,
     check_constant,
+    check_entries,
     check_kind,
     check_nonnegative,
     check_positive,
@@ -161,6 +164,7 @@ def ftrl(cumulative_loss: ArrayT, *, step: Number, regulariser: Regulariser = EN
     check_kind(Regulariser, regulariser=regulariser)
     (cumulative_loss,) = as_floats(cumulative_loss=cumulative_loss)
     check_shape(cumulative_loss, "cumulative_loss", (None,))
+    check_entries(cumulative_loss, "cumulative_loss", "be finite", np.isfinite)
     eta: Any = like(step, cumulative_loss) if getattr(step, "ndim", 0) else step
     weighted = over_rows(eta) * cumulative_loss
     if regulariser.exact is not None:
@@ -195,6 +199,11 @@ def project_to_simplex(points: ArrayT) -> ArrayT:
     points
         ``(..., d)``.
 
+    Raises
+    ------
+    ValueError
+        If a coordinate is not finite.
+
     References
     ----------
     Held, Wolfe and Crowder 1974; Duchi et al. 2008, "Efficient projections onto the l1-ball".
@@ -207,6 +216,7 @@ def project_to_simplex(points: ArrayT) -> ArrayT:
     """
     (points,) = as_floats(points=points)
     check_shape(points, "points", (None,))
+    check_entries(points, "points", "be finite", np.isfinite)
     xp = array_namespace(points)
     # From the largest down; what all have in common changes nothing, and large numbers would round.
     points = points - xp.max(points, axis=-1, keepdims=True)
@@ -230,6 +240,11 @@ def project_to_ball(points: ArrayT, *, radius: float = 1.0) -> ArrayT:
     radius
         > 0.
 
+    Raises
+    ------
+    ValueError
+        If the radius is not > 0 or a coordinate is not finite.
+
     Examples
     --------
     >>> import numpy as np
@@ -239,11 +254,15 @@ def project_to_ball(points: ArrayT, *, radius: float = 1.0) -> ArrayT:
     check_positive(radius=radius)
     (points,) = as_floats(points=points)
     check_shape(points, "points", (None,))
+    check_entries(points, "points", "be finite", np.isfinite)
     xp = array_namespace(points)
-    square = xp.sum(points * points, axis=-1, keepdims=True)
-    outside = square > radius**2
-    length = xp.sqrt(xp.where(outside, square, xp.ones_like(square)))
-    return xp.where(outside, points * (radius / length), points)
+    # In units of the largest coordinate, whose square is neither an overflow nor nothing.
+    size = xp.max(xp.abs(points), axis=-1, keepdims=True)
+    direction = points / xp.where(size > 0, size, xp.ones_like(size))
+    square = xp.sum(direction * direction, axis=-1, keepdims=True)
+    length = xp.sqrt(xp.where(size > 0, square, xp.ones_like(square)))
+    outside = size > radius / length
+    return xp.where(outside, direction * (radius / length), points)
 
 
 def ftrl_ball(cumulative_loss: ArrayT, *, step: Number, radius: float = 1.0) -> ArrayT:

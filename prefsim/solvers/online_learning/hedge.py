@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from prefsim.checks import (
     as_floats,
     as_index_array,
@@ -37,9 +39,11 @@ def hedge(cumulative_loss: ArrayT, *, step: Number, log_start: Array | None = No
     Parameters
     ----------
     cumulative_loss
-        L ``(..., d)``: the sum of the losses of the rounds before.
+        L ``(..., d)``: the sum of the losses of the rounds before; ``inf`` for an action that is
+        never played again, not for all.
     step
-        η >= 0, a number or an array that broadcasts against the leading axes.
+        η >= 0, a number or an array that broadcasts against the leading axes; > 0 where a loss is
+        infinite.
     log_start
         What is played in the first round, ``(..., d)`` in nats; uniform unless given.
 
@@ -50,7 +54,8 @@ def hedge(cumulative_loss: ArrayT, *, step: Number, log_start: Array | None = No
     Raises
     ------
     ValueError
-        If the step is negative, a loss is NaN, or the shapes do not fit.
+        If the step is negative, a loss is NaN, the losses of a row leave no weights, or the shapes
+        do not fit.
 
     References
     ----------
@@ -73,7 +78,11 @@ def hedge(cumulative_loss: ArrayT, *, step: Number, log_start: Array | None = No
     else:
         check_shape(log_start, "log_start", tuple(cumulative_loss.shape[-1:]))
     eta: Any = like(step, cumulative_loss) if getattr(step, "ndim", 0) else step
-    return xp.exp(mirror_step(log_start, None, -over_rows(eta) * cumulative_loss, step=1.0))
+    found = xp.exp(mirror_step(log_start, None, -over_rows(eta) * cumulative_loss, step=1.0))
+    check_entries(
+        found, "cumulative_loss", "leave weights by which to play", lambda x: ~np.isnan(x)
+    )
+    return found
 
 
 def hedge_step(rounds: int, actions: int, *, width: float = 1.0) -> float:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from prefsim.checks import (
     as_floats,
+    check_entries,
     check_flag,
     check_no_nan,
     check_positive,
     check_same_shape,
     check_shape,
+    known_values,
     names_shapes,
+    tolerance_of,
 )
 from prefsim.numerics import array_namespace
 from prefsim.typing import Array, ArrayT
@@ -78,7 +83,8 @@ def constrained_step(
     Raises
     ------
     ValueError
-        If shapes do not fit, an entry is NaN or the radius is not positive.
+        If shapes do not fit, an entry is NaN, the radius is not positive, or the curvature is not
+        symmetric and positive definite.
 
     References
     ----------
@@ -101,6 +107,7 @@ def constrained_step(
     check_same_shape(gradient=gradient, constraint_gradient=constraint_gradient)
     size = gradient.shape[-1]
     check_shape(curvature, "curvature", (size, size))
+    _check_definite(curvature)
     xp = array_namespace(gradient)
     sides = xp.stack([gradient, constraint_gradient], axis=-1)
     solved = xp.linalg.solve(curvature, sides)
@@ -134,6 +141,23 @@ def constrained_step(
         constraint_multiplier=price,
         feasible=reachable,
     )
+
+
+def _check_definite(curvature: Array) -> None:
+    """Raise unless matrices are symmetric and positive definite, where values may be looked at."""
+    values = known_values(curvature)
+    if values is None or not values.size:
+        return
+    check_entries(curvature, "curvature", "be finite", np.isfinite)
+    sizes = np.abs(values).max(axis=(-2, -1), keepdims=True)
+    skew = np.abs(values - np.swapaxes(values, -1, -2))
+    least = np.linalg.eigvalsh(values)[..., :1]
+    allowed = tolerance_of(curvature) * sizes
+    if not (skew <= allowed).all() or not (least > 0).all():
+        raise ValueError(
+            "curvature must be symmetric and positive definite, got one with a least eigenvalue of"
+            f" {least.min():.3g} and a largest difference from its transpose of {skew.max():.3g}"
+        )
 
 
 def _or_one(value: Array) -> Array:

@@ -19,6 +19,7 @@ from prefsim.solvers.planning.objectives import (
     objective_returns,
     policy_of_visits,
     require_objectives,
+    rewarded,
 )
 from prefsim.solvers.planning.policy_iteration import policy_iteration
 from prefsim.worlds.mdp import TabularMDP
@@ -178,8 +179,13 @@ def lagrangian_bound(
     """
     # Without a discount a greedy policy may go round for ever, which has no value to iterate on.
     solve = value_iteration if mdp.discount == 1 else policy_iteration
-    plan = solve(combined(mdp, weights + multipliers))
-    best = (to_numpy(plan.value) * to_numpy(mdp.start_probs)).sum(axis=-1)
+    priced = combined(mdp, weights + multipliers)
+    reward = to_numpy(priced.reward)
+    # When planning ends is absolute too.
+    sizes = _or_one(np.abs(reward).max(axis=(-2, -1), keepdims=True, initial=0.0))
+    plan = solve(rewarded(priced, reward / sizes))
+    values = sizes[..., 0] * to_numpy(plan.value)
+    best = (values * to_numpy(mdp.start_probs)).sum(axis=-1)
     asked = np.where(np.isfinite(at_least), at_least, 0.0)
     return best - (multipliers * asked).sum(axis=-1), to_numpy(plan.policy)
 
@@ -208,16 +214,21 @@ def _solve(
     factors, levels = (table.reshape(-1, weights.shape[-1]) for table in (weights, level))
     asked = np.isfinite(levels)
     some = bool(asked.any())
-    spare = np.ones((system.rewards.shape[0], int(slack)))
-    rows = np.concatenate([-system.rewards, spare], axis=1)
+    # The tolerances of the program are absolute: in it rewards and weighted sums are of size one.
+    sizes = np.abs(system.rewards).max(axis=1, initial=0.0)
+    sizes = _or_one(np.full_like(sizes, sizes.max(initial=0.0)) if slack else sizes)
+    rewards, shown = system.rewards / sizes[:, None], levels / sizes
+    strengths = _or_one(np.abs(factors * sizes).max(axis=-1, keepdims=True, initial=0.0))
+    spare = np.ones((rewards.shape[0], int(slack)))
+    rows = np.concatenate([-rewards, spare], axis=1)
     equal = np.concatenate([system.matrix, np.zeros((system.start.size, int(slack)))], axis=1)
-    cost = -factors @ system.rewards
+    cost = -(factors * sizes / strengths) @ rewards
     cost = np.concatenate([cost, np.full((len(cost), int(slack)), -1.0)], axis=1)
     limits = [(0.0, None)] * pairs + [(None, None)] * int(slack)
     given = {
         "c": cost.reshape(-1),
         "A_ub": sp.block_diag([rows[chosen] for chosen in asked], format="csr") if some else None,
-        "b_ub": -levels[asked] if some else None,
+        "b_ub": -shown[asked] if some else None,
         "A_eq": sp.block_diag([equal] * len(factors), format="csr"),
         "b_eq": np.tile(system.start, len(factors)),
         "bounds": limits * len(factors),
@@ -233,8 +244,14 @@ def _solve(
     multipliers = np.zeros(levels.shape)
     if some:
         multipliers[asked] = np.maximum(-solution.ineqlin.marginals, 0.0)
+        multipliers *= strengths / sizes
     visits = solution.x.reshape(*batch, -1)[..., :pairs]
     return visits, multipliers.reshape(weights.shape)
+
+
+def _or_one(sizes: np.ndarray) -> np.ndarray:
+    """Return sizes to divide by, 1 where they are zero."""
+    return np.where(sizes > 0, sizes, 1.0)
 
 
 def _explain(

@@ -226,7 +226,7 @@ def check_linear_q(transitions: Any, costs: Any, features: Any, policy: Any) -> 
     missed = float(np.max(to_numpy(linear_q_residual(transitions, costs, features, policy))))
     layers = np.asarray(to_numpy(costs)).shape[-3]
     largest = layers * float(np.abs(to_numpy(costs)).max(initial=0.0))
-    if not missed <= LINEAR_TOLERANCE * max(largest, 1.0):
+    if not missed <= LINEAR_TOLERANCE * largest:
         raise ValueError(
             "action values must be linear in the features for every policy, got one that is"
             f" {missed:.3g} from it"

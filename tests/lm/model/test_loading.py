@@ -12,6 +12,7 @@ from peft import LoraConfig
 
 from prefsim import losses
 from prefsim.lm import CausalLM
+from prefsim.lm.model import loading
 from prefsim.solvers import fit
 
 
@@ -331,3 +332,11 @@ def test_adapters_without_a_tokenizer_have_that_of_their_model(stages, tmp_path)
         load_tokenizer(stages[0] / "base").get_vocab()
     )
     assert CausalLM.load(folder).tokenizer is not None
+
+
+def test_a_name_is_looked_at_whatever_was_imported_before(monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.delattr(huggingface_hub, "utils", raising=False)
+    with pytest.raises(ValueError, match="neither a folder with a causal language model"):
+        loading.check_place("no/such/place")

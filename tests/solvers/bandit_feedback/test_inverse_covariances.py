@@ -143,3 +143,20 @@ def test_bad_input():
         expected_empirical_inverse(ARMS, 2 * LAW, gamma=0.1, draws=2)
     with pytest.raises(ValueError, match="failure must lie in"):
         draws_for_relative_bound(3, gamma=0.1, failure=1.0)
+
+
+@pytest.mark.parametrize("law", [[1.0 + 5e-10, 0.0], [0.0, 1.0 + 5e-10], [0.7, 0.2 + 0.1 - 1e-10]])
+def test_laws_that_sum_to_one_but_for_rounding(law):
+    found = expected_empirical_inverse(np.eye(2), law, gamma=0.5, draws=3)
+    exact = np.divide(law, np.sum(law))
+    expected = expected_empirical_inverse(np.eye(2), exact, gamma=0.5, draws=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("gamma", [1e-12, 0.3, 0.9, 1.6])
+def test_resampling_of_small_and_of_large_eigenvalues(gamma):
+    # c times a geometric sum of 1 - cγ.
+    expected = 0.9 * sum((1.0 - 0.9 * gamma) ** n for n in range(10))
+    found = expected_resampled_inverse(np.zeros((1, 1)), gamma=gamma, scale=0.9, length=9)
+    np.testing.assert_allclose(found, [[expected]], rtol=1e-13)

@@ -260,3 +260,18 @@ def test_results_are_of_the_library_of_the_rewards():
     assert exact.log_policy.dtype == torch.float32
     listed = constrained_optimum(REWARDS.tolist(), REFERENCE, thresholds[0], beta=0.5)
     assert isinstance(listed.value, np.ndarray) and listed.value.dtype == np.float64
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e12])
+def test_rewards_of_any_size(size):
+    rng = np.random.default_rng(3)
+    rewards, reference = rng.normal(size=(2, 3, 4)), np.log(rng.dirichlet(np.ones(4), 3))
+    level = np.array([0.3, 0.2])
+    known = constrained_optimum(rewards, reference, level, beta=0.7)
+    found = constrained_optimum(size * rewards, reference, size * level, beta=0.7 * size)
+    assert found.converged
+    np.testing.assert_allclose(found.achieved / size, known.achieved, rtol=1e-9)
+    np.testing.assert_allclose(found.multipliers, known.multipliers, rtol=1e-7)
+    np.testing.assert_allclose(found.value / size, known.value, rtol=1e-9)
+    with pytest.raises(ValueError, match="within reach of a policy"):
+        constrained_optimum(size * rewards, reference, [5.0 * size] * 2, beta=0.7 * size)

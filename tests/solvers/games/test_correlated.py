@@ -112,3 +112,8 @@ def test_bad_input():
         averaged_play([np.eye(2), np.full((3, 2), 0.5)])
     with pytest.raises(ValueError, match="one table for each of 2 players, got 1"):
         losses_against([CHICKEN], [np.ones(2) / 2] * 2)
+
+
+def test_play_has_a_round():
+    with pytest.raises(ValueError, match="decisions must hold at least one round"):
+        averaged_play([np.zeros((0, 2)), np.zeros((0, 2))])

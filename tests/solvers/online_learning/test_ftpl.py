@@ -99,3 +99,17 @@ def test_bad_input():
         ftpl(L, scale=0.0)
     with pytest.raises(ValueError, match="noise"):
         ftpl(L, scale=1.0, noise="cauchy")
+
+
+@pytest.mark.parametrize("actions", [3, 100])
+def test_many_actions_one_of_which_leads(actions):
+    lead = 0.05
+    losses = np.append(0.0, np.full(actions - 1, lead))
+    # Where its own noise is within the lead of the end it wins for sure.
+    expected = lead + (1.0 - lead**actions) / actions
+    assert ftpl(losses, scale=1.0, noise="uniform")[0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_is_no_law_is_refused():
+    with pytest.raises(ValueError, match="noise"):
+        ftpl(L, scale=1.0, noise=3)

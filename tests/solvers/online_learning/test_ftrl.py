@@ -106,3 +106,25 @@ def test_bad_input():
         tsallis(0.0)
     with pytest.raises(TypeError, match="regulariser"):
         ftrl(L, step=1.0, regulariser="entropy")
+
+
+def test_far_points_are_projected():
+    far = np.array([3e200, -4e200])
+    np.testing.assert_allclose(project_to_ball(far), [0.6, -0.8], rtol=1e-15)
+    single = np.array([3e20, -4e20], dtype=np.float32)
+    np.testing.assert_allclose(project_to_ball(single), [0.6, -0.8], rtol=1e-6)
+    near = np.array([3e-200, -4e-200])
+    np.testing.assert_allclose(project_to_ball(near, radius=1e-200), near / 5.0, rtol=1e-14)
+    np.testing.assert_array_equal(project_to_ball(near), near)
+
+
+@pytest.mark.parametrize("project", [project_to_ball, project_to_simplex])
+def test_infinite_points_have_no_projection(project):
+    with pytest.raises(ValueError, match="points must be finite, got inf at index 1"):
+        project(np.array([0.0, np.inf]))
+
+
+@pytest.mark.parametrize("regulariser", [ENTROPY, EUCLIDEAN, tsallis(0.5)])
+def test_infinite_losses_are_refused(regulariser):
+    with pytest.raises(ValueError, match="cumulative_loss must be finite, got inf at index 1"):
+        ftrl(np.array([0.0, np.inf]), step=1.0, regulariser=regulariser)

@@ -77,3 +77,13 @@ def test_estimates_are_of_the_action_that_was_played():
 def test_bad_steps(step):
     with pytest.raises(ValueError, match="step"):
         hedge(L, step=step)
+
+
+def test_losses_without_weights_are_refused():
+    np.testing.assert_array_equal(hedge(np.array([np.inf, 1.0]), step=1.0), [0.0, 1.0])
+    for losses, step in (([np.inf, np.inf], 1.0), ([-np.inf, 1.0], 1.0), ([np.inf, 1.0], 0.0)):
+        with (
+            np.errstate(invalid="ignore"),
+            pytest.raises(ValueError, match="cumulative_loss must leave weights"),
+        ):
+            hedge(np.array(losses), step=step)

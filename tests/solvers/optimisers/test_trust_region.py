@@ -131,3 +131,9 @@ def test_penalties_and_their_pull():
 def test_bad_penalties(change, message):
     with pytest.raises(ValueError, match=message):
         barrier_penalty(**({"slack": [1.0], "sharpness": 1.0} | change))
+
+
+@pytest.mark.parametrize("curvature", [-np.eye(2), np.diag([1.0, 0.0]), [[1.0, 0.5], [0.0, 1.0]]])
+def test_a_curvature_that_is_none_is_refused(curvature):
+    with pytest.raises(ValueError, match="curvature must be symmetric and positive definite"):
+        constrained_step([1.0, 0.0], [0.0, 1.0], -0.5, curvature, radius=0.5)

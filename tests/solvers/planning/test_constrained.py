@@ -156,3 +156,31 @@ def test_horizons_are_refused():
 def test_something_must_be_asked():
     with pytest.raises(ValueError, match="at_least must ask for something"):
         largest_slack(process(0), [FREE, FREE])
+
+
+@pytest.mark.parametrize("size", [1e-13, 1e-9, 1e-6, 1e9])
+def test_rewards_of_any_size(size):
+    mdp = process(0, n_objectives=2)
+    level = 1.02 * middle(mdp)
+    known = constrained_program(mdp, [1.0, 0.0], [FREE, level[1]])
+    small = mdp.replace_checked(reward=size * mdp.reward)
+    found = constrained_program(small, [1.0, 0.0], [FREE, size * level[1]])
+    np.testing.assert_allclose(found.returns / size, known.returns, rtol=1e-9)
+    np.testing.assert_allclose(found.multipliers, known.multipliers, rtol=1e-9)
+    assert abs(found.gap) <= 1e-9 * size
+    slack, _ = largest_slack(small, size * level)
+    assert slack == pytest.approx(size * largest_slack(mdp, level)[0], rel=1e-8)
+
+
+def test_one_reward_may_be_much_smaller_than_another():
+    mdp = process(0, n_objectives=2)
+    sizes = np.array([1e6, 1e-9])
+    level = np.array([FREE, 1.02 * middle(mdp)[1]])
+    known = constrained_program(mdp, [1.0, 0.0], level)
+    found = constrained_program(
+        mdp.replace_checked(reward=sizes[:, None, None] * mdp.reward), [1.0, 0.0], sizes * level
+    )
+    np.testing.assert_allclose(found.returns / sizes, known.returns, rtol=1e-9)
+    np.testing.assert_allclose(
+        found.multipliers[1], known.multipliers[1] * sizes[0] / sizes[1], rtol=1e-9
+    )

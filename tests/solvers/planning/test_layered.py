@@ -128,3 +128,12 @@ def test_bad_input():
         layered_optimum(process.transitions, losses[0, 0])
     with pytest.raises(ValueError, match="features must have trailing shape"):
         linear_q_residual(process.transitions, losses, process.features[:1], policy)
+
+
+@pytest.mark.parametrize("size", [1e-10, 1.0, 1e10])
+def test_how_linear_does_not_depend_on_the_unit(size):
+    moves, evenly = np.ones((0, 1, 3, 1)), np.full((1, 1, 3), 1 / 3)
+    features = np.array([[[[1.0], [2.0], [3.0]]]])
+    check_linear_q(moves, size * np.array([[[1.0, 2.0, 3.0]]]), features, evenly)
+    with pytest.raises(ValueError, match="action values must be linear"):
+        check_linear_q(moves, size * np.array([[[1.0, 3.0, 9.0]]]), features, evenly)
