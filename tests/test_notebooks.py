@@ -68,4 +68,19 @@ def labels(figures, text, with_data):
     assert float(weakest) > 2 * float(wrong)
 
 
-EXPECTED = {"tour": tour, "analyses": analyses, "labels": labels}
+def sequences(figures, text, with_data):
+    assert figures == 5
+    rewards = re.findall(r"λ = 0: (\S+) .* λ = 1: (\S+)", text)
+    (response, at_one), (token, _) = rewards
+    assert float(token) > float(response) + 0.3 and at_one == "1.00"
+    assert "a table, DPO                       0.56" in text
+    assert "alternating losses 50.00" in text and "bound of Hedge 5.89" in text
+    assert text.count("gold -0.567") == 2
+    assert "levels lowered   0 trainings without a policy" in text
+    assert "the reversal costs 0.00 and keeps 0% of the five's labels" in text
+    found = re.findall(r"regret (\S+) of 6 rounds; on alternating losses (\S+)", text)
+    (before, honest), (after, fooled) = (map(float, row) for row in found)
+    assert after < 0.6 < before and honest < fooled
+
+
+EXPECTED = {"tour": tour, "analyses": analyses, "labels": labels, "sequences": sequences}

@@ -176,11 +176,11 @@ def proxy_point(path: RewardPath, gold: Array) -> ProxyPoint:
     Examples
     --------
     >>> import numpy as np
-    >>> reward, reference = np.array([[[0.0, 1.0, 2.0]]]), np.log([[0.5, 0.3, 0.2]])
+    >>> reward, reference = np.array([[[0.0, 1.0, 2.0]]]), np.log([[0.6, 0.3, 0.1]])
     >>> path = reward_path(reward, reference, [[0.0], [1.0], [4.0]], beta=1.0)
     >>> found = proxy_point(path, np.array([[0.0, 1.0, 0.0]]))
     >>> int(found.step), found.achieved.round(3)
-    (1, array([1.354]))
+    (1, array([1.064]))
     """
     check_kind(RewardPath, path=path)
     log_policy, reached, shares, gold = as_floats(

@@ -169,6 +169,7 @@ def gromov_wasserstein(
     --------
     A triangle and the same one with its corners in another order:
 
+    >>> from prefsim.solvers.coupled_distances import distance_matrix
     >>> corners = np.asarray([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     >>> found = gromov_wasserstein(*map(distance_matrix, (corners, corners[[2, 0, 1]])), restarts=5)
     >>> (3 * found.coupling).round(6)
@@ -265,9 +266,10 @@ def entropic_gromov_wasserstein(
 
     Examples
     --------
+    >>> from prefsim.solvers.coupled_distances import distance_matrix
     >>> corners = np.asarray([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     >>> apart = distance_matrix(corners)
-    >>> entropic_gromov_wasserstein(apart, apart, entropy=2.0).coupling.round(3)
+    >>> entropic_gromov_wasserstein(apart, apart, entropy=1.0).coupling.round(3)
     array([[0.333, 0.   , 0.   ],
            [0.   , 0.333, 0.   ],
            [0.   , 0.   , 0.333]])

@@ -200,8 +200,8 @@ def barrier_penalty(
     --------
     >>> barrier_penalty([0.5, -1.0], sharpness=20.0).round(3)
     array([0.035, 0.345])
-    >>> barrier_penalty([0.5, -1.0], sharpness=20.0, extended=True).round(3)
-    array([ 0.035, 50.395])
+    >>> barrier_penalty([0.5, -1.0], sharpness=20.0, extended=True).round(3).tolist()
+    [0.035, 50.395]
     """
     (slack,) = as_floats(nan=True, slack=slack)
     check_no_nan(slack, "slack")
