@@ -85,9 +85,8 @@ def draw_families(axis: Axes, found: Any) -> None:
             np.arange(len(NAMES)) + shift,
             MARKERS[name],
             color=COLOURS[name],
-            # Some lie on one another.
-            mec="white",
-            ms=8,
+            # Larger ones would lie on one another.
+            ms=6,
             label=HOW[name],
         )
     rounds = found["Hedge"].path.shape[-1]
