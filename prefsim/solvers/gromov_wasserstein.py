@@ -41,6 +41,10 @@ __all__ = [
 ]
 
 
+MASS = 1e-6
+"""By how much an entropic coupling may miss a mass: Sinkhorn's iterations near it slowly."""
+
+
 class Coupling(NamedTuple):
     """What moves each of M sources to N targets.
 
@@ -54,7 +58,8 @@ class Coupling(NamedTuple):
     residual
         Certificate of a stationary point, ``(*batch,)``: how much the linearised objective could
         still fall (:func:`stationarity_gap`); for an entropic coupling, the largest change of an
-        entry in the last iteration, or by how much it misses a mass. 0 where it is exact.
+        entry in the last iteration, or by how much it misses a mass, where that is above 1e-6. 0
+        where it is exact.
     start
         Which start led there, ``(*batch,)``; 0 is the product of the masses.
     values
@@ -300,8 +305,8 @@ def entropic_gromov_wasserstein(
                 break
         plans.append(plan)
         # Where Sinkhorn's iterations have run out, the same wrong plan may come again and again.
-        missed = float(abs(plan.sum(0) - arriving).max()), float(abs(plan.sum(1) - leaving).max())
-        changes.append(max(change, *missed))
+        missed = [float(abs(plan.sum(0) - arriving).max()), float(abs(plan.sum(1) - leaving).max())]
+        changes.append(max([change, *(each for each in missed if each > MASS)]))
     found = xp.reshape(xp.stack([like(plan, leader) for plan in plans]), (*batch, p.size, q.size))
     residual = np.reshape(changes, batch)
     if (residual > tolerance).any():

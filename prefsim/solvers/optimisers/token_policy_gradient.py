@@ -56,7 +56,8 @@ def token_policy_gradient(
 
     .. math:: \sum_\xi \pi(\xi) \sum_t A_t(\xi)\,\nabla\log\pi(y_t|s_t)
 
-    The rewards and the critic are constants of differentiation. With γ = λ = 1 and rewards
+    The rewards and the critic are constants of differentiation. With γ = λ = 1 and rewards, none of
+    which depends on later tokens than its own,
     :math:`r_t - \beta\log(\pi/\pi_{ref})` it is the gradient of
     :math:`E_\pi\sum_t r_t - \beta\,\mathrm{KL}(\pi\|\pi_{ref})`, whatever the critic; it is minus
     the gradient on policy of :func:`prefsim.losses.ppo` with ``reduction="sum"``.
