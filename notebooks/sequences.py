@@ -17,7 +17,7 @@
 # A response is a path of tokens, a player meets one loss after another, and one reward is seldom
 # all that is wanted. Each question here is put in a world small enough to be solved exactly: a
 # surprise, the theorem behind it, and the case in which it fails. The papers are reproduced by
-# `prefsim repro`; [the map](../docs/explanation/sequences-map.md) says what was found at length.
+# `prefsim repro`; the map of sequences (`docs/explanation/sequences-map.md`) has what was found.
 
 # %%
 import functools
