@@ -296,7 +296,7 @@ def draw(arrived: dict[str, Transfers], spreads: Spreads, tasks: Tasks) -> Figur
         title="Labels cross to another task while the two are alike; a spread that is only kept"
         " from vanishing learns no more than Bradley–Terry",
         width=5.4,
-        height=4.6,
+        height=5.2,
     )
     draw_clouds(axes[0, 0], arrived)
     draw_spreads(axes[0, 1], spreads)
@@ -367,12 +367,12 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
             beside, values.mean(axis=1), error, marker=mark, color=colour, capsize=3, label=name
         )
     fewest = min(found.few)
-    for label, values in (
-        ("all labels of its own", found.oracle),
-        (f"{fewest} labels of its own", found.few[fewest]),
+    for label, height, line in (
+        ("all labels of its own", found.oracle.mean(), "--"),
+        (f"{fewest} labels of its own", found.few[fewest].mean(), "--"),
+        ("at random", 0.0, ":"),
     ):
-        height = float(values.mean())
-        axes.axhline(height, color=GREY, linestyle="--", linewidth=1)
+        axes.axhline(height, color=GREY, linestyle=line, linewidth=1)
         axes.annotate(
             label,
             (at[-1] + 0.95, height),
@@ -381,20 +381,12 @@ def draw_tasks(axes: Axes, found: Tasks) -> None:
             ha="right",
             fontsize=8,
         )
-    axes.axhline(0.0, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate(
-        "at random",
-        (at[-1] + 0.95, 0.0),
-        textcoords="offset points",
-        xytext=(0, 3),
-        ha="right",
-        fontsize=8,
-    )
     axes.set_xticks(at, [f"{moved:g}" for moved in found.moved])
     axes.set(
         xlabel="mismatch ν of the tasks",
         ylabel="scaled return in the target (± 2 s.e.)",
         xlim=(at[0] - 0.3, at[-1] + 1.0),
+        ylim=(axes.get_ylim()[0] - 0.4, 1.2),  # room for the legend
         title="The whole algorithm on tabular tasks",
     )
     axes.legend(loc="lower left", fontsize=8)
