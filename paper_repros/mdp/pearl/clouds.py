@@ -22,11 +22,9 @@ OWN_STEPS = "the reproduction takes the steps of POT, which has a gradient of it
 UNSEEN = {
     (f"prefsim.{where}", mutant): reason
     for where, mutants, reason in (
-        ("losses.gaussian_bradley_terry", ("double",), FACTORS),
         ("losses.gaussian_rewards.entropy_hinge", ("half", "double"), FACTORS),
         ("raters.logistic_normal.softplus_of_law", ("half", "double"), FACTORS),
         ("raters.logistic_normal.log_sigmoid_of_law", ("half", "double"), FACTORS),
-        ("solvers.likelihood.reward_heads.fit_reward_heads", ("half", "double"), FACTORS),
         ("solvers.gromov_wasserstein.stationarity_gap", ("",), CORNERS),
         ("solvers.coupled_distances.gromov_wasserstein_gradient", ("",), OWN_STEPS),
         (

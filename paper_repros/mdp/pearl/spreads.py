@@ -134,8 +134,8 @@ def world(seed: int, flip_rate: float = 0.0, kind: str = "") -> World:
     return World(steps, (label != flipped) * 1.0, fresh.sum(axis=1), paid(fresh))
 
 
-def rank_correlations(worlds: list[World], loss: Any = None) -> np.ndarray:
-    """Return how well learned returns rank fresh segments, one for each world.
+def learned_weights(worlds: list[World], loss: Any = None) -> np.ndarray:
+    """Return the weights of linear rewards, one row for each world.
 
     Parameters
     ----------
@@ -144,22 +144,28 @@ def rank_correlations(worlds: list[World], loss: Any = None) -> np.ndarray:
     loss
         Of :class:`prefsim.losses.GaussianRewards`; Bradley–Terry unless given.
     """
-    steps, wins, fresh, returns = (np.stack(part) for part in zip(*worlds, strict=True))
+    steps, wins = (np.stack(part) for part in list(zip(*worlds, strict=True))[:2])
     if loss is None:
         total = steps.sum(axis=2)
         signs = (2 * wins - 1)[..., None]
         differences = signs * (total[:, FIRST] - total[:, SECOND])
-        weights = fit_linear_reward(differences, ridge=RIDGE).weights
-    else:
-        networks = len(worlds)
-        start = [np.zeros((networks, FEATURES, 2)), np.tile([0.0, START], (networks, 1, 1))]
-        pairs = np.stack([FIRST, SECOND], axis=-1)
-        found = fit_reward_heads(
-            start, steps, pairs, wins, loss=loss, ridge=RIDGE, max_iterations=30
-        )
-        weights = found.layers[0][..., 0]
-    learned = np.einsum("skf,sf->sk", fresh, weights)
-    return np.array([spearmanr(*each).statistic for each in zip(learned, returns, strict=True)])
+        return fit_linear_reward(differences, ridge=RIDGE).weights
+    networks = len(worlds)
+    start = [np.zeros((networks, FEATURES, 2)), np.tile([0.0, START], (networks, 1, 1))]
+    pairs = np.stack([FIRST, SECOND], axis=-1)
+    found = fit_reward_heads(start, steps, pairs, wins, loss=loss, ridge=RIDGE, max_iterations=30)
+    return np.asarray(found.layers[0][..., 0])
+
+
+def rank_correlations(worlds: list[World], loss: Any = None) -> np.ndarray:
+    """Return how well what :func:`learned_weights` finds ranks fresh segments, for each world."""
+    weights = learned_weights(worlds, loss)
+    return np.array(
+        [
+            spearmanr(each.fresh @ learned, each.returns).statistic
+            for each, learned in zip(worlds, weights, strict=True)
+        ]
+    )
 
 
 class Spreads(NamedTuple):
@@ -169,11 +175,15 @@ class Spreads(NamedTuple):
     ----------
     plain, robust, marginal
         Of Bradley–Terry, of robust reward learning, and of the likelihood of a noisy rater.
+    at_the_mean
+        How far the weights of the loss at the mean are from those of Bradley–Terry, over the length
+        of the latter, ``(seeds,)``, where a fifth of the labels are flipped.
     """
 
     plain: dict[str, np.ndarray]
     robust: dict[str, np.ndarray]
     marginal: dict[str, np.ndarray]
+    at_the_mean: np.ndarray
 
 
 def compare_spreads(run: Run) -> Spreads:
@@ -190,7 +200,10 @@ def compare_spreads(run: Run) -> Spreads:
         for name, loss in losses.items():
             if name != "marginal" or world_name in ELSEWHERE:
                 found[name][world_name] = rank_correlations(worlds[world_name], loss)
-    return Spreads(**found)
+    some = worlds[name_of(0.2)]
+    expected = learned_weights(some)
+    off = np.linalg.norm(learned_weights(some, PLAIN) - expected, axis=-1)
+    return Spreads(**found, at_the_mean=off / np.linalg.norm(expected, axis=-1))
 
 
 def name_of(rate: float) -> str:

@@ -38,6 +38,7 @@ ASKED = np.array([0.7, 0.3])
 
 OTHERS = "the paper has no such option"
 INSIDE = "the penalty is in the advantages: the loss is told that there is none"
+ADAM = "what it makes is trained by Adam, whose steps know no factor"
 HOW_FAR = "it says how far to go, or shows it, and not where"
 OPTIMUM = "solvers.optimisers.log_linear_optimum.log_linear_optimum"
 UNSEEN = {
@@ -49,9 +50,13 @@ UNSEEN = {
         ("losses.ppo", "no reference", INSIDE),
         ("losses.ppo", "ignores kl", INSIDE),
         ("losses.ppo", "ignores estimator", INSIDE),
+        ("losses.value_loss", "half", ADAM),
+        ("losses.value_loss", "double", ADAM),
         ("losses.value_loss", "attached", "returns are numbers here, without a derivative"),
         ("losses.value_loss", "ignores reduction", "the paper has the mean over tokens alone"),
         ("losses.gae", "ignores discount", "the paper has no discount"),
+        ("losses.whitened", "half", ADAM),
+        ("losses.whitened", "double", ADAM),
         ("losses.whitened", "ignores epsilon", "it is there against a division by zero"),
         (OPTIMUM, "ignores tolerance", HOW_FAR),
         (OPTIMUM, "ignores max_iterations", HOW_FAR),

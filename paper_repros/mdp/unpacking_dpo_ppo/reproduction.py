@@ -16,13 +16,10 @@ from paper_repros.mdp.unpacking_dpo_ppo.study import (
     distance_of_dpo,
     factorial_of,
 )
-from paper_repros.mdp.unpacking_dpo_ppo.training import (
-    Trained,
-    as_trained,
-)
+from paper_repros.mdp.unpacking_dpo_ppo.training import Trained, as_trained
 from prefsim.analysis.factorial import Contrast, Factorial, MainEffect, contrast, main_effects
 from prefsim.analysis.intervals import mean_half_width
-from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
 
 if TYPE_CHECKING:
@@ -62,11 +59,12 @@ def reproduce(run: Run) -> Reproduction:
         for each in run.progress((0.3, 1.0), "labels")
     ]
     seeds = [1000 * run.seed + i for i in range(trees)]
-    trained = as_trained(worlds, run.progress(seeds, "token trees"))
+    steps, rounds = (200, 50) if run.quick else (300, 80)
+    trained = as_trained(worlds, run.progress(seeds, "token trees"), steps=steps, rounds=rounds)
     criteria = (
         *criteria_of_order(found),
         *criteria_of_kinds(found),
-        *criteria_of_labels(curves),
+        *criteria_of_labels(curves, worlds),
         *criteria_of_training(trained, distance_of_dpo(worlds)),
     )
     table = [*rows_of(found), *rows_of_labels(curves), *rows_of_training(trained)]
@@ -168,6 +166,17 @@ def criteria_of_kinds(found: dict[str, Factorial]) -> tuple[Criterion, ...]:
             stated="paper",
             paper="PPO above DPO",
         ),
+        near(
+            "main effects, and ranges of the levels' means, less the sizes of contrasts",
+            [
+                np.subtract([each.size, np.ptp(each.means)], abs(effect(kind, each.factor).size))
+                for kind in found.values()
+                for each in main_effects(kind)
+            ],
+            0.0,
+            within=1e-9,
+            stated="derived",
+        ),
         between(
             "effect of data, for each kind",
             [effect(each, "flips").size for each in found.values()],
@@ -178,9 +187,16 @@ def criteria_of_kinds(found: dict[str, Factorial]) -> tuple[Criterion, ...]:
     )
 
 
-def criteria_of_labels(curves: list[Curve]) -> tuple[Criterion, ...]:
+def criteria_of_labels(curves: list[Curve], worlds: Replicates) -> tuple[Criterion, ...]:
     few, many = ([curve.difference.mean(axis=1)[at] for curve in curves] for at in (0, -1))
     return (
+        near(
+            "share of labels that follow the reward, less what 5 % and 30 % flips leave of it",
+            [worlds.excess_of_right(flips) for flips in FACTORS["flips"]],
+            0.0,
+            within=0.025,
+            stated="derived",
+        ),
         at_least(
             "tables, PPO on labelled prompts less DPO, 50 pairs, nearly linear reward: mean",
             few[0],
@@ -221,19 +237,29 @@ def criteria_of_training(found: Trained, of_dpo: float) -> tuple[Criterion, ...]
             stated="derived",
         ),
         at_most(
+            "log-linear policies and token trees: gradient of PPO's loss at the start, from that of"
+            " the objective, relative",
+            found.start_error,
+            1e-9,
+            stated="derived",
+        ),
+        near("token trees: scores without an end", found.cut_off, -10.0, within=0, stated="paper"),
+        at_most(
             "DPO's loss, fitted, from the tables' DPO: largest difference of probabilities",
             of_dpo,
             1e-5,
             stated="derived",
         ),
         at_most(
-            "token trees, all draws and true values: distance from the optimum after 300 steps",
+            "token trees, all draws and true values: distance from the optimum after"
+            f" {len(found.exact[0]) - 1} steps",
             exact,
             0.02,
             stated="chosen",
         ),
         at_most(
-            "token trees, 80 rounds of 512 draws with a critic: distance from the optimum",
+            f"token trees, {len(found.drawn[0]) - 1} rounds of 512 draws with a critic: distance"
+            " from the optimum",
             drawn,
             0.1,
             stated="chosen",
@@ -347,6 +373,8 @@ def draw_labels(axes: Axes, curves: list[Curve]) -> None:
         )
     axes.axhline(0.0, color="0.5", lw=1)
     axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(curves[0].labels, [str(pairs) for pairs in curves[0].labels])
     axes.set(
         xlabel="labelled pairs",
         ylabel="gain of PPO less that of DPO",

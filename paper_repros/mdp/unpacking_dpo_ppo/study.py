@@ -82,6 +82,13 @@ class Replicates(NamedTuple):
         wins = self.level < flip_labels(sigmoid(margin), flips)
         return np.where(wins, self.one, self.other), np.where(wins, self.other, self.one)
 
+    def excess_of_right(self, flips: float) -> float:
+        """Return the share of labels that follow the reward, less what the flips leave of it."""
+        chosen, rejected = self.labelled(flips)
+        lead = self.at(self.reward, chosen) - self.at(self.reward, rejected)
+        expected = flips + (1 - 2 * flips) * sigmoid(np.abs(lead))
+        return float(np.mean((lead > 0) - expected))
+
     def features_of(self, kind: int | None) -> np.ndarray:
         """Return the features of a class, ``(S, X, Y, d)``: one for every response of a table."""
         if kind is not None:
@@ -91,13 +98,26 @@ class Replicates(NamedTuple):
 
     def fitted_reward(self, flips: float, kind: int | None) -> np.ndarray:
         """Return the reward of a class by maximum likelihood with a ridge, ``(S, X, Y)``."""
-        features = self.features_of(kind)
+        chosen, rejected = self.labelled(flips)
         if kind is None:
-            # Nothing is said of the other prompts, and their parameters stay at zero.
-            features = features[..., : LABELLED * RESPONSES]
-        chosen, rejected = (self.at(features, each) for each in self.labelled(flips))
-        weights = fit_linear_reward(chosen - rejected, ridge=RIDGE).weights
+            return self.fitted_table(chosen, rejected)
+        features = self.features[..., :kind]
+        differences = self.at(features, chosen) - self.at(features, rejected)
+        weights = fit_linear_reward(differences, ridge=RIDGE).weights
         return np.einsum("sxyd,sd->sxy", features, weights)
+
+    def fitted_table(self, chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+        """Return the reward of a table by how often each pair came out so, ``(S, X, Y)``."""
+        size = LABELLED * RESPONSES
+        one_each = np.eye(size).reshape(LABELLED, RESPONSES, size)
+        pairs = (one_each[:, :, None] - one_each[:, None]).reshape(-1, size)
+        cell = (self.prompt * RESPONSES + chosen) * RESPONSES + rejected
+        count = np.stack([np.bincount(row, minlength=len(pairs)) for row in cell])
+        weights = fit_linear_reward(pairs, weight=count, ridge=RIDGE).weights
+        # Nothing is said of the other prompts, and their parameters stay at zero.
+        fitted = np.zeros(self.reward.shape)
+        fitted[:, :LABELLED] = weights.reshape(-1, LABELLED, RESPONSES)
+        return fitted
 
     def ppo(self, reward: np.ndarray, kind: int | None, *, prompts: str) -> np.ndarray:
         """Return log π of the best policy of a class for a fitted reward, ``(S, X, Y)``."""

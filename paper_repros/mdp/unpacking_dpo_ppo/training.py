@@ -18,7 +18,7 @@ from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import objective, optimal_policy
 from prefsim.solvers.optimisers.log_linear_optimum import log_linear_optimum
 from prefsim.solvers.optimisers.updates import adam
-from prefsim.solvers.planning.tree_backup import prefix_values
+from prefsim.solvers.planning.tree_backup import prefix_values, score_gradient_in_tree
 from prefsim.typing import Array
 from prefsim.worlds import TokenTree
 
@@ -31,6 +31,8 @@ class Trained(NamedTuple):
     worst_gain: float
     slope: float
     start_slope: float
+    start_error: float
+    cut_off: list[float]
     exact: list[list[float]]
     drawn: list[list[float]]
 
@@ -138,6 +140,15 @@ def expected_gradient(
     return gradient(value, policy.logits)
 
 
+def gradient_with_true_values(
+    tree: TokenTree, policy: TokenTreePolicy, reference: TokenTreePolicy, kappa: float
+) -> np.ndarray:
+    """Return the expected gradient of PPO's loss in the logits, the critic being right."""
+    rewards = shaped_rewards(tree, policy, reference, kappa)
+    advantages = advantages_of(tree, rewards, prefix_values(policy, rewards), 0.95)
+    return expected_gradient(tree, policy, advantages)
+
+
 def distance(policy: TokenTreePolicy, best: Array) -> float:
     """Return the largest total variation over the prompts."""
     return float(0.5 * np.abs(np.asarray(policy.probs) - np.asarray(best)).sum(axis=-1).max())
@@ -151,9 +162,7 @@ def play_exactly(
     policy, update, path = reference, adam(step), []
     for _ in range(rounds):
         path.append(distance(policy, best))
-        rewards = shaped_rewards(tree, policy, reference, kappa)
-        advantages = advantages_of(tree, rewards, prefix_values(policy, rewards), 0.95)
-        slope = expected_gradient(tree, policy, advantages)
+        slope = gradient_with_true_values(tree, policy, reference, kappa)
         policy = TokenTreePolicy(tree, policy.logits - update(slope))
     return [*path, distance(policy, best)]
 
@@ -295,16 +304,23 @@ def log_linear_slope(
     return np.asarray(np.einsum("...xyd,...xy->...d", features, logit_gradient(slope, here)))
 
 
-def as_trained(worlds: Replicates, trees: Iterable[int]) -> Trained:
+def as_trained(worlds: Replicates, trees: Iterable[int], *, steps: int, rounds: int) -> Trained:
     """Train PPO: tables on all their draws, and token by token on trees, exactly and on draws.
 
-    ``trees`` are the seeds of the token trees.
+    Parameters
+    ----------
+    worlds
+        Of which the first twenty are used.
+    trees
+        Seeds of the token trees.
+    steps, rounds
+        How many gradient steps on all draws, and how many rounds of draws.
     """
     some = worlds.first(20)
     reward = some.fitted_reward(0.05, 6)
     reached = some.gain(play_tables(reward, kappa=BETA, rounds=80))
     aim = some.gain(some.ppo(reward, None, prompts="all"))
-    slopes = []
+    slopes, off = [], []
     for kind, prompts in ((4, "labelled"), (4, "all"), (6, "all")):
         phi, asked = some.features_of(kind), asked_prompts(prompts)
         best = log_linear_optimum(
@@ -312,17 +328,29 @@ def as_trained(worlds: Replicates, trees: Iterable[int]) -> Trained:
         )
         slope = functools.partial(log_linear_slope, reward, phi, asked=asked, kappa=BETA)
         slopes.append([np.abs(slope(w)).max() for w in (best.weights, 0 * best.weights)])
-    recipe, exact, drawn = Recipe(), [], []
+        # That of the objective at the reference is the covariance of features and reward.
+        each = (phi - phi.mean(axis=2, keepdims=True)) * reward[..., None]
+        covariance = each[:, asked].mean(axis=(1, 2))
+        off.append(np.abs(slope(0 * best.weights) + covariance).max() / np.abs(covariance).max())
+    recipe, cut_off, exact, drawn = Recipe(), [], [], []
     for seed in trees:
         tree = finished_tree(TokenTree.random(3, 3, seed=seed, n_contexts=2, end_token=2))
         reference = TokenTreePolicy.random(tree, seed=seed + 500, scale=0.5)
-        exact.append(play_exactly(tree, reference, kappa=recipe.kappa, rounds=300))
-        drawn.append(play(tree, reference, recipe, rounds=80, seed=seed))
+        without_end = ~(tree.sequences == tree.end_token).any(axis=-1)
+        cut_off += np.unique(np.asarray(tree.reward)[:, without_end]).tolist()
+        paid = np.asarray(reference.probs) * np.asarray(tree.reward) / tree.n_contexts
+        climb = np.asarray(score_gradient_in_tree(reference, paid))
+        found = gradient_with_true_values(tree, reference, reference, recipe.kappa)
+        off.append(np.abs(found + climb).max() / np.abs(climb).max())
+        exact.append(play_exactly(tree, reference, kappa=recipe.kappa, rounds=steps))
+        drawn.append(play(tree, reference, recipe, rounds=rounds, seed=seed))
     at_best, at_start = np.array(slopes).T
     return Trained(
         float(np.abs(reached - aim).max()),
         float(at_best.max()),
         float(at_start.min()),
+        float(np.max(off)),
+        cut_off,
         exact,
         drawn,
     )

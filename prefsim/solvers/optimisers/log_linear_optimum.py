@@ -142,8 +142,23 @@ def log_linear_optimum(
         gained = (logs.exp() * (paid - beta * (logs - base))).sum(dim=-1)
         return -(rho * gained).sum(dim=-1)
 
+    def hessian(theta: torch.Tensor) -> torch.Tensor:
+        logs = log_policy(theta)
+        probs, left = logs.exp(), paid - beta * (logs - base)
+        above = left - (probs * left).sum(dim=-1, keepdim=True)
+        centred = columns - torch.einsum("bxy,bxyd->bxd", probs, columns)[:, :, None]
+        # Bends down where what is left of the reward is more than β above its mean.
+        bends = (rho[:, None] * probs * (beta - above))[..., None] * centred
+        return bends.flatten(1, 2).mT @ centred.flatten(1, 2)
+
     start = torch.zeros(paid.shape[0], d, dtype=torch.float64)
-    found = minimise(cost, start, tolerance=tolerance, max_iterations=max_iterations)
+    found = minimise(
+        cost,
+        start,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        hessian=hessian,
+    )
     norm = to_numpy(found.grad_norm)
     if not (norm <= tolerance).all():
         warn_caller(

@@ -84,6 +84,7 @@ def test_labels_are_flipped_as_often_as_said():
     margin = worlds.at(worlds.reward, worlds.one) - worlds.at(worlds.reward, worlds.other)
     moved = 0.6 * np.abs(1 / (1 + np.exp(-margin)) - 0.5)
     assert flipped == pytest.approx(moved.mean(), abs=0.01)
+    assert all(abs(worlds.excess_of_right(flips)) < 0.01 for flips in sides)
     assert (worlds.prompt < LABELLED).all() and (worlds.one != worlds.other).all()
 
 
@@ -200,8 +201,8 @@ def test_a_round_has_the_draws_of_its_temperature_and_the_log_probabilities_of_o
 
 def test_ppo_on_draws_with_a_critic_comes_near_the_optimum():
     tree, reference = trees()
-    path = play(tree, reference, Recipe(), rounds=40, seed=1)
-    assert path[0] > 0.4 and path[-1] < 0.1 and len(path) == 41
+    path = play(tree, reference, Recipe(), rounds=20, seed=1)
+    assert path[0] > 0.4 and path[-1] < 0.15 and len(path) == 21
 
 
 def test_kinds_of_policies():

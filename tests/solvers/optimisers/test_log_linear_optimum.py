@@ -52,6 +52,14 @@ def test_one_problem_is_as_many():
     np.testing.assert_allclose(shared.log_policy[1], together.log_policy[1], atol=1e-8)
 
 
+def test_a_few_steps_of_newton_end_at_rounding():
+    """As only the true curvature lets them."""
+    weights = RNG.normal(size=(5, 2))
+    reward = np.einsum("sxyd,sd->sxy", FEATURES, weights) + 0.1 * REWARD
+    found = log_linear_optimum(reward, FEATURES, REFERENCE, beta=1.0, max_iterations=9)
+    assert found.grad_norm.max() < 1e-14
+
+
 def test_what_is_not_finished_is_said():
     with pytest.warns(ConvergenceWarning, match="more than the tolerance"):
         log_linear_optimum(REWARD, FEATURES, REFERENCE, beta=0.1, max_iterations=1)
