@@ -309,9 +309,16 @@ def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
     for k, (label, found) in enumerate(arrived.items()):
         mean = found.accuracy.mean(axis=0)
         error = 2 * found.accuracy.std(axis=0) / np.sqrt(len(found.accuracy))
-        style = {"marker": "os^"[k], "color": (BLUE, ORANGE, GREEN)[k]}
         # Side by side, as the first two are alike.
-        axes.errorbar(at + 0.08 * (k - 1), mean, error, capsize=3, label=label, **style)
+        axes.errorbar(
+            at + 0.08 * (k - 1),
+            mean,
+            error,
+            marker="os^"[k],
+            color=(BLUE, ORANGE, GREEN)[k],
+            capsize=3,
+            label=label,
+        )
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
     axes.annotate("chance", (at[2], 0.5), textcoords="offset points", xytext=(0, 4), fontsize=8)
     axes.set_xticks(at, [f"{moved:g}" for moved in MISMATCHES])
