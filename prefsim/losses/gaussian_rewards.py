@@ -11,6 +11,7 @@ import math
 from prefsim.checks import (
     as_floats,
     check_choice,
+    check_no_nan,
     check_nonnegative,
     check_number,
     check_same_shape,
@@ -228,10 +229,11 @@ def _over_draws(rewards: GaussianRewards[ArrayT], mean: ArrayT) -> ArrayT:
 def _mean_hinge(rewards: GaussianRewards[ArrayT], floor: Number) -> ArrayT:
     xp = array_namespace(rewards.chosen)
     total, count = xp.zeros_like(rewards.chosen[..., 0]), 0.0
-    for log_deviation, mask in (
-        (rewards.chosen_log_deviation, rewards.chosen_mask),
-        (rewards.rejected_log_deviation, rewards.rejected_mask),
-    ):
+    for side in ("chosen", "rejected"):
+        name = f"{side}_log_deviation"
+        log_deviation, mask = getattr(rewards, name), getattr(rewards, f"{side}_mask")
+        # Here, for below it goes by another name.
+        check_no_nan(log_deviation, name, counted=mask)
         seen = xp.where(mask, log_deviation, xp.zeros_like(log_deviation))
         total = total + masked_sum(entropy_hinge(seen, floor=over_rows(floor)), mask)
         count = count + xp.sum(xp.astype(mask, log_deviation.dtype), axis=-1)

@@ -166,6 +166,9 @@ def rto_rewards(
     scores, old_logp, ref_logp, dpo_logp, mask = with_mask(
         mask, scores=scores, old_logp=old_logp, ref_logp=ref_logp, dpo_logp=dpo_logp
     )
+    # Here, for below it goes by another name.
+    check_same_shape(old_logp=old_logp, ref_logp=ref_logp, dpo_logp=dpo_logp, mask=mask)
+    check_no_nan(dpo_logp, "dpo_logp", counted=mask)
     tokens = log_ratio_rewards(dpo_logp, ref_logp, mask, scale=scale, clip=clip)
     xp: Any = array_namespace(scores)
     paid = score_scale * xp.clip(scores, -score_clip, score_clip)

@@ -199,7 +199,7 @@ def reproduce(run: Run) -> Reproduction:
     next(stages)
     chains = {"transitive": revise_transitive(), "cyclic": revise_cyclic()}
     next(stages)
-    shifted = learn_from_behaviours(10 if run.quick else 60, rng, beta=REVISION_BETA)
+    shifted = learn_from_behaviours(40 if run.quick else 60, rng, beta=REVISION_BETA)
     next(stages, None)
 
     transitive, cyclic = chains["transitive"], chains["cyclic"]
