@@ -84,6 +84,20 @@ def test_corners_of_points(count, seed):
     assert (np.diff(corners[:, 0]) <= 0).all()
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_corners_are_those_of_the_programs(count):
+    """With cvxpy: a point is a corner if some weights put it above all others."""
+    cvxpy = pytest.importorskip("cvxpy")
+    points = np.random.default_rng(count).random((8, count))
+    corners = convex_coverage_set(lambda weights: points[np.argmax(points @ weights)], count)
+    weights, lead = cvxpy.Variable(count, nonneg=True), cvxpy.Variable()
+    for place, point in enumerate(points):
+        others = np.delete(points, place, axis=0)
+        above = [(point - others) @ weights >= lead, cvxpy.sum(weights) == 1]
+        most = cvxpy.Problem(cvxpy.Maximize(lead), above).solve(solver="CLARABEL")
+        assert (most > 1e-7) == (point == corners).all(axis=1).any()
+
+
 def test_points_on_an_edge_are_no_corners():
     points = np.array([[0.0, 4.0], [2.0, 2.0], [1.0, 3.0], [4.0, 0.0], [1.0, 1.0]])
     found = convex_coverage_set(lambda weights: points[np.argmax(points @ weights)], 2)

@@ -148,6 +148,25 @@ def test_the_certificate_holds(seed, senses, beta):
             assert (found.multipliers[found.feasible, i] >= 0).all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_margin_is_that_of_its_program(seed):
+    """By duality, with cvxpy: how far, in all rewards together, the nearest policy misses."""
+    cvxpy = pytest.importorskip("cvxpy")
+    rng = np.random.default_rng(seed)
+    rewards, thresholds = rng.standard_normal((3, 2, 5)), 1.5 * rng.standard_normal(3)
+    reference = np.log(rng.dirichlet(np.ones(5), 2))
+    shares = rng.dirichlet(np.ones(2))
+    told = separating_direction(rewards, reference, thresholds, sense=SENSES, context_probs=shares)
+    policy = cvxpy.Variable((2, 5), nonneg=True)
+    missed = []
+    for each, threshold, sense in zip(rewards, thresholds, SENSES, strict=True):
+        short = threshold - cvxpy.sum(cvxpy.multiply(shares[:, None] * each, policy))
+        parts = {"at_least": cvxpy.pos(short), "at_most": cvxpy.neg(short)}
+        missed.append(parts.get(sense, cvxpy.abs(short)))
+    problem = cvxpy.Problem(cvxpy.Minimize(sum(missed)), [cvxpy.sum(policy, axis=1) == 1])
+    assert float(told.margin) == pytest.approx(problem.solve(solver="CLARABEL"), abs=1e-7)
+
+
 def test_what_is_out_of_reach_is_refused_in_words():
     message = r"thresholds of problem \(1,\) must be within reach .* got \[2.9, 0.5\]: .* by 0.65"
     with pytest.raises(ValueError, match=message):
