@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ from sphinx.application import Sphinx
 from sphinx.util.nodes import make_refnode
 
 import prefsim
-from prefsim.papers.discovery import cards
 from prefsim.papers.sabotage import resolve
+
+# What writes the pages lies beside this file.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import make_papers
+import make_reference
 
 project = "prefsim"
 author = "The prefsim developers"
@@ -73,27 +77,14 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def _used_by() -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Return the papers that implement each function, under its module and name."""
-    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for family, paper in cards():
-        for dotted in paper.implements:
-            value = inspect.unwrap(resolve(dotted))
-            place = (value.__module__, value.__qualname__)
-            found.setdefault(place, []).append((family, paper.slug))
-    return found
-
-
-USED_BY = _used_by()
+IMPLEMENTED = make_papers.implemented()
 
 
 def say_who_uses_it(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
     """Add the papers that a function implements to its text."""
-    value = inspect.unwrap(value) if callable(value) else value
-    place = (getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
-    papers = USED_BY.get(place)
+    papers = IMPLEMENTED.get(make_reference.documented_as(value))
     if papers:
         said = ", ".join(f":doc:`{slug} </papers/{family}/{slug}>`" for family, slug in papers)
         lines += ["", f"**Papers:** {said}", ""]
@@ -132,24 +123,16 @@ def find_where_it_is_written(
             value = resolve(dotted)
         except (ValueError, AttributeError, ImportError):
             continue
-        value = inspect.unwrap(value) if callable(value) else value
-        place = getattr(value, "__module__", None)
-        name = getattr(value, "__qualname__", None)
+        found = domain.objects.get(make_reference.documented_as(value))
         if inspect.ismodule(value):
             found = domain.modules.get(value.__name__)
-            if found:
-                return make_refnode(
-                    app.builder, node["refdoc"], found.docname, found.node_id, contnode
-                )
-        if place and name and f"{place}.{name}" in domain.objects:
-            found = domain.objects[f"{place}.{name}"]
+        if found:
             return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, contnode)
     return None
 
 
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
-    importlib.import_module("prefsim.lm")
     # Before numpydoc, and after it: it takes a text apart into its sections.
     app.connect("autodoc-process-docstring", plain_heads, priority=100)
     app.connect("autodoc-process-docstring", say_who_uses_it, priority=900)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import make_methods
+import make_papers
 import make_reference
 import numpy as np
 
@@ -16,8 +17,6 @@ from prefsim import loops, solvers
 from prefsim.containers.fields import map_fields
 from prefsim.losses.catalogue import LossProperties, catalogue
 from prefsim.losses.registry import container_of, loss_functions
-from prefsim.papers.discovery import cards
-from prefsim.papers.sabotage import resolve
 
 HEAD = """\
 # All methods
@@ -45,14 +44,17 @@ COLUMNS = (
 )
 
 
-def papers_of() -> dict[Callable[..., Any], list[str]]:
-    """Return links to the papers that implement each function."""
-    found: dict[Callable[..., Any], list[str]] = {}
-    for family, paper in cards():
-        for dotted in paper.implements:
-            link = f"[{paper.slug}](papers/{family}/{paper.slug}.md)"
-            found.setdefault(inspect.unwrap(resolve(dotted)), []).append(link)
-    return found
+Papers = Mapping[str, list[tuple[str, str]]]
+
+
+def _linked(value: Any) -> str:
+    return f"{{py:obj}}`{value.__name__} <{make_reference.documented_as(value)}>`"
+
+
+def _behind(value: Any, papers: Papers) -> str:
+    """Return links to the papers that a function implements."""
+    found = papers.get(make_reference.documented_as(value), [])
+    return ", ".join(f"[{slug}](papers/{family}/{slug}.md)" for family, slug in found) or "–"
 
 
 def _yes(value: bool | None) -> str:
@@ -79,13 +81,12 @@ def _commands(name: str, trainable: Mapping[str, Callable[..., Any]]) -> str:
 
 
 def loss_row(
-    row: LossProperties, papers: Mapping[Any, list[str]], trainable: Mapping[str, Any], unit: float
+    row: LossProperties, papers: Papers, trainable: Mapping[str, Any], unit: float
 ) -> list[str]:
     """Return the cells of a loss."""
     loss = loss_functions()[row.name]
-    function = inspect.unwrap(loss)
     return [
-        f"{{py:obj}}`{row.name} <{function.__module__}.{function.__qualname__}>`",
+        _linked(loss),
         f"`{row.data}`",
         "free" if row.reference_free else "needs one",
         _yes(row.convex),
@@ -93,24 +94,34 @@ def loss_row(
         _yes(row.coupled),
         f"`{row.minimiser}`" if row.minimiser else "–",
         _commands(row.name, trainable),
-        ", ".join(papers.get(function, ())) or "–",
+        _behind(loss, papers),
         f"{_seconds(loss) / unit:.1f}",
     ]
 
 
+def methods(papers: Papers) -> dict[str, list[str]]:
+    """Return the cells of solvers and loops, each once, by name in the reference."""
+    found: dict[str, list[str]] = {}
+    for room in (solvers, solvers.planning, loops):
+        for value in (getattr(room, name) for name in room.__all__):
+            if inspect.isfunction(inspect.unwrap(value)):
+                said = make_reference.as_cell(make_reference.first_line(value))
+                cells = [_linked(value), said, _behind(value, papers)]
+                found.setdefault(make_reference.documented_as(value), cells)
+    return found
+
+
 def page() -> str:
     """Return the page."""
-    papers, trainable = papers_of(), make_methods.trainable_losses()
+    papers, trainable = make_papers.implemented(), make_methods.trainable_losses()
     unit = _seconds(loss_functions()["dpo"])
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(loss_row(row, papers, trainable, unit))} |" for row in catalogue()]
-    methods = ["| Method | What it does | Papers |", "|---|---|---|"]
-    for room in (solvers, solvers.games, solvers.planning, loops):
-        for name in getattr(room, "__all__", []):
-            value = inspect.unwrap(getattr(room, name))
-            if inspect.isfunction(value):
-                said = (inspect.getdoc(value) or "").split("\n")[0]
-                link = f"{{py:obj}}`{name} <{value.__module__}.{value.__qualname__}>`"
-                named = ", ".join(papers.get(value, ())) or "–"
-                methods.append(f"| {link} | {make_reference.as_cell(said)} | {named} |")
-    return HEAD + "\n".join(lines) + "\n" + SOLVERS + "\n".join(dict.fromkeys(methods)) + "\n"
+    losses = (loss_row(row, papers, trainable, unit) for row in catalogue())
+    others = methods(papers).values()
+    return "\n".join(
+        [
+            HEAD,
+            *make_papers.table(COLUMNS, losses),
+            SOLVERS,
+            *make_papers.table(("Method", "What it does", "Papers"), others),
+        ]
+    )

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import make_methods
+import make_reference
 
 from prefsim.papers.discovery import FAMILIES, all_slugs, cards, load
 from prefsim.papers.paper import Paper
 from prefsim.papers.report import collect
+from prefsim.papers.sabotage import resolve
 from prefsim.papers.stated import origin
 from prefsim.papers.storage import FIGURE
 from prefsim.papers.tables import format_number, percent, said_in_paper
@@ -43,6 +45,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [f"| {' | '.join(str(cell) or ' ' for cell in row)} |" for row in rows]
     return [*lines, ""]
+
+
+def implemented() -> dict[str, list[tuple[str, str]]]:
+    """Return family and slug of the papers behind each function, by its name in the reference."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for family, paper in cards():
+        for dotted in paper.implements:
+            name = make_reference.documented_as(resolve(dotted))
+            found.setdefault(name, []).append((family, paper.slug))
+    return found
 
 
 def errata_of(slug: str) -> list[list[str]]:

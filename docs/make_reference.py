@@ -59,11 +59,11 @@ def _said(value: object) -> str:
     return as_cell(first_line(value)) if callable(value) or inspect.ismodule(value) else ""
 
 
-def _written_in(face: ModuleType, name: str) -> str:
-    """Return the dotted name under which what a face shows is documented."""
-    value = getattr(face, name)
-    origin = getattr(inspect.unwrap(value) if callable(value) else value, "__module__", None)
-    return f"{origin or face.__name__}.{name}"
+def documented_as(value: object) -> str:
+    """Return the dotted name under which a function or class is in the reference, else nothing."""
+    name = getattr(value, "__qualname__", "")
+    # A strategy that hypothesis composes is defined inside one of its functions.
+    return f"{value.__module__}.{name.rpartition('<locals>.')[2]}" if name else ""
 
 
 def _module(name: str) -> list[str]:
@@ -81,10 +81,10 @@ def page(room: str, modules: list[str]) -> str:
     shown = getattr(face, "__all__", [])
     if shown:
         lines += [f"Shown by `{room}` itself:", "", "| name | |", "|---|---|"]
-        lines += [
-            f"| {{py:obj}}`{name} <{_written_in(face, name)}>` | {_said(getattr(face, name))} |"
-            for name in shown
-        ]
+        for name in shown:
+            value = getattr(face, name)
+            place = documented_as(value) or f"{room}.{name}"
+            lines.append(f"| {{py:obj}}`{name} <{place}>` | {_said(value)} |")
         lines.append("")
     for name in modules:
         lines += [f"## `{name}`", "", *_module(name)]

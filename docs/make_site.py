@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import make_losses
-import make_methods
 import make_papers
 import make_reference
 
@@ -84,9 +83,6 @@ def assemble(results: Path, source: Path = SOURCE) -> None:
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks" / notebook.name)
-    (source / "methods.md").write_text(
-        led(make_methods.page(), DOCS / "methods.md"), encoding="utf-8"
-    )
     (source / "methods-table.md").write_text(make_losses.page(), encoding="utf-8")
     make_reference.write(source / "reference")
     make_papers.write(results, source / "papers")
