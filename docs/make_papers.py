@@ -16,7 +16,7 @@ from prefsim.papers.paper import Paper
 from prefsim.papers.report import collect
 from prefsim.papers.sabotage import resolve
 from prefsim.papers.stated import origin
-from prefsim.papers.storage import FIGURE
+from prefsim.papers.storage import DRAWING
 from prefsim.papers.tables import format_number, percent, said_in_paper
 from prefsim.papers.verdicts import check_papers
 
@@ -90,7 +90,8 @@ def reproduction(slug: str, result: Mapping[str, Any] | None) -> list[str]:
     settings = result["settings"]
     size = "quick run" if settings["quick"] else "full run"
     data = "with" if settings["data"] else "without"
-    caption = f"{size}, seed {settings['seed']}, {data} real data, {result['seconds']:.1f} s"
+    made = f"{size}, seed {settings['seed']}, {data} real data, {result['seconds']:.1f} s"
+    cut = f" *Quick run: {plain(result['cut'])}.*" if result["cut"] else ""
     rows = [
         (
             plain(row["name"]),
@@ -104,11 +105,13 @@ def reproduction(slug: str, result: Mapping[str, Any] | None) -> list[str]:
     return [
         "## What it does",
         "",
-        f"```{{figure}} {slug}.png",
+        f"```{{figure}} {slug}.svg",
         f":alt: Figure of the reproduction of {result['paper']['title']}",
         ":class: paper-figure",
         "",
-        f"`prefsim repro {slug}`: {caption}.",
+        plain(result["caption"]) + cut,
+        "",
+        f"`prefsim repro {slug}`: {made}.",
         "```",
         "",
         *table(("Criterion", "The paper", "Expected", "Measured", "Pass"), rows),
@@ -245,7 +248,7 @@ def write(results: Path, folder: Path) -> None:
         text = page(family, paper, about)
         (place / f"{paper.slug}.md").write_text(text, encoding="utf-8")
         if about.get("result") is not None:
-            shutil.copy(about["folder"] / FIGURE, place / f"{paper.slug}.png")
+            shutil.copy(about["folder"] / DRAWING, place / f"{paper.slug}.svg")
     ordered = [family for family in FAMILIES if family in families]
     for family in ordered:
         text = family_page(family, families[family])

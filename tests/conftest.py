@@ -108,7 +108,7 @@ def reproduce(run):
         at_least("first <c>", 1.23456789, 0, stated="paper", paper=">= 0 & more"),
         holds("second", [passed], "[red]yes", stated="chosen"),
     )
-    return Reproduction(figure, table, criteria)
+    return Reproduction(figure, table, criteria, "How to <read> it.", "one of <two>")
 """
 
 

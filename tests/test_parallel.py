@@ -378,6 +378,7 @@ def test_results_of_papers_come_home_to_one_folder(workers, tmp_path):
     for name in ("one", "two"):
         assert sorted(file.name for file in (tmp_path / "out" / name).iterdir()) == [
             "figure.png",
+            "figure.svg",
             "result.json",
         ]
         assert read_result(tmp_path / "out" / name) == outcomes[name].result

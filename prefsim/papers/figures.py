@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["panels"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "INDIGO",
+    "OLIVE",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "VERMILION",
+    "WINE",
+    "panels",
+    "pictures",
+]
+
+# Hues that people with any colour vision tell apart: six of Okabe and Ito, then three of Tol.
+BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
+VERMILION, PURPLE, SKY = "#d55e00", "#cc79a7", "#56b4e9"
+WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
+GREY = "#7f7f7f"
+
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, WINE, INDIGO, OLIVE, GREY)
+"""In the order in which lines take them."""
 
 
 def panels(
     rows: int, columns: int, *, title: str, width: float = 4.4, height: float = 4.4, **options: Any
 ) -> tuple[Figure, Any]:
     """Return a figure and its axes, which draw a light grid.
+
+    Lines take :data:`COLOURS` in turn.
 
     Parameters
     ----------
@@ -38,6 +64,33 @@ def panels(
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
         axis.grid(alpha=0.3)
+        axis.set_prop_cycle(color=COLOURS)
+        axis.spines[["top", "right"]].set_visible(False)
     # About eleven characters of the title's size fit an inch.
     figure.suptitle("\n".join(textwrap.wrap(title, width=max(30, int(11 * width * columns)))))
     return figure, axes
+
+
+def pictures(figure: Figure) -> tuple[bytes, bytes]:
+    """Return a figure as PNG on white and as SVG on nothing, the same bytes in every run.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+
+    Returns
+    -------
+    PNG, SVG
+        Of 150 dots an inch; and with a transparent background, for pages of any colour.
+    """
+    import matplotlib
+
+    png, svg = io.BytesIO(), io.BytesIO()
+    # The version of matplotlib, the day and random names of parts say nothing about the figure.
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "prefsim"}):
+        figure.savefig(
+            svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    return png.getvalue(), svg.getvalue()

@@ -66,11 +66,28 @@ class Run(NamedTuple):
 
 
 class Reproduction(NamedTuple):
-    """A figure, the numbers behind it, and the criteria."""
+    """A figure, the numbers behind it, and the criteria.
+
+    Attributes
+    ----------
+    figure
+        The drawing, from :func:`prefsim.papers.panels`.
+    table
+        The numbers behind it, a row a dict.
+    criteria
+        What is expected of them.
+    caption
+        How to read the figure: what is drawn where, and which way is better.
+    cut
+        What a quick run leaves out, beside what a full one has; empty where it leaves out nothing.
+        Kept with quick runs alone.
+    """
 
     figure: Figure
     table: list[dict[str, str | float | int]]
     criteria: tuple[Criterion, ...]
+    caption: str = ""
+    cut: str = ""
 
 
 class PaperModule(NamedTuple):

@@ -16,7 +16,7 @@ from prefsim.papers.findings import read_findings
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.reproducing import read_result
 from prefsim.papers.stated import origin
-from prefsim.papers.storage import FIGURE, write_text
+from prefsim.papers.storage import DRAWING, write_text
 from prefsim.papers.tables import format_number, percent, said_in_paper
 from prefsim.papers.verdicts import read_verdicts
 
@@ -100,7 +100,7 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
     papers = collect(out)
     for paper in papers:
         if (result := paper["result"]) is not None:
-            picture = (paper["folder"] / FIGURE).read_bytes()
+            picture = (paper["folder"] / DRAWING).read_bytes()
             result["picture"] = base64.b64encode(picture).decode("ascii")
             result["columns"] = list(dict.fromkeys(key for row in result["table"] for key in row))
     for paper in papers:

@@ -1,15 +1,14 @@
 """Run the reproductions of papers and keep their results.
 
-``out/<slug>/`` holds ``result.json`` and ``figure.png``. A result whose fingerprint still matches
-is not computed again, so that an interrupted run continues where it stopped. Workers compute and
-the calling process writes: they need not share a disk.
+``out/<slug>/`` holds ``result.json``, and the figure as ``figure.png`` and ``figure.svg``. A result
+whose fingerprint still matches is not computed again, so that an interrupted run continues where it
+stopped. Workers compute and the calling process writes: they need not share a disk.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import math
 import os
 import re
@@ -25,9 +24,11 @@ from prefsim.data.locate import data_folder
 from prefsim.papers.checking import describe_error
 from prefsim.papers.criteria import Criterion
 from prefsim.papers.discovery import find, load, plain
+from prefsim.papers.figures import pictures
 from prefsim.papers.fingerprint import fingerprint
 from prefsim.papers.paper import PaperModule, Reproduction, Run
 from prefsim.papers.storage import (
+    DRAWING,
     FIGURE,
     RESULT,
     clear,
@@ -87,28 +88,30 @@ class Outcome(NamedTuple):
 
 
 class Computed(NamedTuple):
-    """What a worker sends home: the result and its drawing, or the error."""
+    """What a worker sends home: the result and its pictures by file name, or the error."""
 
     reference: str
     result: dict[str, Any] | None
-    figure: bytes | None
+    pictures: dict[str, bytes]
     error: str | None = None
 
 
 def read_result(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return the result in ``folder``, or None if there is none that is whole.
 
-    It is whole when it says what was written, and its figure is the one that was drawn with it.
+    It is whole when it says what was written, and its pictures are those drawn with it.
     """
     folder = Path(folder)
     result = read_record(folder / RESULT)
     try:
-        figure = (folder / FIGURE).read_bytes()
+        drawn = _digests({name: (folder / name).read_bytes() for name in (FIGURE, DRAWING)})
     except OSError:
         return None
-    if result is None or result.get("figure") != hashlib.sha256(figure).hexdigest():
-        return None
-    return result
+    return result if result is not None and result.get("pictures") == drawn else None
+
+
+def _digests(pictures: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in pictures.items()}
 
 
 def run_reproduction(
@@ -240,36 +243,34 @@ def _compute(reference: str, settings: Settings, mark: str, *, report: Report | 
             run = Run(settings.quick, settings.seed, settings.data, progress)
             reproduction = module.reproduce(run)
         _check(reproduction)
-        drawing = io.BytesIO()
-        # Without the Software entry the same run gives the same bytes under any version of
-        # matplotlib that draws alike.
-        reproduction.figure.savefig(drawing, format="png", dpi=150, metadata={"Software": None})
-        figure = drawing.getvalue()
+        png, svg = pictures(reproduction.figure)
+        drawn = {FIGURE: png, DRAWING: svg}
         result = _as_json(module, reproduction, settings)
     except Exception as error:
-        return Computed(reference, None, None, describe_error(error))
+        return Computed(reference, None, {}, describe_error(error))
     result |= {
         "reference": reference,
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": mark,
-        "figure": hashlib.sha256(figure).hexdigest(),
+        "pictures": _digests(drawn),
     }
-    return Computed(reference, result, figure)
+    return Computed(reference, result, drawn)
 
 
 def _lost(call: tuple[Any, ...], reason: str) -> Computed:
     """Return what is known of a reproduction whose worker died."""
-    return Computed(call[0], None, None, reason)
+    return Computed(call[0], None, {}, reason)
 
 
 def _keep(computed: Computed, out: Path) -> Outcome:
-    """Write what came home. The figure goes first: a result names the figure that belongs to it."""
+    """Write what came home. Pictures go first: a result names those that belong to it."""
     slug = find(computed.reference).slug
     folder = out / slug
-    if computed.result is None or computed.figure is None:
+    if computed.result is None:
         return Outcome(slug, False, False, folder, None, computed.error)
     try:
-        write_bytes(folder / FIGURE, computed.figure)
+        for name, content in computed.pictures.items():
+            write_bytes(folder / name, content)
         write_record(folder / RESULT, computed.result)
     except OSError as error:
         return Outcome(slug, False, False, folder, None, describe_error(error))
@@ -290,6 +291,9 @@ def _check(reproduction: Any) -> None:
     for row in reproduction.table:
         if not isinstance(row, dict):
             raise TypeError(f"rows of the table must be dicts, got {type(row).__name__}")
+    for name in ("caption", "cut"):
+        if not isinstance(words := getattr(reproduction, name), str):
+            raise TypeError(f"{name} must be text, got {type(words).__name__}")
 
 
 def _plain(value: Any) -> str | int | float | bool | None:
@@ -309,6 +313,8 @@ def _as_json(module: PaperModule, reproduction: Reproduction, settings: Settings
         "passed": all(criterion.passed for criterion in reproduction.criteria),
         "criteria": criteria,
         "table": table,
+        "caption": reproduction.caption,
+        "cut": reproduction.cut if settings.quick else "",
         "paper": plain(module.paper, module.family),
         "settings": settings.plain(),
         "version": __version__,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "DRAWING",
     "FIGURE",
     "RESULT",
     "SABOTAGE",
@@ -25,7 +26,8 @@ __all__ = [
     "write_text",
 ]
 
-RESULT, FIGURE, VERDICTS = "result.json", "figure.png", "claims.json"
+RESULT, VERDICTS = "result.json", "claims.json"
+FIGURE, DRAWING = "figure.png", "figure.svg"
 SABOTAGE = "sabotage.json"
 
 STALE = 600.0

@@ -45,6 +45,10 @@ def test_quick_reproduction(slug, tmp_path):
     failed = [row for row in outcome.result["criteria"] if not row["passed"]]
     assert not failed
     assert outcome.result["table"]
+    # How to read the figure takes more than a few words, and what was cut is said where it was.
+    assert len(outcome.result["caption"].split()) >= 15
+    sources = [file.read_text(encoding="utf-8") for file in find(slug).files()]
+    assert bool(outcome.result["cut"]) == any("run.quick" in text for text in sources)
 
 
 @pytest.mark.parametrize("slug", SLUGS)

@@ -182,6 +182,7 @@ def test_the_page(results):
     ):
         assert said in page.text
     assert "KeyError: <script>alert(1)</script>" in page.text
+    assert re.search(r"How to <read> it\.\s+Quick run: one of <two>\.", page.text)
     assert re.search(r"first <c>\s*>= 0 & more\s*at least 0\s*1\.235\s*✓ pass", page.text)
     assert "quick run, seed 4, numpy" in page.text
     assert "prefsim repro alpha --quick --seed 4" in page.text
@@ -197,7 +198,7 @@ def test_the_page(results):
 
 def test_the_page_stands_alone(results):
     text = write_index(results).read_text(encoding="utf-8")
-    assert all(source.startswith("data:image/png;base64,") for source in Page(text).sources)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in Page(text).sources)
     assert "<link" not in text
     assert "url(" not in text
     assert "@import" not in text

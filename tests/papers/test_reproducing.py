@@ -22,13 +22,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_reproduction_leaves_its_two_files_and_nothing_else(fake_papers, tmp_path):
+def test_a_reproduction_leaves_its_three_files_and_nothing_else(fake_papers, tmp_path):
     fake_papers("p")
     outcome = run_reproduction("p", out=tmp_path / "deep" / "results", quick=True, seed=3)
     assert (outcome.slug, outcome.passed, outcome.reused, outcome.error) == ("p", True, False, None)
     assert names(tmp_path / "deep" / "results") == ["p"]
-    assert names(outcome.folder) == ["figure.png", "result.json"]
+    assert names(outcome.folder) == ["figure.png", "figure.svg", "result.json"]
     assert (outcome.folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (outcome.folder / "figure.svg").read_bytes()
     result = json.loads(
         (outcome.folder / "result.json").read_text(),
         parse_constant=lambda name: pytest.fail(f"not JSON: {name}"),
@@ -108,6 +109,8 @@ def test_whatever_a_result_follows_from_makes_it_new(fake_papers, tmp_path, monk
         "no figure",
         "another figure",
         "empty figure",
+        "no drawing",
+        "another drawing",
         "not an object",
         "no criteria",
         "nested",
@@ -130,6 +133,10 @@ def test_a_damaged_result_is_computed_again(fake_papers, tmp_path, damage):
         (folder / "figure.png").write_bytes(b"\x89PNG")
     elif damage == "empty figure":
         (folder / "figure.png").write_bytes(b"")
+    elif damage == "no drawing":
+        (folder / "figure.svg").unlink()
+    elif damage == "another drawing":
+        (folder / "figure.svg").write_bytes(b"<svg/>")
     elif damage == "nested":
         file.write_text("[" * 100_000)
     elif damage in ("measured", "passed", "settings"):
@@ -202,7 +209,8 @@ def test_claims_and_other_files_beside_a_result_stay(fake_papers, tmp_path):
         (tmp_path / "r" / "p").mkdir(parents=True, exist_ok=True)
         (tmp_path / "r" / "p" / name).write_text("years of work")
     assert run_reproduction("p", out=tmp_path / "r").error is None
-    assert names(tmp_path / "r" / "p") == ["claims.json", "figure.png", "result.json", "thesis.tex"]
+    held = ["claims.json", "figure.png", "figure.svg", "result.json", "thesis.tex"]
+    assert names(tmp_path / "r" / "p") == held
 
 
 @pytest.mark.parametrize("source", ["raise RuntimeError('broken')", "def broken(:", "x = 1"])
@@ -233,6 +241,10 @@ def test_one_paper_does_not_stop_the_others(fake_papers, tmp_path, source):
         (
             "return Reproduction(Figure(), [1], (at_most('x', 0, 1, stated='paper'),))",
             "TypeError: rows of the table must be dicts, got int",
+        ),
+        (
+            "return Reproduction(Figure(), [], (at_most('x', 0, 1, stated='paper'),), caption=1)",
+            "TypeError: caption must be text, got int",
         ),
     ],
 )

@@ -27,6 +27,7 @@ from paper_repros.direct.asft.likelihoods import (
     trajectory,
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, holds, near, panels
+from prefsim.papers.figures import GREEN, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 FEATURES = {"shared": SHARED_FEATURE, "table": TABULAR}
 TITLES = {"shared": "shared feature", "table": "one logit per response"}
-COLOURS = {"chosen": "tab:green", "rejected": "tab:red", "other": "0.5"}
+COLOURS = {"chosen": GREEN, "rejected": VERMILION, "other": "0.5"}
 # Differences in a shared feature that are drawn, and gradient steps with each.
 GAPS, DRAWN_STEPS = 4, 40
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)

@@ -14,6 +14,7 @@ from paper_repros.direct.bco.thumbs import (
     train,
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, panels
+from prefsim.papers.figures import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +117,7 @@ def draw(paired: Paths, parted: Paths, steps: int) -> Figure:
         height=3.8,
     )
     (rewards, excess), (along, ends) = axes
-    for name, colour in ((UNSHIFTED, "tab:orange"), ("BCO", "tab:blue")):
+    for name, colour in ((UNSHIFTED, ORANGE), ("BCO", BLUE)):
         path = parted[name]
         for values, style, label in (
             (path.up, "-", "mean r, thumbs up"),

@@ -11,15 +11,16 @@ import numpy as np
 
 from paper_repros.direct.d2o.unlearning import LEVELS, World
 from prefsim.papers import Reproduction, Run, at_most, below, near, panels
+from prefsim.papers.figures import BLUE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLES = (1, 4, 16)
 STYLES = {
-    "GA": {"color": "tab:red", "lw": 2.4, "label": "gradient ascent (GA)"},
+    "GA": {"color": VERMILION, "lw": 2.4, "label": "gradient ascent (GA)"},
     "NPO": {"color": "black", "lw": 2.4, "ls": "--", "label": "NPO"},
-    "D²O": {"color": "tab:blue", "lw": 2.4, "label": "D²O, exact"},
+    "D²O": {"color": BLUE, "lw": 2.4, "label": "D²O, exact"},
     1: {"color": "#c9b8e0", "lw": 0.9, "label": "D²O, K = 1"},
     4: {"color": "#f5b461", "lw": 0.9, "label": "D²O, K = 4"},
     16: {"color": "#7cc58a", "lw": 0.9, "label": "D²O, K = 16"},

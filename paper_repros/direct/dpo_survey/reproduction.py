@@ -12,6 +12,7 @@ from prefsim.losses.catalogue import properties_of
 from prefsim.losses.registry import loss_functions
 from prefsim.losses.taxonomy import PARTS, by_part
 from prefsim.papers import Reproduction, Run, at_least, at_most, holds, panels, rising
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +194,7 @@ def draw(setting: Setting, stops: dict[str, Stop]) -> Figure:
         lw=1.5,
         label="best reward at each KL: π_ref exp(r/β), all β",
     )
-    colours = dict(zip(PARTS, ("tab:blue", "tab:purple", "tab:green", "tab:orange"), strict=True))
+    colours = dict(zip(PARTS, (BLUE, PURPLE, GREEN, ORANGE), strict=True))
     for i, marker in enumerate(markers(stops)):
         axis.plot(marker.kl, marker.reward, "o", color=colours[marker.part], ms=7, zorder=3)
         usual = (-14, 12) if i % 2 == 0 else (14, -14)

@@ -19,6 +19,7 @@ from paper_repros.direct.npo.random_features import (
     unlearn,
 )
 from prefsim.papers import Reproduction, Run, at_least, between, near, panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ GA, NPO = NAMES.index("GA"), NAMES.index("NPO")
 COLOURS = dict(
     zip(
         NAMES,
-        ("tab:red", "tab:blue", "tab:orange", "tab:cyan", "0.5", "tab:green"),
+        (VERMILION, BLUE, ORANGE, SKY, "0.5", GREEN),
         strict=True,
     )
 )

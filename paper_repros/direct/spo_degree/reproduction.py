@@ -19,6 +19,7 @@ from paper_repros.direct.spo_degree.graded_texts import (
 )
 from paper_repros.direct.spo_degree.trained_policies import study
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, holds, panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,7 +218,7 @@ def draw_rewards(axis: Axes, numbers: Numbers) -> None:
         list(numbers.rewards.T), positions=range(CLASSES), showmeans=True, widths=0.8
     )
     for body in parts["bodies"]:
-        body.set_facecolor("tab:blue")
+        body.set_facecolor(BLUE)
     axis.set(
         title="Removing key phrases lowers the true reward",
         xlabel="degree (quarters of the phrases removed)",
@@ -249,7 +250,7 @@ def draw_accuracies(axis: Axes, numbers: Numbers, typical: float) -> None:
         "random\nembedding": (typical, "0.7"),
     }
     for gamma, mean in zip(GAMMAS, numbers.degree.mean(axis=0), strict=True):
-        bars[f"policy\nγ = {gamma:g}"] = (mean, "tab:blue" if gamma else "tab:orange")
+        bars[f"policy\nγ = {gamma:g}"] = (mean, BLUE if gamma else ORANGE)
     heights, colours = zip(*bars.values(), strict=True)
     axis.bar(range(len(bars)), heights, color=colours)
     for scores in numbers.embedded:
@@ -269,8 +270,8 @@ def draw_accuracies(axis: Axes, numbers: Numbers, typical: float) -> None:
 def draw_implicit_rewards(axis: Axes, numbers: Numbers) -> None:
     """Draw what the implicit reward of each policy orders rightly."""
     shown = (
-        ("whole pairs ranked right", numbers.pair, "tab:green", -0.15),
-        ("rank correlation on versions", numbers.rank, "tab:red", 0.15),
+        ("whole pairs ranked right", numbers.pair, GREEN, -0.15),
+        ("rank correlation on versions", numbers.rank, VERMILION, 0.15),
     )
     for name, values, colour, offset in shown:
         place = np.arange(len(GAMMAS)) + offset

@@ -45,6 +45,7 @@ from prefsim.papers import (
     falling,
     panels,
 )
+from prefsim.papers.figures import BLUE, ORANGE, PURPLE, SKY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -290,7 +291,7 @@ def rows_of_inverses(found: Simulated) -> list[dict[str, str | float | int]]:
 
 # --- the figure ---
 
-COLOURS = {BARRIER: "tab:blue", REDUCED: "tab:orange", PLAIN: "0.45"}
+COLOURS = {BARRIER: BLUE, REDUCED: ORANGE, PLAIN: "0.45"}
 MARKERS = {BARRIER: "o", REDUCED: "s", PLAIN: "^"}
 
 
@@ -388,7 +389,7 @@ def draw_bonus(axes: Axes, runs: Runs) -> None:
 
 
 def draw_inverses(axes: Axes, found: Simulated) -> None:
-    for kind, style, colour in ((RESAMPLED, "s-", "tab:purple"), (EMPIRICAL, "o-", "tab:cyan")):
+    for kind, style, colour in ((RESAMPLED, "s-", PURPLE), (EMPIRICAL, "o-", SKY)):
         axes.loglog(found.sizes(kind), found.errors(kind), style, color=colour, label=kind)
     axes.axhline(found.allowed, color="black", ls=":", lw=1, label="2√γ, allowed by the bound")
     axes.axvline(found.needed, color="black", ls="--", lw=1, label="draws that it asks for")

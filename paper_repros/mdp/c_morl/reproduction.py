@@ -26,6 +26,7 @@ from prefsim.analysis.pareto import hypervolume
 from prefsim.loops.front_extension import least_returns
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, VERMILION
 from prefsim.solvers.pareto import convex_front
 from prefsim.solvers.planning.constrained import constrained_program
 from prefsim.solvers.planning.log_barrier import log_barrier_optimum
@@ -332,8 +333,6 @@ def rows_of(found: list[World], loss: dict[int, np.ndarray], sea: Sea | None) ->
 
 # --- the figure ---
 
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-
 
 def draw(found: list[World], loss: dict[int, np.ndarray]) -> Figure:
     figure, axes = panels(
@@ -355,7 +354,7 @@ def draw_front(axes: Axes, world: World) -> None:
     first, last = world.exact.returns[0], world.exact.returns[-1]
     axes.plot(*world.corners.T, "-", color="0.75", lw=5, label="exact front", zorder=1)
     axes.plot(*world.corners.T, "|", color="k", ms=13, label=f"its {len(world.corners)} corners")
-    axes.plot(*first.T, "D", color=ORANGE, ms=9, mec="white", label="three weights", zorder=4)
+    axes.plot(*first.T, "D", color=VERMILION, ms=9, mec="white", label="three weights", zorder=4)
     axes.plot(*last.T, "o", color=BLUE, ms=4, label=f"{len(last)} policies, {ROUNDS} rounds")
     axes.set(xlabel="first objective", ylabel="second objective", title="One process")
     axes.legend(frameon=False, loc="lower left")
@@ -385,7 +384,7 @@ def draw_volumes(axes: Axes, found: list[World]) -> None:
 
 
 def draw_loss(axes: Axes, loss: dict[int, np.ndarray]) -> None:
-    for (count, each), colour in zip(loss.items(), (BLUE, ORANGE), strict=True):
+    for (count, each), colour in zip(loss.items(), (BLUE, VERMILION), strict=True):
         axes.semilogx(SHARPNESS, each.T, color=colour, lw=0.7, alpha=0.35)
         middle = np.median(each, axis=0)
         label = f"{count} objectives, median"

@@ -32,12 +32,13 @@ from prefsim.papers import (
     near,
     panels,
 )
+from prefsim.papers.figures import BLUE, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#E69F00", "#CC3311")
+COLOURS = (BLUE, ORANGE, VERMILION)
 Rows = list[dict[str, str | float | int]]
 
 
@@ -341,7 +342,7 @@ def draw_training(axes: Axes, trained: Trained) -> None:
 
 def draw_normalised(axes: Axes, trained: Trained) -> None:
     threshold = trained.thresholds[-1, 0]
-    for name, colour in (("ξ-PPO, normalised", "#CC3311"), ("ξ-PPO", "#0072B2")):
+    for name, colour in (("ξ-PPO, normalised", VERMILION), ("ξ-PPO", BLUE)):
         run = trained.runs[name]
         label = "each advantage normalised" if "normalised" in name else "advantages as they are"
         axes.plot(run.steps, run.achieved[:, -1, 0] - threshold, color=colour, lw=1.4, label=label)
@@ -359,7 +360,7 @@ def draw_drawn(axes: Axes, drawn: DrawnWorlds) -> None:
     names = ("fixed weights", *(f"ξ-PPO × {scale}" for scale in SCALES), "PPO-SAT")
     for y, name in enumerate(reversed(names)):
         change = drawn.change[name]
-        axes.plot(change, np.full(len(change), y), "o", color="#0072B2", alpha=0.35, ms=5)
+        axes.plot(change, np.full(len(change), y), "o", color=BLUE, alpha=0.35, ms=5)
         axes.plot(change.mean(), y, "k|", ms=22, mew=2)
     axes.axvline(0.0, color="0.4", lw=1)
     axes.set_yticks(range(len(names)), reversed(names))

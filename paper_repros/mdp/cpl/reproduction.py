@@ -30,6 +30,7 @@ from prefsim.papers import (
     panels,
     rising,
 )
+from prefsim.papers.figures import BLUE, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -268,7 +269,7 @@ def draw(
             "Data show half of the actions: λ < 1 stays with them",
         ),
     ):
-        axis.plot(list(values), list(values.values()), "-o", color="tab:blue", clip_on=False)
+        axis.plot(list(values), list(values.values()), "-o", color=BLUE, clip_on=False)
         axis.set(xlabel="bias λ", ylabel=ylabel, ylim=(0, None), xticks=LAMBDAS, title=title)
     draw_phases(axes[0, 2], axes[1, 1], phases)
     draw_recorded(axes[1, 2], recorded)
@@ -276,7 +277,7 @@ def draw(
 
 
 def draw_phases(unseen: Axes, contrast: Axes, phases: Phases) -> None:
-    for k, (name, colour) in enumerate(zip(PHASES, ("tab:orange", "tab:blue"), strict=True)):
+    for k, (name, colour) in enumerate(zip(PHASES, (ORANGE, BLUE), strict=True)):
         unseen.plot(phases.steps, phases.outside[:, k], color=colour, label=name)
         contrast.plot(phases.steps, phases.loss[:, k], color=colour, label=name)
     unseen.set(
@@ -295,13 +296,13 @@ def draw_phases(unseen: Axes, contrast: Axes, phases: Phases) -> None:
 
 
 def draw_curves(axes: Axes, curves: Curves, lists: list[FromLists]) -> None:
-    for name, colour in (("CPL", "tab:blue"), ("partial return", "tab:orange")):
+    for name, colour in (("CPL", BLUE), ("partial return", ORANGE)):
         by_seed = np.stack([returns[name] for returns in curves.values()])
         axes.plot(list(curves), by_seed, color=colour, alpha=0.25, linewidth=1)
         label = name if name == "CPL" else f"{name} + soft planning"
         axes.plot(list(curves), by_seed.mean(axis=1), "-o", color=colour, label=label)
     from_lists = float(np.mean([found.soft for found in lists]))
-    axes.plot(max(curves), from_lists, "D", color="tab:green", label="lists of 8, half as many")
+    axes.plot(max(curves), from_lists, "D", color=GREEN, label="lists of 8, half as many")
     for name, height, style in (("expert", 1.0, "--"), ("uniform", 0.0, ":")):
         axes.axhline(height, color="grey", linestyle=style, linewidth=1)
         at = (min(curves), height)

@@ -9,6 +9,7 @@ import numpy as np
 from paper_repros.mdp.llm_regret.agents import ADAPTIVE, NAMES
 from paper_repros.mdp.llm_regret.layers import BEST, LEADER, ON_BALL, SHORT
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from prefsim.solvers.online_learning.hedge import hedge_bound
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 # Of Okabe and Ito, to be told apart by all.
 COLOURS = {
-    "FTL": "#D55E00",
-    "recency": "#CC79A7",
-    "quantal": "#E69F00",
-    "Hedge": "#0072B2",
-    "FTPL": "#009E73",
+    "FTL": VERMILION,
+    "recency": PURPLE,
+    "quantal": ORANGE,
+    "Hedge": BLUE,
+    "FTPL": GREEN,
 }
 MARKERS = {"FTL": "v", "recency": "s", "quantal": "D", "Hedge": "o", "FTPL": "^"}
 HOW = {
@@ -103,7 +104,7 @@ def draw_families(axis: Axes, found: Any) -> None:
 
 
 def draw_taught(axis: Axes, taught: Any, rounds: int) -> None:
-    styles = {"fair coins": ("#0072B2", "o"), "uniform": ("#E69F00", "D")}
+    styles = {"fair coins": (BLUE, "o"), "uniform": (ORANGE, "D")}
     for i, (name, each) in enumerate(taught.items()):
         colour, marker = styles[name]
         height = np.arange(len(NAMES)) + 0.2 * (i - 0.5)
@@ -119,9 +120,9 @@ def draw_taught(axis: Axes, taught: Any, rounds: int) -> None:
     bound = hedge_bound(rounds, 2)
     axis.axvline(bound, color="0.4", ls=":", lw=1.5)
     axis.text(bound + 0.08, -0.62, "bound of Hedge", color="0.3", fontsize=9)
-    axis.axvline(rounds / 2 - 0.25, color="#D55E00", ls="--", lw=1.2)
+    axis.axvline(rounds / 2 - 0.25, color=VERMILION, ls="--", lw=1.2)
     axis.text(
-        rounds / 2 - 0.4, 5.5, "leader, on\nthe last two", color="#D55E00", ha="right", fontsize=9
+        rounds / 2 - 0.4, 5.5, "leader, on\nthe last two", color=VERMILION, ha="right", fontsize=9
     )
     axis.set_yticks(range(len(NAMES)), NAMES)
     axis.set(
@@ -134,14 +135,14 @@ def draw_taught(axis: Axes, taught: Any, rounds: int) -> None:
 
 def draw_signs(axis: Axes, learned: Any) -> None:
     trained, best = learned.trained, learned.loss[BEST]
-    axis.plot(trained.loss, trained.worst, "x", color="#D55E00", ms=11, mew=1.6)
+    axis.plot(trained.loss, trained.worst, "x", color=VERMILION, ms=11, mew=1.6)
     close = int(np.sum(np.abs(trained.loss / best - 1) < 1e-3))
     axis.annotate(
         f"trained: {close} of {trained.loss.size} starts end here",
         (best, learned.worst[BEST]),
         xytext=(14, 16),
         textcoords="offset points",
-        color="#D55E00",
+        color=VERMILION,
     )
     places = {
         BEST: ((12, -4), "left"),

@@ -25,6 +25,7 @@ from prefsim.papers import (
     near,
     panels,
 )
+from prefsim.papers.figures import BLUE, GREEN, GREY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,6 @@ ONE, BEST, EXACT = "one start", "best of several starts", "cheapest of all coupl
 # Mean shares of labels of 2000 clouds from one start and by the cheapest coupling; their standard
 # errors are at most .005.
 KNOWN = {ONE: (1.0, 0.897, 0.716, 0.588, 0.532), EXACT: (1.0, 1.0, 0.990, 0.761, 0.553)}
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
 
 
 def reproduce(run: Run) -> Reproduction:
@@ -315,7 +315,7 @@ def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
             mean,
             error,
             marker="os^"[k],
-            color=(BLUE, ORANGE, GREEN)[k],
+            color=(BLUE, VERMILION, GREEN)[k],
             capsize=3,
             label=label,
         )
@@ -337,7 +337,7 @@ def draw_spreads(axes: Axes, found: Spreads) -> None:
     for k, (values, label, colour) in enumerate(
         (
             (found.robust, "robust reward learning", BLUE),
-            (found.marginal, "likelihood of a noisy rater", ORANGE),
+            (found.marginal, "likelihood of a noisy rater", VERMILION),
         )
     ):
         shown = [name for name in names if name in values]
@@ -365,7 +365,7 @@ def draw_spreads(axes: Axes, found: Spreads) -> None:
 def draw_tasks(axes: Axes, found: Tasks) -> None:
     at = np.arange(len(found.moved))
     for k, (name, colour, mark) in enumerate(
-        ((SAME, GREEN, "^"), (MANY, BLUE, "o"), (SOME, ORANGE, "s"))
+        ((SAME, GREEN, "^"), (MANY, BLUE, "o"), (SOME, VERMILION, "s"))
     ):
         values = found.robust[name]
         error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])

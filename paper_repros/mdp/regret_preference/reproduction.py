@@ -40,6 +40,7 @@ from prefsim.papers import (
     panels,
 )
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -255,7 +256,7 @@ def rows_of_algorithms(algorithms: list[dict[str, Taught]]) -> Iterator[Row]:
 
 # --- the figure ---
 
-COLOURS = {"partial return": "tab:orange", EARLY: "tab:red", "regret": "tab:blue"}
+COLOURS = {"partial return": ORANGE, EARLY: VERMILION, "regret": BLUE}
 
 
 def draw(
@@ -302,7 +303,7 @@ def draw_simulated(axes: Axes, simulated: dict[str, Simulated]) -> None:
 
 
 def draw_algorithms(axes: Axes, algorithms: list[dict[str, Taught]]) -> None:
-    for model, colour in zip(algorithms[0], ("tab:orange", "tab:blue", "tab:green"), strict=True):
+    for model, colour in zip(algorithms[0], (ORANGE, BLUE, GREEN), strict=True):
         fits = [by_model[model] for by_model in algorithms]
         places = [fit.reported for fit in fits], [fit.scaled for fit in fits]
         axes.scatter(*places, color=colour, label=model, alpha=0.8)

@@ -10,6 +10,7 @@ from paper_repros.mdp.rto.caution import SHARED, SINGLE, Cautious
 from paper_repros.mdp.rto.credit import BOUND, RESPONSE, REWARDS, STEP, TOKEN, Credit, measure
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -271,7 +272,7 @@ def rows_of_caution(lost: dict[str, np.ndarray]) -> list[Row]:
 
 # --- the figure ---
 
-COLOURS = {RESPONSE: "tab:orange", TOKEN: "tab:blue"}
+COLOURS = {RESPONSE: ORANGE, TOKEN: BLUE}
 
 
 def draw(found: Credit, lost: dict[str, np.ndarray]) -> Figure:
@@ -342,7 +343,7 @@ def draw_noise(axes: Axes, found: Credit) -> None:
 def draw_caution(axes: Axes, lost: dict[str, np.ndarray]) -> None:
     # Side by side: the error bars overlap.
     for (name, each), marker, colour, shift in zip(
-        lost.items(), "sD", ("tab:purple", "tab:green"), (-0.008, 0.008), strict=True
+        lost.items(), "sD", (PURPLE, GREEN), (-0.008, 0.008), strict=True
     ):
         losses = each[:, 0]
         error = 2 * losses.std(axis=-1, ddof=1) / np.sqrt(losses.shape[-1])

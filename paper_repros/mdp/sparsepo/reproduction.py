@@ -43,6 +43,7 @@ from prefsim.papers import (
     panels,
     rising,
 )
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, SKY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -330,13 +331,13 @@ def rows_of_transformer(found: dict[Setting, TransformerEnd]) -> list[Row]:
 
 # Told apart in all common forms of colour blindness.
 COLOURS = {
-    "TDPO1": "#0072B2",
-    "DPO": "#56B4E9",
-    "MaPO": "#E69F00",
-    "common": "#009E73",
-    "independent": "#CC79A7",
+    "TDPO1": BLUE,
+    "DPO": SKY,
+    "MaPO": ORANGE,
+    "common": GREEN,
+    "independent": PURPLE,
 }
-SHADES = {0.0: ("0.65", "s"), 1e-3: ("#009E73", "o"), 1e-2: ("black", "D")}
+SHADES = {0.0: ("0.65", "s"), 1e-3: (GREEN, "o"), 1e-2: ("black", "D")}
 
 
 def draw(token: Trained, prefix: Trained) -> Figure:

@@ -21,6 +21,7 @@ from prefsim.analysis.factorial import Contrast, Factorial, MainEffect, contrast
 from prefsim.analysis.intervals import mean_half_width
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ BETTER = {
     "reward_features": (6, 4),
     "prompts": ("all", "labelled"),
 }
-AFTER = {TABLE: "k", SHARED: "tab:blue", RICH: "tab:orange"}
+AFTER = {TABLE: "k", SHARED: BLUE, RICH: ORANGE}
 
 
 def reproduce(run: Run) -> Reproduction:
@@ -363,7 +364,7 @@ def draw_effects(axes: Axes, found: dict[str, Factorial]) -> None:
 
 
 def draw_labels(axes: Axes, curves: list[Curve]) -> None:
-    for curve, style in zip(curves, (("tab:blue", "o-"), ("tab:red", "s--")), strict=True):
+    for curve, style in zip(curves, ((BLUE, "o-"), (VERMILION, "s--")), strict=True):
         colour, form = style
         error = [mean_half_width(row) for row in curve.difference]
         mean = curve.difference.mean(axis=1)
@@ -386,7 +387,7 @@ def draw_labels(axes: Axes, curves: list[Curve]) -> None:
 def draw_training(axes: Axes, trained: Trained) -> None:
     for paths, colour, label in (
         (trained.exact, "k", "all draws, true values: one step a round"),
-        (trained.drawn, "tab:green", "512 draws, critic, whitened: 8 steps"),
+        (trained.drawn, GREEN, "512 draws, critic, whitened: 8 steps"),
     ):
         for i, path in enumerate(paths):
             steps = np.arange(len(path)) * (1 if colour == "k" else 8)

@@ -23,6 +23,7 @@ from prefsim.data.views import digit_views
 from prefsim.losses.contrastive import negative_weights
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, panels, rising
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ COMPARED = (0.3, *HIGH)  # from the most uniform temperature on
 NOISES = (0.0, 0.1, 0.3)
 SHARE = 0.25  # of the negatives that the hard losses keep
 SHOWN = (0.07, 0.2, 1.0)  # temperatures of the penalties drawn
-COLOURS = ("#0072B2", "#E69F00", "#009E73")
+COLOURS = (BLUE, ORANGE, GREEN)
 DIGITS = (20,) * 10  # of each digit that are trained on
 DIGITS_SPHERE = 16
 

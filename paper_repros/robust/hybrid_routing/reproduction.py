@@ -31,6 +31,7 @@ from paper_repros.robust.hybrid_routing.pool import (
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, holds, near, panels
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 from prefsim.solvers.performance_model import PerformanceModel, route_greedily
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def rows_of_listeners(found: Listeners) -> list[Row]:
 
 # --- the figure ---
 
-COLOURS = {HYBRID: "tab:blue", RANDOM: "0.5", MODEL_ONLY: "tab:orange", HUMAN_ONLY: "tab:green"}
+COLOURS = {HYBRID: BLUE, RANDOM: "0.5", MODEL_ONLY: ORANGE, HUMAN_ONLY: GREEN}
 
 
 def draw(found: list[Routed], listeners: Listeners | None) -> Figure:
@@ -293,7 +294,7 @@ def draw_curves(axes: Axes, found: list[Routed]) -> None:
 def draw_pools(axes: Axes, found: list[Routed]) -> None:
     names = list(found[0].scores)
     for place, name in enumerate(names):
-        scores, colour = scores_of(found, name), COLOURS.get(name, "tab:purple")
+        scores, colour = scores_of(found, name), COLOURS.get(name, PURPLE)
         axes.plot(scores, np.full(scores.size, place), "o", color=colour, ms=4, alpha=0.4)
         axes.plot(scores.mean(), place, "D", color=colour, ms=8, mec="white")
         axes.text(scores.mean(), place - 0.28, f"{scores.mean():.1f}", ha="center", fontsize=9)
@@ -310,7 +311,7 @@ def draw_listeners(axes: Axes, found: Listeners) -> None:
     for place, name in enumerate(names):
         accuracy = 100 * found.accuracy[name]
         error = 2 * accuracy.std(ddof=1) / np.sqrt(accuracy.size)
-        axes.errorbar(accuracy.mean(), place, xerr=error, fmt="D", color="tab:blue", capsize=3)
+        axes.errorbar(accuracy.mean(), place, xerr=error, fmt="D", color=BLUE, capsize=3)
     labels = [name.replace("labels for", "labels\nfor") for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set(

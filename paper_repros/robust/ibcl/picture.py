@@ -20,12 +20,12 @@ from prefsim.analysis import (
 )
 from prefsim.analysis.intervals import mean_half_width
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.55"
 # Three posteriors on a line, and how much they are preferred.
 MEAN, DEVIATION = np.array([-1.0, 0.5, 2.0]), np.array([0.3, 0.5, 0.8])
 WEIGHT = np.array([0.5, 0.3, 0.2])
@@ -61,7 +61,7 @@ def draw_front(axis: Axes, scores: np.ndarray, score_of: np.ndarray) -> None:
     axis.plot(first[front], last[front], color="black", lw=2.5, label="front of single θ")
     axis.plot(scores[:, 0], scores[:, -1], "o", ms=3, color=BLUE, label="66 preferences")
     for k, place in enumerate(VERTICES):
-        axis.plot(scores[place, 0], scores[place, -1], "s", ms=7, color=ORANGE)
+        axis.plot(scores[place, 0], scores[place, -1], "s", ms=7, color=VERMILION)
         axis.annotate(
             f"all on {k + 1}",
             (scores[place, 0], scores[place, -1]),
@@ -83,7 +83,7 @@ def draw_front(axis: Axes, scores: np.ndarray, score_of: np.ndarray) -> None:
 
 def draw_served(axis: Axes, lost: np.ndarray) -> None:
     places = np.arange(len(TRUTHS))
-    for i, colour in enumerate((GREY, ORANGE, BLUE)):
+    for i, colour in enumerate((GREY, VERMILION, BLUE)):
         mean = lost[:, i].mean(axis=0)
         error = [mean_half_width(column) for column in lost[:, i].T]
         axis.bar(
@@ -114,9 +114,11 @@ def draw_region(axis: Axes) -> None:
     for low, high in region.intervals:
         axis.fill_between(x, density, where=(x >= low) & (x <= high), color=BLUE, alpha=0.25, lw=0)
     axis.axhline(region.threshold, color=BLUE, lw=0.8, ls=":")
-    axis.plot(x, norm.pdf(x, found.mean[0], found.deviation[0]), color=ORANGE, label="barycentre")
+    axis.plot(
+        x, norm.pdf(x, found.mean[0], found.deviation[0]), color=VERMILION, label="barycentre"
+    )
     axis.axvspan(
-        box.lower[0], box.upper[0], color=ORANGE, alpha=0.12, lw=0, label="box of the barycentre"
+        box.lower[0], box.upper[0], color=VERMILION, alpha=0.12, lw=0, label="box of the barycentre"
     )
     axis.set(
         xlabel="parameter",
@@ -128,7 +130,7 @@ def draw_region(axis: Axes) -> None:
 
 def draw_digits(axis: Axes, digits: SplitResult) -> None:
     for place, (name, values) in enumerate(zip(METHODS, digits.preferred.T, strict=True)):
-        colour = ORANGE if name == CREDAL else BLUE
+        colour = VERMILION if name == CREDAL else BLUE
         axis.plot(values, np.full(values.size, place), "o", ms=4, alpha=0.35, color=colour)
         axis.errorbar(
             values.mean(), place, xerr=mean_half_width(values), fmt="D", color=colour, capsize=3

@@ -23,6 +23,7 @@ from prefsim.analysis.representations import neighbour_accuracy
 from prefsim.data.views import Views, clustered_views, digit_views
 from prefsim.papers import Reproduction, Run, at_least, at_most, falling, panels, rising
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ DIGITS = (100, 77, 60, 46, 36, 28, 22, 17, 13, 10)
 DIGITS_SPHERE = 16
 FIXED = (0.1, 0.3, 1.0)  # temperatures of InfoNCE
 DIGIT_RADII = (0.1, 0.3)
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 
 
 Row = dict[str, str | float | int]

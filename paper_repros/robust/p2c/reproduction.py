@@ -36,6 +36,7 @@ from prefsim.losses.paired_classes import head_diversity, head_preference
 from prefsim.numerics import sigmoid
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, panels
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ FULL = (
     INCONSISTENCY,
 )
 ON_REAL_DATA = (SHARES, P2C, NO_HEADS, PAIRS)
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 SOUND = "listeners"
 
 Row = dict[str, str | float | int]

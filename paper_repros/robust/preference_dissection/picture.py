@@ -10,6 +10,7 @@ from paper_repros.robust.preference_dissection.judges import FEW, PAIRS, Familie
 from paper_repros.robust.preference_dissection.people import Harmless, Raters, Weights
 from prefsim.numerics import sigmoid
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,8 +69,8 @@ def draw_recovery(axes: Axes, judges: list[WonOver]) -> None:
     order = np.argsort(judge.weights)
     rows = np.arange(FEW)
     ends = sigmoid(judge.low[order]), sigmoid(judge.high[order])
-    axes.hlines(rows, *ends, color="tab:blue", lw=2, label="90 % interval")
-    axes.plot(sigmoid(judge.mean[order]), rows, "o", color="tab:blue", label="posterior mean")
+    axes.hlines(rows, *ends, color=BLUE, lw=2, label="90 % interval")
+    axes.plot(sigmoid(judge.mean[order]), rows, "o", color=BLUE, label="posterior mean")
     axes.plot(sigmoid(judge.weights[order]), rows, "D", color="black", ms=4, label="true")
     axes.axvline(0.5, color="0.5", ls="--", lw=1)
     axes.set(
@@ -83,7 +84,7 @@ def draw_recovery(axes: Axes, judges: list[WonOver]) -> None:
 def draw_wins(axes: Axes, judges: list[WonOver]) -> None:
     wins = np.stack([judge.wins for judge in judges])
     axes.plot(range(3), wins.T, color="0.7", lw=0.8)
-    for place, colour in enumerate(("tab:orange", "0.3", "tab:blue")):
+    for place, colour in enumerate((ORANGE, "0.3", BLUE)):
         axes.plot(np.full(len(wins), place), wins[:, place], "o", color=colour, ms=5)
     axes.axhline(0.5, color="0.5", ls="--", lw=1)
     axes.set_xticks(range(3), ["3 it likes least", "nothing", "3 it likes most"])
@@ -96,15 +97,15 @@ def draw_wins(axes: Axes, judges: list[WonOver]) -> None:
 
 def draw_weights(axes: Axes, weights: Weights, title: str) -> None:
     rows = np.arange(len(weights.names))[::-1]
-    axes.hlines(rows, sigmoid(weights.low), sigmoid(weights.high), color="tab:blue", lw=2)
-    axes.plot(sigmoid(weights.mean), rows, "o", color="tab:blue")
+    axes.hlines(rows, sigmoid(weights.low), sigmoid(weights.high), color=BLUE, lw=2)
+    axes.plot(sigmoid(weights.mean), rows, "o", color=BLUE)
     axes.axvline(0.5, color="0.5", ls="--", lw=1)
     axes.set_yticks(rows, weights.names)
     axes.set(xlabel="σ(α), mean and 95 % interval", title=title)
 
 
 def draw_raters(axes: Axes, found: Raters) -> None:
-    axes.hist(found.own, bins=np.linspace(-1, 1, 41).tolist(), color="tab:blue", alpha=0.8)
+    axes.hist(found.own, bins=np.linspace(-1, 1, 41).tolist(), color=BLUE, alpha=0.8)
     marks = ((found.others, "another rater, mean"), (found.own.mean(), "same rater, mean"))
     for (value, name), style in zip(marks, (":", "--"), strict=True):
         axes.axvline(value, color="black", ls=style, label=f"{name} {value:.2f}")
@@ -119,7 +120,7 @@ def draw_raters(axes: Axes, found: Raters) -> None:
 def draw_schools(axes: Axes, found: dict[str, Weights]) -> None:
     names = next(iter(found.values())).names
     rows = np.arange(len(names))[::-1]
-    styles = zip(found.items(), ("tab:blue", "tab:orange", "tab:green"), "os^", strict=True)
+    styles = zip(found.items(), (BLUE, ORANGE, GREEN), "os^", strict=True)
     for k, ((language, weights), colour, marker) in enumerate(styles):
         at = rows + 0.22 * (1 - k)
         axes.hlines(at, weights.low, weights.high, color=colour, lw=2)

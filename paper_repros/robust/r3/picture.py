@@ -20,12 +20,13 @@ from paper_repros.robust.r3.token_world import (
 )
 from prefsim.numerics import categorical_kl
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"QR": "#0072b2", "LI": "0.45", "LI·QR": "#d55e00", "R³": "#009e73"}
+COLOURS = {"QR": BLUE, "LI": "0.45", "LI·QR": VERMILION, "R³": GREEN}
 # Points by which labels stand off the ends of lines that end together.
 BESIDE = {"QR": (4, 2), "LI": (4, -11), "LI·QR": (4, -1), "R³": (-4, 6)}
 
@@ -107,7 +108,7 @@ def draw_learned(axis: Axes, learned: dict[Confounded, np.ndarray]) -> None:
     expected = np.array([case.ratio() for case in learned])
     grid = np.linspace(0.0, expected.max() * 1.05, 50)
     axis.plot(grid, grid, color="0.6", label="σ²ρ/(1 − ρ²)")
-    axis.plot(expected, np.tan(angles(learned)), "o", color="#0072b2", label="learned")
+    axis.plot(expected, np.tan(angles(learned)), "o", color=BLUE, label="learned")
     axis.axhline(1.0, color="black", ls="--", lw=1)
     axis.annotate("above: long off-topic wins", (2.7, 1.0), (0, 4), textcoords="offset points")
     axis.set(

@@ -9,12 +9,13 @@ import numpy as np
 from paper_repros.robust.secrets_rm.added_terms import Looked
 from paper_repros.robust.secrets_rm.doubted_labels import RECIPES, Study
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00")
+COLOURS = (BLUE, SKY, GREEN, VERMILION, ORANGE)
 MARKS = "os^Dv"
 LINES = ("-", "--", "-", "-", "--")
 

@@ -16,6 +16,7 @@ from paper_repros.selfimprove.osp.judged_labels import (
     train,
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, near, panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION, WINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 TIMES = (10, 50, STEPS)
 DRAWN = 3  # worlds whose paths are drawn
 STYLES = {
-    "soft": {"color": "tab:blue", "label": "soft: p itself"},
-    "sampled": {"color": "tab:orange", "label": "one label drawn from p"},
-    "argmax": {"color": "tab:red", "label": "the likelier side as label"},
+    "soft": {"color": BLUE, "label": "soft: p itself"},
+    "sampled": {"color": ORANGE, "label": "one label drawn from p"},
+    "argmax": {"color": VERMILION, "label": "the likelier side as label"},
 }
-COLOURS_OF_JUDGES = {0.5: "tab:green", 1.0: "tab:purple", 2.0: "tab:brown"}
+COLOURS_OF_JUDGES = {0.5: GREEN, 1.0: PURPLE, 2.0: WINE}
 
 
 def reproduce(run: Run) -> Reproduction:

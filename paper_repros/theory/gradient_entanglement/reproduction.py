@@ -22,12 +22,13 @@ from prefsim.analysis import PairDerivatives, pair_derivatives, pulls_of_losses
 from prefsim.containers import PairLogps
 from prefsim.losses import loss_functions
 from prefsim.papers import Reproduction, Run, at_least, between, holds, near, panels, rising
+from prefsim.papers.figures import BLUE, GREEN, PURPLE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LENGTHS = (0, 2, 8, 16)
-COLOURS = {"both fall": "#d55e00", "as wanted": "#009e73", "both rise": "#0072b2"}
+COLOURS = {"both fall": VERMILION, "as wanted": GREEN, "both rise": BLUE}
 
 
 def kind_of(moved: tuple[float, float]) -> str:
@@ -267,8 +268,8 @@ def draw(
     )
     _draw_ends(axes[0, 0], {**paths, "DPO, gradients of length one": parted})
     _draw_gram(axes[0, 1], gram)
-    axes[0, 2].plot(LENGTHS, cosines, "o-", color="#0072b2", label="cosine")
-    axes[0, 2].plot(LENGTHS, shares, "s--", color="#cc79a7", label="inner product over ‖g_w‖²")
+    axes[0, 2].plot(LENGTHS, cosines, "o-", color=BLUE, label="cosine")
+    axes[0, 2].plot(LENGTHS, shares, "s--", color=PURPLE, label="inner product over ‖g_w‖²")
     axes[0, 2].set(
         xlabel="tokens of the shared suffix",
         ylabel="mean over drawn pairs",

@@ -45,13 +45,14 @@ from prefsim.papers import (
     panels,
     rising,
 )
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IPO = functools.partial(losses.ipo, tau=BETA)
 GROUPS = ("lowest", "median", "highest")
-COLOURS = {"No": "#0072b2", "Never": "#56b4e9", "Yes": "#d55e00", "Sure": "#e69f00", "Other": "0.5"}
+COLOURS = {"No": BLUE, "Never": SKY, "Yes": VERMILION, "Sure": ORANGE, "Other": "0.5"}
 
 
 class Setting(NamedTuple):
@@ -347,7 +348,7 @@ def _draw_words(axis: Any, path: np.ndarray) -> None:
 
 def _draw_controls(axis: Any, paths: dict[str, np.ndarray]) -> None:
     places = ((165, 0.105), (205, 0.02), (50, 0.5), (40, 0.89), (222, 0.27))
-    colours = ("#d55e00", "#cc79a7", "#0072b2", "#009e73", "0.3")
+    colours = (VERMILION, PURPLE, BLUE, GREEN, "0.3")
     for (name, path), place, colour in zip(paths.items(), places, colours, strict=True):
         axis.plot(path[:, NO], color=colour, lw=2)
         axis.text(*place, name, color=colour, fontsize=9)
@@ -360,7 +361,7 @@ def _draw_controls(axis: Any, paths: dict[str, np.ndarray]) -> None:
 
 
 def _draw_scores(axis: Any, run: Run) -> None:
-    for mean, colour, label in ((0.0, "0.6", "no mean in common"), (1.0, "#0072b2", "a mean")):
+    for mean, colour, label in ((0.0, "0.6", "no mean in common"), (1.0, BLUE, "a mean")):
         model, pairs = drawn(np.random.default_rng((run.seed, 0)), 300, shared_mean=mean)
         rate = entanglement(*feature_gram(*model, *pairs).total).chosen_rate
         found = spearmanr(pairs.ches(model), rate).statistic
@@ -378,8 +379,8 @@ def _draw_scores(axis: Any, run: Run) -> None:
 
 def _draw_groups(axis: Any, drifts: dict[str, np.ndarray]) -> None:
     shown = {
-        "CHES": ("#d55e00", "by CHES, 24 pairs together"),
-        "CHES, each pair alone": ("#0072b2", "by CHES, each pair alone"),
+        "CHES": (VERMILION, "by CHES, 24 pairs together"),
+        "CHES, each pair alone": (BLUE, "by CHES, each pair alone"),
         "edit distance": ("0.5", "by edit distance, 24 together"),
     }
     for shift, (name, (colour, label)) in zip((-0.08, 0.0, 0.08), shown.items(), strict=True):

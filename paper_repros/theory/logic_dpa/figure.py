@@ -9,11 +9,12 @@ import numpy as np
 from paper_repros.theory.logic_dpa.log_linear import Lead, Trained
 from prefsim.logic import NAMED_STRUCTURES, PreferenceStructure
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, PURPLE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {"-": "#0072b2", "n": "#009e73", "b": "#d55e00", "+": "#cc79a7"}
+COLOURS = {"-": BLUE, "n": GREEN, "b": VERMILION, "+": PURPLE}
 WORDS = {"-": "against", "n": "left out", "b": "both ways", "+": "for"}
 """What the world in which neither response is valid counts, by its label."""
 
@@ -125,7 +126,7 @@ def _moves(axis: Any, names: list[str], clean: Trained) -> None:
 def _leads(axis: Any, found: tuple[Lead, ...]) -> None:
     for place, lead in enumerate(reversed(found)):
         clear = lead.verdict == "the new one leads"
-        colour = "#009e73" if clear else "0.4"
+        colour = GREEN if clear else "0.4"
         axis.plot([lead.low, lead.high], [place, place], color=colour, lw=3)
         axis.plot(lead.mean, place, "o", color=colour)
         axis.text(

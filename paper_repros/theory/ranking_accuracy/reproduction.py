@@ -30,6 +30,7 @@ from prefsim.analysis import (
 )
 from prefsim.numerics import sigmoid
 from prefsim.papers import Reproduction, Run, at_least, at_most, falling, holds, near, panels
+from prefsim.papers.figures import BLUE, GREEN, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -227,7 +228,7 @@ def draw(
     left, middle, right = axes[0]
     shown = against[::7]
     # One colour a level, the dots of pairs that are ranked as labelled filled.
-    for each, colour in zip(trained[:4], ("#0072b2", "#56b4e9", "#cc79a7", "#d55e00"), strict=True):
+    for each, colour in zip(trained[:4], (BLUE, SKY, PURPLE, VERMILION), strict=True):
         ranked = each.margins[::7] >= 0
         for kind, face in ((ranked, colour), (~ranked, "white")):
             left.scatter(
@@ -245,8 +246,8 @@ def draw(
     left.legend(frameon=False, loc="upper left")
 
     mean = accuracy.mean(axis=1)
-    middle.plot(np.maximum(steps, 30), mean, "o-", color="#0072b2", label="ranked as labelled")
-    middle.axhline(ideal.mean(), color="#009e73", ls="--", label="idealised")
+    middle.plot(np.maximum(steps, 30), mean, "o-", color=BLUE, label="ranked as labelled")
+    middle.axhline(ideal.mean(), color=GREEN, ls="--", label="idealised")
     middle.plot(
         np.maximum(steps, 30), 1 / excess.mean(axis=1), "s:", color="0.4", label="least loss / loss"
     )
@@ -260,7 +261,7 @@ def draw(
 
     for row in pulled:
         right.plot(PULLS, row, color="0.75", lw=0.8)
-    right.plot(PULLS, pulled.mean(axis=0), "o-", color="#d55e00", label="mean")
+    right.plot(PULLS, pulled.mean(axis=0), "o-", color=VERMILION, label="mean")
     right.set(
         xlabel="how often the reference's log-ratio counts",
         ylabel="share ranked as labelled",

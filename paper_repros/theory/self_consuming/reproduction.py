@@ -27,6 +27,7 @@ from prefsim.papers import (
     panels,
     rising,
 )
+from prefsim.papers.figures import BLUE, GREEN, VERMILION
 from prefsim.solvers.closed_forms.curation import curated_law, curation_factor
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 RATIOS = {"no real data": math.inf, "λ = 1": 1.0, "λ = 0.3": 0.3}
 """Curated samples on one real sample."""
 ALONE, EQUAL, STABLE = RATIOS
-COLOURS = {ALONE: "#d55e00", EQUAL: "#0072b2", STABLE: "#009e73"}
+COLOURS = {ALONE: VERMILION, EQUAL: BLUE, STABLE: GREEN}
 FAR = slice(2, 7)
 """Centres that the liked one does not border on."""
 SAMPLED_ROUNDS = 4

@@ -16,6 +16,7 @@ from paper_repros.theory.suboptimal_on_policy.didactic import (
 from paper_repros.theory.suboptimal_on_policy.sampled import BEST, BEST_AND_WORST, DPO
 from prefsim.analysis import kl_gradients, logarithmic_mean
 from prefsim.numerics import log_softmax
+from prefsim.papers.figures import BLUE, GREEN, PURPLE, SKY, VERMILION
 
 SMALL = 0.1
 """A β at which DPO on fixed data goes astray."""
@@ -41,14 +42,14 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "best of 10": Setting(imitate_best(), 1.0, False, "#0072b2"),
-    "best of 10, own samples": Setting(imitate_best(), 1.0, True, "#0072b2"),
-    "best of 10, worst pushed": Setting(imitate_best(PUSH), 1.0, False, "#56b4e9"),
-    "policy gradient": Setting(reinforce, 10.0, True, "#009e73"),
-    "DPO, β = 1": Setting(dpo(1.0), 20.0, False, "#d55e00"),
-    "DPO, β = 1, own samples": Setting(dpo(1.0), 20.0, True, "#d55e00"),
-    SMALL_NAME: Setting(dpo(SMALL), 20.0, False, "#cc79a7"),
-    f"{SMALL_NAME}, own samples": Setting(dpo(SMALL), 20.0, True, "#cc79a7"),
+    "best of 10": Setting(imitate_best(), 1.0, False, BLUE),
+    "best of 10, own samples": Setting(imitate_best(), 1.0, True, BLUE),
+    "best of 10, worst pushed": Setting(imitate_best(PUSH), 1.0, False, SKY),
+    "policy gradient": Setting(reinforce, 10.0, True, GREEN),
+    "DPO, β = 1": Setting(dpo(1.0), 20.0, False, VERMILION),
+    "DPO, β = 1, own samples": Setting(dpo(1.0), 20.0, True, VERMILION),
+    SMALL_NAME: Setting(dpo(SMALL), 20.0, False, PURPLE),
+    f"{SMALL_NAME}, own samples": Setting(dpo(SMALL), 20.0, True, PURPLE),
 }
 
 

@@ -33,6 +33,7 @@ from paper_repros.theory.suboptimal_on_policy.methods import (
 from paper_repros.theory.suboptimal_on_policy.sampled import STEPS, drawn, learn, ranked
 from prefsim.numerics import categorical_kl
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, falling, near, panels
+from prefsim.papers.figures import BLUE, GREEN, SKY, VERMILION
 from prefsim.solvers.closed_forms.self_training import best_of_n
 
 if TYPE_CHECKING:
@@ -272,8 +273,8 @@ def _draw_relocation(axis: Any, relocated: Relocation) -> None:
     """Draw which direction separates two responses more, over p."""
     faster = relocated.measured * np.sign(relocated.predicted / (relocated.share - 1)) > 0
     for chosen, colour, label in (
-        (faster, "#009e73", "reverse KL separates them more"),
-        (~faster, "#d55e00", "forward KL separates them more"),
+        (faster, GREEN, "reverse KL separates them more"),
+        (~faster, VERMILION, "forward KL separates them more"),
     ):
         size = np.abs(relocated.measured[chosen])
         axis.scatter(relocated.share[chosen], size, s=8, color=colour, label=label)
@@ -313,7 +314,7 @@ def _draw_astray(axis: Any, world: Bandit, paths: dict[str, Path]) -> None:
 
 def _draw_reuse(axis: Any, learned: dict[str, np.ndarray]) -> None:
     """Draw the reward over how many steps a batch serves, and what fixed data give."""
-    colours = {"best of 10": "#0072b2", "best and worst of 10": "#56b4e9", "DPO": "#d55e00"}
+    colours = {"best of 10": BLUE, "best and worst of 10": SKY, "DPO": VERMILION}
     for name, by_use in learned.items():
         mean, error = by_use.mean(axis=-1), by_use.std(axis=-1) / np.sqrt(by_use.shape[-1])
         axis.errorbar(

@@ -36,6 +36,7 @@ from prefsim.papers import (
     near,
     panels,
 )
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +45,8 @@ SEEDS = 10
 OFF, ON = slice(2, 4), slice(0, 2)
 """Scenarios whose chosen response is off policy, and on policy."""
 EARLY = 100
-COLOURS = {"chosen": "#0072b2", "rejected": "#d55e00", "unseen": "0.45"}
-METHOD_COLOURS = ("#d55e00", "#e69f00", "#cc79a7", "#009e73")
+COLOURS = {"chosen": BLUE, "rejected": VERMILION, "unseen": "0.45"}
+METHOD_COLOURS = (VERMILION, ORANGE, PURPLE, GREEN)
 
 
 class RewardPath(NamedTuple):
@@ -324,10 +325,8 @@ def _draw_rejected(axis: Any, paths: dict[str, Path]) -> None:
 def _draw_ratio(axis: Any, path: Path, reward: RewardPath) -> None:
     for index, (scenario, style) in enumerate(zip(SCENARIOS, ("-", "--", "-.", ":"), strict=True)):
         values = path.log_gradient_ratio[:, index].mean(axis=-1) / np.log(10)
-        axis.plot(values, color="#d55e00", ls=style, label=f"DPO, {scenario}")
-    axis.plot(
-        np.log10(reward.rejected / reward.chosen), color="#0072b2", lw=2, label="reward model"
-    )
+        axis.plot(values, color=VERMILION, ls=style, label=f"DPO, {scenario}")
+    axis.plot(np.log10(reward.rejected / reward.chosen), color=BLUE, lw=2, label="reward model")
     axis.set(
         xlabel="steps",
         ylabel="log₁₀ |∂L/∂π⁻| / |∂L/∂π⁺|",
@@ -338,9 +337,9 @@ def _draw_ratio(axis: Any, path: Path, reward: RewardPath) -> None:
 
 def _draw_table(axis: Any, table: np.ndarray, path: Path) -> None:
     steps = np.arange(len(table))
-    axis.plot(steps, table[:, 2:].sum(axis=-1), color="#0072b2", lw=2)
+    axis.plot(steps, table[:, 2:].sum(axis=-1), color=BLUE, lw=2)
     axis.plot(path.unseen[:, 2].mean(axis=-1), color="0.45", lw=2)
-    axis.text(420, 0.07, "table", color="#0072b2")
+    axis.text(420, 0.07, "table", color=BLUE)
     axis.text(420, 0.78, "network", color="0.35")
     axis.set(
         xlabel="steps",

@@ -19,11 +19,12 @@ from paper_repros.theory.utility_probability.decoding import (
 from paper_repros.theory.utility_probability.linear_scores import Order
 from prefsim.analysis import noisy_token_accuracy
 from prefsim.papers import panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = dict(zip(REFERENCES, ("#d55e00", "#e69f00", "#009e73", "#0072b2"), strict=True))
+COLOURS = dict(zip(REFERENCES, (VERMILION, ORANGE, GREEN, BLUE), strict=True))
 
 
 def draw(
@@ -54,9 +55,9 @@ def draw(
 
 def _draw_order(axis: Any, seen: Order) -> None:
     lines = (
-        (seen.right, "#0072b2", "ranked right"),
-        (seen.observed, "#e69f00", "mean π(observed)"),
-        (seen.least_observed, "#d55e00", "least π(observed)"),
+        (seen.right, BLUE, "ranked right"),
+        (seen.observed, ORANGE, "mean π(observed)"),
+        (seen.least_observed, VERMILION, "least π(observed)"),
     )
     for values, colour, label in lines:
         axis.plot(np.maximum(seen.steps, 1), values, color=colour, lw=0.6, alpha=0.5)
@@ -77,7 +78,7 @@ def _draw_margin(axis: Any, seen: Order, best: np.ndarray) -> None:
     axis.plot(
         seen.steps[after],
         share,
-        color="#0072b2",
+        color=BLUE,
         lw=0.8,
         label=["margin/‖W‖ over γ*"] + [""] * (best.size - 1),
     )
@@ -132,8 +133,8 @@ def _draw_unrelated(axis: Any, drawn_apart: Unrelated) -> None:
     shown = slice(0, 1000)
     covariance, gain = -drawn_apart.slope[shown], drawn_apart.gain[shown]
     for chosen, colour, label in (
-        (gain >= 0, "#009e73", "sharper is better"),
-        (gain < 0, "#d55e00", "sharper is worse"),
+        (gain >= 0, GREEN, "sharper is better"),
+        (gain < 0, VERMILION, "sharper is worse"),
     ):
         axis.scatter(covariance[chosen], gain[chosen], s=6, color=colour, label=label)
     axis.axvline(0.0, color="0.3", lw=0.8)
@@ -148,9 +149,9 @@ def _draw_unrelated(axis: Any, drawn_apart: Unrelated) -> None:
 
 def _draw_decisions(axis: Any, found: Decoded) -> None:
     for name, colour, style, label in (
-        ("by_map", "#0072b2", "-", "MAP of 20 candidates"),
-        ("by_mbr", "#009e73", "--", "MBR of 20 candidates"),
-        ("sampled", "#d55e00", "-", "a sample"),
+        ("by_map", BLUE, "-", "MAP of 20 candidates"),
+        ("by_mbr", GREEN, "--", "MBR of 20 candidates"),
+        ("sampled", VERMILION, "-", "a sample"),
     ):
         mean = [getattr(decided, name).mean() for decided in found.decided]
         axis.plot(REFERENCES, mean, style, marker="o", ms=4, color=colour, label=label)
@@ -168,7 +169,7 @@ def _draw_decisions(axis: Any, found: Decoded) -> None:
 
 def _draw_endings(axis: Any, endings: list[Ending]) -> None:
     lengths = [ending.length for ending in endings]
-    for power, colour, label in ((0.0, "#d55e00", "log π"), (1.0, "#0072b2", "log π per token")):
+    for power, colour, label in ((0.0, VERMILION, "log π"), (1.0, BLUE, "log π per token")):
         both = np.array([ending.utility(power)[[0, -1]] for ending in endings])
         axis.plot(lengths, both[:, 1], marker="o", color=colour, label=f"{label}, a full output")
     axis.plot(lengths, both[:, 0], color="0.2", ls="--", label="the empty output, both")

@@ -10,6 +10,7 @@ from paper_repros.theory.vpo.gathered_data import SAMPLERS, online_regret, round
 from paper_repros.theory.vpo.given_data import drawn, offline_gaps, optimistic_gaps, two_ways
 from prefsim.analysis import log_log_slope
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, falling, near, panels
+from prefsim.papers.figures import BLUE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ FEW = np.array(SIZES) <= 200
 SCALES = (0.0, 1.0, 10.0)
 ALPHAS = (0.0, 0.1, 1.0)
 FITTED_ALPHAS = (0.0, 5.0)
-COLOURS = ("0.35", "#0072b2", "#d55e00")
+COLOURS = ("0.35", BLUE, VERMILION)
 
 
 def in_errors(differences: np.ndarray) -> np.ndarray:
