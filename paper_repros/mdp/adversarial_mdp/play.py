@@ -124,6 +124,7 @@ METHODS = {
     REDUCED: Method(leader_by_entropy, reduced=True),
     PLAIN: Method(leader_by_entropy, reduced=False),
 }
+LEARNERS = (BARRIER, REDUCED)
 
 
 class Played(NamedTuple):

@@ -28,6 +28,8 @@ from prefsim.worlds import TabularMDP
 
 Array = Any
 ALPHA, DISCOUNT, LENGTH = 0.5, 0.95, 3
+LAMBDAS = (0.25, 0.5, 0.75, 0.9, 1.0)
+PHASES = ("CPL alone", "cloning, then CPL")
 
 
 @dataclass(frozen=True, eq=False)

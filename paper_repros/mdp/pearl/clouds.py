@@ -43,6 +43,7 @@ UNSEEN = {
 """What the claims notice and the reproduction cannot."""
 
 POINTS, SPACE = 8, 3
+ONE, BEST, EXACT = "one start", "best of several starts", "cheapest of all couplings"
 MISMATCHES = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from paper_repros.mdp.pearl.clouds import (
+    BEST,
+    EXACT,
     MISMATCHES,
+    ONE,
     Cloud,
     Transfers,
     transfer,
     transfer_exactly,
 )
+from paper_repros.mdp.pearl.figure import CAPTION, draw
 from paper_repros.mdp.pearl.spreads import ELSEWHERE, Spreads, compare_spreads
 from paper_repros.mdp.pearl.two_tasks import MANY, SAME, SOME, WALKS, Tasks, compare_tasks
 from prefsim.papers import (
@@ -23,17 +25,10 @@ from prefsim.papers import (
     at_most,
     falling,
     near,
-    panels,
 )
-from prefsim.papers.figures import BLUE, GREEN, GREY, VERMILION
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Row = dict[str, str | float]
 
-ONE, BEST, EXACT = "one start", "best of several starts", "cheapest of all couplings"
 # Mean shares of labels of 2000 clouds from one start and by the cheapest coupling; their standard
 # errors are at most .005.
 KNOWN = {ONE: (1.0, 0.897, 0.716, 0.588, 0.532), EXACT: (1.0, 1.0, 0.990, 0.761, 0.553)}
@@ -54,7 +49,11 @@ def reproduce(run: Run) -> Reproduction:
         *criteria_of_tasks(tasks, quick=run.quick),
     )
     table = [*rows_of_clouds(arrived), *rows_of_spreads(spreads), *rows_of_tasks(tasks)]
-    return Reproduction(draw(arrived, spreads, tasks), table, criteria)
+    cut = (
+        "40 clouds rather than 200, 8 pairs of tasks rather than 20 at two mismatches rather than"
+        " all, fewer worlds and rates of flips, fewer starts of the couplings"
+    )
+    return Reproduction(draw(arrived, spreads, tasks), table, criteria, CAPTION, cut)
 
 
 # --- labels of clouds ---
@@ -284,116 +283,3 @@ def rows_of_tasks(found: Tasks) -> list[Row]:
         }
         for method, values in own.items()
     ]
-
-
-# --- figure ---
-
-
-def draw(arrived: dict[str, Transfers], spreads: Spreads, tasks: Tasks) -> Figure:
-    figure, axes = panels(
-        1,
-        3,
-        title="Labels cross to another task while the two are alike; a spread that is only kept"
-        " from vanishing learns no more than Bradley–Terry",
-        width=5.4,
-        height=5.2,
-    )
-    draw_clouds(axes[0, 0], arrived)
-    draw_spreads(axes[0, 1], spreads)
-    draw_tasks(axes[0, 2], tasks)
-    return figure
-
-
-def draw_clouds(axes: Axes, arrived: dict[str, Transfers]) -> None:
-    at = np.arange(len(MISMATCHES))
-    for k, (label, found) in enumerate(arrived.items()):
-        mean = found.accuracy.mean(axis=0)
-        error = 2 * found.accuracy.std(axis=0) / np.sqrt(len(found.accuracy))
-        # Side by side, as the first two are alike.
-        axes.errorbar(
-            at + 0.08 * (k - 1),
-            mean,
-            error,
-            marker="os^"[k],
-            color=(BLUE, VERMILION, GREEN)[k],
-            capsize=3,
-            label=label,
-        )
-    axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("chance", (at[2], 0.5), textcoords="offset points", xytext=(0, 4), fontsize=8)
-    axes.set_xticks(at, [f"{moved:g}" for moved in MISMATCHES])
-    axes.set(
-        xlabel="mismatch ν of the clouds (spread of a cloud is 1)",
-        ylabel="share of labels that arrive (± 2 s.e.)",
-        ylim=(0.45, 1.03),
-        title=f"Eight points in space, {len(arrived[ONE].accuracy)} clouds",
-    )
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.12))
-
-
-def draw_spreads(axes: Axes, found: Spreads) -> None:
-    names = list(found.plain)
-    at = np.arange(len(names))[::-1]
-    for k, (values, label, colour) in enumerate(
-        (
-            (found.robust, "robust reward learning", BLUE),
-            (found.marginal, "likelihood of a noisy rater", VERMILION),
-        )
-    ):
-        shown = [name for name in names if name in values]
-        gains = [values[name] - found.plain[name] for name in shown]
-        axes.errorbar(
-            [gain.mean() for gain in gains],
-            [at[names.index(name)] + 0.12 - 0.24 * k for name in shown],
-            xerr=[2 * gain.std() / np.sqrt(gain.size) for gain in gains],
-            fmt="os"[k],
-            color=colour,
-            capsize=3,
-            label=label,
-        )
-    axes.axvline(0.0, color=GREY, linewidth=1)
-    labels = [f"{name}\n(BT {found.plain[name].mean():.3f})" for name in names]
-    axes.set_yticks(at, labels, fontsize=8)
-    axes.set(
-        xlabel="gain in rank correlation over Bradley–Terry (± 2 s.e.)",
-        ylim=(-0.5, len(names) + 0.1),
-        title="The expected loss cannot tell noisy labels",
-    )
-    axes.legend(loc="upper right", fontsize=8)
-
-
-def draw_tasks(axes: Axes, found: Tasks) -> None:
-    at = np.arange(len(found.moved))
-    for k, (name, colour, mark) in enumerate(
-        ((SAME, GREEN, "^"), (MANY, BLUE, "o"), (SOME, VERMILION, "s"))
-    ):
-        values = found.robust[name]
-        error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
-        beside = at + 0.06 * (k - 1)
-        axes.errorbar(
-            beside, values.mean(axis=1), error, marker=mark, color=colour, capsize=3, label=name
-        )
-    fewest = min(found.few)
-    for label, height, line in (
-        ("all labels of its own", found.oracle.mean(), "--"),
-        (f"{fewest} labels of its own", found.few[fewest].mean(), "--"),
-        ("at random", 0.0, ":"),
-    ):
-        axes.axhline(height, color=GREY, linestyle=line, linewidth=1)
-        axes.annotate(
-            label,
-            (at[-1] + 0.95, height),
-            textcoords="offset points",
-            xytext=(0, 3),
-            ha="right",
-            fontsize=8,
-        )
-    axes.set_xticks(at, [f"{moved:g}" for moved in found.moved])
-    axes.set(
-        xlabel="mismatch ν of the tasks",
-        ylabel="scaled return in the target (± 2 s.e.)",
-        xlim=(at[0] - 0.3, at[-1] + 1.0),
-        ylim=(axes.get_ylim()[0] - 0.4, 1.2),  # room for the legend
-        title="The whole algorithm on tabular tasks",
-    )
-    axes.legend(loc="lower left", fontsize=8)

@@ -6,9 +6,7 @@ whose labels its number comes from.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,8 +26,9 @@ from paper_repros.mdp.regret_preference.delivery import (
     share_near_optimal,
     simulate_study,
 )
+from paper_repros.mdp.regret_preference.figure import CAPTION, draw
 from paper_repros.mdp.regret_preference.instances import LIBRARY
-from paper_repros.mdp.regret_preference.recorded import ENVIRONMENTS, Recorded, learn_from_recorded
+from paper_repros.mdp.regret_preference.recorded import ENVIRONMENTS, learn_from_recorded
 from prefsim.papers import (
     Reproduction,
     Run,
@@ -37,14 +36,8 @@ from prefsim.papers import (
     at_most,
     below,
     near,
-    panels,
 )
 from prefsim.papers.criteria import Criterion
-from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Row = dict[str, str | float | int]
 
@@ -145,7 +138,13 @@ def reproduce(run: Run) -> Reproduction:
             for model in MODELS
         ),
     ]
-    return Reproduction(draw(people, simulated, curves, algorithms, recorded), table, criteria)
+    cut = (
+        "12 random boards rather than 30 and up to 300 labels rather than 3,000, 5 boards for the"
+        " algorithms rather than 30, one restart and two sizes of the human labels"
+    )
+    return Reproduction(
+        draw(people, simulated, curves, algorithms, recorded), table, criteria, CAPTION, cut
+    )
 
 
 def mean_of(algorithms: list[dict[str, Taught]], model: str, part: str) -> float:
@@ -252,134 +251,3 @@ def rows_of_algorithms(algorithms: list[dict[str, Taught]]) -> Iterator[Row]:
         for part, measure in (("reported", "cross-entropy"), ("scaled", "scaled return")):
             value = mean_of(algorithms, model, part)
             yield row_of(whose, model, 300, f"mean {measure}", value)
-
-
-# --- the figure ---
-
-COLOURS = {"partial return": ORANGE, EARLY: VERMILION, "regret": BLUE}
-
-
-def draw(
-    people: People | None,
-    simulated: dict[str, Simulated],
-    curves: dict[str, Curve],
-    algorithms: list[dict[str, Taught]],
-    recorded: dict[str, Recorded],
-) -> Figure:
-    without = "" if people else " (labels by people: not run, they are not at hand)"
-    figure, axes = panels(
-        3 if people else 2,
-        2,
-        title=f"Rewards learned from compared segments, by regret or by partial return{without}",
-        width=6.0,
-    )
-    if people:
-        draw_losses(axes[0, 0], people)
-        draw_shares(axes[0, 1], {"regret": people.curve}, title="Labels by people, delivery task")
-    draw_simulated(axes[-2, 0], simulated)
-    draw_shares(axes[-2, 1], curves, title="Labels by simulated raters, random 5 x 5 boards")
-    draw_algorithms(axes[-1, 0], algorithms)
-    draw_recorded(axes[-1, 1], recorded)
-    return figure
-
-
-def draw_simulated(axes: Axes, simulated: dict[str, Simulated]) -> None:
-    places = np.arange(len(simulated))
-    for i, model in enumerate(MODELS):
-        heights = [study.losses[model] for study in simulated.values()]
-        at = places + 0.4 * i - 0.2
-        bars = axes.bar(at, heights, 0.36, color=COLOURS[model], label=f"{model} model")
-        axes.bar_label(bars, fmt="%.4f", label_type="center", color="white")
-    own = [study.surprise for study in simulated.values()]
-    axes.scatter(places, own, marker="D", color="black", zorder=3, label="−log P of the rater")
-    axes.axhline(math.log(2), color="grey", linestyle="--", label="uninformed (log 2)")
-    axes.set_xticks(places, [f"rater by {source}" for source in simulated])
-    axes.set(
-        ylim=(0.4, 0.8),
-        ylabel="held-out cross-entropy (nats)",
-        title="Simulated raters on the board of the study",
-    )
-    axes.legend(fontsize=8, loc="upper right", ncols=2)
-
-
-def draw_algorithms(axes: Axes, algorithms: list[dict[str, Taught]]) -> None:
-    for model, colour in zip(algorithms[0], (ORANGE, BLUE, GREEN), strict=True):
-        fits = [by_model[model] for by_model in algorithms]
-        places = [fit.reported for fit in fits], [fit.scaled for fit in fits]
-        axes.scatter(*places, color=colour, label=model, alpha=0.8)
-    axes.axhline(0.9, color="grey", linestyle="--", linewidth=1)
-    axes.set(
-        xlabel="cross-entropy of 300 labels by regret (nats)",
-        ylabel="scaled return (1 is optimal)",
-        title="Random boards: values solved anew, or of a library",
-    )
-    axes.legend(fontsize=8)
-
-
-def count_axis(axes: Axes, sizes: list[int], label: str) -> None:
-    """Count labels on a logarithmic axis."""
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    axes.minorticks_off()
-    axes.set_xlabel(label)
-
-
-def draw_losses(axes: Axes, people: People) -> None:
-    places, conditions = np.arange(len(people.losses)), list(people.losses)
-    for i, model in enumerate(MODELS):
-        at = places + 0.4 * i - 0.2
-        heights = [losses[model] for losses, _ in people.losses.values()]
-        bars = axes.bar(at, heights, 0.36, color=COLOURS[model], label=f"{model} model")
-        axes.bar_label(bars, fmt="%.4f", label_type="center", color="white")
-        expected = [HUMAN_LOSSES[condition][i] for condition in conditions]
-        label = "computed by other code" if i else None
-        axes.scatter(at, expected, marker="D", color="black", zorder=3, label=label)
-    axes.axhline(math.log(2), color="grey", linestyle="--", label="uninformed (log 2)")
-    axes.set_xticks(places, conditions)
-    axes.set(
-        xlim=(-0.6, len(conditions) - 0.4),
-        ylim=(0.4, 0.8),
-        ylabel="held-out cross-entropy (nats)",
-        title="Labels by people: prediction, one scale fitted",
-    )
-    axes.legend(fontsize=8, loc="upper right", ncols=2)
-
-
-def draw_shares(axes: Axes, curves: dict[str, Curve], *, title: str) -> None:
-    several = len(curves) > 1
-    for source, curve in curves.items():
-        style: dict[str, Any] = {"ls": "-", "marker": "o", "alpha": 1.0}
-        if source != "regret":
-            style = {"ls": "--", "marker": "s", "alpha": 0.6}
-        sizes = sorted(curve)
-        for model, colour in COLOURS.items():
-            if model not in curve[sizes[0]]:
-                continue
-            shares = [100 * share_near_optimal(curve[n][model]) for n in sizes]
-            name = model if model == EARLY else f"{model} model"
-            label = f"{name}, labels by {source}" if several else name
-            axes.plot(sizes, shares, color=colour, label=label, clip_on=False, **style)
-    count_axis(axes, sorted(next(iter(curves.values()))), "comparisons to learn from")
-    axes.set(ylabel="policies with scaled return > 0.9 (%)", ylim=(0, 105), title=title)
-    axes.legend(fontsize=8, loc="lower right" if several else "lower left")
-
-
-def draw_recorded(axes: Axes, recorded: dict[str, Recorded]) -> None:
-    for style, (name, world) in zip(("-o", "--s"), recorded.items(), strict=True):
-        for model in MODELS:
-            lost = [
-                100 * (world.optimum - returns[model]) / abs(world.optimum)
-                for returns in world.returns.values()
-            ]
-            label = f"{model} model, {name.split('-')[0]}"
-            axes.plot(
-                list(world.returns), lost, style, color=COLOURS[model], label=label, clip_on=False
-            )
-    sizes = sorted(next(iter(recorded.values())).returns)
-    count_axis(axes, sizes, "comparisons recorded in the environment")
-    axes.set(
-        ylabel="return lost against the optimum (%)",
-        ylim=(0, None),
-        title="gymnasium, rater by regret: distance to the optimum",
-    )
-    axes.legend(fontsize=8, loc="upper right")

@@ -14,6 +14,7 @@ from prefsim.solvers.planning import expected_backup
 from prefsim.worlds import TokenTree
 
 RIDGE, BETA = 0.5, 0.3
+CAUTIONS = (0.0, 0.1, 0.25, 0.5, 1.0)
 
 
 class Setting(NamedTuple):

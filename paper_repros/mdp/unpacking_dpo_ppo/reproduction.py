@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from paper_repros.mdp.unpacking_dpo_ppo.figure import caption, draw
 from paper_repros.mdp.unpacking_dpo_ppo.study import (
     CLASSES,
     FACTORS,
+    NAMES,
+    RICH,
+    SHARED,
     TABLE,
     Curve,
     Replicates,
     curve_of,
     distance_of_dpo,
+    effect,
     factorial_of,
 )
 from paper_repros.mdp.unpacking_dpo_ppo.training import Trained, as_trained
 from prefsim.analysis.factorial import Contrast, Factorial, MainEffect, contrast, main_effects
 from prefsim.analysis.intervals import mean_half_width
-from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near
 from prefsim.papers.criteria import Criterion
-from prefsim.papers.figures import BLUE, GREEN, ORANGE, VERMILION
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Row = dict[str, str | float]
-SHARED, RICH = "4 features", "6 features"
-NAMES = {
-    "flips": "data (5 % or 30 % flipped)",
-    "algorithm": "algorithm (PPO less DPO)",
-    "reward_features": "reward model (6 or 4 features)",
-    "prompts": "prompts of PPO (all or labelled)",
-}
-BETTER = {
-    "flips": (0.05, 0.3),
-    "algorithm": ("PPO", "DPO"),
-    "reward_features": (6, 4),
-    "prompts": ("all", "labelled"),
-}
-AFTER = {TABLE: "k", SHARED: BLUE, RICH: ORANGE}
 
 
 def reproduce(run: Run) -> Reproduction:
@@ -69,15 +53,14 @@ def reproduce(run: Run) -> Reproduction:
         *criteria_of_training(trained, distance_of_dpo(worlds)),
     )
     table = [*rows_of(found), *rows_of_labels(curves), *rows_of_training(trained)]
-    return Reproduction(draw(found, curves, trained), table, criteria)
+    cut = (
+        "60 worlds rather than 400 and 30 where policies are tables or rich, 14 worlds a number of"
+        " labels rather than 60, one token tree rather than six and fewer steps on it"
+    )
+    return Reproduction(draw(found, curves, trained), table, criteria, caption(found, curves), cut)
 
 
 # --- what is measured ---
-
-
-def effect(found: Factorial, factor: str) -> Contrast:
-    """Return the signed main effect of a factor: of the level that should be better."""
-    return contrast(found, {factor: BETTER[factor]})
 
 
 def with_good_model(found: Factorial) -> Contrast:
@@ -316,86 +299,3 @@ def rows_of_training(found: Trained) -> list[Row]:
         for what, paths in (("all draws", found.exact), ("drawn, with a critic", found.drawn))
         for i, path in enumerate(paths)
     ]
-
-
-# --- the figure ---
-
-
-def draw(found: dict[str, Factorial], curves: list[Curve], trained: Trained) -> Figure:
-    figure, axes = panels(
-        1,
-        3,
-        title=(
-            "Data come first unless policies do not generalise. PPO is worth what its reward model"
-            " carries over and the policy does not"
-        ),
-        width=5.6,
-        height=4.8,
-        width_ratios=(1.35, 1, 1),
-    )
-    draw_effects(axes[0, 0], found)
-    draw_labels(axes[0, 1], curves)
-    draw_training(axes[0, 2], trained)
-    return figure
-
-
-def draw_effects(axes: Axes, found: dict[str, Factorial]) -> None:
-    names = list(FACTORS)
-    for k, (kind, each) in enumerate(found.items()):
-        sizes = [effect(each, name) for name in names]
-        axes.errorbar(
-            [size.size for size in sizes],
-            np.arange(len(names)) + 0.22 * (k - 1),
-            xerr=[size.half_width for size in sizes],
-            fmt="osD"[k],
-            color=AFTER[kind],
-            capsize=3,
-            label=f"policy: {kind}",
-        )
-    axes.axvline(0.0, color="0.5", lw=1)
-    axes.set_yticks(range(len(names)), [NAMES[name].replace(" (", "\n(") for name in names])
-    axes.set(
-        xlabel="change of the gain in true reward (1: the most there is)",
-        title="Main effects, ± 95 % over worlds",
-        ylim=(len(names) - 0.5, -0.6),
-    )
-    axes.set_xlim(right=0.46)
-    axes.legend(frameon=False, loc="lower right")
-
-
-def draw_labels(axes: Axes, curves: list[Curve]) -> None:
-    for curve, style in zip(curves, ((BLUE, "o-"), (VERMILION, "s--")), strict=True):
-        colour, form = style
-        error = [mean_half_width(row) for row in curve.difference]
-        mean = curve.difference.mean(axis=1)
-        label = f"reward with a non-linear part of {curve.non_linear:g}"
-        axes.errorbar(
-            curve.labels, mean, yerr=error, fmt=form, color=colour, capsize=3, label=label
-        )
-    axes.axhline(0.0, color="0.5", lw=1)
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xticks(curves[0].labels, [str(pairs) for pairs in curves[0].labels])
-    axes.set(
-        xlabel="labelled pairs",
-        ylabel="gain of PPO less that of DPO",
-        title="Tables, the labelled prompts alone",
-    )
-    axes.legend(frameon=False, loc="upper right")
-
-
-def draw_training(axes: Axes, trained: Trained) -> None:
-    for paths, colour, label in (
-        (trained.exact, "k", "all draws, true values: one step a round"),
-        (trained.drawn, GREEN, "512 draws, critic, whitened: 8 steps"),
-    ):
-        for i, path in enumerate(paths):
-            steps = np.arange(len(path)) * (1 if colour == "k" else 8)
-            axes.semilogy(steps, path, color=colour, lw=1.3, label=label if i == 0 else None)
-    axes.set(
-        xlabel="gradient steps",
-        ylabel="total variation from the optimum",
-        title="PPO on token trees ends at π_ref exp(R/κ)",
-    )
-    axes.set_ylim(top=3.0)
-    axes.legend(frameon=False, loc="upper right")

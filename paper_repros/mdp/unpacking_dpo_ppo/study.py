@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim import losses
-from prefsim.analysis.factorial import Factorial, full_factorial
+from prefsim.analysis.factorial import Contrast, Factorial, contrast, full_factorial
 from prefsim.data import Comparisons
 from prefsim.numerics import sigmoid
 from prefsim.policies import LogLinearPolicy, TabularPolicy
@@ -29,9 +29,22 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "reward_features": (4, 6),
     "prompts": ("labelled", "all"),
 }
-TABLE = "a table"
-CLASSES: dict[str, int | None] = {TABLE: None, "4 features": 4, "6 features": 6}
+TABLE, SHARED, RICH = "a table", "4 features", "6 features"
+CLASSES: dict[str, int | None] = {TABLE: None, SHARED: 4, RICH: 6}
 """What policies may be: free at every prompt, or log-linear in the first so many features."""
+
+NAMES = {
+    "flips": "data (5 % or 30 % flipped)",
+    "algorithm": "algorithm (PPO less DPO)",
+    "reward_features": "reward model (6 or 4 features)",
+    "prompts": "prompts of PPO (all or labelled)",
+}
+BETTER = {
+    "flips": (0.05, 0.3),
+    "algorithm": ("PPO", "DPO"),
+    "reward_features": (6, 4),
+    "prompts": ("all", "labelled"),
+}
 
 
 class Replicates(NamedTuple):
@@ -210,3 +223,8 @@ def distance_of_dpo(worlds: Replicates) -> float:
         table = np.exp(dpo_of(one.fitted_reward(0.3, kind))[0])
         apart.append(np.abs(np.asarray(fitted.probs) - table).max())
     return float(np.max(apart))
+
+
+def effect(found: Factorial, factor: str) -> Contrast:
+    """Return the signed main effect of a factor: of the level that should be better."""
+    return contrast(found, {factor: BETTER[factor]})
