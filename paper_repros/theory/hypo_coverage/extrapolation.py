@@ -113,3 +113,35 @@ def drawn(seed: int) -> Extrapolation:
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((8, 3))
     return Extrapolation(features, 2.0 * rng.standard_normal(3), beta=1.0)
+
+
+class Found(NamedTuple):
+    """What DPO finds in one drawn world.
+
+    Attributes
+    ----------
+    distance
+        Largest difference from a probability of π*.
+    best
+        Probability of the best response, which is in no pair.
+    gap
+        J* − J.
+    changes
+        Of the mean log π of chosen and of rejected responses.
+    """
+
+    distance: float
+    best: float
+    gap: float
+    changes: np.ndarray
+
+
+def found_in(world: Extrapolation, kind: str) -> Found:
+    trained, optimum = world.trained(kind), world.optimum()
+    _, *changes = world.mean_log_probs(trained - world.log_reference)
+    return Found(
+        float(np.abs(np.exp(trained) - np.exp(optimum)).max()),
+        float(np.exp(trained[0, world.best])),
+        world.value(optimum) - world.value(trained),
+        np.array(changes),
+    )

@@ -11,11 +11,13 @@ from prefsim import losses
 from prefsim.analysis.bandit import kl_to_reference, regularised_value
 from prefsim.analysis.coverage import (
     concentrability,
+    global_coverage,
     in_distribution_reward_error,
     kl_ball_coverage,
 )
 from prefsim.backend import to_numpy
 from prefsim.data import Comparisons
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import gibbs_log_policy, gradient_descent
 from prefsim.solvers.optimisers.penalties import Penalty, kl_penalty, online_kl_penalty
@@ -23,6 +25,8 @@ from prefsim.worlds import ContextualBandit
 
 REWARD = np.array([[1.0, 0.0, 0.0]])
 WORLD = ContextualBandit(reward=REWARD)
+DELTAS = np.logspace(-1, -8, 15)
+STEP = 0.5  # of gradient descent in the full run, and the unit of time of the figure
 
 
 class Measures(NamedTuple):
@@ -209,3 +213,73 @@ def hybrid_paths(case: Rare, penalty: Penalty, *, step: float, iterations: int) 
         gap=case.gap(log_policies),
         divergence=kl_to_reference(log_policies, case.log_reference, WORLD),
     )
+
+
+# --- HyPO: the divergence by enumeration, from its own samples, from the reference's ---
+
+ONLINE, OFFLINE = "samples of the policy", "samples of the reference"
+
+
+def hybrid(run: Run) -> dict[str, Paths]:
+    """Return the descent for every λ, by how the divergence is known; means over runs."""
+    case, runs = Rare(1e-4), 8
+    # The same time along the gradient flow, in longer steps: 4,000 of them, or 400.
+    longer = 50 if run.quick else 5
+    penalties = {
+        "enumeration": exact_divergence(case),
+        ONLINE: sampled_divergence(case, runs=runs, seed=run.seed),
+        OFFLINE: sampled_divergence(case, runs=runs, seed=run.seed, sampler=case.reference),
+    }
+    paths = {}
+    for name in run.progress(penalties, "divergences"):
+        found = hybrid_paths(case, penalties[name], step=longer * STEP, iterations=20_000 // longer)
+        mean = found if name == "enumeration" else found.mean()
+        paths[name] = mean._replace(steps=longer * mean.steps)
+    return paths
+
+
+# --- the worst that DPO may do, and RLHF with a reward as wrong ---
+
+
+class WorstCase(NamedTuple):
+    """For every δ, DPO with half of its mass on the rare response against a bounded reward.
+
+    Attributes
+    ----------
+    dpo, rlhf
+        Measures of the two, ``(δ,)`` each.
+    bounds
+        The most that the error on the data may cost them, ``(2, δ)``.
+    by_pairs
+        DPO's error, pair by pair, ``(δ,)``.
+    every, ball
+        Coverage of all policies, and of the KL ball on whose edge lies a policy with half of its
+        mass on the rare response, ``(δ,)``.
+    """
+
+    dpo: Measures
+    rlhf: Measures
+    bounds: np.ndarray
+    by_pairs: np.ndarray
+    every: np.ndarray
+    ball: np.ndarray
+
+
+def worst_case() -> WorstCase:
+    cases = [Rare(delta) for delta in DELTAS]
+    dpo = joined([case.measure(0.5) for case in cases])
+    pairs = zip(cases, dpo.error, strict=True)
+    rlhf = joined([case.bounded(float(error)) for case, error in pairs])
+    best = np.array([case.optimal_coverage() for case in cases])
+    return WorstCase(
+        dpo,
+        rlhf,
+        np.stack([gap_bound(found.coverage, best, found.error) for found in (dpo, rlhf)]),
+        np.array([pairwise_error(c.implicit_reward(0.5), WORLD, c.reference) for c in cases]),
+        np.array([global_coverage(case.log_reference) for case in cases]),
+        np.array([case.ball_around(0.5) for case in cases]),
+    )
+
+
+def joined(measures: list[Measures]) -> Measures:
+    return Measures(*(np.array(column, dtype=float) for column in zip(*measures, strict=True)))

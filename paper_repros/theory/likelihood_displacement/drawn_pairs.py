@@ -34,6 +34,8 @@ SCORES = ("CHES", "CHES per token", "edit distance")
 SCALE = 0.25
 """Of the unembedding of drawn pairs."""
 VOCABULARY, WIDTH, SHORTEST, LONGEST = 20, 16, 2, 5
+GROUPS = ("lowest", "median", "highest")
+"""Pairs by their score."""
 SAME_TOKEN = 0.8
 """How often the two responses have the same token at one place, after the first."""
 

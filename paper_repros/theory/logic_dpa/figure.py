@@ -23,6 +23,16 @@ _ORDER = {"-": 0, "n": 1, "b": 2, "+": 3}
 _HEIGHT = {"-": 0, "n": 1, "b": 1, "+": 2}
 
 
+CAPTION = (
+    "Top: losses as what they say of W (the chosen is valid) and L (the rejected is), without and"
+    " with a reference; a loss that another implies stands above it, and the number is its score at"
+    " the given probabilities, larger where less is said. Bottom left: where training ends, a dot a"
+    " loss, small ones in single worlds; right and low is what preference learning wants. Colours"
+    " say what a loss makes of “neither response is valid”. Bottom right: by how much the best new"
+    " loss leads the best known one; an interval across the line shows no difference."
+)
+
+
 def draw(
     plain: dict[str, PreferenceStructure],
     lifted: dict[str, PreferenceStructure],

@@ -22,7 +22,7 @@ from paper_repros.theory.utility_probability.decoding import (
     learned,
     unrelated,
 )
-from paper_repros.theory.utility_probability.figure import draw
+from paper_repros.theory.utility_probability.figure import CAPTION, draw
 from paper_repros.theory.utility_probability.linear_scores import (
     Descent,
     Observed,
@@ -269,10 +269,16 @@ def reproduce(run: Run) -> Reproduction:
         *sharpening_criteria(apart),
         *ending_criteria(repaired, lost),
     )
+    cut = (
+        "5 worlds rather than 10 and 10,000 steps rather than 100,000, 200 contexts rather than"
+        " 2,000, 2,000 unrelated qualities rather than 20,000"
+    )
     return Reproduction(
         draw(seen, best, found, apart, repaired),
         tabulate(seen, best, updates, found, apart),
         criteria,
+        caption=CAPTION,
+        cut=cut,
     )
 
 
