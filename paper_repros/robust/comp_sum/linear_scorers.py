@@ -19,6 +19,7 @@ from prefsim.losses.adversarial_classification import (
     smooth_adversarial_comp_sum,
 )
 from prefsim.papers import Run
+from prefsim.papers.figures import COLOURS
 from prefsim.testing.bandits import tables
 
 POINTS = 200
@@ -284,11 +285,13 @@ def draw_robust_errors(axis: Any, found: Robustness) -> None:
     """Draw the robust errors over the radius, a line a loss."""
     for place, (name, robust) in enumerate(found.robust.items()):
         error = robust.std(axis=-1, ddof=1) / np.sqrt(robust.shape[1])
-        style = {"marker": "o", "ms": 4, "capsize": 2, "color": f"C{place}"}
+        style = {"marker": "o", "ms": 4, "capsize": 2, "color": COLOURS[place]}
         width = 2.0 if name in (CROSS_ENTROPY, smooth(1.0)) else 1.2
         axis.errorbar(found.radii, robust.mean(axis=-1), error, label=name, lw=width, **style)
     axis.set(
         xlabel="radius γ of the ball",
+        xticks=found.radii,
+        xlim=(0, 1.2 * max(found.radii)),
         ylabel="robust error, mean ± standard error",
         title="A fragile feature fools cross-entropy",
         # Room for the legend above what collapses to chance.

@@ -13,6 +13,7 @@ from prefsim.containers import ClassLogits
 from prefsim.data.labelled_sets import LabelledSet, SplitSet, labelled_set, split_set
 from prefsim.losses import comp_sum
 from prefsim.papers import Run
+from prefsim.papers.figures import PURPLE, WINE
 from prefsim.policies.stacked_networks import initial_layers, stacked_outputs, tensor_options
 from prefsim.raters.class_noise import (
     drawn_labels,
@@ -165,7 +166,7 @@ def draw_real_data(axis: Any, studies: list[Study]) -> None:
     names: list[str] = []
     for study in studies:
         for noise in study.noises:
-            for shift, tau, colour in ((-0.15, 1.7, "C4"), (0.15, 2.0, "C5")):
+            for shift, tau, colour in ((-0.15, 1.7, PURPLE), (0.15, 2.0, WINE)):
                 lead = study.lead(tau, noise)
                 axis.errorbar(
                     lead.mean(),
@@ -177,8 +178,8 @@ def draw_real_data(axis: Any, studies: list[Study]) -> None:
                     capsize=2,
                 )
             names.append(f"{study.name.replace('_', ' ')}, {noise}")
-    axis.errorbar([], [], fmt="o", color="C4", label="τ = 1.7")
-    axis.errorbar([], [], fmt="o", color="C5", label="τ = 2, MAE")
+    axis.errorbar([], [], fmt="o", color=PURPLE, label="τ = 1.7")
+    axis.errorbar([], [], fmt="o", color=WINE, label="τ = 2, MAE")
     axis.axvline(0.0, color="0.5", lw=1)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from paper_repros.robust.comp_sum import linear_scorers, noisy_sets, one_input
+from paper_repros.robust.comp_sum.figure import CAPTION, draw
 from paper_repros.robust.comp_sum.linear_scorers import (
     CROSS_ENTROPY,
     Robustness,
@@ -14,7 +15,6 @@ from paper_repros.robust.comp_sum.linear_scorers import (
     smooth,
 )
 from paper_repros.robust.comp_sum.noisy_sets import ADAM, PLAIN, Study, rows_of_study
-from paper_repros.robust.comp_sum.one_input import Points
 from prefsim.analysis import (
     h_consistency_bound,
     h_consistency_transformation,
@@ -23,14 +23,9 @@ from prefsim.analysis import (
 from prefsim.analysis.class_calibration import (
     ClassLossProfile,
     class_loss_profile,
-    draw_error_costs,
-    draw_noise_terms,
 )
-from prefsim.papers import Reproduction, Run, at_least, at_most, near, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, near
 from prefsim.papers.criteria import Criterion
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ATTAINED = (
     "sum-exponential (τ = 0)",
@@ -88,7 +83,13 @@ def reproduce(run: Run) -> Reproduction:
         *criteria_of_real_data(studies, plain),
     )
     points = one_input.drawn_points(1.0, 3, 400, np.random.default_rng(run.seed))
-    return Reproduction(draw(points, found), table_of(found), criteria)
+    cut = (
+        "4 seeds rather than 10, one radius and one smooth loss, digits alone and half of them, two"
+        " kinds of noise, half of the steps"
+    )
+    return Reproduction(
+        draw(points, *losses, fragile, studies), table_of(found), criteria, caption=CAPTION, cut=cut
+    )
 
 
 def compared(steps: int) -> Compared:
@@ -343,58 +344,3 @@ def table_of(found: Found) -> list[dict[str, str | float | int]]:
     else:
         rows += rows_of_study(found.plain, PLAIN)
     return rows
-
-
-NAMES = {0.0: "τ = 0, sum-exponential", 1.0: "τ = 1, cross-entropy", 2.0: "τ = 2, MAE"}
-
-
-def draw(points: Points, found: Found) -> Figure:
-    figure, axes = panels(
-        2,
-        3,
-        width=5.2,
-        title=(
-            "A small excess risk bounds the excess error, with equality for some inputs; which"
-            " loss is best is decided by noise, adversaries and optimiser instead"
-        ),
-    )
-    draw_bounds(axes[0, 0], points)
-    draw_gaps(axes[0, 1])
-    draw_error_costs(axes[0, 2], *found.losses)
-    axes[0, 2].set_title("What an error costs in every loss")
-    linear_scorers.draw_robust_errors(axes[1, 0], found.fragile)
-    noisy_sets.draw_real_data(axes[1, 1], found.studies)
-    draw_noise_terms(axes[1, 2], found.losses.profiles)
-    axes[1, 2].set_title("What uniform noise adds: 0 is robust")
-    return figure
-
-
-def draw_bounds(axis: Any, points: Points) -> None:
-    excess = np.linspace(0.0, 0.8, 200)
-    for place, tau in enumerate(one_input.FAMILY):
-        allowed = h_consistency_bound(excess, tau=tau, n_classes=3)
-        axis.plot(excess, allowed, color=f"C{place}", label=NAMES.get(tau, f"τ = {tau:g}"))
-    axis.plot(*points, ".", ms=3, color="0.45", label="random inputs, τ = 1")
-    axis.set(
-        xlim=(0, 0.8),
-        ylim=(0, 1.02),
-        xlabel="excess risk in the loss",
-        ylabel="largest excess error",
-        title="Γ: the error that a risk allows, 3 classes",
-    )
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
-
-
-def draw_gaps(axis: Any) -> None:
-    taus = np.linspace(0.0, 3.0, 61)
-    axis.plot(taus, one_input.gaps(taus), lw=2, label="gap M of constant scores")
-    axis.plot(taus, one_input.gap_bounds(taus), "--", label="its bound from τ = 0")
-    known = one_input.KNOWN_ZERO_ONE_GAP
-    axis.axhline(known, color="0.5", lw=1, ls=":", label="gap of errors")
-    axis.set(
-        xlabel="τ",
-        ylabel="minimisability gap",
-        ylim=(0, None),
-        title="What a constant scorer must pay on two inputs",
-    )
-    axis.legend(frameon=False, fontsize=8)

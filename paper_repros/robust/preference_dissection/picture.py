@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+CAPTION = (
+    "Top left: correlation of what drawn judges look at; members of a family share most of it. Top"
+    " middle: weights found from 500 choices of one judge, with the truth. Top right: how often a"
+    " response wins after three properties were added that its judge likes most or least, a line a"
+    " judge. The second row, where judgements by people are at hand: what made an answer the more"
+    " harmless one; how alike a rater's weights are before and after, against other raters'; and"
+    " by how much more those who speak its language prefer a school."
+)
+
+
 def draw(
     families: list[Families],
     judges: list[WonOver],

@@ -30,7 +30,7 @@ from paper_repros.robust.preference_dissection.people import (
     dissect_raters,
     dissect_schools,
 )
-from paper_repros.robust.preference_dissection.picture import draw
+from paper_repros.robust.preference_dissection.picture import CAPTION, draw
 from prefsim.analysis import judge_similarity
 from prefsim.data.properties import compare_lengths, compare_scores
 from prefsim.papers import (
@@ -81,7 +81,13 @@ def reproduce(run: Run) -> Reproduction:
         *(rows_of_raters(raters) if raters else [not_run(SOUND)]),
         *(rows_of_schools(schools) if schools else [not_run(SCHOOLS)]),
     ]
-    return Reproduction(draw(families, judges, harmless, raters, schools), table, criteria)
+    cut = (
+        "5 draws of families and judges rather than 20, 10 splits rather than 100, 1,000 pairings"
+        " rather than 10,000"
+    )
+    return Reproduction(
+        draw(families, judges, harmless, raters, schools), table, criteria, caption=CAPTION, cut=cut
+    )
 
 
 # --- criteria ---

@@ -31,6 +31,16 @@ COLOURS = {"QR": BLUE, "LI": "0.45", "LI·QR": VERMILION, "R³": GREEN}
 BESIDE = {"QR": (4, 2), "LI": (4, -11), "LI·QR": (4, -1), "R³": (-4, 6)}
 
 
+CAPTION = (
+    "Top: what the optima of four rewards make of relevance, of the length incentive and of the"
+    " share of distinct trigrams, by how far they have gone from the reference; the fall on the"
+    " right is hacking. Bottom left: gold by how hard each proxy is pushed; higher is better."
+    " Bottom middle: distance of two optimisers from the optimum. Bottom right: how much length"
+    " weighs in a reward learned where length goes with relevance, against the prediction; above"
+    " the dashed line long answers off the topic win."
+)
+
+
 def draw(
     terms: Terms, left: dict[str, np.ndarray], learned: dict[Confounded, np.ndarray]
 ) -> Figure:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paper_repros.robust.r3.picture import draw
+from paper_repros.robust.r3.picture import CAPTION, draw
 from paper_repros.robust.r3.preferences import Agreement, Confounded, angles, judge_harmless
 from paper_repros.robust.r3.token_world import (
     BETAS,
@@ -94,7 +94,11 @@ def reproduce(run: Run) -> Reproduction:
         *rows_of_learned(learned),
         *rows_of_people(people),
     ]
-    return Reproduction(draw(terms, values, learned), table, criteria)
+    cut = (
+        "1,000 plain steps rather than 20,000, 20 drawn worlds rather than 500, one data set a"
+        " reward rather than 10, 1,000 pairs of people"
+    )
+    return Reproduction(draw(terms, values, learned), table, criteria, caption=CAPTION, cut=cut)
 
 
 # --- what is measured ---

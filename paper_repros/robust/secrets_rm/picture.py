@@ -20,6 +20,15 @@ MARKS = "os^Dv"
 LINES = ("-", "--", "-", "-", "--")
 
 
+CAPTION = (
+    "Top left: pairs by how strongly an ensemble that was not fitted to them prefers their label,"
+    " wrong labels in front; a good ensemble puts them left. Top right: accuracy of models fitted"
+    " to one tenth of the pairs, weakest first; below .5 those labels teach the opposite. Bottom"
+    " left: accuracy gained by each treatment of doubted labels; intervals across the line show"
+    " none. Bottom right: what looking ahead changes on new responses; above the line it helps."
+)
+
+
 def draw(
     strength: np.ndarray,
     is_wrong: np.ndarray,

@@ -31,7 +31,7 @@ from paper_repros.robust.secrets_rm.doubted_labels import (
     wide_pairs,
     wrong_share,
 )
-from paper_repros.robust.secrets_rm.picture import draw
+from paper_repros.robust.secrets_rm.picture import CAPTION, draw
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, falling, near
 from prefsim.papers.criteria import Criterion
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
@@ -122,7 +122,13 @@ def reproduce(run: Run) -> Reproduction:
     )
     studies = {**worlds.studies, **people}
     figure = draw(worlds.strength, worlds.is_wrong, studies, looked)
-    return Reproduction(figure, table_of(worlds, studies, looked, terms), criteria)
+    cut = (
+        "3 worlds rather than 20, 2 splits of people's pairs rather than 20, 60 steps rather than"
+        " 300, two contrastive terms"
+    )
+    return Reproduction(
+        figure, table_of(worlds, studies, looked, terms), criteria, caption=CAPTION, cut=cut
+    )
 
 
 def criteria_of_definitions(seed: int) -> tuple[Criterion, ...]:
