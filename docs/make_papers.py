@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
+import inspect
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +74,59 @@ def errata_of(slug: str) -> list[list[str]]:
 # --- the parts of a page ---
 
 
+_MATHS = re.compile(r"^\.\. math::(.*\n(?:(?: +.*)?\n)*)", re.MULTILINE)
+
+
+def documented(paper: Paper) -> Iterator[tuple[str, str]]:
+    """Yield what implements the paper, each name with its docstring."""
+    for dotted in paper.implements:
+        yield dotted, (inspect.getdoc(resolve(dotted)) or "") + "\n"
+
+
+def formula(paper: Paper) -> list[str]:
+    """Return the first formula of what implements the paper, and whose it is."""
+    for dotted, text in documented(paper):
+        if found := _MATHS.search(text):
+            lines = textwrap.dedent("    " + found[1].strip()).splitlines()
+            shown = [line.strip() for line in lines]
+            return [f"{{py:obj}}`{dotted} <{dotted}>`:", "", "```{math}", *shown, "```", ""]
+    return []
+
+
+def example(paper: Paper) -> list[str]:
+    """Return the first example of what implements the paper, which the tests have run."""
+    for dotted, text in documented(paper):
+        if examples := doctest.DocTestParser().get_examples(text):
+            lines = []
+            for each in examples:
+                first, *more = each.source.rstrip().splitlines()
+                lines += [f">>> {first}", *(f"... {line}" for line in more)]
+                lines += each.want.rstrip().splitlines()
+            return ["```pycon", *_imports(resolve(dotted), lines), *lines, "```", ""]
+    return []
+
+
+def _imports(function: Any, lines: Sequence[str]) -> list[str]:
+    """Return what an example takes from the module of its function without a word."""
+    code = "\n".join(line[4:] for line in lines if line.startswith((">>>", "...")))
+    tree = ast.parse(code)
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    made = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    module = inspect.getmodule(function)
+    taken = sorted(name for name in named - made if hasattr(module, name))
+    if "np" in taken:
+        taken.remove("np")
+        return [">>> import numpy as np", f">>> from {module.__name__} import {', '.join(taken)}"]
+    return [f">>> from {module.__name__} import {', '.join(taken)}"]
+
+
 def head(family: str, paper: Paper) -> list[str]:
-    """Return what the card says."""
+    """Return what the card says, and a formula."""
     link = f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
     return [
         f"# {plain(paper.title)}",
@@ -80,6 +135,7 @@ def head(family: str, paper: Paper) -> list[str]:
         "",
         plain(paper.summary),
         "",
+        *formula(paper),
     ]
 
 
@@ -185,12 +241,13 @@ def errors(slug: str) -> list[str]:
 def uses(family: str, paper: Paper) -> list[str]:
     """Return what implements the paper, and how to run it."""
     names = [f"- {{py:obj}}`{dotted} <{dotted}>`" for dotted in paper.implements]
-    lines = ["## In the library", "", *names, "", "## Run it", "", "```sh"]
+    lines = ["## In the library", "", *names, "", *example(paper), "## Run it", "", "```sh"]
     lines += [
         f"prefsim show {paper.slug}                 # its card and its claims",
         f"prefsim check {paper.slug} --examples 200 # claims on random instances",
         f"prefsim check {paper.slug} --sabotage     # would a bug be noticed",
         f"prefsim repro {paper.slug}                # the figure, in full",
+        f"prefsim notebook {paper.slug}             # all of it in a notebook of your own",
         "```",
         "",
     ]

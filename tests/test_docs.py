@@ -1,5 +1,6 @@
 """The handbook has every public name and every paper, and can be built; links lead somewhere."""
 
+import doctest
 import importlib
 import inspect
 import os
@@ -106,6 +107,10 @@ def test_a_paper_has_a_page(family, paper, source):
     assert f"prefsim repro {paper.slug}" in text
     for dotted in paper.implements:
         assert f"<{dotted}>" in text
+    assert "```{math}" in text
+    (example,) = re.findall(r"(?s)```pycon\n(.*?)```", text)
+    run = doctest.DocTestParser().get_doctest(example, {}, paper.slug, None, 0)
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(run).failed == 0
     errata = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert text.count("*How we know:*") == errata.count(f"\n| `{paper.slug}`")
 

@@ -94,9 +94,9 @@ def sft(logps: PairLogps[ArrayT], *, reduction: str = "sum") -> ArrayT:
 
 @checked
 def soft(logps: PairLogps[ArrayT], *, beta: Number = 0.1, target: Number = 0.7) -> ArrayT:
-    r"""Soft-label DPO, :math:`t\,\ell(\beta h) + (1-t)\,\ell(-\beta h)`.
+    r"""Soft-label DPO.
 
-    With :math:`\ell(z) = -\log\sigma(z)`.
+    .. math:: t\,\ell(\beta h) + (1-t)\,\ell(-\beta h),\qquad \ell(z) = -\log\sigma(z)
 
     Parameters
     ----------
@@ -288,9 +288,9 @@ def f_dpo(
     divergence: str = "reverse_kl",
     alpha: float = 0.5,
 ) -> ArrayT:
-    r"""DPO under an f-divergence penalty, :math:`-\log\sigma(\beta f'(u_w) - \beta f'(u_l))`.
+    r"""DPO under an f-divergence penalty.
 
-    With :math:`u = \pi/\pi_{ref}`.
+    .. math:: -\log\sigma\big(\beta f'(u_w) - \beta f'(u_l)\big),\qquad u = \pi/\pi_{ref}
 
     Parameters
     ----------

@@ -190,9 +190,9 @@ def cal_dpo(logps: PairLogps[ArrayT], *, beta: Number = 0.1, lambda_: Number = 1
 
 @checked
 def npo(logps: PairLogps[ArrayT], *, beta: Number = 0.1) -> ArrayT:
-    r"""Negative preference optimisation.
+    r"""Negative preference optimisation, on the rejected response alone.
 
-    :math:`\frac{2}{\beta}\ell(-\beta b)`, on the rejected response alone.
+    .. math:: \frac{2}{\beta}\,\ell(-\beta b),\qquad b = \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}
 
     Tends to gradient ascent on the rejected log-probability as β → 0.
 

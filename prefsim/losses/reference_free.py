@@ -137,6 +137,16 @@ def asft(
     References
     ----------
     Wang et al. 2024, arXiv:2409.10571.
+
+    Examples
+    --------
+    Two tokens each, likely to ½ and ⅕: log 2 of the chosen and −log ⅘ of the rejected response.
+
+    >>> import numpy as np
+    >>> lengths = {"chosen_length": np.array([2]), "rejected_length": np.array([2])}
+    >>> logps = PairLogps(np.log([0.25]), np.log([0.04]), np.zeros(1), np.zeros(1), **lengths)
+    >>> asft(logps, sft_weight=0.0).round(6)
+    array([0.916291])
     """
     check_nonnegative(arrays=True, lambda_=lambda_, sft_weight=sft_weight)
     check_positive(arrays=True, beta=beta)

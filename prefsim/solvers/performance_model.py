@@ -88,7 +88,11 @@ class PerformanceModel(NamedTuple):
 def fit_performance(
     counts: Any, scores: Any, *, degree: int = 1, ridge: float = 0.0
 ) -> PerformanceModel:
-    """Fit a performance model to routings with known scores, by least squares.
+    r"""Fit a performance model to routings with known scores, by least squares.
+
+    .. math:: \hat y(v) = b + w^\top v + v^\top Q v
+
+    of the counts v; Q = 0 with degree 1.
 
     Parameters
     ----------

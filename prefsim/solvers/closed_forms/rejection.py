@@ -103,10 +103,12 @@ def accepted_law(
 ) -> AcceptedLaw:
     r"""Return the exact law of an accepted response and the acceptance rate.
 
-    For independent proposals.
+    For independent proposals from π₀. With a cap of at least the largest reward it is
 
-    With a cap of at least the largest reward the law is :math:`\pi_r`, at the rate
-    :math:`Z e^{-c/\beta}`; with a smaller one it is that of the clipped reward :math:`\min(r, c)`.
+    .. math:: \pi_r(y) = \frac1Z\,\pi_0(y)\,e^{r(y)/\beta},
+
+    at the rate :math:`Z e^{-c/\beta}`; with a smaller one it is that of the clipped reward
+    :math:`\min(r, c)`.
 
     Parameters
     ----------
