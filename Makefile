@@ -115,6 +115,7 @@ docs: $(STAMP)
 	$(BIN)/python docs/make_errata.py
 	$(BIN)/prefsim repro --all --quick -j $(JOBS) > /dev/null
 	$(BIN)/python docs/make_site.py --jobs $(JOBS)
+	$(BIN)/python docs/make_badges.py
 
 # Results and .venv stay: they cost time.
 clean:
