@@ -112,8 +112,10 @@ real: $(REAL_STAMP)
 # docs/_build/html. What was checked and run already, and is not out of date, is not run again.
 docs: $(STAMP)
 	$(BIN)/python docs/make_methods.py
+	$(BIN)/python docs/make_errata.py
 	$(BIN)/prefsim repro --all --quick -j $(JOBS) > /dev/null
 	$(BIN)/python docs/make_site.py --jobs $(JOBS)
+	$(BIN)/python docs/make_badges.py
 
 # Results and .venv stay: they cost time.
 clean:

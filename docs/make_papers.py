@@ -15,7 +15,7 @@ from typing import Any
 import make_methods
 import make_reference
 
-from prefsim.papers.discovery import FAMILIES, all_slugs, cards, load
+from prefsim.papers.discovery import FAMILIES, all_slugs, cards, errata_of, load
 from prefsim.papers.paper import Paper
 from prefsim.papers.report import collect
 from prefsim.papers.sabotage import resolve
@@ -23,8 +23,6 @@ from prefsim.papers.stated import origin
 from prefsim.papers.storage import DRAWING
 from prefsim.papers.tables import format_number, percent, said_in_paper
 from prefsim.papers.verdicts import check_papers
-
-ERRATA = Path(__file__).resolve().parent / "errata.md"
 
 INTRODUCTION = """\
 # Papers
@@ -59,16 +57,6 @@ def implemented() -> dict[str, list[tuple[str, str]]]:
             name = make_reference.documented_as(resolve(dotted))
             found.setdefault(name, []).append((family, paper.slug))
     return found
-
-
-def errata_of(slug: str) -> list[list[str]]:
-    """Return the rows of the errata that are about a paper or its code, without their source."""
-    rows = []
-    for line in ERRATA.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) > 2 and re.match(rf"`{slug}`", cells[0]):
-            rows.append(cells)
-    return rows
 
 
 # --- the parts of a page ---
@@ -226,15 +214,14 @@ def sabotage(found: Mapping[str, Any] | None) -> list[str]:
 
 
 def errors(slug: str) -> list[str]:
-    """Return what the errata say of the paper."""
-    rows = errata_of(slug)
-    if not rows:
+    """Return what the errata say of the paper: they are Markdown as they stand."""
+    errata = errata_of(slug)
+    if not errata:
         return []
-    # The code and the links of the table are ours, and stay; its place is another.
-    lines = ["## What the paper or its code says wrongly", ""]
-    for source, said, true, known in (row[:4] if len(row) > 3 else [*row, ""] for row in rows):
-        lines += [f"**{source}: {said}.** {true}", ""]
-        lines += [f"*How we know:* {known}", ""] if known else []
+    lines = ["## What the paper or its code says wrongly, or less sharply than it could", ""]
+    for erratum in errata:
+        head = f"**{erratum.about}: {erratum.says}.**"
+        lines += [f"{head} {erratum.true}", "", f"*How we know:* {erratum.known}", ""]
     return lines
 
 

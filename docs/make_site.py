@@ -18,6 +18,8 @@ import make_losses
 import make_papers
 import make_reference
 
+from prefsim.papers.report import write_index
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 SOURCE, HTML = DOCS / "_build" / "source", DOCS / "_build" / "html"
@@ -99,7 +101,10 @@ def main() -> None:
     assemble(asked.results)
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-c", DOCS, "-W", "--keep-going", "-q"]
     command += ["-d", DOCS / "_build" / "doctrees", SOURCE, asked.out]
-    raise SystemExit(subprocess.run(list(map(str, command)), check=False).returncode)
+    code = subprocess.run(list(map(str, command)), check=False).returncode
+    if code == 0:
+        write_index(asked.results)  # now that there is a handbook to lead to
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ def show(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show a paper's card and claims."""
-    paper, family, claims, _, path = load(slug)
+    """Show a paper's card and claims, and what it or its code says wrongly."""
+    module = load(slug)
+    paper, family, claims, path = module.paper, module.family, module.claims, module.path
     if as_json:
         kept = ("id", "kind", "statement", "source", "stated", "tolerance")
         rows = [
@@ -126,9 +127,11 @@ def show(
             | {"data": None if claim.data is None else claim.data.name}
             for claim in claims
         ]
-        print_json({**plain(paper, family), "module": str(path), "claims": rows})
+        errata = [erratum._asdict() for erratum in module.errata]
+        about = {**plain(paper, family), "module": str(path)}
+        print_json({**about, "claims": rows, "errata": errata})
         return
-    from prefsim.papers.tables import claims_table
+    from prefsim.papers.tables import claims_table, errata_list
 
     console = console_of_stdout()
     year = f" ({paper.year})" if paper.year else ""
@@ -145,6 +148,8 @@ def show(
         f"Claims and reproduction: {path}\n", markup=False, highlight=False, soft_wrap=True
     )
     console.print(claims_table(claims))
+    if module.errata:
+        console.print(errata_list(module.errata))
 
 
 app.command()(check)

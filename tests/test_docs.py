@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from prefsim.papers.discovery import cards
+from prefsim.papers.discovery import all_slugs, cards, errata_of
 from prefsim.papers.sabotage import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
+make_errata = importlib.import_module("make_errata")
 make_reference = importlib.import_module("make_reference")
 make_papers = importlib.import_module("make_papers")
 make_site = importlib.import_module("make_site")
@@ -111,8 +112,19 @@ def test_a_paper_has_a_page(family, paper, source):
     (example,) = re.findall(r"(?s)```pycon\n(.*?)```", text)
     run = doctest.DocTestParser().get_doctest(example, {}, paper.slug, None, 0)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(run).failed == 0
-    errata = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
-    assert text.count("*How we know:*") == errata.count(f"\n| `{paper.slug}`")
+    for erratum in errata_of(paper.slug):
+        assert f"**{erratum.about}: {erratum.says}.** {erratum.true}\n" in text
+        assert f"*How we know:* {erratum.known}\n" in text
+
+
+def test_the_errata_are_those_of_the_papers():
+    text = make_errata.FILE.read_text(encoding="utf-8")
+    assert text == make_errata.page(), "run `make docs`"
+    errata = [(slug, erratum) for slug in all_slugs() for erratum in errata_of(slug)]
+    assert text.count("\n| [") == len(errata) > 80
+    for slug, erratum in errata:
+        line = next(row for row in text.splitlines() if erratum.true.replace("|", r"\|") in row)
+        assert line.startswith(f"| [{slug}](../paper_repros/")
 
 
 def test_words_stay_words():

@@ -125,12 +125,14 @@ def test_the_folder_in_contributing_is_a_paper(tmp_path, monkeypatch, capsys):
     assert {path.name for path in folder.iterdir()} == {
         "__init__.py",
         "claims.py",
+        "errata.py",
         "reproduction.py",
     }
     monkeypatch.chdir(tmp_path)
     code, out = run_command("show", "./my_paper", capsys=capsys)
     assert code == 0
     assert "Title as on arXiv" in out
+    assert "wrong · released code: the corrected win rate" in out
     code, out = run_command("check", "./my_paper", "--json", capsys=capsys)
     checked = json.loads(out)["my_paper"]
     assert code == 0, checked

@@ -68,6 +68,7 @@ def test_it_is_found_where_it_was_installed(run, installed):
     assert found.returncode == 0, found.stderr
     assert all(path.startswith(str(installed)) for path in found.stdout.split())
     assert (installed / "prefsim" / "py.typed").is_file()
+    assert (installed / "paper_repros" / "nash" / "apo" / "errata.py").is_file()
 
 
 @pytest.mark.slow

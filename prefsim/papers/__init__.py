@@ -19,18 +19,21 @@ from prefsim.papers.criteria import (
     near,
     rising,
 )
-from prefsim.papers.discovery import FAMILIES, all_slugs, card, cards, find, load
+from prefsim.papers.discovery import FAMILIES, all_slugs, card, cards, errata_of, find, load
+from prefsim.papers.errata import ERRATUM_KINDS, Erratum
 from prefsim.papers.figures import panels
 from prefsim.papers.measures import above, apart, falls, outside, rises, worst
 from prefsim.papers.paper import Paper, PaperModule, Reproduction, Run
 from prefsim.papers.stated import STATED
 
 __all__ = [
+    "ERRATUM_KINDS",
     "FAMILIES",
     "KINDS",
     "STATED",
     "Claim",
     "Criterion",
+    "Erratum",
     "Paper",
     "PaperModule",
     "RealData",
@@ -48,6 +51,7 @@ __all__ = [
     "cards",
     "claim",
     "claims_of",
+    "errata_of",
     "falling",
     "falls",
     "find",

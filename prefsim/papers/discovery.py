@@ -3,19 +3,18 @@
 Papers come from installed packages that offer some under the entry point group ``prefsim.papers``
 (this project's own ``paper_repros`` is one of them), and from any file or folder named by its path.
 An offered package holds ``<family>/<slug>/`` with the card in ``__init__.py``, the claims in
-``claims.py`` and the reproduction in ``reproduction.py``. Of a paper named by its path the claims
-may stand in one file. Cards are read without importing anything, so that a listing is quick.
+``claims.py`` and the reproduction in ``reproduction.py``; errata, where there are some, are in
+``errata.py``. Of a paper named by its path all may stand in one file. Cards and errata are read
+without importing anything, so that a listing is quick.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -25,9 +24,21 @@ from typing import Any, NamedTuple
 
 from prefsim.checks import check_choice, check_known
 from prefsim.papers.claims import check_claims, claims_of
+from prefsim.papers.errata import Erratum, check_errata, read_errata
+from prefsim.papers.literals import assigned, called
 from prefsim.papers.paper import Paper, PaperModule
 
-__all__ = ["FAMILIES", "GROUP", "Source", "all_slugs", "card", "cards", "find", "load"]
+__all__ = [
+    "FAMILIES",
+    "GROUP",
+    "Source",
+    "all_slugs",
+    "card",
+    "cards",
+    "errata_of",
+    "find",
+    "load",
+]
 
 GROUP = "prefsim.papers"
 """Entry points of this group name the packages that offer papers."""
@@ -68,6 +79,11 @@ class Source(NamedTuple):
     def card_file(self) -> Path:
         """The file that holds the card."""
         return self.path / "__init__.py" if self.path.is_dir() else self.path
+
+    @property
+    def errata_file(self) -> Path:
+        """The file that holds the errata, if there are some."""
+        return self.path / "errata.py" if self.path.is_dir() else self.path
 
     def files(self) -> list[Path]:
         """Return the Python files of the paper, in alphabetical order."""
@@ -178,20 +194,6 @@ def find(reference: str | os.PathLike[str]) -> Source:
 # --- cards ---
 
 
-def _assigned(source: str) -> ast.expr | None:
-    """Return the expression that PAPER is assigned, if the source is Python and has one."""
-    if not re.search(r"^PAPER\b", source, flags=re.MULTILINE):
-        return None
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return None
-    for statement in body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "PAPER":
-            return statement.value
-    return None
-
-
 def card(reference: str | os.PathLike[str]) -> Paper:
     """Return the card of one paper without importing it.
 
@@ -201,14 +203,12 @@ def card(reference: str | os.PathLike[str]) -> Paper:
         If no such paper is known (the closest names are given), or its card is wrong.
     """
     source = find(reference)
-    call = _assigned(source.card_file.read_text(encoding="utf-8"))
-    if not isinstance(call, ast.Call):
+    told = called(assigned(source.card_file.read_text(encoding="utf-8"), "PAPER"))
+    if told is None:  # not in literals: only the module itself knows
         return load(reference).paper
     try:
-        arguments = [ast.literal_eval(value) for value in call.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        paper = Paper(*arguments, **named)
-    except (ValueError, TypeError):  # not literals: only the module itself knows
+        paper = Paper(*told.arguments, **told.named)
+    except TypeError:  # the module says where
         return load(reference).paper
     _check_card(paper, source)
     return paper
@@ -237,6 +237,38 @@ def rank(family: str) -> tuple[int, str]:
     return (names.index(family) if family in names else len(names), family)
 
 
+# --- errata ---
+
+
+def errata_of(reference: str | os.PathLike[str]) -> tuple[Erratum, ...]:
+    """Return what is known to be wrong, or less sharp than it could be, of a paper or its code.
+
+    Nothing is imported where they are written in literals.
+
+    Raises
+    ------
+    ValueError
+        If no such paper is known (the closest names are given), or an entry is malformed.
+    """
+    return _errata(find(reference))
+
+
+def _errata(source: Source) -> tuple[Erratum, ...]:
+    file = source.errata_file
+    if not file.is_file():
+        return ()
+    expression = assigned(file.read_text(encoding="utf-8"), "ERRATA")
+    if expression is None and source.path.is_file():
+        return ()
+    errata = None if expression is None else read_errata(expression, source.slug)
+    if errata is None:  # not in literals: only the module itself knows
+        module = _imported(source)
+        if source.path.is_dir():
+            module = importlib.import_module(f"{source.module}.errata")
+        errata = getattr(module, "ERRATA", None)
+    return check_errata(errata, source.slug)
+
+
 # --- what a paper holds ---
 
 
@@ -255,9 +287,10 @@ def load(reference: str | os.PathLike[str]) -> PaperModule:
         where.
     """
     source = find(reference)
-    if source.path.is_dir():
-        return _load_folder(source)
-    return _load_file(source)
+    # Read first: an entry that is malformed would raise in the file itself, and less clearly.
+    errata = _errata(source)
+    module = _load_folder(source) if source.path.is_dir() else _load_file(source)
+    return _checked(module._replace(errata=errata), source)
 
 
 def _load_folder(source: Source) -> PaperModule:
@@ -272,7 +305,7 @@ def _load_folder(source: Source) -> PaperModule:
         reproduce = getattr(module, "reproduce", None)
     if reproduce is None:
         raise ValueError(f"{source.path / 'reproduction.py'} must define reproduce(run), got none")
-    return _checked(PaperModule(paper, source.family, claims, reproduce, source.path), source)
+    return PaperModule(paper, source.family, claims, reproduce, source.path)
 
 
 def _load_file(source: Source) -> PaperModule:
@@ -283,7 +316,7 @@ def _load_file(source: Source) -> PaperModule:
         paper = Paper(source.slug, summary or source.slug, "", 0, summary, ())
     reproduce = getattr(module, "reproduce", None)
     claims = claims_of(module)
-    return _checked(PaperModule(paper, source.family, claims, reproduce, source.path), source)
+    return PaperModule(paper, source.family, claims, reproduce, source.path)
 
 
 def _imported(source: Source) -> ModuleType:

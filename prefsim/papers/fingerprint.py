@@ -129,6 +129,13 @@ def _modules(names: Iterable[str]) -> set[str]:
     return found
 
 
+def _evidence(source: Source) -> list[Path]:
+    """Return the files of a paper that its results follow from: what is said of it is none."""
+    if source.path.is_file():
+        return source.files()
+    return [file for file in source.files() if file != source.errata_file]
+
+
 def modules_behind(reference: str) -> dict[str, Path]:
     """Return the modules of this library that a paper imports, directly or through each other.
 
@@ -139,7 +146,7 @@ def modules_behind(reference: str) -> dict[str, Path]:
     """
     source = find(reference)
     names: set[str] = set()
-    for own in source.files():
+    for own in _evidence(source):
         names |= _read_imports(own, source.module).names
     left = _modules(names)
     found: dict[str, Path] = {}
@@ -175,7 +182,7 @@ def _digest_of(file: Path) -> str:
 
 def _reads_data(source: Source) -> bool:
     """Return whether a paper's files speak of real data."""
-    return any(_DATA.search(file.read_text(encoding="utf-8")) for file in source.files())
+    return any(_DATA.search(file.read_text(encoding="utf-8")) for file in _evidence(source))
 
 
 def _content(folder: Path) -> dict[str, str]:
@@ -187,9 +194,9 @@ def _content(folder: Path) -> dict[str, str]:
 def fingerprint(reference: str, settings: Mapping[str, Any]) -> str:
     """Return a hash of all that a result follows from.
 
-    That is every file of the paper, the modules of the library that they import, the versions of
-    NumPy, SciPy and torch, the settings, and all files in the folder with real data that the
-    settings name under ``data``, if the paper reads such data.
+    That is every file of the paper but its errata, the modules of the library that they import, the
+    versions of NumPy, SciPy and torch, the settings, and all files in the folder with real data
+    that the settings name under ``data``, if the paper reads such data.
 
     Parameters
     ----------
@@ -206,7 +213,7 @@ def fingerprint(reference: str, settings: Mapping[str, Any]) -> str:
     source: Source = find(reference)
     own = source.path if source.path.is_dir() else source.path.parent
     parts = {
-        "paper": {str(file.relative_to(own)): _digest_of(file) for file in source.files()},
+        "paper": {str(file.relative_to(own)): _digest_of(file) for file in _evidence(source)},
         "library": {name: _digest_of(file) for name, file in modules_behind(reference).items()},
         "versions": _versions(),
         "settings": dict(settings),

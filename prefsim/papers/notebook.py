@@ -42,6 +42,7 @@ def notebook_of(reference: str | os.PathLike[str]) -> dict[str, Any]:
         paper=module.paper,
         family=FAMILIES.get(module.family, module.family),
         claims=module.claims,
+        errata=module.errata,
         reference=json.dumps(os.fspath(reference)),
         reproduced=module.reproduce is not None,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefsim.papers.claims import Claim
 from prefsim.papers.criteria import Criterion
+from prefsim.papers.errata import Erratum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +106,8 @@ class PaperModule(NamedTuple):
         The reproduction, or None where a file of one's own has claims only.
     path
         Its folder, or its file where it is a single one.
+    errata
+        What it or its code says wrongly, or less sharply than it could.
     """
 
     paper: Paper
@@ -112,3 +115,4 @@ class PaperModule(NamedTuple):
     claims: tuple[Claim, ...]
     reproduce: Callable[[Run], Reproduction] | None
     path: Path
+    errata: tuple[Erratum, ...] = ()

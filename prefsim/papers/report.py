@@ -7,13 +7,16 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from prefsim import __version__
 from prefsim.checks import check_directory
 from prefsim.papers.checking import DRAWN
-from prefsim.papers.discovery import FAMILIES, rank
+from prefsim.papers.discovery import FAMILIES, errata_of, find, rank
 from prefsim.papers.findings import read_findings
 from prefsim.papers.fingerprint import fingerprint
+from prefsim.papers.handbook import handbook_page
+from prefsim.papers.markdown import as_html
 from prefsim.papers.reproducing import read_result
 from prefsim.papers.stated import origin
 from prefsim.papers.storage import DRAWING, write_text
@@ -33,9 +36,9 @@ def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns
     -------
-    For each paper ``slug``, ``title``, ``family``, ``folder``, and its ``result``, ``verdicts`` and
-    ``sabotage``, each of them None where it is not there. They say under ``current`` whether they
-    still follow from the code.
+    For each paper ``slug``, ``title``, ``family``, ``folder``, its ``result``, ``verdicts`` and
+    ``sabotage``, each of them None where it is not there, and its ``errata``. The three say under
+    ``current`` whether they still follow from the code.
 
     Raises
     ------
@@ -52,11 +55,14 @@ def collect(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
             held["current"] = _is_current(held)
         if result is not None:
             shown = {name: result["paper"][name] for name in ("title", "family")}
+            reference = result["reference"]
         elif verdicts is not None:
             shown = {name: verdicts[name] for name in ("title", "family")}
+            reference = verdicts["reference"]
         else:
             continue
-        about = {"slug": folder.name, "folder": folder, **shown}
+        about = {"slug": folder.name, "folder": folder, **shown, "reference": reference}
+        about["errata"] = errata_of(reference) if _is_here(reference) else ()
         papers.append({**about, "result": result, "verdicts": verdicts, "sabotage": sabotage})
     return sorted(papers, key=lambda paper: (rank(paper["family"]), paper["slug"]))
 
@@ -66,6 +72,24 @@ def _is_current(held: Mapping[str, Any]) -> bool:
         return bool(fingerprint(held["reference"], held["settings"]) == held["fingerprint"])
     except ValueError:  # a paper of another checkout
         return False
+
+
+def _is_here(reference: str) -> bool:
+    """Return whether the paper of a result is still there: its folder may be another checkout's."""
+    try:
+        find(reference)
+    except ValueError:
+        return False
+    return True
+
+
+def _handbook_link(reference: str, out: Path) -> str | None:
+    """Return the way from the page of results to that of a paper in the handbook, if it is there.
+
+    Both move together, so that the way is a relative one.
+    """
+    page = handbook_page(reference) if _is_here(reference) else None
+    return None if page is None else quote(Path(os.path.relpath(page, out)).as_posix())
 
 
 def _command(slug: str, settings: Mapping[str, Any]) -> str:
@@ -80,7 +104,8 @@ def _command(slug: str, settings: Mapping[str, Any]) -> str:
 def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = None) -> Path:
     """Write ``index.html`` from all that a folder of results holds, and return its path.
 
-    Figures are inside the page.
+    Figures are inside the page. A paper leads to its page in the handbook where that was built
+    (:func:`prefsim.papers.handbook.handbook_page`).
 
     Parameters
     ----------
@@ -92,9 +117,11 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
     Raises
     ------
     ValueError
-        If the folder does not exist.
+        If the folder does not exist, or the environment variable ``PREFSIM_HANDBOOK`` names one
+        that does not.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     out = Path(out)
     papers = collect(out)
@@ -105,6 +132,7 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
             result["columns"] = list(dict.fromkeys(key for row in result["table"] for key in row))
     for paper in papers:
         parts = (paper["result"], "passed"), (paper["verdicts"], "holds")
+        paper["handbook"] = _handbook_link(paper["reference"], out.resolve())
         paper["passed"] = all(held is None or held[name] for held, name in parts)
         if paper["result"] is not None:
             paper["command"] = _command(paper["slug"], paper["result"]["settings"])
@@ -116,6 +144,7 @@ def write_index(out: str | os.PathLike[str], errors: Mapping[str, str] | None = 
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "markdown": lambda text: Markup(as_html(text)),
         "number": format_number,
         "origin": origin,
         "percent": percent,

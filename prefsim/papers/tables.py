@@ -1,18 +1,21 @@
-"""Tables for the terminal: papers, claims, criteria, and what noticed broken functions."""
+"""What the terminal shows: papers, claims, errata, criteria, what noticed broken functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prefsim.papers.markdown import as_text
 from prefsim.papers.paper import Paper
 from prefsim.papers.stated import origin
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
     from prefsim.papers.checking import ClaimResult
     from prefsim.papers.claims import Claim
+    from prefsim.papers.errata import Erratum
     from prefsim.papers.sabotage import Finding
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "checks_table",
     "claims_table",
     "criteria_table",
+    "errata_list",
     "format_number",
     "losses_table",
     "percent",
@@ -198,3 +202,21 @@ def claims_table(claims: Iterable[Claim]) -> Table:
         about = (claim.id, claim.kind, claim.statement, claim.source, origin(claim.stated))
         table.add_row(*map(_text, (*about, f"{claim.tolerance:.3g}", dropped)))
     return table
+
+
+def errata_list(errata: Iterable[Erratum]) -> Group:
+    """Return what a paper or its code says wrongly, or less sharply than it could.
+
+    Sentences are too long for the columns of a table.
+    """
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines: list[Any] = [Text("Errata", "italic")]
+    for erratum in errata:
+        head = Text.assemble((erratum.kind, "yellow"), " · ", as_text(f"{erratum.about}: "))
+        lines += [Text(""), head.append_text(as_text(erratum.says))]
+        known = Text("How we know: ", "dim").append_text(as_text(erratum.known))
+        lines += [Padding(part, (0, 0, 0, 2)) for part in (as_text(erratum.true), known)]
+    return Group(*lines)

@@ -165,7 +165,8 @@ def write_verdicts(
     for reference, results in checked.items():
         if set(results) == {"import"}:
             continue  # nothing was checked: an earlier verdict stays, and is out of date
-        paper, family, claims, _, _ = load(reference)
+        module = load(reference)
+        paper, family, claims = module.paper, module.family, module.claims
         rows = [
             {
                 "id": claim.id,

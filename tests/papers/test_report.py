@@ -3,6 +3,7 @@
 import io
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from rich.console import Console
@@ -194,6 +195,46 @@ def test_the_page(results):
     assert re.search(r"counterexample found\s*\(x\)", page.text)
     assert "{'x': " in page.text
     assert "Its claims have not been checked here: prefsim check beta" in page.text
+
+
+@pytest.fixture
+def handbook(results, tmp_path):
+    """A handbook beside the papers, as it was built before `alpha` came."""
+    page = tmp_path / "fake" / "docs" / "_build" / "html" / "papers" / "direct" / "beta.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<h1>beta</h1>")
+    return page
+
+
+def test_a_paper_leads_to_its_page_in_the_handbook(results, handbook):
+    links = Page(write_index(results).read_text(encoding="utf-8")).links
+    (link,) = [link for link in links if not link.startswith(("#", "https://"))]
+    assert (results / link).resolve() == handbook
+    assert not link.startswith("/"), "the folder of results may move with the handbook"
+
+
+def test_the_handbook_may_lie_elsewhere(results, handbook, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "the site #1"
+    (elsewhere / "papers" / "nash").mkdir(parents=True)
+    page = elsewhere / "papers" / "nash" / "alpha.html"
+    page.write_text("<h1>alpha</h1>")
+    monkeypatch.setenv("PREFSIM_HANDBOOK", str(elsewhere))
+    links = Page(write_index(results).read_text(encoding="utf-8")).links
+    (link,) = [link for link in links if not link.startswith(("#", "https://"))]
+    assert (results / unquote(link)).resolve() == page
+    assert "#" not in link
+    monkeypatch.setenv("PREFSIM_HANDBOOK", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="PREFSIM_HANDBOOK must be a folder that exists, got"):
+        write_index(results)
+
+
+def test_a_link_that_leads_nowhere_is_not_written(results, handbook, tmp_path):
+    handbook.unlink()
+    mine = tmp_path / "mine.py"
+    mine.write_text((tmp_path / "fake/paper_repros/direct/beta/claims.py").read_text())
+    check_papers([str(mine)], examples=3, out=results)
+    links = Page(write_index(results).read_text(encoding="utf-8")).links
+    assert all(link.startswith(("#", "https://")) for link in links)
 
 
 def test_the_page_stands_alone(results):
