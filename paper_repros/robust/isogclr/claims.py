@@ -252,7 +252,8 @@ def uniform_scores(spread: float) -> np.ndarray:
     "limit",
     source="optimal temperature, normal similarities",
     stated="derived",
-    tolerance=2e-3,
+    # What 20,000 quantiles lack of the tail: .0022 at the largest radius.
+    tolerance=3e-3,
     examples=10,
     given={
         "spread": betas(0.1, 1.0),

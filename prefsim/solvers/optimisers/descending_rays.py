@@ -61,7 +61,9 @@ def falls_for_ever(
     # What has gone so far is judged by where it went: its last step may have been refused.
     far = length > FAR * (1 + start.nan_to_num().abs().amax(dim=-1))
     step = torch.where(far[:, None], way, step)
-    suspect = step.abs().amax(dim=-1) > LONG_STEP * length
+    # A step below the rounding of what it is added to leads nowhere, however short the way was.
+    leads = (step.abs() > ROUNDINGS * torch.finfo(end.dtype).eps * end.abs()).any(dim=-1)
+    suspect = leads & (step.abs().amax(dim=-1) > LONG_STEP * length)
     if not bool(suspect.any()):
         return suspect
     value, first = slope(end)

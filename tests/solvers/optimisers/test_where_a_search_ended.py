@@ -99,3 +99,12 @@ def test_a_program_that_fails_certifies_no_kink(monkeypatch):
     at = points([0.0], [0.0])
     found = least_mean_gradient(lambda x: x.abs().sum(-1), at, np.ones(2, dtype=bool))
     np.testing.assert_array_equal(found, [np.inf, np.inf])
+
+
+@pytest.mark.parametrize("start", [-1.3, 1e6])
+def test_a_step_that_rounding_swallows_leads_nowhere(start):
+    def nearly_there(x):
+        return ((x - start) - 1e-17).square().sum(-1)
+
+    here, step = points([start]), points([1e-17])
+    assert falls_for_ever(nearly_there, here, here, step).tolist() == [False]
