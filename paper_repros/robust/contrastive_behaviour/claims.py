@@ -21,7 +21,10 @@ from prefsim.papers import Verdict, above, apart, claim, falls, rises, worst
 from prefsim.testing import betas, tables
 
 # One anchor: its similarities to the positive, first, and to the negatives.
-ROWS = st.integers(3, 8).flatmap(lambda size: tables((size,), low=-1.0, high=1.0))
+# Similarities that are equal or apart: the hardest negatives are told by differences.
+ROWS = st.integers(3, 8).flatmap(
+    lambda size: tables((size,), low=-1.0, high=1.0).map(lambda row: row.round(6))
+)
 TEMPERATURES = betas(0.05, 5.0)
 SHARES = st.floats(0.05, 1.0)
 

@@ -106,6 +106,18 @@ def test_what_no_policy_reaches_is_named():
         constrained_program(mdp, [1.0, 0.0], [[FREE, 0.0], [FREE, 99.0]])
 
 
+def test_what_another_program_reached_can_be_asked_for():
+    # The most of an objective is reached by one policy alone, and by rounding by none.
+    for seed in (53, 145, 156, 197, 207, 328):
+        rng = np.random.default_rng(seed)
+        moves = rng.dirichlet(np.full(6, 0.3), size=(6, 2))
+        mdp = TabularMDP(moves, 0.05 * rng.random((2, 6, 2)), discount=0.95)
+        reached = constrained_program(mdp, [0.4, 0.6]).returns
+        found = constrained_program(mdp, np.eye(2), np.where(np.eye(2) > 0, FREE, reached))
+        np.testing.assert_allclose(found.returns, [reached, reached], rtol=1e-6)
+        assert found.shortfall.max() < 1e-7
+
+
 def test_never_ending_is_named():
     moves = np.eye(2)[[[0, 1, 1], [1, 1, 1]]]
     rewards = np.zeros((2, 2, 3))
