@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prefsim.papers.discovery import cards
+from prefsim.papers.discovery import FAMILIES, cards
 from prefsim.papers.sabotage import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +108,25 @@ def test_a_paper_has_a_page(family, paper, source):
         assert f"<{dotted}>" in text
     errata = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert text.count("*How we know:*") == errata.count(f"\n| `{paper.slug}`")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_a_map_and_a_notebook(family, source):
+    map_of, notebook = make_papers.GUIDES[family]
+    assert (source / "explanation" / f"{map_of}.md").exists()
+    assert (source / "notebooks" / f"{notebook}.ipynb").exists()
+    index = (source / "index.md").read_text(encoding="utf-8")
+    assert f"\nexplanation/{map_of}\n" in index and f"\nnotebooks/{notebook}\n" in index
+
+
+@pytest.mark.parametrize("family", sorted({family for family, _ in cards()}))
+def test_a_family_page_says_how_its_papers_relate(family, source):
+    text = (source / "papers" / family / "index.md").read_text(encoding="utf-8")
+    said, _, _ = text.partition("| ")
+    for name in (f"/explanation/{make_papers.GUIDES[family][0]}.md", "/notebooks/"):
+        assert f"]({name}" in said
+    for _, paper in cards(family):
+        assert f"[{paper.slug}](../{family}/{paper.slug}.md)" in said, paper.slug
 
 
 def test_words_stay_words():
