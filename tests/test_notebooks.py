@@ -49,6 +49,12 @@ def test_runs(path, with_data, request, monkeypatch):
     EXPECTED[path.stem](figures, text, with_data)
 
 
+def numbers(pattern, text):
+    """The numbers in the groups of each match."""
+    rows = re.findall(pattern, text)
+    return [[float(each) for each in ([row] if isinstance(row, str) else row)] for row in rows]
+
+
 def tour(figures, text, with_data):
     assert figures == (3 if with_data else 2)
     assert ("'regret': 0.57" in text) == with_data
@@ -61,6 +67,11 @@ def analyses(figures, text, with_data):
     assert "No     -0.02" in text and "Yes    +3.83" in text
     assert "32 arrows between the sixteen losses" in text
     assert "τ = 1.0: 37.7% of outputs" in text and "another quality: -0.327" in text
+    measured = (
+        r"cosine of gradients (\S+), CHES (\S+); after 40 steps chosen (\S+), rejected (\S+) nats"
+    )
+    alike, unlike = numbers(measured, text)
+    assert alike[0] > 0.3 > 0.2 > unlike[0] and alike[1] > unlike[1] + 5 and alike[2] < unlike[2]
 
 
 def labels(figures, text, with_data):
@@ -71,6 +82,10 @@ def labels(figures, text, with_data):
     assert "distillation_kl  0.5224   shifted 0.5224" in text
     wrong, weakest = re.search(r"wrong labels: (\S+), in the weakest fifth (\S+)", text).groups()
     assert float(weakest) > 2 * float(wrong)
+    ends = numbers(r"off by (\S+), on the table (\S+)", text)
+    assert all(abs(found - exact) < 0.02 for found, exact in ends)
+    (plain, _), (smoothed, _), (told, _), (misled, _) = ends
+    assert told < 0.02 < 0.1 < plain < smoothed and misled > 0.1
 
 
 def sequences(figures, text, with_data):
@@ -86,12 +101,6 @@ def sequences(figures, text, with_data):
     found = re.findall(r"regret (\S+) of 6 rounds; on alternating losses (\S+)", text)
     (before, honest), (after, fooled) = (map(float, row) for row in found)
     assert after < 0.6 < before and honest < fooled
-
-
-def numbers(pattern, text):
-    """The numbers in the groups of each match."""
-    rows = re.findall(pattern, text)
-    return [[float(each) for each in ([row] if isinstance(row, str) else row)] for row in rows]
 
 
 def alignment(figures, text, with_data):
