@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import inspect
 import re
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 import make_methods
 import make_reference
 
-from prefsim.papers.discovery import FAMILIES, all_slugs, cards, errata_of, load
+from prefsim.papers.discovery import FAMILIES, all_slugs, cards, errata_of, find, load
 from prefsim.papers.paper import Paper
 from prefsim.papers.report import collect
 from prefsim.papers.sabotage import resolve
@@ -23,6 +24,17 @@ from prefsim.papers.stated import origin
 from prefsim.papers.storage import DRAWING
 from prefsim.papers.tables import format_number, percent, said_in_paper
 from prefsim.papers.verdicts import check_papers
+
+# The map and the notebook of each family, in docs/explanation and notebooks.
+GUIDES = {
+    "direct": ("loss-map", "alignment"),
+    "nash": ("nash-map", "games"),
+    "mdp": ("sequences-map", "sequences"),
+    "theory": ("analysis-map", "analyses"),
+    "robust": ("labels-map", "labels"),
+    "selfimprove": ("self-improvement-map", "generations"),
+    "plural": ("people-map", "people"),
+}
 
 INTRODUCTION = """\
 # Papers
@@ -264,10 +276,30 @@ def page(family: str, paper: Paper, held: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def relations(family: str, papers: Sequence[Paper]) -> list[str]:
+    """Return how the papers of a family relate, as the docstring of its folder says."""
+    module = importlib.import_module(find(papers[0].slug).module.rpartition(".")[0])
+    _, _, text = (inspect.getdoc(module) or "").partition("\n\n")
+    place = {paper.slug: f"../{family_of}/{paper.slug}.md" for family_of, paper in cards()}
+    linked = re.sub(
+        r"`(\w+)`", lambda m: f"[{m[1]}]({place[m[1]]})" if m[1] in place else m[0], text
+    )
+    lines = [linked, ""] if linked else []
+    if family in GUIDES:
+        map_of, notebook = GUIDES[family]
+        lines += [
+            f"[The map](/explanation/{map_of}.md) has the methods side by side, and"
+            f" [the notebook](/notebooks/{notebook}.ipynb) is a lecture on them.",
+            "",
+        ]
+    return lines
+
+
 def family_page(family: str, papers: Sequence[Paper]) -> str:
     """Return the page that leads to the papers of a family."""
     rows = [(f"[{p.slug}]({p.slug}.md)", plain(p.title), p.year, plain(p.summary)) for p in papers]
-    lines = [f"# {FAMILIES[family]}", "", *table(("", "Paper", "Year", "What it says"), rows)]
+    lines = [f"# {FAMILIES[family]}", "", *relations(family, papers)]
+    lines += table(("", "Paper", "Year", "What it says"), rows)
     tree = ["```{toctree}", ":hidden:", "", *(f"{p.slug} <{p.slug}>" for p in papers), "```"]
     return "\n".join([*lines, *tree]) + "\n"
 

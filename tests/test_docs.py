@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prefsim.papers.discovery import all_slugs, cards, errata_of
+from prefsim.papers.discovery import FAMILIES, all_slugs, cards, errata_of
 from prefsim.papers.sabotage import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +125,25 @@ def test_the_errata_are_those_of_the_papers():
     for slug, erratum in errata:
         line = next(row for row in text.splitlines() if erratum.true.replace("|", r"\|") in row)
         assert line.startswith(f"| [{slug}](../paper_repros/")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_a_map_and_a_notebook(family, source):
+    map_of, notebook = make_papers.GUIDES[family]
+    assert (source / "explanation" / f"{map_of}.md").exists()
+    assert (source / "notebooks" / f"{notebook}.ipynb").exists()
+    index = (source / "index.md").read_text(encoding="utf-8")
+    assert f"\nexplanation/{map_of}\n" in index and f"\nnotebooks/{notebook}\n" in index
+
+
+@pytest.mark.parametrize("family", sorted({family for family, _ in cards()}))
+def test_a_family_page_says_how_its_papers_relate(family, source):
+    text = (source / "papers" / family / "index.md").read_text(encoding="utf-8")
+    said, _, _ = text.partition("| ")
+    for name in (f"/explanation/{make_papers.GUIDES[family][0]}.md", "/notebooks/"):
+        assert f"]({name}" in said
+    for _, paper in cards(family):
+        assert f"[{paper.slug}](../{family}/{paper.slug}.md)" in said, paper.slug
 
 
 def test_words_stay_words():
