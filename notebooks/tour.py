@@ -167,7 +167,7 @@ if (folder / "privileged_control_X.npy").exists():
     print({name: round(float(f.fun), 4) for name, f in fitted.items()})
 else:
     print(
-        "no human data here: set PREFSIM_DATA to a folder with delivery/privileged_control_*.npy (see the README)"
+        "no human data here: set PREFSIM_DATA to a folder with delivery/privileged_control_*.npy (docs/how-to/real-data.md)"
     )
 
 # %% [markdown]
