@@ -91,7 +91,8 @@ class _Trial:
         except Exception as exception:
             error, detail, used = math.inf, f"raised {describe_error(exception)}", None
             self.exception = self.exception or detail
-        if used is not None:
+        # Other kinds have inequalities as parts that bound nothing: that a number is positive.
+        if used is not None and self.claim.kind == "inequality":
             self.used = max(used, self.used or 0.0)
         self.examples += 1
         self.latest = detail

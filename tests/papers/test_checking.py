@@ -194,8 +194,11 @@ def test_no_counterexample_is_sought_for_a_claim_that_fails():
 
 
 def test_the_largest_share_of_a_bound_is_kept():
-    result = check_claim(claim(lambda x: Verdict(0.0, "", x / 2)), examples=30)
+    half = claim(lambda x: Verdict(0.0, "", x / 2))
+    result = check_claim(half._replace(kind="inequality"), examples=30)
     assert 0 < result.used <= 0.5
+    # That a number is positive, as a part of an identity, bounds nothing.
+    assert check_claim(half._replace(kind="identity"), examples=30).used is None
     assert check_claim(claim(excess), examples=5).used is None
 
 
