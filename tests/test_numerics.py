@@ -4,6 +4,7 @@ Against mpmath-free identities, at extremes, on three array libraries.
 """
 
 import math
+import warnings
 
 import array_api_strict
 import numpy as np
@@ -41,6 +42,33 @@ def test_logsumexp_carries_no_mass_at_minus_infinity():
     x = np.asarray([[-np.inf, 0.0], [-np.inf, -np.inf]])
     np.testing.assert_array_equal(numerics.logsumexp(x), [0.0, -np.inf])
     np.testing.assert_array_equal(numerics.logsumexp(x, keepdims=True), [[0.0], [-np.inf]])
+
+
+@given(vectors)
+def test_a_row_by_itself_is_a_row_of_many(x):
+    rows = np.stack([x, x[::-1]])
+    for function in (numerics.log_softmax, numerics.logsumexp, numerics.row_sums):
+        np.testing.assert_allclose(function(x), function(rows)[0], rtol=1e-14, atol=1e-14)
+        assert function(x).ndim == function(rows).ndim - 1
+
+
+@pytest.mark.parametrize(
+    ("row", "total"),
+    [([-np.inf, -np.inf], -np.inf), ([np.inf, 0.0], np.inf), ([np.nan, 0.0], np.nan), ([2], 2.0)],
+)
+def test_logsumexp_of_a_row_that_is_not_finite(row, total):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(numerics.logsumexp(np.asarray(row)), total)
+
+
+def test_array_namespace_knows_the_library():
+    x = np.ones(2)
+    assert numerics.array_namespace(x) is numerics.array_namespace(x, x)
+    assert numerics.array_namespace(array_api_strict.asarray([1.0])) is array_api_strict
+    for wrong in ((x, torch.ones(2)), ([1.0],), ()):
+        with pytest.raises(TypeError):
+            numerics.array_namespace(*wrong)
 
 
 @given(st.floats(-40, -1e-12))

@@ -30,13 +30,16 @@ __all__ = [
     "duality_gap",
     "expected_preference",
     "exploitability",
+    "gap_of_margins",
     "gap_to_best_response",
     "geometric_mixture",
     "largest_gain",
+    "largest_margin",
     "log_best_response",
     "log_probs",
     "mirror_step",
     "payoff",
+    "proximal_step",
     "pure_response",
     "regularised_gap",
 ]
@@ -124,7 +127,11 @@ def log_best_response(
     :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`.
     """
     # Around one half the payoffs would lose digits that a small τ brings out.
-    return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
+    return _log_response(preference - 0.5, policy, log_reference, tau)
+
+
+def _log_response(margins: Array, policy: ArrayT, log_reference: Array, tau: float) -> ArrayT:
+    return log_softmax(log_reference + payoff(margins, policy) / tau)
 
 
 @names_shapes
@@ -176,7 +183,13 @@ def pure_response(preference: ArrayT, policy: Array) -> ArrayT:
 
 def largest_gain(preference: ArrayT, policy: Array) -> ArrayT:
     """Return the :func:`exploitability` of what is known to be a distribution."""
-    return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
+    return largest_margin(preference - 0.5, policy)
+
+
+def largest_margin(margins: ArrayT, policy: Array) -> ArrayT:
+    """Return the :func:`largest_gain` in games given by their margins ``P - 1/2``."""
+    gained = payoff(margins, policy)
+    return array_namespace(gained).max(gained, axis=-1)
 
 
 @names_shapes
@@ -286,7 +299,12 @@ def gap_to_best_response(
     preference: Array, policy: ArrayT, log_reference: Array, *, tau: float
 ) -> ArrayT:
     """Return the :func:`regularised_gap` of what are known to be distributions."""
-    response = log_best_response(preference, policy, log_reference, tau=tau)
+    return gap_of_margins(preference - 0.5, policy, log_reference, tau=tau)
+
+
+def gap_of_margins(margins: Array, policy: ArrayT, log_reference: Array, *, tau: float) -> ArrayT:
+    """Return the :func:`gap_to_best_response` in games given by their margins ``P - 1/2``."""
+    response = _log_response(margins, policy, log_reference, tau)
     return 2.0 * tau * _divergence_of_neighbours(policy, response)
 
 
@@ -350,28 +368,45 @@ def mirror_step(
     ----------
     Munos et al. 2023 (Nash-MD), arXiv:2312.00886; Zhang et al. 2024 (INPO), arXiv:2407.00617.
     """
-    check_nonnegative(step=step, tau=tau)
     log_policy, log_reference, payoffs = alike(
         optional=("log_reference",),
         log_policy=log_policy,
         log_reference=log_reference,
         payoffs=payoffs,
     )
-    weight = step * tau
-    check_reference_weight(step, tau)
-    if weight > 0 and log_reference is None:
-        raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
-    logits = step * payoffs
     try:
-        # A weight of exactly zero drops its term: 0 · log 0 is NaN.
-        if weight < 1:
-            logits = logits + (1.0 - weight) * log_policy
-        if weight > 0:
-            logits = logits + weight * log_reference
+        return proximal_step(log_policy, log_reference, payoffs, step=step, tau=tau)
     except (ValueError, RuntimeError):
         given = {} if log_reference is None else {"log_reference": log_reference}
         check_broadcast(log_policy=log_policy, payoffs=payoffs, **given)
         raise
+
+
+def proximal_step(
+    log_policy: ArrayT,
+    log_reference: Array | None,
+    payoffs: ArrayT,
+    *,
+    step: float,
+    tau: float = 0.0,
+) -> ArrayT:
+    """Return the :func:`mirror_step` of what are known to be floating arrays of one library."""
+    # Steps are made by the thousand: sizes that are fine by themselves are not looked at further.
+    if not (type(step) is type(tau) is float and 0 <= step < math.inf and 0 <= tau < math.inf):
+        check_nonnegative(step=step, tau=tau)
+    weight = step * tau
+    if not weight <= 1:
+        check_reference_weight(step, tau)
+    if weight > 0 and log_reference is None:
+        raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
+    logits = step * payoffs
+    # A weight of exactly zero drops its term: 0 · log 0 is NaN.
+    if weight == 0:
+        logits = logits + log_policy
+    elif weight < 1:
+        logits = logits + (1.0 - weight) * log_policy
+    if weight > 0:
+        logits = logits + weight * log_reference
     return log_softmax(logits)
 
 
