@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ __all__ = [
     "bounded_exp",
     "categorical_entropy",
     "categorical_kl",
+    "columns_of_short_rows",
     "gather",
+    "has_short_rows",
     "host_values",
     "is_traced",
     "like",
@@ -48,6 +51,7 @@ __all__ = [
 
 
 _NUMPY = _namespace_of(np.empty(0))
+BLOCK_ENTRIES = 32_768
 
 
 def array_namespace(*arrays: Any) -> Any:
@@ -143,6 +147,8 @@ def _numpy_logsumexp(x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool)
         peak = np.maximum.reduce(x)
         if math.isfinite(peak):
             return peak + math.log(np.add.reduce(np.exp(x - peak)))
+    if axis in (-1, x.ndim - 1) and has_short_rows(x):
+        return _logsumexp_of_short_rows(x, keepdims)
     peak = np.maximum.reduce(x, axis=axis, keepdims=True)
     if np.isfinite(peak).all():
         result = np.log(np.add.reduce(np.exp(x - peak), axis=axis, keepdims=True))
@@ -154,6 +160,34 @@ def _numpy_logsumexp(x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool)
             result = np.log(total)
     result += peak
     return result if keepdims else result.squeeze(axis=axis)
+
+
+def _logsumexp_of_short_rows(x: np.ndarray, keepdims: bool) -> np.ndarray:
+    total = np.empty(x.shape[:-1], dtype=np.result_type(x, np.float16))
+    flat = total.reshape(-1)
+    for block, columns in columns_of_short_rows(x):
+        flat[block] = _numpy_logsumexp(columns, 0, keepdims=False)
+    return total[..., None] if keepdims else total
+
+
+def has_short_rows(x: Any) -> bool:
+    """Return whether an array is NumPy's and better gone through by columns, for its short rows.
+
+    NumPy reduces along a short last axis an entry at a time, along the first one whole rows.
+    """
+    return isinstance(x, np.ndarray) and x.ndim > 1 and x.shape[-1] <= 32 and x.size >= 4096
+
+
+def columns_of_short_rows(x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of rows, which stay in the cache, as columns ``(n, rows of the block)``.
+
+    Each comes with its place among all rows, those of the leading axes in one.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    length = BLOCK_ENTRIES // x.shape[-1]
+    for start in range(0, rows.shape[0], length):
+        block = slice(start, start + length)
+        yield block, np.ascontiguousarray(rows[block].T)
 
 
 def log_softmax(x: ArrayT, *, axis: int = -1) -> ArrayT:
