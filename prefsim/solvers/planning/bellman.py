@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from prefsim._numpy_kernels import columns_of_short_rows, has_short_rows
 from prefsim.backend import like
 from prefsim.checks import (
     alike,
@@ -21,13 +22,7 @@ from prefsim.checks import (
     names_shapes,
     shapes_of,
 )
-from prefsim.numerics import (
-    array_namespace,
-    columns_of_short_rows,
-    has_short_rows,
-    logsumexp,
-    softmax,
-)
+from prefsim.numerics import array_namespace, logsumexp, softmax
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.transitions import expected_next
