@@ -55,7 +55,7 @@ def has_short_rows(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.ndim > 1 and x.shape[-1] <= 32 and x.size >= 4096
 
 
-def columns_of_short_rows(x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def columns_of_short_rows(x: Any) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield blocks of rows, which stay in the cache, as columns ``(n, rows of the block)``.
 
     Each comes with its place among all rows, those of the leading axes in one.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.numerics import array_namespace
-from prefsim.solvers.games.certificates import gap_of_margins, largest_margin
+from prefsim.solvers.games.margins import gap_of_margins, largest_margin
 from prefsim.solvers.games.nash_methods import Update
 from prefsim.solvers.games.results import NashHistory, NashResult
 from prefsim.solvers.games.updates import State, shares

@@ -16,12 +16,8 @@ import numpy as np
 
 from prefsim.checks import check_reference_weight
 from prefsim.numerics import array_namespace, log_softmax, over_rows, row_sums
-from prefsim.solvers.games.certificates import (
-    geometric_mixture,
-    payoff,
-    proximal_step,
-    pure_response,
-)
+from prefsim.solvers.games.certificates import geometric_mixture, pure_response
+from prefsim.solvers.games.margins import payoff, proximal_step
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.typing import Array
