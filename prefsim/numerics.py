@@ -13,8 +13,10 @@ import sys
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_torch_array
+from array_api_compat import array_namespace as _namespace_of
+from array_api_compat import is_torch_array
 
+from prefsim import _numpy_kernels
 from prefsim.typing import Array, ArrayT
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "normal_cdf",
     "normal_log_cdf",
     "over_rows",
+    "row_sums",
     "sigmoid",
     "softmax",
     "softplus",
@@ -43,6 +46,23 @@ __all__ = [
     "widened",
     "xlogy",
 ]
+
+
+_NUMPY = _namespace_of(np.empty(0))
+
+
+def array_namespace(*arrays: Any) -> Any:
+    """Return the library of arrays, with the functions of the array-API standard.
+
+    Raises
+    ------
+    TypeError
+        If they are of several libraries, or of none.
+    """
+    # In loops over small arrays to ask in general costs more than what is then computed.
+    if len(arrays) == 1 and type(arrays[0]) is np.ndarray:
+        return _NUMPY
+    return _namespace_of(*arrays)
 
 
 def stop_gradient(x: ArrayT) -> ArrayT:
@@ -104,9 +124,8 @@ def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = F
     if is_torch_array(x):
         return _torch().logsumexp(x, dim=axis, keepdim=keepdims)
     if isinstance(x, np.ndarray):
-        # Play makes many thousands of small steps: asking for the library at each function that
-        # is called took most of their time.
-        return _numpy_logsumexp(x, axis, keepdims)
+        total: Any = np.asarray(_numpy_kernels.logsumexp(x, axis, keepdims))
+        return total
     xp = array_namespace(x)
     peak = xp.max(x, axis=axis, keepdims=True)
     peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
@@ -117,20 +136,13 @@ def logsumexp(x: ArrayT, *, axis: int | tuple[int, ...] = -1, keepdims: bool = F
     return result if keepdims else xp.squeeze(result, axis=axis)
 
 
-def _numpy_logsumexp(x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool) -> Any:
-    peak = x.max(axis=axis, keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, 0.0)
-    total = np.exp(x - peak).sum(axis=axis, keepdims=True)
-    # The logarithm of no mass is -inf, and no reason for a warning.
-    with np.errstate(divide="ignore"):
-        result = np.log(total) + peak
-    return result if keepdims else result.squeeze(axis=axis)
-
-
 def log_softmax(x: ArrayT, *, axis: int = -1) -> ArrayT:
     """Return ``x - logsumexp(x)`` along ``axis``: normalised log-probabilities in nats."""
     if is_torch_array(x):
         return _torch().log_softmax(x, dim=axis)
+    if isinstance(x, np.ndarray):
+        rows: Any = x - _numpy_kernels.logsumexp(x, axis, x.ndim != 1)
+        return rows
     return x - logsumexp(x, axis=axis, keepdims=True)
 
 
@@ -345,6 +357,14 @@ def like(value: Any, other: Array, *, integer: bool = False) -> Array:
         to_numpy(value) if is_torch_array(value) else value,
         dtype=xp.int64 if integer else other.dtype,
     )
+
+
+def row_sums(x: ArrayT) -> ArrayT:
+    """Return the sums over the last axis, which stays, of length one."""
+    if type(x) is np.ndarray:
+        sums: Any = np.add.reduce(x, axis=-1, keepdims=True)
+        return sums
+    return array_namespace(x).sum(x, axis=-1, keepdims=True)
 
 
 def over_rows(value: Any) -> Any:

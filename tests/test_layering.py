@@ -16,6 +16,7 @@ GROUND = [
     "_frozen",
     "_instances",
     "_torch_kernels",
+    "_numpy_kernels",
     "numerics",
     "_readable",
     "checks",

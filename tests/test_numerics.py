@@ -4,6 +4,7 @@ Against mpmath-free identities, at extremes, on three array libraries.
 """
 
 import math
+import warnings
 
 import array_api_strict
 import numpy as np
@@ -41,6 +42,55 @@ def test_logsumexp_carries_no_mass_at_minus_infinity():
     x = np.asarray([[-np.inf, 0.0], [-np.inf, -np.inf]])
     np.testing.assert_array_equal(numerics.logsumexp(x), [0.0, -np.inf])
     np.testing.assert_array_equal(numerics.logsumexp(x, keepdims=True), [[0.0], [-np.inf]])
+
+
+@given(vectors)
+def test_a_row_by_itself_is_a_row_of_many(x):
+    rows = np.stack([x, x[::-1]])
+    for function in (numerics.log_softmax, numerics.logsumexp, numerics.row_sums):
+        np.testing.assert_allclose(function(x), function(rows)[0], rtol=1e-14, atol=1e-14)
+        assert function(x).ndim == function(rows).ndim - 1
+
+
+@pytest.mark.parametrize(
+    ("row", "total"),
+    [([-np.inf, -np.inf], -np.inf), ([np.inf, 0.0], np.inf), ([np.nan, 0.0], np.nan), ([2], 2.0)],
+)
+def test_logsumexp_of_a_row_that_is_not_finite(row, total):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(numerics.logsumexp(np.asarray(row)), total)
+
+
+@pytest.mark.parametrize("shape", [(5000, 3), (2, 40, 60, 2), (1, 4096, 1), (4097, 32)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_many_short_rows_are_summed_as_few_are(shape, dtype):
+    x = np.random.default_rng(0).normal(0, 30, shape).astype(dtype)
+    x[..., :7, 0] = -np.inf
+    x[..., 3, :] = -np.inf
+    x[..., 5:7, :] = 0.0
+    x[..., 5, 0], x[..., 6, 0] = np.inf, np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = numerics.logsumexp(x)
+        rows = [numerics.logsumexp(row) for row in x.reshape(-1, shape[-1])]
+    assert together.dtype == dtype
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(together.ravel(), rows, rtol=4 * eps, atol=4 * eps)
+    kept = numerics.logsumexp(x, keepdims=True)
+    np.testing.assert_array_equal(kept[..., 0], together)
+    # A view whose entries are not beside each other, and the last axis by its other name.
+    np.testing.assert_array_equal(numerics.logsumexp(x[..., ::-1, :]), together[..., ::-1])
+    np.testing.assert_array_equal(numerics.logsumexp(x, axis=len(shape) - 1), together)
+
+
+def test_array_namespace_knows_the_library():
+    x = np.ones(2)
+    assert numerics.array_namespace(x) is numerics.array_namespace(x, x)
+    assert numerics.array_namespace(array_api_strict.asarray([1.0])) is array_api_strict
+    for wrong in ((x, torch.ones(2)), ([1.0],), ()):
+        with pytest.raises(TypeError):
+            numerics.array_namespace(*wrong)
 
 
 @given(st.floats(-40, -1e-12))

@@ -13,15 +13,21 @@ from prefsim.checks import (
     alike,
     check_broadcast,
     check_interval,
-    check_nonnegative,
-    check_reference_weight,
     names_shapes,
 )
-from prefsim.numerics import array_namespace, categorical_kl, log_softmax
+from prefsim.numerics import array_namespace, categorical_kl
 from prefsim.solvers.games.game_input import (
     check_players,
     check_tau,
     in_one_library,
+)
+from prefsim.solvers.games.margins import (
+    gap_of_margins,
+    largest_margin,
+    log_probs,
+    log_response,
+    payoff,
+    proximal_step,
 )
 from prefsim.typing import Array, ArrayT
 
@@ -40,22 +46,6 @@ __all__ = [
     "pure_response",
     "regularised_gap",
 ]
-
-
-def log_probs(policy: ArrayT) -> ArrayT:
-    """Return the logarithm of probabilities, ``-inf`` at zero without a warning."""
-    xp = array_namespace(policy)
-    positive = policy > 0
-    return xp.where(
-        positive,
-        xp.log(xp.where(positive, policy, xp.ones_like(policy))),
-        xp.full_like(policy, -math.inf),
-    )
-
-
-def payoff(preference: Array, policy: ArrayT) -> ArrayT:
-    r"""Return :math:`(P\pi)_y`, how likely y beats a draw from ``policy``, ``(..., n)``."""
-    return (preference @ policy[..., None])[..., 0]
 
 
 @names_shapes
@@ -124,7 +114,7 @@ def log_best_response(
     :math:`\log \mathrm{BR}_\tau(\pi) = \log\mathrm{softmax}(\log\mu + P\pi/\tau)`.
     """
     # Around one half the payoffs would lose digits that a small τ brings out.
-    return log_softmax(log_reference + payoff(preference - 0.5, policy) / tau)
+    return log_response(preference - 0.5, policy, log_reference, tau)
 
 
 @names_shapes
@@ -176,7 +166,7 @@ def pure_response(preference: ArrayT, policy: Array) -> ArrayT:
 
 def largest_gain(preference: ArrayT, policy: Array) -> ArrayT:
     """Return the :func:`exploitability` of what is known to be a distribution."""
-    return array_namespace(preference).max(payoff(preference - 0.5, policy), axis=-1)
+    return largest_margin(preference - 0.5, policy)
 
 
 @names_shapes
@@ -286,25 +276,7 @@ def gap_to_best_response(
     preference: Array, policy: ArrayT, log_reference: Array, *, tau: float
 ) -> ArrayT:
     """Return the :func:`regularised_gap` of what are known to be distributions."""
-    response = log_best_response(preference, policy, log_reference, tau=tau)
-    return 2.0 * tau * _divergence_of_neighbours(policy, response)
-
-
-def _divergence_of_neighbours(policy: ArrayT, log_other: Array) -> ArrayT:
-    """Return KL(policy‖other) of two distributions that may agree to the last digit.
-
-    Every term is written so that it is >= 0, and none cancel.
-    """
-    xp = array_namespace(policy)
-    difference = log_probs(policy) - log_other
-    near = xp.abs(difference) < 1.0
-    zero = xp.zeros_like(policy)
-    small = xp.where(near, difference, zero)
-    large = xp.where(near | (policy <= 0), zero, difference)
-    # Σ p (e⁻ᵈ − 1 + d) = Σ p d + Σ q − Σ p, and the two sums are one.
-    close = policy * (xp.expm1(-small) + small)
-    far = policy * large + xp.exp(log_other) - policy
-    return xp.sum(xp.where(near, close, far), axis=-1)
+    return gap_of_margins(preference - 0.5, policy, log_reference, tau=tau)
 
 
 def mirror_step(
@@ -350,29 +322,18 @@ def mirror_step(
     ----------
     Munos et al. 2023 (Nash-MD), arXiv:2312.00886; Zhang et al. 2024 (INPO), arXiv:2407.00617.
     """
-    check_nonnegative(step=step, tau=tau)
     log_policy, log_reference, payoffs = alike(
         optional=("log_reference",),
         log_policy=log_policy,
         log_reference=log_reference,
         payoffs=payoffs,
     )
-    weight = step * tau
-    check_reference_weight(step, tau)
-    if weight > 0 and log_reference is None:
-        raise ValueError(f"log_reference is needed when tau > 0, got None with tau={tau!r}")
-    logits = step * payoffs
     try:
-        # A weight of exactly zero drops its term: 0 · log 0 is NaN.
-        if weight < 1:
-            logits = logits + (1.0 - weight) * log_policy
-        if weight > 0:
-            logits = logits + weight * log_reference
+        return proximal_step(log_policy, log_reference, payoffs, step=step, tau=tau)
     except (ValueError, RuntimeError):
         given = {} if log_reference is None else {"log_reference": log_reference}
         check_broadcast(log_policy=log_policy, payoffs=payoffs, **given)
         raise
-    return log_softmax(logits)
 
 
 def geometric_mixture(log_policy: ArrayT, log_reference: Array, *, weight: float) -> ArrayT:

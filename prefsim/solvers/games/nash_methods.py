@@ -47,11 +47,21 @@ def _with_payoffs(log_policy: Array, preference: Array) -> State:
 
 
 def _with_counts(log_policy: Array, preference: Array) -> State:
-    return log_policy, array_namespace(log_policy).exp(log_policy)
+    policy = array_namespace(log_policy).exp(log_policy)
+    return policy, policy
 
 
 def _with_regrets(log_policy: Array, preference: Array) -> State:
-    return log_policy, array_namespace(log_policy).zeros_like(log_policy)
+    xp = array_namespace(log_policy)
+    return xp.exp(log_policy), xp.zeros_like(log_policy)
+
+
+def _from_logs(state: State) -> Array:
+    return array_namespace(state[0]).exp(state[0])
+
+
+def _as_it_is(state: State) -> Array:
+    return state[0]
 
 
 class Update(NamedTuple):
@@ -74,6 +84,8 @@ class Update(NamedTuple):
         ``tau ->`` the largest step with a guarantee.
     start
         ``(log-policies, preference) ->`` the first state.
+    policy
+        ``state ->`` the policies that it plays, ``(..., n)``.
     options
         Further options of the update and their defaults.
     weight
@@ -86,6 +98,7 @@ class Update(NamedTuple):
     default_step: Callable[[int, float, int], float] | None
     largest_step: Callable[[float], float]
     start: Callable[[Array, Array], State] = _alone
+    policy: Callable[[State], Array] = _from_logs
     options: Mapping[str, float] = MappingProxyType({})
     weight: Callable[[int], float] = lambda t: 1.0
 
@@ -172,10 +185,17 @@ UPDATES: dict[str, Update] = {
         None,
         _no_limit,
         start=_with_regrets,
+        policy=_as_it_is,
         weight=lambda t: t + 1.0,
     ),
     "fictitious_play": Update(
-        fictitious_play_update, "none", "last", None, _no_limit, start=_with_counts
+        fictitious_play_update,
+        "none",
+        "last",
+        None,
+        _no_limit,
+        start=_with_counts,
+        policy=_as_it_is,
     ),
     "comal": Update(comal_update, "proximal", "last", None, _no_limit),
     "mirror_descent": _MIRROR_DESCENT,

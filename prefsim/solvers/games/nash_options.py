@@ -109,4 +109,4 @@ def step_sizes(
             f" is known to converge at tau={tau:g}",
             StepSizeWarning,
         )
-    return steps if callable(step) else itertools.repeat(steps[0], iterations)
+    return steps if callable(step) else itertools.repeat(float(steps[0]), iterations)

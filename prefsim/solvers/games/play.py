@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefsim.numerics import array_namespace
-from prefsim.solvers.games.certificates import gap_to_best_response, largest_gain
+from prefsim.solvers.games.margins import gap_of_margins, largest_margin
 from prefsim.solvers.games.nash_methods import Update
 from prefsim.solvers.games.results import NashHistory, NashResult
+from prefsim.solvers.games.updates import State, shares
 from prefsim.typing import Array
 
 #: Tolerance of the iterative methods unless given.
 UPDATE_TOLERANCE = 1e-8
-# A certificate costs as much as an update or two.
+# A certificate costs as much as an update.
 CHECK_EVERY = 10
 
 __all__ = ["UPDATE_TOLERANCE", "play"]
@@ -29,6 +30,48 @@ class Certified(NamedTuple):
     exploitability: Array
     average_exploitability: Array
     regularised_gap: Array | None
+
+
+class Certificates(NamedTuple):
+    """What play in games with margins ``P - 1/2`` is worth.
+
+    ``tau`` is the penalty of the game, 0 where a method has only one of its own.
+    """
+
+    update: Update
+    margins: Array
+    log_reference: Array
+    tau: float
+
+    @property
+    def name(self) -> str:
+        """Which of the policies the theory of the method is about."""
+        averaged = self.update.certified == "average" and self.tau == 0
+        return "average_policy" if averaged else "policy"
+
+    def decisive(self, state: State, total: Array) -> Array:
+        """Return the certificate ``(...,)`` that the theory of the method is about, alone."""
+        policy = self.update.policy(state)
+        if self.tau > 0:
+            return self._gap(policy)
+        # Before the first update nothing has been played: its average is the policy itself.
+        decides = policy if self.name == "policy" else shares(total, otherwise=policy)
+        return largest_margin(self.margins, decides)
+
+    def every(self, state: State, total: Array) -> Certified:
+        """Return both policies and all of their certificates."""
+        policy = self.update.policy(state)
+        average = shares(total, otherwise=policy)
+        return Certified(
+            policy=policy,
+            average_policy=average,
+            exploitability=largest_margin(self.margins, policy),
+            average_exploitability=largest_margin(self.margins, average),
+            regularised_gap=self._gap(policy) if self.tau > 0 else None,
+        )
+
+    def _gap(self, policy: Array) -> Array:
+        return gap_of_margins(self.margins, policy, self.log_reference, tau=self.tau)
 
 
 def play(
@@ -56,41 +99,33 @@ def play(
     used = xp.zeros(batch, dtype=xp.int64, device=preference.device)
     active = xp.ones(batch, dtype=xp.bool, device=preference.device)
     knows_tau = update.default_step is not None or update.penalty == "proximal"
-    settings = {**options, **({"tau": tau} if knows_tau else {})}
-    penalised = tau > 0 and update.penalty != "proximal"
+    settings = {**options, **({"tau": float(tau)} if knows_tau else {})}
+    certificates = Certificates(
+        update, preference - 0.5, log_reference, tau if update.penalty != "proximal" else 0.0
+    )
     records: list[tuple[int, Certified]] = []
-    everyone = True
-
-    def certified() -> Certified:
-        policy = xp.exp(state[0])
-        played = xp.sum(total, axis=-1, keepdims=True)
-        # Before the first update nothing has been played: its average is the policy itself.
-        mean = total / xp.where(played > 0, played, xp.ones_like(played))
-        average = xp.where(played > 0, mean, policy)
-        gap = None
-        if penalised:
-            gap = gap_to_best_response(preference, policy, log_reference, tau=tau)
-        return Certified(
-            policy=policy,
-            average_policy=average,
-            exploitability=largest_gain(preference, policy),
-            average_exploitability=largest_gain(preference, average),
-            regularised_gap=gap,
-        )
-
+    # As long as no game has met its goal they have all taken so many iterations.
+    everyone, in_step = True, 0
     for done, step in enumerate(steps):
-        if done % CHECK_EVERY == 0 and goal > 0:
-            active = active & ~(_certificate(certified(), update) <= goal)
-            if not bool(xp.any(active)):
-                break
-            everyone = bool(xp.all(active))
+        if goal > 0 and done % CHECK_EVERY == 0:
+            met = certificates.decisive(state, total) <= goal
+            if bool(met if met.shape == () else xp.any(met)):
+                active = active & ~met
+                everyone = False
+                if not bool(xp.any(active)):
+                    break
         if record and done % record == 0:
-            records.append((done, certified()))
-        played = update.weight(done) * xp.exp(state[0])
-        new = update.apply(
-            state, preference, log_reference, **settings, **({} if step is None else {"step": step})
-        )
-        if not everyone:
+            records.append((done, certificates.every(state, total)))
+        played = update.policy(state)
+        weight = update.weight(done)
+        if weight != 1.0:
+            played = weight * played
+        if step is not None:
+            settings["step"] = step
+        new = update.apply(state, preference, log_reference, **settings)
+        if everyone:
+            in_step += 1
+        else:
             # A game that has met the tolerance stays as it is, so that it does not matter which
             # games are solved together.
             going = active[..., None]
@@ -98,9 +133,11 @@ def play(
             new = tuple(
                 xp.where(going, after, before) for after, before in zip(new, state, strict=True)
             )
+            used = used + xp.astype(active, xp.int64)
         total, state = total + played, new
-        used = used + xp.astype(active, xp.int64)
-    last = certified()
+    used = used + in_step
+    last = certificates.every(state, total)
+    decisive = certificates.decisive(state, total)
     if record:
         records.append((int(xp.max(used)) if used.shape != () else int(used), last))
     return NashResult(
@@ -109,25 +146,11 @@ def play(
         exploitability=last.exploitability,
         regularised_gap=last.regularised_gap,
         iterations=used,
-        converged=_certificate(last, update) <= (goal if goal > 0 else UPDATE_TOLERANCE),
+        converged=decisive <= (goal if goal > 0 else UPDATE_TOLERANCE),
         history=_history(records) if record else None,
         average_exploitability=last.average_exploitability,
-        certified=_certified_name(last, update),
+        certified=certificates.name,
     )
-
-
-def _certificate(certified: Certified, update: Update) -> Array:
-    """Return the certificate that the theory of the method is about."""
-    if certified.regularised_gap is not None:
-        return certified.regularised_gap
-    averaged = _certified_name(certified, update) == "average_policy"
-    return certified.average_exploitability if averaged else certified.exploitability
-
-
-def _certified_name(certified: Certified, update: Update) -> str:
-    """Return which of the policies the certificate is about."""
-    averaged = update.certified == "average" and certified.regularised_gap is None
-    return "average_policy" if averaged else "policy"
 
 
 def _history(records: list[tuple[int, Certified]]) -> NashHistory:

@@ -5,7 +5,8 @@ Updates are made of :func:`prefsim.solvers.games.certificates.mirror_step`;
 
 An update takes a state, the preference matrix and the log-reference, and returns the next state: a
 tuple of arrays ``(..., n)`` that starts with the log-policies, followed by what the method
-remembers. All of them are pure, broadcast over leading axes, and run on any array library (COMAL,
+remembers. Regret matching and fictitious play, which give responses no mass at all, start with the
+policies. All updates are pure, broadcast over leading axes, and run on any array library (COMAL,
 which solves a game in every update, on NumPy and torch).
 """
 
@@ -14,14 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from prefsim.checks import check_reference_weight
-from prefsim.numerics import array_namespace, log_softmax
-from prefsim.solvers.games.certificates import (
-    geometric_mixture,
-    log_probs,
-    mirror_step,
-    payoff,
-    pure_response,
-)
+from prefsim.numerics import array_namespace, log_softmax, over_rows, row_sums
+from prefsim.solvers.games.certificates import geometric_mixture, pure_response
+from prefsim.solvers.games.margins import payoff, proximal_step
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
 from prefsim.solvers.games.regularised import solve_regularised
 from prefsim.typing import Array
@@ -46,12 +42,24 @@ __all__ = [
     "optimistic_update",
     "payoffs_of",
     "regret_matching_update",
+    "shares",
 ]
 
 
 def payoffs_of(preference: Array, log_policy: Array) -> Array:
     """Return the payoffs ``(..., n)`` of every response against a policy given in nats."""
     return payoff(preference, array_namespace(log_policy).exp(log_policy))
+
+
+def shares(mass: Array, *, otherwise: Array | float) -> Array:
+    """Return masses ``(..., n)`` over their sums, and ``otherwise`` where there is no mass."""
+    total = row_sums(mass)
+    if total.shape == (1,) and float(total[0]) > 0:
+        return mass / total
+    xp = array_namespace(mass)
+    some = total > 0
+    share = mass / xp.where(some, total, xp.ones_like(total))
+    return xp.where(some, share, otherwise * xp.ones_like(mass))
 
 
 def mwu_update(
@@ -65,7 +73,7 @@ def mwu_update(
     of SPPO (arXiv:2405.00675) and DNO (arXiv:2404.03715).
     """
     (log_policy,) = state
-    return (mirror_step(log_policy, None, payoffs_of(preference, log_policy), step=step),)
+    return (proximal_step(log_policy, None, payoffs_of(preference, log_policy), step=step),)
 
 
 def mirror_descent_update(
@@ -81,7 +89,7 @@ def mirror_descent_update(
     """
     (log_policy,) = state
     return (
-        mirror_step(
+        proximal_step(
             log_policy, log_reference, payoffs_of(preference, log_policy), step=step, tau=tau
         ),
     )
@@ -143,7 +151,7 @@ def egpo_update(
     (log_policy,) = state
     (half,) = mirror_descent_update(state, preference, log_reference, step=step, tau=tau)
     return (
-        mirror_step(log_policy, log_reference, payoffs_of(preference, half), step=step, tau=tau),
+        proximal_step(log_policy, log_reference, payoffs_of(preference, half), step=step, tau=tau),
     )
 
 
@@ -165,10 +173,10 @@ def optimistic_update(
     log_policy, memory = state
     if tau == 0:
         current = payoffs_of(preference, log_policy)
-        return mirror_step(log_policy, None, 2.0 * current - memory, step=step), current
-    predicted = mirror_step(log_policy, log_reference, memory, step=step, tau=tau)
+        return proximal_step(log_policy, None, 2.0 * current - memory, step=step), current
+    predicted = proximal_step(log_policy, log_reference, memory, step=step, tau=tau)
     payoffs = payoffs_of(preference, predicted)
-    return mirror_step(log_policy, log_reference, payoffs, step=step, tau=tau), payoffs
+    return proximal_step(log_policy, log_reference, payoffs, step=step, tau=tau), payoffs
 
 
 def extrapolated(log_policy: Array, before: Array, *, momentum: float) -> Array:
@@ -277,30 +285,20 @@ def regret_matching_update(state: State, preference: Array, log_reference: Array
     .. math:: r_t = P\pi_t - \pi_t^\top P\pi_t,\qquad R_t = [R_{t-1} + r_t]^+,\qquad
         \pi_{t+1} \propto [R_t + r_t]^+
 
-    The memory is R, zero at first. The average with weights proportional to t converges; the last
-    policy need not.
+    The state is π and R, which is zero at first. The average with weights proportional to t
+    converges; the last policy need not.
 
     References
     ----------
     Farina, Kroer and Sandholm 2021, arXiv:2007.14358.
     """
-    log_policy, regret = state
-    xp = array_namespace(log_policy)
-    policy = xp.exp(log_policy)
+    policy, regret = state
+    xp = array_namespace(policy)
     new = payoff(preference, policy)
-    new = new - xp.sum(policy * new, axis=-1, keepdims=True)
-    regret = xp.clip(regret + new, 0.0)
-    predicted = xp.clip(regret + new, 0.0)
-    total = xp.sum(predicted, axis=-1, keepdims=True)
-    uniform = xp.full_like(policy, 1.0 / policy.shape[-1])
-    return (
-        log_probs(
-            xp.where(
-                total > 0, predicted / xp.where(total > 0, total, xp.ones_like(total)), uniform
-            )
-        ),
-        regret,
-    )
+    new = new - over_rows(xp.vecdot(policy, new))
+    regret = xp.maximum(regret + new, 0.0)
+    predicted = xp.maximum(regret + new, 0.0)
+    return shares(predicted, otherwise=1.0 / policy.shape[-1]), regret
 
 
 def fictitious_play_update(state: State, preference: Array, log_reference: Array) -> State:
@@ -308,12 +306,12 @@ def fictitious_play_update(state: State, preference: Array, log_reference: Array
 
     The best response to the mean of what was played so far joins it, the first of several.
 
-    The policy is that mean; the memory counts the plays, the initial policy being the first.
+    The state is that mean and the counts of the plays, the initial policy being the first.
 
     References
     ----------
     Brown 1951; Robinson 1951, "An iterative method of solving a game" (convergence).
     """
-    log_policy, counts = state
-    counts = counts + pure_response(preference, array_namespace(log_policy).exp(log_policy))
-    return log_probs(counts / array_namespace(counts).sum(counts, axis=-1, keepdims=True)), counts
+    policy, counts = state
+    counts = counts + pure_response(preference, policy)
+    return counts / row_sums(counts), counts

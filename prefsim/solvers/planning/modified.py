@@ -159,11 +159,7 @@ class _DenseEvaluation:
     def __call__(self, action: Array, value: Array, goal: Array, sweeps: int) -> Array:
         mdp = self.mdp
         xp = array_namespace(value)
-        chosen = xp.astype(
-            action[..., None] == xp.arange(mdp.n_actions, device=action.device), mdp.reward.dtype
-        )
-        chain = xp.matmul(chosen[..., None, :], mdp.transitions)[..., 0, :]
-        paid = xp.sum(chosen * mdp.reward, axis=-1)
+        chain, paid = self._adopt(action)
 
         def sweep(value: Array) -> tuple[Array, Array]:
             swept = paid + mdp.discount * xp.matmul(chain, value[..., None])[..., 0]
@@ -190,6 +186,26 @@ class _DenseEvaluation:
                 low, high = self.stop.bounds(change)
                 break
         return self.stop.shifted(value, low, high)
+
+    def _adopt(self, action: Array) -> tuple[Array, Array]:
+        """Return the moves ``(*batch, S, S)`` and the rewards ``(*batch, S)`` of a policy."""
+        mdp = self.mdp
+        xp = array_namespace(action)
+        states, actions = mdp.n_states, mdp.n_actions
+        batch = tuple(action.shape[:-1])
+        shares = (tuple(mdp.transitions.shape[:-3]), tuple(mdp.reward.shape[:-2])) != (batch, batch)
+        if shares:
+            # One table for many rewards, or the other way round: sums broadcast, rows do not.
+            chosen = xp.astype(
+                action[..., None] == xp.arange(actions, device=action.device), mdp.reward.dtype
+            )
+            chain = xp.matmul(chosen[..., None, :], mdp.transitions)[..., 0, :]
+            return chain, xp.sum(chosen * mdp.reward, axis=-1)
+        action = xp.reshape(xp.astype(action, xp.int64), (-1,))
+        rows = xp.arange(action.shape[0], device=action.device) * actions + action
+        chain = xp.take(xp.reshape(mdp.transitions, (-1, states)), rows, axis=0)
+        paid = xp.take(xp.reshape(mdp.reward, (-1,)), rows, axis=0)
+        return xp.reshape(chain, (*batch, states, states)), xp.reshape(paid, (*batch, states))
 
 
 def _largest(change: Array) -> Array:

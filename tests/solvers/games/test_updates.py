@@ -15,6 +15,7 @@ from prefsim.solvers.games.certificates import exploitability
 from prefsim.solvers.games.nash import METHODS, solve_nash
 from prefsim.solvers.games.nash_methods import UPDATES
 from prefsim.solvers.games.stationary_point import nash_md_pg_stationary_point
+from prefsim.solvers.games.updates import regret_matching_update, shares
 from prefsim.solvers.results import ConvergenceWarning
 from prefsim.testing.games import (
     cyclic_games,
@@ -333,3 +334,31 @@ def test_the_default_step_of_multiplicative_weights_is_that_of_its_bound(method)
         for step in ({}, {"step": np.sqrt(8 * np.log(3) / 50)})
     )
     np.testing.assert_allclose(default.policy, explicit.policy, rtol=1e-12)
+
+
+@pytest.mark.parametrize("step", [np.float64(1.0), 1, np.float32(1.0)])
+def test_a_step_is_a_number_of_any_kind(step):
+    plain = ten_steps("mwu", step=1.0)
+    np.testing.assert_array_equal(ten_steps("mwu", step=step).policy, plain.policy)
+    # The precision is that of the game, whatever the step is held in.
+    single = ten_steps("mwu", game=GAME.astype(np.float32), step=step)
+    assert single.policy.dtype == np.float32
+
+
+def test_shares_of_masses():
+    mass = np.array([[1.0, 3.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(shares(mass, otherwise=0.5), [[0.25, 0.75], [0.5, 0.5]])
+    np.testing.assert_array_equal(shares(mass[0], otherwise=0.5), [0.25, 0.75])
+    policy = np.array([[0.1, 0.9], [0.3, 0.7]])
+    np.testing.assert_array_equal(shares(mass, otherwise=policy), [[0.25, 0.75], [0.3, 0.7]])
+    np.testing.assert_array_equal(shares(mass[1], otherwise=policy[1]), policy[1])
+
+
+def test_regret_matching_of_equals_stays_uniform():
+    """Where no response is regretted there is no mass to share."""
+    result = solve_nash(np.full((3, 3), 0.5), method="regret_matching", max_iterations=3)
+    np.testing.assert_allclose(result.policy, 1 / 3, rtol=1e-15)
+    policy, regret = np.array([0.2, 0.3, 0.5]), np.zeros(3)
+    new, left = regret_matching_update((policy, regret), np.full((3, 3), 0.5), None)
+    np.testing.assert_allclose(new, 1 / 3, rtol=1e-15)
+    np.testing.assert_array_equal(left, 0.0)

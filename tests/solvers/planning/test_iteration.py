@@ -244,6 +244,27 @@ class TestOptimal:
         np.testing.assert_allclose(warm.value, exact, atol=1e-11)
 
 
+class TestBatches:
+    """One call for many processes is a call for each of them."""
+
+    @pytest.mark.parametrize("shared", ["nothing", "moves", "rewards"])
+    def test_modified_policy_iteration_takes_what_is_shared(self, shared):
+        batch = TabularMDP.random(6, 3, discount=0.9, seed=0, batch_shape=(2, 4))
+        transitions = batch.transitions[0, 0] if shared == "moves" else batch.transitions
+        reward = batch.reward[0, 0] if shared == "rewards" else batch.reward
+        together = planning.modified_policy_iteration(TabularMDP(transitions, reward, discount=0.9))
+        for index in np.ndindex(2, 4):
+            alone = planning.modified_policy_iteration(
+                TabularMDP(
+                    transitions if shared == "moves" else transitions[index],
+                    reward if shared == "rewards" else reward[index],
+                    discount=0.9,
+                )
+            )
+            np.testing.assert_allclose(together.value[index], alone.value, atol=1e-10)
+            np.testing.assert_array_equal(together.policy[index], alone.policy)
+
+
 class TestQuantEcon:
     @pytest.mark.parametrize("seed", range(3))
     def test_same_values_and_policy(self, seed):
