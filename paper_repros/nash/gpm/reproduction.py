@@ -283,7 +283,8 @@ def learn_from_texts(run: Run) -> OnTexts:
     """Return what heads of a language model learn, nothing where that part is left out."""
     if run.quick or importlib.util.find_spec("transformers") is None:
         return {}
-    seeds = [run.seed + s for s in range(3)]
+    # No two runs share one.
+    seeds = range(3 * run.seed, 3 * (run.seed + 1))
     found = {
         name: [learn_on_texts(head, seed) for seed in seeds]
         for name, head in run.progress(TEXT_HEADS.items(), "heads of a language model")
