@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from paper_repros.nash.p3o.token_policies import BETA, CLIPPED, UNCLIPPED, Task
+from paper_repros.nash.p3o import reproduction
+from paper_repros.nash.p3o.token_policies import BETA, CLIPPED, METHODS, UNCLIPPED, Task
 from paper_repros.nash.p3o.training import Preprocessing, Rollout, Trained
 from prefsim import losses
 from prefsim.data import ScoredPairs
 from prefsim.gradients import gradient
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import gradient_descent, objective, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import (
@@ -180,3 +182,16 @@ def test_clipping_holds_a_policy_at_the_texts_of_its_start():
     ]
     moved = [task.margins_moved(end) for end in ends]
     assert moved[0] < 1.0 and abs(moved[1] - moved[0]) < 0.05
+
+
+def test_runs_of_other_seeds_share_no_task(monkeypatch):
+    seen = []
+
+    def ends_of(task, steps):
+        seen.append(task.tree.reward.tobytes())
+        return dict.fromkeys(METHODS, task.behaviour)
+
+    monkeypatch.setattr(reproduction, "ends_of", ends_of)
+    for seed in range(4):
+        reproduction.learn_from_older(Run(seed=seed), 3)
+    assert len(set(seen)) == len(seen) == 12
