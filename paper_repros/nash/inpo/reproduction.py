@@ -183,7 +183,7 @@ def reproduce(run: Run) -> Reproduction:
         " decreasing steps of one theorem; bottom left: the gap of the average policy after a run"
         " of each length with the constant step of the other; the worst of the random games, and"
         f" its bound (dashed). Bottom right: gap after 100 rounds on sampled labels, {SEEDS} draws"
-        " (faint) and their mean, which falls as one over the pairs."
+        " (faint) and their mean, which falls about as one over the pairs."
     )
     cut = (
         f"{QUICK[0]} iterations of decreasing steps rather than {FULL[0]}, averages of"
@@ -205,7 +205,7 @@ def draw(
         2,
         title=(
             "With its penalty INPO's last policy reaches the equilibrium; from samples its gap"
-            " falls as one over their number"
+            " falls about as one over their number"
         ),
         width=6.2,
         height=4.2,
@@ -272,11 +272,14 @@ def draw_rate(axis: Any, rate: Rate, style: str) -> None:
 
 def draw_samples(axis: Any, sampled: dict[str, np.ndarray]) -> None:
     """Draw the gaps of all seeds, and their means, by the pairs of a round."""
-    for colour, marker, (name, by_size) in zip((BLUE, ORANGE), "os", sampled.items(), strict=False):
-        means = by_size.mean(axis=1)
+    # Side by side, so that the marks of one game do not hide another's.
+    styles = ((BLUE, "o", 1.0), (ORANGE, "s", 1.1))
+    for (colour, marker, shift), (name, by_size) in zip(styles, sampled.items(), strict=False):
+        means, where = by_size.mean(axis=1), shift * np.array(SIZES)
         label = f"{name}, {slope_text(log_log_slope(SIZES, means))}"
-        axis.plot(np.repeat(SIZES, SEEDS), by_size.ravel(), marker, color=colour, alpha=0.25, ms=4)
-        axis.plot(SIZES, means, marker + "-", color=colour, label=label)
+        each = np.repeat(where, SEEDS)
+        axis.plot(each, by_size.ravel(), marker, color=colour, alpha=0.25, ms=4)
+        axis.plot(where, means, marker + "-", color=colour, label=label)
     axis.set(
         xscale="log",
         yscale="log",
