@@ -276,7 +276,7 @@ def draw_samples(axis: Any, sampled: dict[str, np.ndarray]) -> None:
     styles = ((BLUE, "o", 1.0), (ORANGE, "s", 1.1))
     for (colour, marker, shift), (name, by_size) in zip(styles, sampled.items(), strict=False):
         means, where = by_size.mean(axis=1), shift * np.array(SIZES)
-        label = f"{name}, {slope_text(log_log_slope(SIZES, means))}"
+        label = f"{name}, {slope_text(float(log_log_slope(SIZES, means)))}"
         each = np.repeat(where, SEEDS)
         axis.plot(each, by_size.ravel(), marker, color=colour, alpha=0.25, ms=4)
         axis.plot(where, means, marker + "-", color=colour, label=label)
