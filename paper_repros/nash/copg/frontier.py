@@ -124,10 +124,6 @@ class Bandits(NamedTuple):
         out_of_reach = np.where(kl[-1] < 1, self.best_at(np.ones_like(kl[:1]))[0] - best[-1], 0.0)
         return Front(np.array(strengths), kl, value, best, missing + out_of_reach)
 
-    def mean_frontier(self) -> np.ndarray:
-        """Return KL and reward of the frontier, means over the worlds, ``(2, points)``."""
-        return np.mean([(f.reverse_kl, f.reward) for f in self.frontiers], axis=0)
-
 
 def fronts(
     bandits: Bandits, *, progress: Callable[[Iterable[Any], str], Iterable[Any]]

@@ -6,6 +6,7 @@ A transformer needs the package transformers, and more time than a quick run has
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from paper_repros.nash.copg.token_policies import (
     learn_by_transformer,
 )
 from prefsim.papers import Criterion, Reproduction, Run, at_least, at_most, below, near, panels
+from prefsim.papers.figures import BLUE, GREEN, OLIVE, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,11 +39,11 @@ if TYPE_CHECKING:
 STEP = 0.05
 LONG_STEP, EARLY = 0.5, 50  # gradient steps that are compared one by one
 PATH_STYLES = {
-    "CoPG": "C0-",
-    "b = E_μ R_β": "C2--",
-    "b = V^π": "C4:",
-    "no baseline": "C3-",
-    "b = E_μ R": "C1-",
+    "CoPG": (BLUE, "-"),
+    "b = E_μ R_β": (GREEN, "--"),
+    "b = V^π": (PURPLE, ":"),
+    "no baseline": (VERMILION, "-"),
+    "b = E_μ R": (ORANGE, "-."),
 }
 METHODS = {
     "CoPG": "CoPG",
@@ -49,11 +51,20 @@ METHODS = {
     "mean reward": "PG, b = E_μ R",
     "on policy": "PG, own texts",
 }
-FRONT_STYLES = {"CoPG": "C0o", "IPO": "C5o-", "PG, b = E_μ R": "C1o-", "PG, no baseline": "C3o-"}
+FRONT_STYLES = {
+    "CoPG": (BLUE, "o-"),
+    "IPO": (SKY, "^-"),
+    "PG, b = E_μ R": (ORANGE, "s-."),
+    "PG, no baseline": (VERMILION, "D-"),
+}
+TOKEN_HUES = {"CoPG": BLUE, "none": VERMILION, "mean reward": ORANGE, "on policy": OLIVE}
+LEAST_DRAWN = 1e-4
+# Gradient steps, bandits, tasks over tokens and transformers.
+FULL, QUICK = (200_000, 50, 5, 2), (7_000, 6, 3, 0)
 
 
 def reproduce(run: Run) -> Reproduction:
-    steps, worlds = (7_000, 6) if run.quick else (200_000, 50)
+    steps, worlds, n_tasks, n_transformers = QUICK if run.quick else FULL
     toy_paths = paths(TOY, step=STEP, steps=steps, progress=run.progress)
     distances = {name: float(TOY.distance(path.end)) for name, path in toy_paths.items()}
     bandits = Bandits.draw(worlds, run.seed)
@@ -66,8 +77,8 @@ def reproduce(run: Run) -> Reproduction:
         for toy in (TOY, drawn_toy(run.seed))
         for passed in descended(toy, step=LONG_STEP, steps=EARLY).values()
     ]
-    trees = learn_over_tokens(run)
-    transformers = learn_by_transformers(run)
+    trees = learn_over_tokens(run, n_tasks)
+    transformers = learn_by_transformers(run, n_transformers)
 
     criteria = (
         at_most(
@@ -141,22 +152,38 @@ def reproduce(run: Run) -> Reproduction:
     table += rows_of_tokens("a transformer", transformers)
     if not transformers:
         table.append({"method": "a transformer: left out (full runs only)"})
-    figure = draw(toy_paths, earned, bandits.mean_frontier(), trees, transformers)
-    return Reproduction(figure, table, criteria)
+    figure = draw(toy_paths, earned, trees, transformers)
+    caption = (
+        "Lower is better in the first two panels, and further left in the third. Left: distance to"
+        " the optimum by gradient step, on a bandit of three arms whose samples come from another"
+        " policy; the lines that stay up have the wrong baseline. Middle: reward that is missing at"
+        " the KL that was reached, a mark for each strength of the penalty; lines end at the"
+        " weakest, so that the plain gradients get no further. At 1 nat (grey line), all of the way"
+        " that a method cannot go counted, "
+        + ", ".join(f"{name} misses {short:.2f}" for name, short in missing.items())
+        + ". Right: distance to the optimum of policies over tokens after training, by method, and"
+        " where theory says that the wrong baselines end (bars)."
+    )
+    cut = (
+        f"{QUICK[0]} gradient steps rather than {FULL[0]}, {QUICK[1]} bandits rather than"
+        f" {FULL[1]}, {QUICK[2]} tasks over tokens rather than {FULL[2]}, no transformers"
+    )
+    return Reproduction(figure, table, criteria, caption=caption, cut=cut)
 
 
-def learn_over_tokens(run: Run) -> list[Learnt]:
+def learn_over_tokens(run: Run, n_tasks: int) -> list[Learnt]:
     """Return what tables of next tokens learn from texts of a poor behaviour."""
-    tasks = [Task.draw(run.seed + k) for k in range(1 if run.quick else 5)]
+    tasks = [Task.draw((run.seed, k)) for k in range(n_tasks)]
     steps = 200 if run.quick else 400
     return [Learnt(task, ends_of(task, steps=steps)) for task in run.progress(tasks, "tasks")]
 
 
-def learn_by_transformers(run: Run) -> list[Learnt]:
-    """Return what transformers learn from such texts; nothing where that part is left out."""
-    if run.quick or importlib.util.find_spec("transformers") is None:
+def learn_by_transformers(run: Run, n_tasks: int) -> list[Learnt]:
+    """Return what transformers learn from such texts; nothing where the package is missing."""
+    if importlib.util.find_spec("transformers") is None:
         return []
-    seeds = [run.seed + k for k in range(2)]
+    # No two runs share one.
+    seeds = range(n_tasks * run.seed, n_tasks * (run.seed + 1))
     return [learn_by_transformer(seed) for seed in run.progress(seeds, "transformers")]
 
 
@@ -239,7 +266,6 @@ def rows_of_tokens(model: str, learnt: list[Learnt]) -> list[dict[str, str | flo
 def draw(
     toy_paths: dict[str, Path],
     earned: dict[str, Front],
-    frontier: np.ndarray,
     trees: list[Learnt],
     transformers: list[Learnt],
 ) -> Figure:
@@ -247,58 +273,72 @@ def draw(
         1,
         3,
         title="Contrastive policy gradient learns the regularised optimum from any samples",
-        width=6.5,
-        height=5.0,
+        width=5.2,
+        height=4.6,
     )
-    left, right, tokens = axes[0]
-    draw_tokens(tokens, {"table of next tokens": trees, "transformer": transformers})
-    for name, style in PATH_STYLES.items():
+    left, middle, right = axes[0]
+    for name, (colour, style) in PATH_STYLES.items():
         path, label = toy_paths[name], name if name == "CoPG" else f"policy gradient, {name}"
         # A distance of zero has no logarithm.
-        left.loglog(path.step, np.maximum(path.distance, 1e-16), style, lw=2, label=label)
+        far = np.maximum(path.distance, 1e-16)
+        left.loglog(path.step, far, style, color=colour, lw=2, label=typeset(label))
     left.set(
         xlabel=f"gradient steps (size {STEP:g})",
-        ylabel="total variation distance to the optimum π*",
-        title=(
-            "Three arms, samples from a poor behaviour policy:\nonly the right baseline leads to π*"
-        ),
+        ylabel="total variation to the optimum π*",
+        title="Three arms, samples of a poor behaviour:\nonly the right baseline leads to π*",
         ylim=(1e-9, 1),
     )
     left.legend(frameon=False, loc="lower left")
-    right.plot(*frontier, "k-", lw=0.8, label="largest reward at each KL")
-    for name, style in FRONT_STYLES.items():
+    for name, (colour, style) in FRONT_STYLES.items():
         front = earned[name]
-        right.plot(front.kl.mean(axis=1), front.reward.mean(axis=1), style, ms=4, label=name)
-    right.set(
-        xlabel="KL(π‖π_ref) (nats)",
-        ylabel="expected reward",
+        missing = (front.best - front.reward).mean(axis=1)
+        kl = front.kl.mean(axis=1)
+        middle.plot(kl, missing, style, color=colour, ms=5, label=typeset(name))
+    middle.axvline(1.0, color="0.8", zorder=0)
+    middle.set(
+        xlabel="KL(π‖π$_{ref}$) (nats)",
+        ylabel="largest reward at that KL − expected reward",
         title=(
-            f"20 arms, pairs from π_ref, exact limits, mean of {earned['CoPG'].kl.shape[1]}"
-            " bandits:\nno penalty takes the plain gradients further than this"
+            f"20 arms, pairs from π$_{{ref}}$, mean of {earned['CoPG'].kl.shape[1]} bandits:\n"
+            "only CoPG misses nothing, at any penalty"
         ),
         xlim=(0, 2.6),
     )
-    right.legend(frameon=False, loc="lower right")
+    middle.legend(frameon=False)
+    draw_tokens(right, {"table of next tokens": trees, "transformer": transformers})
     return figure
 
 
+def typeset(name: str) -> str:
+    """Return the name with its indices set as such."""
+    return re.sub(r"([_^])(\w)", r"$\1\2$", name)
+
+
 def draw_tokens(axis: Any, models: dict[str, list[Learnt]]) -> None:
+    """Draw the distance to the optimum of every task, by method and model."""
     for m, (model, learnt) in enumerate((k, v) for k, v in models.items() if v):
-        for x, name in enumerate(METHODS):
+        axis.plot([], [], "os"[m], color="0.4", label=f"{model}, a mark a task")
+        for y, name in enumerate(METHODS):
             if name in learnt[0].ends:
                 # A distance of zero has no logarithm.
-                distance = np.maximum(distances_of(learnt, name), 1e-4)
-                where = np.full(len(distance), x + 0.15 * m)
-                label = None if x else f"{model}, a dot a task"
-                axis.plot(where, distance, "os"[m], color=f"C{m}", alpha=0.7, label=label)
+                distance = np.maximum(distances_of(learnt, name), LEAST_DRAWN)
+                where = np.full(len(distance), y + 0.2 * m)
+                axis.plot(distance, where, "os"[m], color=TOKEN_HUES[name], alpha=0.7)
+                if m == 0 and name in BASELINES:
+                    draw_limits(axis, y, learnt, name)
+    axis.plot([], [], "k|", ms=14, label="where it ends in theory")
     axis.set(
-        yscale="log",
-        xticks=np.arange(len(METHODS)),
-        ylabel="total variation distance to π* (0.0001: at most)",
-        title=(
-            "policies over tokens, texts of a poor behaviour policy:\n"
-            "only CoPG does without texts of its own"
-        ),
+        xscale="log",
+        xlim=(LEAST_DRAWN / 2, 1),
+        ylim=(len(METHODS) + 0.5, -0.5),
+        xlabel=f"total variation to π* ({LEAST_DRAWN:g}: or less)",
+        title="Policies over tokens, texts of a poor behaviour:\nonly CoPG does without its own",
     )
-    axis.set_xticklabels([name.replace(", ", ",\n") for name in METHODS.values()], fontsize="small")
-    axis.legend(frameon=False, loc="lower right")
+    axis.set_yticks(np.arange(len(METHODS)), [typeset(name) for name in METHODS.values()])
+    axis.legend(frameon=False, loc="lower left")
+
+
+def draw_limits(axis: Any, y: float, learnt: list[Learnt], name: str) -> None:
+    """Mark where the plain policy gradient ends in theory in each task."""
+    limits = [each.task.distance(each.task.wrong_limit(name)) for each in learnt]
+    axis.plot(limits, np.full(len(limits), y), "k|", ms=14)

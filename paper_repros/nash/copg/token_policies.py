@@ -43,7 +43,7 @@ class Task(NamedTuple):
     behaviour: TokenTreePolicy
 
     @classmethod
-    def draw(cls, seed: int, reference: Any = None) -> Task:
+    def draw(cls, seed: int | tuple[int, int], reference: Any = None) -> Task:
         """Draw rewards of texts, and the reference ``(X, N)`` unless it is given.
 
         The behaviour is the reference turned against the reward: what it writes is poor.

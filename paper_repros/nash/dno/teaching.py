@@ -58,9 +58,7 @@ def teach(
     best = np.argmax(reward + 0.75 * rng.standard_normal(reward.shape), axis=-1)
     teacher = (np.arange(CHOICES) == best[..., None]).astype(float)
     scores = TOP_SCORE * sigmoid(reward)
-    starts = [
-        NetworkPolicy.mlp(features, CHOICES, hidden=(32,), seed=seed + i) for i in range(networks)
-    ]
+    starts = [NetworkPolicy.mlp(features, CHOICES, hidden=(32,), seed=rng) for _ in range(networks)]
     parameters: list[Any] = [start.parameters for start in starts]
     policy = starts[0].with_parameters(torch.stack(parameters))
     prompt = np.repeat(np.arange(PROMPTS), DRAWS)

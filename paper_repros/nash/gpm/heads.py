@@ -6,6 +6,7 @@ First as plain numbers, then as heads of a small language model that reads the t
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,8 @@ from prefsim.containers import PairRewards
 from prefsim.gradients import gradient
 from prefsim.losses import bradley_terry, score_regression
 from prefsim.numerics import array_namespace, sigmoid, softmax
+from prefsim.papers import Criterion, Run, at_least, at_most, near
+from prefsim.papers.figures import BLUE, GREEN, SKY
 from prefsim.raters import (
     embedding_preference,
     learned_temperature,
@@ -277,3 +280,90 @@ def drawn_labels(log_odds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def table_of(model: PreferenceModel, prompt: int, cards: np.ndarray) -> Any:
     """Return the log-odds of all pairs of hands by a criterion."""
     return model.score_table([prompt], cards.tolist())
+
+
+# Accuracies on texts held out, by seed, of each head by criterion.
+OnTexts = dict[str, dict[str, list[float]]]
+
+
+def learn_from_texts(run: Run) -> OnTexts:
+    """Return what heads of a language model learn, nothing where that part is left out."""
+    if run.quick or importlib.util.find_spec("transformers") is None:
+        return {}
+    # No two runs share one.
+    seeds = range(3 * run.seed, 3 * (run.seed + 1))
+    found = {
+        name: [learn_on_texts(head, seed) for seed in seeds]
+        for name, head in run.progress(TEXT_HEADS.items(), "heads of a language model")
+    }
+    return {
+        name: {criterion: [each[criterion] for each in by_seed] for criterion in by_seed[0]}
+        for name, by_seed in found.items()
+    }
+
+
+def criteria_of_texts(texts: OnTexts) -> tuple[Criterion, ...]:
+    """Return what is expected of heads that share trunk, data and steps."""
+    reward, *others = texts.values()
+    # Of three hands of different suits a reward ranks two pairs right at most; each suit is there
+    # equally often.
+    best_reward = (SUITS - 1) / SUITS
+    return (
+        at_most(
+            "language model, reward head: accuracy on cyclic pairs held out, by seed",
+            reward["cyclic"],
+            best_reward,
+            stated="derived",
+            paper="no better than a random guess",
+        ),
+        at_least(
+            "language model, vector heads: accuracy on cyclic pairs held out, by head and seed",
+            [other["cyclic"] for other in others],
+            0.9,
+            stated="chosen",
+        ),
+        near(
+            "language model, vector heads: accuracy on transitive pairs held out, less a reward's",
+            [np.subtract(other["transitive"], reward["transitive"]) for other in others],
+            np.zeros((len(others), len(reward["transitive"]))),
+            within=0.03,
+            stated="chosen",
+        ),
+    )
+
+
+def rows_of_texts(texts: OnTexts) -> list[dict[str, str | float | int]]:
+    """Return what the table says of heads of a language model."""
+    if not texts:
+        return [{"labels": "hands of cards", "model": "language model: left out (full runs only)"}]
+    return [
+        {
+            "labels": f"hands of cards, {criterion}",
+            "model": f"language model, {name}",
+            "accuracy, held out": float(np.mean(shares)),
+        }
+        for name, by_criterion in texts.items()
+        for criterion, shares in by_criterion.items()
+    ]
+
+
+def draw_texts(axis: Any, texts: OnTexts) -> None:
+    """Draw the share of unseen pairs that each head ranks right, a mark a seed."""
+    styles = zip("os^", (BLUE, GREEN, SKY), strict=True)
+    for m, ((name, by_criterion), (marker, colour)) in enumerate(
+        zip(texts.items(), styles, strict=True)
+    ):
+        for x, shares in enumerate(by_criterion.values()):
+            where, label = np.full(len(shares), x + 0.2 * (m - 1)), None if x else name
+            axis.plot(where, shares, marker, color=colour, alpha=0.7, label=label)
+    axis.axhline((SUITS - 1) / SUITS, color="k", ls="--", lw=1, label="best reward, cyclic pairs")
+    axis.axhline(0.5, color="k", ls=":", lw=1, label="a coin")
+    axis.set(
+        ylim=(0.4, 1.25),
+        yticks=np.linspace(0.4, 1, 7),
+        ylabel="pairs of unseen texts ranked right (share)",
+        title="heads of a small language model",
+    )
+    axis.set_xticks([0, 1], [f"{criterion} pairs" for criterion in next(iter(texts.values()))])
+    axis.set_xlim(-0.5, 1.5)
+    axis.legend(fontsize=8, ncols=2, loc="upper center")

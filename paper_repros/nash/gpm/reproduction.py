@@ -5,7 +5,6 @@ A language model with either head needs transformers and more time than a quick 
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +21,28 @@ from paper_repros.nash.gpm.cycles import (
 )
 from paper_repros.nash.gpm.heads import (
     PLANES,
-    SUITS,
     TEMPERATURE,
-    TEXT_HEADS,
+    OnTexts,
+    criteria_of_texts,
+    draw_texts,
     drawn_prompts,
     learn,
-    learn_on_texts,
+    learn_from_texts,
     reward_scores,
+    rows_of_texts,
 )
 from paper_repros.nash.gpm.self_play import CyclePlay, play_cycle
 from prefsim.backend import to_numpy
 from prefsim.numerics import sigmoid
-from prefsim.papers import Criterion, Reproduction, Run, at_least, at_most, near, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, near, panels
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from prefsim.solvers import decompose_skew, preference_scores
 from prefsim.worlds import PreferenceGame, synthetic_ballots
+
+# Mixtures of cycles, starts of the models fitted to labels, and of the head learnt by prompt.
+FULL, QUICK = (12, 6, 5), (2, 2, 2)
+HUES = dict(zip(MODELS, (BLUE, ORANGE, GREEN, VERMILION), strict=True))
+MARKERS = dict(zip(MODELS, "os^D", strict=True))
 
 
 class Majorities(NamedTuple):
@@ -86,13 +93,14 @@ def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
     groups = {f"cycle of {n}": cycle(n)[None] for n in (3, 4, 5)}
     pure = tuple(groups)
-    groups["mixtures, 20 items"] = np.stack([mixture(rng) for _ in range(2 if run.quick else 12)])
+    n_mixtures, fit_starts, learn_starts = QUICK if run.quick else FULL
+    groups["mixtures, 20 items"] = np.stack([mixture(rng) for _ in range(n_mixtures)])
     fits = {
-        name: fit_models(groups[name], 2 if run.quick else 6)
+        name: fit_models(groups[name], fit_starts)
         for name in run.progress(groups, "groups of labels")
     }
     prompts = drawn_prompts(rng)
-    head = learn(prompts, starts=2 if run.quick else 5, rng=rng)
+    head = learn(prompts, starts=learn_starts, rng=rng)
     learnt = head.score_table(prompts.hidden)
     missed = prompts.preference - sigmoid(learnt / np.logaddexp(0, head.raw))
     right = {
@@ -272,71 +280,27 @@ def reproduce(run: Run) -> Reproduction:
     ]
     table += rows_of_texts(texts)
     table += [election.row() for election in elections]
-    return Reproduction(draw(fits, play, texts), table, criteria)
-
-
-# Accuracies on texts held out, by seed, of each head by criterion.
-OnTexts = dict[str, dict[str, list[float]]]
-
-
-def learn_from_texts(run: Run) -> OnTexts:
-    """Return what heads of a language model learn, nothing where that part is left out."""
-    if run.quick or importlib.util.find_spec("transformers") is None:
-        return {}
-    seeds = [run.seed + s for s in range(3)]
-    found = {
-        name: [learn_on_texts(head, seed) for seed in seeds]
-        for name, head in run.progress(TEXT_HEADS.items(), "heads of a language model")
-    }
-    return {
-        name: {criterion: [each[criterion] for each in by_seed] for criterion in by_seed[0]}
-        for name, by_seed in found.items()
-    }
-
-
-def criteria_of_texts(texts: OnTexts) -> tuple[Criterion, ...]:
-    """Return what is expected of heads that share trunk, data and steps."""
-    reward, *others = texts.values()
-    # Of three hands of different suits a reward ranks two pairs right at most; each suit is there
-    # equally often.
-    best_reward = (SUITS - 1) / SUITS
-    return (
-        at_most(
-            "language model, reward head: accuracy on cyclic pairs held out, by seed",
-            reward["cyclic"],
-            best_reward,
-            stated="derived",
-            paper="no better than a random guess",
-        ),
-        at_least(
-            "language model, vector heads: accuracy on cyclic pairs held out, by head and seed",
-            [other["cyclic"] for other in others],
-            0.9,
-            stated="chosen",
-        ),
-        near(
-            "language model, vector heads: accuracy on transitive pairs held out, less a reward's",
-            [np.subtract(other["transitive"], reward["transitive"]) for other in others],
-            np.zeros((len(others), len(reward["transitive"]))),
-            within=0.03,
-            stated="chosen",
-        ),
+    least, small = fits["cycle of 3"], DIMS.index(2)
+    caption = (
+        "Left: share of cyclic labels that each model ranks right, higher is better, mean of the"
+        " instances (dots); the dashes are the best strict order. On a cycle of 3 two numbers a"
+        f" response reach {least.accuracy[1 + small].mean():.2f}, a reward"
+        f" {least.accuracy[0].mean():.2f}. Second: the loss that each model leaves, lower is"
+        " better; on pure cycles a reward is no better than a coin (dotted). Third: exploitability"
+        " in rock, paper, scissors, lower is better; the policy trained on a reward ends at"
+        f" {play.rewarded[-1]:.2f}, the average policy of GPO at {play.average[-1]:.3f}."
     )
-
-
-def rows_of_texts(texts: OnTexts) -> list[dict[str, str | float | int]]:
-    """Return what the table says of heads of a language model."""
-    if not texts:
-        return [{"labels": "hands of cards", "model": "language model: left out (full runs only)"}]
-    return [
-        {
-            "labels": f"hands of cards, {criterion}",
-            "model": f"language model, {name}",
-            "accuracy, held out": float(np.mean(shares)),
-        }
-        for name, by_criterion in texts.items()
-        for criterion, shares in by_criterion.items()
-    ]
+    if texts:
+        caption += (
+            " Fourth: pairs of unseen texts that heads of a small language model rank right, a mark"
+            " a seed: by a cyclic criterion, and by a transitive one."
+        )
+    cut = (
+        f"{QUICK[0]} mixtures of cycles rather than {FULL[0]}, {QUICK[1]} and {QUICK[2]} starts of"
+        f" the fits rather than {FULL[1]} and {FULL[2]}, no language model"
+    )
+    figure = draw(fits, play, texts)
+    return Reproduction(figure, table, criteria, caption=caption, cut=cut)
 
 
 def draw(fits: dict[str, Fits], play: CyclePlay, texts: OnTexts) -> Any:
@@ -353,10 +317,11 @@ def draw(fits: dict[str, Fits], play: CyclePlay, texts: OnTexts) -> Any:
     draw_fits(right, misfit, fits)
     if texts:
         draw_texts(axes[0][3], texts)
-    games.plot(play.steps, play.rewarded, "C0", label="trained on the Bradley–Terry reward")
+    label = "trained on the Bradley–Terry reward"
+    games.plot(play.steps, play.rewarded, "--", color=BLUE, lw=2, label=label)
     games.plot(play.steps, play.last, color="0.5", lw=0.8, label="GPO on the scores, last policy")
     label = "GPO on the scores, average policy"
-    games.plot(play.steps[1:], play.average[1:], "C4", lw=2, label=label)
+    games.plot(play.steps[1:], play.average[1:], color=PURPLE, lw=2, label=label)
     games.set(
         yscale="log",
         ylim=(4e-4, 0.7),
@@ -369,14 +334,17 @@ def draw(fits: dict[str, Fits], play: CyclePlay, texts: OnTexts) -> Any:
 
 
 def draw_fits(right: Any, misfit: Any, fits: dict[str, Fits]) -> None:
+    """Draw how many labels the models rank right, and what loss they leave."""
     place = np.arange(len(fits))
-    for m, name in enumerate(MODELS):
+    for m, (name, colour) in enumerate(HUES.items()):
         shifted = place + 0.2 * (m - 1.5)
         means = [f.accuracy[m].mean() for f in fits.values()]
-        right.bar(shifted, means, 0.18, color=f"C{m}", label=name)
+        right.bar(shifted, means, 0.18, color=colour, label=name)
+        style = {"marker": MARKERS[name], "color": colour, "ls": "", "alpha": 0.7}
+        misfit.plot([], [], **style, label=name)
         for x, f in zip(shifted, fits.values(), strict=True):
             where = np.full(f.order.size, x)
-            misfit.plot(where, f.loss[m], "o", color=f"C{m}", ms=7, alpha=0.7)
+            misfit.plot(where, f.loss[m], **style)
             if f.order.size > 1:
                 right.plot(where, f.accuracy[m], "k.", ms=3)
     for x, f in zip(place, fits.values(), strict=True):
@@ -386,7 +354,7 @@ def draw_fits(right: Any, misfit: Any, fits: dict[str, Fits]) -> None:
         ylim=(0, 1.38),
         yticks=np.linspace(0, 1, 6),
         ylabel="labels ranked right (share)",
-        title="accuracy on cyclic labels; dots: instances",
+        title="accuracy on cyclic labels",
     )
     right.legend(fontsize=8, ncols=2, loc="upper center")
     misfit.axhline(np.log(2), color="k", ls=":", lw=1, label="a coin: log 2")
@@ -394,26 +362,8 @@ def draw_fits(right: Any, misfit: Any, fits: dict[str, Fits]) -> None:
         yscale="log",
         xlim=right.get_xlim(),
         ylabel="mean loss of a label (nats)",
-        title="negative log-likelihood, colours as on the left",
+        title="negative log-likelihood",
     )
     misfit.legend(fontsize=8, loc="center left")
     for axis in (right, misfit):
         axis.set_xticks(place, [name.replace(", ", ",\n") for name in fits])
-
-
-def draw_texts(axis: Any, texts: OnTexts) -> None:
-    for m, (name, by_criterion) in enumerate(texts.items()):
-        for x, shares in enumerate(by_criterion.values()):
-            where = np.full(len(shares), x + 0.2 * (m - 1))
-            axis.plot(where, shares, "o", color=f"C{m}", alpha=0.7, label=None if x else name)
-    axis.axhline((SUITS - 1) / SUITS, color="k", ls="--", lw=1, label="best reward, cyclic pairs")
-    axis.axhline(0.5, color="k", ls=":", lw=1, label="a coin")
-    axis.set(
-        ylim=(0.4, 1.25),
-        yticks=np.linspace(0.4, 1, 7),
-        ylabel="pairs of unseen texts ranked right (share)",
-        title="heads of a small language model",
-    )
-    axis.set_xticks([0, 1], [f"{criterion} pairs" for criterion in next(iter(texts.values()))])
-    axis.set_xlim(-0.5, 1.5)
-    axis.legend(fontsize=8, ncols=2, loc="upper center")

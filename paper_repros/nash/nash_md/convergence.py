@@ -10,6 +10,7 @@ import numpy as np
 from prefsim.analysis import log_log_slope
 from prefsim.backend import to_numpy
 from prefsim.numerics import categorical_kl
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from prefsim.solvers import nash_path, solve_nash
 from prefsim.solvers.games.certificates import best_response
 
@@ -119,3 +120,40 @@ def converge(games: np.ndarray, tau: float, horizons: tuple[int, ...]) -> Conver
         last[horizon] = float(curve.mean[-1])
     over_bias = last[horizons[-1]] / mean_bias(games, tau, weight_of(horizons[-1]))
     return Convergence(last, float(np.max(excesses)), curve, bounds.mean(axis=1), over_bias)
+
+
+def draw_iterates(axis: Any, shown: Convergence, others: dict[str, Curve], tau: float) -> None:
+    """Draw the mean distance of the last iterates of Nash-MD, its bound, and other methods."""
+    styles = ((ORANGE, ":"), (GREEN, "-."), (BLUE, "-"))
+    for (name, curve), (colour, style) in zip(
+        (others | {"Nash-MD": shown.curve}).items(), styles, strict=True
+    ):
+        axis.plot(curve.iteration[1:], curve.mean[1:], style, color=colour, lw=2, label=name)
+    axis.plot(shown.curve.iteration[1:], shown.bound[1:], "k--", lw=1, label="bound for Nash-MD")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="iteration t",
+        ylabel="distance KL(π*‖π$_t$) (nats)",
+        ylim=(1e-14, 30),
+        title=f"last iterates, τ = {tau:g}, mean of 10 games",
+    )
+    axis.legend(fontsize=8, loc="lower left")
+
+
+def draw_horizons(axis: Any, converged: dict[float, Convergence]) -> None:
+    """Draw the last distance by the length of the run, for each penalty."""
+    for marker, (tau, found), colour in zip(
+        "osD", converged.items(), (PURPLE, BLUE, VERMILION), strict=True
+    ):
+        label = f"τ = {tau:g}, slope {found.slope:.2f}".replace("-", "−")
+        style = {"color": colour, "marker": marker, "label": label}
+        axis.plot(list(found.last), list(found.last.values()), **style)
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="horizon T, with η = log T / (τT)",
+        ylabel="last distance KL(π*‖π$_T$) (nats)",
+        title="faster than the 1/T of the theorem",
+    )
+    axis.legend(fontsize=8, loc="lower left")

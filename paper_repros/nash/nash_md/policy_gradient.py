@@ -12,6 +12,7 @@ from prefsim.divergences import total_variation
 from prefsim.gradients import gradient
 from prefsim.losses import nash_md_pg
 from prefsim.numerics import array_namespace, log_softmax, softmax
+from prefsim.papers.figures import BLUE, ORANGE
 from prefsim.policies import TokenTreePolicy
 from prefsim.solvers import solve_nash
 from prefsim.solvers.games.certificates import geometric_mixture, payoff
@@ -271,3 +272,26 @@ def estimate_once(
     )
     exact = nash_md_pg_gradient(game, policy, reference, tau=GRADIENT_TAU, mixture=mixture)
     return float(standard_errors(estimates, exact).max())
+
+
+def draw_descent(exact: Any, sampled: Any, descent: Descent) -> None:
+    """Draw the mean distance from the stationary point: on all sequences, and on samples."""
+    lines = (
+        (exact, "penalty of sequences", descent.sequence, BLUE),
+        (exact, "penalty of tokens", descent.token, ORANGE),
+        (sampled, "32 pairs of samples a step", descent.sampled, BLUE),
+    )
+    for axis, name, by_mixture, colour in lines:
+        for style, (kappa, far) in zip(("-", "--"), by_mixture.items(), strict=True):
+            steps = np.arange(1, len(far) + 1)
+            label = f"{name}, κ = {kappa:g}"
+            axis.plot(steps, far.mean(axis=1), style, color=colour, label=label)
+    for axis, title in ((exact, "its loss on all sequences"), (sampled, "estimated gradients")):
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="gradient step",
+            ylabel="total variation from its point, mean",
+            title=f"Nash-MD-PG, {title}",
+        )
+        axis.legend(fontsize=8, loc="lower left")

@@ -12,12 +12,15 @@ from paper_repros.nash.nash_md.convergence import (
     Curve,
     converge,
     curve_of,
+    draw_horizons,
+    draw_iterates,
     slope_of_the_bias,
 )
 from paper_repros.nash.nash_md.policy_gradient import (
     MEASURED_PAIRS,
     Descent,
     descend_everywhere,
+    draw_descent,
 )
 from paper_repros.nash.nash_md.transformer import (
     NEEDED,
@@ -43,6 +46,7 @@ from prefsim.papers import (
     panels,
     rising,
 )
+from prefsim.papers.figures import BLUE, OLIVE, WINE
 from prefsim.solvers import solve_nash
 from prefsim.solvers.games.certificates import (
     best_response,
@@ -59,6 +63,8 @@ SHOWN_TAU = 0.1
 MIXTURES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 # The differences between κ = 0 and .125 are a hundredth: in 20 games they may go the other way.
 N_RIVALS, RIVAL_TAU = 100, 0.05
+# Horizons, and token trees.
+FULL, QUICK = ((30, 100, 300, 1000, 3000, 10_000), 20), ((30, 100, 300, 1000), 8)
 # Transformers that are trained, each for each mixture.
 N_MODELS = 3
 OTHERS = {"multiplicative weights": "mwu", "mirror descent": "mirror_descent"}
@@ -147,7 +153,7 @@ def contest(path: Path) -> Contest:
 def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
     games = random_games(10, seed=rng)
-    horizons = (30, 100, 300, 1000) if run.quick else (30, 100, 300, 1000, 3000, 10_000)
+    horizons, n_trees = QUICK if run.quick else FULL
     converged = {tau: converge(games, tau, horizons) for tau in run.progress(TAUS, "penalties")}
     others = {
         name: curve_of(method, games, SHOWN_TAU, horizons[-1]) for name, method in OTHERS.items()
@@ -155,7 +161,7 @@ def reproduce(run: Run) -> Reproduction:
     rivals = rivals_in(
         random_games(N_RIVALS, seed=rng), softmax(rng.standard_normal((N_RIVALS, 10)))
     )
-    descent = descend_everywhere(8 if run.quick else 20, rng)
+    descent = descend_everywhere(n_trees, rng)
     # Minutes, and packages that not everyone has.
     trained = None if run.quick or not is_installed() else train_transformers(run, N_MODELS)
     real = sorted((run.data / "preflib").glob("*.so[ci]")) if run.data else []
@@ -297,7 +303,26 @@ def reproduce(run: Run) -> Reproduction:
         table += rows_of(trained)
     elif not run.quick:
         table.append({"policy": "transformers", "steps": f"not run: needs {' and '.join(NEEDED)}"})
-    return Reproduction(draw(converged, others, rivals, descent, trained), table, criteria)
+    figure = draw(converged, others, rivals, descent, trained)
+    shown = converged[SHOWN_TAU]
+    caption = (
+        "Top left: distance of the last policy from the regularised equilibrium by iteration, lower"
+        " is better; Nash-MD stays below its bound and stops at the bias of its constant step."
+        f" Top middle: its last distance by the length of the run, slope {shown.slope:.2f} for"
+        f" τ = {SHOWN_TAU:g} where the theorem has −1. Top right: how far the stationary points of"
+        " Nash-MD-PG can be exploited, by how much of the reference is in the opponent: from"
+        f" {mean_exploitability[0]:.2f} in self-play to {mean_exploitability[-1]:.2f}. Bottom left:"
+        " how often these points win against the two extremes; κ = 1 loses to what lies between."
+        " Bottom middle and right: distance of gradient descent from its stationary point, on all"
+        " sequences and on samples."
+    )
+    if trained:
+        caption += " Last row: the same of transformers, and their regularised gaps."
+    cut = (
+        f"runs of {QUICK[0][-1]} steps at most rather than {FULL[0][-1]}, {QUICK[1]} token trees"
+        f" rather than {FULL[1]}, no transformers"
+    )
+    return Reproduction(figure, table, criteria, caption=caption.replace(" -", " −"), cut=cut)
 
 
 def draw(
@@ -309,74 +334,47 @@ def draw(
 ) -> Any:
     figure, axes = panels(
         3 if trained else 2,
-        2,
+        3,
         title=(
             "Nash-MD reaches the regularised equilibrium; the more its opponent is the reference,"
             " the more it can be exploited"
         ),
-        width=6,
         height=4,
     )
-    (iterates, horizons), (mixtures, gradients) = axes[:2]
-    shown = converged[SHOWN_TAU]
-    for name, curve in (others | {"Nash-MD": shown.curve}).items():
-        iterates.plot(curve.iteration[1:], curve.mean[1:], label=name)
-    iterates.plot(
-        shown.curve.iteration[1:], shown.bound[1:], "k--", lw=1, label="bound for Nash-MD"
-    )
-    iterates.set(
-        xscale="log",
-        yscale="log",
-        xlabel="iteration t",
-        ylabel="distance KL(π*‖π$_t$)  (nats)",
-        ylim=(1e-14, 30),
-        title=f"last iterates, τ = {SHOWN_TAU:g}, mean of 10 games",
-    )
-    for marker, (tau, c) in zip("osD", converged.items(), strict=True):
-        label = f"τ = {tau:g}, slope {c.slope:.2f}"
-        horizons.plot(list(c.last), list(c.last.values()), marker=marker, label=label)
-    horizons.set(
-        xscale="log",
-        yscale="log",
-        xlabel="horizon T, with η = log T / (τT)",
-        ylabel="distance of the last iterate KL(π*‖π$_T$)  (nats)",
-        title="faster than the 1/T of the theorem",
-    )
-    exploited = rivals.exploitability
-    labels = [f"exploitability, each of {N_RIVALS} games", *[None] * (exploited.shape[1] - 1)]
-    mixtures.plot(MIXTURES, exploited, color="C0", alpha=0.06, lw=1, label=labels)
-    mixtures.plot(MIXTURES, exploited.mean(axis=1), "C0o-", label="exploitability, mean")
-    mixtures.plot(MIXTURES, rivals.wins[:, 0], "C3s--", label="wins against self-play (κ = 0)")
-    mixtures.axhline(0.5, color="grey", lw=0.8)
-    mixtures.set(
-        xlabel="mixture κ of the opponent (0: self, 1: reference)",
-        ylabel="probability",
-        ylim=(0, 0.62),
-        title="stationary points of Nash-MD-PG",
-    )
-    draw_descent(gradients, descent)
+    (iterates, horizons, mixtures), (wins, exact, sampled) = axes[:2]
+    draw_iterates(iterates, converged[SHOWN_TAU], others, SHOWN_TAU)
+    draw_horizons(horizons, converged)
+    draw_rivals(mixtures, wins, rivals)
+    draw_descent(exact, sampled, descent)
     if trained:
         draw_trained(axes[2], trained)
-    for axis in axes.flat:
-        axis.legend(fontsize=8)
     return figure
 
 
-def draw_descent(axis: Any, descent: Descent) -> None:
-    names = {
-        "sequence": "loss on all sequences, penalty of sequences",
-        "token": "the same, penalty of tokens",
-        "sampled": "estimates from 32 pairs of samples",
-    }
-    for colour, (field, name) in zip(("C0", "C1", "C2"), names.items(), strict=True):
-        for style, (kappa, far) in zip(("-", "--"), getattr(descent, field).items(), strict=True):
-            steps = np.arange(1, len(far) + 1)
-            label = f"{name}, κ = {kappa:g}"
-            axis.plot(steps, far.mean(axis=1), style, color=colour, label=label)
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="gradient step",
-        ylabel="total variation from the stationary point, mean",
-        title="Nash-MD-PG, by gradients",
+def draw_rivals(mixtures: Any, wins: Any, rivals: Rivals) -> None:
+    """Draw how far stationary points can be exploited, and how they fare against two others."""
+    exploited = rivals.exploitability
+    low, high = np.quantile(exploited, (0.1, 0.9), axis=1)
+    label = f"8 in 10 of {N_RIVALS} games"
+    mixtures.fill_between(MIXTURES, low, high, color=BLUE, alpha=0.2, lw=0, label=label)
+    mixtures.plot(MIXTURES, exploited.mean(axis=1), "o-", color=BLUE, label="mean")
+    mixtures.set(
+        ylabel="exploitability (probability)",
+        ylim=(0, None),
+        title="stationary points of Nash-MD-PG",
     )
+    wins.plot(MIXTURES, rivals.wins[:, 0], "s--", color=OLIVE, label="κ against self-play (κ = 0)")
+    label = "κ against κ = 1, the reference for opponent"
+    wins.plot(MIXTURES, rivals.wins[:, -1], "D-", color=WINE, label=label)
+    wins.axhline(0.5, color="grey", lw=0.8)
+    wins.set(
+        ylabel="how often κ wins, mean of the games",
+        title="the same points against each other",
+    )
+    # Below the curves there is room for words.
+    low, high = wins.get_ylim()
+    wins.set_ylim(low - 0.3 * (high - low), high)
+    wins.legend(fontsize=8, loc="lower left")
+    mixtures.legend(fontsize=8, loc="upper left")
+    for axis in (mixtures, wins):
+        axis.set_xlabel("mixture κ of the opponent (0: self, 1: reference)")

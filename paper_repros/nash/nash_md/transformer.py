@@ -19,6 +19,7 @@ from prefsim.loops import play_rounds
 from prefsim.losses import nash_md_pg
 from prefsim.numerics import categorical_kl
 from prefsim.papers import Criterion, Run, at_most, near
+from prefsim.papers.figures import BLUE, VERMILION
 from prefsim.solvers.games.certificates import regularised_gap
 from prefsim.testing.games import random_games
 from prefsim.worlds import TokenTree
@@ -330,30 +331,35 @@ def rows_of(trained: Trained) -> list[dict[str, str | float | int]]:
 
 
 def draw_trained(axes: Sequence[Any], trained: Trained) -> None:
-    """Draw divergences and regularised gaps by step: two panels."""
-    divergences, gaps = axes
-    for colour, kappa in zip(("C0", "C3"), MIXTURES, strict=True):
-        for course in trained.exact[kappa]:
-            label = f"all sequences, κ = {kappa:g}" if course is trained.exact[kappa][0] else None
+    """Draw divergences and regularised gaps by step, and what the lines are, in three panels."""
+    divergences, gaps, words = axes
+    for colour, kappa in zip((BLUE, VERMILION), MIXTURES, strict=True):
+        lines = [(course, "-", 1, "all sequences") for course in trained.exact[kappa]]
+        lines.append((trained.sampled[kappa], "--", 2, "samples, one model"))
+        for course, style, width, _ in lines:
             steps = [at.step for at in course.distances]
-            shown = {"color": colour, "label": label, "lw": 1}
+            shown = {"color": colour, "ls": style, "lw": width}
             divergences.plot(steps, [at.divergence for at in course.distances], **shown)
             gaps.plot(steps, [at.gap for at in course.distances], **shown)
-            gaps.axhline(course.stated_gap, color=colour, ls=":", lw=0.8) if kappa else None
-        course = trained.sampled[kappa]
-        steps = [at.step for at in course.distances]
-        shown = {"color": colour, "ls": "--", "label": f"samples, κ = {kappa:g}"}
-        divergences.plot(steps, [at.divergence for at in course.distances], **shown)
-        gaps.plot(steps, [at.gap for at in course.distances], **shown)
+        for _, style, width, name in lines[-2:]:
+            label = f"{name}, κ = {kappa:g}"
+            words.plot([], [], color=colour, ls=style, lw=width, label=label)
+        if kappa:
+            for course in trained.exact[kappa]:
+                gaps.axhline(course.stated_gap, color=colour, ls=":", lw=0.8)
+            label = f"gap of the stationary point, κ = {kappa:g}"
+            words.plot([], [], color=colour, ls=":", lw=0.8, label=label)
     divergences.set(
         yscale="log",
         xlabel="gradient step",
-        ylabel="KL(π$^κ$‖π) from the stationary point  (nats)",
-        title="a transformer of two layers, mean of four prompts",
+        ylabel="KL(π$^κ$‖π) from its point (nats)",
+        title="transformers of two layers",
     )
     gaps.set(
         yscale="log",
         xlabel="gradient step",
         ylabel="regularised gap",
-        title="κ = .5 ends at the gap of its stationary point (dotted)",
+        title="κ = .5 ends at the gap of its point",
     )
+    words.set_axis_off()
+    words.legend(loc="center", frameon=False)

@@ -43,7 +43,7 @@ class Task(NamedTuple):
     behaviour: TokenTreePolicy
 
     @classmethod
-    def draw(cls, seed: int) -> Task:
+    def draw(cls, seed: int | tuple[int, int]) -> Task:
         """Draw rewards and a reference; the behaviour is that turned against the reward."""
         rng = np.random.default_rng(seed)
         bare = TokenTree(VOCABULARY, LENGTH, end_token=END)
@@ -61,11 +61,16 @@ class Task(NamedTuple):
         return float(total_variation(to_numpy(policy.probs), best).max())
 
     def margins_moved(self, policy: TokenTreePolicy) -> float:
-        """Return how far log π(y)/π(y') is from the behaviour's, nats, mean over its pairs."""
+        """Return how far log π(y)/π(y') is from the behaviour's, nats.
+
+        The mean over its pairs of different texts: a behaviour that mostly repeats one text has
+        few of them.
+        """
         moved = to_numpy(policy.log_probs) - to_numpy(self.behaviour.log_probs)
         wrote = to_numpy(self.behaviour.probs)
+        differ = wrote[:, :, None] * wrote[:, None, :] * (1 - np.eye(wrote.shape[-1]))
         apart = np.abs(moved[:, :, None] - moved[:, None, :])
-        return float(np.einsum("xi,xj,xij->x", wrote, wrote, apart).mean())
+        return float(((differ * apart).sum(axis=(1, 2)) / differ.sum(axis=(1, 2))).mean())
 
     def pairs(self, policy: TokenTreePolicy) -> ScoredPairs:
         """Return all pairs of texts that a policy writes."""

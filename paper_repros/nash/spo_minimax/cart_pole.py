@@ -25,6 +25,7 @@ from prefsim import losses
 from prefsim.loops import queue_win_rates
 from prefsim.numerics import log_softmax
 from prefsim.papers import Criterion, Run, at_least, at_most, between
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
 from prefsim.policies import NetworkPolicy
 
 if TYPE_CHECKING:
@@ -356,10 +357,13 @@ def rows_of(learnt: dict[str, Learnt]) -> list[dict[str, str | float | int]]:
     return rows
 
 
+HUES = (BLUE, ORANGE, GREEN, PURPLE)
+
+
 def draw_learnt(axes: Sequence[Any], learnt: dict[str, Learnt]) -> None:
     """Draw what is upright, and what was reached, against comparisons: two panels."""
     standing, reaching = axes
-    for colour, (name, of) in zip(("C0", "C2", "C4", "C3"), learnt.items(), strict=True):
+    for colour, (name, of) in zip(HUES, learnt.items(), strict=True):
         for style, (i, method) in zip(("-", "--"), enumerate(METHODS), strict=True):
             # The first learning is on an axis of logarithms, which has no zero.
             asked, label = of.comparisons + ASKED, f"{name.partition(': ')[2]}, {method}"

@@ -190,9 +190,10 @@ def trained_on_own_samples(
     """Train networks from equal starts on the best against the worst of their own samples."""
     import torch
 
+    # Another stream than that of the prompts, and no network in two runs.
+    rng = np.random.default_rng((seed, 1))
     networks = [
-        NetworkPolicy.mlp(features, CHOICES, hidden=(32,), seed=seed + i)
-        for i in range(len(preference))
+        NetworkPolicy.mlp(features, CHOICES, hidden=(32,), seed=rng) for _ in range(len(preference))
     ]
     parameters: list[Any] = [network.parameters for network in networks]
     start = networks[0].with_parameters(torch.stack(parameters))
@@ -205,7 +206,7 @@ def trained_on_own_samples(
         n_samples=SAMPLES,
         draws=DRAWS,
         train=descent(step=step, iterations=iterations),
-        seed=seed,
+        seed=rng,
     )
     chosen, rejected, wins, errors = [], [], [], []
     for last, played in itertools.pairwise([SelfPlayRound(None, start), *rounds]):

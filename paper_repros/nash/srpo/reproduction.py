@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from paper_repros.nash.srpo.figure import draw
 from paper_repros.nash.srpo.fitted import (
     Fitted,
     fit_ipo,
@@ -15,9 +16,7 @@ from paper_repros.nash.srpo.fitted import (
     pairs_of,
 )
 from paper_repros.nash.srpo.shifted import (
-    Shifted,
     criteria_of_shift,
-    draw_shift,
     learn_from_behaviours,
 )
 from prefsim.analysis import log_log_slope
@@ -25,7 +24,7 @@ from prefsim.backend import to_numpy
 from prefsim.data.replicates import replicated_comparisons
 from prefsim.divergences import total_variation
 from prefsim.numerics import softmax
-from prefsim.papers import Reproduction, Run, at_least, at_most, near, panels
+from prefsim.papers import Reproduction, Run, at_least, at_most, near
 from prefsim.solvers import revision_chain, solve_self_improvement
 from prefsim.solvers.closed_forms.self_improvement import (
     self_improvement_errors,
@@ -36,6 +35,9 @@ from prefsim.worlds import TEXTBOOK_REFERENCE, PreferenceGame, textbook_game
 
 BETA, REVISION_BETA = 0.4, 0.1
 REVISIONS = 5
+# Games, comparisons, how often so many are drawn, and games under shift.
+FULL = (20, (1000, 3000, 10_000, 30_000, 100_000), 200, 60)
+QUICK = (6, FULL[1][:-1], 50, 40)
 SAMPLERS = {"A": np.array([0.6, 0.2, 0.2]), "B": np.array([0.2, 0.2, 0.6])}
 CYCLIC_WINS = (0.535, 0.499, 0.458, 0.513, 0.503)
 
@@ -190,16 +192,16 @@ def revise_cyclic() -> Chain:
 
 def reproduce(run: Run) -> Reproduction:
     rng = np.random.default_rng(run.seed)
+    n_games, sizes, replicates, n_shifted = QUICK if run.quick else FULL
     stages = iter(run.progress(("games", "samples", "revisions", "shift"), "stages"))
     next(stages)
-    robustness = compare_samplers(6 if run.quick else 20, rng)
+    robustness = compare_samplers(n_games, rng)
     next(stages)
-    sizes = (1000, 3000, 10_000, 30_000) if run.quick else (1000, 3000, 10_000, 30_000, 100_000)
-    samples = learn_from_samples(sizes, 50 if run.quick else 200, rng)
+    samples = learn_from_samples(sizes, replicates, rng)
     next(stages)
     chains = {"transitive": revise_transitive(), "cyclic": revise_cyclic()}
     next(stages)
-    shifted = learn_from_behaviours(40 if run.quick else 60, rng, beta=REVISION_BETA)
+    shifted = learn_from_behaviours(n_shifted, rng, beta=REVISION_BETA)
     next(stages, None)
 
     transitive, cyclic = chains["transitive"], chains["cyclic"]
@@ -334,67 +336,21 @@ def reproduce(run: Run) -> Reproduction:
         }
         for name, wins in shifted.wins.items()
     ]
-    return Reproduction(draw(robustness, samples, chains, shifted), table, criteria)
-
-
-def draw(
-    robustness: Robustness, samples: Samples, chains: dict[str, Chain], shifted: Shifted
-) -> Any:
-    figure, axes = panels(
-        2,
-        3,
-        title="SRPO's solution does not depend on who drew the training pairs; IPO's does",
-        width=5.5,
-        height=4,
+    figure = draw(robustness, samples, chains, shifted)
+    caption = (
+        "Top left: total variation between the solutions from two samplers, game by game; lower"
+        f" means that the data's source matters less. IPO's are {robustness.ipo.mean():.2f} apart"
+        f" on average, SRPO's at most {robustness.srpo.max():.0e}. Top middle: distance from the"
+        " solution under sampler A by the number of labels, lower is better; IPO from B stays away."
+        " Bottom left"
+        " and middle: win rate against the reference after revisions of a draft, higher is better;"
+        f" in a cycle the drafts of the generator go from {cyclic.from_generator[0]:.3f} to"
+        f" {cyclic.from_generator[2]:.3f} in two. Right: mean win rate in random games after"
+        " training on one of several behaviours, a mark each: against the reference, and against"
+        " the response that is strongest against the policy; higher is better."
     )
-    games, sizes, once, cycle = axes[:, :2].flat
-    draw_shift(axes[:, 2], shifted)
-    order = np.argsort(robustness.ipo)
-    rank = np.arange(1, order.size + 1)
-    games.plot(rank, robustness.ipo[order], "C3s", label="IPO")
-    # A distance of zero has no place on a logarithmic axis.
-    shown = np.maximum(robustness.srpo[order], 1e-17)
-    games.plot(rank, shown, "C0o", label="SRPO (generator)")
-    games.set(
-        yscale="log",
-        ylim=(3e-18, 1),
-        xticks=rank,
-        xlabel="game, ordered by IPO's distance",
-        ylabel="total variation between two solutions",
-        title="trained on all pairs from two different samplers",
+    cut = (
+        f"{QUICK[0]} games and {QUICK[3]} of the shift rather than {FULL[0]} and {FULL[3]}, no"
+        f" {FULL[1][-1]} comparisons, {QUICK[2]} repetitions rather than {FULL[2]}"
     )
-    games.legend(loc="center right")
-
-    for (name, line), colour in zip(samples.srpo.items(), ("C0", "C9"), strict=True):
-        label = f"SRPO, sampler {name}: slope {samples.slope(name):.2f}"
-        sizes.plot(samples.sizes, line, "o-", color=colour, label=label)
-    for (name, line), colour in zip(samples.ipo.items(), ("C1", "C3"), strict=True):
-        sizes.plot(samples.sizes, line, "s--", color=colour, label=f"IPO, sampler {name}")
-    sizes.set(
-        xscale="log",
-        yscale="log",
-        ylim=(4e-4, 0.5),
-        xlabel="labelled comparisons",
-        ylabel="mean total variation from the solution under A",
-        title="trained on finite data of one cyclic game",
-    )
-    sizes.legend(fontsize=8, loc="center right")
-
-    draw_chain(once, chains["transitive"])
-    once.set_title("transitive (Bradley–Terry) preferences: one revision is enough")
-    once.legend(fontsize=8, loc="center right")
-    draw_chain(cycle, chains["cyclic"])
-    cycle.set(title="cyclic preferences: each revision chases the last draft", ylim=(None, 0.56))
-    cycle.legend(fontsize=8, loc="upper right")
-    return figure
-
-
-def draw_chain(axis: Any, chain: Chain) -> None:
-    rounds = np.arange(REVISIONS + 1)
-    label = "revisions of drafts of the reference"
-    axis.plot(rounds, chain.from_reference, "C0o-", label=label)
-    label = "revisions of drafts of SRPO's generator"
-    axis.plot(rounds, chain.from_generator, "C2^-", label=label)
-    axis.axhline(chain.ipo, color="C3", ls="--", label="IPO, no revision")
-    axis.axhline(0.5, color="grey", lw=0.8)
-    axis.set(xlabel="number of revisions", ylabel="win rate against the reference", xticks=rounds)
+    return Reproduction(figure, table, criteria, caption=caption, cut=cut)

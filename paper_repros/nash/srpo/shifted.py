@@ -11,6 +11,7 @@ from paper_repros.nash.srpo.fitted import fit_ipo, fit_loss, fit_srpo, pairs_of
 from prefsim import losses
 from prefsim.backend import to_numpy
 from prefsim.papers import Criterion, at_most, below
+from prefsim.papers.figures import BLUE, PURPLE, VERMILION
 from prefsim.solvers import revision_chain
 from prefsim.solvers.games.certificates import expected_preference
 from prefsim.worlds import PreferenceGame
@@ -117,16 +118,14 @@ def criteria_of_shift(shifted: Shifted) -> tuple[Criterion, ...]:
 
 
 def draw_shift(axes: Any, shifted: Shifted) -> None:
-    """Draw both win rates, a dot for the mean over games of each behaviour."""
+    """Draw both win rates, a mark for the mean over games of each behaviour."""
     names = (GENERATOR, REVISED[0], REVISED[-1], *RIVALS)
-    titles = ("against the reference", "against the strongest response")
+    styles = (("o", BLUE), ("o", BLUE), ("o", BLUE), ("s", VERMILION), ("D", PURPLE))
+    titles = ("shift: against the reference", "shift: against the strongest response")
     for axis, by_name, title in zip(axes, (shifted.wins, shifted.least), titles, strict=True):
-        for x, name in enumerate(names):
+        for x, (name, (marker, colour)) in enumerate(zip(names, styles, strict=True)):
             means = by_name[name].mean(axis=-1)
-            axis.plot(np.full(means.size, x), means, "o", color=f"C{x}", alpha=0.7)
-        axis.set(
-            ylabel="mean win rate of random games",
-            title=f"{title}; dots: behaviours",
-        )
+            axis.plot(np.full(means.size, x), means, marker, color=colour, alpha=0.7)
+        axis.set(xlim=(-0.5, len(names) - 0.5), ylabel="mean win rate of random games", title=title)
         axis.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
         axis.tick_params(axis="x", labelsize="small")

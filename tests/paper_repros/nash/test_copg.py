@@ -5,8 +5,10 @@ import functools
 import numpy as np
 import pytest
 
+from paper_repros.nash.copg import reproduction
 from paper_repros.nash.copg.baselines import METHODS, RIGHT, TOY
 from paper_repros.nash.copg.frontier import STRENGTHS, Bandits
+from paper_repros.nash.copg.reproduction import learn_by_transformers, learn_over_tokens
 from paper_repros.nash.copg.token_policies import (
     BASELINES,
     BETA,
@@ -17,6 +19,7 @@ from paper_repros.nash.copg.token_policies import (
 )
 from prefsim import losses
 from prefsim.data import ScoredPairs
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy
 from prefsim.solvers import fit, gibbs_log_policy, gradient_descent, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import contrastive_gradient, regularised_reward
@@ -158,3 +161,13 @@ def test_a_transformer_learns_from_texts(monkeypatch):
         np.testing.assert_allclose(end.sum(axis=-1), 1.0)
         # Every method starts from the reference, and moves.
         assert learnt.task.distance(end, learnt.task.reference.probs) > 1e-4
+
+
+def test_runs_of_other_seeds_share_no_task(monkeypatch):
+    monkeypatch.setattr(reproduction, "ends_of", lambda task, steps: {})
+    monkeypatch.setattr(reproduction, "learn_by_transformer", lambda seed: seed)
+    runs = [Run(seed=seed) for seed in range(4)]
+    tables = [each.task.tree.reward for run in runs for each in learn_over_tokens(run, 3)]
+    assert len({table.tobytes() for table in tables}) == 12
+    pytest.importorskip("transformers")
+    assert len({seed for run in runs for seed in learn_by_transformers(run, 2)}) == 8

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+from paper_repros.nash.dno import teaching
 from paper_repros.nash.dno.claims import minimisers
 from paper_repros.nash.dno.instances import GAME, LAST, REFERENCE, TEXTBOOK, next_policy
 from paper_repros.nash.dno.self_play import DPO, regression_errors, traces
@@ -77,3 +78,16 @@ def test_labels_are_of_win_rates(wins, label):
     pairs = losses.PairLogps(margins, zero, zero, zero, chosen_score=win, rejected_score=other)
     left, least, right = losses.dno(pairs, step=2.0)
     assert least < min(left, right)
+
+
+def test_no_network_starts_twice(monkeypatch):
+    starts = []
+
+    def play_rounds(policy, *_, **__):
+        starts.extend(policy.parameters.numpy())
+        return []
+
+    monkeypatch.setattr(teaching, "play_rounds", play_rounds)
+    for seed in range(3):
+        teaching.teach(3, seed=seed, step=0.5)
+    assert len({start.tobytes() for start in starts}) == 9

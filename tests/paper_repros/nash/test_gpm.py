@@ -24,6 +24,7 @@ from paper_repros.nash.gpm.heads import (
 from paper_repros.nash.gpm.reproduction import decompose_majorities
 from prefsim import losses
 from prefsim.numerics import logsumexp, sigmoid
+from prefsim.papers import Run
 from prefsim.raters import learned_temperature, reward_embedding, score_matrix, skew_score
 from prefsim.solvers import decompose_skew, fit_bradley_terry, fit_preference_embedding, gpo_update
 from prefsim.solvers.games.certificates import payoff
@@ -199,3 +200,18 @@ def test_regressions_on_a_cycle():
     # Unequal weights move every advantage, and no reward reaches the target on all.
     rewards, _ = regressions_on_a_cycle(np.array([1.0, 2.0, 4.0]), 1.0)
     assert 0 < rewards < 0.5
+
+
+def test_runs_of_other_seeds_share_no_texts(monkeypatch):
+    pytest.importorskip("transformers")
+    seen = []
+
+    def learn_on_texts(head, seed):
+        seen.append(seed)
+        return dict.fromkeys(heads.CRITERIA, 1.0)
+
+    monkeypatch.setattr(heads, "learn_on_texts", learn_on_texts)
+    for seed in range(4):
+        heads.learn_from_texts(Run(seed=seed))
+    # Every head sees the same ones.
+    assert len(seen) == len(TEXT_HEADS) * len(set(seen)) == 12 * len(TEXT_HEADS)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from paper_repros.nash.p3o.token_policies import BETA, CLIPPED, UNCLIPPED, Task
+from paper_repros.nash.p3o import reproduction
+from paper_repros.nash.p3o.token_policies import BETA, CLIPPED, METHODS, UNCLIPPED, Task
 from paper_repros.nash.p3o.training import Preprocessing, Rollout, Trained
 from prefsim import losses
 from prefsim.data import ScoredPairs
 from prefsim.gradients import gradient
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy, TokenTreePolicy
 from prefsim.solvers import gradient_descent, objective, optimal_policy
 from prefsim.solvers.optimisers.policy_gradient import (
@@ -155,6 +157,23 @@ def test_the_older_policy_writes_poor_texts():
     assert task.margins_moved(task.behaviour) == 0
 
 
+def test_a_text_and_itself_are_no_pair_that_could_move():
+    task = Task.draw(2)
+    # One text has nearly all the weight, and every other one is e times as likely as before.
+    one = np.full((2, task.tree.n_sequences), 1e-3)
+    one[:, 0] = 1 - one[:, 1:].sum(axis=-1)
+    likelier = one * np.where(np.arange(one.shape[-1]) > 0, np.e, 1.0)
+    older, newer = (
+        TokenTreePolicy.from_sequence_probs(task.tree, probs / probs.sum(axis=-1, keepdims=True))
+        for probs in (one, likelier)
+    )
+    others = one[0, 1:]
+    with_first, among = 2 * one[0, 0] * others.sum(), others.sum() ** 2 - (others**2).sum()
+    expected = with_first / (with_first + among)
+    moved = task._replace(behaviour=older).margins_moved(newer)
+    np.testing.assert_allclose(moved, expected, rtol=1e-9)
+
+
 def test_clipping_holds_a_policy_at_the_texts_of_its_start():
     task = Task.draw(1)
     clipped = functools.partial(losses.p3o, **CLIPPED)
@@ -163,3 +182,16 @@ def test_clipping_holds_a_policy_at_the_texts_of_its_start():
     ]
     moved = [task.margins_moved(end) for end in ends]
     assert moved[0] < 1.0 and abs(moved[1] - moved[0]) < 0.05
+
+
+def test_runs_of_other_seeds_share_no_task(monkeypatch):
+    seen = []
+
+    def ends_of(task, steps):
+        seen.append(task.tree.reward.tobytes())
+        return dict.fromkeys(METHODS, task.behaviour)
+
+    monkeypatch.setattr(reproduction, "ends_of", ends_of)
+    for seed in range(4):
+        reproduction.learn_from_older(Run(seed=seed), 3)
+    assert len(set(seen)) == len(seen) == 12

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from paper_repros.nash.sppo import rounds
 from paper_repros.nash.sppo.claims import (
     TEXTBOOK,
     half_the_step,
@@ -12,7 +13,7 @@ from paper_repros.nash.sppo.claims import (
     regression,
     win_rates,
 )
-from paper_repros.nash.sppo.rounds import shortfalls
+from paper_repros.nash.sppo.rounds import preferences_by_prompt, shortfalls
 from prefsim import losses
 from prefsim.solvers import nash_path
 from prefsim.solvers.games.certificates import mirror_step, payoff
@@ -106,3 +107,25 @@ def test_the_reference_is_the_last_iterate():
     )
     np.testing.assert_allclose(from_last, two, rtol=1e-13)
     assert np.abs(from_first - two).max() > 1e-3
+
+
+class Started(Exception):
+    """Play has begun."""
+
+
+def test_methods_have_one_start_and_seeds_have_others(monkeypatch):
+    starts = []
+
+    def self_play(policy, *_, **__):
+        starts.extend(policy.parameters.numpy())
+        raise Started
+
+    monkeypatch.setattr(rounds, "self_play", self_play)
+    for seed in (0, 1, 2, 2):
+        features, preference = preferences_by_prompt(seed, 3)
+        with pytest.raises(Started):
+            rounds.trained_on_own_samples(
+                losses.sppo, preference, features, step=1.0, iterations=1, seed=seed
+            )
+    assert len({start.tobytes() for start in starts}) == 9
+    np.testing.assert_array_equal(starts[6:9], starts[9:])
