@@ -9,8 +9,8 @@ ERRATA = (
         true=(
             "Exact steps do. Fitted in three iterations (DNO-Prct) it did in 30 of 30 small "
             "networks with gentle steps, and in 11 to 14 of 30 with steps four times as long "
-            "(seeds 0 to 2). It improves without the teacher as well: the gain is not the teacher's "
-            "alone."
+            "(seeds 0 to 2). It improves without the teacher as well: the gain is not the "
+            "teacher's alone."
         ),
         known="`prefsim repro dno`",
     ),
