@@ -17,8 +17,10 @@ import typer
 from prefsim.lm.command.shared_options import (
     Accumulation,
     AsJson,
+    Attention,
     Checkpointing,
     ConfigFile,
+    DryRun,
     Dtype,
     Keep,
     LoraAlpha,
@@ -152,13 +154,7 @@ def train(
     weight_decay: WeightDecay = 0.0,
     max_grad_norm: MaxGradNorm = 1.0,
     dtype: Dtype = "auto",
-    attn_implementation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
-        ),
-    ] = None,
+    attn_implementation: Attention = None,
     precision: Precision = None,
     gradient_checkpointing: Checkpointing = False,
     reference_weight: Annotated[
@@ -243,13 +239,7 @@ def train(
             help="Send the metrics to wandb, mlflow or another tracker of accelerate too.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print rows, tokens, steps and estimated memory; train and write nothing.",
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a language model with any loss of the library, or a reward model on it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["MemoryEstimate", "activation_numbers", "estimate_memory"]
+__all__ = ["MemoryEstimate", "activation_numbers", "cache_numbers", "estimate_memory"]
 
 
 class MemoryEstimate(NamedTuple):
@@ -58,13 +58,25 @@ def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
     """
     text = config.get_text_config()
     width, layers, heads = text.hidden_size, text.num_hidden_layers, text.num_attention_heads
-    head = getattr(text, "head_dim", None) or width // heads
-    keys = head * (getattr(text, "num_key_value_heads", None) or heads)
+    head, keys = _widths(text)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * width
     inner = getattr(text, "moe_intermediate_size", None) or inner
     inner *= getattr(text, "num_experts_per_tok", None) or 1
     layer = 6 * width + 2 * heads * head + 2 * keys + 4 * inner
     return layers * width + layer if checkpointing else layers * layer
+
+
+def cache_numbers(config: Any) -> int:
+    """Return how many numbers a decoder keeps of each token while it generates: 2k a layer."""
+    text = config.get_text_config()
+    return 2 * int(text.num_hidden_layers) * _widths(text)[1]
+
+
+def _widths(text: Any) -> tuple[int, int]:
+    """Return the width of one head, and that of all keys together."""
+    heads = text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return int(head), int(head * (getattr(text, "num_key_value_heads", None) or heads))
 
 
 def estimate_memory(

@@ -10,8 +10,10 @@ import typer
 __all__ = [
     "Accumulation",
     "AsJson",
+    "Attention",
     "Checkpointing",
     "ConfigFile",
+    "DryRun",
     "Dtype",
     "Keep",
     "LoraAlpha",
@@ -69,6 +71,13 @@ MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 
 Dtype = Annotated[
     str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
 ]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
+    ),
+]
 Precision = Annotated[
     str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
 ]
@@ -94,5 +103,12 @@ Keep = Annotated[int, typer.Option(help="Newest checkpoints to keep.")]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print rows, tokens, steps and estimated memory; train and write nothing.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
