@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from prefsim.lm.training.options import BF16_WEIGHTS
+
 __all__ = ["MemoryEstimate", "activation_numbers", "cache_numbers", "estimate_memory"]
 
 
@@ -18,9 +20,10 @@ class MemoryEstimate(NamedTuple):
     casts
         Copies of the trained parameters in bfloat16 for products, where there are such.
     gradients
-        As large as the trained parameters.
+        As large as the trained parameters are held.
     optimizer
-        Two numbers for each trained parameter with AdamW, none with SGD.
+        Two numbers for each trained parameter with AdamW, as wide as the parameter and at least
+        float32 (in bfloat16 with ``"adamw_bf16"``); none with SGD.
     reference
         Parameters of a second model in memory.
     activations
@@ -95,9 +98,10 @@ def estimate_memory(
     policy
         The :class:`~prefsim.lm.CausalLM`; its parameters need no memory (device ``"meta"``).
     precision
-        ``"float32"`` or ``"bf16"``, as in :class:`~prefsim.lm.TrainingOptions`.
+        ``"float32"``, ``"bf16"`` or ``"bf16_weights"``, as in
+        :class:`~prefsim.lm.TrainingOptions`.
     optimizer
-        ``"adamw"`` or ``"sgd"``.
+        ``"adamw"``, ``"adamw_bf16"`` or ``"sgd"``.
     tokens
         Of the largest micro-batch, padding included: sequences times the length of the longest.
     checkpointing
@@ -108,6 +112,11 @@ def estimate_memory(
     parameters = list(policy.module.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
+    moments = {
+        "adamw": sum(2 * p.numel() * max(p.itemsize, 4) for p in parameters if p.requires_grad),
+        "adamw_bf16": 2 * 2 * trained,
+        "sgd": 0,
+    }
     held = sum(
         p.numel() * (max(p.itemsize, 4) if mixed and p.requires_grad else p.itemsize)
         for p in parameters
@@ -117,12 +126,12 @@ def estimate_memory(
         for p in parameters
         if p.requires_grad
     )
-    number = 2 if mixed else max(p.itemsize for p in parameters)
+    number = 2 if mixed or precision == BF16_WEIGHTS else max(p.itemsize for p in parameters)
     return MemoryEstimate(
         weights=held,
         casts=2 * trained if mixed else 0,
         gradients=updated,
-        optimizer={"adamw": 2, "sgd": 0}[optimizer] * updated,
+        optimizer=moments[optimizer],
         reference=(
             0
             if reference is None

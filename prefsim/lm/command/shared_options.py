@@ -65,7 +65,7 @@ ConfigFile = Annotated[
     ),
 ]
 Accumulation = Annotated[int, typer.Option(help="Micro-batches that a step is split into.")]
-Optimizer = Annotated[str, typer.Option(help="adamw or sgd.")]
+Optimizer = Annotated[str, typer.Option(help="adamw, adamw_bf16 (its moments in bfloat16) or sgd.")]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
 MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]
 Dtype = Annotated[
@@ -79,7 +79,11 @@ Attention = Annotated[
     ),
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
+    str | None,
+    typer.Option(
+        help="float32; bf16, with trained parameters in float32; or bf16_weights, with those too in"
+        " bfloat16, stochastically rounded. What the parameters ask for unless given."
+    ),
 ]
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")

@@ -41,7 +41,10 @@ __all__ = [
 ]
 
 SCHEDULES = ("linear", "cosine", "constant")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "adamw_bf16", "sgd")
+# Trained parameters in bfloat16 themselves.
+BF16_WEIGHTS = "bf16_weights"
+PRECISIONS = ("float32", "bf16", BF16_WEIGHTS)
 DIAGNOSTICS = (
     "displacement",
     "accuracy",
@@ -197,8 +200,9 @@ class TrainingOptions:
         Peak rate; how it falls to zero behind the warm-up (``"linear"``, ``"cosine"``) or not
         (``"constant"``); the fraction of all steps over which it rises linearly.
     optimizer, weight_decay
-        ``"adamw"``, ``"sgd"``, or a function from parameter groups to a torch optimiser. Decay is
-        of matrices, not of biases and norms.
+        ``"adamw"``, ``"adamw_bf16"`` (its moments in bfloat16, stochastically rounded: four bytes
+        a parameter for eight), ``"sgd"``, or a function from parameter groups to a torch optimiser.
+        Decay is of matrices, not of biases and norms.
     max_grad_norm
         Bound on the norm of the gradient; ``None`` for none.
     precision
@@ -206,7 +210,11 @@ class TrainingOptions:
         trained parameters and optimiser in float32; a reference model is evaluated alike, while
         log-probabilities that :func:`references_of` made from a model stored in bfloat16 are that
         model's own, some tenths of a nat from it: make them from the model loaded in float32.
-        ``None``: what the model's own dtype asks for.
+        ``"bf16_weights"``: everything in bfloat16, gradients and trained parameters too, which
+        AdamW rounds stochastically after each step
+        (:mod:`prefsim.lm.training.narrow_adamw`): with ``"adamw_bf16"`` eight bytes a parameter
+        for eighteen. The model must be in bfloat16. A function for an optimiser is to round by
+        itself. ``None``: what the model's own dtype asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
     reference_weight, reference_every
@@ -319,7 +327,9 @@ class TrainingOptions:
         if self.max_grad_norm is not None:
             check_positive(max_grad_norm=self.max_grad_norm)
         if self.precision is not None:
-            check_choice(("float32", "bf16"), precision=self.precision)
+            check_choice(PRECISIONS, precision=self.precision)
+        if self.precision == BF16_WEIGHTS:
+            self._check_narrow()
         if self.reference_update is not None:
             self.reference_update.checked()
         check_integer(low=1, reference_every=self.reference_every)
@@ -340,6 +350,19 @@ class TrainingOptions:
             )
         if not isinstance(self.diagnostics, Diagnostics):
             object.__setattr__(self, "diagnostics", Diagnostics(tuple(self.diagnostics)))
+
+    def _check_narrow(self) -> None:
+        """Raise if something would be rounded away in bfloat16 without a word."""
+        if self.optimizer == "sgd":
+            raise ValueError(
+                f"precision {BF16_WEIGHTS!r} needs an optimiser that rounds stochastically, adamw"
+                " or adamw_bf16, got sgd"
+            )
+        if self.reference_weight is not None and self.reference_weight < 1:
+            raise ValueError(
+                f"a reference that moves by a share {self.reference_weight:g} needs parameters in"
+                f" float32, got precision {BF16_WEIGHTS!r}"
+            )
 
     @property
     def measured(self) -> Diagnostics:

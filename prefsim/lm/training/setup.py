@@ -21,7 +21,7 @@ from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.held_out import check_best_by, reference_on
 from prefsim.lm.training.loss_evaluator import couples, needs_of
-from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.options import BF16_WEIGHTS, TrainingOptions
 from prefsim.lm.training.reference import ModelReference, NoReference, Reference, as_reference
 from prefsim.lm.training.scoring import check_kind, check_scorer
 from prefsim.lm.training.stored_model import Trainable
@@ -59,7 +59,7 @@ class TrainingSetup:
     plan
         The batch of each.
     precision
-        ``"float32"`` or ``"bf16"``.
+        ``"float32"``, ``"bf16"`` or ``"bf16_weights"``.
     folder
         Where things are written, or None.
     checkpoint
@@ -187,6 +187,12 @@ class TrainingSetup:
             )
         if precision == "bf16" and torch.float64 in dtypes:
             raise ValueError("precision 'bf16' needs parameters of float32 or less, got float64")
+        if precision == BF16_WEIGHTS and (wider := dtypes - {torch.bfloat16}):
+            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wider))
+            raise ValueError(
+                f"precision {BF16_WEIGHTS!r} needs parameters of bfloat16, got some of {names};"
+                " load the model with dtype='bfloat16' (adapters are in float32, and small)"
+            )
         if not any(parameter.requires_grad for parameter in parameters):
             raise ValueError(
                 "the policy must have a parameter that requires a gradient, got none (a frozen copy"
