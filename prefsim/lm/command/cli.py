@@ -27,6 +27,7 @@ from prefsim.lm.command.shared_options import (
     LoraRank,
     LossSettings,
     MaxGradNorm,
+    MicroBatchTokens,
     Optimizer,
     Out,
     Precision,
@@ -145,6 +146,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples of one step, over all processes.")] = 8,
     gradient_accumulation: Accumulation = 1,
+    micro_batch_tokens: MicroBatchTokens = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     warmup: Annotated[

@@ -24,6 +24,7 @@ from prefsim.lm.command.shared_options import (
     LoraRank,
     LossSettings,
     MaxGradNorm,
+    MicroBatchTokens,
     Optimizer,
     Out,
     Precision,
@@ -147,6 +148,7 @@ def rounds(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts (or pairs) of one step.")] = 8,
     gradient_accumulation: Accumulation = 1,
+    micro_batch_tokens: MicroBatchTokens = None,
     learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-6,
     optimizer: Optimizer = "adamw",
     weight_decay: WeightDecay = 0.0,
@@ -189,8 +191,12 @@ def rounds(
 def _play(given: Mapping[str, Any]) -> dict[str, Any]:
     from prefsim.lm.command.rounds_job import read_rounds
     from prefsim.lm.command.rounds_loop import play
+    from prefsim.lm.command.rounds_plan import planned_trainings
 
-    return play(read_rounds(given))
+    job = read_rounds(given)
+    # What cannot be learned from a round is told before one is drawn.
+    planned_trainings(job)
+    return play(job)
 
 
 def _planned(given: Mapping[str, Any]) -> dict[str, Any]:

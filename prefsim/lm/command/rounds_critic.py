@@ -126,7 +126,12 @@ def critic_plan(given: Mapping[str, Any], loss: Loss) -> CriticPlan | None:
         beta=beta,
         discount=told["discount"],
         trace=told["trace"],
-        critic_loss=functools.partial(value_loss, clip=told["critic_clip"]),
+        # As tokens and responses are weighed for the policy.
+        critic_loss=functools.partial(
+            value_loss,
+            clip=told["critic_clip"],
+            reduction=_options_of(loss).get("reduction", "batch"),
+        ),
         learning_rate=told["critic_learning_rate"],
         epochs=told["critic_epochs"],
     )

@@ -147,6 +147,7 @@ def read_rounds(options: Mapping[str, Any], *, load: bool = True) -> RoundsJob:
     policy = policy_of(given, load=load)
     policy = replace(policy, chat_template_kwargs=template_options(given))
     lengths = _lengths(policy, prompts, given["max_new_tokens"])
+    _check_budget(given, form, max(lengths) + given["max_new_tokens"])
     reference = _reference(given, loss, policy, load=load)
     critic = None if plan is None else critic_of(given, policy, load=load)
     if load:
@@ -182,6 +183,20 @@ def _lengths(policy: CausalLM, prompts: list[Text], new: int) -> list[int]:
     return lengths
 
 
+def _check_budget(given: Mapping[str, Any], form: str, longest: int) -> None:
+    """Raise unless a micro-batch holds the longest example that a round may have."""
+    budget = given["micro_batch_tokens"]
+    if budget is None:
+        return
+    drawn = given["kept"] or given["samples"]
+    sequences = {"lists": drawn, "pairs": 2, "preferences": 2, "demonstrations": 1}[form]
+    if sequences * longest > budget:
+        raise ValueError(
+            f"--micro-batch-tokens must be >= {sequences * longest}, {sequences} sequences of the"
+            f" longest prompt and --max-new-tokens {given['max_new_tokens']}, got {budget}"
+        )
+
+
 def _device() -> Any:
     from accelerate import PartialState
 
@@ -206,6 +221,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "epochs",
         "batch_size",
         "gradient_accumulation",
+        "micro_batch_tokens",
         "learning_rate",
         "optimizer",
         "weight_decay",

@@ -55,6 +55,7 @@ _DECISIVE = (
     "epochs",
     "batch_size",
     "gradient_accumulation",
+    "micro_batch_tokens",
     "learning_rate",
     "optimizer",
     "weight_decay",

@@ -16,7 +16,7 @@ from prefsim.lm.online.judges import as_rows
 from prefsim.lm.online.scored_data import ScoredCompletions, scored_data
 from prefsim.lm.training.setup import TrainingSetup
 
-__all__ = ["planned_rounds"]
+__all__ = ["planned_rounds", "planned_trainings"]
 
 
 def planned_rounds(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,15 +28,7 @@ def planned_rounds(given: Mapping[str, Any]) -> dict[str, Any]:
         Where the rounds would.
     """
     job = read_rounds(given, load=False)
-    data = _stand_in(job)
-    options = round_options(given, 0)
-    reference = job.reference if isinstance(job.reference, CausalLM) else job.policy
-    held_to = reference if job.holds_policy else None
-    loss = job.loss if job.plan is None else job.plan.loss
-    setups = [TrainingSetup(job.policy, loss, data, held_to, options)]
-    if job.plan is not None and job.critic is not None:
-        how = job.plan.training_options(options)
-        setups.append(TrainingSetup(job.critic, job.plan.critic_loss, data, None, how))
+    setups = planned_trainings(job)
     parameters = [parameter for setup in setups for parameter in setup.policy.module.parameters()]
     # Those that a critic shares with the policy are there once.
     different = {id(parameter): parameter for parameter in parameters}.values()
@@ -56,6 +48,26 @@ def planned_rounds(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def planned_trainings(job: RoundsJob) -> list[TrainingSetup]:
+    """Return the trainings of a round, of the policy and of its critic, on data that stand in.
+
+    Raises
+    ------
+    ValueError
+        Where the first round would, once it has drawn.
+    """
+    data = _stand_in(job)
+    options = round_options(job.given, 0)
+    reference = job.reference if isinstance(job.reference, CausalLM) else job.policy
+    held_to = reference if job.holds_policy else None
+    loss = job.loss if job.plan is None else job.plan.loss
+    setups = [TrainingSetup(job.policy, loss, data, held_to, options)]
+    if job.plan is not None and job.critic is not None:
+        how = job.plan.training_options(options)
+        setups.append(TrainingSetup(job.critic, job.plan.critic_loss, data, None, how))
+    return setups
+
+
 def _asked(job: RoundsJob) -> int:
     """Return the prompts of a round."""
     return job.given["per_round"] or len(job.prompts)
@@ -68,7 +80,7 @@ def _stand_in(job: RoundsJob) -> TextData:
     samples = ScoredCompletions(
         prompt=as_rows(asked),
         completions=as_rows([[[0]] * shape[1] for _ in asked], depth=2),
-        scores=np.tile(np.arange(shape[1], dtype=float), (shape[0], 1)),
+        scores=np.tile(np.linspace(0.0, 1.0, shape[1]), (shape[0], 1)),
         logp=np.zeros((*shape, 1)),
         ended=np.ones(shape, dtype=bool),
     )
@@ -99,16 +111,17 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
     given = job.given
     longest = max(job.lengths) + given["max_new_tokens"]
     micro = -(-given["batch_size"] // given["gradient_accumulation"])
-    parts = [
-        estimate_memory(
+    parts = []
+    for setup in setups:
+        whole = min(micro, len(setup.data)) * setup.rows.per_example * longest
+        part = estimate_memory(
             setup.policy,
             precision=setup.precision,
             optimizer=given["optimizer"],
-            tokens=min(micro, len(setup.data)) * setup.rows.per_example * longest,
+            tokens=min(given["micro_batch_tokens"] or whole, whole),
             checkpointing=given["gradient_checkpointing"],
         )
-        for setup in setups
-    ]
+        parts.append(part)
     drawn_at_once = min(given["sample_batch"], _asked(job)) * given["samples"]
     own = next(job.policy.plain.parameters())
     found = {

@@ -20,6 +20,7 @@ __all__ = [
     "LoraRank",
     "LossSettings",
     "MaxGradNorm",
+    "MicroBatchTokens",
     "Optimizer",
     "Out",
     "Precision",
@@ -65,6 +66,12 @@ ConfigFile = Annotated[
     ),
 ]
 Accumulation = Annotated[int, typer.Option(help="Micro-batches that a step is split into.")]
+MicroBatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Split a step into micro-batches of at most so many tokens instead, padding included."
+    ),
+]
 Optimizer = Annotated[str, typer.Option(help="adamw, adamw_bf16 (its moments in bfloat16) or sgd.")]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
 MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]

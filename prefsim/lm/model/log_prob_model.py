@@ -117,6 +117,27 @@ def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     return module.weight, getattr(module, "bias", None)
 
 
+@contextlib.contextmanager
+def _one_sequence_a_row() -> Iterator[None]:
+    """Keep transformers from reading off the device whether rows hold several sequences.
+
+    It looks at the places of the tokens, in every forward without a mask, and the device is waited
+    for.
+    """
+    from transformers import masking_utils
+
+    name = "find_packed_sequence_indices"
+    look = getattr(masking_utils, name, None)
+    if look is None:
+        yield
+        return
+    setattr(masking_utils, name, lambda position_ids: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, look)
+
+
 def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
     """Return what a model of transformers without its head gives for a batch."""
     if not batch.is_left_aligned:
@@ -126,7 +147,8 @@ def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
         options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
     # Behind the tokens no padding is seen by any of them, and places count from the first: the
     # plain causal attention is what a mask would make, without being read.
-    return body(input_ids=batch.input_ids, use_cache=False, **options)
+    with _one_sequence_a_row() if batch.is_left_aligned else contextlib.nullcontext():
+        return body(input_ids=batch.input_ids, use_cache=False, **options)
 
 
 class LogProbModel(torch.nn.Module):

@@ -97,7 +97,7 @@ class NarrowAdamW(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one step; return what the closure does, if there is one."""
         value = None
         if closure is not None:
@@ -125,8 +125,8 @@ class NarrowAdamW(torch.optim.Optimizer):
             seeds = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
             generators[device] = torch.Generator(device).manual_seed(int(seeds[0] >> 1))
         parts = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        for piece in _pieces(*map(_local, parts)):
-            _adamw(*piece, group, step, generators[device])
+        for weight, gradient, first, second in _pieces(*map(_local, parts)):
+            _adamw(weight, gradient, first, second, group, step, generators[device])
 
 
 def _adamw(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from prefsim.checks import (
 )
 from prefsim.lm.training.batches import ORDERS
 from prefsim.lm.training.evaluation import Evaluation
+from prefsim.lm.training.schedule import SCHEDULES
 from prefsim.lm.training.truncation import Truncation
 from prefsim.solvers.reference_update import ReferenceUpdate
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "DIAGNOSTICS",
@@ -37,10 +35,8 @@ __all__ = [
     "OnlineKL",
     "TrainResult",
     "TrainingOptions",
-    "learning_rate_factor",
 ]
 
-SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "adamw_bf16", "sgd")
 # Trained parameters in bfloat16 themselves.
 BF16_WEIGHTS = "bf16_weights"
@@ -196,6 +192,10 @@ class TrainingOptions:
         Micro-batches that a step is split into on each process. A loss that couples its batch sees
         one micro-batch at a time, and so depends on this and on the number of processes. The state
         of a loss that has one moves with each micro-batch of all processes together.
+    micro_batch_tokens
+        Instead: the most tokens of a micro-batch, padding included, of which each step has as many
+        as it takes. Long rows then come few at a time and short ones many, and the gradient is that
+        of the whole step. Not for a loss that couples its batch.
     learning_rate, schedule, warmup
         Peak rate; how it falls to zero behind the warm-up (``"linear"``, ``"cosine"``) or not
         (``"constant"``); the fraction of all steps over which it rises linearly.
@@ -267,6 +267,7 @@ class TrainingOptions:
     epochs: float | None = None
     batch_size: int = 8
     gradient_accumulation: int = 1
+    micro_batch_tokens: int | None = None
     learning_rate: float = 1e-6
     schedule: str = "linear"
     warmup: float = 0.1
@@ -308,6 +309,13 @@ class TrainingOptions:
             check_integer(low=1, steps=self.steps)
         if self.save_every is not None:
             check_integer(low=1, save_every=self.save_every)
+        if self.micro_batch_tokens is not None:
+            check_integer(low=1, micro_batch_tokens=self.micro_batch_tokens)
+            if self.gradient_accumulation > 1:
+                raise ValueError(
+                    "a step is split by micro_batch_tokens or by gradient_accumulation, got both:"
+                    f" {self.micro_batch_tokens} and {self.gradient_accumulation}"
+                )
         check_integer(low=0, seed=self.seed)
         check_flag(
             gradient_checkpointing=self.gradient_checkpointing,
@@ -384,26 +392,3 @@ class TrainingOptions:
         steps_per_epoch = math.ceil(examples / self.batch_size)
         # A fraction such as 0.1 of 30 steps is 3 and no more, though the product is 3 + 4e-16.
         return max(1, math.ceil((self.epochs or 1) * steps_per_epoch - 1e-9))
-
-
-def learning_rate_factor(step: int, total: int, *, schedule: str, warmup: float) -> float:
-    """Return what the peak learning rate is multiplied by at ``step`` (from 0) of ``total``.
-
-    Examples
-    --------
-    >>> rates = [
-    ...     learning_rate_factor(step, 6, schedule="linear", warmup=0.34) for step in range(6)
-    ... ]
-    >>> [round(rate, 2) for rate in rates]
-    [0.33, 0.67, 1.0, 1.0, 0.67, 0.33]
-    """
-    rising = math.ceil(warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    done = (step - rising) / (total - rising)
-    falling = {
-        "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-    }
-    return falling[schedule]

@@ -14,7 +14,7 @@ from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.router import check_router
-from prefsim.lm.training.batches import BatchPlan
+from prefsim.lm.training.batches import BatchPlan, Split
 from prefsim.lm.training.checkpoint import Checkpoint, latest
 from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
@@ -106,6 +106,7 @@ class TrainingSetup:
                 steps=self.total,
                 accumulation=options.gradient_accumulation,
             )
+        self.split_of(self.rows).check("the data")
         self.needs = needs_of(loss)
         self.reference: Reference = NoReference()
         if isinstance(policy, CausalLM):
@@ -152,6 +153,16 @@ class TrainingSetup:
                 " this one again"
             )
 
+    def split_of(self, rows: TokenRows) -> Split:
+        """Return how rows are split into micro-batches."""
+        return Split(
+            lengths=rows.lengths,
+            per_example=rows.per_example,
+            accumulation=self.options.gradient_accumulation,
+            tokens=self.options.micro_batch_tokens,
+            couples=self.couples,
+        )
+
     def _held_out(self, kind: type, *, is_coupled: bool) -> TokenRows | None:
         """Return the data of the evaluation as tokens, checked as those of training are."""
         evaluation = self.options.evaluation
@@ -170,6 +181,7 @@ class TrainingSetup:
                 check_scorer(self.policy, data, rows, self.options)
         except ValueError as error:
             raise ValueError(f"{HELD_OUT}: {error}") from error
+        self.split_of(rows).check(HELD_OUT)
         _check_columns(self, data, rows.per_example)
         check_best_by(evaluation, kind, with_reference=self.reference.is_given)
         return rows

@@ -166,7 +166,13 @@ def test_a_dry_run_tells_what_both_models_take(command, tmp_path, more):
     longest = report["prompts"]["longest"] + 5
     assert report["memory"]["cache"] == 6 * longest * 2 * 2 * 2 * 8 * 4
     assert not (tmp_path / "run").exists()
-    assert command(*asked, "--rounds", 1, "--out", "run")[0] == 0
+    # A micro-batch of two prompts' sequences is less than the three of them.
+    budget = ("--micro-batch-tokens", 2 * 2 * longest, "--set", "reduction=response")
+    code, less, err = command(*asked, *budget, "--dry-run")
+    assert code == 0, err
+    shares = [of["memory"]["activations"] for of in (less, report)]
+    assert shares[0] == pytest.approx(shares[1] * 2 / 3)
+    assert command(*asked, *budget, "--rounds", 1, "--out", "run")[0] == 0
 
 
 BAD = [
@@ -184,6 +190,8 @@ BAD = [
     (("--critic", "classes"), "--critic classes must give one number, got one that gives 3"),
     (("--critic", "smaller"), "must have the vocabulary of the policy, 320 tokens, got 64"),
     (("--critic", "fresh", "--max-new-tokens", 127), "with --max-new-tokens 127"),
+    (("--micro-batch-tokens", 9), "--micro-batch-tokens must be >= "),
+    (("--micro-batch-tokens", 999), "the loss couples the examples of its micro-batch"),
 ]
 
 
