@@ -133,8 +133,8 @@ def train(
         typer.Option(
             "--precompute",
             help=(
-                "Compute the reference's log-probabilities once, kept in OUT/reference, and free"
-                " its memory."
+                "Compute the reference's log-probabilities once, on all processes, kept in"
+                " OUT/reference, and free its memory."
             ),
         ),
     ] = False,

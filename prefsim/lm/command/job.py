@@ -24,7 +24,7 @@ from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
+from prefsim.lm.model.reference_logps import ReferenceLogps, shared_reference_logps
 from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import OnlineKL, TrainingOptions
@@ -310,7 +310,7 @@ def make_setup(job: TrainingJob) -> TrainingSetup:
 def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     """Return the job with log-probabilities for its reference.
 
-    Of several processes the first computes them, and the others read what it kept.
+    Of several processes each computes a part, and all read what they kept.
     """
     from accelerate import PartialState
 
@@ -330,9 +330,16 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
             check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
         except ValueError as error:
             raise _with_line(error, source) from error
-        return reference_logps(reference, rows.tokens, cache=cache)
+        return shared_reference_logps(
+            reference,
+            rows.tokens,
+            cache=cache,
+            process=state.process_index,
+            processes=state.num_processes,
+            wait=state.wait_for_everyone,
+        )
 
-    with state.main_process_first(), autocast:
+    with autocast:
         job = job._replace(reference=computed(job.source))
         if job.held_out is not None:
             assert job.options.evaluation is not None

@@ -9,7 +9,7 @@ from lm_made import random_pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prefsim import losses
-from prefsim.lm import TextComparisons, TrainingOptions, collate
+from prefsim.lm import TextComparisons, TrainingOptions, collate, references_of
 from prefsim.lm.training.engine import _Engine
 from prefsim.lm.training.loss_evaluator import LossEvaluator, needs_of
 from prefsim.lm.training.optimizer import make_optimizer
@@ -45,21 +45,24 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("loss", "has_reference"),
+    ("loss", "held_to"),
     [
-        (functools.partial(losses.dpo, beta=0.1), True),
-        (losses.simpo, False),
-        (functools.partial(losses.tdpo1, beta=0.1), True),
+        (functools.partial(losses.dpo, beta=0.1), "model"),
+        (functools.partial(losses.dpo, beta=0.1), "stored"),
+        (losses.simpo, "none"),
+        (functools.partial(losses.tdpo1, beta=0.1), "model"),
     ],
 )
-def test_a_micro_batch_waits_for_nothing(tiny, loss, has_reference):
+def test_a_micro_batch_waits_for_nothing(tiny, loss, held_to):
     rng = np.random.default_rng(0)
     data = TextComparisons(
         *([rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(4)] for _ in range(3))
     )
     kind = container_of(loss)
     rows = token_rows(tiny, data, kind)
-    reference = as_reference(tiny.frozen() if has_reference else None, tiny)
+    given = {"none": lambda: None, "model": tiny.frozen}
+    given["stored"] = lambda: references_of(tiny, data, loss)
+    reference = as_reference(given[held_to](), tiny)
     evaluator = LossEvaluator(tiny, data, rows, loss, needs_of(loss), reference)
     # Made of Python's lists, on the processor.
     batch = evaluator.batch(range(4), torch.device("cpu"))
@@ -114,7 +117,7 @@ def test_indices_of_scored_tokens():
         scored = batch.input_ids.reshape(-1)[batch.scored.positions]
         assert scored.tolist() == [5, 7, 8, 9, 4, 5]
         assert batch.scored.places.tolist() == [0, 3, 4, 5, 6, 7]
-        assert batch.scored.width == 3
+        assert batch.scored.width == 3 and batch.scored.counts == (1, 3, 2)
         assert batch.is_left_aligned == (side == "right")
 
 
