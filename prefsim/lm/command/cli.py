@@ -98,6 +98,13 @@ def train(
             ),
         ),
     ] = None,
+    token_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder where the tokens of the data are kept, for the next training on them.",
+        ),
+    ] = None,
     mismatched: Annotated[
         bool,
         typer.Option(

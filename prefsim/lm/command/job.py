@@ -169,7 +169,8 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
 
     def fitted(read: TextSource) -> TextSource:
         if given["max_tokens"] is not None and options.truncation is None:
-            read = _without_long_rows(read, policy, loss, given["max_tokens"])
+            rows = _token_rows(policy, read, loss, None, given["token_cache"])
+            read = _without_long_rows(read, rows, given["max_tokens"])
         return _with_columns(read, policy, given, load=load)
 
     source = fitted(source)
@@ -218,20 +219,19 @@ def _token_rows(
     policy: Trainable,
     source: TextSource,
     loss: Callable[..., Any],
-    truncation: Truncation | None = None,
+    truncation: Truncation | None,
+    cache: str | Path | None,
 ) -> TokenRows:
     """Return the data as tokens; an error names the line of the file."""
     try:
-        return token_rows(policy, source.data, container_of(loss), truncation)
+        return token_rows(policy, source.data, container_of(loss), truncation, cache=cache)
     except ValueError as error:
         raise _with_line(error, source) from error
 
 
-def _without_long_rows(
-    source: TextSource, policy: Trainable, loss: Callable[..., Any], limit: int
-) -> TextSource:
+def _without_long_rows(source: TextSource, rows: TokenRows, limit: int) -> TextSource:
     """Return the source without the rows that have a sequence of more tokens."""
-    lengths = _token_rows(policy, source, loss).lengths
+    lengths = rows.lengths
     return source.without(
         {int(row): f"{lengths[row]} tokens" for row in np.flatnonzero(lengths > limit)}
     )
@@ -325,7 +325,8 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def computed(source: TextSource) -> ReferenceLogps:
-        rows = _token_rows(reference, source, job.loss, job.options.truncation)
+        options = job.options
+        rows = _token_rows(reference, source, job.loss, options.truncation, options.token_cache)
         try:
             check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
         except ValueError as error:

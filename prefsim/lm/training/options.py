@@ -229,6 +229,9 @@ class TrainingOptions:
     truncation
         :class:`~prefsim.lm.Truncation`: how sequences are made to fit that are too long; ``None``
         leaves them whole, and those beyond the model's positions are refused.
+    token_cache
+        Folder where the tokens of data are kept, for the next training on the same text with the
+        same tokenizer, and for the other processes; ``None`` keeps none.
     order
         ``"by_length"`` (shuffled, with rows of similar length together), ``"shuffled"`` or
         ``"given"``.
@@ -280,6 +283,7 @@ class TrainingOptions:
     reference_every: int = 1
     penalty: OnlineKL | None = None
     truncation: Truncation | None = None
+    token_cache: str | Path | None = None
     order: str = "by_length"
     seed: int = 0
     in_place: bool = False

@@ -92,7 +92,7 @@ class TrainingSetup:
         # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
         # couples them.
         self.couples = is_coupled or isinstance(loss, RunningLoss)
-        self.rows = token_rows(policy, data, kind, options.truncation)
+        self.rows = token_rows(policy, data, kind, options.truncation, cache=options.token_cache)
         check_positions(policy.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
@@ -173,7 +173,10 @@ class TrainingSetup:
         if is_coupled:
             _check_labels_of_a_batch(data, HELD_OUT)
         try:
-            rows = token_rows(self.policy, data, kind, self.options.truncation)
+            options = self.options
+            rows = token_rows(
+                self.policy, data, kind, options.truncation, cache=options.token_cache
+            )
             check_positions(self.policy.plain, rows.lengths.tolist(), "example")
             if isinstance(self.policy, CausalLM):
                 reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
