@@ -9,150 +9,23 @@ import copy
 import functools
 import importlib.util
 import itertools
+import math
 import os
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from _lm_settings import SETTINGS, Setting, rows_of, tokenizer_of
 from _processes import in_own_process, resident_mb, restart_peak
 
 BETA, RATE = 0.1, 1e-4
 SCRIPT = str(Path(__file__).with_name("lm.py"))
 
 
-class Setting(NamedTuple):
-    """A model and the batch it is trained on.
-
-    Pairs of sequences of ``tokens`` each, ``prompt`` of them not scored.
-    """
-
-    hidden: int
-    inner: int
-    layers: int
-    heads: int
-    keys: int
-    vocabulary: int
-    pairs: int
-    tokens: int
-    prompt: int
-    tied: bool = False
-    # On a GPU: adapters of this rank instead of all parameters, the kinds of reference, and whether
-    # activations are computed again.
-    rank: int = 0
-    references: tuple[str, ...] = ("model", "precomputed")
-    checkpointing: bool = False
-
-    @property
-    def config(self) -> Any:
-        """The configuration of transformers."""
-        from transformers import LlamaConfig
-
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.hidden,
-            intermediate_size=self.inner,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.keys,
-            max_position_embeddings=2 * self.tokens,
-            tie_word_embeddings=self.tied,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-        )
-
-
-CPU = {
-    "small": Setting(
-        hidden=256,
-        inner=688,
-        layers=4,
-        heads=4,
-        keys=4,
-        vocabulary=32_000,
-        pairs=4,
-        tokens=256,
-        prompt=64,
-    ),
-    "medium": Setting(
-        hidden=512,
-        inner=1376,
-        layers=4,
-        heads=8,
-        keys=8,
-        vocabulary=32_000,
-        pairs=4,
-        tokens=512,
-        prompt=64,
-    ),
-}
-# The shapes of Llama 3.2 1B, 3B and Llama 3.1 8B.
-BATCH = {"vocabulary": 128_256, "pairs": 4, "tokens": 1024, "prompt": 128}
-GPU = {
-    "1B": Setting(hidden=2048, inner=8192, layers=16, heads=32, keys=8, tied=True, **BATCH),
-    "3B": Setting(
-        hidden=3072,
-        inner=8192,
-        layers=28,
-        heads=24,
-        keys=8,
-        tied=True,
-        references=("precomputed",),
-        checkpointing=True,
-        **BATCH,
-    ),
-    "8B": Setting(
-        hidden=4096,
-        inner=14_336,
-        layers=32,
-        heads=32,
-        keys=8,
-        rank=16,
-        references=("adapters off",),
-        checkpointing=True,
-        **BATCH,
-    ),
-}
-SETTINGS = CPU | GPU
 COMPETITORS = {"prefsim": "prefsim", "TRL": "trl"}
-
-
-def tokenizer_of(vocabulary: int) -> Any:
-    """Return a tokenizer that has a word for every token.
-
-    So both trainers read the same ids out of text.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, vocabulary)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-
-
-def rows_of(setting: Setting, steps: int) -> list[dict[str, str]]:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-
-    def words(count: int) -> str:
-        return " ".join(f"w{i}" for i in rng.integers(3, setting.vocabulary, count))
-
-    answer = setting.tokens - setting.prompt - 1  # and the end of the sequence
-    return [
-        {
-            "prompt": words(setting.prompt),
-            "chosen": f" {words(answer)} </s>",
-            "rejected": f" {words(answer)} </s>",
-        }
-        for _ in range(steps * setting.pairs)
-    ]
 
 
 class Clock:
@@ -231,6 +104,8 @@ def by_prefsim(setting: Setting, reference: str, steps: int, device: str) -> lis
         "progress": False,
         "gradient_checkpointing": setting.checkpointing,
     }
+    if setting.narrow:
+        options |= {"precision": "bf16_weights", "optimizer": "adamw_bf16"}
     return [
         float(value) for value in fit(policy, loss, data, reference=fixed, **options).history[:, 0]
     ]
@@ -250,7 +125,7 @@ def by_trl(setting: Setting, reference: str, steps: int, device: str) -> list[fl
 
     policy = made(setting, device)
     other = copy.deepcopy(policy.model) if reference == "model" else None
-    if device == "cuda" and not setting.rank:
+    if device == "cuda" and not setting.rank and not setting.narrow:
         # Trained parameters in float32 and products in bfloat16, as prefsim holds them.
         policy.model.float()
     with tempfile.TemporaryDirectory() as folder:
@@ -325,19 +200,28 @@ def by_hand(setting: Setting, reference: str, steps: int, device: str) -> list[f
     return values
 
 
-def matmul_rate(size: int = 8192, repeats: int = 20) -> float:
-    """Return bfloat16 floating-point operations a second of one large product on this GPU."""
+def matmul_rate(device: str, repeats: int = 20) -> float:
+    """Return floating-point operations a second of one large product, as training multiplies.
+
+    In bfloat16 on a GPU, in float32 on a CPU.
+    """
     import torch
 
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    on_gpu = device == "cuda"
+    size, dtype = (8192, torch.bfloat16) if on_gpu else (512, torch.float32)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+
+    def finished() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     for _ in range(3):
         a @ b
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = finished()
     for _ in range(repeats):
         a @ b
-    torch.cuda.synchronize()
-    return 2 * size**3 * repeats / (time.perf_counter() - start)
+    return 2 * size**3 * repeats / (finished() - start)
 
 
 def useful_operations(setting: Setting, reference: str) -> float:
@@ -379,7 +263,7 @@ def run_steps(
         from trl import DPOTrainer  # noqa: F401, the package imports it on first use
     torch.set_num_threads(threads)
     setting, clock = SETTINGS[setting_name], Clock(device)
-    rate = matmul_rate() if device == "cuda" else float("nan")
+    rate = matmul_rate(device)
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -391,30 +275,37 @@ def run_steps(
         [after - before for before, after in itertools.pairwise(times)]
         for times in (clock.cpu, clock.wall)
     )
-    found: dict[str, Any] = {
+    on_gpu = device == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else resident_mb("VmHWM") - base
+    seconds = statistics.median(wall)
+    return {
         "seconds": statistics.median(cpu),
-        "wall": statistics.median(wall),
-        "losses": values,
-    }
-    if device == "cpu":
-        return found | {"memory": resident_mb("VmHWM") - base}
-    found["memory"] = torch.cuda.max_memory_allocated() / 1e6
-    found["tokens per second"] = 2 * setting.pairs * setting.tokens / found["wall"]
-    return found | {
-        "rate": useful_operations(setting, reference) / found["wall"],
+        "wall": seconds,
+        "memory": peak,
+        "tokens per second": 2 * setting.pairs * setting.tokens / seconds,
+        "rate": useful_operations(setting, reference) / seconds,
         "matmul rate": rate,
+        "losses": values,
     }
 
 
 def steps_table(
-    names: list[str], threads: list[int], steps: int, rounds: int, device: str
+    names: list[str],
+    threads: list[int],
+    steps: int,
+    rounds: int,
+    device: str,
+    *,
+    minutes: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row for each model, reference, number of threads and competitor.
 
     The median of rounds that go through them in turn.
 
-    On a CPU the losses are compared with plain torch in float64, on a GPU with TRL's.
+    On a CPU the losses are compared with plain torch in float64, on a GPU and of adapters with
+    TRL's. What ``minutes`` leave no time for is left out, and named.
     """
+    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
     rows: list[dict[str, Any]] = []
     here = [
         name
@@ -435,9 +326,13 @@ def steps_table(
             "--device",
             device,
         ]
-        found = in_own_process(
-            SCRIPT, [*options, "--steps", str(steps), "--threads", str(count)], count
-        )
+        left = until - time.monotonic()
+        if left <= 0:
+            print(f"{name}, {setting}, reference {reference}, left out: no time", file=sys.stderr)
+            return None
+        options += ["--steps", str(steps), "--threads", str(count)]
+        timeout = None if left == math.inf else left
+        found = in_own_process(SCRIPT, options, count, timeout=timeout)
         if isinstance(found, str):
             print(f"{name}, {setting}, reference {reference}, failed: {found}", file=sys.stderr)
             return None
@@ -447,7 +342,8 @@ def steps_table(
         return found
 
     for setting in names:
-        exact = run("exact", setting, "model", 1) if device == "cpu" else None
+        is_whole = device == "cpu" and not SETTINGS[setting].rank
+        exact = run("exact", setting, "model", 1) if is_whole else None
         for reference, count in itertools.product(SETTINGS[setting].references, threads):
             found = [
                 (name, run(name, setting, reference, count)) for _ in range(rounds) for name in here
@@ -489,11 +385,10 @@ def show_steps(rows: list[dict[str, Any]]) -> None:
         " the median step after the first"
     )
     head = (
-        f"{'model':<8}{'reference':<14}{'threads':>7}"
+        f"{'model':<9}{'reference':<14}{'threads':>7}"
         f" {'trainer':<9}{'CPU s':>8}{'wall s':>8}{'MB':>8}{'x CPU':>7}{'x wall':>7}{'x MB':>6}"
     )
-    speed = f"{'tokens/s':>10}{'of matmul':>10}" if any("rate" in row for row in rows) else ""
-    print(f"{head}{'loss error':>11}{speed}")
+    print(f"{head}{'loss error':>11}{'tokens/s':>10}{'of matmul':>10}")
     for row in rows:
         place = ("model", "reference", "threads")
         peer = next(
@@ -510,8 +405,6 @@ def show_steps(rows: list[dict[str, Any]]) -> None:
         )
         numbers = f"{row['seconds']:>8.2f}{row['wall']:>8.2f}{row['memory']:>8.0f}"
         numbers += f"{seconds:>7}{wall:>7}{memory:>6}"
-        rate = ""
-        if "rate" in row:
-            rate = f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}"
-        where = f"{row['model']:<8}{row['reference']:<14}{row['threads']:>7} {row['trainer']:<9}"
+        rate = f"{row['tokens per second']:>10.0f}{row['rate'] / row['matmul rate']:>10.2f}"
+        where = f"{row['model']:<9}{row['reference']:<14}{row['threads']:>7} {row['trainer']:<9}"
         print(f"{where}{numbers}{row['loss error']:>11.1e}{rate}")

@@ -42,20 +42,31 @@ def restart_peak() -> float:
 
 
 def in_own_process(
-    script: str, arguments: list[str], threads: int | None = None
+    script: str,
+    arguments: list[str],
+    threads: int | None = None,
+    *,
+    timeout: float | None = None,
 ) -> dict[str, Any] | str:
-    """Run ``script`` and return the JSON of its last line, or the last line of its error."""
+    """Run ``script`` and return the JSON of its last line, or the last line of its error.
+
+    It is stopped after ``timeout`` seconds.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = (
         dict(os.environ) if threads is None else os.environ | dict.fromkeys(names, str(threads))
     )
-    done = subprocess.run(
-        [sys.executable, script, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, script, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return f"stopped after {timeout:.0f} s"
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -11,9 +11,11 @@ install liger-kernel` (which needs triton) brings Liger's head.
     python benchmarks/lm.py [--part head] [--part steps] [--threads 1 2] [--models small medium]
     [--gpu] [--json]
 
-`--gpu` trains Llama shapes of 1, 3 and 8 billion parameters with random weights in bfloat16 on a
-CUDA device: tokens a second, peak memory, and the rate of useful operations over that of a large
-product measured in the same process.
+`--gpu` trains Llama shapes with random weights on a CUDA device, 1 billion parameters whole and
+8 with adapters (`--models 3B 8B-full` for others), against TRL where that is installed: tokens a
+second, peak memory, and the rate of useful operations over that of a large product measured in the
+same process. It ends within `--minutes`, 9.5 unless given, and names what it had no time for.
+`--rehearse` does the same with toys on a processor, to see that it runs.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _lm_steps import CPU, GPU, run_steps, show_steps, steps_table
+from _lm_settings import CPU, GPU, GPU_DEFAULT, REHEARSAL
+from _lm_steps import run_steps, show_steps, steps_table
 from _processes import in_own_process, resident_mb, restart_peak
 
 BETA = 0.1
@@ -342,10 +345,16 @@ PARTS = {
 def on_gpu(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
 
-    if not torch.cuda.is_available():
-        print("--gpu left out: torch finds no CUDA device", file=sys.stderr)
-        return []
-    return steps_table(arguments.models or list(GPU), [1], arguments.steps, 1, "cuda")
+    if arguments.rehearse:
+        models, device = list(REHEARSAL), "cpu"
+    elif torch.cuda.is_available():
+        models, device = arguments.models or list(GPU_DEFAULT), "cuda"
+    else:
+        raise SystemExit(
+            "--gpu needs a CUDA device, and torch finds none; with --rehearse it trains toys on a"
+            " processor"
+        )
+    return steps_table(models, [1], arguments.steps, 1, device, minutes=arguments.minutes)
 
 
 def main() -> None:
@@ -373,18 +382,24 @@ def main() -> None:
         "--models",
         nargs="+",
         choices=[*CPU, *GPU],
-        help="what is trained; the small one, or every one with --gpu",
+        help=f"what is trained; the small one, or {' and '.join(GPU_DEFAULT)} with --gpu",
     )
     parser.add_argument(
         "--gpu",
         action="store_true",
-        help="train on a CUDA device instead; left out where there is none",
+        help="train on a CUDA device instead; refused where there is none",
     )
+    parser.add_argument(
+        "--rehearse", action="store_true", help="with --gpu: toys on a processor instead"
+    )
+    parser.add_argument("--minutes", type=float, default=9.5, help="when --gpu ends at the latest")
     parser.add_argument("--json", action="store_true")
     for name in ("--case", "--step-case", "--setting", "--reference", "--device"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.rehearse and not arguments.gpu:
+        parser.error("--rehearse is of --gpu")
     if arguments.case:
         print(
             json.dumps(

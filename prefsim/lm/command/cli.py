@@ -17,14 +17,17 @@ import typer
 from prefsim.lm.command.shared_options import (
     Accumulation,
     AsJson,
+    Attention,
     Checkpointing,
     ConfigFile,
+    DryRun,
     Dtype,
     Keep,
     LoraAlpha,
     LoraRank,
     LossSettings,
     MaxGradNorm,
+    MicroBatchTokens,
     Optimizer,
     Out,
     Precision,
@@ -95,6 +98,13 @@ def train(
             ),
         ),
     ] = None,
+    token_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder where the tokens of the data are kept, for the next training on them.",
+        ),
+    ] = None,
     mismatched: Annotated[
         bool,
         typer.Option(
@@ -130,8 +140,8 @@ def train(
         typer.Option(
             "--precompute",
             help=(
-                "Compute the reference's log-probabilities once, kept in OUT/reference, and free"
-                " its memory."
+                "Compute the reference's log-probabilities once, on all processes, kept in"
+                " OUT/reference, and free its memory."
             ),
         ),
     ] = False,
@@ -143,6 +153,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples of one step, over all processes.")] = 8,
     gradient_accumulation: Accumulation = 1,
+    micro_batch_tokens: MicroBatchTokens = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     warmup: Annotated[
@@ -152,13 +163,7 @@ def train(
     weight_decay: WeightDecay = 0.0,
     max_grad_norm: MaxGradNorm = 1.0,
     dtype: Dtype = "auto",
-    attn_implementation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
-        ),
-    ] = None,
+    attn_implementation: Attention = None,
     precision: Precision = None,
     gradient_checkpointing: Checkpointing = False,
     reference_weight: Annotated[
@@ -243,13 +248,7 @@ def train(
             help="Send the metrics to wandb, mlflow or another tracker of accelerate too.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print rows, tokens, steps and estimated memory; train and write nothing.",
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a language model with any loss of the library, or a reward model on it.

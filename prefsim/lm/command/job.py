@@ -24,7 +24,7 @@ from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
-from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
+from prefsim.lm.model.reference_logps import ReferenceLogps, shared_reference_logps
 from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import OnlineKL, TrainingOptions
@@ -169,7 +169,8 @@ def read_job(given: Given, *, load: bool) -> TrainingJob:
 
     def fitted(read: TextSource) -> TextSource:
         if given["max_tokens"] is not None and options.truncation is None:
-            read = _without_long_rows(read, policy, loss, given["max_tokens"])
+            rows = _token_rows(policy, read, loss, None, given["token_cache"])
+            read = _without_long_rows(read, rows, given["max_tokens"])
         return _with_columns(read, policy, given, load=load)
 
     source = fitted(source)
@@ -218,20 +219,19 @@ def _token_rows(
     policy: Trainable,
     source: TextSource,
     loss: Callable[..., Any],
-    truncation: Truncation | None = None,
+    truncation: Truncation | None,
+    cache: str | Path | None,
 ) -> TokenRows:
     """Return the data as tokens; an error names the line of the file."""
     try:
-        return token_rows(policy, source.data, container_of(loss), truncation)
+        return token_rows(policy, source.data, container_of(loss), truncation, cache=cache)
     except ValueError as error:
         raise _with_line(error, source) from error
 
 
-def _without_long_rows(
-    source: TextSource, policy: Trainable, loss: Callable[..., Any], limit: int
-) -> TextSource:
+def _without_long_rows(source: TextSource, rows: TokenRows, limit: int) -> TextSource:
     """Return the source without the rows that have a sequence of more tokens."""
-    lengths = _token_rows(policy, source, loss).lengths
+    lengths = rows.lengths
     return source.without(
         {int(row): f"{lengths[row]} tokens" for row in np.flatnonzero(lengths > limit)}
     )
@@ -310,7 +310,7 @@ def make_setup(job: TrainingJob) -> TrainingSetup:
 def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     """Return the job with log-probabilities for its reference.
 
-    Of several processes the first computes them, and the others read what it kept.
+    Of several processes each computes a part, and all read what they kept.
     """
     from accelerate import PartialState
 
@@ -325,14 +325,22 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def computed(source: TextSource) -> ReferenceLogps:
-        rows = _token_rows(reference, source, job.loss, job.options.truncation)
+        options = job.options
+        rows = _token_rows(reference, source, job.loss, options.truncation, options.token_cache)
         try:
             check_positions(reference.log_prob_model.plain, rows.lengths.tolist(), "example")
         except ValueError as error:
             raise _with_line(error, source) from error
-        return reference_logps(reference, rows.tokens, cache=cache)
+        return shared_reference_logps(
+            reference,
+            rows.tokens,
+            cache=cache,
+            process=state.process_index,
+            processes=state.num_processes,
+            wait=state.wait_for_everyone,
+        )
 
-    with state.main_process_first(), autocast:
+    with autocast:
         job = job._replace(reference=computed(job.source))
         if job.held_out is not None:
             assert job.options.evaluation is not None

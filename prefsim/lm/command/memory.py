@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["MemoryEstimate", "activation_numbers", "estimate_memory"]
+from prefsim.lm.training.options import BF16_WEIGHTS
+
+__all__ = ["MemoryEstimate", "activation_numbers", "cache_numbers", "estimate_memory"]
 
 
 class MemoryEstimate(NamedTuple):
@@ -18,9 +20,10 @@ class MemoryEstimate(NamedTuple):
     casts
         Copies of the trained parameters in bfloat16 for products, where there are such.
     gradients
-        As large as the trained parameters.
+        As large as the trained parameters are held.
     optimizer
-        Two numbers for each trained parameter with AdamW, none with SGD.
+        Two numbers for each trained parameter with AdamW, as wide as the parameter and at least
+        float32 (in bfloat16 with ``"adamw_bf16"``); none with SGD.
     reference
         Parameters of a second model in memory.
     activations
@@ -58,13 +61,25 @@ def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
     """
     text = config.get_text_config()
     width, layers, heads = text.hidden_size, text.num_hidden_layers, text.num_attention_heads
-    head = getattr(text, "head_dim", None) or width // heads
-    keys = head * (getattr(text, "num_key_value_heads", None) or heads)
+    head, keys = _widths(text)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * width
     inner = getattr(text, "moe_intermediate_size", None) or inner
     inner *= getattr(text, "num_experts_per_tok", None) or 1
     layer = 6 * width + 2 * heads * head + 2 * keys + 4 * inner
     return layers * width + layer if checkpointing else layers * layer
+
+
+def cache_numbers(config: Any) -> int:
+    """Return how many numbers a decoder keeps of each token while it generates: 2k a layer."""
+    text = config.get_text_config()
+    return 2 * int(text.num_hidden_layers) * _widths(text)[1]
+
+
+def _widths(text: Any) -> tuple[int, int]:
+    """Return the width of one head, and that of all keys together."""
+    heads = text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return int(head), int(head * (getattr(text, "num_key_value_heads", None) or heads))
 
 
 def estimate_memory(
@@ -83,9 +98,10 @@ def estimate_memory(
     policy
         The :class:`~prefsim.lm.CausalLM`; its parameters need no memory (device ``"meta"``).
     precision
-        ``"float32"`` or ``"bf16"``, as in :class:`~prefsim.lm.TrainingOptions`.
+        ``"float32"``, ``"bf16"`` or ``"bf16_weights"``, as in
+        :class:`~prefsim.lm.TrainingOptions`.
     optimizer
-        ``"adamw"`` or ``"sgd"``.
+        ``"adamw"``, ``"adamw_bf16"`` or ``"sgd"``.
     tokens
         Of the largest micro-batch, padding included: sequences times the length of the longest.
     checkpointing
@@ -96,6 +112,11 @@ def estimate_memory(
     parameters = list(policy.module.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
+    moments = {
+        "adamw": sum(2 * p.numel() * max(p.itemsize, 4) for p in parameters if p.requires_grad),
+        "adamw_bf16": 2 * 2 * trained,
+        "sgd": 0,
+    }
     held = sum(
         p.numel() * (max(p.itemsize, 4) if mixed and p.requires_grad else p.itemsize)
         for p in parameters
@@ -105,12 +126,12 @@ def estimate_memory(
         for p in parameters
         if p.requires_grad
     )
-    number = 2 if mixed else max(p.itemsize for p in parameters)
+    number = 2 if mixed or precision == BF16_WEIGHTS else max(p.itemsize for p in parameters)
     return MemoryEstimate(
         weights=held,
         casts=2 * trained if mixed else 0,
         gradients=updated,
-        optimizer={"adamw": 2, "sgd": 0}[optimizer] * updated,
+        optimizer=moments[optimizer],
         reference=(
             0
             if reference is None

@@ -14,7 +14,14 @@ from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.training.loss_evaluator import needs_of
 
-__all__ = ["attention_of", "check_masks_asked", "policy_of", "sizes_of", "tokenizer_of"]
+__all__ = [
+    "attention_of",
+    "check_masks_asked",
+    "config_of",
+    "policy_of",
+    "sizes_of",
+    "tokenizer_of",
+]
 
 
 def check_masks_asked(given: Mapping[str, Any], loss: Callable[..., Any]) -> None:
@@ -100,7 +107,8 @@ def tokenizer_of(name: str, *, needed: bool = True) -> Any:
     return tokenizer
 
 
-def _config(name: str) -> Any:
+def config_of(name: str, what: str = "causal language model") -> Any:
+    """Return the configuration of a model of a folder or hub id; ``what`` is for the message."""
     from transformers import AutoConfig
 
     check_place(name)
@@ -108,8 +116,7 @@ def _config(name: str) -> Any:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"model {name!r} is neither a folder with a causal language model nor a reachable"
-            " hub id"
+            f"model {name!r} is neither a folder with a {what} nor a reachable hub id"
         ) from error
 
 
@@ -156,7 +163,7 @@ def sizes_of(
         name, adapter = base_of(name)
         # Stored adapters say that they are at rest; here they are to be trained.
         adapter.inference_mode = False
-    config = _with_attention(_config(name), attention or {})
+    config = _with_attention(config_of(name), attention or {})
     return _without_memory(config, tokenizer, dtype, adapter)
 
 

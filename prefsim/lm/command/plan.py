@@ -27,11 +27,12 @@ def dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
     setup = make_setup(job)
     rows = setup.rows
     examples = -(-options.batch_size // options.gradient_accumulation)
+    whole = min(examples, len(job.source)) * rows.per_example * int(rows.lengths.max())
     memory = estimate_memory(
         policy,
         precision=setup.precision,
         optimizer=str(options.optimizer),
-        tokens=min(examples, len(job.source)) * rows.per_example * int(rows.lengths.max()),
+        tokens=min(options.micro_batch_tokens or whole, whole),
         checkpointing=options.gradient_checkpointing,
         reference=second_model,
     )

@@ -6,21 +6,25 @@ On-policy learning of a language model on one line: sample, score, learn, repeat
 from __future__ import annotations
 
 import json
-from typing import Annotated, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from prefsim.lm.command.shared_options import (
     Accumulation,
     AsJson,
+    Attention,
     Checkpointing,
     ConfigFile,
+    DryRun,
     Dtype,
     Keep,
     LoraAlpha,
     LoraRank,
     LossSettings,
     MaxGradNorm,
+    MicroBatchTokens,
     Optimizer,
     Out,
     Precision,
@@ -107,6 +111,34 @@ def rounds(
             " reference, else start.",
         ),
     ] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="A value function that learns along, for ppo: fresh (a new head on a copy of the"
+            " model), or the folder of a reward model or a saved critic.",
+        ),
+    ] = None,
+    critic_learning_rate: Annotated[
+        float | None, typer.Option(help="Its learning rate; that of the model unless given.")
+    ] = None,
+    critic_epochs: Annotated[
+        float | None,
+        typer.Option(help="Its passes over the data of a round; as the model's unless given."),
+    ] = None,
+    critic_clip: Annotated[
+        float | None,
+        typer.Option(
+            help="How far a value may move in a round for its error to fall, 0.2 unless given; inf"
+            " for any distance."
+        ),
+    ] = None,
+    discount: Annotated[
+        float | None, typer.Option(help="γ of the critic's advantages (GAE), 1 unless given.")
+    ] = None,
+    trace: Annotated[
+        float | None, typer.Option(help="λ of the critic's advantages (GAE), 0.95 unless given.")
+    ] = None,
     out: Out = None,
     config: ConfigFile = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of a round.")] = None,
@@ -116,11 +148,13 @@ def rounds(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts (or pairs) of one step.")] = 8,
     gradient_accumulation: Accumulation = 1,
+    micro_batch_tokens: MicroBatchTokens = None,
     learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-6,
     optimizer: Optimizer = "adamw",
     weight_decay: WeightDecay = 0.0,
     max_grad_norm: MaxGradNorm = 1.0,
     dtype: Dtype = "auto",
+    attn_implementation: Attention = None,
     precision: Precision = None,
     gradient_checkpointing: Checkpointing = False,
     lora_rank: LoraRank = 0,
@@ -132,6 +166,7 @@ def rounds(
     save_every: Annotated[int, typer.Option(help="Rounds between checkpoints; 0 for none.")] = 1,
     keep: Keep = 2,
     resume: Resume = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a language model on its own completions, round after round.
@@ -144,15 +179,27 @@ def rounds(
 
     given = Settings(context, config, get_type_hints(rounds))
     with told_in_one_line():
-        from prefsim.lm.command.rounds_job import read_rounds
-        from prefsim.lm.command.rounds_loop import play
-
-        report = play(read_rounds(given))
+        report = _planned(given) if given["dry_run"] else _play(given)
     if given["as_json"]:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        typer.echo(
-            f"{report['rounds']} rounds, reward {report['first_reward']:.4g} at first and"
-            f" {report['last_reward']:.4g} at last\nModel: {report['model']}\nMetrics:"
-            f" {report['metrics']}"
-        )
+        from prefsim.lm.command.wording import rounds_lines
+
+        typer.echo("\n".join(rounds_lines(report)))
+
+
+def _play(given: Mapping[str, Any]) -> dict[str, Any]:
+    from prefsim.lm.command.rounds_job import read_rounds
+    from prefsim.lm.command.rounds_loop import play
+    from prefsim.lm.command.rounds_plan import planned_trainings
+
+    job = read_rounds(given)
+    # What cannot be learned from a round is told before one is drawn.
+    planned_trainings(job)
+    return play(job)
+
+
+def _planned(given: Mapping[str, Any]) -> dict[str, Any]:
+    from prefsim.lm.command.rounds_plan import planned_rounds
+
+    return planned_rounds(given)

@@ -22,15 +22,21 @@ from prefsim.lm.command.job import (
 )
 from prefsim.lm.command.messages import Row, as_written
 from prefsim.lm.command.models import check_masks_asked, policy_of
+from prefsim.lm.command.rounds_critic import CriticPlan, critic_of, critic_plan
+from prefsim.lm.command.scorers import stored_scorer
 from prefsim.lm.command.settings import configured_loss, own_function
 from prefsim.lm.command.sources import open_source
+from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
+from prefsim.lm.model.preference_model import PreferenceModel
 from prefsim.lm.model.reference_logps import model_hash
+from prefsim.lm.model.token_critic import TokenCritic
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.scored_data import check_form, form_for
 from prefsim.lm.online.scores import Score
 from prefsim.lm.training.fingerprint import loss_name
 from prefsim.lm.training.options import TrainingOptions
+from prefsim.losses.catalogue import reads_reference
 from prefsim.typing import Loss
 
 __all__ = ["RoundsJob", "key_of", "read_rounds", "round_options"]
@@ -39,7 +45,6 @@ LAST = "last"
 # What `prefsim train` can be asked for besides.
 _AS_LOADED = {
     "merge": False,
-    "attn_implementation": None,
     "lora_target": None,
     "precompute": False,
 }
@@ -62,6 +67,12 @@ class RoundsJob(NamedTuple):
         Tells the reward from every other: a digest of a model or of a function as it is written.
     batched
         Whether the score takes all completions at once.
+    lengths
+        Tokens of each prompt.
+    plan, critic
+        How a value function learns along, and the one that it starts from; None without.
+    reward_model
+        Whose rewards the score is, or None for a function.
     """
 
     given: Mapping[str, Any]
@@ -73,10 +84,27 @@ class RoundsJob(NamedTuple):
     score: Score
     scored_by: str
     batched: bool
+    lengths: list[int]
+    plan: CriticPlan | None
+    critic: TokenCritic | None
+    reward_model: PreferenceModel | None
+
+    @property
+    def holds_policy(self) -> bool:
+        """Whether the loss of the policy is to see the reference."""
+        # What a critic's penalty is relative to is in the advantages.
+        return self.reference is not None and (self.plan is None or reads_reference(self.plan.loss))
 
 
-def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
+def read_rounds(options: Mapping[str, Any], *, load: bool = True) -> RoundsJob:
     """Read and check everything, before a model is loaded where that is possible.
+
+    Parameters
+    ----------
+    options
+        Of the command by name.
+    load
+        False for models without memory, of the same sizes.
 
     Raises
     ------
@@ -84,7 +112,7 @@ def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
         If anything is missing, cannot be read or does not fit the rest.
     """
     given = {**_AS_LOADED, **options}
-    check_given(given, "loss", "model", "prompts", "out")
+    check_given(given, "loss", "model", "prompts", *(["out"] if load else []))
     if (given["score"] is None) == (given["reward_model"] is None):
         raise ValueError("one of --score and --reward-model must be given, which is the reward")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -101,18 +129,72 @@ def read_rounds(options: Mapping[str, Any]) -> RoundsJob:
     check_masks_asked(given, loss)
     form = form_for(loss)
     check_form(form, given["samples"], given["kept"], given["kept_temperature"])
-    round_options(given, 0)
+    plan = critic_plan(given, loss)
+    of_policy = round_options(given, 0)
+    if plan is not None:
+        plan.training_options(of_policy)
     check_folder(given["out"], resume=given["resume"])
     prompts, rows = _read_prompts(given["prompts"], given["split"])
     if given["per_round"] is not None:
         check_integer(low=1, high=len(prompts), per_round=given["per_round"])
-    score, scored_by = _score_of(given, prompts, rows)
-    policy = policy_of(given, load=True)
+    reward_model = None
+    if given["score"] is None:
+        reward_model = _reward_model(given, load=load)
+        score: Score = reward_model.rewards
+        scored_by = model_hash(reward_model) if load else ""
+    else:
+        score, scored_by = _function(given["score"], prompts, rows)
+    policy = policy_of(given, load=load)
     policy = replace(policy, chat_template_kwargs=template_options(given))
-    policy.log_prob_model.to(_device())
-    batched = given["reward_model"] is not None
-    reference = _reference(given, loss, policy)
-    return RoundsJob(given, loss, form, policy, reference, prompts, score, scored_by, batched)
+    lengths = _lengths(policy, prompts, given["max_new_tokens"])
+    _check_budget(given, form, max(lengths) + given["max_new_tokens"])
+    reference = _reference(given, loss, policy, load=load)
+    critic = None if plan is None else critic_of(given, policy, load=load)
+    if load:
+        for model in (policy, critic):
+            if model is not None:
+                model.module.to(_device())
+    return RoundsJob(
+        given=given,
+        loss=loss,
+        form=form,
+        policy=policy,
+        reference=reference,
+        prompts=prompts,
+        score=score,
+        scored_by=scored_by,
+        batched=reward_model is not None,
+        lengths=lengths,
+        plan=plan,
+        critic=critic,
+        reward_model=reward_model,
+    )
+
+
+def _lengths(policy: CausalLM, prompts: list[Text], new: int) -> list[int]:
+    """Return the tokens of each prompt, of which the model must have positions for ``new`` more."""
+    # With a completion of one token, `encode` says what generation is to see before it.
+    rows = policy.encode(prompts, [[0]] * len(prompts))
+    lengths = [len(row.prompt_ids) for row in rows]
+    try:
+        check_positions(policy.plain, [length + new for length in lengths], "prompt")
+    except ValueError as error:
+        raise ValueError(f"{error} with --max-new-tokens {new}") from error
+    return lengths
+
+
+def _check_budget(given: Mapping[str, Any], form: str, longest: int) -> None:
+    """Raise unless a micro-batch holds the longest example that a round may have."""
+    budget = given["micro_batch_tokens"]
+    if budget is None:
+        return
+    drawn = given["kept"] or given["samples"]
+    sequences = {"lists": drawn, "pairs": 2, "preferences": 2, "demonstrations": 1}[form]
+    if sequences * longest > budget:
+        raise ValueError(
+            f"--micro-batch-tokens must be >= {sequences * longest}, {sequences} sequences of the"
+            f" longest prompt and --max-new-tokens {given['max_new_tokens']}, got {budget}"
+        )
 
 
 def _device() -> Any:
@@ -121,11 +203,13 @@ def _device() -> Any:
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
-def _reference(given: Mapping[str, Any], loss: Loss, policy: CausalLM) -> CausalLM | str | None:
+def _reference(
+    given: Mapping[str, Any], loss: Loss, policy: CausalLM, *, load: bool
+) -> CausalLM | str | None:
     if given["reference"] == LAST:
         return LAST
-    reference = reference_of(given, loss, policy, load=True)
-    if reference is not None:
+    reference = reference_of(given, loss, policy, load=load)
+    if reference is not None and load:
         reference.log_prob_model.to(_device())
     return reference
 
@@ -137,6 +221,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "epochs",
         "batch_size",
         "gradient_accumulation",
+        "micro_batch_tokens",
         "learning_rate",
         "optimizer",
         "weight_decay",
@@ -172,10 +257,9 @@ def _read_prompts(source: str, split: str | None) -> tuple[list[Text], list[Row]
     return prompts, rows
 
 
-def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) -> tuple[Score, str]:
-    if given["score"] is None:
-        return _rewards_of(given["reward_model"])
-    function = own_function(given["score"], "--score")
+def _function(place: str, prompts: list[Text], rows: list[Row]) -> tuple[Score, str]:
+    """Return the function that --score names, and what tells it from every other."""
+    function = own_function(place, "--score")
     if not _takes_a_row(function):
         return function, loss_name(function)
     row_of: dict[str, Row] = {}
@@ -192,17 +276,17 @@ def _score_of(given: Mapping[str, Any], prompts: list[Text], rows: list[Row]) ->
     )
 
 
-def _rewards_of(path: str) -> tuple[Score, str]:
-    """Return the rewards that a model gives to lists of prompts and completions, and its hash."""
-    from prefsim.lm.model.preference_model import PreferenceModel
-
-    model = PreferenceModel.load(path, device=_device())
+def _reward_model(given: Mapping[str, Any], *, load: bool) -> PreferenceModel:
+    """Return the model whose rewards are the score, or its sizes alone."""
+    path = given["reward_model"]
+    as_stored = {**given, "dtype": "auto", "tokenizer": None, "attn_implementation": None}
+    model: Any = stored_scorer(PreferenceModel, path, as_stored, None, load=load)
     if model.dim > 1:
         raise ValueError(
             f"--reward-model {path} compares responses and gives none a reward: its judge is for"
             " draw_pairs"
         )
-    return model.rewards, model_hash(model)
+    return model.to(_device()) if load else model
 
 
 def _takes_a_row(function: Callable[..., Any]) -> bool:

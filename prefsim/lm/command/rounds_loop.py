@@ -12,11 +12,14 @@ import numpy as np
 import torch
 
 from prefsim.lm.command.job import NONE, START
+from prefsim.lm.command.rounds_critic import explained_variance
 from prefsim.lm.command.rounds_job import RoundsJob, key_of, round_options
+from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.digests import write_digests
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import model_hash
+from prefsim.lm.online.critics import play_actor_critic
 from prefsim.lm.online.samples import rows_of_round
 from prefsim.lm.online.scored import scored_completions
 from prefsim.lm.online.scored_data import ScoredCompletions, scored_data
@@ -25,9 +28,9 @@ from prefsim.lm.training.engine import Carried, run_on
 from prefsim.lm.training.fingerprint import check_fingerprint, loss_name
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.metrics import Reporter
-from prefsim.lm.training.options import TrainResult
+from prefsim.lm.training.options import TrainingOptions, TrainResult
 from prefsim.lm.training.setup import TrainingSetup
-from prefsim.lm.training.stored_model import load_weights, save_model
+from prefsim.lm.training.stored_model import Trainable, load_weights, save_model
 from prefsim.loops.rounds import play_rounds
 from prefsim.losses.catalogue import reads_reference
 from prefsim.typing import Loss
@@ -52,6 +55,7 @@ _DECISIVE = (
     "epochs",
     "batch_size",
     "gradient_accumulation",
+    "micro_batch_tokens",
     "learning_rate",
     "optimizer",
     "weight_decay",
@@ -61,64 +65,83 @@ _DECISIVE = (
 )
 
 
+class _Learner(NamedTuple):
+    """A model that learns from round to round, and what its last training handed on."""
+
+    model: Any
+    carried: Carried | None = None
+
+    def taught(
+        self, loss: Loss, data: TextData, reference: Any, options: TrainingOptions
+    ) -> tuple[_Learner, TrainResult]:
+        """Return it after a training that goes on from the last, and the result of that."""
+        setup = TrainingSetup(self.model, loss, data, reference, options)
+        result, carried = run_on(setup, self.carried)
+        return _Learner(result.policy, carried), result
+
+
+class _Played(NamedTuple):
+    """Who has learned what after so many rounds, and the line of metrics of the last."""
+
+    number: int
+    policy: _Learner
+    critic: _Learner | None
+    line: dict[str, float]
+
+
 def play(job: RoundsJob) -> dict[str, Any]:
     """Play the rounds that are left, and return what is to be said of them."""
     given, out = job.given, job.given["out"]
     with only_training_in(out):
         fingerprint = _fingerprint(job)
         checkpoint = disk.latest(out / "checkpoints")
-        done, carried = 0, None
+        critic = None if job.critic is None else _Learner(job.critic)
+        start = _Played(0, _Learner(job.policy), critic, {})
         if checkpoint is not None:
             checkpoint.check()
             check_fingerprint(checkpoint.state["fingerprint"], fingerprint)
-            load_weights(job.policy, checkpoint.model)
-            done, carried = checkpoint.step, _carried(checkpoint)
+            start = _restored(job, checkpoint)
         total = given["number"]
-        if done > total:
-            raise ValueError(f"--rounds must be >= {done}, which have been played, got {total}")
-        policy = job.policy
-        with Reporter(out, done, total, progress=True) as reporter:
-            for played in _rounds(job, done, carried):
-                policy = played.policy
-                reporter.write(played.line)
-                reporter.step(played.number)
+        if start.number > total:
+            raise ValueError(
+                f"--rounds must be >= {start.number}, which have been played, got {total}"
+            )
+        last = start
+        with Reporter(out, start.number, total, progress=True) as reporter:
+            for last in _rounds(job, start):
+                reporter.write(last.line)
+                reporter.step(last.number)
                 every = given["save_every"]
-                if every and (played.number % every == 0 or played.number == total):
-                    _save(out / "checkpoints", played, fingerprint, given["keep"])
-            with disk.saved(out / disk.MODEL) as partial:
-                save_model(policy, partial)
-                write_digests(partial)
+                if every and (last.number % every == 0 or last.number == total):
+                    _save(out / "checkpoints", last, fingerprint, given["keep"])
+            _save_model(last.policy.model, out / disk.MODEL)
+            if last.critic is not None:
+                _save_model(last.critic.model, out / disk.CRITIC)
             lines = reporter.lines
-    return {
+    report = {
         "rounds": total,
         "first_reward": lines[0]["reward"] if lines else float("nan"),
         "last_reward": lines[-1]["reward"] if lines else float("nan"),
         "model": str(out / disk.MODEL),
         "metrics": str(out / "metrics.jsonl"),
     }
+    return report if job.critic is None else report | {"critic": str(out / disk.CRITIC)}
 
 
-class _Played(NamedTuple):
-    number: int
-    policy: CausalLM
-    carried: Carried
-    line: dict[str, float]
-
-
-def _rounds(job: RoundsJob, done: int, carried: Carried | None) -> Iterator[_Played]:
+def _rounds(job: RoundsJob, start: _Played) -> Iterator[_Played]:
     """Yield the rounds that are left."""
-    policy = job.policy
-    for number in range(done, job.given["number"]):
-        played = _played(job, number, policy, carried)
-        policy, carried = played.policy, played.carried
-        yield played
+    last = start
+    while last.number < job.given["number"]:
+        last = _played(job, last)
+        yield last
 
 
-def _played(job: RoundsJob, number: int, policy: CausalLM, carried: Carried | None) -> _Played:
+def _played(job: RoundsJob, last: _Played) -> _Played:
     """Play one round, from a seed of its own, so that any can be the first after a resumption."""
-    given, since = job.given, time.perf_counter()
+    given, since, number = job.given, time.perf_counter(), last.number
+    options = round_options(given, number)
     seen: list[ScoredCompletions] = []
-    results: list[tuple[TrainResult, Carried]] = []
+    learned: dict[str, tuple[_Learner, TrainResult]] = {}
 
     def draw(policy: CausalLM, opponent: CausalLM, rng: np.random.Generator) -> TextData:
         seen.append(_drawn(job, policy, rng))
@@ -131,21 +154,55 @@ def _played(job: RoundsJob, number: int, policy: CausalLM, carried: Carried | No
         )
 
     def train(policy: CausalLM, loss: Loss, data: TextData, reference: Any) -> CausalLM:
-        held_to = None if job.reference is None else reference
-        setup = TrainingSetup(policy, loss, data, held_to, round_options(given, number))
-        results.append(run_on(setup, carried))
-        return results[-1][0].policy
+        held_to = reference if job.holds_policy else None
+        learned["policy"] = last.policy.taught(loss, data, held_to, options)
+        model: CausalLM = learned["policy"][0].model
+        return model
+
+    def train_critic(critic: Any, loss: Loss, data: TextData, reference: Any) -> Any:
+        assert job.plan is not None
+        assert last.critic is not None
+        learned["critic"] = last.critic.taught(loss, data, None, job.plan.training_options(options))
+        return learned["critic"][0].model
 
     fixed = job.reference if isinstance(job.reference, CausalLM) else None
-    rng = np.random.default_rng([given["seed"], number])
-    (played,) = play_rounds(
-        policy, draw, job.loss, rounds=1, seed=rng, reference=fixed, train=train
-    )
-    result, carried = results[-1]
+    playing: dict[str, Any] = {
+        "rounds": 1,
+        "seed": np.random.default_rng([given["seed"], number]),
+        "reference": fixed,
+        "train": train,
+    }
+    if job.plan is None or last.critic is None:
+        list(play_rounds(last.policy.model, draw, job.loss, **playing))
+    else:
+        (round_of_two,) = play_actor_critic(
+            last.policy.model,
+            last.critic.model,
+            draw,
+            job.plan.loss,
+            **playing,
+            train_critic=train_critic,
+            beta=job.plan.beta,
+            discount=job.plan.discount,
+            trace=job.plan.trace,
+            critic_loss=job.plan.critic_loss,
+            batch_size=given["sample_batch"],
+        )
+    policy, result = learned["policy"]
     line = {"step": number + 1, **_measured(seen[-1], fixed, given["sample_batch"])}
     line |= {"loss": result.value, "grad_norm": result.grad_norm}
+    critic = None
+    if "critic" in learned:
+        critic, of_critic = learned["critic"]
+        line |= _measured_of_critic(round_of_two.drawn, of_critic)
     line["seconds"] = time.perf_counter() - since
-    return _Played(number + 1, played.policy, carried, line)
+    return _Played(number + 1, policy, critic, line)
+
+
+def _measured_of_critic(drawn: TextRollouts, result: TrainResult) -> dict[str, float]:
+    line = {"value_loss": result.value, "value_grad_norm": result.grad_norm}
+    foreseen = explained_variance(drawn)
+    return line if foreseen is None else line | {"explained_variance": foreseen}
 
 
 def _drawn(job: RoundsJob, policy: CausalLM, rng: np.random.Generator) -> ScoredCompletions:
@@ -194,7 +251,10 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
     decisive["steps_of_a_round"] = decisive.pop("steps")
     if decisive["reference"] is None:
         decisive["reference"] = START if reads_reference(job.loss) else NONE
+    if job.plan is not None:
+        decisive |= job.plan.decisive
     return decisive | {
+        "critic": NONE if job.critic is None else model_hash(job.critic),
         # As they are written, for a file of one name may have changed.
         "loss": loss_name(job.loss),
         "score": job.scored_by,
@@ -203,31 +263,55 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
     }
 
 
+def _save_model(model: Trainable, target: Path) -> None:
+    with disk.saved(target) as partial:
+        save_model(model, partial)
+        write_digests(partial)
+
+
 def _save(folder: Path, played: _Played, fingerprint: Mapping[str, Any], keep: int) -> None:
-    entries = played.carried.optimizer | {
-        f"{name}|{_WEIGHT}": value for name, value in played.carried.weights.items()
-    }
-    tensors = {
-        name: torch.as_tensor(value).detach().cpu().contiguous().clone()
-        for name, value in entries.items()
-    }
+    critic = played.critic
     disk.write_checkpoint(
         folder,
         {"step": played.number, "fingerprint": dict(fingerprint)},
-        policy=played.policy,
+        policy=played.policy.model,
         model=None,
-        optimizer=tensors,
+        optimizer=_tensors(played.policy.carried),
         # Every round has a seed of its own.
         random_states=[],
+        critic=None if critic is None else (critic.model, _tensors(critic.carried)),
     )
     disk.remove_older(folder, keep)
 
 
-def _carried(checkpoint: disk.Checkpoint) -> Carried:
+def _tensors(carried: Carried | None) -> dict[str, torch.Tensor]:
+    """Return what a training handed on as tensors on the CPU, by name."""
+    assert carried is not None
+    entries = carried.optimizer | {
+        f"{name}|{_WEIGHT}": value for name, value in carried.weights.items()
+    }
+    return {
+        name: torch.as_tensor(value).detach().cpu().contiguous().clone()
+        for name, value in entries.items()
+    }
+
+
+def _restored(job: RoundsJob, checkpoint: disk.Checkpoint) -> _Played:
+    """Put the weights of a checkpoint into the models of the job, and return where it was."""
+    load_weights(job.policy, checkpoint.model)
+    policy = _Learner(job.policy, _carried(checkpoint.folder / disk.OPTIMIZER))
+    critic = None
+    if job.critic is not None:
+        load_weights(job.critic, checkpoint.folder / disk.CRITIC)
+        critic = _Learner(job.critic, _carried(checkpoint.folder / disk.CRITIC_OPTIMIZER))
+    return _Played(checkpoint.step, policy, critic, {})
+
+
+def _carried(file: Path) -> Carried:
     """Return what the rounds before a checkpoint handed on."""
     weights: dict[str, Any] = {}
     optimizer: dict[str, Any] = {}
-    for key, value in disk.load_tensors(checkpoint.folder / disk.OPTIMIZER).items():
+    for key, value in disk.load_tensors(file).items():
         name, _, entry = key.rpartition("|")
         if entry == _WEIGHT:
             weights[name] = value

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prefsim.containers import PairRewards
-from prefsim.lm.command.models import attention_of, policy_of, tokenizer_of
+from prefsim.lm.command.models import attention_of, config_of, policy_of, tokenizer_of
 from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.policy import CausalLM
@@ -21,7 +21,7 @@ from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.sequence_classifier import sizes_only
 from prefsim.lm.training.stored_model import Trainable
 
-__all__ = ["check_head", "trained_model"]
+__all__ = ["check_head", "holds_scorer", "stored_scorer", "trained_model"]
 
 Given = Mapping[str, Any]
 
@@ -68,13 +68,13 @@ def trained_model(
     load
         False for a model without memory.
     """
-    if _is_scored(kind) and _holds_scorer(given["model"]):
-        return _stored_scorer(kind, given, template, load=load)
+    if _is_scored(kind) and holds_scorer(given["model"]):
+        return _further_trained(kind, given, template, load=load)
     policy = replace(policy_of(given, load=load), chat_template_kwargs=template)
     return _with_head(policy, kind, data, given) if _is_scored(kind) else policy
 
 
-def _holds_scorer(path: str) -> bool:
+def holds_scorer(path: str) -> bool:
     """Return whether a folder holds a sequence classifier, such as a trained reward model."""
     file = Path(path) / "config.json"
     try:
@@ -94,7 +94,7 @@ def _with_head(policy: CausalLM, kind: type, data: TextData, given: Given) -> Re
     return ResponseClassifier(policy, classes=max(2, data.classes), seed=given["seed"])
 
 
-def _stored_scorer(kind: type, given: Given, template: Any, *, load: bool) -> ResponseScorer:
+def _further_trained(kind: type, given: Given, template: Any, *, load: bool) -> ResponseScorer:
     """Return the model of a folder with the head that it has, to train it on."""
     name = given["model"]
     if given["lora_rank"]:
@@ -103,24 +103,29 @@ def _stored_scorer(kind: type, given: Given, template: Any, *, load: bool) -> Re
             " language model"
         )
     made = PreferenceModel if kind is PairRewards else ResponseClassifier
-    other = given["tokenizer"]
-    if load:
-        found: Any = made.load(
-            name, dtype=given["dtype"], chat_template_kwargs=template, **attention_of(given)
-        )
-        if other is not None:
-            found.tokenizer = tokenizer_of(other)
-    else:
-        from transformers import AutoConfig
-
-        classifier = sizes_only(AutoConfig.from_pretrained(name))
-        if given["dtype"] != "auto":
-            classifier = classifier.to(getattr(torch, given["dtype"]))
-        tokenizer = tokenizer_of(other or name, needed=other is not None)
-        found = made.around(classifier, tokenizer, chat_template_kwargs=template)
+    found = stored_scorer(made, name, given, template, load=load)
     if given["preference_dim"] not in (None, found.dim):
         raise ValueError(
             f"--preference-dim must be that of --model {name}, {found.dim}, got"
             f" {given['preference_dim']}"
         )
     return found
+
+
+def stored_scorer(
+    made: type[ResponseScorer], name: str, given: Given, template: Any, *, load: bool
+) -> ResponseScorer:
+    """Return the scorer of a folder as a ``made``, or its sizes alone."""
+    other = given["tokenizer"]
+    if load:
+        found = made.load(
+            name, dtype=given["dtype"], chat_template_kwargs=template, **attention_of(given)
+        )
+        if other is not None:
+            found.tokenizer = tokenizer_of(other)
+        return found
+    classifier = sizes_only(config_of(name, "reward model"))
+    if given["dtype"] != "auto":
+        classifier = classifier.to(getattr(torch, given["dtype"]))
+    tokenizer = tokenizer_of(other or name, needed=other is not None)
+    return made.around(classifier, tokenizer, chat_template_kwargs=template)

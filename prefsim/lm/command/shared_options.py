@@ -10,14 +10,17 @@ import typer
 __all__ = [
     "Accumulation",
     "AsJson",
+    "Attention",
     "Checkpointing",
     "ConfigFile",
+    "DryRun",
     "Dtype",
     "Keep",
     "LoraAlpha",
     "LoraRank",
     "LossSettings",
     "MaxGradNorm",
+    "MicroBatchTokens",
     "Optimizer",
     "Out",
     "Precision",
@@ -63,14 +66,31 @@ ConfigFile = Annotated[
     ),
 ]
 Accumulation = Annotated[int, typer.Option(help="Micro-batches that a step is split into.")]
-Optimizer = Annotated[str, typer.Option(help="adamw or sgd.")]
+MicroBatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Split a step into micro-batches of at most so many tokens instead, padding included."
+    ),
+]
+Optimizer = Annotated[str, typer.Option(help="adamw, adamw_bf16 (its moments in bfloat16) or sgd.")]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
 MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]
 Dtype = Annotated[
     str, typer.Option(help="Parameters as loaded: auto, float32, bfloat16, float16 or float64.")
 ]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How transformers computes attention: sdpa, eager, flash_attention_2, …",
+    ),
+]
 Precision = Annotated[
-    str | None, typer.Option(help="float32 or bf16; what the parameters ask for unless given.")
+    str | None,
+    typer.Option(
+        help="float32; bf16, with trained parameters in float32; or bf16_weights, with those too in"
+        " bfloat16, stochastically rounded. What the parameters ask for unless given."
+    ),
 ]
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
@@ -94,5 +114,12 @@ Keep = Annotated[int, typer.Option(help="Newest checkpoints to keep.")]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on from the newest checkpoint in OUT, if there is one."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print rows, tokens, steps and estimated memory; train and write nothing.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]

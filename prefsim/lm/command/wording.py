@@ -1,4 +1,4 @@
-"""What ``prefsim train`` says in words: of the data, of the plan and of the result."""
+"""What the commands of training say in words: of the data, of the plan and of the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefsim.lm.command.read import TextSource
 from prefsim.lm.training.pair_faults import pair_faults
 from prefsim.lm.training.setup import TrainingSetup
 
-__all__ = ["cut_lines", "fault_lines", "remarks", "report_lines"]
+__all__ = ["cut_lines", "fault_lines", "remarks", "report_lines", "rounds_lines"]
 
 
 def remarks(source: TextSource) -> list[str]:
@@ -71,7 +71,6 @@ def _result_lines(report: Mapping[str, Any]) -> list[str]:
 
 def _plan_lines(report: Mapping[str, Any]) -> list[str]:
     data, tokens, training = report["data"], report["tokens"], report["training"]
-    parameters, memory = report["parameters"], report["memory"]
     rows = f"Rows: {data['rows']:,}"
     if data["skipped"]:
         rows += f", {data['skipped']:,} skipped"
@@ -85,11 +84,41 @@ def _plan_lines(report: Mapping[str, Any]) -> list[str]:
         f" the longest sequence has {tokens['longest_sequence']:,}",
         f"Steps: {training['steps']:,} of {training['examples_per_step']:,} examples,"
         f" {training['epochs']:.3g} epochs",
-        f"Parameters: {parameters['all']:,}, of which {parameters['trained']:,} are trained",
-        f"Memory, estimated: {_size(memory['total'])}",
+        _parameters(report["parameters"]),
     ]
-    return lines + [
-        f"  {name}: {_size(memory[name])}" for name in memory if name != "total" and memory[name]
+    return lines + _memory_lines(report["memory"])
+
+
+def rounds_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return a report of rounds as lines of text."""
+    if "memory" in report:
+        prompts, each = report["prompts"], report["round"]
+        return [
+            f"Prompts: {prompts['rows']:,}, the longest of {prompts['longest']:,} tokens",
+            f"Rounds: {report['rounds']:,}, each of {each['completions']:,} completions of at most"
+            f" {each['new_tokens']:,} tokens and {each['steps']:,} steps",
+            _parameters(report["parameters"]),
+            *_memory_lines(report["memory"]),
+        ]
+    lines = [
+        f"{report['rounds']} rounds, reward {report['first_reward']:.4g} at first and"
+        f" {report['last_reward']:.4g} at last",
+        f"Model: {report['model']}",
+    ]
+    if "critic" in report:
+        lines.append(f"Critic: {report['critic']}")
+    return [*lines, f"Metrics: {report['metrics']}"]
+
+
+def _parameters(counts: Mapping[str, int]) -> str:
+    return f"Parameters: {counts['all']:,}, of which {counts['trained']:,} are trained"
+
+
+def _memory_lines(memory: Mapping[str, int]) -> list[str]:
+    parts = [name for name in memory if name != "total" and memory[name]]
+    return [
+        f"Memory, estimated: {_size(memory['total'])}",
+        *(f"  {name.replace('_', ' ')}: {_size(memory[name])}" for name in parts),
     ]
 
 

@@ -6,6 +6,8 @@ A causal language model whose forward returns log-probabilities instead of logit
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -117,6 +119,41 @@ def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     return module.weight, getattr(module, "bias", None)
 
 
+# Whether the rows of the batch that is computed hold one sequence each.
+_rows_are_whole = contextvars.ContextVar("rows_are_whole", default=False)
+
+
+@functools.cache
+def _spare_transformers_a_look() -> None:
+    """Keep transformers from reading off the device what is known of a batch, once a process.
+
+    In every forward without a mask it looks whether a row holds several sequences, by the places of
+    the tokens, and the device is waited for.
+    """
+    from transformers import masking_utils
+
+    name = "find_packed_sequence_indices"
+    look = getattr(masking_utils, name, None)
+    if look is None:
+        return
+
+    @functools.wraps(look)
+    def found(position_ids: Tensor) -> Any:
+        return None if _rows_are_whole.get() else look(position_ids)
+
+    setattr(masking_utils, name, found)
+
+
+@contextlib.contextmanager
+def _with_whole_rows() -> Iterator[None]:
+    _spare_transformers_a_look()
+    token = _rows_are_whole.set(True)
+    try:
+        yield
+    finally:
+        _rows_are_whole.reset(token)
+
+
 def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
     """Return what a model of transformers without its head gives for a batch."""
     if not batch.is_left_aligned:
@@ -126,7 +163,8 @@ def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
         options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
     # Behind the tokens no padding is seen by any of them, and places count from the first: the
     # plain causal attention is what a mask would make, without being read.
-    return body(input_ids=batch.input_ids, use_cache=False, **options)
+    with _with_whole_rows() if batch.is_left_aligned else contextlib.nullcontext():
+        return body(input_ids=batch.input_ids, use_cache=False, **options)
 
 
 class LogProbModel(torch.nn.Module):

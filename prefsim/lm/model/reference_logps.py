@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,15 @@ from torch import Tensor
 from prefsim.lm.model.log_prob_model import is_adapted, whole_tensor
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.text_model import TextModel
-from prefsim.lm.model.tokens import TokenBatch, Tokens
+from prefsim.lm.model.tokens import TokenBatch, Tokens, to_device
 
-__all__ = ["ReferenceLogps", "model_hash", "reference_logps", "rows_hash"]
+__all__ = [
+    "ReferenceLogps",
+    "model_hash",
+    "reference_logps",
+    "rows_hash",
+    "shared_reference_logps",
+]
 
 # What a configuration says of where it was stored and by whom, and nothing about its numbers.
 _NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")
@@ -65,15 +71,21 @@ class ReferenceLogps(NamedTuple):
             If the batch does not score as many tokens as the rows have.
         """
         parts = [self.values[self.offsets[i] : self.offsets[i + 1]] for i in rows]
-        counts = batch.completion_mask.sum(dim=1).tolist()
+        scored = batch.scored
+        counts = (
+            batch.completion_mask.sum(dim=1).tolist() if scored is None else list(scored.counts)
+        )
         if counts != [len(part) for part in parts]:
             raise ValueError(
                 f"the rows must have the batch's numbers of scored tokens {counts}, got"
                 f" {[len(part) for part in parts]}"
             )
-        flat = torch.as_tensor(np.concatenate(parts), device=batch.input_ids.device)
+        flat = to_device(torch.from_numpy(np.concatenate(parts)), batch.input_ids.device)
         nothing = torch.zeros(batch.input_ids.shape, dtype=flat.dtype, device=flat.device)
-        return nothing.masked_scatter(batch.completion_mask, flat)
+        if scored is None:
+            return nothing.masked_scatter(batch.completion_mask, flat)
+        placed = nothing.reshape(-1).index_copy(0, scored.positions, flat)
+        return placed.reshape(batch.input_ids.shape)
 
 
 # Of where the base model lies, whether the adapters were saved since, and by which version.
@@ -149,16 +161,85 @@ def reference_logps(
         If a cached file cannot be read or does not fit the data; it is named, and may be deleted.
         If ``cache`` is no folder and none can be made there, before anything is computed.
     """
-    counts = np.asarray([0, *(len(row.completion_ids) for row in rows)], dtype=np.int64)
-    offsets = np.cumsum(counts)
-    whose, of_what = model_hash(policy), rows_hash(rows)
-    file = None
-    if cache is not None:
-        # Half of each digest, 128 bits, keeps names short, and no two will ever meet.
-        file = Path(cache) / f"{whose[:32]}-{of_what[:32]}.safetensors"
-        if file.exists():
-            return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
-        _make_folder(file.parent)
+    return _found_or_computed(
+        policy, rows, model_hash(policy), batch_size, None if cache is None else Path(cache)
+    )
+
+
+def shared_reference_logps(
+    policy: CausalLM,
+    rows: Sequence[Tokens],
+    *,
+    cache: str | Path,
+    process: int,
+    processes: int,
+    wait: Callable[[], None],
+    batch_size: int = 8,
+) -> ReferenceLogps:
+    """Return what :func:`reference_logps` does, of which each of several processes computes a part.
+
+    Parts lie in the cache until all have read them; what an interrupted computation has left there
+    is not computed again by as many processes.
+
+    Parameters
+    ----------
+    policy, rows, cache, batch_size
+        As for :func:`reference_logps`; the folder is one that all processes see.
+    process, processes
+        Which of how many this is.
+    wait
+        Returns when all processes have called it.
+    """
+    whose, folder = model_hash(policy), Path(cache)
+    of_all = _file(folder, whose, rows_hash(rows))
+    if processes == 1 or of_all.exists():
+        return _found_or_computed(policy, rows, whose, batch_size, folder)
+    lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
+    longest_first = np.argsort(np.negative(lengths), kind="stable")
+    # In turn, so that all take about as long.
+    parts = [longest_first[first::processes] for first in range(min(processes, len(rows)))]
+
+    def of(part: np.ndarray) -> ReferenceLogps:
+        own = [rows[int(i)] for i in part]
+        return _found_or_computed(policy, own, whose, batch_size, folder)
+
+    if process < len(parts):
+        of(parts[process])
+    wait()
+    found = [of(part) for part in parts]
+    whole = _put_together(rows, parts, found, whose)
+    # Nobody reads a part any more.
+    wait()
+    if process == 0:
+        _write(of_all, whole)
+        for each in {_file(folder, whose, part.rows) for part in found} - {of_all}:
+            each.unlink()
+    wait()
+    return whole
+
+
+def _put_together(
+    rows: Sequence[Tokens], parts: list[np.ndarray], found: list[ReferenceLogps], whose: str
+) -> ReferenceLogps:
+    """Return the log-probabilities of all rows, of which ``found`` has those of each part."""
+    offsets = _offsets(rows)
+    values = np.empty(int(offsets[-1]), dtype=found[0].values.dtype)
+    for part, logps in zip(parts, found, strict=True):
+        for k, row in enumerate(part):
+            start, stop = logps.offsets[k : k + 2]
+            values[offsets[row] : offsets[row + 1]] = logps.values[start:stop]
+    return ReferenceLogps(values, offsets, rows_hash(rows), whose)
+
+
+def _found_or_computed(
+    policy: CausalLM, rows: Sequence[Tokens], whose: str, batch_size: int, folder: Path | None
+) -> ReferenceLogps:
+    offsets, of_what = _offsets(rows), rows_hash(rows)
+    file = None if folder is None else _file(folder, whose, of_what)
+    if file is not None and file.exists():
+        return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
+    if folder is not None:
+        _make_folder(folder)
     logps, mask = policy.token_log_probs(
         [row.prompt_ids for row in rows],
         [row.completion_ids for row in rows],
@@ -168,6 +249,16 @@ def reference_logps(
     if file is not None:
         _write(file, computed)
     return computed
+
+
+def _offsets(rows: Sequence[Tokens]) -> np.ndarray:
+    counts = np.asarray([0, *(len(row.completion_ids) for row in rows)], dtype=np.int64)
+    return np.cumsum(counts)
+
+
+def _file(folder: Path, whose: str, of_what: str) -> Path:
+    # Half of each digest, 128 bits, keeps names short, and no two will ever meet.
+    return folder / f"{whose[:32]}-{of_what[:32]}.safetensors"
 
 
 def _read(file: Path, offsets: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class TokenCritic(ResponseScorer):
     def forward(self, batch: TokenBatch) -> Embedded:
         """Return the value before each token of the responses, ``(B, T)``, 0 behind the end."""
         assert batch.scored is not None
-        positions, places, width = batch.scored
+        positions, places, width, _ = batch.scored
         states = self._hidden(batch)
         before = states.reshape(-1, states.shape[-1]).index_select(0, positions - 1)
         values = self._read(self.head, before)[:, 0]

@@ -27,6 +27,14 @@ class Tokens(NamedTuple):
     completion_ids: Ids
 
 
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on another device, which is not waited for."""
+    if str(device).startswith("cuda") and tensor.device.type == "cpu":
+        # From memory that the system may move the copy would be waited for.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class ScoredTokens(NamedTuple):
     """Where the tokens of completions are, known before a batch is sent to a device.
 
@@ -38,11 +46,14 @@ class ScoredTokens(NamedTuple):
         In the flattened table ``(B, width)`` whose rows begin with the completions, ``(N,)``.
     width
         Tokens of the longest completion.
+    counts
+        Tokens of each completion, ``B`` of them.
     """
 
     positions: Tensor
     places: Tensor
     width: int
+    counts: tuple[int, ...]
 
 
 class TokenBatch(NamedTuple):
@@ -72,13 +83,9 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """Return the batch on another device."""
-        from_pinned = device is not None and str(device).startswith("cuda")
 
         def moved(tensor: Tensor) -> Tensor:
-            if from_pinned and tensor.device.type == "cpu":
-                # From memory that the system may move the copy would be waited for.
-                tensor = tensor.pin_memory()
-            return tensor.to(device, non_blocking=True)
+            return to_device(tensor, device)
 
         scored = self.scored
         if scored is not None:
@@ -181,4 +188,4 @@ def _scored(mask: Tensor) -> ScoredTokens:
     width = int(counts.max())
     rows = positions // mask.shape[1]
     within = torch.arange(len(positions)) - (counts.cumsum(dim=0) - counts)[rows]
-    return ScoredTokens(positions, rows * width + within, width)
+    return ScoredTokens(positions, rows * width + within, width, tuple(counts.tolist()))

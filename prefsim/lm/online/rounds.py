@@ -28,8 +28,8 @@ online SRPO      ``srpo``           fixed        ``draw_pairs``, with ``revise``
 REINFORCE        ``reinforce``      fixed        ``draw_scored``, one gradient step a round
 RLOO             ``rloo``           fixed        ``draw_scored``
 GRPO, Dr. GRPO   ``grpo``           fixed        ``draw_scored``
-PPO              ``ppo``            fixed        ``draw_scored``; no value function, unless the
-                                                 data are given advantages of one
+PPO              ``ppo``            fixed        ``draw_scored``; with a value function the loop
+                                                 of :func:`~prefsim.lm.play_actor_critic`
 CoPG             ``copg``           fixed        ``draw_scored`` with ``form="pairs"``
                  ``copg_group``     fixed        ``draw_scored``
 P3O              ``p3o``            fixed        ``draw_scored`` with ``form="pairs"``

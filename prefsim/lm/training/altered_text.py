@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefsim.checks.quoting import shown
 from prefsim.lm.model.tokens import Tokens
@@ -61,6 +61,23 @@ def _parts(prompt: Any, completion: Any) -> Iterable[str]:
                 yield content.strip()
 
 
+class Altered(NamedTuple):
+    """How many of the sequences have tokens of another text than they were given, and the first."""
+
+    sequences: int = 0
+    altered: int = 0
+    first: str = ""
+
+    def warn(self) -> None:
+        """Say once how many there are."""
+        if self.altered:
+            warn_caller(
+                f"the tokenizer writes {self.altered} of {self.sequences} texts otherwise than they"
+                f" were given (as one that lower-cases does), and these are trained: {self.first}",
+                UserWarning,
+            )
+
+
 class AlteredTexts:
     """Counts the sequences whose tokens have another text than the one that was given."""
 
@@ -86,11 +103,7 @@ class AlteredTexts:
             self.altered += 1
             self.first = self.first or f"example {example} has {shown(other)} as {shown(trained)}"
 
-    def warn(self) -> None:
-        """Say once how many there are."""
-        if self.altered:
-            warn_caller(
-                f"the tokenizer writes {self.altered} of {self.sequences} texts otherwise than they"
-                f" were given (as one that lower-cases does), and these are trained: {self.first}",
-                UserWarning,
-            )
+    @property
+    def found(self) -> Altered:
+        """What was seen so far."""
+        return Altered(self.sequences, self.altered, self.first)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["ORDERS", "BatchPlan", "epoch_batches", "micro_batches"]
+__all__ = ["ORDERS", "BatchPlan", "Split", "epoch_batches", "micro_batches", "token_batches"]
 
 ORDERS = ("by_length", "shuffled", "given")
 # Batches whose rows are sorted together: enough to make lengths equal, few enough that an epoch
@@ -76,6 +76,94 @@ def micro_batches(
     if regroup:
         rows = rows[np.argsort(-lengths[rows], kind="stable")]
     return np.array_split(rows, count)
+
+
+def token_batches(rows: np.ndarray, sizes: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Return rows in batches of at most so many tokens with their padding, the longest first.
+
+    Parameters
+    ----------
+    rows
+        Numbers of at least one row.
+    sizes
+        Tokens of each row of the data when nothing is padded to a longer one, ``(n,)``, none above
+        ``tokens``.
+    tokens
+        Most tokens of a batch, every row as long as its longest.
+
+    Examples
+    --------
+    >>> sizes = np.asarray([5, 1, 4, 2, 3, 9])
+    >>> [batch.tolist() for batch in token_batches(np.arange(6), sizes, 10)]
+    [[5], [0, 2], [4, 3, 1]]
+    """
+    rows = rows[np.argsort(-sizes[rows], kind="stable")]
+    batches, start = [], 0
+    while start < len(rows):
+        stop = start + tokens // int(sizes[rows[start]])
+        batches.append(rows[start:stop])
+        start = stop
+    return batches
+
+
+class Split(NamedTuple):
+    """How the rows of a step, or of an evaluation, are split into micro-batches.
+
+    Attributes
+    ----------
+    lengths, per_example
+        Tokens of the longest sequence of each example, ``(n,)``, and how many sequences it has.
+    accumulation
+        Micro-batches of a step on each process, where no tokens are counted.
+    tokens
+        The most tokens of a micro-batch, padding included; None counts examples.
+    couples
+        Whether the loss couples the examples of a micro-batch, so that they are not regrouped.
+    """
+
+    lengths: np.ndarray
+    per_example: int
+    accumulation: int
+    tokens: int | None
+    couples: bool
+
+    def of_step(self, batch: np.ndarray, processes: int) -> list[np.ndarray]:
+        """Return the micro-batches of a step, those of all processes one after the other.
+
+        As many for each process: some are empty if there are too few rows.
+        """
+        if self.tokens is None:
+            parts = processes * self.accumulation
+            return micro_batches(batch, self.lengths, parts, regroup=not self.couples)
+        found = token_batches(batch, self.lengths * self.per_example, self.tokens)
+        return found + [batch[:0]] * (-len(found) % processes)
+
+    def of_evaluation(self, size: int) -> list[np.ndarray]:
+        """Return all rows in batches, where no tokens are counted of about ``size`` examples."""
+        rows = np.arange(len(self.lengths))
+        if self.tokens is not None:
+            return token_batches(rows, self.lengths * self.per_example, self.tokens)
+        if self.couples:
+            return np.array_split(rows, max(1, len(rows) // size))
+        return np.array_split(np.argsort(self.lengths, kind="stable"), -(-len(rows) // size))
+
+    def check(self, name: str) -> None:
+        """Raise unless tokens can be counted, and a micro-batch holds each example of ``name``."""
+        if self.tokens is None:
+            return
+        if self.couples:
+            raise ValueError(
+                "the loss couples the examples of its micro-batch, which a number of tokens would"
+                " choose by their lengths; leave micro_batch_tokens out"
+            )
+        sizes = self.lengths * self.per_example
+        longest = int(np.argmax(sizes))
+        if sizes[longest] > self.tokens:
+            raise ValueError(
+                f"micro_batch_tokens must be >= {sizes[longest]}, the tokens of example {longest}"
+                f" of {name} ({self.per_example} sequences of {self.lengths[longest]}), got"
+                f" {self.tokens}"
+            )
 
 
 class BatchPlan(NamedTuple):

@@ -35,6 +35,7 @@ __all__ = [
 
 STATE, MODEL, BEST = "state.json", "model", "best"
 OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
+CRITIC, CRITIC_OPTIMIZER = "critic", "critic_optimizer.safetensors"
 REFERENCE = "reference.safetensors"
 
 
@@ -143,6 +144,7 @@ def write_checkpoint(
     optimizer: dict[str, Tensor],
     random_states: Sequence[Mapping[str, Tensor]],
     reference: dict[str, Tensor] | None = None,
+    critic: tuple[Trainable, dict[str, Tensor]] | None = None,
 ) -> None:
     """Write a checkpoint of the step that ``state`` names into its own folder.
 
@@ -160,6 +162,8 @@ def write_checkpoint(
         From :func:`random_states`, of every process.
     reference
         Parameters of a reference that follows the policy.
+    critic
+        A value function that learns along, and the tensors of its optimiser.
     """
     from safetensors.torch import save_file
 
@@ -174,6 +178,9 @@ def write_checkpoint(
         save_file(by_process, partial / RANDOM)
         if reference is not None:
             save_file(reference, partial / REFERENCE)
+        if critic is not None:
+            save_weights(critic[0], partial / CRITIC)
+            save_file(critic[1], partial / CRITIC_OPTIMIZER)
         (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
         write_digests(partial)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from prefsim.checks import trusted_values
 from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.training import checkpoint as disk
-from prefsim.lm.training.batches import micro_batches
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.fingerprint import loss_name
 from prefsim.lm.training.held_out import HeldOut
@@ -28,9 +27,10 @@ from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.online_kl import online_kl
 from prefsim.lm.training.optimizer import make_optimizer
-from prefsim.lm.training.options import TrainResult, learning_rate_factor
+from prefsim.lm.training.options import TrainResult
 from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
+from prefsim.lm.training.schedule import learning_rate_factor
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.sharding import check_sharding, placed
 from prefsim.lm.training.stored_model import load_weights
@@ -148,8 +148,8 @@ class _Engine:
                 self.options.evaluation,
                 setup.held_out_rows,
                 self.evaluator,
+                split=setup.split_of(setup.held_out_rows),
                 batch_size=-(-self.options.batch_size // self.options.gradient_accumulation),
-                couples=setup.couples,
                 accelerator=accelerator,
             )
         self.probe = DiagnosticProbe(self.options.measured, self.evaluator, self.options.seed)
@@ -157,6 +157,7 @@ class _Engine:
         self.wide: dict[str, Tensor] = {}
         self.stopped = False
         self.mean_weight = float(setup.data.weight.mean())
+        self.split = setup.split_of(setup.rows)
         self.keeper = Keeper(
             setup,
             self.policy,
@@ -327,9 +328,11 @@ class _Engine:
         accelerator, options = self.accelerator, self.options
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
-        loss = float(accelerator.reduce(self._backward(step, batch), reduction="sum"))
+        value = accelerator.reduce(self._backward(step, batch), reduction="sum")
         limit = float("inf") if options.max_grad_norm is None else options.max_grad_norm
-        norm = float(whole_tensor(accelerator.clip_grad_norm_(self.module.parameters(), limit)))
+        found = whole_tensor(accelerator.clip_grad_norm_(self.module.parameters(), limit))
+        # The one time in a step that the device is waited for.
+        loss, norm = torch.stack([value, found.to(value)]).tolist()
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise ValueError(
                 f"loss and gradient must be finite, got {loss} and {norm} at step {step + 1} on"
@@ -344,17 +347,13 @@ class _Engine:
 
     def _backward(self, step: int, batch: np.ndarray) -> Tensor:
         """Accumulate the gradient of a step; return this process's share of its loss."""
-        accelerator, accumulation = self.accelerator, self.options.gradient_accumulation
+        accelerator = self.accelerator
         # Sums over micro-batches divided by the number of examples of the whole step: how it is
         # split makes no difference. Processes are averaged over by the backward pass, which their
         # number takes back.
         processes = accelerator.num_processes
-        split = micro_batches(
-            batch,
-            self.setup.rows.lengths,
-            processes * accumulation,
-            regroup=not self.setup.couples,
-        )
+        split = self.split.of_step(batch, processes)
+        accumulation = len(split) // processes
         scale = 1.0 / (len(batch) * self.mean_weight)
         # Apple's GPUs have no float64.
         dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64

@@ -20,6 +20,7 @@ from prefsim.containers import (
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.response_scorer import ResponseScorer
+from prefsim.lm.training.batches import Split
 from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.reference import Reference, StoredReference
@@ -142,10 +143,11 @@ class HeldOut:
         Its data as tokens.
     training
         What evaluates the loss on the data of training.
+    split
+        How its rows are split.
     batch_size
-        Examples at a time; a loss that couples its batch sees so many at least, where there are.
-    couples
-        Whether it does.
+        Examples at a time where no tokens are counted; a loss that couples its batch sees so many
+        at least, where there are.
     accelerator
         Whose processes share the rows.
     """
@@ -156,8 +158,8 @@ class HeldOut:
         rows: TokenRows,
         training: LossEvaluator,
         *,
+        split: Split,
         batch_size: int,
-        couples: bool,
         accelerator: Any,
     ) -> None:
         self.evaluation, self.training, self.accelerator = evaluation, training, accelerator
@@ -168,7 +170,7 @@ class HeldOut:
             rows=rows,
             reference=reference_on(evaluation, training.reference),
         )
-        self.batches = _batches(rows.lengths, batch_size, regroup=not couples)
+        self.batches = split.of_evaluation(batch_size)
         self.values: list[tuple[int, float]] = []
 
     def is_due(self, step: int, total: int) -> bool:
@@ -232,11 +234,3 @@ class HeldOut:
             if weight > 0:
                 means[f"eval_{name}"] = total / weight
         return means
-
-
-def _batches(lengths: np.ndarray, size: int, *, regroup: bool) -> list[np.ndarray]:
-    """Return the rows of each batch, of similar length together where they may be regrouped."""
-    n = len(lengths)
-    if regroup:
-        return np.array_split(np.argsort(lengths, kind="stable"), -(-n // size))
-    return np.array_split(np.arange(n), max(1, n // size))

@@ -244,7 +244,7 @@ def _by_example(
     statistics: TokenStatistics, ref_logp: Tensor | None, scored: ScoredTokens, n: int
 ) -> TokenLogps:
     """Return statistics ``(B, T)`` as ``(n, S, T')`` with the completions moved to the left."""
-    positions, places, width = scored
+    positions, places, width, _ = scored
     rows = len(statistics.logp)
 
     def moved(values: Tensor) -> Tensor:

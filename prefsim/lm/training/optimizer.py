@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.narrow_adamw import NarrowAdamW
+from prefsim.lm.training.options import BF16_WEIGHTS, TrainingOptions
 
 __all__ = ["make_optimizer"]
 
@@ -29,4 +30,7 @@ def make_optimizer(
         return options.optimizer(groups)
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate)
+    if options.optimizer == "adamw_bf16" or options.precision == BF16_WEIGHTS:
+        moments = torch.bfloat16 if options.optimizer == "adamw_bf16" else torch.float32
+        return NarrowAdamW(groups, lr=options.learning_rate, moments=moments, seed=options.seed)
     return torch.optim.AdamW(groups, lr=options.learning_rate, fused=fused)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from prefsim.checks import (
 )
 from prefsim.lm.training.batches import ORDERS
 from prefsim.lm.training.evaluation import Evaluation
+from prefsim.lm.training.schedule import SCHEDULES
 from prefsim.lm.training.truncation import Truncation
 from prefsim.solvers.reference_update import ReferenceUpdate
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "DIAGNOSTICS",
@@ -37,11 +35,12 @@ __all__ = [
     "OnlineKL",
     "TrainResult",
     "TrainingOptions",
-    "learning_rate_factor",
 ]
 
-SCHEDULES = ("linear", "cosine", "constant")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "adamw_bf16", "sgd")
+# Trained parameters in bfloat16 themselves.
+BF16_WEIGHTS = "bf16_weights"
+PRECISIONS = ("float32", "bf16", BF16_WEIGHTS)
 DIAGNOSTICS = (
     "displacement",
     "accuracy",
@@ -193,12 +192,17 @@ class TrainingOptions:
         Micro-batches that a step is split into on each process. A loss that couples its batch sees
         one micro-batch at a time, and so depends on this and on the number of processes. The state
         of a loss that has one moves with each micro-batch of all processes together.
+    micro_batch_tokens
+        Instead: the most tokens of a micro-batch, padding included, of which each step has as many
+        as it takes. Long rows then come few at a time and short ones many, and the gradient is that
+        of the whole step. Not for a loss that couples its batch.
     learning_rate, schedule, warmup
         Peak rate; how it falls to zero behind the warm-up (``"linear"``, ``"cosine"``) or not
         (``"constant"``); the fraction of all steps over which it rises linearly.
     optimizer, weight_decay
-        ``"adamw"``, ``"sgd"``, or a function from parameter groups to a torch optimiser. Decay is
-        of matrices, not of biases and norms.
+        ``"adamw"``, ``"adamw_bf16"`` (its moments in bfloat16, stochastically rounded: four bytes
+        a parameter for eight), ``"sgd"``, or a function from parameter groups to a torch optimiser.
+        Decay is of matrices, not of biases and norms.
     max_grad_norm
         Bound on the norm of the gradient; ``None`` for none.
     precision
@@ -206,7 +210,11 @@ class TrainingOptions:
         trained parameters and optimiser in float32; a reference model is evaluated alike, while
         log-probabilities that :func:`references_of` made from a model stored in bfloat16 are that
         model's own, some tenths of a nat from it: make them from the model loaded in float32.
-        ``None``: what the model's own dtype asks for.
+        ``"bf16_weights"``: everything in bfloat16, gradients and trained parameters too, which
+        AdamW rounds stochastically after each step
+        (:mod:`prefsim.lm.training.narrow_adamw`): with ``"adamw_bf16"`` eight bytes a parameter
+        for eighteen. The model must be in bfloat16. A function for an optimiser is to round by
+        itself. ``None``: what the model's own dtype asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
     reference_weight, reference_every
@@ -221,6 +229,9 @@ class TrainingOptions:
     truncation
         :class:`~prefsim.lm.Truncation`: how sequences are made to fit that are too long; ``None``
         leaves them whole, and those beyond the model's positions are refused.
+    token_cache
+        Folder where the tokens of data are kept, for the next training on the same text with the
+        same tokenizer, and for the other processes; ``None`` keeps none.
     order
         ``"by_length"`` (shuffled, with rows of similar length together), ``"shuffled"`` or
         ``"given"``.
@@ -259,6 +270,7 @@ class TrainingOptions:
     epochs: float | None = None
     batch_size: int = 8
     gradient_accumulation: int = 1
+    micro_batch_tokens: int | None = None
     learning_rate: float = 1e-6
     schedule: str = "linear"
     warmup: float = 0.1
@@ -271,6 +283,7 @@ class TrainingOptions:
     reference_every: int = 1
     penalty: OnlineKL | None = None
     truncation: Truncation | None = None
+    token_cache: str | Path | None = None
     order: str = "by_length"
     seed: int = 0
     in_place: bool = False
@@ -300,6 +313,13 @@ class TrainingOptions:
             check_integer(low=1, steps=self.steps)
         if self.save_every is not None:
             check_integer(low=1, save_every=self.save_every)
+        if self.micro_batch_tokens is not None:
+            check_integer(low=1, micro_batch_tokens=self.micro_batch_tokens)
+            if self.gradient_accumulation > 1:
+                raise ValueError(
+                    "a step is split by micro_batch_tokens or by gradient_accumulation, got both:"
+                    f" {self.micro_batch_tokens} and {self.gradient_accumulation}"
+                )
         check_integer(low=0, seed=self.seed)
         check_flag(
             gradient_checkpointing=self.gradient_checkpointing,
@@ -319,7 +339,9 @@ class TrainingOptions:
         if self.max_grad_norm is not None:
             check_positive(max_grad_norm=self.max_grad_norm)
         if self.precision is not None:
-            check_choice(("float32", "bf16"), precision=self.precision)
+            check_choice(PRECISIONS, precision=self.precision)
+        if self.precision == BF16_WEIGHTS:
+            self._check_narrow()
         if self.reference_update is not None:
             self.reference_update.checked()
         check_integer(low=1, reference_every=self.reference_every)
@@ -341,6 +363,19 @@ class TrainingOptions:
         if not isinstance(self.diagnostics, Diagnostics):
             object.__setattr__(self, "diagnostics", Diagnostics(tuple(self.diagnostics)))
 
+    def _check_narrow(self) -> None:
+        """Raise if something would be rounded away in bfloat16 without a word."""
+        if self.optimizer == "sgd":
+            raise ValueError(
+                f"precision {BF16_WEIGHTS!r} needs an optimiser that rounds stochastically, adamw"
+                " or adamw_bf16, got sgd"
+            )
+        if self.reference_weight is not None and self.reference_weight < 1:
+            raise ValueError(
+                f"a reference that moves by a share {self.reference_weight:g} needs parameters in"
+                f" float32, got precision {BF16_WEIGHTS!r}"
+            )
+
     @property
     def measured(self) -> Diagnostics:
         """The diagnostics with their settings, in whichever form they were given."""
@@ -361,26 +396,3 @@ class TrainingOptions:
         steps_per_epoch = math.ceil(examples / self.batch_size)
         # A fraction such as 0.1 of 30 steps is 3 and no more, though the product is 3 + 4e-16.
         return max(1, math.ceil((self.epochs or 1) * steps_per_epoch - 1e-9))
-
-
-def learning_rate_factor(step: int, total: int, *, schedule: str, warmup: float) -> float:
-    """Return what the peak learning rate is multiplied by at ``step`` (from 0) of ``total``.
-
-    Examples
-    --------
-    >>> rates = [
-    ...     learning_rate_factor(step, 6, schedule="linear", warmup=0.34) for step in range(6)
-    ... ]
-    >>> [round(rate, 2) for rate in rates]
-    [0.33, 0.67, 1.0, 1.0, 0.67, 0.33]
-    """
-    rising = math.ceil(warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    done = (step - rising) / (total - rising)
-    falling = {
-        "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-    }
-    return falling[schedule]

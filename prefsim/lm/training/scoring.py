@@ -17,6 +17,7 @@ from prefsim.containers import (
 from prefsim.lm.data.classes import TextClasses, TextVersions
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.response_scorer import ResponseScorer
+from prefsim.lm.model.token_critic import TokenCritic
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.stored_model import Trainable
 from prefsim.lm.training.token_rows import TokenRows
@@ -87,6 +88,9 @@ def check_scorer(
         raise ValueError(
             f"the {name} must have as many classes as the data, {data.classes}, got {policy.dim}"
         )
+    if isinstance(policy, TokenCritic):
+        # It reads at every token, and a policy may draw any of them.
+        return
     pad = policy.plain.config.get_text_config().pad_token_id
     for number, row in enumerate(rows.tokens):
         if row.completion_ids[-1] == pad:

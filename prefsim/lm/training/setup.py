@@ -14,14 +14,14 @@ from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.router import check_router
-from prefsim.lm.training.batches import BatchPlan
+from prefsim.lm.training.batches import BatchPlan, Split
 from prefsim.lm.training.checkpoint import Checkpoint, latest
 from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
 from prefsim.lm.training.held_out import check_best_by, reference_on
 from prefsim.lm.training.loss_evaluator import couples, needs_of
-from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.options import BF16_WEIGHTS, TrainingOptions
 from prefsim.lm.training.reference import ModelReference, NoReference, Reference, as_reference
 from prefsim.lm.training.scoring import check_kind, check_scorer
 from prefsim.lm.training.stored_model import Trainable
@@ -59,7 +59,7 @@ class TrainingSetup:
     plan
         The batch of each.
     precision
-        ``"float32"`` or ``"bf16"``.
+        ``"float32"``, ``"bf16"`` or ``"bf16_weights"``.
     folder
         Where things are written, or None.
     checkpoint
@@ -92,7 +92,7 @@ class TrainingSetup:
         # What a state sees of a micro-batch follows from which rows are in it, as for a loss that
         # couples them.
         self.couples = is_coupled or isinstance(loss, RunningLoss)
-        self.rows = token_rows(policy, data, kind, options.truncation)
+        self.rows = token_rows(policy, data, kind, options.truncation, cache=options.token_cache)
         check_positions(policy.plain, self.rows.lengths.tolist(), "example")
         self.total = options.total_steps(len(data))
         self.plan = BatchPlan(self.rows.lengths, options.batch_size, options.order, options.seed)
@@ -106,6 +106,7 @@ class TrainingSetup:
                 steps=self.total,
                 accumulation=options.gradient_accumulation,
             )
+        self.split_of(self.rows).check("the data")
         self.needs = needs_of(loss)
         self.reference: Reference = NoReference()
         if isinstance(policy, CausalLM):
@@ -152,6 +153,16 @@ class TrainingSetup:
                 " this one again"
             )
 
+    def split_of(self, rows: TokenRows) -> Split:
+        """Return how rows are split into micro-batches."""
+        return Split(
+            lengths=rows.lengths,
+            per_example=rows.per_example,
+            accumulation=self.options.gradient_accumulation,
+            tokens=self.options.micro_batch_tokens,
+            couples=self.couples,
+        )
+
     def _held_out(self, kind: type, *, is_coupled: bool) -> TokenRows | None:
         """Return the data of the evaluation as tokens, checked as those of training are."""
         evaluation = self.options.evaluation
@@ -162,7 +173,10 @@ class TrainingSetup:
         if is_coupled:
             _check_labels_of_a_batch(data, HELD_OUT)
         try:
-            rows = token_rows(self.policy, data, kind, self.options.truncation)
+            options = self.options
+            rows = token_rows(
+                self.policy, data, kind, options.truncation, cache=options.token_cache
+            )
             check_positions(self.policy.plain, rows.lengths.tolist(), "example")
             if isinstance(self.policy, CausalLM):
                 reference_on(evaluation, self.reference).check_rows(rows.tokens, self.policy)
@@ -170,6 +184,7 @@ class TrainingSetup:
                 check_scorer(self.policy, data, rows, self.options)
         except ValueError as error:
             raise ValueError(f"{HELD_OUT}: {error}") from error
+        self.split_of(rows).check(HELD_OUT)
         _check_columns(self, data, rows.per_example)
         check_best_by(evaluation, kind, with_reference=self.reference.is_given)
         return rows
@@ -187,6 +202,12 @@ class TrainingSetup:
             )
         if precision == "bf16" and torch.float64 in dtypes:
             raise ValueError("precision 'bf16' needs parameters of float32 or less, got float64")
+        if precision == BF16_WEIGHTS and (wider := dtypes - {torch.bfloat16}):
+            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wider))
+            raise ValueError(
+                f"precision {BF16_WEIGHTS!r} needs parameters of bfloat16, got some of {names};"
+                " load the model with dtype='bfloat16' (adapters are in float32, and small)"
+            )
         if not any(parameter.requires_grad for parameter in parameters):
             raise ValueError(
                 "the policy must have a parameter that requires a gradient, got none (a frozen copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from prefsim.lm.model.reference_logps import ReferenceLogps, reference_logps
 from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import Tokens
 from prefsim.lm.training.altered_text import AlteredTexts
+from prefsim.lm.training.token_cache import Encoded, kept_tokens
 from prefsim.lm.training.truncation import Truncation, truncated
 from prefsim.losses.registry import container_of
 
@@ -46,17 +48,36 @@ class TokenRows(NamedTuple):
 
 
 def token_rows(
-    policy: TextModel, data: TextData, kind: type, truncation: Truncation | None = None
+    policy: TextModel,
+    data: TextData,
+    kind: type,
+    truncation: Truncation | None = None,
+    *,
+    cache: str | Path | None = None,
 ) -> TokenRows:
     """Return the sequences that a loss of ``kind`` needs, as tokens; an error names the example.
 
-    Warns where a tokenizer writes a text otherwise than it was given.
+    Warns where a tokenizer writes a text otherwise than it was given. ``cache`` is the folder in
+    which tokens are kept, or None.
     """
     examples = data.sequences(kind)
     per_example = len(examples[0]) if examples else 0
-    bos_id = None if policy.tokenizer is None else policy.tokenizer.bos_token_id
+    encode = functools.partial(_encoded, policy, examples)
+    encoded = encode() if cache is None else kept_tokens(Path(cache), policy, examples, encode)
+    tokens, shortened = encoded.tokens, 0
+    if truncation is not None:
+        tokens, shortened = _shortened(policy, encoded.tokens, per_example, truncation)
+    encoded.altered.warn()
+    sizes = np.asarray(
+        [len(row.prompt_ids) + len(row.completion_ids) for row in tokens], dtype=np.int64
+    )
+    longest = sizes.reshape(len(examples), -1).max(axis=1) if examples else sizes
+    return TokenRows(tokens, per_example, longest, shortened)
+
+
+def _encoded(policy: TextModel, examples: Sequence[Sequence[tuple[Any, Any]]]) -> Encoded:
+    """Return all sequences as tokens."""
     tokens: list[Tokens] = []
-    shortened = 0
     altered = AlteredTexts(policy.tokenizer)
     for number, example in enumerate(examples):
         try:
@@ -64,17 +85,28 @@ def token_rows(
                 [prompt for prompt, _ in example], [completion for _, completion in example]
             )
             altered.see(number, example, whole)
-            kept = whole if truncation is None else truncated(whole, truncation, bos_id=bos_id)
         except ValueError as error:
             raise ValueError(f"example {number}: {error}") from error
-        shortened += kept != whole
-        tokens += kept
-    altered.warn()
-    sizes = np.asarray(
-        [len(row.prompt_ids) + len(row.completion_ids) for row in tokens], dtype=np.int64
-    )
-    longest = sizes.reshape(len(examples), -1).max(axis=1) if examples else sizes
-    return TokenRows(tokens, per_example, longest, shortened)
+        tokens += whole
+    return Encoded(tokens, altered.found)
+
+
+def _shortened(
+    policy: TextModel, tokens: list[Tokens], per_example: int, truncation: Truncation
+) -> tuple[list[Tokens], int]:
+    """Return sequences that are not too long, and of how many examples something was left out."""
+    bos_id = None if policy.tokenizer is None else policy.tokenizer.bos_token_id
+    kept: list[Tokens] = []
+    shortened = 0
+    for number, start in enumerate(range(0, len(tokens), max(1, per_example))):
+        whole = tokens[start : start + per_example]
+        try:
+            fitting = truncated(whole, truncation, bos_id=bos_id)
+        except ValueError as error:
+            raise ValueError(f"example {number}: {error}") from error
+        shortened += fitting != whole
+        kept += fitting
+    return kept, shortened
 
 
 def references_of(

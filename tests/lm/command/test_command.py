@@ -375,8 +375,9 @@ def test_the_how_to(prefsim, tmp_path, monkeypatch):
                 code, out, err = prefsim(*arguments)
                 assert (code, bool(out)) == (0, True), err
                 commands += 1
-    assert commands == 9
-    assert {path.name for path in folder.iterdir()} >= {"run", "run-ipo", "sft", "rm", "sparse"}
+    assert commands == 13
+    left = {path.name for path in folder.iterdir()}
+    assert left >= {"run", "run-ipo", "sft", "rm", "sparse", "tokens", "run-critic"}
 
 
 @pytest.mark.parametrize("structure", ["cCPO", "n+-b"])

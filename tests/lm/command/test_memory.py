@@ -5,8 +5,9 @@ import torch
 from lm_made import FILM_PAIRS, TRAIN, report_of, small_llama
 
 from prefsim import losses
-from prefsim.lm import CausalLM, TextComparisons
+from prefsim.lm import CausalLM, TextComparisons, TrainingOptions
 from prefsim.lm.command.memory import activation_numbers
+from prefsim.lm.training.optimizer import make_optimizer
 from prefsim.solvers import fit
 
 
@@ -16,6 +17,12 @@ from prefsim.solvers import fit
         ((), "float32"),
         (("--dtype", "bfloat16"), "bfloat16"),
         (("--dtype", "bfloat16", "--lora-rank", "2"), "bfloat16"),
+        (("--optimizer", "adamw_bf16"), "float32"),
+        (("--dtype", "bfloat16", "--precision", "bf16_weights"), "bfloat16"),
+        (
+            *(("--dtype", "bfloat16", "--precision", "bf16_weights", "--optimizer", "adamw_bf16"),),
+            "bfloat16",
+        ),
     ],
 )
 def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
@@ -26,21 +33,22 @@ def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
 
         adapter = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
     policy = CausalLM.load(made / "model", dtype=dtype, adapter=adapter)
-    held = {}
+    held, given = {}, dict(zip(options[::2], options[1::2], strict=True))
+    how = {name: given[f"--{name}"] for name in ("optimizer", "precision") if f"--{name}" in given}
 
-    class Watched(torch.optim.AdamW):
-        def step(self, *arguments, **keywords):
-            found = super().step(*arguments, **keywords)
-            every = list(policy.log_prob_model.parameters())
-            held["weights"] = sum(p.numel() * p.itemsize for p in every)
-            held["gradients"] = sum(
-                p.grad.numel() * p.grad.itemsize for p in every if p.grad is not None
-            )
-            states = [value for state in self.state.values() for value in state.values()]
-            held["optimizer"] = sum(
-                value.numel() * value.itemsize for value in states if value.ndim
-            )
-            return found
+    def watched(groups):
+        optimizer = make_optimizer(TrainingOptions(**how), [p for g in groups for p in g["params"]])
+        optimizer.register_step_post_hook(lambda *_: measure(optimizer))
+        return optimizer
+
+    def measure(optimizer):
+        every = list(policy.log_prob_model.parameters())
+        held["weights"] = sum(p.numel() * p.itemsize for p in every)
+        held["gradients"] = sum(
+            p.grad.numel() * p.grad.itemsize for p in every if p.grad is not None
+        )
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        held["optimizer"] = sum(value.numel() * value.itemsize for value in states if value.ndim)
 
     columns = {name: [row[name] for row in FILM_PAIRS] for name in FILM_PAIRS[0]}
     reference = policy.frozen() if adapter is None else policy.without_adapters()
@@ -50,7 +58,8 @@ def test_the_estimate_is_what_a_training_holds(prefsim, made, options, dtype):
         TextComparisons(**columns),
         reference=reference,
         steps=1,
-        optimizer=Watched,
+        precision=how.get("precision"),
+        optimizer=watched,
         in_place=True,
         progress=False,
     )

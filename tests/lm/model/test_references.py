@@ -1,5 +1,8 @@
 """References: frozen, adapters switched off, or log-probabilities on disk."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from prefsim.lm import (
     model_hash,
     reference_logps,
 )
+from prefsim.lm.model.reference_logps import shared_reference_logps
 
 
 def adapted(config=None, seed=0, **options):
@@ -148,9 +152,56 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, llama, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("count", [1, 2, len(ROWS)])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_work(tmp_path, llama, monkeypatch, count, processes):
+    """Threads in the place of processes: what each computes is its part, and all get the whole."""
+    rows = ROWS[:count]
+    alone = reference_logps(llama, rows)
+    barrier, computed = threading.Barrier(processes), []
+    evaluate = CausalLM.token_log_probs
+
+    def counted(self, prompts, completions, **options):
+        computed.append(len(prompts))
+        return evaluate(self, prompts, completions, **options)
+
+    monkeypatch.setattr(CausalLM, "token_log_probs", counted)
+
+    def share(process):
+        return shared_reference_logps(
+            llama,
+            rows,
+            cache=tmp_path,
+            process=process,
+            processes=processes,
+            wait=lambda: barrier.wait(60),
+        )
+
+    with ThreadPoolExecutor(processes) as pool:
+        found = list(pool.map(share, range(processes)))
+    assert sum(computed) == count and max(computed) == -(-count // processes)
+    for each in found:
+        np.testing.assert_allclose(each.values, alone.values, rtol=1e-5, atol=1e-5)
+        assert (each.offsets == alone.offsets).all()
+        assert (each.rows, each.model) == (alone.rows, alone.model)
+    # What is kept is the whole, which anybody finds, and not the parts.
+    assert len(list(tmp_path.iterdir())) == 1
+    again = reference_logps(llama, rows, cache=tmp_path)
+    np.testing.assert_array_equal(again.values, found[0].values)
+    assert sum(computed) == count
+
+
 def test_placing_the_wrong_rows_is_an_error(llama):
     with pytest.raises(ValueError, match="numbers of scored tokens"):
         reference_logps(llama, ROWS).place(collate(ROWS[:1], pad_id=0), [1])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_placed_by_indices_as_by_the_mask(llama, side):
+    stored, batch = reference_logps(llama, ROWS), collate(ROWS, pad_id=0, side=side)
+    by_mask = stored.place(batch._replace(scored=None), range(4))
+    assert torch.equal(stored.place(batch, range(4)), by_mask)
+    assert (by_mask != 0).sum() == len(stored.values)
 
 
 def test_prompt_tuning_is_refused():

@@ -75,6 +75,14 @@ def test_it_learns_its_returns(rollouts):
     np.testing.assert_allclose(learned[2, 0], RETURNS[2, 0, 0], atol=0.2)
 
 
+def test_a_response_may_end_with_any_token(critic, rollouts):
+    """What was cut off may end with the token for padding, which a policy can draw."""
+    pad = critic.plain.config.pad_token_id
+    ends = [[[5, pad]], [[pad]], [[pad, 6]]]
+    data = TextRollouts(PROMPTS, ends, np.zeros((3, 1)), returns=RETURNS[..., :2])
+    assert np.isfinite(fit(critic, losses.value_loss, data, steps=1, progress=False).value)
+
+
 def test_a_saved_reward_model_is_a_critic(tmp_path):
     reward = PreferenceModel(language_model(2), dim=1, seed=2)
     reward.save(tmp_path / "reward")

@@ -166,16 +166,11 @@ def test_how_a_step_is_split_changes_nothing(tiny64, loss):
     )
     options = QUICK | {"batch_size": 7, "optimizer": "sgd", "learning_rate": 1e-2}
     whole = fit(tiny64, loss, data, reference=tiny64, steps=2, **options)
-    for accumulation in (2, 7, 9):
-        split = fit(
-            tiny64,
-            loss,
-            data,
-            reference=tiny64,
-            steps=2,
-            gradient_accumulation=accumulation,
-            **options,
-        )
+    longest = 2 * int(found_lengths(data).max())
+    ways = [{"gradient_accumulation": parts} for parts in (2, 7, 9)]
+    ways += [{"micro_batch_tokens": tokens} for tokens in (longest, 2 * longest, 10**6)]
+    for way in ways:
+        split = fit(tiny64, loss, data, reference=tiny64, steps=2, **way, **options)
         np.testing.assert_allclose(split.history, whole.history, rtol=1e-11)
         assert largest_difference(split.policy, whole.policy) < 1e-12
 

@@ -1,19 +1,22 @@
-"""A training waits for its device as seldom as can be: once a forward pass, for transformers."""
+"""A training waits for its device as seldom as can be: once a step, for loss and gradient norm."""
 
 import functools
 
 import numpy as np
 import pytest
 import torch
+from lm_made import random_pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prefsim import losses
-from prefsim.lm import TextComparisons, TrainingOptions, collate
+from prefsim.lm import TextComparisons, TrainingOptions, collate, references_of
+from prefsim.lm.training.engine import _Engine
 from prefsim.lm.training.loss_evaluator import LossEvaluator, needs_of
 from prefsim.lm.training.optimizer import make_optimizer
 from prefsim.lm.training.reference import as_reference
 from prefsim.lm.training.token_rows import token_rows
 from prefsim.losses import container_of
+from prefsim.solvers import fit
 
 # What has to know values, or how many there are, before the next kernel can be launched.
 WAITS = {
@@ -42,21 +45,24 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("loss", "forwards"),
+    ("loss", "held_to"),
     [
-        (functools.partial(losses.dpo, beta=0.1), 2),
-        (losses.simpo, 1),
-        (functools.partial(losses.tdpo1, beta=0.1), 2),
+        (functools.partial(losses.dpo, beta=0.1), "model"),
+        (functools.partial(losses.dpo, beta=0.1), "stored"),
+        (losses.simpo, "none"),
+        (functools.partial(losses.tdpo1, beta=0.1), "model"),
     ],
 )
-def test_a_micro_batch_waits_once_a_forward_pass(tiny, loss, forwards):
+def test_a_micro_batch_waits_for_nothing(tiny, loss, held_to):
     rng = np.random.default_rng(0)
     data = TextComparisons(
         *([rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(4)] for _ in range(3))
     )
     kind = container_of(loss)
     rows = token_rows(tiny, data, kind)
-    reference = as_reference(tiny.frozen() if forwards > 1 else None, tiny)
+    given = {"none": lambda: None, "model": tiny.frozen}
+    given["stored"] = lambda: references_of(tiny, data, loss)
+    reference = as_reference(given[held_to](), tiny)
     evaluator = LossEvaluator(tiny, data, rows, loss, needs_of(loss), reference)
     # Made of Python's lists, on the processor.
     batch = evaluator.batch(range(4), torch.device("cpu"))
@@ -65,7 +71,32 @@ def test_a_micro_batch_waits_once_a_forward_pass(tiny, loss, forwards):
     with Waits() as waits:
         seen = evaluator.examples(model, model, range(4))
         seen.container.chosen.sum().backward()
-    assert waits.count <= forwards
+    assert waits.count == 0
+
+
+def test_a_step_waits_for_nothing_but_its_loss_and_its_norm(tiny, monkeypatch):
+    """Read as one tensor, which is not an operation; batches are made on the processor."""
+    made, counted = {}, []
+    batch, step = LossEvaluator.batch, _Engine._step
+
+    def kept(self, examples, device):
+        key = tuple(map(int, examples))
+        if key not in made:
+            made[key] = batch(self, examples, device)
+        return made[key]
+
+    def watched(self, number, rows):
+        with Waits() as waits:
+            found = step(self, number, rows)
+        counted.append(waits.count)
+        return found
+
+    monkeypatch.setattr(LossEvaluator, "batch", kept)
+    monkeypatch.setattr(_Engine, "_step", watched)
+    options = {"batch_size": 8, "gradient_accumulation": 4, "optimizer": "sgd", "order": "given"}
+    fit(tiny, losses.dpo, random_pairs(8), reference=tiny, steps=3, progress=False, **options)
+    # At first every batch is made.
+    assert counted[0] > 0 and counted[1:] == [0, 0]
 
 
 def test_the_count_counts():
@@ -86,7 +117,7 @@ def test_indices_of_scored_tokens():
         scored = batch.input_ids.reshape(-1)[batch.scored.positions]
         assert scored.tolist() == [5, 7, 8, 9, 4, 5]
         assert batch.scored.places.tolist() == [0, 3, 4, 5, 6, 7]
-        assert batch.scored.width == 3
+        assert batch.scored.width == 3 and batch.scored.counts == (1, 3, 2)
         assert batch.is_left_aligned == (side == "right")
 
 
