@@ -200,16 +200,19 @@ def card(reference: str | os.PathLike[str]) -> Paper:
     ValueError
         If no such paper is known (the closest names are given), or its card is wrong.
     """
-    source = find(reference)
+    return _card_of(find(reference))
+
+
+def _card_of(source: Source) -> Paper:
     call = _assigned(source.card_file.read_text(encoding="utf-8"))
     if not isinstance(call, ast.Call):
-        return load(reference).paper
+        return _load_source(source).paper
     try:
         arguments = [ast.literal_eval(value) for value in call.args]
         named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         paper = Paper(*arguments, **named)
     except (ValueError, TypeError):  # not literals: only the module itself knows
-        return load(reference).paper
+        return _load_source(source).paper
     _check_card(paper, source)
     return paper
 
@@ -228,7 +231,7 @@ def cards(family: str | None = None) -> list[tuple[str, Paper]]:
         check_choice(known, family=family)
     chosen = [source for source in sources.values() if family in (None, source.family)]
     chosen.sort(key=lambda source: (rank(source.family), source.slug))
-    return [(source.family, card(source.slug)) for source in chosen]
+    return [(source.family, _card_of(source)) for source in chosen]
 
 
 def rank(family: str) -> tuple[int, str]:
@@ -254,10 +257,11 @@ def load(reference: str | os.PathLike[str]) -> PaperModule:
         If no such paper is known (the closest names are given), or it breaks the contract: says
         where.
     """
-    source = find(reference)
-    if source.path.is_dir():
-        return _load_folder(source)
-    return _load_file(source)
+    return _load_source(find(reference))
+
+
+def _load_source(source: Source) -> PaperModule:
+    return _load_folder(source) if source.path.is_dir() else _load_file(source)
 
 
 def _load_folder(source: Source) -> PaperModule:
