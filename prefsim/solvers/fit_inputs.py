@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -65,7 +65,8 @@ def reference_for(policy: InMemoryPolicy, loss: Loss, data: Data, reference: Any
     return stated_reference(loss, reference)
 
 
-class _LookedAt(NamedTuple):
+@dataclass(frozen=True)
+class _LookedAt:
     """A loss of which options and data have passed, and are not looked at again."""
 
     loss: Loss

@@ -8,6 +8,7 @@ program; both for all contexts and members of a batch at once.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,11 @@ def slopes_of_margins(loss: Loss, pairs: PairLogps[Any], shifts: np.ndarray) -> 
         # The loss may have axes for a batch of its options: each member is a sum of its own.
         lead = loss(pairs).shape[:-1]
     many = map_fields(pairs, repeated)
-    many = map_fields(many, lambda column: column.expand(*lead, column.shape[-1]))
+
+    def of_all(column: Any) -> Any:
+        return column.expand(*lead, column.shape[-1])
+
+    many = map_fields(many, of_all)
     moved = torch.as_tensor(np.tile(shifts, pairs.chosen.shape[-1])).to(many.chosen)
     chosen = (many.chosen + moved.clamp(max=0.0)).detach()
     rejected = many.rejected - moved.clamp(min=0.0)
@@ -108,10 +113,14 @@ def _distinct(pairs: PairLogps[Any]) -> PairLogps[Any]:
     Data sets that start from one policy differ in their weights alone.
     """
     for axis in range(pairs.chosen.ndim - 1):
-        first = map_fields(pairs, lambda field, axis=axis: field.narrow(axis, 0, 1))
+        first = map_fields(pairs, functools.partial(_first_along, axis))
         if all(bool((a == b).all()) for a, b in zip(pairs, first, strict=True) if a is not None):
             pairs = first
     return pairs
+
+
+def _first_along(axis: int, column: Any) -> Any:
+    return column.narrow(axis, 0, 1)
 
 
 def is_convex_in_the_margin(loss: Loss, pairs: PairLogps[Any]) -> bool:
