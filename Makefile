@@ -55,6 +55,7 @@ format: $(STAMP)
 
 nightly: lint
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python benchmarks/run.py --check
 
 # The numerical tests as other processors would run them: other kernels round otherwise.
 NUMERICAL := tests/solvers tests/losses tests/data tests/raters tests/policies tests/worlds tests/analysis \
@@ -83,11 +84,9 @@ mutants: $(MUTANTS_STAMP)
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=mutants $(BIN)/python benchmarks/_mutants.py --jobs $(JOBS) \
 		$(if $(SAMPLE),--sample $(SAMPLE) --seed $(SEED))
 
-# One BLAS thread: the ratios compare algorithms, not thread pools.
+# Everything against its peers, into one table of benchmarks/RESULTS.md; a quarter of an hour.
 bench: $(BENCH_STAMP)
-	@for file in benchmarks/[!_]*.py; do \
-		echo "+ $$file"; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; \
-	done
+	$(BIN)/python benchmarks/run.py --write
 
 bridge: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python examples/bridge.py --out results/bridge

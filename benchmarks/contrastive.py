@@ -15,9 +15,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from _processes import in_own_process, resident_mb, restart_peak
+from _table import Row
 
 from prefsim.losses.contrastive_blocks import blockwise_infonce, blockwise_rgcl
 
@@ -72,6 +74,62 @@ def peak_megabytes(name: str, rows: int, width: int, dtype: str) -> float:
     return resident_mb("VmHWM") - base
 
 
+def compared(n: int, repeats: int, settings: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
+    """Return time and memory of every method at each dtype and width."""
+    torch.set_num_threads(1)
+    found = []
+    for dtype, width in settings:
+        given = embeddings(n, width, getattr(torch, dtype))
+        times: dict[str, list[float]] = {name: [] for name in METHODS}
+        # Side by side, so that a drift of the machine's speed cancels.
+        for _ in range(repeats + 1):
+            for name, method in METHODS.items():
+                times[name].append(once(method, given))
+        base = statistics.median(times["whole matrix"][1:])
+        for name in METHODS:
+            spent = statistics.median(times[name][1:])
+            asked = ["--rows", str(n), "--memory-of", name, str(width), dtype]
+            memory = in_own_process(__file__, asked)
+            found.append(
+                {
+                    "dtype": dtype,
+                    "width": width,
+                    "method": name,
+                    "seconds": spent,
+                    "ratio": spent / base,
+                    "megabytes": memory["megabytes"] if isinstance(memory, dict) else math.nan,
+                }
+            )
+    return found
+
+
+SETTINGS = (("float32", 128), ("float32", 512), ("float64", 128))
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Return InfoNCE in blocks beside that of the whole matrix."""
+    n, settings = (1024, SETTINGS[:1]) if quick else (4096, SETTINGS)
+    found = compared(n, 15 if quick else 5, settings)
+    made = []
+    for dtype, width in settings:
+        same = [row for row in found if (row["dtype"], row["width"]) == (dtype, width)]
+        here = {row["method"]: row for row in same}
+        whole, blocks = here["whole matrix"], here["infonce in blocks"]
+        made.append(
+            Row(
+                f"contrastive/{n}-{dtype}-{width}",
+                f"InfoNCE, {n:,} × {n:,}, width {width}, {dtype}",
+                "s",
+                blocks["seconds"],
+                "whole matrix",
+                whole["seconds"],
+                1 / 1.5,
+                f"{blocks['megabytes']:.0f} MB, whole matrix {whole['megabytes']:.0f} MB",
+            )
+        )
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4096)
@@ -84,34 +142,12 @@ def main() -> None:
         name, width, dtype = arguments.memory_of
         print(json.dumps({"megabytes": peak_megabytes(name, arguments.rows, int(width), dtype)}))
         return
-    rows = []
-    for dtype, width in (("float32", 128), ("float32", 512), ("float64", 128)):
-        given = embeddings(arguments.rows, width, getattr(torch, dtype))
-        times: dict[str, list[float]] = {name: [] for name in METHODS}
-        # Side by side, so that a drift of the machine's speed cancels.
-        for _ in range(arguments.repeats + 1):
-            for name, method in METHODS.items():
-                times[name].append(once(method, given))
-        base = statistics.median(times["whole matrix"][1:])
-        for name in METHODS:
-            spent = statistics.median(times[name][1:])
-            asked = ["--rows", str(arguments.rows), "--memory-of", name, str(width), dtype]
-            memory = in_own_process(__file__, asked)
-            rows.append(
-                {
-                    "dtype": dtype,
-                    "width": width,
-                    "method": name,
-                    "seconds": spent,
-                    "ratio": spent / base,
-                    "megabytes": memory["megabytes"] if isinstance(memory, dict) else math.nan,
-                }
-            )
+    found = compared(arguments.rows, arguments.repeats, SETTINGS)
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found, indent=2))
         return
     print(f"{arguments.rows} × {arguments.rows}, value and gradient, torch {torch.__version__}")
-    for row in rows:
+    for row in found:
         print(
             f"{row['dtype']:<9}{row['width']:>5}  {row['method']:<18}"
             f"{row['seconds'] * 1e3:8.0f} ms{row['ratio']:7.2f}x{row['megabytes']:8.0f} MB"

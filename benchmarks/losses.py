@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from _table import Row
 
 from prefsim import losses
 from prefsim.losses.registry import container_of, loss_functions
@@ -67,31 +68,67 @@ def make_batch(n: int) -> losses.PairLogps:
     )
 
 
+def timed(pairs: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Return the seconds of every loss of pairs and those of the yardstick, by its name."""
+    torch.set_num_threads(1)
+    batch = make_batch(pairs)
+    found = {}
+    for name, loss in sorted(loss_functions().items()):
+        if container_of(loss) is losses.PairLogps:
+            # The yardstick is taken again beside each loss, so that a drift of the machine's speed
+            # cancels.
+            reference = seconds(by_hand, batch, repeats)
+            found[name] = seconds(loss, batch, repeats), reference
+    return found
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Return DPO, the middle one and the slowest of all losses beside DPO written by hand."""
+    # Small ones are over before a clock is sure of them.
+    pairs, repeats = (10**5, 25) if quick else (10**6, 5)
+    found = timed(pairs, repeats)
+    slow = sorted(found, key=lambda name: found[name][0] / found[name][1])
+    above = [name for name in slow if found[name][0] > 3 * found[name][1]]
+    said = f"{len(above)} above 3 times: {', '.join(above)}" if above else "none above 3 times"
+    shown = (
+        ("dpo", "dpo", "dpo", "value and gradient"),
+        ("middle", f"the middle of {len(slow)} losses", slow[len(slow) // 2], "value and gradient"),
+        ("slowest", "the slowest loss", slow[-1], said),
+    )
+    return [
+        Row(
+            f"losses/{key}-{pairs}",
+            f"{what}{'' if key == name else f', {name}'}, {pairs:,} pairs",
+            "s",
+            found[name][0],
+            "DPO by hand",
+            found[name][1],
+            1 / 3,
+            certificate,
+        )
+        for key, what, name, certificate in shown
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    batch = make_batch(arguments.pairs)
-    base = seconds(by_hand, batch, arguments.repeats)
-    rows = [{"loss": "dpo by hand", "seconds": base, "ratio": 1.0}]
-    for name, loss in sorted(loss_functions().items()):
-        if container_of(loss) is losses.PairLogps:
-            # The yardstick is taken again beside each loss, so that a drift of the machine's speed
-            # cancels.
-            reference = seconds(by_hand, batch, arguments.repeats)
-            spent = seconds(loss, batch, arguments.repeats)
-            rows.append({"loss": name, "seconds": spent, "ratio": spent / reference})
+    found = timed(arguments.pairs, arguments.repeats)
+    shown = [
+        {"loss": name, "seconds": spent, "ratio": spent / yardstick}
+        for name, (spent, yardstick) in found.items()
+    ]
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(shown, indent=2))
         return
     print(
         f"{arguments.pairs} pairs, float32, value and gradient, one thread, torch"
         f" {torch.__version__}"
     )
-    for row in rows:
+    for row in shown:
         print(
             f"{row['loss']:<16}{row['seconds'] * 1e3:9.1f}"
             f" ms{row['ratio']:8.2f}x{'' if row['ratio'] <= 3 else '  above 3x'}"

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _table import Row, beside_best
 from scipy.optimize import linprog
 from threadpoolctl import threadpool_limits
 
@@ -264,6 +265,60 @@ def batches(n_games: int, looped: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Return single games, first-order methods and batches, each beside the best peer or a loop."""
+    sizes = {30: 5, 100: 5} if quick else {10: 5, 30: 5, 100: 5, 300: 3}
+    n_games, looped = (2000, 200) if quick else (10_000, 1000)
+    with threadpool_limits(1):
+        solved = exact(sizes)
+        # None of the peers comes near the target, in any time that there is.
+        iterated = [] if quick else first_order({100: 3, 300: 3}, 3.0)
+        batched = batches(n_games, looped)
+    made = []
+    for n in sizes:
+        ours, *peers = (row for row in solved if row["n"] == n)
+        good = [row for row in peers if row["exploitability"] <= TARGET]
+        made.append(
+            beside_best(
+                f"nash/exact-{n}",
+                f"equilibrium, n = {n}",
+                ours["seconds"],
+                {row["solver"]: row["seconds"] for row in good},
+                limit=1.0,
+                certificate=f"exploitability {ours['exploitability']:.0e}",
+            )
+        )
+    for n in {row["n"]: None for row in iterated}:
+        mine = [row for row in iterated if row["n"] == n and row["solver"].startswith("prefsim")]
+        theirs = [row for row in iterated if row["n"] == n and row not in mine]
+        best = min(mine, key=lambda row: max(row["exploitability"], FIRST_ORDER_TARGET))
+        there = [row for row in theirs if row["exploitability"] <= FIRST_ORDER_TARGET]
+        gap = min((row["exploitability"] for row in theirs), default=float("nan"))
+        made.append(
+            beside_best(
+                f"nash/first-order-{n}",
+                f"first-order methods to 1e-6, n = {n}: {best['solver'].removeprefix('prefsim ')}",
+                best["seconds"],
+                {row["solver"]: row["seconds"] for row in there},
+                limit=1.0 if there else float("nan"),
+                certificate=f"exploitability {best['exploitability']:.0e}"
+                + ("" if there or not theirs else f"; no peer below {gap:.0e}"),
+            )
+        )
+    made += [
+        beside_best(
+            f"nash/batch-{row['method'].replace(', tau ', '-')}-{n_games}",
+            f"{n_games:,} games of ten responses in one call, {row['method']}",
+            row["one call"],
+            {"loop over ours": row["loop"]},
+            limit=100.0 if row["method"] == "lp" else 50.0,
+            certificate=f"largest gap {row['gap']:.0e}",
+        )
+        for row in batched
+    ]
+    return made
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "gather",
+    "gather_places",
     "host_values",
     "is_traced",
     "like",
@@ -280,11 +281,17 @@ def gather(table: ArrayT, row: Array, column: Array) -> ArrayT:
     ValueError
         If the indices fit neither form.
     """
+    return gather_places(table, row * table.shape[-1] + column)
+
+
+def gather_places(table: ArrayT, index: Array) -> ArrayT:
+    """Return entries of a table ``(*batch, R, C)`` at the places ``row * C + column``.
+
+    See :func:`gather`.
+    """
     xp = array_namespace(table)
     batch = tuple(table.shape[:-2])
-    columns = table.shape[-1]
     flat = xp.reshape(table, (*batch, -1))
-    index = row * columns + column
     if not batch:
         return xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=-1), tuple(index.shape))
     if index.ndim == 1:

@@ -95,6 +95,17 @@ def test_import_is_light():
     )
 
 
+def test_the_library_by_itself_imports_no_room_and_nothing_but_numpy():
+    # Modules are counted rather than seconds: a busy machine imports no more of them.
+    code = "import sys, prefsim; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    packages = {name.partition(".")[0] for name in imported}
+    assert not packages & {"scipy", "torch", "joblib", "threadpoolctl", "pydantic", "typer", "rich"}
+    ours = {name.split(".")[1] for name in imported if name.startswith("prefsim.")}
+    assert ours == {"backend", "checks", "numerics", "typing"}
+
+
 @pytest.mark.parametrize("plan", ["policy_iteration", "linear_program", "soft_value_iteration"])
 def test_planners_solve_in_half_precision(plan):
     from prefsim.solvers import planning

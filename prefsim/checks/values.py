@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prefsim.numerics import host_values, to_numpy
+from prefsim.numerics import host_values, is_traced, to_numpy
 
 __all__ = [
     "are_trusted",
@@ -25,6 +25,7 @@ __all__ = [
     "first_place",
     "found_at",
     "known_values",
+    "options_are_trusted",
     "place_of",
     "trusted_values",
 ]
@@ -32,15 +33,24 @@ __all__ = [
 _trusted: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "prefsim_trusted_values", default=False
 )
+_trusted_options: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "prefsim_trusted_options", default=False
+)
 
 
 @contextlib.contextmanager
-def trusted_values() -> Iterator[None]:
+def trusted_values(*, options: bool = False) -> Iterator[None]:
     """Take the values of arrays as they are, inside a ``with`` block.
 
     For loops whose arrays have passed once: losses look at neither NaN nor ranges there, and an
     array that is none costs nothing to be told so. Options, types of options and shapes are checked
     as ever.
+
+    Parameters
+    ----------
+    options
+        Whether numbers and arrays that are options have passed once as well, and are taken as they
+        are.
 
     Examples
     --------
@@ -55,16 +65,23 @@ def trusted_values() -> Iterator[None]:
         ...
     ValueError: chosen must hold no NaN, got nan at index 0
     """
-    token = _trusted.set(True)
+    token, of_options = _trusted.set(True), _trusted_options.set(options)
     try:
         yield
     finally:
         _trusted.reset(token)
+        _trusted_options.reset(of_options)
 
 
 def are_trusted() -> bool:
     """Return whether values are taken as they are, inside :func:`trusted_values`."""
     return _trusted.get()
+
+
+def options_are_trusted() -> bool:
+    """Return whether options are taken as they are, inside ``trusted_values(options=True)``."""
+    # A trace is asked about first: it cannot follow the switch.
+    return not is_traced() and _trusted_options.get()
 
 
 def known_values(array: Any) -> np.ndarray | None:

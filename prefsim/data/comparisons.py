@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
-from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
@@ -28,16 +29,13 @@ from prefsim.containers import (
 )
 from prefsim.data.columns import (
     as_log_probabilities,
-    both_ways,
     check_both_or_none,
     check_columns,
     check_policy_shape,
-    supported,
-    zeros_like_logps,
 )
 from prefsim.data.feedback import Feedback
-from prefsim.numerics import array_namespace
-from prefsim.policies.base import InMemoryPolicy
+from prefsim.data.prepared import prepared_pairs
+from prefsim.policies.base import InMemoryPolicy, entries_of
 from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.raters.general import sample_labels
 from prefsim.typing import Array
@@ -304,9 +302,13 @@ class Comparisons:
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array, Array]:
         """Return the log-probabilities of chosen and rejected, each ``(..., n)`` in nats."""
-        prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
-        found = policy.log_prob_each({"chosen": (prompt, chosen), "rejected": (prompt, rejected)})
+        table = policy.log_probs
+        found = entries_of(table, self._asked())(table)
         return found["chosen"], found["rejected"]
+
+    def _asked(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        prompt, chosen, rejected = np.broadcast_arrays(self.prompt, self.chosen, self.rejected)
+        return {"chosen": (prompt, chosen), "rejected": (prompt, rejected)}
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type
@@ -325,46 +327,34 @@ class Comparisons:
         kind
             The loss's container.
         """
+        table = policy.log_probs
+        return self.prepared(policy, table, ref_logps, kind)(table)
+
+    def prepared(
+        self,
+        policy: InMemoryPolicy,
+        table: Array,
+        ref_logps: tuple[Array, Array] | None,
+        kind: type,
+    ) -> Callable[[Array], tuple[PairLogps, Array]]:
+        """Return :meth:`examples` as a function of the policy's table of log-probabilities alone.
+
+        What does not depend on it is moved beside it, broadcast and reversed here, once.
+
+        Parameters
+        ----------
+        policy, ref_logps, kind
+            As for :meth:`examples`.
+        table
+            ``policy.log_probs``, of which others of its shape may stand in the place.
+        """
         if kind is not PairLogps:
             hint = _OTHER_DATA.get(kind)
             raise ValueError(
                 f"Comparisons feed losses of PairLogps, got a loss of {kind.__name__}"
                 + (f"; {hint}" if hint else "")
             )
-        chosen, rejected = self.log_probs(policy)
-        ref_chosen, ref_rejected = ref_logps or zeros_like_logps((chosen, rejected))
-        log_probs = {
-            "chosen": chosen,
-            "rejected": rejected,
-            "ref_chosen": ref_chosen,
-            "ref_rejected": ref_rejected,
-            "old_chosen": self.old_chosen,
-            "old_rejected": self.old_rejected,
-        }
-        others = {
-            "chosen_length": policy.length(self.prompt, self.chosen),
-            "rejected_length": policy.length(self.prompt, self.rejected),
-            "chosen_score": self.chosen_score,
-            "rejected_score": self.rejected_score,
-            "weight": self.weight,
-            "prob": self.prob,
-        }
-        columns = {
-            name: like(column, chosen)
-            for name, column in (log_probs | others).items()
-            if column is not None
-        }
-        xp = array_namespace(chosen)
-        shape = np.broadcast_shapes(*(tuple(column.shape) for column in columns.values()))
-        columns = {name: xp.broadcast_to(column, shape) for name, column in columns.items()}
-        weight, prob = columns.pop("weight"), columns.pop("prob")
-        if (self.weight == 0).any():
-            for name in log_probs.keys() & columns.keys():
-                columns[name] = supported(columns[name], weight)
-        pairs = PairLogps(**columns)
-        if (self.prob == 1).all():
-            return pairs, weight
-        return both_ways(pairs, weight, prob)
+        return prepared_pairs(self, self._asked(), policy, table, ref_logps)
 
     def to_feedback(self) -> Feedback:
         """Return both responses of each comparison as single completions.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
-from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     as_context_probs,
     as_float_array,
@@ -18,11 +19,11 @@ from prefsim.checks import (
     check_kind,
     check_unit_interval,
 )
-from prefsim.containers import UnpairedLogps, stacked
-from prefsim.data.columns import check_columns, supported, zeros_like_logps
+from prefsim.containers import UnpairedLogps
+from prefsim.data.columns import check_columns
 from prefsim.data.mismatched import rows_of_other_prompts
-from prefsim.numerics import array_namespace
-from prefsim.policies.base import InMemoryPolicy
+from prefsim.data.prepared import prepared_completions
+from prefsim.policies.base import InMemoryPolicy, entries_of
 from prefsim.typing import Array
 
 __all__ = ["Feedback"]
@@ -177,10 +178,14 @@ class Feedback:
 
         Those of mismatched completions follow where there are any.
         """
+        table = policy.log_probs
+        return tuple(entries_of(table, self._asked())(table).values())
+
+    def _asked(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         asked = {"completion": (self.prompt, self.completion)}
         if self.mismatched is not None:
             asked["mismatched"] = (self.prompt, self.mismatched)
-        return tuple(policy.log_prob_each(asked).values())
+        return asked
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, ...] | None, kind: type
@@ -189,33 +194,18 @@ class Feedback:
 
         A soft label enters once desirable and once undesirable.
         """
+        table = policy.log_probs
+        return self.prepared(policy, table, ref_logps, kind)(table)
+
+    def prepared(
+        self, policy: InMemoryPolicy, table: Array, ref_logps: tuple[Array, ...] | None, kind: type
+    ) -> Callable[[Array], tuple[UnpairedLogps, Array]]:
+        """Return :meth:`examples` as a function of the policy's table of log-probabilities alone.
+
+        See :meth:`prefsim.data.Comparisons.prepared`.
+        """
         if kind is not UnpairedLogps:
             raise ValueError(
                 f"Feedback feeds losses of UnpairedLogps, got a loss of {kind.__name__}"
             )
-        logp, *other = self.log_probs(policy)
-        ref_logp, *ref_other = ref_logps or zeros_like_logps((logp, *other))
-        xp = array_namespace(logp)
-        logp, ref_logp, length, weight, label = xp.broadcast_arrays(
-            logp,
-            ref_logp,
-            policy.length(self.prompt, self.completion),
-            like(self.weight, logp),
-            like(self.label, logp),
-        )
-        if (self.weight == 0).any():
-            logp, ref_logp = supported(logp, weight), supported(ref_logp, weight)
-        further: dict[str, Any] = {}
-        if self.density_ratio is not None:
-            further["density_ratio"] = like(self.density_ratio, logp)
-        if other:
-            further |= {"mismatched": other[0], "ref_mismatched": ref_other[0]}
-        further = {name: xp.broadcast_to(value, logp.shape) for name, value in further.items()}
-        completions = UnpairedLogps(logp, ref_logp, desirable=label > 0.5, length=length, **further)
-        if np.isin(self.label, (0.0, 1.0)).all():
-            return completions, weight
-        never = xp.zeros_like(completions.desirable)
-        twice = stacked(
-            completions._replace(desirable=~never), completions._replace(desirable=never)
-        )
-        return twice, xp.concat([weight * label, weight * (1 - label)], axis=-1)
+        return prepared_completions(self, self._asked(), policy, table, ref_logps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from prefsim.backend import Seed, like, random_generator, to_numpy
 from prefsim.checks import as_float_array, as_index_array, check_integer, check_kind
 from prefsim.containers import ListLogps
 from prefsim.data.columns import check_columns, zeros_like_logps
-from prefsim.policies.base import InMemoryPolicy
+from prefsim.policies.base import InMemoryPolicy, entries_of
 from prefsim.raters.plackett_luce import sample_rankings
 from prefsim.typing import Array
 from prefsim.worlds.bandit import ContextualBandit
@@ -130,15 +131,34 @@ class Rankings:
 
     def log_probs(self, policy: InMemoryPolicy) -> tuple[Array]:
         """Return the log-probabilities of the candidates under ``policy``, ``(n, K)`` in nats."""
+        table = policy.log_probs
+        return (entries_of(table, self._asked())(table)["completions"],)
+
+    def _asked(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         prompt = np.broadcast_to(self.prompt[:, None], self.completions.shape)
-        return (policy.log_prob_each({"completions": (prompt, self.completions)})["completions"],)
+        return {"completions": (prompt, self.completions)}
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array] | None, kind: type
     ) -> tuple[ListLogps, Array]:
         """Return what a loss sees and the weight of each value."""
+        table = policy.log_probs
+        return self.prepared(policy, table, ref_logps, kind)(table)
+
+    def prepared(
+        self, policy: InMemoryPolicy, table: Array, ref_logps: tuple[Array] | None, kind: type
+    ) -> Callable[[Array], tuple[ListLogps, Array]]:
+        """Return :meth:`examples` as a function of the policy's table of log-probabilities alone.
+
+        See :meth:`prefsim.data.Comparisons.prepared`.
+        """
         if kind is not ListLogps:
             raise ValueError(f"Rankings feed losses of ListLogps, got a loss of {kind.__name__}")
-        (logps,) = self.log_probs(policy)
-        (reference,) = ref_logps or zeros_like_logps((logps,))
-        return ListLogps(logps, reference, like(self.scores, logps)), like(self.weight, logps)
+        read = entries_of(table, self._asked())
+        scores, weight = like(self.scores, table), like(self.weight, table)
+        (reference,) = ref_logps or zeros_like_logps((read(table)["completions"],))
+
+        def of(table: Array) -> tuple[ListLogps, Array]:
+            return ListLogps(read(table)["completions"], reference, scores), weight
+
+        return of

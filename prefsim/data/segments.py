@@ -10,7 +10,7 @@ import numpy as np
 
 from prefsim._frozen import set_fields
 from prefsim._readable import readable
-from prefsim.backend import Seed, like, random_generator, to_numpy
+from prefsim.backend import Seed, random_generator, to_numpy
 from prefsim.checks import (
     as_float_array,
     as_index_array,
@@ -20,7 +20,8 @@ from prefsim.checks import (
     check_unit_interval,
 )
 from prefsim.containers import TokenPairLogps
-from prefsim.data.columns import both_ways, check_columns, supported, zeros_like_logps
+from prefsim.data.columns import check_columns
+from prefsim.data.prepared import prepared_segments, steps_of
 from prefsim.data.trajectories import (
     Trajectories,
     at_steps,
@@ -28,7 +29,6 @@ from prefsim.data.trajectories import (
     record_trajectories,
     sample_trajectories,
 )
-from prefsim.numerics import array_namespace
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.raters.regret import partial_return_preference, segment_return
 from prefsim.typing import Array
@@ -323,17 +323,8 @@ class Segments:
 
         Each ``(..., n, T)`` in nats, 0 where masked.
         """
-        state = np.where(self.mask, self.states[..., :-1], 0)
-        action = np.where(self.mask, self.actions, 0)
-        shared = state.ndim == 3
-        # One list of steps is shared by every member of a batch of policies.
-        steps = (state.reshape(-1), action.reshape(-1)) if shared else (state, action)
-        logp = policy.log_prob_each({"actions": steps}, prompts_are="states")["actions"]
-        if shared:
-            logp = array_namespace(logp).reshape(logp, (*logp.shape[:-1], *state.shape))
-        xp = array_namespace(logp)
-        logp = xp.where(like(self.mask, logp, integer=True) > 0, logp, xp.zeros_like(logp))
-        return logp[..., 0, :], logp[..., 1, :]
+        table = policy.log_probs
+        return steps_of(self, table)(table)
 
     def examples(
         self, policy: InMemoryPolicy, ref_logps: tuple[Array, Array] | None, kind: type
@@ -352,38 +343,25 @@ class Segments:
         kind
             The loss's container.
         """
+        table = policy.log_probs
+        return self.prepared(policy, table, ref_logps, kind)(table)
+
+    def prepared(
+        self,
+        policy: InMemoryPolicy,
+        table: Array,
+        ref_logps: tuple[Array, Array] | None,
+        kind: type,
+    ) -> Callable[[Array], tuple[TokenPairLogps, Array]]:
+        """Return :meth:`examples` as a function of the policy's table of log-probabilities alone.
+
+        See :meth:`prefsim.data.Comparisons.prepared`.
+        """
         if kind is not TokenPairLogps:
             raise ValueError(
                 f"Segments feed losses of TokenPairLogps, got a loss of {kind.__name__}"
             )
-        first, second = self.log_probs(policy)
-        ref_first, ref_second = ref_logps or zeros_like_logps((first, second))
-        xp = array_namespace(first)
-        weight, prob = like(self.weight, first), like(self.prob, first)
-        lead = np.broadcast_shapes(
-            tuple(weight.shape), tuple(prob.shape), tuple(first.shape[:-1]), self.mask.shape[:-2]
-        )
-        weight, prob = xp.broadcast_to(weight, lead), xp.broadcast_to(prob, lead)
-
-        def log_probs(steps: Array) -> Array:
-            wide = xp.broadcast_to(steps, (*lead, self.length))
-            return supported(wide, weight[..., None]) if (self.weight == 0).any() else wide
-
-        def mask(segment: int) -> Array:
-            taken = like(self.mask[..., segment, :], first, integer=True) > 0
-            return xp.broadcast_to(taken, (*lead, self.length))
-
-        pairs = TokenPairLogps(
-            chosen=log_probs(first),
-            rejected=log_probs(second),
-            ref_chosen=log_probs(ref_first),
-            ref_rejected=log_probs(ref_second),
-            chosen_mask=mask(0),
-            rejected_mask=mask(1),
-        )
-        if (self.prob == 1).all():
-            return pairs, weight
-        return both_ways(pairs, weight, prob, axis=-2)
+        return prepared_segments(self, table, ref_logps)
 
 
 def _pairs(ways: Trajectories, first: np.ndarray, second: np.ndarray, weight: Any) -> Segments:

@@ -81,7 +81,10 @@ def checked(loss: F) -> F:
 
     @functools.wraps(loss)
     def at_the_edge(*given: Any, **options: Any) -> Any:
-        if is_traced() or are_trusted() or _inside.get() or not (given or first in options):
+        if is_traced() or _inside.get() or not (given or first in options):
+            return loss(*given, **options)
+        # An option that is an array follows the library of the fields, whoever has looked at it.
+        if are_trusted() and not any(is_array(option) for option in options.values()):
             return loss(*given, **options)
         logps = given[0] if given else options.pop(first)
         logps, options = received(logps, kind, loss.__name__, options)

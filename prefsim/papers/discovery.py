@@ -202,14 +202,17 @@ def card(reference: str | os.PathLike[str]) -> Paper:
     ValueError
         If no such paper is known (the closest names are given), or its card is wrong.
     """
-    source = find(reference)
+    return _card_of(find(reference))
+
+
+def _card_of(source: Source) -> Paper:
     told = called(assigned(source.card_file.read_text(encoding="utf-8"), "PAPER"))
     if told is None:  # not in literals: only the module itself knows
-        return load(reference).paper
+        return _load_source(source).paper
     try:
         paper = Paper(*told.arguments, **told.named)
     except TypeError:  # the module says where
-        return load(reference).paper
+        return _load_source(source).paper
     _check_card(paper, source)
     return paper
 
@@ -228,7 +231,7 @@ def cards(family: str | None = None) -> list[tuple[str, Paper]]:
         check_choice(known, family=family)
     chosen = [source for source in sources.values() if family in (None, source.family)]
     chosen.sort(key=lambda source: (rank(source.family), source.slug))
-    return [(source.family, card(source.slug)) for source in chosen]
+    return [(source.family, _card_of(source)) for source in chosen]
 
 
 def rank(family: str) -> tuple[int, str]:
@@ -286,7 +289,10 @@ def load(reference: str | os.PathLike[str]) -> PaperModule:
         If no such paper is known (the closest names are given), or it breaks the contract: says
         where.
     """
-    source = find(reference)
+    return _load_source(find(reference))
+
+
+def _load_source(source: Source) -> PaperModule:
     # Read first: an entry that is malformed would raise in the file itself, and less clearly.
     errata = _errata(source)
     module = _load_folder(source) if source.path.is_dir() else _load_file(source)

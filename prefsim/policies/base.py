@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +11,11 @@ from array_api_compat import is_torch_array
 
 from prefsim.backend import Seed, index_array, like, random_generator, to_numpy
 from prefsim.checks import as_array, as_index_array, check_places, in_floats, names_shapes
+from prefsim.numerics import gather_places
 from prefsim.policies.inverse_transform import inverse_transform
 from prefsim.typing import Array
 
-__all__ = ["InMemoryPolicy", "as_parameters"]
+__all__ = ["InMemoryPolicy", "as_parameters", "entries_of"]
 
 
 def as_parameters(value: Any, name: str) -> Any:
@@ -25,6 +26,49 @@ def as_parameters(value: Any, name: str) -> Any:
     if is_torch_array(value) and value.is_floating_point():
         return value
     return in_floats(as_array(value, name, "real floating", "integral"))
+
+
+def entries_of(
+    table: Array,
+    asked: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    prompts_are: str = "prompt",
+) -> Callable[[Array], dict[str, Array]]:
+    """Return what reads several columns of entries off a table, and off any other like it.
+
+    Places are looked at and moved beside the table here, once: an optimiser reads them from a new
+    table at every step.
+
+    Parameters
+    ----------
+    table
+        Log-probabilities ``(*batch, X, Y)``.
+    asked, prompts_are
+        As for :meth:`InMemoryPolicy.log_prob_each`.
+    """
+    prompts, responses = zip(*asked.values(), strict=True)
+    rows, columns = (
+        as_array(np.concatenate(places, axis=-1), name, "integral", empty=True)
+        for name, places in (("prompt", prompts), ("response", responses))
+    )
+    for name, (prompt, response) in asked.items():
+        # Data know nothing of the policy that they meet here, and a place beyond a row of the table
+        # would be read from the next one.
+        check_places(prompt, prompts_are, size=table.shape[-2])
+        check_places(response, name, size=table.shape[-1])
+    index = like(rows * table.shape[-1] + columns, table, integer=True)
+    ends = np.cumsum([prompt.shape[-1] for prompt in prompts])
+    starts = ends - [prompt.shape[-1] for prompt in prompts]
+    spans = {
+        name: slice(int(start), int(end))
+        for name, start, end in zip(asked, starts, ends, strict=True)
+    }
+
+    def read(table: Array) -> dict[str, Array]:
+        together = gather_places(table, index)
+        return {name: together[..., span] for name, span in spans.items()}
+
+    return read
 
 
 class InMemoryPolicy(ABC):
@@ -104,21 +148,8 @@ class InMemoryPolicy(ABC):
         ValueError
             If a prompt or a response is not one of the policy's, naming the column.
         """
-        prompts, responses = zip(*asked.values(), strict=True)
-        try:
-            together = self.log_prob(
-                np.concatenate(prompts, axis=-1), np.concatenate(responses, axis=-1)
-            )
-        except ValueError:
-            n_prompts, n_responses = self.log_probs.shape[-2:]
-            for name, (prompt, response) in asked.items():
-                check_places(prompt, prompts_are, size=n_prompts)
-                check_places(response, name, size=n_responses)
-            raise
-        ends = np.cumsum([prompt.shape[-1] for prompt in prompts])
-        starts = ends - [prompt.shape[-1] for prompt in prompts]
-        spans = zip(asked, starts, ends, strict=True)
-        return {name: together[..., start:end] for name, start, end in spans}
+        table = self.log_probs
+        return entries_of(table, asked, prompts_are=prompts_are)(table)
 
     def length(self, prompt: Array, response: Array) -> Array:
         """Return the number of scored tokens of each response.

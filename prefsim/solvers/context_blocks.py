@@ -1,4 +1,4 @@
-"""Large tables: the contexts of a tabular policy are problems of their own.
+"""Tables: the contexts of a tabular policy are problems of their own.
 
 A comparison moves the logits of one context. The Hessian of a whole table is one small block a
 context, and for a loss of the margin each block is a sum over comparisons.
@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prefsim.data.comparisons import Comparisons
-from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.running import RunningLoss
 from prefsim.policies.tabular import TabularPolicy
-from prefsim.solvers.likelihood.separability import is_convex_in_the_margin
 from prefsim.typing import Loss
 
 if TYPE_CHECKING:
@@ -23,7 +21,14 @@ if TYPE_CHECKING:
 
     from prefsim.solvers.optimisers.newton import NewtonResult
 
-__all__ = ["ContextBlocks", "blocks_of", "compared_rows", "is_plain_table", "minimised_by_contexts"]
+__all__ = [
+    "ContextBlocks",
+    "blocks_of",
+    "compared_rows",
+    "has_blocks",
+    "is_plain_table",
+    "minimised_by_contexts",
+]
 
 # Numbers in all blocks together, 160 MB.
 MOST_NUMBERS = 20_000_000
@@ -68,6 +73,13 @@ class ContextBlocks(NamedTuple):
     hessian: Callable[[Any], Any]
 
 
+def has_blocks(problem: Any, loss: Loss) -> bool:
+    """Return whether the contexts of a table are problems of their own."""
+    if problem.penalty is not None or isinstance(loss, RunningLoss):
+        return False
+    return is_plain_table(problem.policy) and isinstance(problem.data, Comparisons)
+
+
 def blocks_of(problem: Any, loss: Loss, start: torch.Tensor) -> ContextBlocks | None:
     """Return the contexts of a table as problems of their own, or None where they are not.
 
@@ -82,9 +94,7 @@ def blocks_of(problem: Any, loss: Loss, start: torch.Tensor) -> ContextBlocks | 
     """
     import torch
 
-    if problem.penalty is not None or isinstance(loss, RunningLoss):
-        return None
-    if not (is_plain_table(problem.policy) and isinstance(problem.data, Comparisons)):
+    if not has_blocks(problem, loss):
         return None
     members, size = start.shape
     prompts, responses = problem.policy.logits.shape[-2:]
@@ -103,6 +113,12 @@ def blocks_of(problem: Any, loss: Loss, start: torch.Tensor) -> ContextBlocks | 
     )
     block = prompt + prompts * np.arange(members)[:, None]
     to_block = torch.as_tensor(block.reshape(-1), device=start.device)
+    # A response beside itself has no margin to curve.
+    differ = torch.as_tensor(first != second, device=start.device)
+    entries = [
+        (torch.as_tensor(((block * responses + i) * responses + j).reshape(-1)).to(to_block), sign)
+        for i, j, sign in ((first, first, 1), (second, second, 1), (first, second, -1))
+    ]
 
     def objective(theta: torch.Tensor) -> torch.Tensor:
         pairs, weight = examples(theta)
@@ -119,11 +135,10 @@ def blocks_of(problem: Any, loss: Loss, start: torch.Tensor) -> ContextBlocks | 
         curvature = torch.zeros_like(chosen)
         if slope.requires_grad:
             (curvature,) = torch.autograd.grad(slope.sum(), chosen)
-        flat = (weight * curvature).reshape(-1)
+        flat = (weight * curvature * differ.reshape(flat_rows)).reshape(-1)
         sums = flat.new_zeros(shape[0] * responses * responses)
-        for i, j, sign in ((first, first, 1), (second, second, 1), (first, second, -1)):
-            place = torch.as_tensor((block * responses + i) * responses + j, device=start.device)
-            sums.index_add_(0, place.reshape(-1), sign * flat)
+        for places, sign in entries:
+            sums.index_add_(0, places, flat, alpha=sign)
         table = sums.reshape(*shape, responses)
         # Of the two entries of a pair one is written; the other is its mirror image.
         diagonal = torch.diag_embed(table.diagonal(dim1=-2, dim2=-1))
@@ -136,7 +151,9 @@ def blocks_of(problem: Any, loss: Loss, start: torch.Tensor) -> ContextBlocks | 
 def minimised_by_contexts(
     problem: Any, loss: Loss, start: torch.Tensor, *, tolerance: float, max_iterations: int
 ) -> NewtonResult | None:
-    """Minimise each context of a large table for itself, or return None where that is not so.
+    """Minimise each context of a table for itself, or return None where that is not so.
+
+    That is, for a loss that is known to be convex in the margin.
 
     Parameters
     ----------
@@ -145,23 +162,16 @@ def minimised_by_contexts(
     loss, start, tolerance, max_iterations
         As for :func:`prefsim.solvers.fit`; parameters ``(B, X·Y)``.
     """
-    import torch
-
     from prefsim.solvers.optimisers.newton import DENSE_LIMIT, minimise
 
+    if not (problem.convex and has_blocks(problem, loss)):
+        return None
     members, size = start.shape
-    if size <= DENSE_LIMIT or problem.penalty is not None or isinstance(loss, RunningLoss):
-        return None
-    if not (is_plain_table(problem.policy) and isinstance(problem.data, Comparisons)):
-        return None
     prompts, responses = problem.policy.logits.shape[-2:]
-    if responses > DENSE_LIMIT or start.numel() * responses > MOST_NUMBERS or couples_batch(loss):
+    if responses > DENSE_LIMIT or start.numel() * responses > MOST_NUMBERS:
         return None
-    with torch.no_grad():
-        _, pairs, _ = problem.examples(start)
     blocks = blocks_of(problem, loss, start)
-    if blocks is None or not is_convex_in_the_margin(loss, pairs):
-        return None
+    assert blocks is not None
     result = minimise(
         blocks.objective,
         start.reshape(blocks.shape),

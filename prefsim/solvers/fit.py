@@ -19,10 +19,17 @@ from prefsim.solvers.fit_inputs import (
     Data,
     check_data,
     check_reference,
+    looked_at,
     reference_for,
     refuse_options,
 )
-from prefsim.solvers.fit_problem import Penalty, minimised_at_rest, problem_of, weighted
+from prefsim.solvers.fit_problem import (
+    Penalty,
+    minimised_at_rest,
+    problem_of,
+    sees_margins,
+    weighted,
+)
 from prefsim.solvers.reference import NOT_GIVEN
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, Loss
@@ -133,7 +140,8 @@ def fit(
     deterministically in float64 to ``grad_norm <= tolerance``: Newton steps where the size allows
     or the contexts of a table are problems of their own, quasi-Newton and then Newton–CG beyond.
     Leading batch axes are independent problems, solved in one call: of policies, of data, or of an
-    option of the loss, as in ``functools.partial(losses.dpo, beta=betas[:, None])``.
+    option of the loss, as in ``functools.partial(losses.dpo, beta=betas[:, None])``; a grid of
+    options on each of a batch of worlds is ``beta=betas[:, None, None]``.
 
     **A minimum that does not exist** is no convergence. Comparisons that a policy can rank without
     an error, such as a few that were sampled, drive the parameters of most losses to infinity, and
@@ -233,8 +241,11 @@ def fit_in_memory(
     check_data(data)
     reference = reference_for(policy, loss, data, reference)
     problem, start = problem_of(policy, loss, data, reference, penalty)
-    result = minimised_at_rest(problem, loss, start, tolerance, max_iterations)
-    certificate = certified(problem, loss, start, result, tolerance)
+    # What was given has passed: evaluated once at the start, with every check.
+    searched = looked_at(loss)
+    problem = problem._replace(convex=sees_margins(problem, searched, start))
+    result = minimised_at_rest(problem, searched, start, tolerance, max_iterations)
+    certificate = certified(problem, searched, start, result, tolerance)
     _warn(certificate, result.iterations, tolerance)
     end = certificate.parameters
     return fit_result(

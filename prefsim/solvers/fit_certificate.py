@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prefsim.backend import to_numpy
-from prefsim.data.comparisons import Comparisons
-from prefsim.losses.catalogue import couples_batch
-from prefsim.losses.running import RunningLoss
 from prefsim.policies.loglinear import LogLinearPolicy
-from prefsim.policies.tokens import TokenTreePolicy
-from prefsim.solvers.context_blocks import compared_rows, is_plain_table
+from prefsim.solvers.context_blocks import compared_rows
 from prefsim.solvers.fit_problem import Problem
 from prefsim.solvers.likelihood.separability import (
     Separation,
-    is_convex_in_the_margin,
     ranked_without_error,
     separated_by_weights,
 )
@@ -165,23 +160,17 @@ def _separation(
     """Return what the rows alone decide, or None where that is not all there is."""
     import torch
 
-    if problem.penalty is not None or not isinstance(problem.data, Comparisons):
-        return None
-    table = is_plain_table(problem.policy) or isinstance(problem.policy, TokenTreePolicy)
-    linear = isinstance(problem.policy, LogLinearPolicy)
-    if not (table or linear) or isinstance(loss, RunningLoss) or couples_batch(loss):
+    if not problem.convex:
         return None
     with torch.no_grad():
         policy, pairs, weight = problem.examples(start)
-    if not is_convex_in_the_margin(loss, pairs):
-        return None
     n = weight.shape[-1]
     weights = np.broadcast_to(to_numpy(weight), (*problem.batch, n)).reshape(-1, n)
     rows = tuple(
         np.broadcast_to(row, (*problem.batch, n)).reshape(-1, n) if row.ndim > 1 else row
         for row in compared_rows(problem.data, n)
     )
-    if linear:
+    if isinstance(policy, LogLinearPolicy):
         with torch.no_grad():
             _, ended, _ = problem.examples(end)
         return separated_by_weights(loss, pairs, weights, rows, to_numpy(policy.features), ended)

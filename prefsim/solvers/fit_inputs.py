@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from prefsim.losses.catalogue import couples_batch
+from prefsim.checks import trusted_values
 from prefsim.losses.registry import container_of
+from prefsim.losses.running import RunningLoss
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.reference import NOT_GIVEN, stated_reference
 from prefsim.typing import Array, Loss
@@ -18,6 +21,7 @@ __all__ = [
     "check_data",
     "check_reference",
     "check_weights",
+    "looked_at",
     "reference_for",
     "refuse_options",
 ]
@@ -61,6 +65,25 @@ def reference_for(policy: InMemoryPolicy, loss: Loss, data: Data, reference: Any
     return stated_reference(loss, reference)
 
 
+@dataclass(frozen=True)
+class _LookedAt:
+    """A loss of which options and data have passed, and are not looked at again."""
+
+    loss: Loss
+    container: type[Any]
+
+    def __call__(self, logps: Any, **options: Any) -> Any:
+        with trusted_values(options=True):
+            return self.loss(logps, **options)
+
+
+def looked_at(loss: Loss) -> Loss:
+    """Return a loss that has been evaluated once, as a search evaluates it again and again."""
+    if isinstance(loss, RunningLoss):
+        return replace(loss, loss=looked_at(loss.loss))
+    return _LookedAt(loss, container_of(loss))
+
+
 def check_reference(policy: InMemoryPolicy, reference: Any) -> None:
     """Raise unless a reference is a policy over the prompts and responses of ``policy``, or None.
 
@@ -93,17 +116,18 @@ def check_reference(policy: InMemoryPolicy, reference: Any) -> None:
             ) from None
 
 
-def check_weights(loss: Loss, weight: np.ndarray, *, some_empty: bool) -> None:
+def check_weights(weight: np.ndarray, couples: Callable[[], bool], *, some_empty: bool) -> None:
     """Raise where there is nothing to fit, or weights would not reach a statistic of the batch.
 
-    Weights ``(..., n)`` are applied to the values of a loss, which come too late for the latter.
-    With ``some_empty`` data sets without weight may stand beside others.
+    Weights ``(..., n)`` are applied to the values of a loss, which come too late for the latter,
+    that of a loss that ``couples`` its batch. With ``some_empty`` data sets without weight may
+    stand beside others.
     """
     empty = ~(weight > 0).any(axis=-1)
     if empty.any() and (empty.all() or not some_empty):
         where = f" in data set {int(np.argmax(empty.reshape(-1)))}" if weight.ndim > 1 else ""
         raise ValueError(f"some row must have a weight > 0, got weights that are all 0{where}")
-    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples_batch(loss):
+    if not np.allclose(weight, weight.flat[0], rtol=1e-9, atol=0) and couples():
         raise ValueError(
             "the loss couples the examples of its batch and sees no weights, so that it needs hard"
             " labels of equal weight; got unequal weights (sample the data, or pass the batch's"

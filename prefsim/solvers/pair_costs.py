@@ -15,9 +15,8 @@ import numpy as np
 from prefsim.backend import to_numpy
 from prefsim.containers import map_fields
 from prefsim.data.comparisons import Comparisons
-from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.running import RunningLoss
-from prefsim.solvers.context_blocks import blocks_of, compared_rows
+from prefsim.solvers.context_blocks import blocks_of, compared_rows, has_blocks
 from prefsim.solvers.optimisers.kink_pieces import Costs, Sum
 from prefsim.solvers.optimisers.kinked_sums import least_mean_slope, minimise_sum
 from prefsim.solvers.optimisers.newton import DENSE_LIMIT
@@ -28,7 +27,17 @@ if TYPE_CHECKING:
 
     from prefsim.solvers.optimisers.newton import NewtonResult
 
-__all__ = ["least_slopes", "minimised_along_kinks", "pair_costs"]
+__all__ = ["is_sum_over_pairs", "least_slopes", "minimised_along_kinks", "pair_costs"]
+
+
+def is_sum_over_pairs(problem: Any, loss: Loss, start: torch.Tensor) -> bool:
+    """Return whether :func:`pair_costs` knows the objective of a fit as a sum over pairs."""
+    if not isinstance(problem.data, Comparisons) or isinstance(loss, RunningLoss):
+        return False
+    if problem.coupled:
+        return False
+    size = problem.policy.logits.shape[-1] if has_blocks(problem, loss) else start.shape[1]
+    return bool(size <= DENSE_LIMIT)
 
 
 def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
@@ -45,17 +54,13 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
     """
     import torch
 
-    if not isinstance(problem.data, Comparisons) or isinstance(loss, RunningLoss):
-        return None
-    if couples_batch(loss):
+    if not is_sum_over_pairs(problem, loss, start):
         return None
     blocks = blocks_of(problem, loss, start)
     shape: tuple[int, int] = (start.shape[0], start.shape[1])
     objective: Callable[[Any], Any] = functools.partial(problem.settled, loss)
     if blocks is not None:
         shape, objective = blocks.shape, blocks.objective
-    if shape[1] > DENSE_LIMIT:
-        return None
     members = start.shape[0]
     with torch.no_grad():
         _, fixed, weight = problem.examples(start)

@@ -26,6 +26,16 @@ def test_cards_are_read_without_importing(fake_papers):
     assert card("first") == load("first").paper
 
 
+def test_a_listing_looks_for_packages_once(fake_papers, monkeypatch):
+    for name in ("first", "second", "third"):
+        fake_papers(name)
+    asked = []
+    offered = discovery._offered
+    monkeypatch.setattr(discovery, "_offered", lambda: asked.append(1) or offered())
+    assert len(cards()) == 3
+    assert len(asked) == 1
+
+
 def test_a_card_that_is_computed_is_imported(fake_papers):
     file = fake_papers("late") / "__init__.py"
     file.write_text(file.read_text().replace("year=2024", "year=2000 + 24"))

@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 from prefsim import losses, use_backend
 from prefsim.data import Comparisons, Feedback, Rankings
 from prefsim.policies import LogLinearPolicy, NetworkPolicy, TabularPolicy, TokenTreePolicy
-from prefsim.solvers import ConvergenceWarning, fit, gradient_descent, objective, optimal_policy
+from prefsim.solvers import (
+    ConvergenceWarning,
+    fit,
+    gradient_descent,
+    objective,
+    optimal_policy,
+)
 from prefsim.solvers.context_blocks import minimised_by_contexts
 from prefsim.solvers.equal_rows import merged
-from prefsim.solvers.fit_problem import problem_of
+from prefsim.solvers.fit_problem import problem_of, sees_margins
 from prefsim.solvers.optimisers.newton import value_and_gradient
 from prefsim.worlds import ContextualBandit, TokenTree
 
@@ -330,6 +336,7 @@ def test_large_tables_of_a_batch_are_solved_by_contexts(dtype):
     np.testing.assert_allclose(result.value, value, rtol=1e-6)
 
     problem, theta = problem_of(start, loss, data, start, None)
+    problem = problem._replace(convex=sees_margins(problem, loss, theta))
     found = minimised_by_contexts(problem, loss, theta, tolerance=1e-10, max_iterations=100)
     assert found.parameters.shape == found.last_step.shape == theta.shape == (2, 420)
     value, gradient, _ = value_and_gradient(

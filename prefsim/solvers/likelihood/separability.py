@@ -8,6 +8,7 @@ program; both for all contexts and members of a batch at once.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ SHIFTS = 2.0 ** np.arange(-8, 41)
 # The other way, where a loss may rise as a square and torch's normal tail loses its digits.
 FARTHEST_BACK = 256.0
 SEEN, LEAST_SEEN = 64, 8  # rows that a property of the loss is measured on, of all and of a member
+MOST_SEEN = 4096  # of all together: of more members than these, one row each
 VANISHING = 1e-3  # of the steepest slope: below it a slope that is not zero is a tail
 LOWEST_GAIN = 1e-5  # of a row of unit length: above what the linear program may err by
 
@@ -84,19 +86,41 @@ def slopes_of_margins(loss: Loss, pairs: PairLogps[Any], shifts: np.ndarray) -> 
     def repeated(column: Any) -> Any:
         return column.repeat_interleave(k, dim=-1)
 
+    with torch.no_grad():
+        # The loss may have axes for a batch of its options: each member is a sum of its own.
+        lead = loss(pairs).shape[:-1]
     many = map_fields(pairs, repeated)
+
+    def of_all(column: Any) -> Any:
+        return column.expand(*lead, column.shape[-1])
+
+    many = map_fields(many, of_all)
     moved = torch.as_tensor(np.tile(shifts, pairs.chosen.shape[-1])).to(many.chosen)
     chosen = (many.chosen + moved.clamp(max=0.0)).detach()
     rejected = many.rejected - moved.clamp(min=0.0)
     with torch.enable_grad():
-        shape = loss(many._replace(chosen=chosen, rejected=rejected)).shape
-        # The loss may have axes for a batch of its options: each member is a sum of its own.
-        chosen = chosen.detach().expand(shape).clone().requires_grad_(True)
+        chosen = chosen.clone().requires_grad_(True)
         values = loss(many._replace(chosen=chosen, rejected=rejected.detach()))
         slope = torch.zeros_like(chosen)
         if values.requires_grad:
             (slope,) = torch.autograd.grad(values.sum(), chosen)
     return to_numpy(slope).reshape(*slope.shape[:-1], -1, k)
+
+
+def _distinct(pairs: PairLogps[Any]) -> PairLogps[Any]:
+    """Return pairs ``(*batch, n)`` with axes of length one where all along an axis are the same.
+
+    Data sets that start from one policy differ in their weights alone.
+    """
+    for axis in range(pairs.chosen.ndim - 1):
+        first = map_fields(pairs, functools.partial(_first_along, axis))
+        if all(bool((a == b).all()) for a, b in zip(pairs, first, strict=True) if a is not None):
+            pairs = first
+    return pairs
+
+
+def _first_along(axis: int, column: Any) -> Any:
+    return column.narrow(axis, 0, 1)
 
 
 def is_convex_in_the_margin(loss: Loss, pairs: PairLogps[Any]) -> bool:
@@ -114,8 +138,12 @@ def is_convex_in_the_margin(loss: Loss, pairs: PairLogps[Any]) -> bool:
     """
     import torch
 
-    members = pairs.chosen[..., 0].numel()
-    seen = max(LEAST_SEEN, SEEN // max(1, members))
+    pairs = _distinct(pairs)
+    with torch.no_grad():
+        # Options may be a batch of their own.
+        members = loss(map_fields(pairs, lambda column: column[..., :1])).numel()
+    wanted = max(LEAST_SEEN, SEEN // max(1, members))
+    seen = max(1, min(wanted, MOST_SEEN // max(1, members)))
     some = map_fields(pairs, lambda column: column[..., :seen])
     rng = np.random.default_rng(0)
     lower, apart = torch.as_tensor(rng.random((2, some.chosen.shape[-1]))).to(some.chosen)
@@ -251,9 +279,10 @@ def _tails(
     """Return the kinds of tails of some of the edges; see :func:`_kinds_of_tails`."""
     columns, place = np.unique(edges.column[which], return_inverse=True)
     at = slice(None) if columns.size == pairs.chosen.shape[-1] else columns
-    slopes = slopes_of_margins(loss, map_fields(pairs, lambda field: field[..., at]), SHIFTS)
-    slopes = slopes.reshape(-1, *slopes.shape[-2:])
-    falls, rises = _kinds_of_tails(slopes)
+    some = map_fields(pairs, lambda field: field[..., at])
+    kinds = _kinds_of_tails(slopes_of_margins(loss, _distinct(some), SHIFTS))
+    shape = np.broadcast_shapes(kinds[0].shape, tuple(some.chosen.shape))
+    falls, rises = (np.broadcast_to(kind, shape).reshape(-1, shape[-1]) for kind in kinds)
     member = edges.member[which] if falls.shape[0] > 1 else 0
     return falls[member, place], rises[member, place]
 
