@@ -27,7 +27,7 @@ from paper_repros.direct.asft.likelihoods import (
     trajectory,
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, holds, near, panels
-from prefsim.papers.figures import GREEN, VERMILION
+from prefsim.papers.figures import GREEN, GREY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,17 @@ if TYPE_CHECKING:
 
 FEATURES = {"shared": SHARED_FEATURE, "table": TABULAR}
 TITLES = {"shared": "shared feature", "table": "one logit per response"}
-COLOURS = {"chosen": GREEN, "rejected": VERMILION, "other": "0.5"}
-# Differences in a shared feature that are drawn, and gradient steps with each.
-GAPS, DRAWN_STEPS = 4, 40
+STYLES = {
+    # Drawn in this order: the dashes of the rejected response show what is below them.
+    "chosen": {"color": GREEN, "ls": "-", "lw": 2.0},
+    "other": {"color": GREY, "ls": "-", "lw": 2.0},
+    "rejected": {"color": VERMILION, "ls": (0, (4, 2)), "lw": 2.4},
+}
+PLACES = {"chosen": 0, "rejected": 1, "other": 2}  # in a trajectory
+# Differences in a shared feature that are drawn, in a full run and in a quick one, and gradient
+# steps with each; steps of DPO, and of the others.
+GAPS, DRAWN_STEPS = (16, 4), 40
+STEPS = ((2000, 500), (200, 200))
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 Paths = dict[tuple[str, str], np.ndarray]
@@ -48,13 +56,13 @@ Fields = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def reproduce(run: Run) -> Reproduction:
     # DPO has not come to rest when the others have.
-    long, short = (200, 200) if run.quick else (2000, 500)
+    long, short = STEPS[run.quick]
     wanted = [(space, method) for space in FEATURES for method in METHODS]
     paths = {
         (space, method): trajectory(FEATURES[space], method, long if method == DPO else short)
         for space, method in run.progress(wanted, "trajectories")
     }
-    gaps = np.random.default_rng(run.seed).uniform(0.2, 0.9, GAPS if run.quick else 4 * GAPS)
+    gaps = np.random.default_rng(run.seed).uniform(0.2, 0.9, GAPS[run.quick])
     drawn = {
         method: np.array([trajectory(sharing_a_feature(gap), method, DRAWN_STEPS) for gap in gaps])
         for method in METHODS
@@ -78,7 +86,22 @@ def reproduce(run: Run) -> Reproduction:
         }
         for (space, method), path in paths.items()
     ]
-    return Reproduction(draw(paths, fields, short), table, criteria)
+    caption = (
+        "Six panels on the left: log-probabilities of three responses along gradient descent on"
+        f" one pair, the first {short} steps from the uniform policy (dotted). The chosen response"
+        " should rise and the rejected one fall. Above, the chosen and the rejected response share"
+        " a feature, so that they rise or fall together; below, every response has its own logit."
+        " On the right, how hard a loss pushes the rejected probability down, over how hard it"
+        " pulls the chosen one up: red where it pushes harder, which DPO does below the diagonal"
+        " and ASFT where the two probabilities sum to more than one."
+    )
+    (long_full, short_full), (long_quick, short_quick) = STEPS
+    cut = (
+        f"{long_quick} steps of DPO rather than {long_full} and {short_quick} of the others rather"
+        f" than {short_full}, {GAPS[1]} drawn shared features rather than {GAPS[0]}"
+    )
+    figure = draw(paths, fields, short)
+    return Reproduction(figure, table, criteria, caption=caption, cut=cut)
 
 
 def judge_ends(paths: Paths) -> list[Criterion]:
@@ -205,19 +228,25 @@ def draw(paths: Paths, fields: Fields, steps: int) -> Figure:
             " lift the rejected one with it"
         ),
     )
+    shown = (DPO, ORPO, ASFT)
+    lowest = {
+        space: min(np.log(paths[space, method][: steps + 1].min()) for method in shown)
+        for space in TITLES
+    }
     for row, (space, title) in enumerate(TITLES.items()):
-        for axis, method in zip(axes[row], (DPO, ORPO, ASFT), strict=False):
+        for axis, method in zip(axes[row], shown, strict=False):
             path = paths[space, method][: steps + 1]
-            for (label, colour), probs in zip(COLOURS.items(), path.T, strict=True):
-                axis.plot(np.log(probs), color=colour, label=label, lw=2)
-            axis.axhline(np.log(1 / 3), color="0.7", ls=":", lw=1)
+            for label, style in STYLES.items():
+                axis.plot(np.log(path[:, PLACES[label]]), label=label, **style)
+            axis.axhline(np.log(1 / 3), color="0.6", ls=":", lw=1)
             axis.set(
-                title=f"{method} ({title})",
+                title=f"{method}\n{title}",
                 xlabel="gradient steps of 0.1",
                 ylabel="log π, nats",
-                ylim=(-6.5, 0.1),
+                ylim=(1.05 * lowest[space], 0.1),
             )
-    axes[0, 0].legend(frameon=False, title="response")
+    # All lines begin at the top.
+    axes[1, 0].legend(frameon=False, title="response", loc="lower left")
     for axis, (name, (grid, ratio)) in zip(axes[:, 3], fields.items(), strict=True):
         draw_field(figure, axis, name, grid, ratio)
     return figure
@@ -225,6 +254,7 @@ def draw(paths: Paths, fields: Fields, steps: int) -> Figure:
 
 def draw_field(figure: Figure, axis: Axes, name: str, grid: np.ndarray, ratio: np.ndarray) -> None:
     """Draw the ratio of push and pull over both probabilities."""
+    axis.grid(False)
     levels = np.log10(RATIOS).tolist()
     shown = axis.contourf(grid, grid, np.log10(ratio), levels=levels, cmap="RdBu_r", extend="both")
     axis.contour(grid, grid, np.log10(ratio), levels=[0.0], colors="k", linewidths=2)

@@ -14,14 +14,27 @@ from paper_repros.direct.bco.thumbs import (
     train,
 )
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, panels
-from prefsim.papers.figures import BLUE, ORANGE
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Worlds, data sets of each, gradient steps: of a full run, and of a quick one.
+SIZES = ((10, 10, 400), (2, 3, 100))
+STYLES = {
+    UNSHIFTED: (ORANGE, "v", "--"),
+    "BCO": (BLUE, "o", "-"),
+    "BCO, exact weights": (PURPLE, "s", "-"),
+    "BCO, learned weights": (SKY, "^", "-"),
+    "KTO": (GREEN, "X", "-."),
+    "DPO": (VERMILION, "D", ":"),
+    "DPO on the pairs": (VERMILION, "D", ":"),
+}
+
+
 def reproduce(run: Run) -> Reproduction:
-    worlds, sets, steps = (2, 3, 100) if run.quick else (10, 10, 400)
+    worlds, sets, steps = SIZES[run.quick]
     slopes = matching_gradients(run.seed)
     matched, unmatched = (
         np.abs(slopes[name] - slopes["target"]).max() for name in ("matched", "unmatched")
@@ -88,7 +101,21 @@ def reproduce(run: Run) -> Reproduction:
         for thumbs, paths in (("both responses", paired), ("prompts differ by class", parted))
         for name, path in paths.items()
     ]
-    return Reproduction(draw(paired, parted, steps), table, criteria)
+    caption = (
+        "Upper left, prompts that differ by class: the implicit rewards of thumbs up and thumbs"
+        " down over the steps, and the shift δ, which BCO keeps halfway between them. Upper right:"
+        " how far the classifier's loss lies above DPO's on the same pairs; it never falls to 0."
+        " Lower left, a thumb for both responses of each pair: the distance from the optimum π*,"
+        " less is better; look at how near BCO comes to DPO. Lower right, prompts that differ by"
+        " class: where each method ends, the lower right corner is best; the bars go over all"
+        f" {worlds} worlds. Every mark is a mean of {sets} data sets a world."
+    )
+    full, quick = SIZES
+    cut = (
+        f"{quick[0]} worlds rather than {full[0]}, {quick[1]} data sets of each rather than"
+        f" {full[1]}, {quick[2]} gradient steps rather than {full[2]}"
+    )
+    return Reproduction(draw(paired, parted), table, criteria, caption=caption, cut=cut)
 
 
 def _row(thumbs: str, name: str, path: Path, before: np.ndarray) -> dict[str, str | float | int]:
@@ -104,59 +131,77 @@ def _row(thumbs: str, name: str, path: Path, before: np.ndarray) -> dict[str, st
     }
 
 
-def draw(paired: Paths, parted: Paths, steps: int) -> Figure:
-    worlds, sets = paired["BCO"].kl.shape[1:]
+def draw(paired: Paths, parted: Paths) -> Figure:
     figure, axes = panels(
         2,
         2,
         title=(
-            "Thumbs up and down teach nearly what pairs teach, if their prompts are matched"
-            f" ({worlds} worlds of {sets} data sets, {steps} steps)"
+            "Thumbs for both responses teach nearly what pairs teach; where prompts differ by"
+            " class, exact weights bring BCO nearer to the optimum"
         ),
-        width=5.2,
+        width=6.4,
         height=3.8,
     )
     (rewards, excess), (along, ends) = axes
-    for name, colour in ((UNSHIFTED, ORANGE), ("BCO", BLUE)):
-        path = parted[name]
+    for name in (UNSHIFTED, "BCO"):
+        path, (colour, shape, _) = parted[name], STYLES[name]
         for values, style, label in (
-            (path.up, "-", "mean r, thumbs up"),
-            (path.down, "--", "mean r, thumbs down"),
+            (path.up, "-", "thumbs up"),
             (path.shift, ":", "δ"),
+            (path.down, "--", "thumbs down"),
         ):
-            rewards.plot(path.steps, _mean(values), style, color=colour, label=f"{name}: {label}")
-        for paths, style, label in ((paired, "-", "same prompts"), (parted, "--", "different")):
+            line = {"color": colour, "marker": shape, "markevery": 8, "ms": 5}
+            rewards.plot(path.steps, _mean(values), style, label=f"{name}: {label}", **line)
+        for paths, style, label in (
+            (paired, "-", "same prompts"),
+            (parted, "--", "prompts differ"),
+        ):
             gap = _mean(paths[name].excess["bco_unpaired"])
-            excess.plot(path.steps, gap, style, color=colour, lw=2, label=f"{name}, {label}")
+            line = {"color": colour, "marker": shape, "markevery": 8, "ms": 5, "lw": 2}
+            excess.plot(path.steps, gap, style, label=f"{name}:\n{label}", **line)
     rewards.set(
         xlabel="gradient steps",
-        ylabel="implicit reward, nats",
-        title="The shift follows the mean reward",
+        ylabel="mean implicit reward, nats",
+        title="BCO's shift δ follows the mean reward",
     )
-    rewards.set_ylim(bottom=1.7 * rewards.get_ylim()[0])  # room for the legend
     excess.set(
         xlabel="gradient steps",
         ylabel="classifier loss − DPO loss, nats",
         title="An upper bound of DPO all along",
     )
     for name, path in paired.items():
-        along.plot(path.steps, _mean(path.kl), lw=2, label=name)
+        colour, shape, style = STYLES[name]
+        line = {"color": colour, "marker": shape, "markevery": 8, "ms": 5, "lw": 2}
+        along.plot(path.steps, _mean(path.kl), style, label=name, **line)
     along.set(
         xlabel="gradient steps",
         ylabel="KL(π*‖π), nats (less is better)",
-        title="Thumbs for both responses: as near as DPO",
+        title="A thumb for both responses: nearly as near as DPO",
     )
     for name, path in parted.items():
         kl, reward = path.per_world("kl"), path.per_world("reward")
-        ends.plot(reward.mean(), kl.mean(), "o", ms=7, label=name)
-        ends.plot([reward.mean()] * 2, [kl.min(), kl.max()], color=ends.lines[-1].get_color())
+        colour, shape, _ = STYLES[name]
+        ends.plot([reward.mean()] * 2, [kl.min(), kl.max()], color=colour)
+        ends.plot(reward.mean(), kl.mean(), shape, ms=8, color=colour, label=name)
+    ends.annotate(
+        "better",
+        (0.98, 0.03),
+        xytext=(-46, 30),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "->", "color": "0.4"},
+        color="0.4",
+    )
     ends.set(
         xlabel="expected reward (more is better)",
         ylabel="KL(π*‖π), nats (less is better)",
-        title="Prompts that differ by class (bar: all worlds)",
+        title="Prompts differ by class: where each method ends",
     )
+    ends.margins(x=0.12, y=0.12)
     for axis in axes.flat:
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(
+            frameon=False, fontsize=8, handlelength=3.5, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )
     return figure
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from paper_repros.direct.dpo_survey.plane import Setting, Stop, best_rewards
+from paper_repros.direct.dpo_survey.plane import RESPONSES, Setting, Stop, best_rewards
 from prefsim.losses.catalogue import properties_of
 from prefsim.losses.registry import loss_functions
 from prefsim.losses.taxonomy import PARTS, by_part
 from prefsim.papers import Reproduction, Run, at_least, at_most, holds, panels, rising
-from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE
+from prefsim.papers.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prefsim.papers.criteria import Criterion
 
 WORLDS = 2
+ITERATIONS = (400, 100)  # at most, of the solver in a full run and in a quick one
 AT_THE_OPTIMUM = ("dpo", "rdpo", "infonca")
 SHORT_OF_IT = ("dpo(flipped)", "ipo", "nca_pair", "sppo_hard")
 BY_KL = ("ipo", "sppo_hard", "nca_pair", "dpo")
@@ -42,7 +44,7 @@ def reproduce(run: Run) -> Reproduction:
     stops = {}
     for label in run.progress(list(configured), "losses"):
         loss, sources = configured[label]
-        stops[label] = setting.stop(loss, sources, max_iterations=100 if run.quick else 400)
+        stops[label] = setting.stop(loss, sources, max_iterations=ITERATIONS[run.quick])
     criteria = [criterion for world in range(WORLDS) for criterion in judge(setting, stops, world)]
     criteria += judge_all(stops, setting.optimum(), Setting.draw(range(first, first + MANY_WORLDS)))
     table = [
@@ -57,7 +59,18 @@ def reproduce(run: Run) -> Reproduction:
         for world in range(WORLDS)
         for label, stop in stops.items()
     ]
-    return Reproduction(draw(setting, stops), table, tuple(criteria))
+    caption = (
+        "Each mark is where a loss stops on the population of all comparisons in the first of"
+        f" {WORLDS} worlds, a bandit of {RESPONSES} responses with a uniform reference: to the"
+        " right how far from the reference, upwards the expected reward; nothing lies above the"
+        " grey curve of the best trade-offs. What is on the curve is the optimum of some strength"
+        " of the penalty, what is below wastes distance. The star is the optimum of reward less β"
+        " times KL: look at which losses with this β end on it, short of it or beyond it. Shape"
+        " and colour say which part of DPO a loss changes."
+    )
+    cut = f"at most {ITERATIONS[1]} steps of the solver for each loss rather than {ITERATIONS[0]}"
+    figure = draw(setting, stops)
+    return Reproduction(figure, table, tuple(criteria), caption=caption, cut=cut)
 
 
 def judge(setting: Setting, stops: dict[str, Stop], world: int) -> Iterator[Criterion]:
@@ -135,17 +148,10 @@ def judge_all(stops: dict[str, Stop], best: Stop, many: Setting) -> Iterator[Cri
 
 # --- the figure: world 0 ---
 
-# Where a label goes, in points from its marker; the others alternate between above left and below
-# right.
-LABEL_SHIFTS = {
-    "dpo": (60, -45),
-    "apo_down": (-4, -120),
-    "f_dpo(forward_kl)": (30, -16),
-    "rpo": (-40, 8),
-    "hinge*": (-30, 26),
-    "dpop*": (14, -8),
-    "sppo_hard": (-30, 34),
-}
+LINE = 0.027  # height of a line of a label, as a share of the axis
+LETTER = 0.0059  # and width of a letter
+ASIDE = 0.025  # from the curve to the labels
+MARKS = dict(zip(PARTS, ((BLUE, "o"), (PURPLE, "s"), (GREEN, "D"), (ORANGE, "^")), strict=True))
 
 
 class Marker(NamedTuple):
@@ -155,6 +161,11 @@ class Marker(NamedTuple):
     reward: float
     part: str
     labels: list[str]
+
+    def text(self) -> str:
+        """Return the labels, three in a line."""
+        lines = [self.labels[k : k + 3] for k in range(0, len(self.labels), 3)]
+        return ",\n".join(", ".join(line) for line in lines)
 
 
 def markers(stops: dict[str, Stop]) -> list[Marker]:
@@ -182,46 +193,77 @@ def draw(setting: Setting, stops: dict[str, Stop]) -> Figure:
         width=12,
         height=7.5,
         title=(
-            "Same comparisons, same β: where each loss stops (exact minimisers on one 8-action"
-            " bandit; * = kinked or unbounded, shown where the solver stopped)"
+            "Same comparisons, same β: each loss stops at its own place, none above the best reward"
+            " at its distance from the reference"
         ),
     )
     axis, best = axes[0, 0], setting.optimum()
+    curve = best_rewards(setting.rewards[0], np.geomspace(0.02, 100, 400))
     axis.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
-    axis.plot(
-        *best_rewards(setting.rewards[0], np.geomspace(0.02, 100, 200)),
-        color="0.6",
-        lw=1.5,
-        label="best reward at each KL: π_ref exp(r/β), all β",
-    )
-    colours = dict(zip(PARTS, (BLUE, PURPLE, GREEN, ORANGE), strict=True))
-    for i, marker in enumerate(markers(stops)):
-        axis.plot(marker.kl, marker.reward, "o", color=colours[marker.part], ms=7, zorder=3)
-        usual = (-14, 12) if i % 2 == 0 else (14, -14)
-        annotate(axis, marker, LABEL_SHIFTS.get(marker.labels[0], usual))
-    star = {"color": "crimson", "ms": 16, "zorder": 4, "label": "RLHF optimum π* at β = 0.5"}
+    axis.plot(*curve, color="0.6", lw=1.5, label="best reward at each KL: π_ref exp(r/β), all β")
+    found = markers(stops)
+    for marker in found:
+        colour, shape = MARKS[marker.part]
+        axis.plot(marker.kl, marker.reward, shape, color=colour, ms=7, zorder=3)
+    star = {"color": VERMILION, "ms": 18, "zorder": 2.5, "label": "RLHF optimum π* at β = 0.5"}
     axis.plot(best.kl[0], best.reward[0], "*", **star)
-    for part, colour in colours.items():
-        axis.plot([], [], "o", color=colour, label=f"changes the {part}")
+    for part, (colour, shape) in MARKS.items():
+        axis.plot([], [], shape, color=colour, label=f"changes the {part}")
+    axis.plot([], [], " ", label="*: kinked or unbounded, where the solver stopped")
     axis.set(
         xlabel="KL(π‖π_ref) in nats (square-root axis)", ylabel="expected reward", xlim=(0, 2.3)
     )
-    axis.margins(y=0.1)
+    axis.margins(y=0.12)
+    axis.set_ylim(axis.get_ylim())
     axis.legend(loc="lower right", fontsize=9)
+    write_labels(axis, found, curve)
     return figure
 
 
-def annotate(axis: Axes, marker: Marker, shift: tuple[int, int]) -> None:
-    """Write the labels of a marker so many points aside, four in a line."""
-    labels = marker.labels
-    lines: list[Any] = [labels[k : k + 4] for k in range(0, len(labels), 4)]
-    axis.annotate(
-        "\n".join(", ".join(line) for line in lines),
-        (marker.kl, marker.reward),
-        xytext=shift,
-        textcoords="offset points",
-        ha="right" if shift[0] < 0 else "left",
-        va="bottom" if shift[1] > 0 else "top",
-        fontsize=8,
-        arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6, "shrinkB": 3},
-    )
+def write_labels(axis: Axes, found: list[Marker], curve: tuple[np.ndarray, np.ndarray]) -> None:
+    """Write the labels of markers aside the curve, on its left and its right in turn.
+
+    The curve rises, so that labels that begin at so much from it, one below the other, cover
+    neither it nor each other. Those of markers below the curve are on their right.
+    """
+    to_axis = axis.transData + axis.transAxes.inverted()
+    # From the lowest up, as interpolation asks.
+    along, up = to_axis.transform(np.stack(curve, axis=-1)[::-1]).T
+    places = to_axis.transform([(marker.kl, marker.reward) for marker in found])
+    left: list[int] = []
+    right: list[int] = []
+    other_side = True
+    for k, (start, height) in enumerate(places):
+        room = 2 * ASIDE + LETTER * max(map(len, found[k].text().split("\n")))
+        fits_left = start > room and start - np.interp(height, up, along) < ASIDE / 2
+        if start > 1 - room:
+            left.append(k)
+        elif fits_left and other_side:
+            left.append(k)
+            other_side = False
+        else:
+            right.append(k)
+            other_side = True
+    for group, sign in ((left, -1), (right, 1)):
+        wished = places[group, 1] - 0.03 * sign
+        order = np.argsort(wished, kind="stable")
+        heights = LINE * np.asarray([found[k].text().count("\n") + 1.3 for k in group])[order]
+        middle = np.cumsum(heights) - heights / 2
+        # As near to where they are wished as labels in this order can be.
+        placed = isotonic_regression(wished[order] - middle).x
+        placed = np.clip(placed, 0.005, 0.995 - heights.sum()) + middle
+        for k, height in zip(np.asarray(group)[order], placed, strict=True):
+            edge = np.interp(height, up, along)
+            if sign > 0:
+                near = np.abs(places - (edge, height)) < (5 * ASIDE, LINE)
+                edge = max(edge, places[near.all(axis=1), 0].max(initial=0))
+            axis.annotate(
+                found[k].text(),
+                (found[k].kl, found[k].reward),
+                xytext=(edge + sign * ASIDE, height),
+                textcoords="axes fraction",
+                ha="left" if sign > 0 else "right",
+                va="center",
+                fontsize=8,
+                arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkB": 3},
+            )

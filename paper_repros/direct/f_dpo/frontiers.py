@@ -31,7 +31,7 @@ PAIRS = 2000  # that each policy is trained on
 RIDGE = 0.5e-4
 
 
-def draw_bandit(n: int, seed: int) -> tuple[ContextualBandit, np.ndarray]:
+def draw_bandit(n: int, seed: Any) -> tuple[ContextualBandit, np.ndarray]:
     """Return a bandit with one prompt and log π_ref, with rewards 0.5 to 1.5 within reach.
 
     π_ref comes from a flat Dirichlet and r from a normal distribution.
@@ -87,7 +87,8 @@ def trained_rewards(
 ) -> np.ndarray:
     """Return the expected reward ``(strengths, seeds)`` of f-DPO trained on sampled pairs."""
     reference = TabularPolicy.from_logits(log_reference)
-    data = replicated_comparisons(world, PAIRS, seeds, seed=seed, policy=reference, distinct=True)
+    rng = np.random.default_rng((seed, 0, 1))  # not the stream that drew the bandit
+    data = replicated_comparisons(world, PAIRS, seeds, seed=rng, policy=reference, distinct=True)
     rewards = []
     for beta in strengths:
 
@@ -101,7 +102,7 @@ def trained_rewards(
     return np.asarray(rewards)
 
 
-def entropy_gain(responses: int, seed: int) -> float:
+def entropy_gain(responses: int, seed: Any) -> float:
     """Return how much more entropy forward KL keeps than reverse KL at reward 1."""
     bandit = draw_bandit(responses, seed)
     # Every eighth penalty is fine enough for the sign.

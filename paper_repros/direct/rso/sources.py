@@ -133,8 +133,9 @@ def distances_to_target(seed: int) -> dict[str, float]:
 
     A token tree (V = T = 3), all pairs, true Bradley–Terry labels, γ = β.
     """
-    tree = TokenTree.random(3, 3, seed=seed)
-    world, sft = tree.to_bandit(), TokenTreePolicy.random(tree, seed=seed + 1, scale=0.5)
+    rng = np.random.default_rng(seed)
+    tree = TokenTree.random(3, 3, seed=rng)
+    world, sft = tree.to_bandit(), TokenTreePolicy.random(tree, seed=rng, scale=0.5)
     reward = to_numpy(world.reward)
     target = optimal_policy(reward, sft.probs, beta=BETA)
     poor = optimal_policy(-reward, sft.probs, beta=1.0)
@@ -202,7 +203,7 @@ class Pipeline(NamedTuple):
         rows = tree.sequences
         trigram = (rows[:, :-2] * v + rows[:, 1:-1]) * v + rows[:, 2:]
         reward = np.stack([rng.standard_normal(v**3)[trigram].sum(axis=-1) for rng in streams])
-        sft = TokenTreePolicy.random(tree, seed=seeds[0], scale=0.5)
+        sft = TokenTreePolicy.random(tree, seed=streams[0], scale=0.5)
         return cls(tree, reward, np.exp(to_numpy(sft.log_probs)[0]), streams)
 
     def base(self) -> TabularPolicy:
@@ -237,11 +238,11 @@ class Pipeline(NamedTuple):
         rewards = to_numpy(fitted.policy.parameters) @ features.T
         return rewards - (rewards @ self.sft)[:, None]
 
-    def sampled(self, ranker: Array, seed: int) -> tuple[Array, Array]:
+    def sampled(self, ranker: Array) -> tuple[Array, Array]:
         """Return samples ``(seeds, PROMPTS, SAMPLES)`` of π_sft, and of π_r by rejection."""
         pool = np.stack([_draw(rng, self.sft, (PROMPTS, CANDIDATES)) for rng in self.streams])
         scores = _of(ranker, pool.reshape(len(pool), -1)).reshape(pool.shape)
-        kept = rejection_sample(scores, SAMPLES, beta=BETA, seed=seed)
+        kept = rejection_sample(scores, SAMPLES, beta=BETA, seed=self.streams[0])
         # Accepted in the order of their rewards, roughly: pairs are drawn at random among them.
         kept = self.streams[0].permuted(kept, axis=-1)
         return pool[..., :SAMPLES], np.take_along_axis(pool, kept, axis=-1)
@@ -269,7 +270,7 @@ def train_on_every_source(seeds: list[int], *, steps: int) -> dict[tuple[str, st
     study = Pipeline.draw(seeds)
     people = study.people()
     ranker = study.ranker(people)
-    by_sft, by_target = study.sampled(ranker, seeds[0])
+    by_sft, by_target = study.sampled(ranker)
     sources = (people, _ranked(by_sft, ranker), _ranked(by_target, ranker))
     before = study.reward @ study.sft
     outcomes = {}

@@ -25,7 +25,7 @@ from paper_repros.direct.spo_degree.graded_texts import (
     sentences,
 )
 from prefsim import losses
-from prefsim.backend import to_numpy
+from prefsim.backend import Seed, to_numpy
 from prefsim.numerics import log_softmax
 
 Tensor = Any
@@ -51,7 +51,7 @@ class Model(NamedTuple):
     bias: Tensor
 
 
-def initial(seed: int) -> Model:
+def initial(seed: Seed) -> Model:
     """Draw the parameters of one run; the head starts at zero."""
     import torch
 
@@ -141,7 +141,7 @@ class Corpus(NamedTuple):
     second: np.ndarray
 
     @classmethod
-    def draw(cls, pairs: int, *, seed: int) -> Corpus:
+    def draw(cls, pairs: int, *, seed: Seed) -> Corpus:
         """Draw sentences with an additive reward, and Bradley–Terry labels of training pairs."""
         rng = np.random.default_rng(seed)
         worth = np.concatenate([np.zeros(STOPS), rng.uniform(0.1, 1.0, VOCABULARY - STOPS), [0.0]])
@@ -240,11 +240,12 @@ class Study(NamedTuple):
 
 def study(seed: int, gammas: tuple[float, ...], *, pairs: int, steps: int) -> Study:
     """Train one policy for each weight on the same pairs, from one reference, all in one batch."""
-    corpus = Corpus.draw(pairs, seed=seed)
+    rng = np.random.default_rng(seed)
+    corpus = Corpus.draw(pairs, seed=rng)
     text = corpus.data.text
     to_imitate = text[: 2 * pairs]
     reference = adam(
-        initial(seed), lambda model: -sequence_logp(model, to_imitate).mean(dim=-1), steps
+        initial(rng), lambda model: -sequence_logp(model, to_imitate).mean(dim=-1), steps
     )
     ref = sequence_logp(reference, text)[0]
     start = Model(*(part.repeat(len(gammas), 1, 1) for part in reference))

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from paper_repros.direct.d2o import claims
+from paper_repros.direct.d2o.reproduction import reproduce
 from paper_repros.direct.d2o.unlearning import LEVELS, World
 from prefsim import losses
 from prefsim.data import Negatives
 from prefsim.gradients import gradient
 from prefsim.numerics import log_softmax, sigmoid
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy
 
 RHO = 0.2020270321874973
@@ -114,3 +116,22 @@ def test_more_samples_bring_the_optimum_to_the_exact_one():
         claims.fitted_probs(LOG_REF, 1.0, 0.3),
         atol=0.01,
     )
+
+
+def test_runs_of_two_seeds_share_no_world():
+    class Found(Exception):
+        pass
+
+    def seeds(seed, quick):
+        def stop(items, description):
+            if description == "worlds":
+                raise Found(list(items))
+            return items
+
+        with pytest.raises(Found) as found:
+            reproduce(Run(quick=quick, seed=seed, progress=stop))
+        return found.value.args[0]
+
+    for quick in (True, False):
+        drawn = [seed for run in range(3) for seed in seeds(run, quick)]
+        assert len(set(drawn)) == len(drawn) >= 3

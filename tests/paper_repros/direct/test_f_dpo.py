@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from paper_repros.direct.f_dpo import claims
+from paper_repros.direct.f_dpo import claims, reproduction
 from paper_repros.direct.f_dpo.frontiers import draw_bandit, entropy_at_reward_one
 from paper_repros.direct.f_dpo.optima import least_beta
 from prefsim.divergences import DIVERGENCES, divergence_score, f_divergence, pinsker_constant
 from prefsim.losses import PairLogps
 from prefsim.numerics import log_softmax
+from prefsim.papers import Run
 from prefsim.policies import TabularPolicy
 from prefsim.solvers.closed_forms.chi_squared import chi_squared_optimum
 from prefsim.worlds import ContextualBandit
@@ -84,3 +85,25 @@ def test_which_of_two_penalties_keeps_more_entropy_depends_on_the_bandit():
 
     assert gain(0) < -0.05
     assert gain(5) > 0.05
+
+
+def test_runs_of_two_seeds_share_no_bandit(monkeypatch):
+    class Found(Exception):
+        pass
+
+    def draw(n, seed):
+        drawn.append(np.random.default_rng(seed).random())
+        # The first of a run is that of its figure.
+        if len(drawn) % (1 + reproduction.OTHER_BANDITS) == 0:
+            raise Found
+        return draw_bandit(n, seed)
+
+    drawn = []
+    monkeypatch.setattr(reproduction, "draw_bandit", draw)
+    monkeypatch.setattr(reproduction, "exact_frontier", lambda *bandit: None)
+    monkeypatch.setattr(reproduction, "trained_rewards", lambda *options: np.zeros((1, 1)))
+    monkeypatch.setattr(reproduction, "entropy_gain", lambda n, seed: draw(n, seed) and 0.0)
+    for seed in range(3):
+        with pytest.raises(Found):
+            reproduction.reproduce(Run(quick=True, seed=seed))
+    assert len(set(drawn)) == len(drawn) == 3 * (1 + reproduction.OTHER_BANDITS)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from paper_repros.direct.rso import claims
+from paper_repros.direct.rso import claims, reproduction
 from paper_repros.direct.rso.reproduction import distance_of_first
 from paper_repros.direct.rso.sampler import EXAMPLE, distance_in_law
 from paper_repros.direct.rso.sources import (
@@ -18,6 +18,7 @@ from paper_repros.direct.rso.sources import (
     slic_hinge,
 )
 from prefsim import losses
+from prefsim.papers import Run
 from prefsim.papers.checking import check_claim
 from prefsim.papers.claims import claims_of
 from prefsim.papers.sabotage import sabotaged
@@ -148,3 +149,21 @@ def test_the_mixture_often_beats_both_sources_but_not_always():
     gaps = np.stack([asymptotic_gaps(seed) for seed in range(60)])
     best = (gaps[:, 2] < gaps[:, :2].min(axis=1)).mean()
     assert 0.5 < best < 1
+
+
+def test_runs_of_two_seeds_share_no_world(monkeypatch):
+    class Found(Exception):
+        pass
+
+    def stop(seeds, **options):
+        raise Found(list(seeds))
+
+    monkeypatch.setattr(reproduction, "train_on_every_source", stop)
+    monkeypatch.setattr(reproduction, "ACCEPTED", 100)  # not looked at here
+    for quick in (True, False):
+        drawn = []
+        for seed in range(3):
+            with pytest.raises(Found) as found:
+                reproduction.reproduce(Run(quick=quick, seed=seed))
+            drawn += found.value.args[0]
+        assert len(set(drawn)) == len(drawn)

@@ -16,9 +16,11 @@ from paper_repros.direct.spo_degree.graded_texts import (
     tree_degrees,
     word_counts_with_others,
 )
+from paper_repros.direct.spo_degree.reproduction import measure
 from paper_repros.direct.spo_degree.trained_policies import study
 from prefsim import losses
 from prefsim.data.degradation import degrade, key_phrases
+from prefsim.papers import Run
 from prefsim.papers.checking import check_claim
 from prefsim.papers.claims import claims_of
 from prefsim.papers.sabotage import sabotaged
@@ -202,3 +204,22 @@ def test_the_posterior_attains_the_entropy():
     log_probs, entropy = degrees.posterior(degrees.version)
     assert 0 < entropy < np.log(3)
     assert degrees.expected_loss(log_probs) == pytest.approx(entropy, rel=1e-12)
+
+
+def test_runs_of_two_seeds_share_no_study():
+    class Found(Exception):
+        pass
+
+    def seeds(seed, quick):
+        def stop(items, description):
+            if description == "trained policies":
+                raise Found(list(items))
+            return items
+
+        with pytest.raises(Found) as found:
+            measure(Run(quick=quick, seed=seed, progress=stop))
+        return found.value.args[0]
+
+    for quick in (True, False):
+        drawn = [seed for run in range(3) for seed in seeds(run, quick)]
+        assert len(set(drawn)) == len(drawn) >= 3

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from paper_repros.selfimprove.osp import reproduction
 from paper_repros.selfimprove.osp.claims import pairs, slope
 from paper_repros.selfimprove.osp.judged_labels import (
     BETA,
@@ -16,6 +17,7 @@ from paper_repros.selfimprove.osp.judged_labels import (
 )
 from prefsim import losses
 from prefsim.numerics import categorical_entropy, categorical_kl, log_softmax, sigmoid
+from prefsim.papers import Run
 from prefsim.raters import both_orders
 from prefsim.raters.borda import borda_scores
 from prefsim.solvers import gibbs_log_policy
@@ -96,3 +98,20 @@ def test_decay_is_that_of_the_slowest_direction():
 def test_online_rounds_come_near_the_judges_optimum():
     kl = online(1.0, [0], rounds=4, draws=12, epochs=12)[0]
     assert kl[-1] < 0.05 * kl[0]
+
+
+def test_runs_of_two_seeds_share_no_world(monkeypatch):
+    class Found(Exception):
+        pass
+
+    def stop(seeds, **options):
+        raise Found(list(seeds))
+
+    monkeypatch.setattr(reproduction, "train", stop)
+    for quick in (True, False):
+        drawn = []
+        for seed in range(3):
+            with pytest.raises(Found) as found:
+                reproduction.reproduce(Run(quick=quick, seed=seed))
+            drawn += found.value.args[0]
+        assert len(set(drawn)) == len(drawn)
