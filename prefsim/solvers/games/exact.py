@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,6 @@ from prefsim.numerics import array_namespace
 from prefsim.solvers.games.path_following import follow_path
 from prefsim.solvers.games.pivoting import (
     Pivoted,
-    compiled_pivots,
     largest_number_of_pivots,
     pivot,
 )
@@ -28,7 +29,17 @@ PATH_STEPS = 200
 DOUBLE = np.dtype(np.float64)
 EXACT = float(np.finfo(DOUBLE).eps) ** 0.75
 
-__all__ = ["solve_at_once", "solve_exactly"]
+__all__ = ["compiled_pivots", "solve_at_once", "solve_exactly"]
+
+
+@cache
+def compiled_pivots() -> Any:
+    """Return the compiled pivots, None where numba is not installed."""
+    if find_spec("numba") is None:
+        return None
+    from prefsim.solvers.games import _numba_pivots
+
+    return _numba_pivots
 
 
 def solve_at_once(game: Any) -> NashResult | None:
@@ -52,9 +63,11 @@ def solve_at_once(game: Any) -> NashResult | None:
     )
     if not proven:
         return None
-    gap, used = np.float64(exploitability), np.int64(iterations)
+    gap: Any = np.float64(exploitability)
+    used: Any = np.int64(iterations)
+    converged: Any = np.True_
     # Keywords would cost a tenth of the whole call.
-    return NashResult(policy, None, gap, None, used, np.True_)
+    return NashResult(policy, None, gap, None, used, converged)
 
 
 def solve_exactly(
@@ -82,10 +95,10 @@ def solve_exactly(
         return path.policy, path.iterations
     pivots = largest_number_of_pivots(n) if max_iterations is None else max_iterations
     if compiled is None:
-        skew = _with_wide_margins(games) - 0.5
+        skew: Any = _with_wide_margins(games) - 0.5
         found = pivot(skew, tolerance=tolerance, max_iterations=pivots)
     else:
-        matrices = np.require(games, requirements="CA")
+        matrices = np.require(games, requirements=("C", "A"))
         found = Pivoted(*compiled.pivot_games(matrices, tolerance, pivots))
     left = np.nonzero(~found.proven)[0]
     if len(left) > 0:

@@ -184,8 +184,6 @@ def solve_nash(
     if goal is None:
         goal = exact if direct else UPDATE_TOLERANCE
     check_nonnegative(tolerance=goal)
-    if max_iterations is None and not direct:
-        max_iterations = UPDATE_ITERATIONS
     if max_iterations is not None:
         check_integer(low=0, max_iterations=max_iterations)
     log_reference = log_policy(reference, preference, "reference")
@@ -198,7 +196,7 @@ def solve_nash(
             method=method,
             tau=tau,
             step=step,
-            iterations=max_iterations,
+            iterations=UPDATE_ITERATIONS if max_iterations is None else max_iterations,
             goal=goal,
             initial=initial,
             record=record,

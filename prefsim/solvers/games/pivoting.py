@@ -19,9 +19,7 @@ A basic solution without a zero is the only equilibrium that there is, and only 
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,7 +37,7 @@ END_OF_SHIFT = 1e-13  # a shift that is zero but for rounding
 NO_PIVOT = 1e-9  # entries that may be zero but for rounding
 STRICT = 1e-9  # probabilities and slacks from here on are positive, whatever the rounding
 
-__all__ = ["Pivoted", "compiled_pivots", "largest_number_of_pivots", "pivot"]
+__all__ = ["Pivoted", "largest_number_of_pivots", "pivot"]
 
 
 class Pivoted(NamedTuple):
@@ -51,16 +49,6 @@ class Pivoted(NamedTuple):
     policy: np.ndarray
     proven: np.ndarray
     iterations: np.ndarray
-
-
-@cache
-def compiled_pivots() -> Any:
-    """Return the compiled version of this module, None where numba is not installed."""
-    if find_spec("numba") is None:
-        return None
-    from prefsim.solvers.games import _numba_pivots
-
-    return _numba_pivots
 
 
 def largest_number_of_pivots(n: int) -> int:
