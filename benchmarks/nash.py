@@ -42,6 +42,18 @@ def cpu_seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
+def best_cpu_seconds(call: Callable[[], Any], repeats: int = 7) -> tuple[float, Any]:
+    """Return the best of some rounds of at least two milliseconds; what takes long is run once."""
+    seconds, result = cpu_seconds(call)
+    if seconds > 0.05:
+        return seconds, result
+    calls = range(1 + int(2e-3 / max(seconds, 1e-6)))
+    for _ in range(repeats):
+        spent, _ = cpu_seconds(lambda: [call() for _ in calls])
+        seconds = min(seconds, spent / len(calls))
+    return seconds, result
+
+
 def by_highs(method: str) -> Callable[[np.ndarray], np.ndarray]:
     def solve(preference: np.ndarray) -> np.ndarray:
         n = len(preference)
@@ -111,7 +123,7 @@ def exact(sizes: dict[int, int]) -> list[dict[str, Any]]:
         games = [PreferenceGame.random(n, seed=seed).preference for seed in range(seeds)]
         for name, peer in solvers.items():
             peer(PreferenceGame.random(5, seed=0).preference)
-            runs = [cpu_seconds(functools.partial(peer, game)) for game in games]
+            runs = [best_cpu_seconds(functools.partial(peer, game)) for game in games]
             worst = max(
                 float(exploitability(game, policy))
                 for game, (_, policy) in zip(games, runs, strict=True)
@@ -343,7 +355,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with threadpool_limits(1):
-        solved = exact({100: 5, 300: 3, **({1000: 1} if arguments.large else {})})
+        solved = exact({10: 5, 30: 5, 100: 5, 300: 3, **({1000: 1} if arguments.large else {})})
         iterated = first_order(
             {100: 3, 300: 3, **({1000: 1} if arguments.large else {})}, arguments.budget
         )

@@ -95,7 +95,8 @@ def test_what_is_slow_to_import_is_imported_where_it_is_used():
     for name, tree in TREES.items():
         if name.startswith("prefsim.lm"):
             continue
-        kernels = name.rpartition(".")[2].startswith("_torch_")
-        slow = TRANSFORMERS if kernels else {*TRANSFORMERS, "torch"}
+        file = name.rpartition(".")[2]
+        kernels = {library for library in ("torch", "numba") if file.startswith(f"_{library}_")}
+        slow = {*TRANSFORMERS, "torch", "numba"} - kernels
         at_once = {other.split(".")[0] for other in imported(tree, inside_functions=False)}
         assert not at_once & slow, f"{name} imports {sorted(at_once & slow)} with itself"

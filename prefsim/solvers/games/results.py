@@ -53,7 +53,7 @@ class NashResult(NamedTuple):
         ``(...,)`` of ``policy``, the duality gap with the penalty; None when ``tau = 0`` and for
         ``"comal"``, whose penalty vanishes.
     iterations
-        ``(...,)``, updates (or Newton steps) that each game took.
+        ``(...,)``, updates (Newton steps, exchanges of pivoting) that each game took.
     converged
         ``(...,)``, whether the certificate of the method met the tolerance: the regularised gap
         when ``tau > 0``, else the exploitability, of ``certified_policy``.
