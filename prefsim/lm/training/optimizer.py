@@ -9,7 +9,7 @@ import torch
 
 from prefsim.lm.training.options import TrainingOptions
 
-__all__ = ["make_optimizer"]
+__all__ = ["can_fuse", "make_optimizer"]
 
 
 def make_optimizer(
@@ -30,3 +30,12 @@ def make_optimizer(
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate)
     return torch.optim.AdamW(groups, lr=options.learning_rate, fused=fused)
+
+
+def can_fuse(accelerator: Any) -> bool:
+    """Return whether a step of AdamW is to be one kernel where an accelerator has the parameters.
+
+    On a CPU that takes a seventh of the time; sharded parameters are fused on GPUs alone.
+    """
+    kind = accelerator.device.type
+    return kind == "cuda" or (kind == "cpu" and accelerator.num_processes == 1)
