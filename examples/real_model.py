@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from real_clock import Clock
 from real_figure import figure
 from real_inputs import Absent, human_pairs, pairs_file, real_model
+from real_reading import Reading, read
 from real_reward import reward_lines, reward_model, share
 from real_walk import Settings as WalkSettings
 from real_walk import walk, walk_lines, write_page
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import bootstrap, pearsonr, rankdata
 
 from prefsim import losses
 from prefsim.analysis import (
@@ -35,7 +36,7 @@ from prefsim.analysis import (
     reward_accuracy,
 )
 from prefsim.data.formats import atomic_path
-from prefsim.lm import CausalLM, TextComparisons, ches_scores, collate
+from prefsim.lm import CausalLM, TextComparisons, TrainResult, collate
 from prefsim.lm.model.pair_measures import gradient_products
 from prefsim.solvers import fit
 
@@ -75,15 +76,6 @@ class Settings:
     seed: int = 0
 
 
-def token_tables(policy: CausalLM, pairs: TextComparisons) -> list[np.ndarray]:
-    """Return token log-probabilities of chosen and rejected, NaN behind the end."""
-    tables = []
-    for side in (pairs.chosen, pairs.rejected):
-        logps, mask = policy.token_log_probs(pairs.prompt, side)
-        tables.append(np.where(mask.cpu(), logps.double().cpu(), np.nan))
-    return tables
-
-
 def rankings(tables: Sequence[np.ndarray], beta: float) -> dict[str, Any]:
     """Return how many pairs a model ranks as people did, and how many its optimum could."""
     n = len(tables[0])
@@ -100,18 +92,23 @@ def rankings(tables: Sequence[np.ndarray], beta: float) -> dict[str, Any]:
     }
 
 
+def rank_correlation(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return Spearman's rank correlation, of many resamples at once where there are some."""
+    ranks = (rankdata(values, axis=axis) for values in (first, second))
+    return pearsonr(*ranks, axis=axis).statistic
+
+
 def correlation(first: np.ndarray, second: np.ndarray, seed: int) -> dict[str, Any]:
     """Return Spearman's rank correlation with its 95 % bootstrap interval over pairs."""
     interval = bootstrap(
         (first, second),
-        lambda a, b: spearmanr(a, b).statistic,
+        rank_correlation,
         paired=True,
-        vectorized=False,
         n_resamples=2000,
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return {
-        "value": float(spearmanr(first, second).statistic),
+        "value": float(rank_correlation(first, second)),
         "interval": [float(interval.low), float(interval.high)],
     }
 
@@ -120,10 +117,12 @@ def gradients(policy: CausalLM, pairs: TextComparisons) -> dict[str, Any]:
     """Return what the gradients of chosen and rejected say of the first step of DPO on a pair."""
     parameters = list(policy.model.parameters())
     table = []
-    for i in range(len(pairs)):
-        rows = policy.encode([pairs.prompt[i]] * 2, [pairs.chosen[i], pairs.rejected[i]])
-        batch = collate(rows, pad_id=policy.pad_id, device=policy.device)
-        table.append(gradient_products(policy.log_prob_model(batch).logp.sum(dim=-1), parameters))
+    for prompt, *answers in zip(pairs.prompt, pairs.chosen, pairs.rejected, strict=True):
+        rows = policy.encode([prompt] * 2, answers)
+        # Each by itself: the gradient of one row of a batch is computed as long as that of all.
+        batches = [collate([row], pad_id=policy.pad_id, device=policy.device) for row in rows]
+        log_probs = [policy.log_prob_model(batch).logp.sum() for batch in batches]
+        table.append(gradient_products(log_probs, parameters))
     found = entanglement(*np.asarray(table).T)
     return {
         "pairs": len(pairs),
@@ -134,31 +133,66 @@ def gradients(policy: CausalLM, pairs: TextComparisons) -> dict[str, Any]:
     }
 
 
-def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
-    """Return everything that is measured."""
-    start = time.perf_counter()
+def study(model: Path, path: Path, settings: Settings, clock: Clock) -> dict[str, Any]:
+    """Return everything that is measured, and tell the clock what each stage took."""
     torch.manual_seed(settings.seed)
-    base = CausalLM.load(model, dtype="float32")
-    pairs = human_pairs(
-        path,
-        base,
-        settings.train + settings.held_out,
-        longest=settings.longest,
-        seed=settings.seed,
-    )
-    train = pairs.take(range(settings.train))
-    held_out = pairs.take(range(settings.train, len(pairs)))
-    # As many of those that are trained on, to compare.
-    groups = {"held_out": held_out, "trained_on": train.take(range(len(held_out)))}
-    before = {name: token_tables(base, group) for name, group in groups.items()}
-    foretold = {name: predictors(base, group) for name, group in groups.items()}
-    entangled = gradients(base, held_out.take(range(settings.gradient_pairs)))
-    policy = adapted(model, settings)
-    trained = fit(
-        policy,
+    with clock.stage("pairs"):
+        base = CausalLM.load(model, dtype="float32")
+        pairs = human_pairs(
+            path,
+            base,
+            settings.train + settings.held_out,
+            longest=settings.longest,
+            seed=settings.seed,
+        )
+    # Of the pairs that are trained on as many as of the others, to compare.
+    places = {
+        "held_out": range(settings.train, len(pairs)),
+        "trained_on": range(settings.held_out),
+    }
+    with clock.stage("the model reads"):
+        before = read(base, pairs)
+    with clock.stage("gradients"):
+        measured = pairs.take(places["held_out"][: settings.gradient_pairs])
+        entangled = gradients(base, measured)
+    with clock.stage("dpo"):
+        train = range(settings.train)
+        trained = trained_by_dpo(model, pairs.take(train), before.take(train), settings)
+    with clock.stage("the trained model reads"):
+        # Adapters that are part of the weights are not multiplied beside them.
+        policy = trained.policy.merged()
+        after = {name: read(policy, pairs.take(each)) for name, each in places.items()}
+    with clock.stage("reward model"):
+        rewards = reward_model(
+            before.take(train).embeddings,
+            before.take(places["held_out"]).embeddings,
+            seed=settings.seed,
+        )
+    with clock.stage("what foretold"):
+        moved = {
+            name: movement(before.take(each), after[name], settings.seed)
+            for name, each in places.items()
+        }
+    return {
+        "settings": asdict(settings),
+        "reward_model": rewards,
+        "rankings_before": rankings(before.take(places["held_out"]).tables, settings.beta),
+        "rankings_after": rankings(after["held_out"].tables, settings.beta),
+        "entanglement": entangled,
+        "loss": trained.history[:, 0].tolist(),
+        **moved,
+    }
+
+
+def trained_by_dpo(
+    model: Path, pairs: TextComparisons, before: Reading, settings: Settings
+) -> TrainResult:
+    """Return the training of adapters on pairs, held against what was read before it."""
+    return fit(
+        adapted(model, settings),
         functools.partial(losses.dpo, beta=settings.beta),
-        train,
-        reference=policy.without_adapters(),
+        pairs,
+        reference=before.reference(),
         steps=settings.steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -166,51 +200,32 @@ def study(model: Path, path: Path, settings: Settings) -> dict[str, Any]:
         progress=False,
         log_every=1,
     )
-    after = {name: token_tables(trained.policy, group) for name, group in groups.items()}
-    return {
-        "settings": asdict(settings),
-        "reward_model": reward_model(base, train, held_out, seed=settings.seed),
-        "rankings_before": rankings(before["held_out"], settings.beta),
-        "rankings_after": rankings(after["held_out"], settings.beta),
-        "entanglement": entangled,
-        "loss": trained.history[:, 0].tolist(),
-        **{
-            name: movement(before[name], after[name], foretold[name], settings.seed)
-            for name in groups
-        },
-        "seconds": time.perf_counter() - start,
-    }
 
 
-def predictors(policy: CausalLM, pairs: TextComparisons) -> dict[str, np.ndarray]:
+def predictors(before: Reading) -> dict[str, np.ndarray]:
     """Return what might foretell how far the chosen log-probability of each pair falls."""
-    texts = pairs.prompt, pairs.chosen, pairs.rejected
-    plain, normalised = ches_scores(policy, *texts, normalised=(False, True)).numpy()
     return {
-        "ches": plain,
-        "ches_normalised": normalised,
+        "ches": before.ches(),
+        "ches_normalised": before.ches(normalised=True),
         # A long completion moves further whatever its states: what a score must beat.
-        "length": policy.length(pairs.prompt, pairs.chosen).cpu().numpy(),
+        "length": np.asarray([len(each.logps) for each in before.chosen], dtype=float),
     }
 
 
 def movement(
-    before: Sequence[np.ndarray],
-    after: Sequence[np.ndarray],
-    foretold: dict[str, np.ndarray],
+    before: Reading,
+    after: Reading,
     seed: int,
 ) -> dict[str, Any]:
     """Return how log-probabilities moved, by pair and by token, and what foretold it."""
-    moved = dict(
-        zip(
-            ("chosen", "rejected"),
-            (now - then for now, then in zip(after, before, strict=True)),
-            strict=True,
-        )
-    )
+    then, now = before.tables, after.tables
+    moved = {
+        name: later - earlier
+        for name, earlier, later in zip(("chosen", "rejected"), then, now, strict=True)
+    }
     drift = {name: np.nansum(change, axis=1) for name, change in moved.items()}
-    n = len(before[0])
-    sums = [np.nansum(table, axis=1) for table in (*after, *before)]
+    n = len(before.chosen)
+    sums = [np.nansum(table, axis=1) for table in (*now, *then)]
     displaced = (drift["chosen"] < 0) & (drift["chosen"] > drift["rejected"])
     return {
         "reward_accuracy": share(reward_accuracy(*sums), n),
@@ -226,7 +241,7 @@ def movement(
         },
         "prediction": {
             name: correlation(scores, -drift["chosen"], seed) | {"values": scores.tolist()}
-            for name, scores in foretold.items()
+            for name, scores in predictors(before).items()
         },
         "by_position": {name: by_position(change) for name, change in moved.items()},
     }
@@ -306,19 +321,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
+    clock = Clock()
     try:
-        model = given.model or real_model(given.out / "SmolLM2-135M-Instruct")
-        found = study(model, pairs_file(given.data), Settings(seed=given.seed))
-        found["walk"] = walk(model, WalkSettings(seed=given.seed))
+        with clock.stage("the model is there"):
+            model = given.model or real_model(given.out / "SmolLM2-135M-Instruct")
+        found = study(model, pairs_file(given.data), Settings(seed=given.seed), clock)
+        found["walk"] = walk(model, WalkSettings(seed=given.seed), clock)
     except Absent as reason:
         print(f"not run: {reason}")
         return
+    found["stages"] = clock.stages
     with atomic_path(given.out / "real.json") as partial:
         partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
     with atomic_path(given.out / "real.png") as partial:
         figure(found).savefig(partial, format="png", dpi=150)
     write_page(found["walk"], given.out / "walk.html")
     print(summary(found))
+    print(clock.total())
 
 
 if __name__ == "__main__":

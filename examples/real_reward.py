@@ -6,7 +6,6 @@ contrastive term helps the latter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from prefsim.data.strength import (
     strength_groups,
     treat_labels,
 )
-from prefsim.lm import CausalLM, TextComparisons, response_embeddings
 from prefsim.losses import bradley_terry
 from prefsim.losses.paired_views import simcse
 from prefsim.policies.stacked_networks import initial_layers, stacked_outputs
@@ -39,38 +37,36 @@ STARTS, WIDTH, STEPS, RATE, DECAY, DROPOUT = 8, 16, 100, 1e-2, 1e-2, 0.2
 CONTRASTS = (0.0, 0.1, 1.0)
 
 
-def reward_model(
-    policy: CausalLM, train: TextComparisons, held_out: TextComparisons, *, seed: int
-) -> dict[str, Any]:
+def reward_model(train: np.ndarray, held_out: np.ndarray, *, seed: int) -> dict[str, Any]:
     """Return how many held-out pairs a Bradley–Terry model on hidden states ranks as people did.
 
-    Features are the last hidden states at the last token and their mean over the completion, each
-    in units of its deviation on the pairs that are trained on.
+    Parameters
+    ----------
+    train, held_out
+        What the model makes of chosen and rejected answers, ``(n, 2, d)``: the last hidden state at
+        the last token, and the mean over the answer.
+    seed
+        Of folds, halves and networks.
     """
-    found, centre, scale = {}, None, None
-    for name, pairs in (("train", train), ("held_out", held_out)):
-        sides = [_states(policy, pairs.prompt, side) for side in (pairs.chosen, pairs.rejected)]
-        features = np.stack(sides, axis=1)
-        if centre is None:
-            centre = features.mean(axis=(0, 1))
-            scale = features.std(axis=(0, 1)) + 1e-12
-        # So that a row has unit length, about, and the ridge means the same for any model.
-        found[name] = (features - centre) / (scale * np.sqrt(features.shape[-1]))
-    train_pairs, others = _in_span(*(-np.diff(found[name], axis=1)[:, 0] for name in found))
+    centre = train.mean(axis=(0, 1))
+    # In units of their deviation on the pairs that are trained on, and so that a row has unit
+    # length, about: the ridge means the same for any model.
+    scale = (train.std(axis=(0, 1)) + 1e-12) * np.sqrt(train.shape[-1])
+    train, held_out = ((features - centre) / scale for features in (train, held_out))
+    train_pairs, others = _in_span(*(each[:, 0] - each[:, 1] for each in (train, held_out)))
     folds = np.random.default_rng(seed).permutation(len(train)) % FOLDS
     scores = {ridge: _across_folds(train_pairs, folds, ridge) for ridge in RIDGES}
     ridge = max(RIDGES, key=lambda each: scores[each])
     weights = fit_linear_reward(train_pairs, ridge=ridge).weights
     return {
         "ridge": ridge,
-        "features": int(found["train"].shape[-1]),
+        "features": int(train.shape[-1]),
         "trained_on": _ranked(train_pairs @ weights),
         "across_folds": scores[ridge],
         "held_out": _ranked(others @ weights),
         "doubted": doubted_labels(train_pairs, others, ridge=ridge, seed=seed),
         "contrasts": [
-            contrasted(found["train"], found["held_out"], contrast=contrast, seed=seed)
-            for contrast in CONTRASTS
+            contrasted(train, held_out, contrast=contrast, seed=seed) for contrast in CONTRASTS
         ],
     }
 
@@ -182,10 +178,6 @@ def reward_lines(found: dict[str, Any]) -> list[str]:
             for row in found["contrasts"]
         ),
     ]
-
-
-def _states(policy: CausalLM, prompts: Sequence[Any], completions: Sequence[Any]) -> np.ndarray:
-    return response_embeddings(policy, prompts, completions, pooling=("last", "mean"))
 
 
 def _in_span(pairs: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

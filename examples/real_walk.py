@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import html
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from real_clock import Clock
 from reviews import FILMS, PRODUCTS, review, sentiment
 
 from prefsim import losses
@@ -194,9 +194,11 @@ def measured(
 ) -> dict[str, Any]:
     """Return reward, divergence from the start and texts of fresh completions of prompts."""
     samples = drawn(policy, asked, settings.evaluated, settings.seed + 2, settings)
-    rows = [each.prompt for each in asked for _ in range(settings.evaluated)]
-    before = start.log_prob(rows, list(samples.completions.ravel()), batch_size=32)
-    divergence = samples.logp.sum(axis=-1).ravel() - before.double().cpu().numpy()
+    divergence = np.zeros(samples.scores.size)
+    if policy is not start:
+        rows = [each.prompt for each in asked for _ in range(settings.evaluated)]
+        before = start.log_prob(rows, list(samples.completions.ravel()), batch_size=32)
+        divergence = samples.logp.sum(axis=-1).ravel() - before.double().cpu().numpy()
     lengths = np.asarray([len(ids) for ids in samples.completions.ravel()])
     return {
         "reward": _mean(samples.scores.ravel()),
@@ -219,23 +221,27 @@ def _mean(values: np.ndarray) -> dict[str, float]:
     return {"value": float(values.mean()), "standard_error": float(error)}
 
 
-def walk(model: Path, settings: Settings) -> dict[str, Any]:
-    """Return what every stage did."""
-    start_time = time.perf_counter()
-    start = CausalLM.load(model, dtype="float32")
-    train, held_out = split_prompts(settings)
-    found = {"start": measured(start, start, held_out, settings)}
-    policy = imitated(start, train, settings)
-    found["sft"] = measured(policy, start, held_out, settings)
-    policy = compared(policy, train, settings)
-    found["dpo"] = measured(policy, start, held_out, settings)
-    policy, earned = rewarded(policy, train, settings)
-    found["rloo"] = measured(policy, start, held_out, settings) | {"rounds": earned}
-    return {
-        "settings": asdict(settings),
-        "stages": found,
-        "seconds": time.perf_counter() - start_time,
-    }
+def walk(model: Path, settings: Settings, clock: Clock) -> dict[str, Any]:
+    """Return what every stage did, and tell the clock what each took."""
+    earned: list[float] = []
+
+    def by_reward(policy: CausalLM, asked: list[Asked], settings: Settings) -> CausalLM:
+        policy, rounds = rewarded(policy, asked, settings)
+        earned.extend(rounds)
+        return policy
+
+    with clock.stage("walk: start"):
+        start = CausalLM.load(model, dtype="float32")
+        train, held_out = split_prompts(settings)
+        found = {"start": measured(start, start, held_out, settings)}
+    policy = start
+    for name, trained in (("sft", imitated), ("dpo", compared), ("rloo", by_reward)):
+        with clock.stage(f"walk: {name}"):
+            policy = trained(policy, train, settings)
+        with clock.stage(f"walk: {name} measured"):
+            found[name] = measured(policy, start, held_out, settings)
+    found["rloo"]["rounds"] = earned
+    return {"settings": asdict(settings), "stages": found}
 
 
 # --- what a person reads
@@ -295,7 +301,7 @@ def page(found: dict[str, Any], shown: int = 3) -> str:
         "<h1>SmolLM2 learns to write reviews, and to write kind ones</h1>"
         "<p>The reward is how positive the VADER lexicon finds a text, from −1 to 1. Means over"
         " fresh completions of prompts that were not trained on, with standard errors over"
-        f" completions; seed {found['settings']['seed']}, {found['seconds']:.0f} s.</p>"
+        f" completions; seed {found['settings']['seed']}.</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
         f"<h2>What it writes</h2><p>The first {shown} completions of each, unchosen.</p>{sections}"
         "</html>\n"

@@ -4,20 +4,22 @@ import gzip
 import importlib.util
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lm_made import byte_tokenizer, small_llama
+from scipy.stats import spearmanr
 
-from prefsim.lm import CausalLM
+from prefsim import losses
+from prefsim.lm import CausalLM, ches_scores, collate, references_of, response_embeddings
+from prefsim.lm.model.pair_measures import gradient_products
 from prefsim.solvers.likelihood.linear_reward import fit_linear_reward
 
 EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
 EXAMPLE_MODULES = (
-    *("real_model", "real_figure", "real_inputs", "real_reward", "real_walk"),
-    "reviews",
+    *("real_model", "real_clock", "real_figure", "real_inputs", "real_reading", "real_reward"),
+    *("real_walk", "reviews"),
 )
 WORDS = ["film", "plot", "music", "cast", "ending", "long", "short", "good", "dull", "bright"]
 
@@ -28,7 +30,7 @@ STAGE = {
     "ended": 1.0,
     "texts": [{"name": "A film", "completions": ["kind words"], "rewards": [0.1]}],
 }
-WALK = {"settings": {"seed": 0}, "seconds": 1.0, "stages": {"start": STAGE, "rloo": STAGE}}
+WALK = {"settings": {"seed": 0}, "stages": {"start": STAGE, "rloo": STAGE}}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,9 @@ def found(real_model, model, data):
     settings = real_model.Settings(
         train=20, held_out=16, steps=6, learning_rate=3e-2, gradient_pairs=3, longest=80
     )
-    return real_model.study(model, real_model.pairs_file(str(data)), settings)
+    clock = real_model.Clock()
+    found = real_model.study(model, real_model.pairs_file(str(data)), settings, clock)
+    return found | {"stages": clock.stages}
 
 
 def test_pairs_have_one_prompt_two_answers_and_a_length(real_model, model, data):
@@ -104,6 +108,39 @@ def test_pairs_have_one_prompt_two_answers_and_a_length(real_model, model, data)
     assert sorted(map(str, other.prompt)) == sorted(map(str, pairs.prompt))
     with pytest.raises(ValueError, match="40 pairs have at most 80 tokens, 41 are asked for"):
         real_model.human_pairs(path, policy, 41, longest=80, seed=0)
+
+
+def test_one_reading_is_what_the_functions_of_the_library_say(real_model, model, data):
+    policy = CausalLM.load(model, dtype="float32")
+    pairs = real_model.human_pairs(real_model.pairs_file(str(data)), policy, 12, longest=80, seed=0)
+    found = real_model.read(policy, pairs, batch_size=5)
+    sides = pairs.chosen, pairs.rejected
+    for table, side in zip(found.tables, sides, strict=True):
+        logps, mask = policy.token_log_probs(pairs.prompt, side)
+        np.testing.assert_allclose(np.nan_to_num(table), logps.numpy(), rtol=1e-4, atol=1e-5)
+        assert (np.isnan(table) == ~mask.numpy()).all()
+    plain, normalised = ches_scores(policy, pairs.prompt, *sides, normalised=(False, True)).numpy()
+    np.testing.assert_allclose(found.ches(), plain, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.ches(normalised=True), normalised, rtol=1e-4, atol=1e-4)
+    expected = [
+        response_embeddings(policy, pairs.prompt, side, pooling=("last", "mean")) for side in sides
+    ]
+    np.testing.assert_allclose(found.embeddings, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
+    taken = found.take([7, 2])
+    theirs = references_of(policy, pairs.take([7, 2]), losses.dpo)
+    assert taken.reference().rows == theirs.rows
+    np.testing.assert_array_equal(taken.reference().offsets, theirs.offsets)
+    np.testing.assert_allclose(taken.reference().values, theirs.values, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_those_of_the_two_rows_of_a_batch(real_model, model, data):
+    policy = CausalLM.load(model, dtype="float32")
+    pairs = real_model.human_pairs(real_model.pairs_file(str(data)), policy, 2, longest=80, seed=0)
+    found = real_model.gradients(policy, pairs)
+    rows = policy.encode([pairs.prompt[1]] * 2, [pairs.chosen[1], pairs.rejected[1]])
+    logps = policy.log_prob_model(collate(rows, pad_id=policy.pad_id)).logp.sum(dim=-1)
+    up, down, across = gradient_products(logps, list(policy.model.parameters()))
+    assert found["cosine"][1] == pytest.approx(across / np.sqrt(up * down), abs=1e-4)
 
 
 def test_what_is_measured_is_that_of_the_models(real_model, model, data, found):
@@ -134,6 +171,8 @@ def test_what_is_measured_is_that_of_the_models(real_model, model, data, found):
     assert found["trained_on"]["reward_accuracy"]["value"] >= 0.75
     assert len(found["entanglement"]["cosine"]) == 3
     assert (np.abs(found["entanglement"]["cosine"]) <= 1).all()
+    assert {"the model reads", "gradients", "dpo", "reward model"} <= set(found["stages"])
+    assert all(took["seconds"] > 0 and took["cpu"] > 0 for took in found["stages"].values())
 
 
 def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, data, found):
@@ -143,9 +182,10 @@ def test_the_reward_on_hidden_states_is_fitted_and_judged(real_model, model, dat
     assert rewards["trained_on"]["value"] >= 0.9
     pairs = real_model.human_pairs(real_model.pairs_file(str(data)), policy, 36, longest=80, seed=0)
     train, test = pairs.take(range(20)), pairs.take(range(20, 36))
-    turned = replace(test, chosen=test.rejected, rejected=test.chosen)
-    assert real_model.reward_model(policy, train, train, seed=0)["held_out"]["value"] >= 0.9
-    again = real_model.reward_model(policy, train, turned, seed=0)
+    train, test = (real_model.read(policy, each).embeddings for each in (train, test))
+    turned = test[:, ::-1]
+    assert real_model.reward_model(train, train, seed=0)["held_out"]["value"] >= 0.9
+    again = real_model.reward_model(train, turned, seed=0)
     assert again["held_out"]["value"] == pytest.approx(1 - rewards["held_out"]["value"])
     doubted, turned_round = rewards["doubted"], again["doubted"]
     assert len(doubted["by_fifth"]) == 5
@@ -201,7 +241,9 @@ def test_the_walk_measures_every_stage(real_model, model, tmp_path, monkeypatch)
     monkeypatch.setattr(real_walk, "sentiment", letters)
     sizes = {"demonstrations": 8, "sft_steps": 2, "dpo_steps": 2, "rounds": 2, "evaluated": 4}
     settings = real_walk.Settings(**sizes, new_tokens=6, held_out=1, learning_rate=3e-3)
-    found = real_walk.walk(model, settings)
+    clock = real_model.Clock()
+    found = real_walk.walk(model, settings, clock)
+    assert {f"walk: {name}" for name in real_walk.STAGES} < set(clock.stages)
     stages = found["stages"]
     assert list(stages) == list(real_walk.STAGES)
     assert abs(stages["start"]["kl"]["value"]) < 1e-4 < abs(stages["sft"]["kl"]["value"])
@@ -222,6 +264,15 @@ def test_the_walk_measures_every_stage(real_model, model, tmp_path, monkeypatch)
     assert all(name in page for name in real_walk.STAGES.values())
 
 
+def test_rank_correlations_of_resamples_are_those_of_each(real_model):
+    first, second = np.random.default_rng(0).integers(6, size=(2, 5, 30)).astype(float)
+    expected = [spearmanr(a, b).statistic for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(real_model.rank_correlation(first, second), expected, atol=1e-12)
+    row = real_model.correlation(first[0], second[0], seed=0)
+    assert row["value"] == pytest.approx(expected[0])
+    assert row["interval"][0] < row["value"] < row["interval"][1]
+
+
 def test_drift_by_position_leaves_out_what_few_reach(real_model):
     change = np.full((12, 3), np.nan)
     change[:, 0], change[:10, 1], change[:9, 2] = -1.0, np.arange(10), 5.0
@@ -240,16 +291,17 @@ def test_the_command_writes_and_says_what_it_found(real_model, model, data, tmp_
                 train=8, held_out=8, steps=2, gradient_pairs=1, longest=80, seed=seed
             ),
         )
-        patch.setattr(real_model, "walk", lambda model, settings: WALK | {"model": str(model)})
+        patch.setattr(real_model, "walk", lambda model, settings, clock: WALK)
         real_model.main(
             ["--out", str(tmp_path / "out"), "--data", str(data), "--model", str(model)]
         )
     said = capsys.readouterr().out
     assert "ranking accuracy before, tokens summed" in said
     assert "of held-out pairs as people did" in said and "reward +0.10 ± 0.20" in said
+    assert "\ndpo: " in said and "all stages: " in said
     assert "kind words" in (tmp_path / "out" / "walk.html").read_text()
     written = json.loads((tmp_path / "out" / "real.json").read_text())
-    assert written["settings"]["train"] == 8
+    assert written["settings"]["train"] == 8 and written["stages"]["dpo"]["cpu"] > 0
     assert (tmp_path / "out" / "real.png").stat().st_size > 10_000
 
 

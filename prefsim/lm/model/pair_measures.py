@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prefsim.analysis.displacement import ches_score
 from prefsim.checks import check_flag, check_integer
+from prefsim.lm.model.head import accumulator
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.log_prob_model import evaluating
 from prefsim.lm.model.policy import CausalLM
@@ -98,14 +99,15 @@ def neighbours_ches(hidden: Tensor, completion_mask: Tensor, *, normalised: bool
 
 
 def gradient_products(
-    log_probs: Tensor, parameters: Sequence[Tensor]
+    log_probs: Tensor | Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> tuple[float, float, float]:
     """Return the squared norms and the inner product of the gradients of two log-probabilities.
 
     Parameters
     ----------
     log_probs
-        Of chosen and rejected, ``(2,)``, with the graph.
+        Of chosen and rejected, ``(2,)``, with the graph. Two of separate forwards are
+        differentiated in half the time of two rows of one.
     parameters
         What is differentiated by. One that a log-probability does not depend on counts nothing.
 
@@ -121,4 +123,10 @@ def gradient_products(
 def _dot(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
     """Return the inner product of two gradients; a parameter that one lacks counts nothing."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return float(sum(torch.dot(a.double().reshape(-1), b.double().reshape(-1)) for a, b in pairs))
+    return float(sum(_product(a, b) for a, b in pairs))
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    wide = accumulator(torch.promote_types(first.dtype, second.dtype))
+    # In float64 the sums of rows alone: copies of whole gradients took longer than their backward.
+    return (first.to(wide) * second.to(wide)).sum(dim=-1).double().sum()

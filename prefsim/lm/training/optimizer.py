@@ -10,7 +10,7 @@ import torch
 from prefsim.lm.training.narrow_adamw import NarrowAdamW
 from prefsim.lm.training.options import BF16_WEIGHTS, TrainingOptions
 
-__all__ = ["make_optimizer"]
+__all__ = ["can_fuse", "make_optimizer"]
 
 
 def make_optimizer(
@@ -34,3 +34,12 @@ def make_optimizer(
         moments = torch.bfloat16 if options.optimizer == "adamw_bf16" else torch.float32
         return NarrowAdamW(groups, lr=options.learning_rate, moments=moments, seed=options.seed)
     return torch.optim.AdamW(groups, lr=options.learning_rate, fused=fused)
+
+
+def can_fuse(accelerator: Any) -> bool:
+    """Return whether a step of AdamW is to be one kernel where an accelerator has the parameters.
+
+    On a CPU that takes a seventh of the time; sharded parameters are fused on GPUs alone.
+    """
+    kind = accelerator.device.type
+    return kind == "cuda" or (kind == "cpu" and accelerator.num_processes == 1)

@@ -79,3 +79,17 @@ def test_products_of_gradients(policy):
     logps = torch.stack([(weight**2).sum(), (weight * torch.tensor([1.0, 0.0, -1.0])).sum()])
     # ∇ = (2, 4, 6) and (1, 0, −1); nothing depends on the other parameter.
     assert gradient_products(logps, [weight, other]) == (56.0, 2.0, -4.0)
+    # Of separate forwards the same, and neither reaches into the other's graph.
+    apart = [(weight**2).sum(), (weight * torch.tensor([1.0, 0.0, -1.0])).sum()]
+    assert gradient_products(apart, [weight, other]) == (56.0, 2.0, -4.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_of_large_gradients_are_summed_wide(dtype):
+    generator = torch.Generator().manual_seed(0)
+    slopes = torch.randn(2, 300, 500, generator=generator).to(getattr(torch, dtype))
+    weight = torch.zeros(300, 500, dtype=slopes.dtype, requires_grad=True)
+    up, down, across = gradient_products([(weight * each).sum() for each in slopes], [weight])
+    first, second = slopes.double().reshape(2, -1)
+    np.testing.assert_allclose([up, down], [first @ first, second @ second], rtol=1e-6)
+    assert across == pytest.approx(float(first @ second), abs=1e-6 * up)

@@ -1,6 +1,7 @@
 """A training waits for its device as seldom as can be: once a step, for loss and gradient norm."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from prefsim import losses
 from prefsim.lm import TextComparisons, TrainingOptions, collate, references_of
 from prefsim.lm.training.engine import _Engine
 from prefsim.lm.training.loss_evaluator import LossEvaluator, needs_of
-from prefsim.lm.training.optimizer import make_optimizer
+from prefsim.lm.training.optimizer import can_fuse, make_optimizer
 from prefsim.lm.training.reference import as_reference
 from prefsim.lm.training.token_rows import token_rows
 from prefsim.losses import container_of
@@ -146,3 +147,12 @@ def test_one_kernel_for_all_parameters_takes_the_same_steps():
             optimizer.zero_grad()
         ends.append(torch.cat([p.detach().reshape(-1) for p in parameters]))
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "fused"),
+    [("cuda", 1, True), ("cuda", 2, True), ("cpu", 1, True), ("cpu", 2, False), ("mps", 1, False)],
+)
+def test_where_steps_are_one_kernel(device, processes, fused):
+    accelerator = SimpleNamespace(device=torch.device(device), num_processes=processes)
+    assert can_fuse(accelerator) is fused
