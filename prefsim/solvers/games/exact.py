@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -34,11 +33,11 @@ __all__ = ["compiled_pivots", "solve_at_once", "solve_exactly"]
 
 @cache
 def compiled_pivots() -> Any:
-    """Return the compiled pivots, None where numba is not installed."""
-    if find_spec("numba") is None:
+    """Return the compiled pivots, None where numba cannot be had."""
+    try:
+        from prefsim.solvers.games import _numba_pivots
+    except ImportError:
         return None
-    from prefsim.solvers.games import _numba_pivots
-
     return _numba_pivots
 
 

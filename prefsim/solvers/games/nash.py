@@ -184,8 +184,8 @@ def solve_nash(
     if goal is None:
         goal = exact if direct else UPDATE_TOLERANCE
     check_nonnegative(tolerance=goal)
-    if max_iterations is not None:
-        check_integer(low=0, max_iterations=max_iterations)
+    iterations = UPDATE_ITERATIONS if max_iterations is None else max_iterations
+    check_integer(low=0, max_iterations=iterations)
     log_reference = log_policy(reference, preference, "reference")
     if direct:
         result = _solve_directly(preference, log_reference, tau, goal, max_iterations, exact)
@@ -196,7 +196,7 @@ def solve_nash(
             method=method,
             tau=tau,
             step=step,
-            iterations=UPDATE_ITERATIONS if max_iterations is None else max_iterations,
+            iterations=iterations,
             goal=goal,
             initial=initial,
             record=record,
