@@ -192,7 +192,11 @@ def shared_reference_logps(
     """
     whose, folder = model_hash(policy), Path(cache)
     of_all = _file(folder, whose, rows_hash(rows))
-    if processes == 1 or of_all.exists():
+    there = processes == 1 or of_all.exists()
+    if processes > 1:
+        # The part of a single row is the whole: nobody writes it before all have looked for it.
+        wait()
+    if there:
         return _found_or_computed(policy, rows, whose, batch_size, folder)
     lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
     longest_first = np.argsort(np.negative(lengths), kind="stable")

@@ -1,6 +1,7 @@
 """References: frozen, adapters switched off, or log-probabilities on disk."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -189,6 +190,26 @@ def test_processes_share_the_work(tmp_path, llama, monkeypatch, count, processes
     again = reference_logps(llama, rows, cache=tmp_path)
     np.testing.assert_array_equal(again.values, found[0].values)
     assert sum(computed) == count
+
+
+def test_a_process_that_comes_late_is_waited_for(tmp_path, llama):
+    barrier = threading.Barrier(2)
+
+    def share(process):
+        time.sleep(process)
+        return shared_reference_logps(
+            llama,
+            ROWS[:1],
+            cache=tmp_path,
+            process=process,
+            processes=2,
+            wait=lambda: barrier.wait(20),
+        )
+
+    for _ in range(2):  # computed, then found
+        with ThreadPoolExecutor(2) as pool:
+            first, late = pool.map(share, range(2))
+        np.testing.assert_array_equal(first.values, late.values)
 
 
 def test_placing_the_wrong_rows_is_an_error(llama):

@@ -122,7 +122,7 @@ def test_the_callers_random_state_is_left_alone(tiny):
 
 
 def test_optimisers(tiny64):
-    made = functools.partial(torch.optim.AdamW, lr=1e-3)
+    made = functools.partial(torch.optim.AdamW, lr=1e-3, fused=True)
     named, given = (
         fit(tiny64, dpo, random_pairs(), reference=tiny64, steps=2, optimizer=how, **QUICK)
         for how in ("adamw", made)
