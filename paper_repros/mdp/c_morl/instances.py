@@ -49,8 +49,6 @@ UNSEEN = {
     ("prefsim.solvers.pareto.non_dominated", ""): LEFT_ALONE,
     ("prefsim.analysis.pareto.assign_points", ""): LEFT_ALONE,
     ("prefsim.analysis.pareto.sparsity", ""): "the reproduction reads by which factor it falls",
-    ("prefsim.solvers.pareto.crowding_distance", "half"): "who is loneliest has no scale",
-    ("prefsim.solvers.pareto.crowding_distance", "double"): "who is loneliest has no scale",
 }
 """What evidence cannot see by nature, with the reasons."""
 

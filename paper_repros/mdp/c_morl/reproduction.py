@@ -16,10 +16,12 @@ from paper_repros.mdp.c_morl.filled import (
     barrier_loss,
     explore,
 )
+from paper_repros.mdp.c_morl.instances import by_neighbours
 from paper_repros.mdp.c_morl.sea import SEA, Sea, dive, is_at_hand
 from prefsim.papers import Reproduction, Run, at_least, at_most, below, between, near, panels
 from prefsim.papers.criteria import Criterion
 from prefsim.papers.figures import BLUE, GREEN, VERMILION
+from prefsim.solvers.pareto import crowding_distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +37,7 @@ def reproduce(run: Run) -> Reproduction:
     loss = {m: barrier_loss(range(first, first + lost), m) for m in (2, 3)}
     sea = dive() if is_at_hand() else None
     criteria = (
+        criterion_of_loneliness(found),
         *criteria_of_archives(found),
         *criteria_of_barriers(found, loss),
         *(criteria_of_sea(sea) if sea else ()),
@@ -44,6 +47,19 @@ def reproduce(run: Run) -> Reproduction:
 
 
 # --- criteria ---
+
+
+def criterion_of_loneliness(found: list[World]) -> Criterion:
+    """Return how far the distances by which starts are chosen are from their neighbours'."""
+    off = []
+    for world in found:
+        points = np.unique(world.exact.returns[-1].round(9), axis=0)
+        ends, stated = by_neighbours(points)
+        lonely = crowding_distance(points)
+        off.append(np.abs(np.where(ends, 0.0, lonely) - stated).max())
+    return at_most(
+        "crowding distances in the last archives less those written out", off, 1e-9, stated="paper"
+    )
 
 
 def criteria_of_archives(found: list[World]) -> tuple[Criterion, ...]:
