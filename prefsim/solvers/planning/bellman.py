@@ -233,6 +233,8 @@ def greedy_policy(
         return xp.astype(
             first[..., None] == xp.arange(q_value.shape[-1], device=first.device), q_value.dtype
         )
+    if has_short_rows(q_value):
+        return _shared_by_columns(q_value, tolerance)
     best = best_value(q_value)
     magnitude = xp.abs(best)
     slack = tolerance * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
@@ -240,6 +242,18 @@ def greedy_policy(
     # As a product, which is exact for counts and quick along a short axis.
     count = xp.matmul(mass, xp.ones(mass.shape[-1:], dtype=mass.dtype, device=mass.device))
     return mass / count[..., None]
+
+
+def _shared_by_columns(q_value: Any, tolerance: float) -> Any:
+    policy = np.empty_like(q_value)
+    rows = policy.reshape(-1, q_value.shape[-1])
+    for block, columns in columns_of_short_rows(q_value):
+        best = np.maximum.reduce(columns, axis=0)
+        mass = columns >= best - tolerance * np.maximum(np.abs(best), 1.0)
+        np.divide(
+            mass.T, np.add.reduce(mass, axis=0, dtype=q_value.dtype)[:, None], out=rows[block]
+        )
+    return policy
 
 
 def best_action(q_value: Array) -> tuple[Array, Array]:
