@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from prefsim.numerics import array_namespace, log_softmax
 from prefsim.solvers.games.certificates import mirror_step, payoff
-from prefsim.solvers.games.path_following import follow_path
+from prefsim.solvers.games.exact import solve_exactly
 from prefsim.typing import Array, ArrayT
 
 WARM_STEPS = 8  # of extragradient, which bring the start into Newton's reach
@@ -187,9 +187,9 @@ def _extragradient_start(skew: Array, log_reference: ArrayT, tau: float) -> Arra
 def _equilibrium_start(skew: ArrayT, log_reference: Array, tau: float) -> ArrayT:
     """Return the unregularised equilibrium, with the best response's mass where it has none."""
     xp = array_namespace(skew)
-    policy = follow_path(
-        skew + 0.5, tolerance=float(xp.finfo(skew.dtype).eps) ** 0.75, max_iterations=100
-    ).policy
+    policy, _ = solve_exactly(
+        skew + 0.5, tolerance=float(xp.finfo(skew.dtype).eps) ** 0.75, max_iterations=None
+    )
     supported = policy > 1e-9
     inside = xp.log(xp.where(supported, policy, xp.ones_like(policy)))
     return log_softmax(
