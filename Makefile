@@ -53,9 +53,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# A night: the suite with more examples (an hour), speed beside the peers, all evidence (hours).
 nightly: lint
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) --dist worksteal
 	$(BIN)/python benchmarks/run.py --check
+	$(MAKE) evidence
 
 # The numerical tests as other processors would run them: other kernels round otherwise.
 NUMERICAL := tests/solvers tests/losses tests/data tests/raters tests/policies tests/worlds tests/analysis \
@@ -72,7 +74,8 @@ portable: $(STAMP)
 budget: $(STAMP)
 	OMP_NUM_THREADS=1 PREFSIM_BUDGET=1 $(BIN)/pytest -s tests/papers/test_every_paper.py -k test_budget
 
-# Would each paper's evidence notice a bug, and does it hold for ten seeds quick and three full.
+# Would each paper's evidence notice a bug; do its claims hold for ten seeds, and its reproduction
+# for ten quick and three full.
 evidence: $(STAMP)
 	PREFSIM_EVIDENCE=1 $(BIN)/pytest -n $(JOBS) --dist worksteal tests/papers/test_every_evidence.py
 

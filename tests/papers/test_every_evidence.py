@@ -9,6 +9,7 @@ from prefsim.papers import Run, all_slugs
 from prefsim.papers.mutators import REQUIRED
 from prefsim.papers.reproducing import run_reproduction
 from prefsim.papers.sabotage import sabotage_paper
+from prefsim.papers.verdicts import check_papers
 
 SLUGS = all_slugs()
 
@@ -29,6 +30,14 @@ def test_claims_and_criteria_notice_every_mutant(slug):
     run = Run(quick=True, data=data_folder())
     for finding in sabotage_paper(slug, mutants=REQUIRED, run=run):
         assert finding.is_explained, finding
+
+
+@deep
+@pytest.mark.parametrize("seed", range(1, 10))
+@pytest.mark.parametrize("slug", SLUGS)
+def test_claims_hold_for_any_seed(slug, seed):
+    results = check_papers([slug], examples=30, seed=seed)[slug]
+    assert not {name: each.detail for name, each in results.items() if each.holds is False}
 
 
 def failed_criteria(slug, tmp_path, **settings):
