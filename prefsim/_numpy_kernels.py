@@ -55,6 +55,18 @@ def has_short_rows(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.ndim > 1 and x.shape[-1] <= 32 and x.size >= 4096
 
 
+def range_of_rows(x: np.ndarray) -> tuple[Any, Any]:
+    """Return the smallest and the largest entry along the last axis."""
+    if not has_short_rows(x):
+        return x.min(axis=-1), x.max(axis=-1)
+    low, high = (np.empty(x.shape[:-1], dtype=x.dtype) for _ in range(2))
+    flat_low, flat_high = low.reshape(-1), high.reshape(-1)
+    for block, columns in columns_of_short_rows(x):
+        np.minimum.reduce(columns, axis=0, out=flat_low[block])
+        np.maximum.reduce(columns, axis=0, out=flat_high[block])
+    return low, high
+
+
 def columns_of_short_rows(x: Any) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield blocks of rows, which stay in the cache, as columns ``(n, rows of the block)``.
 

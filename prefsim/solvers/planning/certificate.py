@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._numpy_kernels import range_of_rows
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace
@@ -69,9 +70,8 @@ def residual_limit(value: ArrayT, tolerance: float) -> ArrayT:
     unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
     if isinstance(value, np.ndarray):
         # Without temporaries: this is asked after every sweep.
-        return np.maximum(
-            unit * np.maximum(np.maximum(value.max(axis=-1), -value.min(axis=-1)), 1.0), tolerance
-        )
+        low, high = range_of_rows(value)
+        return np.maximum(unit * np.maximum(np.maximum(high, -low), 1.0), tolerance)
     return xp.clip(unit * xp.clip(xp.max(xp.abs(value), axis=-1), 1.0, None), tolerance, None)
 
 
@@ -102,7 +102,7 @@ class SpanStop:
     def bounds(change: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest change, ``(*batch,)``."""
         if isinstance(change, np.ndarray):
-            return change.min(axis=-1), change.max(axis=-1)
+            return range_of_rows(change)
         xp = array_namespace(change)
         return xp.min(change, axis=-1), xp.max(change, axis=-1)
 

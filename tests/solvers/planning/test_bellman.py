@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from prefsim._numpy_kernels import has_short_rows
+from prefsim._numpy_kernels import has_short_rows, range_of_rows
 from prefsim.solvers import planning
 from prefsim.solvers.planning.bellman import best_action, best_value
 
@@ -53,3 +53,21 @@ def test_policies_and_soft_maxima(shape):
         special.softmax(table / 0.5, axis=-1),
         rtol=1e-13,
     )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_near_ties_share_relative_to_the_best(shape):
+    # In units of the tolerance, none of them near it.
+    below = np.random.default_rng(1).choice([0.0, 0.4, 3.0], shape)
+    scale = np.where(np.arange(shape[-2])[:, None] % 2 == 0, 1.0, 1e6)
+    policy = planning.greedy_policy(scale * (-1.0 - 1e-9 * below))
+    tied = below - below.min(axis=-1, keepdims=True) < 1.0
+    np.testing.assert_array_equal(policy, tied / tied.sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_range_of_rows(shape):
+    table = np.random.default_rng(2).normal(size=shape)
+    low, high = range_of_rows(table)
+    np.testing.assert_array_equal(low, table.min(axis=-1))
+    np.testing.assert_array_equal(high, table.max(axis=-1))
