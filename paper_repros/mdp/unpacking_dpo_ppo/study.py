@@ -95,12 +95,17 @@ class Replicates(NamedTuple):
         wins = self.level < flip_labels(sigmoid(margin), flips)
         return np.where(wins, self.one, self.other), np.where(wins, self.other, self.one)
 
-    def excess_of_right(self, flips: float) -> float:
-        """Return the share of labels that follow the reward, less what the flips leave of it."""
+    def excess_of_right(self, flips: float) -> list[float]:
+        """Return the share of labels that follow the reward, less what the flips leave of it.
+
+        Of pairs whose better response comes first, and of the others: what favours the first ones
+        leaves the share of all as it is.
+        """
         chosen, rejected = self.labelled(flips)
         lead = self.at(self.reward, chosen) - self.at(self.reward, rejected)
-        expected = flips + (1 - 2 * flips) * sigmoid(np.abs(lead))
-        return float(np.mean((lead > 0) - expected))
+        excess = (lead > 0) - (flips + (1 - 2 * flips) * sigmoid(np.abs(lead)))
+        better_first = (chosen == self.one) == (lead > 0)
+        return [float(np.mean(excess[order])) for order in (better_first, ~better_first)]
 
     def features_of(self, kind: int | None) -> np.ndarray:
         """Return the features of a class, ``(S, X, Y, d)``: one for every response of a table."""

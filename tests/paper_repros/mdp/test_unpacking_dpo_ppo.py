@@ -84,7 +84,7 @@ def test_labels_are_flipped_as_often_as_said():
     margin = worlds.at(worlds.reward, worlds.one) - worlds.at(worlds.reward, worlds.other)
     moved = 0.6 * np.abs(1 / (1 + np.exp(-margin)) - 0.5)
     assert flipped == pytest.approx(moved.mean(), abs=0.01)
-    assert all(abs(worlds.excess_of_right(flips)) < 0.01 for flips in sides)
+    assert all(abs(each) < 0.01 for flips in sides for each in worlds.excess_of_right(flips))
     assert (worlds.prompt < LABELLED).all() and (worlds.one != worlds.other).all()
 
 
