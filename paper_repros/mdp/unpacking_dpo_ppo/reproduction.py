@@ -175,8 +175,8 @@ def criteria_of_labels(curves: list[Curve], worlds: Replicates) -> tuple[Criteri
     few, many = ([curve.difference.mean(axis=1)[at] for curve in curves] for at in (0, -1))
     return (
         near(
-            "share of labels that follow the reward, less what 5 % and 30 % flips leave of it, where"
-            " the better response comes first and second",
+            "share of labels that follow the reward, less what 5 % and 30 % flips leave of it,"
+            " where the better response comes first and second",
             [each for flips in FACTORS["flips"] for each in worlds.excess_of_right(flips)],
             0.0,
             within=0.025,
