@@ -39,7 +39,7 @@ from prefsim.lm.training.options import TrainingOptions
 from prefsim.losses.catalogue import reads_reference
 from prefsim.typing import Loss
 
-__all__ = ["RoundsJob", "key_of", "read_rounds", "round_options"]
+__all__ = ["LAST", "RoundsJob", "key_of", "read_rounds", "round_options"]
 
 LAST = "last"
 # What `prefsim train` can be asked for besides.
@@ -234,8 +234,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         schedule="constant",
         warmup=0.0,
         seed=given["seed"] + number,
-        # A policy that is its own reference is copied.
-        in_place=given["reference"] != LAST,
+        in_place=True,
         progress=False,
     )
 

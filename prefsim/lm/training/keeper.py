@@ -92,7 +92,8 @@ class Keeper:
     def restore(self, checkpoint: disk.Checkpoint) -> History:
         """Put optimiser, random states and diagnostics back; return the history until then."""
         file = checkpoint.folder / disk.OPTIMIZER
-        disk.put_optimizer(self.optimizer, self.names, disk.load_tensors(file), str(file))
+        entries = disk.load_tensors(file).items()
+        disk.put_optimizer(self.optimizer, self.names, entries, str(file))
         random_states = checkpoint.random_states(self.accelerator.process_index)
         # There are none for a process more than there were.
         if random_states:

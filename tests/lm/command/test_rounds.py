@@ -1,5 +1,6 @@
 """``prefsim rounds``: sample, score, learn, and what lies on disk between."""
 
+import gc
 import json
 
 import numpy as np
@@ -104,6 +105,40 @@ def test_the_last_policy_can_be_the_reference(command, tmp_path):
     code, _, err = command(*asked, "--out", "run", "--kept", 2, "--kept-temperature", 0.5)
     assert code == 0, err
     assert all("kl" not in line for line in read_metrics(tmp_path / "run/metrics.jsonl"))
+
+
+def held_bytes():
+    """All tensors in memory, with their gradients."""
+    gc.collect()
+    found = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor):
+            for tensor in (each, each.grad if each.is_leaf else None):
+                if tensor is not None:
+                    storage = tensor.untyped_storage()
+                    found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("more", [(), ("--dtype", "bfloat16"), ("--reference", "last")])
+def test_what_a_round_goes_on_from_is_in_memory_once(command, monkeypatch, more):
+    asked = ("--loss", "grpo", "--score", "mine.py:short", "--rounds", 2, *more)
+    memory = command(*asked, "--dry-run")[1]["memory"]
+    held, step = [], torch.optim.AdamW.step
+
+    def watched(self, *arguments, **options):
+        step(self, *arguments, **options)
+        held.append(held_bytes())
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    before = held_bytes()
+    code, _, err = command(*asked, "--out", "run")
+    assert code == 0, err
+    # What is drawn from is made again when the round is over.
+    estimated = sum(memory[name] for name in ("weights", "optimizer", "reference", "gradients"))
+    assert len(held) == 2
+    for measured in held:
+        assert measured - before == pytest.approx(estimated, rel=0.03)
 
 
 def test_a_reward_model_is_the_reward(command, tmp_path):
