@@ -259,6 +259,9 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
     decisive["steps_of_a_round"] = decisive.pop("steps")
     if decisive["reference"] is None:
         decisive["reference"] = START if reads_reference(job.loss) else NONE
+    elif isinstance(job.reference, CausalLM) and decisive["reference"] != START:
+        # The folder may hold another model by now.
+        decisive["reference_model"] = model_hash(job.reference)
     if job.plan is not None:
         decisive |= job.plan.decisive
     return decisive | {
@@ -267,6 +270,8 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
         "loss": loss_name(job.loss),
         "score": job.scored_by,
         "prompts": prompts,
+        # Tokenizer and template say what is read of them.
+        "tokens of the prompts": job.asked,
         "model": model_hash(job.policy),
     }
 

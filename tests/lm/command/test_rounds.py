@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from lm_made import byte_tokenizer, small_llama
 
 from prefsim.lm import CausalLM, PreferenceModel, draw_scored
 from prefsim.lm.training.metrics import read_metrics
@@ -88,6 +89,27 @@ def test_what_the_rounds_started_from_cannot_change(command):
         code, out, err = command(*asked, *changed)
         assert (code, out) == (2, ""), err
         assert message in err and err.count("\n") == 1
+
+
+def test_what_the_model_reads_and_is_held_to_cannot_change(command, tmp_path):
+    chats = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in ROWS]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% if brief %}be brief{% endif %}" + tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path / "own")
+    held_to = CausalLM.from_config(small_llama(len(tokenizer)), tokenizer, seed=5)
+    held_to.save(tmp_path / "held_to")
+    given = ("--loss", "grpo", "--score", "mine.py:short", "--prompts", "chats.jsonl")
+    asked = (*given, "--tokenizer", "own", "--reference", "held_to", "--out", "run")
+    assert command(*asked, "--rounds", 1)[0] == 0
+    more = (*asked, "--resume", "--rounds", 2)
+    code, _, err = command(*more, "--chat-template-kwargs", '{"brief": true}')
+    assert code == 2 and "tokens of the prompts must be what it was before the interr" in err
+    CausalLM.from_config(small_llama(len(tokenizer)), tokenizer, seed=6).save(tmp_path / "held_to")
+    code, _, err = command(*more)
+    assert code == 2 and "reference_model must be what it was before the interruption" in err
+    held_to.save(tmp_path / "held_to")
+    assert command(*more)[0] == 0
 
 
 def test_a_function_that_was_changed_is_another(command, tmp_path):
