@@ -105,7 +105,8 @@ class Keeper:
         if isinstance(loss, RunningLoss) and state is not None:
             self.evaluator.loss = replace(loss, state=type(loss.state)(**state))
         if self.held_out is not None:
-            self.held_out.values = [tuple(each) for each in checkpoint.state["evaluations"]]
+            evaluations = [tuple(each) for each in checkpoint.state["evaluations"]]
+            self.held_out.restore(evaluations, self.setup.total)
         return [(value, norm) for value, norm in checkpoint.state["history"]]
 
     def save_model(self, name: str) -> None:
