@@ -15,7 +15,8 @@ __all__ = ["dry_run"]
 
 def dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return rows, tokens, steps, parameters and memory of a training, whose weights stay away."""
-    job = read_job(given, load=False)
+    # Which would be written to.
+    job = read_job({**given, "token_cache": None}, load=False)
     options, policy, reference = job.options, job.policy, job.reference
     second_model = None
     if given["precompute"]:

@@ -29,7 +29,7 @@ from prefsim.lm.command.sources import open_source
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.preference_model import PreferenceModel
-from prefsim.lm.model.reference_logps import model_hash
+from prefsim.lm.model.reference_logps import model_hash, rows_hash
 from prefsim.lm.model.token_critic import TokenCritic
 from prefsim.lm.model.tokens import Text
 from prefsim.lm.online.scored_data import check_form, form_for
@@ -39,7 +39,7 @@ from prefsim.lm.training.options import TrainingOptions
 from prefsim.losses.catalogue import reads_reference
 from prefsim.typing import Loss
 
-__all__ = ["RoundsJob", "key_of", "read_rounds", "round_options"]
+__all__ = ["LAST", "RoundsJob", "key_of", "read_rounds", "round_options"]
 
 LAST = "last"
 # What `prefsim train` can be asked for besides.
@@ -67,8 +67,8 @@ class RoundsJob(NamedTuple):
         Tells the reward from every other: a digest of a model or of a function as it is written.
     batched
         Whether the score takes all completions at once.
-    lengths
-        Tokens of each prompt.
+    lengths, asked
+        Tokens of each prompt, and a digest of all as the model reads them.
     plan, critic
         How a value function learns along, and the one that it starts from; None without.
     reward_model
@@ -85,6 +85,7 @@ class RoundsJob(NamedTuple):
     scored_by: str
     batched: bool
     lengths: list[int]
+    asked: str
     plan: CriticPlan | None
     critic: TokenCritic | None
     reward_model: PreferenceModel | None
@@ -146,7 +147,10 @@ def read_rounds(options: Mapping[str, Any], *, load: bool = True) -> RoundsJob:
         score, scored_by = _function(given["score"], prompts, rows)
     policy = policy_of(given, load=load)
     policy = replace(policy, chat_template_kwargs=template_options(given))
-    lengths = _lengths(policy, prompts, given["max_new_tokens"])
+    # With a completion of one token, `encode` says what generation is to see before it.
+    asked = policy.encode(prompts, [[0]] * len(prompts))
+    lengths = [len(row.prompt_ids) for row in asked]
+    _check_room(policy, lengths, given["max_new_tokens"])
     _check_budget(given, form, max(lengths) + given["max_new_tokens"])
     reference = _reference(given, loss, policy, load=load)
     critic = None if plan is None else critic_of(given, policy, load=load)
@@ -165,22 +169,19 @@ def read_rounds(options: Mapping[str, Any], *, load: bool = True) -> RoundsJob:
         scored_by=scored_by,
         batched=reward_model is not None,
         lengths=lengths,
+        asked=rows_hash(asked),
         plan=plan,
         critic=critic,
         reward_model=reward_model,
     )
 
 
-def _lengths(policy: CausalLM, prompts: list[Text], new: int) -> list[int]:
-    """Return the tokens of each prompt, of which the model must have positions for ``new`` more."""
-    # With a completion of one token, `encode` says what generation is to see before it.
-    rows = policy.encode(prompts, [[0]] * len(prompts))
-    lengths = [len(row.prompt_ids) for row in rows]
+def _check_room(policy: CausalLM, lengths: list[int], new: int) -> None:
+    """Raise unless the model has positions for ``new`` tokens behind each prompt."""
     try:
         check_positions(policy.plain, [length + new for length in lengths], "prompt")
     except ValueError as error:
         raise ValueError(f"{error} with --max-new-tokens {new}") from error
-    return lengths
 
 
 def _check_budget(given: Mapping[str, Any], form: str, longest: int) -> None:
@@ -234,8 +235,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         schedule="constant",
         warmup=0.0,
         seed=given["seed"] + number,
-        # A policy that is its own reference is copied.
-        in_place=given["reference"] != LAST,
+        in_place=True,
         progress=False,
     )
 

@@ -13,7 +13,7 @@ import torch
 
 from prefsim.lm.command.job import NONE, START
 from prefsim.lm.command.rounds_critic import explained_variance
-from prefsim.lm.command.rounds_job import RoundsJob, key_of, round_options
+from prefsim.lm.command.rounds_job import LAST, RoundsJob, key_of, round_options
 from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.digests import write_digests
@@ -24,11 +24,13 @@ from prefsim.lm.online.samples import rows_of_round
 from prefsim.lm.online.scored import scored_completions
 from prefsim.lm.online.scored_data import ScoredCompletions, scored_data
 from prefsim.lm.training import checkpoint as disk
-from prefsim.lm.training.engine import Carried, run_on
+from prefsim.lm.training.carried import Carried
+from prefsim.lm.training.engine import run_on
 from prefsim.lm.training.fingerprint import check_fingerprint, loss_name
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.options import TrainingOptions, TrainResult
+from prefsim.lm.training.precision import copy_of_trained
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.stored_model import Trainable, load_weights, save_model
 from prefsim.loops.rounds import play_rounds
@@ -74,9 +76,12 @@ class _Learner(NamedTuple):
     def taught(
         self, loss: Loss, data: TextData, reference: Any, options: TrainingOptions
     ) -> tuple[_Learner, TrainResult]:
-        """Return it after a training that goes on from the last, and the result of that."""
+        """Return it after a training that goes on from the last, and the result of that.
+
+        What the last handed on moves over: nothing else is to go on from it.
+        """
         setup = TrainingSetup(self.model, loss, data, reference, options)
-        result, carried = run_on(setup, self.carried)
+        result, carried = run_on(setup, self.carried, moves=True)
         return _Learner(result.policy, carried), result
 
 
@@ -154,7 +159,10 @@ def _played(job: RoundsJob, last: _Played) -> _Played:
         )
 
     def train(policy: CausalLM, loss: Loss, data: TextData, reference: Any) -> CausalLM:
-        held_to = reference if job.holds_policy else None
+        held_to = None
+        if job.holds_policy:
+            # It is trained in place: as it was before the round there is a copy.
+            held_to = copy_of_trained(policy) if job.reference == LAST else reference
         learned["policy"] = last.policy.taught(loss, data, held_to, options)
         model: CausalLM = learned["policy"][0].model
         return model
@@ -251,6 +259,9 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
     decisive["steps_of_a_round"] = decisive.pop("steps")
     if decisive["reference"] is None:
         decisive["reference"] = START if reads_reference(job.loss) else NONE
+    elif isinstance(job.reference, CausalLM) and decisive["reference"] != START:
+        # The folder may hold another model by now.
+        decisive["reference_model"] = model_hash(job.reference)
     if job.plan is not None:
         decisive |= job.plan.decisive
     return decisive | {
@@ -259,6 +270,8 @@ def _fingerprint(job: RoundsJob) -> dict[str, Any]:
         "loss": loss_name(job.loss),
         "score": job.scored_by,
         "prompts": prompts,
+        # Tokenizer and template say what is read of them.
+        "tokens of the prompts": job.asked,
         "model": model_hash(job.policy),
     }
 

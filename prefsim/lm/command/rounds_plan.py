@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from prefsim.lm.command.memory import MemoryEstimate, cache_numbers, estimate_memory
-from prefsim.lm.command.rounds_job import RoundsJob, read_rounds, round_options
+from prefsim.lm.command.rounds_job import LAST, RoundsJob, read_rounds, round_options
 from prefsim.lm.data.rollouts import TextRollouts
 from prefsim.lm.data.text_data import TextData
 from prefsim.lm.model.policy import CausalLM
@@ -61,7 +62,9 @@ def planned_trainings(job: RoundsJob) -> list[TrainingSetup]:
     reference = job.reference if isinstance(job.reference, CausalLM) else job.policy
     held_to = reference if job.holds_policy else None
     loss = job.loss if job.plan is None else job.plan.loss
-    setups = [TrainingSetup(job.policy, loss, data, held_to, options)]
+    # Where the policy stands in for the copy of itself that it will be held to.
+    how = replace(options, in_place=held_to is not job.policy)
+    setups = [TrainingSetup(job.policy, loss, data, held_to, how)]
     if job.plan is not None and job.critic is not None:
         how = job.plan.training_options(options)
         setups.append(TrainingSetup(job.critic, job.plan.critic_loss, data, None, how))
@@ -122,28 +125,50 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
             checkpointing=given["gradient_checkpointing"],
         )
         parts.append(part)
+    rounded = [_rounded_bytes(setup) for setup in setups]
     drawn_at_once = min(given["sample_batch"], _asked(job)) * given["samples"]
     own = next(job.policy.plain.parameters())
     found = {
         "weights": sum(part.weights for part in parts) - _shared_bytes(setups),
         "optimizer": sum(part.optimizer for part in parts),
-        "reference": _bytes_beside(job.reference, job),
+        "reference": _reference_bytes(job),
         "reward_model": _bytes_beside(job.reward_model, job),
+        "rounded": sum(rounded),
         "cache": drawn_at_once * longest * cache_numbers(job.policy.plain.config) * own.itemsize,
     }
-    training = max(parts, key=_while_training)
+    # While one of two models trains, the other waits as it is drawn from.
+    training, of_it = max(
+        zip(parts, rounded, strict=True), key=lambda one: _while_training(one[0]) - one[1]
+    )
     found |= {
         "casts": training.casts,
         "gradients": training.gradients,
         "activations": training.activations,
     }
-    held = found["weights"] + found["optimizer"] + found["reference"] + found["reward_model"]
+    stay = ("weights", "optimizer", "reference", "reward_model", "rounded")
+    held = sum(found[name] for name in stay)
     # Drawing and learning take turns.
-    return found | {"total": held + max(found["cache"], _while_training(training))}
+    return found | {"total": held + max(found["cache"], _while_training(training) - of_it)}
 
 
 def _while_training(part: MemoryEstimate) -> int:
     return part.casts + part.gradients + part.activations
+
+
+def _rounded_bytes(setup: TrainingSetup) -> int:
+    """Return the bytes of what is drawn from, beside parameters that are trained in float32."""
+    if setup.precision != "bf16":
+        return 0
+    narrow = (p for p in setup.policy.module.parameters() if p.requires_grad and p.itemsize < 4)
+    return sum(p.numel() * p.itemsize for p in narrow)
+
+
+def _reference_bytes(job: RoundsJob) -> int:
+    if job.reference == LAST and job.holds_policy:
+        # A copy of what is trained, made anew in every round.
+        trained = (p for p in job.policy.module.parameters() if p.requires_grad)
+        return sum(p.numel() * p.itemsize for p in trained)
+    return _bytes_beside(job.reference, job)
 
 
 def _shared_bytes(setups: list[TrainingSetup]) -> int:

@@ -152,8 +152,8 @@ def reference_logps(
         Completions in one forward; no number depends on it beyond rounding.
     cache
         Folder of cached results, made if it is not there; ``None`` keeps nothing. A file is named
-        after the hashes of model and data, so that a changed model or data set never meets the
-        numbers of another.
+        after the hashes of model and data, and after what autocast rounds products to where it is
+        on, so that a changed model or data set never meets the numbers of another.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def shared_reference_logps(
         Returns when all processes have called it.
     """
     whose, folder = model_hash(policy), Path(cache)
-    of_all = _file(folder, whose, rows_hash(rows))
+    of_all = _file(folder, policy, whose, rows_hash(rows))
     there = processes == 1 or of_all.exists()
     if processes > 1:
         # The part of a single row is the whole: nobody writes it before all have looked for it.
@@ -216,7 +216,7 @@ def shared_reference_logps(
     wait()
     if process == 0:
         _write(of_all, whole)
-        for each in {_file(folder, whose, part.rows) for part in found} - {of_all}:
+        for each in {_file(folder, policy, whose, part.rows) for part in found} - {of_all}:
             each.unlink()
     wait()
     return whole
@@ -239,7 +239,7 @@ def _found_or_computed(
     policy: CausalLM, rows: Sequence[Tokens], whose: str, batch_size: int, folder: Path | None
 ) -> ReferenceLogps:
     offsets, of_what = _offsets(rows), rows_hash(rows)
-    file = None if folder is None else _file(folder, whose, of_what)
+    file = None if folder is None else _file(folder, policy, whose, of_what)
     if file is not None and file.exists():
         return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
     if folder is not None:
@@ -260,9 +260,13 @@ def _offsets(rows: Sequence[Tokens]) -> np.ndarray:
     return np.cumsum(counts)
 
 
-def _file(folder: Path, whose: str, of_what: str) -> Path:
+def _file(folder: Path, policy: CausalLM, whose: str, of_what: str) -> Path:
+    kind, rounded = policy.device.type, ""
+    if torch.is_autocast_enabled(kind):
+        # Products that are rounded give other numbers.
+        rounded = "-" + str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
     # Half of each digest, 128 bits, keeps names short, and no two will ever meet.
-    return folder / f"{whose[:32]}-{of_what[:32]}.safetensors"
+    return folder / f"{whose[:32]}-{of_what[:32]}{rounded}.safetensors"
 
 
 def _read(file: Path, offsets: np.ndarray) -> np.ndarray:

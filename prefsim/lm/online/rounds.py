@@ -65,7 +65,8 @@ from prefsim.lm.online.samples import (
     judged_completions,
     rows_of_round,
 )
-from prefsim.lm.training.engine import Carried, run_on
+from prefsim.lm.training.carried import Carried
+from prefsim.lm.training.engine import run_on
 from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.loops.rounds import Draw, Loss, Trainer

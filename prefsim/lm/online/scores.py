@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefsim.backend import to_numpy
+from prefsim.checks.quoting import shown
 from prefsim.lm.model.tokens import Text
 
 __all__ = ["Score", "completion_scores"]
@@ -41,7 +42,7 @@ def completion_scores(
     Raises
     ------
     ValueError
-        If a score is infinite, or a batch of scores has another shape.
+        If a score is no number or infinite, or a batch of scores has another shape.
 
     Examples
     --------
@@ -55,11 +56,19 @@ def completion_scores(
         values = np.full(len(rows), np.nan)
         for i, (prompt, completion) in enumerate(rows):
             with contextlib.suppress(*abstain_on):
-                value = score(prompt, completion)
-                values[i] = np.nan if value is None else float(value)
+                values[i] = _as_number(score(prompt, completion))
     if np.isinf(values).any():
         raise ValueError(f"scores must be finite or NaN, got {values[np.isinf(values)][0]}")
     return values.reshape(len(prompts), -1)
+
+
+def _as_number(value: Any) -> float:
+    if value is None:
+        return np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a score must be a number or None, got {shown(value)}") from error
 
 
 def _scores_at_once(

@@ -10,7 +10,7 @@ from prefsim.checks.quoting import shown
 from prefsim.lm.model.tokens import Tokens
 from prefsim.solvers.results import warn_caller
 
-__all__ = ["AlteredTexts", "rewrites"]
+__all__ = ["PROBE", "Altered", "AlteredTexts", "rewrites"]
 
 # A tokenizer that gives this back gives back every text: capitals, accents, a ligature and a wide
 # letter (which normal forms replace), spaces in a row, a tab and a line break.

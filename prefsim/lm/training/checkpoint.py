@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,7 +220,7 @@ def optimizer_tensors(
 def put_optimizer(
     optimizer: torch.optim.Optimizer,
     names: Mapping[Any, str],
-    entries: Mapping[str, Any],
+    entries: Iterable[tuple[str, Any]],
     source: str,
 ) -> None:
     """Put a state back, sharded as the parameters are, as copies of the entries.
@@ -231,7 +231,7 @@ def put_optimizer(
         If it is of a parameter that is not there; ``source`` says where it came from.
     """
     by_name: dict[str, Any] = {name: parameter for parameter, name in names.items()}
-    for key, given in entries.items():
+    for key, given in entries:
         name, _, entry = key.rpartition("|")
         parameter = by_name.get(name)
         if parameter is None:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from prefsim.checks import trusted_values
 from prefsim.lm.model.log_prob_model import whole_tensor
 from prefsim.lm.training import checkpoint as disk
+from prefsim.lm.training.carried import Carried, handed_over
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.fingerprint import loss_name
 from prefsim.lm.training.held_out import HeldOut
@@ -36,26 +37,10 @@ from prefsim.lm.training.sharding import check_sharding, placed
 from prefsim.lm.training.stored_model import load_weights
 from prefsim.lm.training.trackers import listeners, on_all_processes
 
-__all__ = ["Carried", "run", "run_on"]
+__all__ = ["run", "run_on"]
 
 # What accelerate puts over a module's own.
 _LEFT_BY_ACCELERATE = ("forward", "_original_forward", "_is_accelerate_prepared")
-
-
-class Carried(NamedTuple):
-    """What a training hands on to the next one of its policy, beyond the policy itself.
-
-    Attributes
-    ----------
-    weights
-        Trained parameters by name as precise as they were trained, where the policy's own are
-        rounded.
-    optimizer
-        The optimiser's state, by parameter and entry.
-    """
-
-    weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
 
 
 def run(setup: TrainingSetup) -> TrainResult:
@@ -69,7 +54,9 @@ def run(setup: TrainingSetup) -> TrainResult:
     return run_on(setup, None)[0]
 
 
-def run_on(setup: TrainingSetup, carried: Carried | None) -> tuple[TrainResult, Carried]:
+def run_on(
+    setup: TrainingSetup, carried: Carried | None, *, moves: bool = False
+) -> tuple[TrainResult, Carried]:
     """Do a training that goes on from another; see :func:`run`.
 
     Parameters
@@ -78,6 +65,8 @@ def run_on(setup: TrainingSetup, carried: Carried | None) -> tuple[TrainResult, 
         The training.
     carried
         Of the training that the policy comes from; None to begin.
+    moves
+        Whether what is carried is let go of as it is taken over, and empty afterwards.
     """
     seed = setup.options.seed
     with (
@@ -85,7 +74,7 @@ def run_on(setup: TrainingSetup, carried: Carried | None) -> tuple[TrainResult, 
         own_random_states(seed),
         _held(setup, accelerator),
     ):
-        engine = _Engine(setup, accelerator, carried)
+        engine = _Engine(setup, accelerator, carried, moves=moves)
         result = engine.run()
         return result, engine.carried()
 
@@ -105,7 +94,9 @@ def _held(setup: TrainingSetup, accelerator: Any) -> Iterator[None]:
 class _Engine:
     """One training in this process: the model as accelerate wraps it, and its optimiser."""
 
-    def __init__(self, setup: TrainingSetup, accelerator: Any, carried: Carried | None) -> None:
+    def __init__(
+        self, setup: TrainingSetup, accelerator: Any, carried: Carried | None, *, moves: bool
+    ) -> None:
         self.setup, self.options, self.accelerator = setup, setup.options, accelerator
         self.policy = setup.policy if setup.options.in_place else copy_of_trained(setup.policy)
         self.module: Any = self.policy.module
@@ -113,7 +104,7 @@ class _Engine:
         if setup.precision == "bf16":
             widen(self.module)
         if carried is not None:
-            for name, value in carried.weights.items():
+            for name, value in handed_over(carried.weights, moves=moves):
                 self.module.get_parameter(name).data.copy_(value)
         # Before the model is wrapped and sharded: weights on disk are whole.
         if setup.checkpoint is not None:
@@ -126,7 +117,8 @@ class _Engine:
             if parameter.requires_grad
         }
         if carried is not None:
-            disk.put_optimizer(self.optimizer, self.names, carried.optimizer, "the rounds before")
+            entries = handed_over(carried.optimizer, moves=moves)
+            disk.put_optimizer(self.optimizer, self.names, entries, "the rounds before")
         self.update = self.options.reference_update
         prepared = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(

@@ -177,6 +177,16 @@ class HeldOut:
         """Return whether a policy that has done so many of all steps is to be evaluated."""
         return step % self.evaluation.every == 0 or step == total
 
+    def restore(self, values: list[tuple[int, float]], total: int) -> None:
+        """Take up the evaluations of a training that now goes on to ``total`` steps.
+
+        One that was made because the training ended there is none of the longer one's, but where
+        its model is kept as the best.
+        """
+        self.values = values
+        kept = self.best_step if self.evaluation.keep_best else None
+        self.values = [each for each in values if self.is_due(each[0], total) or each[0] == kept]
+
     def measure(self, log_prob_model: LogProbModel | ResponseScorer, step: int) -> dict[str, float]:
         """Return the measures by name, of all processes together, and remember how good it is."""
         # A running loss is measured with the state that it has by now.

@@ -92,7 +92,8 @@ class Keeper:
     def restore(self, checkpoint: disk.Checkpoint) -> History:
         """Put optimiser, random states and diagnostics back; return the history until then."""
         file = checkpoint.folder / disk.OPTIMIZER
-        disk.put_optimizer(self.optimizer, self.names, disk.load_tensors(file), str(file))
+        entries = disk.load_tensors(file).items()
+        disk.put_optimizer(self.optimizer, self.names, entries, str(file))
         random_states = checkpoint.random_states(self.accelerator.process_index)
         # There are none for a process more than there were.
         if random_states:
@@ -104,7 +105,8 @@ class Keeper:
         if isinstance(loss, RunningLoss) and state is not None:
             self.evaluator.loss = replace(loss, state=type(loss.state)(**state))
         if self.held_out is not None:
-            self.held_out.values = [tuple(each) for each in checkpoint.state["evaluations"]]
+            evaluations = [tuple(each) for each in checkpoint.state["evaluations"]]
+            self.held_out.restore(evaluations, self.setup.total)
         return [(value, norm) for value, norm in checkpoint.state["history"]]
 
     def save_model(self, name: str) -> None:

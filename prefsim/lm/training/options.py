@@ -62,8 +62,8 @@ class TrainResult(NamedTuple):
     policy
         The trained policy.
     value
-        Loss of the last step's batch, before that step: the mean of the loss's values over its
-        examples, weighted.
+        Loss of the last step's batch, before that step: the mean over its examples of the loss's
+        values, each times its weight in units of the mean weight of all data.
     grad_norm
         Euclidean norm of that step's gradient, before clipping.
     steps

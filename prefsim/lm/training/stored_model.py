@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from prefsim.lm.model.log_prob_model import is_adapted
@@ -69,7 +71,7 @@ def load_weights(policy: Trainable, folder: Path) -> None:
         )
         return
     plain = policy.log_prob_model.plain
-    stored = type(plain).from_pretrained(folder, dtype=plain.dtype)
+    stored = type(plain).from_pretrained(folder, dtype=_widest(plain))
     plain.load_state_dict(stored.state_dict())
 
 
@@ -80,5 +82,14 @@ def _load_scorer(policy: ResponseScorer, folder: Path) -> None:
         for name, value in load_file(folder / TRAINED).items():
             policy.get_parameter(name).data.copy_(value)
         return
-    dtype = str(policy.plain.dtype).removeprefix("torch.")
+    dtype = str(_widest(policy.plain)).removeprefix("torch.")
     policy.load_state_dict(type(policy).load(folder, dtype=dtype).state_dict())
+
+
+def _widest(model: torch.nn.Module) -> torch.dtype:
+    """Return what holds every parameter of a model unrounded.
+
+    Frozen ones may be narrower than those that are trained: what the first is says nothing.
+    """
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    return functools.reduce(torch.promote_types, dtypes)

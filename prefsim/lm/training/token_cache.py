@@ -15,7 +15,7 @@ import numpy as np
 
 from prefsim.lm.model.text_model import TextModel
 from prefsim.lm.model.tokens import Tokens
-from prefsim.lm.training.altered_text import Altered
+from prefsim.lm.training.altered_text import PROBE, Altered
 
 __all__ = ["Encoded", "kept_tokens"]
 
@@ -103,7 +103,21 @@ def _identity(tokenizer: Any) -> list[Any]:
         tokenizer.special_tokens_map,
         getattr(tokenizer, "chat_template", None),
         getattr(tokenizer, "init_kwargs", {}),
+        _probed(tokenizer),
     ]
+
+
+def _probed(tokenizer: Any) -> list[int] | str:
+    """Return what a tokenizer makes of a text with its special tokens in it.
+
+    Settings of the object, such as ``split_special_tokens``, are in no rules.
+    """
+    text = " a".join([PROBE, *tokenizer.all_special_tokens])
+    try:
+        return list(tokenizer(text)["input_ids"])
+    except Exception as error:
+        # Tokenizers raise anything; one that has no tokens for this may well have some for data.
+        return type(error).__name__
 
 
 def _plain(value: Any) -> Any:

@@ -200,7 +200,8 @@ def test_settings_in_a_file(prefsim, tmp_path):
 def test_dry_run(prefsim, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     report = report_of(
-        prefsim, *TRAIN, "--dry-run", "--json", "--epochs", 2, "--batch-size", 4, "--out", "run"
+        *(prefsim, *TRAIN, "--dry-run", "--json", "--epochs", 2, "--batch-size", 4),
+        *("--out", "run", "--token-cache", "tokens"),
     )
     assert sorted(tmp_path.rglob("*")) == before
     tokenizer = byte_tokenizer()

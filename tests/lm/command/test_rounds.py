@@ -1,10 +1,12 @@
 """``prefsim rounds``: sample, score, learn, and what lies on disk between."""
 
+import gc
 import json
 
 import numpy as np
 import pytest
 import torch
+from lm_made import byte_tokenizer, small_llama
 
 from prefsim.lm import CausalLM, PreferenceModel, draw_scored
 from prefsim.lm.training.metrics import read_metrics
@@ -89,6 +91,27 @@ def test_what_the_rounds_started_from_cannot_change(command):
         assert message in err and err.count("\n") == 1
 
 
+def test_what_the_model_reads_and_is_held_to_cannot_change(command, tmp_path):
+    chats = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in ROWS]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% if brief %}be brief{% endif %}" + tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path / "own")
+    held_to = CausalLM.from_config(small_llama(len(tokenizer)), tokenizer, seed=5)
+    held_to.save(tmp_path / "held_to")
+    given = ("--loss", "grpo", "--score", "mine.py:short", "--prompts", "chats.jsonl")
+    asked = (*given, "--tokenizer", "own", "--reference", "held_to", "--out", "run")
+    assert command(*asked, "--rounds", 1)[0] == 0
+    more = (*asked, "--resume", "--rounds", 2)
+    code, _, err = command(*more, "--chat-template-kwargs", '{"brief": true}')
+    assert code == 2 and "tokens of the prompts must be what it was before the interr" in err
+    CausalLM.from_config(small_llama(len(tokenizer)), tokenizer, seed=6).save(tmp_path / "held_to")
+    code, _, err = command(*more)
+    assert code == 2 and "reference_model must be what it was before the interruption" in err
+    held_to.save(tmp_path / "held_to")
+    assert command(*more)[0] == 0
+
+
 def test_a_function_that_was_changed_is_another(command, tmp_path):
     own = tmp_path / "own.py"
     own.write_text("def score(prompt, completion):\n    return -float(len(completion))\n")
@@ -104,6 +127,40 @@ def test_the_last_policy_can_be_the_reference(command, tmp_path):
     code, _, err = command(*asked, "--out", "run", "--kept", 2, "--kept-temperature", 0.5)
     assert code == 0, err
     assert all("kl" not in line for line in read_metrics(tmp_path / "run/metrics.jsonl"))
+
+
+def held_bytes():
+    """All tensors in memory, with their gradients."""
+    gc.collect()
+    found = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor):
+            for tensor in (each, each.grad if each.is_leaf else None):
+                if tensor is not None:
+                    storage = tensor.untyped_storage()
+                    found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("more", [(), ("--dtype", "bfloat16"), ("--reference", "last")])
+def test_what_a_round_goes_on_from_is_in_memory_once(command, monkeypatch, more):
+    asked = ("--loss", "grpo", "--score", "mine.py:short", "--rounds", 2, *more)
+    memory = command(*asked, "--dry-run")[1]["memory"]
+    held, step = [], torch.optim.AdamW.step
+
+    def watched(self, *arguments, **options):
+        step(self, *arguments, **options)
+        held.append(held_bytes())
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    before = held_bytes()
+    code, _, err = command(*asked, "--out", "run")
+    assert code == 0, err
+    # What is drawn from is made again when the round is over.
+    estimated = sum(memory[name] for name in ("weights", "optimizer", "reference", "gradients"))
+    assert len(held) == 2
+    for measured in held:
+        assert measured - before == pytest.approx(estimated, rel=0.03)
 
 
 def test_a_reward_model_is_the_reward(command, tmp_path):

@@ -124,6 +124,15 @@ def test_the_cache_is_keyed_by_model_and_data(tmp_path, monkeypatch):
     assert reference_logps(policy, ROWS, cache=tmp_path).offsets.tolist() == [0, 3, 4, 10, 12]
 
 
+def test_the_cache_keeps_what_autocast_rounds_apart(tmp_path, llama):
+    exact = reference_logps(llama, ROWS, cache=tmp_path).values
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = reference_logps(llama, ROWS, cache=tmp_path).values
+        np.testing.assert_array_equal(reference_logps(llama, ROWS, cache=tmp_path).values, rounded)
+    assert np.abs(rounded - exact).max() > 1e-4
+    np.testing.assert_array_equal(reference_logps(llama, ROWS, cache=tmp_path).values, exact)
+
+
 def test_a_cache_that_can_hold_nothing_is_refused_before_anything_is_computed(
     tmp_path, llama, monkeypatch
 ):

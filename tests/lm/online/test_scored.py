@@ -139,6 +139,9 @@ def test_scores_at_once_are_those_one_by_one(start):
         drawn(start, lambda prompts, completions: [1.0], batched=True)
     with pytest.raises(ValueError, match="scores must be finite or NaN, got inf"):
         completion_scores(lambda prompt, completion: np.inf, ["Q"], [["A"]])
+    for said, shown in (("much", "'much'"), ([1.0], r"\[1.0\]")):
+        with pytest.raises(ValueError, match=f"a score must be a number or None, got {shown}"):
+            completion_scores(lambda prompt, completion, said=said: said, ["Q"], [["A"]])
 
 
 def test_a_score_reads_text_where_there_is_a_tokenizer(llama):

@@ -211,6 +211,25 @@ def without_times(lines):
     return [{name: value for name, value in line.items() if "second" not in name} for line in lines]
 
 
+@pytest.mark.parametrize("is_best", [False, True])
+def test_an_evaluation_at_an_end_that_was_none_is_not_waited_for(tiny64, tmp_path, is_best):
+    """The last one of six steps, where every fourth is evaluated and thirty are asked for."""
+
+    def run(folder, steps, **options):
+        data = pairs() if is_best else OPPOSED
+        evaluation = Evaluation(data=data, every=4, patience=2, keep_best=True)
+        options |= {"evaluation": evaluation, "schedule": "constant", "save_every": 1}
+        return trained(tiny64, **options, out=tmp_path / folder, steps=steps)
+
+    run("parts", 6)
+    parts = run("parts", 10, resume=True)
+    whole = run("whole", 10)
+    assert sorted(evaluated(whole)) == ([0, 4, 8, 10] if is_best else [0, 4, 8])
+    np.testing.assert_array_equal(parts.history, whole.history)
+    # Its model lies there as the best.
+    assert parts.best_step == (6 if is_best else whole.best_step)
+
+
 def test_a_resumed_training_has_not_lost_its_patience(tiny64, tmp_path):
     def run(folder, steps=50, **options):
         evaluation = Evaluation(data=OPPOSED, every=1, patience=4)

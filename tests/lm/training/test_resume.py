@@ -14,7 +14,7 @@ from lm_made import byte_tokenizer, small_llama
 
 import prefsim
 from prefsim import losses
-from prefsim.lm import CausalLM, TextComparisons
+from prefsim.lm import CausalLM, PreferenceModel, TextComparisons
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.metrics import read_metrics
 from prefsim.solvers import fit
@@ -28,7 +28,7 @@ sys.path[:0] = {paths!r}
 import accelerate, peft, prefsim.lm.training.engine
 from lm_made import small_llama
 from prefsim import losses
-from prefsim.lm import CausalLM, TextComparisons
+from prefsim.lm import CausalLM, PreferenceModel, TextComparisons
 from prefsim.losses import PairLogps
 from prefsim.solvers import fit
 
@@ -321,3 +321,20 @@ def test_more_steps_of_a_constant_rate(tmp_path):
     run("linear", 4, schedule="linear")
     with pytest.raises(ValueError, match="more may be asked for with schedule='constant'"):
         run("linear", 7, schedule="linear", resume=True)
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_what_is_frozen_in_bfloat16_rounds_nothing_that_is_trained(tmp_path, with_head):
+    made = CausalLM.from_config(small_llama(64), seed=0, dtype="bfloat16")
+    policy = PreferenceModel(made, dim=1, seed=1) if with_head else made
+    policy.plain.get_input_embeddings().requires_grad_(False)
+    loss = losses.bradley_terry if with_head else dpo
+
+    def run(folder, steps, **options):
+        constant = {"schedule": "constant", "warmup": 0.0, "reference": None, "save_every": 2}
+        given = OPTIONS | constant | {"steps": steps, "out": tmp_path / folder} | options
+        return fit(policy, loss, pairs(), **given)
+
+    whole = run("whole", 4)
+    run("cut", 2)
+    np.testing.assert_array_equal(run("cut", 4, resume=True).history, whole.history)

@@ -59,11 +59,14 @@ def test_another_text_or_tokenizer_or_use_is_kept_apart(tmp_path, counted):
     other = byte_tokenizer(300)
     template = byte_tokenizer()
     template.chat_template = template.chat_template.replace("+ '|>'", "+ '|> '")
+    splitting = byte_tokenizer()
+    splitting.split_special_tokens = True
     changed = [
         (policy, FILMS.take([1, 0])),
         (CausalLM(policy.log_prob_model, tokenizer, append_eos=False), FILMS),
         (CausalLM(policy.log_prob_model, other), FILMS),
         (CausalLM(policy.log_prob_model, template), FILMS),
+        (CausalLM(policy.log_prob_model, splitting), FILMS),
         (CausalLM(policy.log_prob_model, tokenizer, chat_template_kwargs={"a": 1}), FILMS),
     ]
     for number, (model, data) in enumerate([(policy, FILMS), *changed], start=1):
