@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from prefsim.checks import check_choice, check_constant
-from prefsim.numerics import like, to_numpy
+from prefsim.numerics import as_tensor, like, to_numpy
 from prefsim.typing import Array
 
 Seed = int | np.random.Generator
@@ -110,7 +110,7 @@ def asarray(value: Any) -> Array:
         return np.asarray(to_numpy(value), dtype=backend.dtype)
     import torch
 
-    return torch.as_tensor(value, dtype=getattr(torch, backend.dtype), device=backend.device)
+    return as_tensor(value, dtype=getattr(torch, backend.dtype), device=backend.device)
 
 
 def on_backend(given: Any, checked: np.ndarray, name: str) -> Array:
@@ -137,7 +137,7 @@ def index_array(value: Any) -> Array:
         return np.asarray(to_numpy(value), dtype=np.int64)
     import torch
 
-    return torch.as_tensor(value, dtype=torch.int64, device=backend.device)
+    return as_tensor(value, dtype=torch.int64, device=backend.device)
 
 
 def random_generator(seed: Seed) -> np.random.Generator:

@@ -21,6 +21,7 @@ from prefsim.typing import Array, ArrayT
 
 __all__ = [
     "array_namespace",
+    "as_tensor",
     "bounded_exp",
     "categorical_entropy",
     "categorical_kl",
@@ -350,20 +351,23 @@ def like(value: Any, other: Array, *, integer: bool = False) -> Array:
     In int64 if ``integer``, else in the dtype of ``other``.
     """
     if is_torch_array(other):
-        torch = _torch()
-        # torch shares memory, which it takes only in order and to write to.
-        if isinstance(value, np.ndarray) and not (
-            value.flags.writeable and all(stride >= 0 for stride in value.strides)
-        ):
-            value = value.copy()
-        return torch.as_tensor(
-            value, dtype=torch.int64 if integer else other.dtype, device=other.device
-        )
+        dtype = _torch().int64 if integer else other.dtype
+        return as_tensor(value, dtype=dtype, device=other.device)
     xp = array_namespace(other)
     return xp.asarray(
         to_numpy(value) if is_torch_array(value) else value,
         dtype=xp.int64 if integer else other.dtype,
     )
+
+
+def as_tensor(value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+    """Return ``value`` as a tensor, which shares its memory where torch can."""
+    # It takes none that runs backwards, and warns of what is not to be written to.
+    if isinstance(value, np.ndarray) and not (
+        value.flags.writeable and all(stride >= 0 for stride in value.strides)
+    ):
+        value = value.copy()
+    return _torch().as_tensor(value, dtype=dtype, device=device)
 
 
 def row_sums(x: ArrayT) -> ArrayT:

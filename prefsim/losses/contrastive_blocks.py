@@ -19,7 +19,7 @@ from prefsim.checks import (
     check_positive,
     check_shape,
 )
-from prefsim.numerics import softplus, to_numpy, widened
+from prefsim.numerics import as_tensor, softplus, to_numpy, widened
 from prefsim.typing import Array, ArrayT
 
 __all__ = ["NegativesKlDro", "blockwise_infonce", "blockwise_rgcl", "negatives_kl_dro"]
@@ -116,14 +116,14 @@ def negatives_kl_dro(
             f" {candidates.shape[0]} candidates"
         )
     in_torch = is_torch_array(anchors)
-    a, c, t = (widened(torch.as_tensor(x)) for x in (anchors, candidates, tau))
+    a, c, t = (widened(as_tensor(x)) for x in (anchors, candidates, tau))
     device = a.device
     value, divergence = negatives_worst_case(
         a,
         c,
-        torch.as_tensor(places, device=device),
+        as_tensor(places, device=device),
         t.expand(a.shape[0]),
-        None if left_out is None else torch.as_tensor(left_out, device=device),
+        None if left_out is None else as_tensor(left_out, device=device),
         block_bytes,
     )
     dtype = torch.as_tensor(anchors).dtype

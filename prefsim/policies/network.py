@@ -11,7 +11,7 @@ import numpy as np
 from prefsim._readable import readable
 from prefsim.backend import Seed, random_generator
 from prefsim.checks import as_float_array, check_integer
-from prefsim.numerics import log_softmax
+from prefsim.numerics import as_tensor, log_softmax
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.typing import Array
 
@@ -48,7 +48,7 @@ class NetworkPolicy(InMemoryPolicy):
         import torch
 
         vector = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
-        features = torch.as_tensor(
+        features = as_tensor(
             as_float_array(inputs, "inputs", ndim=2), dtype=vector.dtype, device=vector.device
         )
         return cls(module, features, vector)

@@ -17,6 +17,7 @@ from prefsim.checks import (
 )
 from prefsim.losses.catalogue import as_loss
 from prefsim.losses.running import after_batch
+from prefsim.numerics import as_tensor
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.solvers.fit import FitResult, fit_result
 from prefsim.solvers.fit_certificate import Certificate, default_tolerance, rounded_like
@@ -228,12 +229,10 @@ def _parameters_that_follow(
     theta: torch.Tensor,
 ) -> torch.Tensor:
     """Return the parameters of a reference that is to follow a policy, as tensors beside it."""
-    import torch
-
     size = policy.parameters.shape[-1]
     if type(reference) is not type(policy) or reference.parameters.shape[-1] != size:
         raise ValueError(
             f"a reference that follows the policy must be a {type(policy).__name__} of {size}"
             f" parameters like it, got {type(reference).__name__}"
         )
-    return torch.as_tensor(to_numpy(reference.parameters)).to(theta)
+    return as_tensor(to_numpy(reference.parameters)).to(theta)

@@ -13,7 +13,7 @@ from prefsim.data.comparisons import Comparisons
 from prefsim.losses.catalogue import couples_batch
 from prefsim.losses.registry import container_of
 from prefsim.losses.running import RunningLoss, settled_on
-from prefsim.numerics import array_namespace
+from prefsim.numerics import array_namespace, as_tensor
 from prefsim.policies.base import InMemoryPolicy
 from prefsim.policies.loglinear import LogLinearPolicy
 from prefsim.policies.tokens import TokenTreePolicy
@@ -137,12 +137,12 @@ def problem_of(
     check_reference(policy, reference)
     given = policy.parameters
     device = given.device if isinstance(given, torch.Tensor) else "cpu"
-    start = torch.as_tensor(given, dtype=torch.float64, device=device).detach()
+    start = as_tensor(given, dtype=torch.float64, device=device).detach()
     data = data if whole_rows else merged(data, loss)
     ref_logps = None
     if reference is not None:
         with torch.no_grad():
-            as_torch = torch.as_tensor(reference.parameters, dtype=torch.float64, device=device)
+            as_torch = as_tensor(reference.parameters, dtype=torch.float64, device=device)
             ref_logps = data.log_probs(reference.with_parameters(as_torch))
     # The data may carry a batch that the start does not: one start for many problems.
     with torch.no_grad():

@@ -112,8 +112,9 @@ def _cheapest(cost: np.ndarray, leaving: np.ndarray, arriving: np.ndarray) -> np
     """Return the coupling of least linear cost."""
     from ot.lp import emd
 
-    # What it takes for no gain is absolute.
-    plan: np.ndarray = emd(leaving, arriving, cost / (np.abs(cost).max() or 1.0))
+    # What it takes for no gain is absolute, and it reads rows alone.
+    scaled = np.ascontiguousarray(cost / (np.abs(cost).max() or 1.0))
+    plan: np.ndarray = emd(leaving, arriving, scaled)
     return plan
 
 
@@ -336,8 +337,9 @@ def _members(
         mass = np.full(size, 1 / size) if mass is None else mass
         share = as_probabilities(mass, f"{name}_mass", ndim=1)
         check_shape(share, f"{name}_mass", (size,))
-        tables.append(known)
-        masses.append(share)
+        # POT's own routines read rows alone.
+        tables.append(np.ascontiguousarray(known))
+        masses.append(np.ascontiguousarray(share))
     one, other = tables
     batch = np.broadcast_shapes(one.shape[:-2], other.shape[:-2])
     each = (

@@ -16,6 +16,7 @@ from prefsim.backend import to_numpy
 from prefsim.containers import map_fields
 from prefsim.data.comparisons import Comparisons
 from prefsim.losses.running import RunningLoss
+from prefsim.numerics import as_tensor
 from prefsim.solvers.context_blocks import blocks_of, compared_rows, has_blocks
 from prefsim.solvers.optimisers.kink_pieces import Costs, Sum
 from prefsim.solvers.optimisers.kinked_sums import least_mean_slope, minimise_sum
@@ -78,7 +79,7 @@ def pair_costs(problem: Any, loss: Loss, start: torch.Tensor) -> Sum | None:
         problem_of_pair = problem_of_pair * (shape[0] // members) + prompt[one]
 
     def on(array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, device=start.device)
+        return as_tensor(array, device=start.device)
 
     is_first, one_row = on(np.stack([low, high])[:, one] == first[one]), on(one)
     # Of a response beside itself, both are the first of its pair.

@@ -94,9 +94,10 @@ def _step(point: _Point) -> _Point:
     n = x.shape[-1]
     # On the path w = μ/x >= v/n; rounding in the payoffs must not carry it to zero.
     w = xp.maximum(v[:, None] - payoff(skew, x), xp.finfo(x.dtype).eps * v[:, None])
-    matrix = -skew
-    xp.reshape(matrix, (-1, n * n))[:, :: n + 1] += w / x
-    solve = _factorise(matrix)
+    # In a row first: of tables in column order that is a copy.
+    entries = xp.reshape(-skew, (-1, n * n))
+    entries[:, :: n + 1] += w / x
+    solve = _factorise(xp.reshape(entries, (-1, n, n)))
 
     def direction(centring: Array, product: Array) -> tuple[Array, Array]:
         fall = (centring - 1.0) * v

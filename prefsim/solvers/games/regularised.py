@@ -142,8 +142,10 @@ def _jacobian(skew: ArrayT, theta: Array, tau: float) -> ArrayT:
     n = theta.shape[-1]
     policy = xp.exp(theta)
     matrix = (payoff(skew, policy)[..., None] - skew) * (policy / tau)[..., None, :]
-    xp.reshape(matrix, (-1, n * n))[:, :: n + 1] += 1.0
-    return matrix
+    # In a row first: of tables in column order that is a copy.
+    entries = xp.reshape(matrix, (-1, n * n))
+    entries[:, :: n + 1] += 1.0
+    return xp.reshape(entries, matrix.shape)
 
 
 def _newton_step(games: _Games, tau: float) -> _Games:

@@ -22,7 +22,7 @@ from prefsim.checks import (
 from prefsim.containers import PairRewards
 from prefsim.data.strength import LabelTreatment
 from prefsim.losses.reward import bradley_terry
-from prefsim.numerics import to_numpy
+from prefsim.numerics import as_tensor, to_numpy
 from prefsim.solvers.optimisers.newton import minimise
 from prefsim.solvers.results import warn_caller
 
@@ -127,7 +127,7 @@ def fit_linear_reward(
     labels = LabelTreatment(*map(rows, treated))
     # One table of features for all models, or one each.
     shared = x.ndim == 2
-    features = torch.as_tensor(
+    features = as_tensor(
         x if shared else np.broadcast_to(x, (*batch, n, d)).reshape(-1, n, d).copy()
     )
 

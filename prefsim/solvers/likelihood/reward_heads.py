@@ -19,7 +19,7 @@ from prefsim.checks import (
 )
 from prefsim.containers import GaussianRewards
 from prefsim.losses.gaussian_rewards import gaussian_bradley_terry
-from prefsim.numerics import to_numpy
+from prefsim.numerics import as_tensor, to_numpy
 from prefsim.policies.reward_heads import gaussian_head
 from prefsim.solvers.optimisers.newton import quasi_newton
 
@@ -63,8 +63,8 @@ def head_rewards_of(
     import torch
 
     table = as_float_array(steps, "steps", min_ndim=1)
-    tensors = [torch.as_tensor(part) for part in layers]
-    flat = torch.as_tensor(table.reshape(1, -1, table.shape[-1]))
+    tensors = [as_tensor(part) for part in layers]
+    flat = as_tensor(table.reshape(1, -1, table.shape[-1]))
     inputs = flat.expand(tensors[0].shape[0], -1, -1)
     with torch.no_grad():
         said = gaussian_head(tensors, inputs, activation=activation)

@@ -16,7 +16,7 @@ from prefsim.checks import (
     check_positive,
     check_shape,
 )
-from prefsim.numerics import to_numpy
+from prefsim.numerics import as_tensor, to_numpy
 from prefsim.solvers.optimisers.newton import minimise
 from prefsim.solvers.results import warn_caller
 
@@ -123,7 +123,7 @@ def log_linear_optimum(
     check_shape(phi, "features", (x, y, None))
     check_shape(log_ref, "ref_log_probs", (x, y))
     check_broadcast(reward=r, features=phi[..., 0], ref_log_probs=log_ref)
-    rho = torch.as_tensor(as_context_probs(context_probs, x))
+    rho = as_tensor(as_context_probs(context_probs, x))
     batch = np.broadcast_shapes(r.shape[:-2], phi.shape[:-3], log_ref.shape[:-2])
     d = phi.shape[-1]
 

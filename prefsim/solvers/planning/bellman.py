@@ -245,7 +245,7 @@ def greedy_policy(
 
 
 def _shared_by_columns(q_value: Any, tolerance: float) -> Any:
-    policy = np.empty_like(q_value)
+    policy = np.empty(q_value.shape, dtype=q_value.dtype)
     rows = policy.reshape(-1, q_value.shape[-1])
     for block, columns in columns_of_short_rows(q_value):
         best = np.maximum.reduce(columns, axis=0)

@@ -40,9 +40,10 @@ def test_the_first_of_the_best_actions(shape, dtype):
 def test_policies_and_soft_maxima(shape):
     table = tied_values(shape)
     best = table == table.max(axis=-1, keepdims=True)
-    np.testing.assert_array_equal(
-        planning.greedy_policy(table), best / best.sum(axis=-1, keepdims=True)
-    )
+    for layout in (table, np.asfortranarray(table)):
+        np.testing.assert_array_equal(
+            planning.greedy_policy(layout), best / best.sum(axis=-1, keepdims=True)
+        )
     np.testing.assert_allclose(
         planning.soft_maximum(table, temperature=0.5),
         0.5 * special.logsumexp(table / 0.5, axis=-1),
@@ -68,6 +69,7 @@ def test_near_ties_share_relative_to_the_best(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_range_of_rows(shape):
     table = np.random.default_rng(2).normal(size=shape)
-    low, high = range_of_rows(table)
-    np.testing.assert_array_equal(low, table.min(axis=-1))
-    np.testing.assert_array_equal(high, table.max(axis=-1))
+    for layout in (table, np.asfortranarray(table)):
+        low, high = range_of_rows(layout)
+        np.testing.assert_array_equal(low, table.min(axis=-1))
+        np.testing.assert_array_equal(high, table.max(axis=-1))
