@@ -180,6 +180,34 @@ def test_planning_residuals_are_recomputed(name, world):
     np.testing.assert_array_equal(np.asarray(plan(name, mdp).value), value)
 
 
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**-600])
+@pytest.mark.parametrize("world", ["dense", "sparse", "batch", "terminal", "finite"])
+@pytest.mark.parametrize("name", [name for name in PLANNERS if not name.startswith("soft")])
+def test_plans_do_not_depend_on_the_unit_of_rewards(name, world, unit):
+    if world == "finite" and name != "value_iteration":
+        pytest.skip("plans without end")
+    mdp = {
+        "dense": lambda: TabularMDP.random(7, 3, discount=0.95, seed=2),
+        "sparse": lambda: TabularMDP.random_sparse(40, 3, 4, discount=0.95, seed=2),
+        "batch": lambda: TabularMDP.random(5, 3, discount=0.8, seed=3, batch_shape=(2,)),
+        "terminal": lambda: TabularMDP.grid_world(
+            [[-0.1, -0.2, -0.1], [-0.1, -0.3, 0.9]],
+            terminal=[[False] * 3, [False, False, True]],
+            discount=1.0,
+        ),
+        "finite": lambda: TabularMDP.random(5, 3, discount=0.9, horizon=4, seed=4),
+    }[world]()
+    # Steps of another size in each process of a batch.
+    size = unit * np.array([1.0, 2.0**-20])[:, None, None] if world == "batch" else unit
+    small = mdp.replace_checked(reward=np.asarray(mdp.reward) * size)
+    expected, found = plan(name, mdp), plan(name, small)
+    assert np.all(found.converged)
+    if world == "batch":
+        size = size[..., 0]
+    np.testing.assert_allclose(found.value, expected.value * size, rtol=1e-9)
+    np.testing.assert_array_equal(found.policy, expected.policy)
+
+
 def test_there_are_planners():
     assert {
         "value_iteration",

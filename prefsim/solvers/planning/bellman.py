@@ -202,7 +202,11 @@ def _soft_logits(q_value: ArrayT, temperature: float, log_reference: Array | Non
 
 
 def greedy_policy(
-    q_value: ArrayT, *, ties: str = "shared", tolerance: float = TIE_TOLERANCE
+    q_value: ArrayT,
+    *,
+    ties: str = "shared",
+    tolerance: float = TIE_TOLERANCE,
+    unit: Any = 1.0,
 ) -> ArrayT:
     """Return the probabilities of the policy that takes a best action.
 
@@ -214,8 +218,11 @@ def greedy_policy(
         ``"shared"`` spreads the mass evenly over all best actions, ``"first"`` puts it on the first
         of them.
     tolerance
-        How far below the best an action still counts as tied, relative to the largest absolute
-        value of the state (at least 1).
+        How far below the best an action still counts as tied, relative to the absolute value of
+        the best (at least ``unit``).
+    unit
+        Size below which values count as rounding errors of others, >= 0: a number, or one for each
+        table ``(...)`` of action values.
 
     Examples
     --------
@@ -225,6 +232,7 @@ def greedy_policy(
     """
     check_choice(("shared", "first"), ties=ties)
     check_nonnegative(tolerance=tolerance)
+    check_nonnegative(arrays=True, unit=unit)
     (q_value,) = alike(q_value=q_value)
     check_shape(q_value, "q_value", (None,))
     xp = array_namespace(q_value)
@@ -233,23 +241,36 @@ def greedy_policy(
         return xp.astype(
             first[..., None] == xp.arange(q_value.shape[-1], device=first.device), q_value.dtype
         )
+    least = _of_states(unit, q_value)
     if has_short_rows(q_value):
-        return _shared_by_columns(q_value, tolerance)
+        return _shared_by_columns(q_value, tolerance, least)
     best = best_value(q_value)
-    magnitude = xp.abs(best)
-    slack = tolerance * xp.where(magnitude > 1, magnitude, xp.ones_like(magnitude))
+    slack = tolerance * xp.maximum(xp.abs(best), least)
     mass = xp.astype(q_value >= (best - slack)[..., None], q_value.dtype)
     # As a product, which is exact for counts and quick along a short axis.
     count = xp.matmul(mass, xp.ones(mass.shape[-1:], dtype=mass.dtype, device=mass.device))
     return mass / count[..., None]
 
 
-def _shared_by_columns(q_value: Any, tolerance: float) -> Any:
+def _of_states(unit: Any, q_value: ArrayT) -> ArrayT:
+    """Return the unit of each state, ``(..., S)``."""
+    xp = array_namespace(q_value)
+    states = xp.zeros_like(q_value[..., 0])
+    if isinstance(unit, int | float):
+        return states + float(unit)
+    sizes = like(unit, q_value)
+    if sizes.ndim == 0 or q_value.ndim < 2:
+        return states + sizes
+    check_broadcast(unit=sizes, q_value=q_value[..., 0, 0])
+    return states + sizes[..., None]
+
+
+def _shared_by_columns(q_value: Any, tolerance: float, least: Any) -> Any:
     policy = np.empty(q_value.shape, dtype=q_value.dtype)
-    rows = policy.reshape(-1, q_value.shape[-1])
+    rows, flat_least = policy.reshape(-1, q_value.shape[-1]), least.reshape(-1)
     for block, columns in columns_of_short_rows(q_value):
         best = np.maximum.reduce(columns, axis=0)
-        mass = columns >= best - tolerance * np.maximum(np.abs(best), 1.0)
+        mass = columns >= best - tolerance * np.maximum(np.abs(best), flat_least[block])
         np.divide(
             mass.T, np.add.reduce(mass, axis=0, dtype=q_value.dtype)[:, None], out=rows[block]
         )
@@ -313,12 +334,15 @@ class Criterion(NamedTuple):
 STRICT_TIE_TOLERANCE = 1e-14
 
 
-def hard_criterion(tolerance: float = TIE_TOLERANCE) -> Criterion:
-    """Return the criterion of the expected discounted reward."""
+def hard_criterion(unit: Any = 1.0) -> Criterion:
+    """Return the criterion of the expected discounted reward.
+
+    ``unit`` is as for :func:`greedy_policy`.
+    """
     return Criterion(
         maximum=best_value,
-        policy=lambda q: greedy_policy(q, tolerance=tolerance),
-        improvement=lambda q: greedy_policy(q, tolerance=STRICT_TIE_TOLERANCE),
+        policy=lambda q: greedy_policy(q, unit=unit),
+        improvement=lambda q: greedy_policy(q, tolerance=STRICT_TIE_TOLERANCE, unit=unit),
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from prefsim._numpy_kernels import range_of_rows
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.numerics import array_namespace
-from prefsim.solvers.planning.bellman import action_values
+from prefsim.numerics import array_namespace, stop_gradient
+from prefsim.solvers.planning.bellman import action_values, zeros
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -22,6 +22,7 @@ __all__ = [
     "certify",
     "require_no_better_without_end",
     "residual_limit",
+    "reward_unit",
     "warn_unless",
 ]
 
@@ -61,18 +62,33 @@ class PlanningResult(NamedTuple):
     converged: Any
 
 
-def residual_limit(value: ArrayT, tolerance: float) -> ArrayT:
+def reward_unit(mdp: TabularMDP) -> Array:
+    """Return what tolerances are in units of, ``(*batch,)``.
+
+    The largest absolute reward where that is less than 1 (and not 0), else 1.
+    """
+    reward = stop_gradient(mdp.reward)
+    xp = array_namespace(reward)
+    largest = xp.maximum(xp.max(reward, axis=(-2, -1)), -xp.min(reward, axis=(-2, -1)))
+    largest = largest + zeros(mdp)[..., 0]
+    return xp.where((largest > 0) & (largest < 1), largest, xp.ones_like(largest))
+
+
+def residual_limit(value: ArrayT, tolerance: float, unit: Any = 1.0) -> ArrayT:
     """Return ``(*batch,)``.
 
-    The tolerance, or where that is larger the rounding error of the largest value.
+    The tolerance times the unit (see :func:`reward_unit`), or where that is larger the rounding
+    error of the largest value.
     """
     xp = array_namespace(value)
-    unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
+    rounding = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
     if isinstance(value, np.ndarray):
         # Without temporaries: this is asked after every sweep.
         low, high = range_of_rows(value)
-        return np.maximum(unit * np.maximum(np.maximum(high, -low), 1.0), tolerance)
-    return xp.clip(unit * xp.clip(xp.max(xp.abs(value), axis=-1), 1.0, None), tolerance, None)
+        return np.maximum(rounding * np.maximum(np.maximum(high, -low), unit), tolerance * unit)
+    unit = unit + xp.zeros_like(value[..., 0])
+    largest = xp.maximum(xp.max(xp.abs(value), axis=-1), unit)
+    return xp.maximum(rounding * largest, tolerance * unit)
 
 
 class SpanStop:
@@ -150,7 +166,7 @@ def certify(
     if q_value is None:
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
     residual = to_numpy(xp.max(xp.abs(maximum(q_value) - value), axis=-1))
-    limit = to_numpy(residual_limit(value, tolerance))
+    limit = to_numpy(residual_limit(value, tolerance, reward_unit(mdp)))
     # Written so that a NaN counts as a failure.
     converged = residual <= limit
     warn_unless(name, converged, residual, limit, iterations)
@@ -188,7 +204,7 @@ def require_no_better_without_end(
     if mdp.discount < 1.0 or mdp.horizon is not None:
         return result
     value, optimal = to_numpy(result.value), to_numpy(result.policy) > 0
-    limit = to_numpy(residual_limit(result.value, 1e-9))
+    limit = to_numpy(residual_limit(result.value, 1e-9, reward_unit(mdp)))
     staying = (value < -limit[..., None]) & ~to_numpy(mdp.terminal)
     nothing = 0 * mdp.reward
     while staying.any():

@@ -13,6 +13,7 @@ from prefsim.solvers.planning.certificate import (
     PlanningResult,
     certify,
     residual_limit,
+    reward_unit,
     warn_unless,
 )
 from prefsim.solvers.planning.policy_chain import as_policy, by_time, policy_chain, solve_chain
@@ -57,7 +58,7 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
         Probabilities ``(*batch, S, A)``, one action per state ``(*batch, S)`` as integers, or an
         object with ``probs``; for a finite horizon H also ``(*batch, H, S, A)``.
     tolerance
-        Largest Bellman residual accepted.
+        Largest Bellman residual accepted, as for :func:`value_iteration`.
 
     Returns
     -------
@@ -86,7 +87,8 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
     xp = array_namespace(reward)
     chain = policy_chain(mdp, probs)
     paid = zero_where_ended(xp.sum(probs * reward, axis=-1), mdp.terminal)
-    value = solve_chain(chain, paid, mdp, tolerance=tolerance)
+    accuracy = tolerance * float(xp.min(reward_unit(mdp)))
+    value = solve_chain(chain, paid, mdp, tolerance=accuracy)
 
     def maximum(q_value: Array) -> Array:
         return zero_where_ended(xp.sum(probs * q_value, axis=-1), mdp.terminal)
@@ -230,7 +232,7 @@ def backward_induction(
     )
     gap = xp.max(xp.abs(again - stacked[:-1]), axis=-1)
     residual = to_numpy(xp.max(gap, axis=0))
-    limit = to_numpy(xp.max(residual_limit(stacked, 1e-12), axis=0))
+    limit = to_numpy(xp.max(residual_limit(stacked, 1e-12, reward_unit(mdp)), axis=0))
     converged = residual <= limit
     warn_unless(name, converged, residual, limit, mdp.horizon or 0)
     single = residual.ndim == 0

@@ -23,7 +23,7 @@ __all__ = ["FeatureOptimum", "FeatureProcess"]
 IMPROVEMENT = 1e-10
 """An action replaces the current one if it is better by more than this.
 
-Relative to the largest value: equal ones never cycle.
+Relative to the largest value and reward: equal ones never cycle.
 """
 
 # A cap that is never met: policy iteration takes a handful of rounds, whatever the size.
@@ -115,14 +115,14 @@ class FeatureProcess:
         check_shape(weights, "weights", (*self.batch, d))
         lead = weights.shape[:-1]
         flat = weights.reshape(-1, d)
-        members = max(int(np.prod(self.batch)), 1)
-        member = np.arange(flat.shape[0]) % members
+        member = self._members(flat)
         chosen = (
             np.zeros((flat.shape[0], states), dtype=np.int64)
             if policy is None
             else np.array(policy).reshape(-1, states)
         )
         reward = self._rewards(flat, member)
+        size = np.abs(reward).max(axis=(-2, -1))
         active, rounds = np.arange(flat.shape[0]), 0
         while active.size and rounds < MAX_IMPROVEMENTS:
             rounds += 1
@@ -130,7 +130,7 @@ class FeatureProcess:
             value = self._evaluate(_pick(gain, own)[..., None], own, member[active])
             q_value = gain + self.discount * self._next(value, member[active])[..., 0]
             best = np.argmax(q_value, axis=-1)
-            margin = IMPROVEMENT * (1 + np.abs(value).max(axis=(-2, -1)))
+            margin = IMPROVEMENT * (size[active] + np.abs(value).max(axis=(-2, -1)))
             better = _pick(q_value, best) > _pick(q_value, own) + margin[:, None]
             chosen[active] = np.where(better, best, own)
             active = active[better.any(axis=-1)]
@@ -153,7 +153,13 @@ class FeatureProcess:
         """
         weights = as_float_array(weights, "weights", min_ndim=1)
         q_value = np.matmul(self.optimum(weights).state_action, weights[..., None, :, None])[..., 0]
-        return greedy_policy(q_value)
+        flat = weights.reshape(-1, weights.shape[-1])
+        size = np.abs(self._rewards(flat, self._members(flat))).max(axis=(-2, -1))
+        return greedy_policy(q_value, unit=np.minimum(size, 1.0).reshape(weights.shape[:-1]))
+
+    def _members(self, flat: np.ndarray) -> np.ndarray:
+        """Return which process of the batch each row of weights ``(K, d)`` is for."""
+        return np.arange(flat.shape[0]) % max(int(np.prod(self.batch)), 1)
 
     @staticmethod
     def _of(table: np.ndarray, member: np.ndarray) -> np.ndarray:

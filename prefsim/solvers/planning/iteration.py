@@ -34,6 +34,7 @@ from prefsim.solvers.planning.certificate import (
     certify,
     require_no_better_without_end,
     residual_limit,
+    reward_unit,
 )
 from prefsim.solvers.planning.evaluation import backward_induction, policy_evaluation
 from prefsim.solvers.planning.modified import modified_policy_iteration
@@ -64,8 +65,9 @@ def value_iteration(
     mdp
         Any process.
     tolerance
-        Bellman residual to reach, in units of reward. Where 16 units in the last place of the
-        largest value are more, they are enough.
+        Bellman residual to reach, in units of reward; where all rewards are less than 1, in units
+        of the largest. Where 16 units in the last place of the largest value are more, they are
+        enough.
     max_iterations
         Largest number of sweeps.
     initial_value
@@ -101,7 +103,7 @@ def value_iteration(
     array([ 9., 10.,  0.])
     """
     check_kind(TabularMDP, mdp=mdp)
-    criterion = hard_criterion()
+    criterion = hard_criterion(reward_unit(mdp))
     if mdp.horizon is not None:
         if initial_value is not None:
             raise ValueError(
@@ -248,7 +250,7 @@ def _sweeps(
         if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
             raise ValueError("initial_value must be 0 in every terminal state")
         value = value + like(given, mdp.reward)
-    stop, iterations = SpanStop(mdp), 0
+    stop, unit, iterations = SpanStop(mdp), reward_unit(mdp), 0
     while True:
         iterations += 1
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
@@ -257,7 +259,7 @@ def _sweeps(
         value = swept
         # Half, since the prediction of the residual has rounding errors of its own.
         if (
-            bool(xp.all(stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance)))
+            bool(xp.all(stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance, unit)))
             or iterations == max_iterations
         ):
             break

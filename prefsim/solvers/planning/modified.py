@@ -24,6 +24,7 @@ from prefsim.solvers.planning.certificate import (
     certify,
     require_no_better_without_end,
     residual_limit,
+    reward_unit,
 )
 from prefsim.solvers.planning.policy_chain import solve_chain
 from prefsim.typing import Array
@@ -66,8 +67,8 @@ def modified_policy_iteration(
     mdp
         A process of infinite horizon, dense or sparse.
     tolerance
-        Bellman residual to reach. For values within ``e`` of the optimum take
-        ``e * (1 - discount)``.
+        Bellman residual to reach, as for :func:`value_iteration`. For values within ``e`` of the
+        optimum take ``e * (1 - discount)``.
     max_iterations
         Largest number of improvement steps.
     sweeps
@@ -110,7 +111,7 @@ def modified_policy_iteration(
         )
     xp = array_namespace(mdp.reward)
     value = best_value(mdp.reward) + zeros(mdp)
-    stop = SpanStop(mdp)
+    stop, unit = SpanStop(mdp), reward_unit(mdp)
     evaluate = _SparseEvaluation(mdp, stop) if mdp.is_sparse else _DenseEvaluation(mdp, stop)
     iterations, before = 0, None
     while True:
@@ -120,7 +121,7 @@ def modified_policy_iteration(
         low, high = stop.bounds(improved - value)
         residual = xp.where(high > -low, high, -low)
         if (
-            bool(xp.all(residual <= residual_limit(value, tolerance)))
+            bool(xp.all(residual <= residual_limit(value, tolerance, unit)))
             or iterations == max_iterations
         ):
             break
@@ -133,9 +134,9 @@ def modified_policy_iteration(
             else xp.minimum((gap / before) ** 2, xp.full_like(gap, contraction))
         )
         before = xp.where(gap > 0, gap, xp.ones_like(gap))
-        goal = xp.maximum(forcing * gap, xp.full_like(gap, 0.5 * tolerance))
+        goal = xp.maximum(forcing * gap, 0.5 * tolerance * unit)
         value = evaluate(action, improved, goal, sweeps)
-    criterion = hard_criterion()
+    criterion = hard_criterion(unit)
     found = certify(
         "modified_policy_iteration",
         mdp,

@@ -13,6 +13,7 @@ from prefsim.solvers.planning.certificate import (
     certify,
     require_no_better_without_end,
     residual_limit,
+    reward_unit,
 )
 from prefsim.solvers.planning.evaluation import policy_evaluation
 from prefsim.solvers.planning.policy_chain import policy_chain, solve_chain
@@ -55,9 +56,8 @@ def policy_iteration(
     require_infinite_horizon(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    found = newton_steps(
-        "policy_iteration", mdp, hard_criterion(), start, tolerance, max_iterations
-    )
+    criterion = hard_criterion(reward_unit(mdp))
+    found = newton_steps("policy_iteration", mdp, criterion, start, tolerance, max_iterations)
     return require_no_better_without_end("policy_iteration", mdp, found)
 
 
@@ -77,15 +77,17 @@ def newton_steps(
     check_integer(low=1, max_iterations=max_iterations)
     constant = _detached(mdp)
     xp = array_namespace(value)
-    iterations = 0
+    unit, iterations = reward_unit(constant), 0
+    # One sparse process has one unit; dense systems are solved directly.
+    accuracy = 0.1 * tolerance * float(xp.min(unit))
     while True:
         q_value = action_values(constant.transitions, constant.reward, value, discount=mdp.discount)
         change = criterion.maximum(q_value) - value
-        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance)
+        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance, unit)
         if bool(xp.all(met)) or iterations == max_iterations:
             break
         chain = policy_chain(constant, criterion.improvement(q_value))
-        value = value + solve_chain(chain, change, constant, tolerance=0.1 * tolerance)
+        value = value + solve_chain(chain, change, constant, tolerance=accuracy)
         iterations += 1
     if _tracked(mdp.reward) or _tracked(mdp.transitions):
         # At the solution v = Tv, so one Newton step with the policy held constant moves nothing but
