@@ -1,4 +1,4 @@
-"""Numbers count, not how they lie in memory: columns first, strided, reversed, read-only.
+"""Numbers count, not how they lie in memory: in columns, strided, reversed, bytes swapped.
 
 Tables from files, frames and transpositions come in all of these.
 """
@@ -43,11 +43,30 @@ def read_only(x):
     return kept
 
 
+def swapped(x):
+    """Return the numbers in the other byte order, as old file formats have them."""
+    return x.astype(x.dtype.newbyteorder("S"))
+
+
+def long(x):
+    """Return numbers in more digits than linear algebra has."""
+    return x.astype(np.longdouble) if x.dtype.kind == "f" else x
+
+
+def unaligned(x):
+    """Return the numbers from the second byte of a buffer on."""
+    buffer = np.frombuffer(b"\0" + x.tobytes(), dtype=np.uint8)
+    return buffer[1:].view(x.dtype).reshape(x.shape)
+
+
 LAYOUTS = {
     "columns first": np.asfortranarray,
     "strided": strided,
     "backwards": backwards,
     "read only": read_only,
+    "byte order": swapped,
+    "long": long,
+    "unaligned": unaligned,
 }
 
 

@@ -41,6 +41,7 @@ from prefsim.checks.numbers import (
     in_floats,
     is_array,
     is_floating,
+    is_plain_float,
 )
 from prefsim.checks.options import (
     check_callable,
@@ -142,6 +143,7 @@ __all__ = [
     "in_floats",
     "is_array",
     "is_floating",
+    "is_plain_float",
     "known_values",
     "tolerance_of",
     "trusted_values",

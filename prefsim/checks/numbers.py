@@ -25,6 +25,7 @@ __all__ = [
     "in_floats",
     "is_array",
     "is_floating",
+    "is_plain_float",
 ]
 
 
@@ -67,6 +68,7 @@ def as_array(value: Any, name: str, *kinds: str, empty: bool = False) -> Any:
                 f" {type(value).__name__}"
             ) from error
     if isinstance(array, np.ndarray):
+        array = _plain(array)
         fits = array.dtype.kind in "".join(_NUMPY_KINDS[kind] for kind in kinds)
     else:
         fits = array_namespace(array).isdtype(array.dtype, kinds)
@@ -78,6 +80,24 @@ def as_array(value: Any, name: str, *kinds: str, empty: bool = False) -> Any:
             f" {_described(value, array)}"
         )
     raise ValueError(f"{name} must hold {_words(kinds)}, got {_described(value, array)}")
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return numbers in the byte order of the machine, and of double precision at most."""
+    if array.dtype.kind == "f" and not is_plain_float(array):
+        return array.astype(
+            np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def is_plain_float(array: np.ndarray) -> bool:
+    """Return whether an array holds floating-point numbers that all libraries calculate with.
+
+    NumPy's clipping takes no foreign byte order, and linear algebra and SciPy no long doubles.
+    """
+    dtype = array.dtype
+    return dtype.kind == "f" and dtype.isnative and dtype.itemsize <= 8
 
 
 _NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
@@ -138,7 +158,7 @@ def alike(*, optional: tuple[str, ...] = (), **named: Any) -> tuple[Any, ...]:
     """
     for name, each in named.items():
         if type(each) is np.ndarray:
-            if each.dtype.kind != "f":
+            if not is_plain_float(each):
                 break
         elif each is not None or name not in optional:
             break

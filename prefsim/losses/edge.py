@@ -30,6 +30,7 @@ from prefsim.checks import (
     in_floats,
     is_array,
     is_floating,
+    is_plain_float,
     known_values,
 )
 from prefsim.losses.registry import container_of
@@ -172,7 +173,8 @@ def _plain_library(value: Any, name: str) -> bool | None:
     """
     kinds = _kinds(name)
     if type(value) is np.ndarray:
-        return False if value.dtype.kind == _PLAIN[kinds] else None
+        plain = is_plain_float(value) if len(kinds) > 1 else value.dtype.kind == _PLAIN[kinds]
+        return False if plain and value.dtype.isnative else None
     return True if is_torch_array(value) and len(kinds) > 1 and value.is_floating_point() else None
 
 

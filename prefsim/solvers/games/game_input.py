@@ -9,6 +9,7 @@ from array_api_compat import is_array_api_obj
 
 from prefsim.backend import asarray, like, to_numpy
 from prefsim.checks import (
+    as_array,
     as_float_array,
     as_floats,
     as_probabilities,
@@ -40,7 +41,7 @@ __all__ = [
 def real_array(value: Any, name: str) -> Array:
     """Return a floating array of any library unchanged, anything else on the current backend."""
     if is_array_api_obj(value) and array_namespace(value).isdtype(value.dtype, "real floating"):
-        return value
+        return as_array(value, name, "real floating")
     return asarray(as_float_array(value, name))
 
 
