@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from prefsim.lm.training.options import BF16_WEIGHTS
 
-__all__ = ["MemoryEstimate", "activation_numbers", "cache_numbers", "estimate_memory"]
+__all__ = ["MemoryEstimate", "activation_bytes", "cache_numbers", "estimate_memory"]
 
 
 class MemoryEstimate(NamedTuple):
@@ -27,7 +26,7 @@ class MemoryEstimate(NamedTuple):
     reference
         Parameters of a second model in memory.
     activations
-        What the backward pass of the largest micro-batch needs, as :func:`activation_numbers`
+        What the backward pass of the largest micro-batch needs, as :func:`activation_bytes`
         counts it.
     """
 
@@ -44,20 +43,38 @@ class MemoryEstimate(NamedTuple):
         return sum(self)
 
 
-def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
-    r"""Return how many numbers a decoder keeps for its backward pass, for each token.
+def activation_bytes(
+    config: Any, *, precision: str = "float32", itemsize: int = 4, checkpointing: bool = False
+) -> int:
+    r"""Return how many bytes a decoder keeps for its backward pass, for each token.
 
     With ``L`` layers of width ``d``, keys and values of width ``k`` each and an inner width ``f``
-    (times the experts that are active),
+    (times the experts that are active) it keeps
 
     .. math:: L\,(8d + 2k + 4f)
 
-    Two norms keep their input, the input normalised and (with the products behind them) their
-    output, 6d; attention keeps queries d, keys and values 2k, and its output d; a gated
+    numbers. Two norms keep their input, the input normalised and (with the products behind them)
+    their output, 6d; attention keeps queries d, keys and values 2k, and its output d; a gated
     feed-forward keeps gate, activation, other branch and product, 4f. Attention matrices are never
     kept (fused attention). With gradient checkpointing only the input of each layer, and all of one
     layer: ``L d + 8d + 2k + 4f``. Other architectures than those of Llama's kind keep more or less,
     which an estimate leaves out; so does it the output layer, which works in tiles.
+
+    In bfloat16 norms are taken in float32. Under autocast their input, which is the sum over the
+    layers before, and the input normalised take four bytes, and the output is rounded for each of
+    the five products behind it: 26d bytes for the 6d numbers. With ``"bf16_weights"`` it is 16d,
+    for the input alone is widened.
+
+    Parameters
+    ----------
+    config
+        Of transformers.
+    precision
+        As in :class:`~prefsim.lm.TrainingOptions`.
+    itemsize
+        Bytes of a number where the precision is ``"float32"``.
+    checkpointing
+        Whether activations are computed again.
     """
     text = config.get_text_config()
     width, layers, heads = text.hidden_size, text.num_hidden_layers, text.num_attention_heads
@@ -65,8 +82,13 @@ def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * width
     inner = getattr(text, "moe_intermediate_size", None) or inner
     inner *= getattr(text, "num_experts_per_tok", None) or 1
-    layer = 6 * width + 2 * heads * head + 2 * keys + 4 * inner
-    return layers * width + layer if checkpointing else layers * layer
+    # Of a product, of the norms for each of d, and of the sum over layers.
+    number, norms, stream = {
+        "bf16": (2, 26, 4),
+        BF16_WEIGHTS: (2, 16, 2),
+    }.get(precision, (itemsize, 6 * itemsize, itemsize))
+    layer = norms * width + number * (2 * heads * head + 2 * keys + 4 * inner)
+    return layers * width * stream + layer if checkpointing else layers * layer
 
 
 def cache_numbers(config: Any) -> int:
@@ -126,7 +148,12 @@ def estimate_memory(
         for p in parameters
         if p.requires_grad
     )
-    number = 2 if mixed or precision == BF16_WEIGHTS else max(p.itemsize for p in parameters)
+    for_a_token = activation_bytes(
+        policy.plain.config,
+        precision=precision,
+        itemsize=max(p.itemsize for p in parameters),
+        checkpointing=checkpointing,
+    )
     return MemoryEstimate(
         weights=held,
         casts=2 * trained if mixed else 0,
@@ -137,7 +164,5 @@ def estimate_memory(
             if reference is None
             else sum(p.numel() * p.itemsize for p in reference.log_prob_model.parameters())
         ),
-        activations=math.ceil(
-            tokens * number * activation_numbers(policy.plain.config, checkpointing=checkpointing)
-        ),
+        activations=tokens * for_a_token,
     )

@@ -5,6 +5,7 @@ They are kept on disk under the hash of the model and of the data.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -192,12 +193,13 @@ def shared_reference_logps(
     """
     whose, folder = model_hash(policy), Path(cache)
     of_all = _file(folder, policy, whose, rows_hash(rows))
-    there = processes == 1 or of_all.exists()
-    if processes > 1:
-        # The part of a single row is the whole: nobody writes it before all have looked for it.
-        wait()
-    if there:
+    if processes == 1:
         return _found_or_computed(policy, rows, whose, batch_size, folder)
+    # Another training with this cache may end at any moment, so that processes may see different
+    # things: all wait as often. The part of a single row is the whole, which nobody writes before
+    # all have looked for it.
+    there = of_all.exists()
+    wait()
     lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
     longest_first = np.argsort(np.negative(lengths), kind="stable")
     # In turn, so that all take about as long.
@@ -207,17 +209,21 @@ def shared_reference_logps(
         own = [rows[int(i)] for i in part]
         return _found_or_computed(policy, own, whose, batch_size, folder)
 
-    if process < len(parts):
+    if not there and process < len(parts):
         of(parts[process])
     wait()
-    found = [of(part) for part in parts]
-    whole = _put_together(rows, parts, found, whose)
+    if there:
+        parts, whole = [], _found_or_computed(policy, rows, whose, batch_size, folder)
+    else:
+        whole = _put_together(rows, parts, [of(part) for part in parts], whose)
     # Nobody reads a part any more.
     wait()
-    if process == 0:
+    if process == 0 and parts:
         _write(of_all, whole)
-        for each in {_file(folder, policy, whose, part.rows) for part in found} - {of_all}:
-            each.unlink()
+        for part in parts:
+            each = _file(folder, policy, whose, rows_hash([rows[int(i)] for i in part]))
+            if each != of_all:
+                each.unlink(missing_ok=True)
     wait()
     return whole
 
@@ -241,7 +247,9 @@ def _found_or_computed(
     offsets, of_what = _offsets(rows), rows_hash(rows)
     file = None if folder is None else _file(folder, policy, whose, of_what)
     if file is not None and file.exists():
-        return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
+        # A part that another training has put together with others may be gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            return ReferenceLogps(_read(file, offsets), offsets, of_what, whose)
     if folder is not None:
         _make_folder(folder)
     logps, mask = policy.token_log_probs(
@@ -276,6 +284,8 @@ def _read(file: Path, offsets: np.ndarray) -> np.ndarray:
         with safe_open(file, "numpy") as stored:
             digest = (stored.metadata() or {}).get("sha256")
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"cached log-probabilities {str(file)!r} cannot be read ({error}); delete the file to"

@@ -16,7 +16,7 @@ from lm_made import FILM_PAIRS, TRAIN, TWO_STEPS, byte_tokenizer, report_of, sma
 
 from prefsim import losses
 from prefsim.lm import CausalLM, Evaluation, OnlineKL, TextComparisons, TrainingOptions
-from prefsim.lm.command.memory import activation_numbers
+from prefsim.lm.command.memory import activation_bytes
 from prefsim.lm.command.settings import trainable_losses
 from prefsim.solvers import fit
 
@@ -221,7 +221,7 @@ def test_dry_run(prefsim, tmp_path):
     assert report["training"] == {"steps": 4, "epochs": 2.0, "examples_per_step": 4}
     size = sum(p.numel() for p in CausalLM.load("model").model.parameters())
     assert report["parameters"] == {"all": size, "trained": size}
-    assert report["memory"]["activations"] == 8 * max(every) * 4 * activation_numbers(small_llama())
+    assert report["memory"]["activations"] == 8 * max(every) * activation_bytes(small_llama())
     code, out, _ = prefsim(*TRAIN, "--dry-run")
     assert code == 0
     assert [line.split(":")[0] for line in out.splitlines()[:5]] == [

@@ -156,6 +156,7 @@ def test_a_dry_run_tells_what_both_models_take(command, tmp_path, more):
         adapters = report["parameters"]["trained"] - head
         assert report["parameters"]["all"] == whole + adapters + head
         assert report["memory"]["reference"] == 0
+        assert report["memory"]["weights"] == 4 * (whole + adapters + head)
     else:
         assert report["parameters"] == {"all": whole + body + head, "trained": whole + body + head}
         assert report["memory"]["reference"] == 4 * whole
@@ -165,6 +166,11 @@ def test_a_dry_run_tells_what_both_models_take(command, tmp_path, more):
     # Two layers of two keys of eight numbers, and as many values, of six sequences at once.
     longest = report["prompts"]["longest"] + 5
     assert report["memory"]["cache"] == 6 * longest * 2 * 2 * 2 * 8 * 4
+    memory = report["memory"]
+    held = sum(memory[name] for name in ("weights", "optimizer", "reference"))
+    # Drawing and learning take turns.
+    assert memory["total"] == held + memory["gradients"] + memory["activations"]
+    assert memory["cache"] < memory["activations"] and memory["rounded"] == 0
     assert not (tmp_path / "run").exists()
     # A micro-batch of two prompts' sequences is less than the three of them.
     budget = ("--micro-batch-tokens", 2 * 2 * longest, "--set", "reduction=response")
@@ -191,6 +197,7 @@ BAD = [
     (("--critic", "smaller"), "must have the vocabulary of the policy, 320 tokens, got 64"),
     (("--critic", "fresh", "--max-new-tokens", 127), "with --max-new-tokens 127"),
     (("--micro-batch-tokens", 9), "--micro-batch-tokens must be >= "),
+    (("--loss", "p3o", "--samples", 3, "--micro-batch-tokens", 9), "2 sequences of the longest"),
     (("--micro-batch-tokens", 999), "the loss couples the examples of its micro-batch"),
 ]
 

@@ -221,6 +221,28 @@ def test_a_process_that_comes_late_is_waited_for(tmp_path, llama):
         np.testing.assert_array_equal(first.values, late.values)
 
 
+def test_two_trainings_at_once_share_a_cache(tmp_path, llama):
+    """Both of two processes, in step: each removes parts that the other has, too."""
+    barrier = threading.Barrier(4)
+
+    def share(number):
+        return shared_reference_logps(
+            llama,
+            ROWS,
+            cache=tmp_path,
+            process=number % 2,
+            processes=2,
+            wait=lambda: barrier.wait(20),
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(share, range(4)))
+    alone = reference_logps(llama, ROWS)
+    for each in found:
+        np.testing.assert_allclose(each.values, alone.values, rtol=1e-5, atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_placing_the_wrong_rows_is_an_error(llama):
     with pytest.raises(ValueError, match="numbers of scored tokens"):
         reference_logps(llama, ROWS).place(collate(ROWS[:1], pad_id=0), [1])
