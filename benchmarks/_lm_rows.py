@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from _lm_generation import COMPLETIONS, NEW_TOKENS, PROMPTS, generation
+from _lm_heads import SIZES, heads
 from _lm_steps import steps_table
 from _table import Row, beside_best
-from lm import SIZES, heads
 
 __all__ = ["rows"]
 
 
 def rows(*, quick: bool) -> list[Row]:
-    """Return heads and whole steps, time and memory, beside the best peer; nothing of small size.
+    """Return heads, whole steps and generation beside the best peer; nothing of small size.
 
     A language model of any size that says something takes minutes.
     """
@@ -38,4 +39,18 @@ def rows(*, quick: bool) -> list[Row]:
                     unit=unit,
                 )
             )
+    made += [
+        beside_best(
+            f"lm/generation-{row['model']}",
+            f"generation, {PROMPTS} × {COMPLETIONS} completions of {NEW_TOKENS} tokens",
+            row["prefsim"],
+            {"transformers generate": row["transformers"]},
+            limit=1.0,
+            certificate=(
+                f"{row['tokens'] / row['prefsim']:.0f} tokens a second;"
+                f" {row['surprise']:.1f} standard errors from their entropy"
+            ),
+        )
+        for row in generation(["small"], [1], 5)
+    ]
     return made
