@@ -23,7 +23,8 @@ class MemoryEstimate(NamedTuple):
         As large as the trained parameters are held.
     optimizer
         Two numbers for each trained parameter with AdamW, as wide as the parameter and at least
-        float32 (in bfloat16 with ``"adamw_bf16"``); none with SGD.
+        float32 (in bfloat16 with ``"adamw_bf16"``, in eight bits with ``"adamw_8bit"``); none with
+        SGD.
     reference
         Parameters of a second model in memory.
     activations
@@ -101,7 +102,7 @@ def estimate_memory(
         ``"float32"``, ``"bf16"`` or ``"bf16_weights"``, as in
         :class:`~prefsim.lm.TrainingOptions`.
     optimizer
-        ``"adamw"``, ``"adamw_bf16"`` or ``"sgd"``.
+        ``"adamw"``, ``"adamw_bf16"``, ``"adamw_8bit"`` or ``"sgd"``.
     tokens
         Of the largest micro-batch, padding included: sequences times the length of the longest.
     checkpointing
@@ -109,12 +110,15 @@ def estimate_memory(
     reference
         A second model in memory, or None.
     """
+    from prefsim.lm.training.eight_bit import moment_bytes
+
     parameters = list(policy.module.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     moments = {
         "adamw": sum(2 * p.numel() * max(p.itemsize, 4) for p in parameters if p.requires_grad),
         "adamw_bf16": 2 * 2 * trained,
+        "adamw_8bit": sum(2 * moment_bytes(p.shape) for p in parameters if p.requires_grad),
         "sgd": 0,
     }
     held = sum(

@@ -241,7 +241,9 @@ def put_optimizer(
             )
         value = given.clone() if torch.is_tensor(given) else given
         is_whole = not hasattr(value, "placements")
-        if is_whole and hasattr(parameter, "placements") and value.shape == parameter.shape:
+        # A scale for every block of a row goes where its row goes.
+        has_its_rows = tuple(getattr(value, "shape", ()))[:1] == tuple(parameter.shape)[:1]
+        if is_whole and hasattr(parameter, "placements") and has_its_rows:
             from torch.distributed.tensor import distribute_tensor
 
             value = distribute_tensor(

@@ -12,6 +12,9 @@ from prefsim.lm.training.options import BF16_WEIGHTS, TrainingOptions
 
 __all__ = ["can_fuse", "make_optimizer"]
 
+# What the moments are kept in.
+_NARROW = {"adamw_bf16": torch.bfloat16, "adamw_8bit": torch.uint8}
+
 
 def make_optimizer(
     options: TrainingOptions, parameters: Iterable[torch.nn.Parameter], *, fused: bool = False
@@ -30,8 +33,8 @@ def make_optimizer(
         return options.optimizer(groups)
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate)
-    if options.optimizer == "adamw_bf16" or options.precision == BF16_WEIGHTS:
-        moments = torch.bfloat16 if options.optimizer == "adamw_bf16" else torch.float32
+    if options.optimizer in _NARROW or options.precision == BF16_WEIGHTS:
+        moments = _NARROW.get(options.optimizer, torch.float32)
         return NarrowAdamW(groups, lr=options.learning_rate, moments=moments, seed=options.seed)
     return torch.optim.AdamW(groups, lr=options.learning_rate, fused=fused)
 

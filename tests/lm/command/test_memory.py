@@ -18,6 +18,7 @@ from prefsim.solvers import fit
         (("--dtype", "bfloat16"), "bfloat16"),
         (("--dtype", "bfloat16", "--lora-rank", "2"), "bfloat16"),
         (("--optimizer", "adamw_bf16"), "float32"),
+        (("--optimizer", "adamw_8bit"), "float32"),
         (("--dtype", "bfloat16", "--precision", "bf16_weights"), "bfloat16"),
         (
             *(("--dtype", "bfloat16", "--precision", "bf16_weights", "--optimizer", "adamw_bf16"),),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -90,13 +89,7 @@ assert not any([os.waitpid(child, 0)[1] for child in children])
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one(tmp_path, free_port):
     """Gloo on two CPU processes, replicated and sharded, batches of 3 in four parts.
 
     Some process has nothing to do and takes part.
