@@ -30,6 +30,8 @@ class MemoryEstimate(NamedTuple):
     activations
         What the backward pass of the largest micro-batch needs, as :func:`activation_numbers`
         counts it.
+    offloaded
+        What of the optimiser lies in main memory instead, beside the device.
     """
 
     weights: int
@@ -38,11 +40,12 @@ class MemoryEstimate(NamedTuple):
     optimizer: int
     reference: int
     activations: int
+    offloaded: int = 0
 
     @property
     def total(self) -> int:
-        """All parts together."""
-        return sum(self)
+        """All parts on the device together."""
+        return sum(self) - self.offloaded
 
 
 def activation_numbers(config: Any, *, checkpointing: bool = False) -> int:
@@ -91,6 +94,7 @@ def estimate_memory(
     tokens: int,
     checkpointing: bool = False,
     reference: Any = None,
+    offload: bool = False,
 ) -> MemoryEstimate:
     """Return the bytes that training takes.
 
@@ -109,6 +113,8 @@ def estimate_memory(
         Whether activations are computed again.
     reference
         A second model in memory, or None.
+    offload
+        Whether what the optimiser remembers lies in main memory.
     """
     from prefsim.lm.training.eight_bit import moment_bytes
 
@@ -135,7 +141,8 @@ def estimate_memory(
         weights=held,
         casts=2 * trained if mixed else 0,
         gradients=updated,
-        optimizer=moments[optimizer],
+        optimizer=0 if offload else moments[optimizer],
+        offloaded=moments[optimizer] if offload else 0,
         reference=(
             0
             if reference is None

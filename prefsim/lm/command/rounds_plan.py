@@ -120,6 +120,7 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
             optimizer=given["optimizer"],
             tokens=min(given["micro_batch_tokens"] or whole, whole),
             checkpointing=given["gradient_checkpointing"],
+            offload=given["offload_optimizer"],
         )
         parts.append(part)
     drawn_at_once = min(given["sample_batch"], _asked(job)) * given["samples"]
@@ -127,6 +128,7 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
     found = {
         "weights": sum(part.weights for part in parts) - _shared_bytes(setups),
         "optimizer": sum(part.optimizer for part in parts),
+        "offloaded": sum(part.offloaded for part in parts),
         "reference": _bytes_beside(job.reference, job),
         "reward_model": _bytes_beside(job.reward_model, job),
         "cache": drawn_at_once * longest * cache_numbers(job.policy.plain.config) * own.itemsize,

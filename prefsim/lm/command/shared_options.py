@@ -21,6 +21,7 @@ __all__ = [
     "LossSettings",
     "MaxGradNorm",
     "MicroBatchTokens",
+    "OffloadOptimizer",
     "Optimizer",
     "Out",
     "Precision",
@@ -74,6 +75,12 @@ MicroBatchTokens = Annotated[
 ]
 Optimizer = Annotated[
     str, typer.Option(help="adamw, adamw_bf16 or adamw_8bit (its moments in so many bits), or sgd.")
+]
+OffloadOptimizer = Annotated[
+    bool,
+    typer.Option(
+        "--offload-optimizer", help="Keep what the optimiser remembers in main memory, not a GPU's."
+    ),
 ]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
 MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]

@@ -250,7 +250,10 @@ def put_optimizer(
                 value.to(parameter.device), parameter.device_mesh, parameter.placements
             )
         elif getattr(value, "ndim", 0):  # a count of steps stays where its optimiser keeps it
-            value = value.to(parameter.device)
+            # Accelerate has wrapped it; ours may keep its state elsewhere than the parameter.
+            inner = getattr(optimizer, "optimizer", optimizer)
+            home = getattr(inner, "home", lambda tensor, beside: tensor.to(beside.device))
+            value = home(value, parameter)
         optimizer.state[parameter][entry] = value
 
 

@@ -81,6 +81,9 @@ class NarrowAdamW(torch.optim.Optimizer):
         six decades of it, where the moment itself has twelve, and a step divides by it.
     seed
         Of the rounding.
+    offload
+        Whether the state lies in main memory, pinned where there is a GPU. A step brings it to its
+        parameter piece by piece and takes it back, so that the numbers are the same.
     betas, eps, weight_decay
         As for :class:`torch.optim.AdamW`.
 
@@ -97,11 +100,12 @@ class NarrowAdamW(torch.optim.Optimizer):
         lr: float,
         moments: torch.dtype,
         seed: int,
+        offload: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.moments, self.seed = moments, seed
+        self.moments, self.seed, self.offload = moments, seed, offload
         super().__init__(
             groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
@@ -118,7 +122,17 @@ class NarrowAdamW(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._step_of(parameter, group, generators)
+        if self.offload and any(device.type != "cpu" for device in generators):
+            # The processor may read what is still on its way.
+            torch.accelerator.synchronize()
         return value
+
+    def home(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """Return a tensor of a parameter's state where it is kept."""
+        if not self.offload:
+            return value.to(parameter.device)
+        value = value.cpu()
+        return value.pin_memory() if parameter.is_cuda else value
 
     def _step_of(
         self, parameter: Tensor, group: dict[str, Any], generators: dict[Any, torch.Generator]
@@ -147,11 +161,14 @@ class NarrowAdamW(torch.optim.Optimizer):
         state = {"step": torch.zeros(())}
         is_coded = self.moments == torch.uint8 and parameter.ndim >= 2
         wide = torch.float32 if self.moments == torch.uint8 else self.moments
+        like: dict[str, Any] = {"dtype": torch.uint8 if is_coded else wide}
+        if self.offload:
+            like |= {"device": "cpu", "pin_memory": parameter.is_cuda}
         for name in _MOMENTS:
-            state[name] = torch.zeros_like(parameter, dtype=torch.uint8 if is_coded else wide)
+            state[name] = torch.zeros_like(parameter, **like)
             if is_coded:
                 # All of them zero, which make zeros of any codes.
-                state[f"{name}_scale"] = _zero_scales(parameter)
+                state[f"{name}_scale"] = self.home(_zero_scales(parameter), parameter)
         return state
 
 
@@ -165,7 +182,8 @@ def _advance(
     generator: torch.Generator,
 ) -> None:
     """Change weights and moments in place by one step."""
-    m, v, w = _adamw(weight, gradient, first.float(), second.float(), group, step)
+    before = [_beside(weight, kept).float() for kept in (first, second)]
+    m, v, w = _adamw(weight, gradient, *before, group, step)
     for kept, value in ((first, m), (second, v), (weight, w)):
         _keep(kept, value, generator)
 
@@ -182,8 +200,10 @@ def _advance_codes(
     generator: torch.Generator,
 ) -> None:
     """Change weights and coded moments in place by one step."""
-    before = decoded(first, first_scale, signed=True)
-    root = decoded(second, second_scale, signed=False)
+    all_kept = (first, first_scale, second, second_scale)
+    codes_m, scales_m, codes_v, scales_v = (_beside(weight, kept) for kept in all_kept)
+    before = decoded(codes_m, scales_m, signed=True)
+    root = decoded(codes_v, scales_v, signed=False)
     m, v, w = _adamw(weight, gradient, before, root.square_(), group, step)
     for codes, scales, value, signed in (
         (first, first_scale, m, True),
@@ -192,7 +212,7 @@ def _advance_codes(
         for kept, found in zip(
             (codes, scales), encoded(value, generator, signed=signed), strict=True
         ):
-            kept.copy_(found)
+            kept.copy_(found, non_blocking=True)
     _keep(weight, w, generator)
 
 
@@ -218,7 +238,13 @@ def _adamw(
 def _keep(kept: Tensor, value: Tensor, generator: torch.Generator) -> None:
     """Overwrite a tensor with float32 values, rounded where it is narrower."""
     is_narrow = kept.dtype == torch.bfloat16
-    kept.copy_(stochastically_rounded(value, generator) if is_narrow else value)
+    found = stochastically_rounded(value, generator) if is_narrow else value
+    kept.copy_(found, non_blocking=True)
+
+
+def _beside(weight: Tensor, kept: Tensor) -> Tensor:
+    """Return what is kept of a parameter on the parameter's device."""
+    return kept.to(weight.device, non_blocking=True)
 
 
 def _zero_scales(parameter: Any) -> Tensor:

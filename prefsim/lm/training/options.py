@@ -204,6 +204,9 @@ class TrainingOptions:
         a parameter for eight), ``"adamw_8bit"`` (in eight bits, with a scale for every block of
         256: two), ``"sgd"``, or a function from parameter groups to a torch optimiser. Decay is of
         matrices, not of biases and norms.
+    offload_optimizer
+        Keep what the optimiser remembers in main memory where a GPU trains, and bring it to each
+        parameter in turn. FSDP does so by its own setting, for the parameters too.
     max_grad_norm
         Bound on the norm of the gradient; ``None`` for none.
     precision
@@ -277,6 +280,7 @@ class TrainingOptions:
     warmup: float = 0.1
     optimizer: str | Callable[[list[dict[str, Any]]], Any] = "adamw"
     weight_decay: float = 0.0
+    offload_optimizer: bool = False
     max_grad_norm: float | None = 1.0
     precision: str | None = None
     gradient_checkpointing: bool = False
@@ -323,6 +327,7 @@ class TrainingOptions:
                 )
         check_integer(low=0, seed=self.seed)
         check_flag(
+            offload_optimizer=self.offload_optimizer,
             gradient_checkpointing=self.gradient_checkpointing,
             in_place=self.in_place,
             resume=self.resume,
@@ -337,6 +342,8 @@ class TrainingOptions:
         check_choice(ORDERS, order=self.order)
         if not callable(self.optimizer):
             check_choice(OPTIMIZERS, optimizer=self.optimizer)
+        elif self.offload_optimizer:
+            raise ValueError("offload_optimizer is for an optimiser by name, got a function")
         if self.max_grad_norm is not None:
             check_positive(max_grad_norm=self.max_grad_norm)
         if self.precision is not None:
