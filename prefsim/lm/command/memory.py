@@ -22,12 +22,15 @@ class MemoryEstimate(NamedTuple):
         As large as the trained parameters are held.
     optimizer
         Two numbers for each trained parameter with AdamW, as wide as the parameter and at least
-        float32 (in bfloat16 with ``"adamw_bf16"``); none with SGD.
+        float32 (in bfloat16 with ``"adamw_bf16"``, in eight bits with ``"adamw_8bit"``); none with
+        SGD.
     reference
         Parameters of a second model in memory.
     activations
         What the backward pass of the largest micro-batch needs, as :func:`activation_bytes`
         counts it.
+    offloaded
+        What of the optimiser lies in main memory instead, beside the device.
     """
 
     weights: int
@@ -36,11 +39,12 @@ class MemoryEstimate(NamedTuple):
     optimizer: int
     reference: int
     activations: int
+    offloaded: int = 0
 
     @property
     def total(self) -> int:
-        """All parts together."""
-        return sum(self)
+        """All parts on the device together."""
+        return sum(self) - self.offloaded
 
 
 def activation_bytes(
@@ -112,6 +116,7 @@ def estimate_memory(
     tokens: int,
     checkpointing: bool = False,
     reference: Any = None,
+    offload: bool = False,
 ) -> MemoryEstimate:
     """Return the bytes that training takes.
 
@@ -123,20 +128,25 @@ def estimate_memory(
         ``"float32"``, ``"bf16"`` or ``"bf16_weights"``, as in
         :class:`~prefsim.lm.TrainingOptions`.
     optimizer
-        ``"adamw"``, ``"adamw_bf16"`` or ``"sgd"``.
+        ``"adamw"``, ``"adamw_bf16"``, ``"adamw_8bit"`` or ``"sgd"``.
     tokens
         Of the largest micro-batch, padding included: sequences times the length of the longest.
     checkpointing
         Whether activations are computed again.
     reference
         A second model in memory, or None.
+    offload
+        Whether what the optimiser remembers lies in main memory.
     """
+    from prefsim.lm.training.eight_bit import moment_bytes
+
     parameters = list(policy.module.parameters())
     mixed = precision == "bf16"
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     moments = {
         "adamw": sum(2 * p.numel() * max(p.itemsize, 4) for p in parameters if p.requires_grad),
         "adamw_bf16": 2 * 2 * trained,
+        "adamw_8bit": sum(2 * moment_bytes(p.shape) for p in parameters if p.requires_grad),
         "sgd": 0,
     }
     held = sum(
@@ -158,7 +168,8 @@ def estimate_memory(
         weights=held,
         casts=2 * trained if mixed else 0,
         gradients=updated,
-        optimizer=moments[optimizer],
+        optimizer=0 if offload else moments[optimizer],
+        offloaded=moments[optimizer] if offload else 0,
         reference=(
             0
             if reference is None

@@ -36,6 +36,7 @@ def dry_run(given: Mapping[str, Any]) -> dict[str, Any]:
         tokens=min(options.micro_batch_tokens or whole, whole),
         checkpointing=options.gradient_checkpointing,
         reference=second_model,
+        offload=options.offload_optimizer,
     )
     parameters = list(policy.module.parameters())
     return {

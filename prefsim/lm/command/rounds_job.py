@@ -226,6 +226,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "learning_rate",
         "optimizer",
         "weight_decay",
+        "offload_optimizer",
         "precision",
         "gradient_checkpointing",
     )

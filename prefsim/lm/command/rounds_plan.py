@@ -123,6 +123,7 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
             optimizer=given["optimizer"],
             tokens=min(given["micro_batch_tokens"] or whole, whole),
             checkpointing=given["gradient_checkpointing"],
+            offload=given["offload_optimizer"],
         )
         parts.append(part)
     rounded = [_rounded_bytes(setup) for setup in setups]
@@ -131,6 +132,7 @@ def _memory(job: RoundsJob, setups: list[TrainingSetup]) -> dict[str, int]:
     found = {
         "weights": sum(part.weights for part in parts) - _shared_bytes(setups),
         "optimizer": sum(part.optimizer for part in parts),
+        "offloaded": sum(part.offloaded for part in parts),
         "reference": _reference_bytes(job),
         "reward_model": _bytes_beside(job.reward_model, job),
         "rounded": sum(rounded),

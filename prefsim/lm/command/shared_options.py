@@ -21,6 +21,7 @@ __all__ = [
     "LossSettings",
     "MaxGradNorm",
     "MicroBatchTokens",
+    "OffloadOptimizer",
     "Optimizer",
     "Out",
     "Precision",
@@ -72,7 +73,15 @@ MicroBatchTokens = Annotated[
         help="Split a step into micro-batches of at most so many tokens instead, padding included."
     ),
 ]
-Optimizer = Annotated[str, typer.Option(help="adamw, adamw_bf16 (its moments in bfloat16) or sgd.")]
+Optimizer = Annotated[
+    str, typer.Option(help="adamw, adamw_bf16 or adamw_8bit (its moments in so many bits), or sgd.")
+]
+OffloadOptimizer = Annotated[
+    bool,
+    typer.Option(
+        "--offload-optimizer", help="Keep what the optimiser remembers in main memory, not a GPU's."
+    ),
+]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
 MaxGradNorm = Annotated[float, typer.Option(help="Bound on the gradient's norm; 0 for none.")]
 Dtype = Annotated[

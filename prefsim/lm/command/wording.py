@@ -115,11 +115,14 @@ def _parameters(counts: Mapping[str, int]) -> str:
 
 
 def _memory_lines(memory: Mapping[str, int]) -> list[str]:
-    parts = [name for name in memory if name != "total" and memory[name]]
-    return [
+    parts = [name for name in memory if name not in ("total", "offloaded") and memory[name]]
+    lines = [
         f"Memory, estimated: {_size(memory['total'])}",
         *(f"  {name.replace('_', ' ')}: {_size(memory[name])}" for name in parts),
     ]
+    if memory["offloaded"]:
+        lines.append(f"Main memory for the optimiser: {_size(memory['offloaded'])}")
+    return lines
 
 
 def _size(count: float) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "LogProbModel",
     "adapters_off",
     "body_output",
+    "computing_device",
     "disable_dropout",
     "evaluating",
     "is_adapted",
@@ -71,6 +72,15 @@ def whole_tensor(value: Any) -> Any:
     Every process must call.
     """
     return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def computing_device(module: torch.nn.Module) -> torch.device:
+    """Return where a module's parameters are, or are brought to where FSDP keeps them in memory."""
+    parameter: Any = next(module.parameters())
+    mesh = getattr(parameter, "device_mesh", None)
+    if mesh is None or mesh.device_type == parameter.device.type:
+        return parameter.device
+    return torch.device(mesh.device_type, torch.accelerator.current_device_index())
 
 
 def disable_dropout(module: torch.nn.Module) -> None:
@@ -212,8 +222,8 @@ class LogProbModel(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.model.parameters()).device
+        """Where it computes."""
+        return computing_device(self.model)
 
     def head(self, *, adapters: bool = True) -> Head:
         """Return weight, bias and soft cap of the last layer."""

@@ -10,6 +10,7 @@ import torch
 
 from prefsim.lm.model.encoding import encode
 from prefsim.lm.model.limits import check_vocabulary
+from prefsim.lm.model.log_prob_model import computing_device
 from prefsim.lm.model.tokens import Text, Tokens
 
 __all__ = ["TextModel"]
@@ -52,8 +53,8 @@ class TextModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.module.parameters()).device
+        """Where it computes."""
+        return computing_device(self.module)
 
     @property
     def vocabulary_size(self) -> int:

@@ -241,14 +241,19 @@ def put_optimizer(
             )
         value = given.clone() if torch.is_tensor(given) else given
         is_whole = not hasattr(value, "placements")
-        if is_whole and hasattr(parameter, "placements") and value.shape == parameter.shape:
+        # A scale for every block of a row goes where its row goes.
+        has_its_rows = tuple(getattr(value, "shape", ()))[:1] == tuple(parameter.shape)[:1]
+        if is_whole and hasattr(parameter, "placements") and has_its_rows:
             from torch.distributed.tensor import distribute_tensor
 
             value = distribute_tensor(
                 value.to(parameter.device), parameter.device_mesh, parameter.placements
             )
         elif getattr(value, "ndim", 0):  # a count of steps stays where its optimiser keeps it
-            value = value.to(parameter.device)
+            # Accelerate has wrapped it; ours may keep its state elsewhere than the parameter.
+            inner = getattr(optimizer, "optimizer", optimizer)
+            home = getattr(inner, "home", lambda tensor, beside: tensor.to(beside.device))
+            value = home(value, parameter)
         optimizer.state[parameter][entry] = value
 
 

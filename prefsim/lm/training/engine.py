@@ -27,7 +27,7 @@ from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.online_kl import online_kl
-from prefsim.lm.training.optimizer import can_fuse, make_optimizer
+from prefsim.lm.training.optimizer import make_optimizer, placement
 from prefsim.lm.training.options import TrainResult
 from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
@@ -191,8 +191,8 @@ class _Engine:
 
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
-        fused = can_fuse(self.accelerator)
-        optimizer = make_optimizer(self.options, self.module.parameters(), fused=fused)
+        how = placement(self.options, self.accelerator)
+        optimizer = make_optimizer(self.options, self.module.parameters(), **how)
         return self.accelerator.prepare(self.module, optimizer)
 
     def _unwrap(self) -> None:

@@ -1,8 +1,9 @@
-"""AdamW on parameters, or with moments, that are kept in bfloat16 and rounded stochastically.
+"""AdamW on parameters, or with moments, that are kept narrow and rounded stochastically.
 
 A number in bfloat16 has eight bits: a step of less than 1/512 of a weight is rounded away, and a
-second moment that is to fall by a thousandth stays where it is. Rounded up or down with the
-probabilities that keep its mean, each does what it should on average.
+second moment that is to fall by a thousandth stays where it is. So it does as one of 255 codes
+(:mod:`prefsim.lm.training.eight_bit`). Rounded up or down with the probabilities that keep its
+mean, each does what it should on average.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.lm.training.eight_bit import blocks_of, decoded, encoded
+
 __all__ = ["NarrowAdamW", "stochastically_rounded"]
 
 # Elements that are widened at once: a step holds no copy of a large matrix in float32.
 _PIECE = 2**24
+# The state of a parameter, as it is and in codes.
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_CODED = ("exp_avg", "exp_avg_scale", "exp_avg_sq", "exp_avg_sq_scale")
 
 
 def stochastically_rounded(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -56,10 +62,10 @@ def stochastically_rounded(values: Tensor, generator: torch.Generator) -> Tensor
 
 
 class NarrowAdamW(torch.optim.Optimizer):
-    """AdamW whose state, and whose parameters where they are so, are in bfloat16.
+    """AdamW whose state is kept narrow, and whose parameters are where they are in bfloat16.
 
-    Each step is taken in float32, as :class:`torch.optim.AdamW` takes it, and what is kept in
-    bfloat16 is rounded stochastically. The noise follows from the seed and the number of the step
+    Each step is taken in float32, as :class:`torch.optim.AdamW` takes it, and what is kept
+    narrower is rounded stochastically. The noise follows from the seed and the number of the step
     alone, so that copies on several processes stay equal and a resumption sees the same.
 
     Parameters
@@ -69,15 +75,22 @@ class NarrowAdamW(torch.optim.Optimizer):
     lr
         Learning rate.
     moments
-        What the moments are kept in, ``torch.bfloat16`` or ``torch.float32``.
+        What the moments are kept in: ``torch.float32``, ``torch.bfloat16``, or ``torch.uint8`` for
+        codes of eight bits with a scale for every block of a row (of matrices; those of vectors are
+        in float32). Of the second moment the root is coded, and never as zero: the codes reach over
+        six decades of it, where the moment itself has twelve, and a step divides by it.
     seed
         Of the rounding.
+    offload
+        Whether the state lies in main memory, pinned where there is a GPU. A step brings it to its
+        parameter piece by piece and takes it back, so that the numbers are the same.
     betas, eps, weight_decay
         As for :class:`torch.optim.AdamW`.
 
     References
     ----------
-    Loshchilov and Hutter 2019, arXiv:1711.05101.
+    Loshchilov and Hutter 2019, arXiv:1711.05101; in eight bits Dettmers et al. 2022,
+    arXiv:2110.02861.
     """
 
     def __init__(
@@ -87,11 +100,12 @@ class NarrowAdamW(torch.optim.Optimizer):
         lr: float,
         moments: torch.dtype,
         seed: int,
+        offload: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.moments, self.seed = moments, seed
+        self.moments, self.seed, self.offload = moments, seed, offload
         super().__init__(
             groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
@@ -108,28 +122,57 @@ class NarrowAdamW(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._step_of(parameter, group, generators)
+        if self.offload and any(device.type != "cpu" for device in generators):
+            # The processor may read what is still on its way.
+            torch.accelerator.synchronize()
         return value
+
+    def home(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """Return a tensor of a parameter's state where it is kept."""
+        if not self.offload:
+            return value.to(parameter.device)
+        value = value.cpu()
+        return value.pin_memory() if parameter.is_cuda else value
 
     def _step_of(
         self, parameter: Tensor, group: dict[str, Any], generators: dict[Any, torch.Generator]
     ) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.zeros_like(parameter, dtype=self.moments)
+            state |= self._begun(parameter)
         state["step"] += 1
         step = int(state["step"])
         device = parameter.device
         if device not in generators:
             seeds = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
             generators[device] = torch.Generator(device).manual_seed(int(seeds[0] >> 1))
-        parts = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        for weight, gradient, first, second in _pieces(*map(_local, parts)):
-            _adamw(weight, gradient, first, second, group, step, generators[device])
+        is_coded = _CODED[1] in state
+        parts = (
+            parameter,
+            parameter.grad,
+            *(state[name] for name in (_CODED if is_coded else _MOMENTS)),
+        )
+        advance, cut = (_advance_codes, _rows) if is_coded else (_advance, _pieces)
+        for piece in cut(*map(_local, parts)):
+            advance(*piece, group, step, generators[device])
+
+    def _begun(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Return the state of a parameter before its first step."""
+        state = {"step": torch.zeros(())}
+        is_coded = self.moments == torch.uint8 and parameter.ndim >= 2
+        wide = torch.float32 if self.moments == torch.uint8 else self.moments
+        like: dict[str, Any] = {"dtype": torch.uint8 if is_coded else wide}
+        if self.offload:
+            like |= {"device": "cpu", "pin_memory": parameter.is_cuda}
+        for name in _MOMENTS:
+            state[name] = torch.zeros_like(parameter, **like)
+            if is_coded:
+                # All of them zero, which make zeros of any codes.
+                state[f"{name}_scale"] = self.home(_zero_scales(parameter), parameter)
+        return state
 
 
-def _adamw(
+def _advance(
     weight: Tensor,
     gradient: Tensor,
     first: Tensor,
@@ -139,16 +182,93 @@ def _adamw(
     generator: torch.Generator,
 ) -> None:
     """Change weights and moments in place by one step."""
+    before = [_beside(weight, kept).float() for kept in (first, second)]
+    m, v, w = _adamw(weight, gradient, *before, group, step)
+    for kept, value in ((first, m), (second, v), (weight, w)):
+        _keep(kept, value, generator)
+
+
+def _advance_codes(
+    weight: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    first_scale: Tensor,
+    second: Tensor,
+    second_scale: Tensor,
+    group: dict[str, Any],
+    step: int,
+    generator: torch.Generator,
+) -> None:
+    """Change weights and coded moments in place by one step."""
+    all_kept = (first, first_scale, second, second_scale)
+    codes_m, scales_m, codes_v, scales_v = (_beside(weight, kept) for kept in all_kept)
+    before = decoded(codes_m, scales_m, signed=True)
+    root = decoded(codes_v, scales_v, signed=False)
+    m, v, w = _adamw(weight, gradient, before, root.square_(), group, step)
+    for codes, scales, value, signed in (
+        (first, first_scale, m, True),
+        (second, second_scale, v.sqrt_(), False),
+    ):
+        for kept, found in zip(
+            (codes, scales), encoded(value, generator, signed=signed), strict=True
+        ):
+            kept.copy_(found, non_blocking=True)
+    _keep(weight, w, generator)
+
+
+def _adamw(
+    weight: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    group: dict[str, Any],
+    step: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return moments and weights after one step, in float32."""
     b1, b2 = group["betas"]
     g = gradient.float()
-    m = first.float().lerp(g, 1 - b1)
-    v = (second.float() * b2).addcmul_(g, g, value=1 - b2)
+    m = first.lerp(g, 1 - b1)
+    v = (second * b2).addcmul_(g, g, value=1 - b2)
     w = weight.float() * (1 - group["lr"] * group["weight_decay"])
     spread = (v / (1 - b2**step)).sqrt_().add_(group["eps"])
     w.addcdiv_(m, spread, value=-group["lr"] / (1 - b1**step))
-    for kept, value in ((first, m), (second, v), (weight, w)):
-        is_narrow = kept.dtype == torch.bfloat16
-        kept.copy_(stochastically_rounded(value, generator) if is_narrow else value)
+    return m, v, w
+
+
+def _keep(kept: Tensor, value: Tensor, generator: torch.Generator) -> None:
+    """Overwrite a tensor with float32 values, rounded where it is narrower."""
+    is_narrow = kept.dtype == torch.bfloat16
+    found = stochastically_rounded(value, generator) if is_narrow else value
+    kept.copy_(found, non_blocking=True)
+
+
+def _beside(weight: Tensor, kept: Tensor) -> Tensor:
+    """Return what is kept of a parameter on the parameter's device."""
+    return kept.to(weight.device, non_blocking=True)
+
+
+def _zero_scales(parameter: Any) -> Tensor:
+    """Return a zero for every block of a parameter, shared out over processes as its rows are."""
+    shape = (len(parameter), blocks_of(parameter.shape))
+    part = _local(parameter)
+    zeros = torch.zeros(len(part), shape[1], device=part.device)
+    if part is parameter:
+        return zeros
+    from torch.distributed.tensor import DTensor
+
+    if any(placement.is_shard() and placement.dim != 0 for placement in parameter.placements):
+        raise ValueError(
+            "moments in eight bits need parameters that are sharded by their rows, got"
+            f" {parameter.placements}"
+        )
+    return DTensor.from_local(
+        zeros,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=torch.Size(shape),
+        stride=(shape[1], 1),
+    )
 
 
 def _local(tensor: Any) -> Tensor:
@@ -165,3 +285,11 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     flat = [tensor.view(-1) for tensor in tensors]
     for start in range(0, len(flat[0]), _PIECE):
         yield tuple(tensor[start : start + _PIECE] for tensor in flat)
+
+
+def _rows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield views of tensors with rows in common, some rows at a time."""
+    rows = len(tensors[0])
+    some = max(1, _PIECE * rows // max(1, tensors[0].numel()))
+    for start in range(0, rows, some):
+        yield tuple(tensor[start : start + some] for tensor in tensors)

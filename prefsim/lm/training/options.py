@@ -37,7 +37,7 @@ __all__ = [
     "TrainingOptions",
 ]
 
-OPTIMIZERS = ("adamw", "adamw_bf16", "sgd")
+OPTIMIZERS = ("adamw", "adamw_bf16", "adamw_8bit", "sgd")
 # Trained parameters in bfloat16 themselves.
 BF16_WEIGHTS = "bf16_weights"
 PRECISIONS = ("float32", "bf16", BF16_WEIGHTS)
@@ -201,8 +201,12 @@ class TrainingOptions:
         (``"constant"``); the fraction of all steps over which it rises linearly.
     optimizer, weight_decay
         ``"adamw"``, ``"adamw_bf16"`` (its moments in bfloat16, stochastically rounded: four bytes
-        a parameter for eight), ``"sgd"``, or a function from parameter groups to a torch optimiser.
-        Decay is of matrices, not of biases and norms.
+        a parameter for eight), ``"adamw_8bit"`` (in eight bits, with a scale for every block of
+        256: two), ``"sgd"``, or a function from parameter groups to a torch optimiser. Decay is of
+        matrices, not of biases and norms.
+    offload_optimizer
+        Keep what the optimiser remembers in main memory where a GPU trains, and bring it to each
+        parameter in turn. FSDP does so by its own setting, for the parameters too.
     max_grad_norm
         Bound on the norm of the gradient; ``None`` for none.
     precision
@@ -212,9 +216,9 @@ class TrainingOptions:
         model's own, some tenths of a nat from it: make them from the model loaded in float32.
         ``"bf16_weights"``: everything in bfloat16, gradients and trained parameters too, which
         AdamW rounds stochastically after each step
-        (:mod:`prefsim.lm.training.narrow_adamw`): with ``"adamw_bf16"`` eight bytes a parameter
-        for eighteen. The model must be in bfloat16. A function for an optimiser is to round by
-        itself. ``None``: what the model's own dtype asks for.
+        (:mod:`prefsim.lm.training.narrow_adamw`): eight bytes a parameter for eighteen with
+        ``"adamw_bf16"``, six with ``"adamw_8bit"``. The model must be in bfloat16. A function for
+        an optimiser is to round by itself. ``None``: what the model's own dtype asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
     reference_weight, reference_every
@@ -276,6 +280,7 @@ class TrainingOptions:
     warmup: float = 0.1
     optimizer: str | Callable[[list[dict[str, Any]]], Any] = "adamw"
     weight_decay: float = 0.0
+    offload_optimizer: bool = False
     max_grad_norm: float | None = 1.0
     precision: str | None = None
     gradient_checkpointing: bool = False
@@ -322,6 +327,7 @@ class TrainingOptions:
                 )
         check_integer(low=0, seed=self.seed)
         check_flag(
+            offload_optimizer=self.offload_optimizer,
             gradient_checkpointing=self.gradient_checkpointing,
             in_place=self.in_place,
             resume=self.resume,
@@ -336,6 +342,8 @@ class TrainingOptions:
         check_choice(ORDERS, order=self.order)
         if not callable(self.optimizer):
             check_choice(OPTIMIZERS, optimizer=self.optimizer)
+        elif self.offload_optimizer:
+            raise ValueError("offload_optimizer is for an optimiser by name, got a function")
         if self.max_grad_norm is not None:
             check_positive(max_grad_norm=self.max_grad_norm)
         if self.precision is not None:
@@ -367,8 +375,8 @@ class TrainingOptions:
         """Raise if something would be rounded away in bfloat16 without a word."""
         if self.optimizer == "sgd":
             raise ValueError(
-                f"precision {BF16_WEIGHTS!r} needs an optimiser that rounds stochastically, adamw"
-                " or adamw_bf16, got sgd"
+                f"precision {BF16_WEIGHTS!r} needs an optimiser that rounds stochastically, one of"
+                " the adamw, got sgd"
             )
         if self.reference_weight is not None and self.reference_weight < 1:
             raise ValueError(

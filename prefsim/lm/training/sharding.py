@@ -26,6 +26,11 @@ def check_sharding(
             "FSDP of version 2 is needed: set fsdp_version: 2 in accelerate's configuration"
         )
     options = setup.options
+    if options.offload_optimizer:
+        raise ValueError(
+            "FSDP keeps parameters and optimiser in main memory by its own setting: leave"
+            " offload_optimizer out and set fsdp_offload_params: true in accelerate's configuration"
+        )
     if setup.needs.kl or options.measured.need_whole_parameters:
         raise ValueError(
             "KL at every token and diagnostics by gradients or samples need whole parameters,"

@@ -18,6 +18,7 @@ from prefsim.solvers import fit
         (("--dtype", "bfloat16"), "bfloat16"),
         (("--dtype", "bfloat16", "--lora-rank", "2"), "bfloat16"),
         (("--optimizer", "adamw_bf16"), "float32"),
+        (("--optimizer", "adamw_8bit"), "float32"),
         (("--dtype", "bfloat16", "--precision", "bf16_weights"), "bfloat16"),
         (
             *(("--dtype", "bfloat16", "--precision", "bf16_weights", "--optimizer", "adamw_bf16"),),
@@ -114,3 +115,17 @@ def test_activations_are_nearly_those_that_autograd_keeps(hidden, inner, groups,
 def test_checkpointing_keeps_less():
     config = small_llama(num_hidden_layers=10)
     assert activation_bytes(config, checkpointing=True) < activation_bytes(config) / 5
+
+
+def test_a_dry_run_counts_it_in_main_memory(prefsim):
+    found = {}
+    for name in ("adamw", "adamw_8bit"):
+        for more in ((), ("--offload-optimizer",)):
+            arguments = (*TRAIN, "--dry-run", "--json", "--optimizer", name, *more)
+            found[name, bool(more)] = report_of(prefsim, *arguments)["memory"]
+        here, there = found[name, False], found[name, True]
+        assert here["offloaded"] == 0 and there["optimizer"] == 0
+        assert there["offloaded"] == here["optimizer"] > 0
+        assert here["total"] - there["total"] == here["optimizer"]
+    code, out, _ = prefsim(*TRAIN, "--dry-run", "--offload-optimizer")
+    assert code == 0 and "Main memory for the optimiser: " in out

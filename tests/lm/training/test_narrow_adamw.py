@@ -106,7 +106,7 @@ def narrow():
     return CausalLM.from_config(small_llama(64), seed=0, dtype="bfloat16")
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw_bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_bf16", "adamw_8bit"])
 def test_a_training_in_bfloat16_ends_near_one_in_float32(narrow, optimizer):
     data = random_pairs(8)
     wide = CausalLM.from_config(small_llama(64), seed=0)
@@ -128,10 +128,11 @@ def test_a_training_in_bfloat16_ends_near_one_in_float32(narrow, optimizer):
     assert fell == pytest.approx(should, rel=0.3) and should > 0.02
 
 
-def test_it_goes_on_bit_for_bit(narrow, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw_bf16", "adamw_8bit"])
+def test_it_goes_on_bit_for_bit(narrow, optimizer, tmp_path):
     data = random_pairs(8)
     how = OPTIONS | {"schedule": "constant", "warmup": 0.0, "precision": "bf16_weights"}
-    how |= {"optimizer": "adamw_bf16", "save_every": 2, "reference": narrow}
+    how |= {"optimizer": optimizer, "save_every": 2, "reference": narrow}
     whole = fit(narrow, losses.dpo, data, out=tmp_path / "whole", **how)
     fit(narrow, losses.dpo, data, out=tmp_path / "parts", **(how | {"steps": 2}))
     parts = fit(narrow, losses.dpo, data, out=tmp_path / "parts", resume=True, **how)
@@ -145,7 +146,7 @@ def test_what_would_be_rounded_away_is_refused(narrow):
     for change, message in (
         (
             {"optimizer": "sgd"},
-            "needs an optimiser that rounds stochastically, adamw or adamw_bf16",
+            "needs an optimiser that rounds stochastically, one of the adamw",
         ),
         ({"reference_weight": 0.5}, "moves by a share 0.5 needs parameters in float32"),
         ({"precision": "bfloat16"}, "precision must be"),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,7 +20,7 @@ from prefsim.lm.training.metrics import read_metrics
 # imported everything. Accelerate takes FSDP for a matter of GPUs alone; torch does not.
 LAUNCHED = """
 import os, sys
-import numpy as np, torch
+import numpy as np, torch, torch.distributed.fsdp
 sys.path[:0] = {paths!r}
 import accelerate, peft, prefsim.lm.training.engine
 from accelerate.state import PartialState
@@ -63,15 +62,24 @@ def fork(run, *arguments, **variables):
     return child
 
 
+class Unpinned(torch.distributed.fsdp.CPUOffloadPolicy):
+    made = 0
+    def __init__(self):
+        Unpinned.made += 1
+        super().__init__(pin_memory=False)  # there is no GPU to pin memory for
+
+
 def launched(name):
-    if name == "sharded":
+    if name in ("sharded", "offloaded"):
+        torch.distributed.fsdp.CPUOffloadPolicy = Unpinned
         PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
         torch.accelerator.is_available = lambda: True
     diagnostics = ("displacement", "entanglement") if name == "two" else ("displacement",)
     trained = train(name, diagnostics=diagnostics).policy
     assert torch.distributed.get_world_size() == 2
     parameter = next(trained.log_prob_model.parameters())
-    assert hasattr(parameter, "placements") == (name == "sharded")
+    assert hasattr(parameter, "placements") == (name != "two")
+    assert (Unpinned.made > 0) == (name == "offloaded")
     if os.environ["RANK"] == "0":
         folder = f"{{sys.argv[1]}}/{{name}}"
         os.rename(f"{{folder}}/checkpoints/step-00000005", f"{{folder}}/first-end")
@@ -82,7 +90,11 @@ def launched(name):
 
 shared = dict(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
 children = [fork(train, "one")]
-for name, port, further in (("two", "{ports[0]}", {{}}), ("sharded", "{ports[1]}", {fsdp!r})):
+for name, port, further in (
+    ("two", "{ports[0]}", {{}}),
+    ("sharded", "{ports[1]}", {fsdp!r}),
+    ("offloaded", "{ports[2]}", {fsdp!r} | dict(FSDP_OFFLOAD_PARAMS="true")),
+):
     for rank in map(str, range(2)):
         own = dict(RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port)
         children.append(fork(launched, name, **own, **shared, **further))
@@ -90,14 +102,8 @@ assert not any([os.waitpid(child, 0)[1] for child in children])
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_two_processes_train_as_one(tmp_path):
-    """Gloo on two CPU processes, replicated and sharded, batches of 3 in four parts.
+def test_two_processes_train_as_one(tmp_path, free_port):
+    """Gloo on two CPU processes, replicated, sharded and offloaded, batches of 3 in four parts.
 
     Some process has nothing to do and takes part.
     """
@@ -110,7 +116,7 @@ def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "launched.py"
     script.write_text(
         LAUNCHED.format(
-            paths=[str(root / "tests"), str(root)], ports=(free_port(), free_port()), fsdp=fsdp
+            paths=[str(root / "tests"), str(root)], ports=[free_port() for _ in range(3)], fsdp=fsdp
         )
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -125,7 +131,7 @@ def test_two_processes_train_as_one(tmp_path):
     one = read_metrics(tmp_path / "one/metrics.jsonl")
     whole = CausalLM.load(tmp_path / "one/model")
     assert largest_difference(whole, CausalLM.from_config(small_llama(64), seed=0)) > 1e-3
-    for name in ("two", "sharded"):
+    for name in ("two", "sharded", "offloaded"):
         other = read_metrics(tmp_path / name / "metrics.jsonl")
         for a, b in zip(one, other[-5:], strict=True):
             for key in ("step", "loss", "grad_norm"):

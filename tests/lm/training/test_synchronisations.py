@@ -154,5 +154,8 @@ def test_one_kernel_for_all_parameters_takes_the_same_steps():
     [("cuda", 1, True), ("cuda", 2, True), ("cpu", 1, True), ("cpu", 2, False), ("mps", 1, False)],
 )
 def test_where_steps_are_one_kernel(device, processes, fused):
-    accelerator = SimpleNamespace(device=torch.device(device), num_processes=processes)
+    state = SimpleNamespace(fsdp_plugin=None)
+    accelerator = SimpleNamespace(device=torch.device(device), num_processes=processes, state=state)
     assert can_fuse(accelerator) is fused
+    state.fsdp_plugin = SimpleNamespace(cpu_offload=True)
+    assert not can_fuse(accelerator)
