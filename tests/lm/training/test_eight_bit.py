@@ -164,7 +164,7 @@ def check():
             assert torch.equal(kept[name], expected[name])
         assert kept[name].shape == expected[name].shape and kept[name].dtype == expected[name].dtype
     again = made(cut)
-    put_optimizer(again, names, kept, "here")
+    put_optimizer(again, names, kept.items(), "here")
     assert again.state[cut]["exp_avg_scale"].to_local().shape == (3 - int(os.environ["RANK"]), 2)
     for name, value in two.state[cut].items():
         assert torch.equal(whole_tensor(again.state[cut][name]), whole_tensor(value)), name

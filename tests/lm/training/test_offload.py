@@ -26,7 +26,7 @@ def after_steps(moments, *, offload, steps=4, state=None):
     optimizer = NarrowAdamW(parameters, lr=0.1, moments=moments, seed=0, offload=offload)
     names = {parameter: str(i) for i, parameter in enumerate(parameters)}
     if state is not None:
-        put_optimizer(optimizer, names, state, "a test")
+        put_optimizer(optimizer, names, state.items(), "a test")
     for _ in range(steps):
         sum((p**3 - p).sum() for p in parameters).backward()
         optimizer.step()
