@@ -1,6 +1,7 @@
 """``prefsim rounds``: sample, score, learn, and what lies on disk between."""
 
 import gc
+import inspect
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from lm_made import byte_tokenizer, small_llama
 
 from prefsim.lm import CausalLM, PreferenceModel, draw_scored
+from prefsim.lm.command import rounds_cli, rounds_loop
 from prefsim.lm.training.metrics import read_metrics
 
 ROWS = [
@@ -89,6 +91,19 @@ def test_what_the_rounds_started_from_cannot_change(command):
         code, out, err = command(*asked, *changed)
         assert (code, out) == (2, ""), err
         assert message in err and err.count("\n") == 1
+
+
+def test_every_option_is_known_to_decide_the_end_or_not():
+    compared = {"model", "prompts", "score", "loss", "critic", *rounds_loop._DECISIVE}
+    # Told by a digest of what comes of them, or by one of their own.
+    compared |= {"reward_model", "tokenizer", "chat_template_kwargs", "split", "dtype"}
+    compared |= {"lora_rank", "lora_alpha"}
+    compared |= {"discount", "trace", *(f"critic_{name}" for name in ("clip", "epochs"))}
+    compared |= {"critic_learning_rate"}
+    free = {"number", "out", "config", "save_every", "keep", "resume", "dry_run", "as_json"}
+    free |= {"context", "attn_implementation", "gradient_checkpointing"}
+    free |= {"token_masks"}  # of losses that no reward feeds
+    assert compared | free == set(inspect.signature(rounds_cli.rounds).parameters)
 
 
 def test_what_the_model_reads_and_is_held_to_cannot_change(command, tmp_path):

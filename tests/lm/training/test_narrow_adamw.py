@@ -38,6 +38,8 @@ def test_what_bfloat16_has_and_what_is_not_finite_stays():
         assert torch.equal(rounded(kept, seed).float(), kept)
         found = rounded(torch.tensor([math.inf, -math.inf, math.nan]), seed)
         assert found[0] == math.inf and found[1] == -math.inf and found[2].isnan()
+        # All bits of a NaN may be set, so that one more would make it zero.
+        assert rounded(torch.tensor([2**31 - 1], dtype=torch.int32).view(torch.float32)).isnan()
 
 
 def ends(made, steps=5):

@@ -67,6 +67,7 @@ def test_another_text_or_tokenizer_or_use_is_kept_apart(tmp_path, counted):
         (CausalLM(policy.log_prob_model, other), FILMS),
         (CausalLM(policy.log_prob_model, template), FILMS),
         (CausalLM(policy.log_prob_model, splitting), FILMS),
+        (CausalLM.from_config(small_llama(320, eos_token_id=5), tokenizer, seed=0), FILMS),
         (CausalLM(policy.log_prob_model, tokenizer, chat_template_kwargs={"a": 1}), FILMS),
     ]
     for number, (model, data) in enumerate([(policy, FILMS), *changed], start=1):
