@@ -101,7 +101,9 @@ def rounds(
         float, typer.Option(help="Temperature of the rejection sampling; 0 keeps the best.")
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(help="Where completions are cut off.")] = 128,
-    temperature: Annotated[float, typer.Option(help="Of the draws.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="Of the draws; what is learned and measured is at 1.")
+    ] = 1.0,
     sample_batch: Annotated[int, typer.Option(help="Prompts that are answered at once.")] = 8,
     reference: Annotated[
         str | None,

@@ -233,7 +233,7 @@ def _drawn(job: RoundsJob, policy: CausalLM, rng: np.random.Generator) -> Scored
 def _measured(
     samples: ScoredCompletions, reference: CausalLM | None, batch_size: int
 ) -> dict[str, float]:
-    """Return the means over what was drawn; the KL is that of the sampler, estimated on it."""
+    """Return the means over what was drawn; the KL at temperature 1 is estimated on it."""
     lengths = [len(completion) for completion in samples.completions.ravel()]
     line = {
         "reward": float(samples.scores.mean()),

@@ -166,9 +166,15 @@ class _Engine:
         history: History = []
         if self.setup.checkpoint is not None:
             history = self.keeper.restore(self.setup.checkpoint)
-        with training_mode(self.module, self.options.gradient_checkpointing):
-            lines = self._loop(history)
-        self._unwrap()
+        try:
+            with training_mode(self.module, self.options.gradient_checkpointing):
+                lines = self._loop(history)
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.device.type != "cpu":
+                self.accelerator.free_memory()  # collects garbage, longer than a toy trains
+        finally:
+            # What is trained in place is the caller's, who may go on with it after an error.
+            self._leave()
         self.keeper.save_model(disk.MODEL)
         value, norm = history[-1]
         return TrainResult(
@@ -191,18 +197,17 @@ class _Engine:
 
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
+        # A gradient of before would be added to the first.
+        self.module.zero_grad()
         how = placement(self.options, self.accelerator)
         optimizer = make_optimizer(self.options, self.module.parameters(), **how)
         return self.accelerator.prepare(self.module, optimizer)
 
-    def _unwrap(self) -> None:
+    def _leave(self) -> None:
         """Leave the policy's module as it was given, but for its weights."""
-        accelerator = self.accelerator
-        accelerator.wait_for_everyone()
-        if accelerator.device.type != "cpu":
-            accelerator.free_memory()  # collects garbage, which takes longer than a small training
         for name in _LEFT_BY_ACCELERATE:
             vars(self.module).pop(name, None)
+        self.module.zero_grad()
         self.wide = self._rounded()
 
     def _rounded(self) -> dict[str, Tensor]:

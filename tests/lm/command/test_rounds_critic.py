@@ -56,38 +56,57 @@ def equal(first, second):
 def test_it_is_the_loop_of_python(command, tmp_path):
     """The same numbers, seed for seed: β is in the advantages, and out of the loss."""
     code, report, err = command(
-        *("--critic", "fresh", "--set", "beta=0.3", "--set", "whiten=true", "--rounds", 1),
+        *("--critic", "fresh", "--set", "beta=0.3", "--set", "whiten=true", "--rounds", 2),
         *("--discount", 0.9, "--trace", 0.8, "--critic-clip", "inf", *RATES, "--out", "run"),
+        *("--per-round", 2, "--temperature", 0.8),
     )
     assert code == 0, err
-    (line,) = read_metrics(tmp_path / "run/metrics.jsonl")
+    lines = read_metrics(tmp_path / "run/metrics.jsonl")
 
-    start = CausalLM.load("model")
+    policy = start = CausalLM.load("model")
+    critic = TokenCritic(CausalLM.load("model"), seed=0)
+    reference = start.frozen()
     score = lambda prompt, completion: -float(len(completion))  # noqa: E731
+    drawing = {"n_samples": 2, "max_new_tokens": 5, "per_round": 2, "temperature": 0.8}
     options = {"schedule": "constant", "warmup": 0.0, "seed": 0, "batch_size": 8}
-    (played,) = play_actor_critic(
-        start,
-        TokenCritic(CausalLM.load("model"), seed=0),
-        draw_scored(list(PROMPTS), score, n_samples=2, max_new_tokens=5),
-        functools.partial(losses.ppo, beta=0.0, whiten=True),
-        rounds=1,
-        seed=np.random.default_rng([0, 0]),
-        reference=start.frozen(),
-        beta=0.3,
-        discount=0.9,
-        trace=0.8,
-        critic_loss=functools.partial(losses.value_loss, clip=np.inf),
-        train=trainer(learning_rate=3e-3, **options),
-        train_critic=trainer(learning_rate=1e-2, epochs=2, **options),
-    )
-    assert line["reward"] == pytest.approx(played.drawn.scores.mean(), abs=1e-9)
-    assert line["explained_variance"] == pytest.approx(explained_variance(played.drawn))
+    loop = {
+        "reference": reference,
+        "beta": 0.3,
+        "discount": 0.9,
+        "trace": 0.8,
+        "critic_loss": functools.partial(losses.value_loss, clip=np.inf),
+        "train": trainer(learning_rate=3e-3, **options),
+        "train_critic": trainer(learning_rate=1e-2, epochs=2, **options),
+    }
+    # In the second the policy has left its reference, so that the penalty is not zero.
+    for number, line in enumerate(lines):
+        (played,) = play_actor_critic(
+            policy,
+            critic,
+            draw_scored(list(PROMPTS), score, **drawing),
+            functools.partial(losses.ppo, beta=0.0, whiten=True),
+            rounds=1,
+            seed=np.random.default_rng([0, number]),
+            **loop,
+        )
+        _, policy, critic = played
+        drawn = played.drawn
+        assert line["reward"] == pytest.approx(drawn.scores.mean(), abs=1e-9)
+        assert line["explained_variance"] == pytest.approx(explained_variance(drawn), rel=1e-4)
+        asked, answers = (
+            np.repeat(drawn.prompt, 2),
+            [ids for row in drawn.completions for ids in row],
+        )
+        theirs = reference.log_prob(list(asked), answers).cpu().numpy()
+        kl = (drawn.old_logp.sum(axis=-1).ravel() - theirs).mean()
+        assert line["kl"] == pytest.approx(kl, rel=1e-4, abs=1e-5)
+    assert abs(kl) > 1e-2
     for found, expected in (
-        (stored("run/model", CausalLM), played.policy.model.state_dict()),
-        (stored(report["critic"]), played.critic.state_dict()),
+        (stored("run/model", CausalLM), policy.model.state_dict()),
+        (stored(report["critic"]), critic.state_dict()),
     ):
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
     before = TokenCritic(CausalLM.load("model"), seed=0).state_dict()
     moved = [name for name, value in stored("run/critic").items() if (value != before[name]).any()]
     assert "classifier.score.weight" in moved and len(moved) > 5

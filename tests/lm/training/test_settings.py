@@ -34,6 +34,43 @@ def test_adapters_alone_are_trained_and_the_given_policy_is_not_changed():
     assert found.history[0, 0] == pytest.approx(np.log(2), abs=1e-6)
 
 
+def test_a_gradient_of_before_is_none_of_the_first_step():
+    norms = []
+    for adds in (False, True):
+        policy = CausalLM.from_config(small_llama(64), seed=0)
+        if adds:
+            sum(p.sum() for p in policy.module.parameters()).backward()
+        policy.plain.get_input_embeddings().requires_grad_(False)
+        options = {"reference": None, "steps": 1, "in_place": True} | QUICK
+        norms.append(fit(policy, losses.simpo, random_pairs(4), **options).grad_norm)
+    assert norms[0] == norms[1]
+
+
+def test_what_was_interrupted_in_place_can_be_gone_on_with():
+    policy = CausalLM.from_config(small_llama(64), seed=0, dtype="bfloat16")
+    data, calls = random_pairs(4), []
+    before = policy.log_prob(data.prompt, data.chosen)
+
+    def loss(logps: losses.PairLogps):
+        calls.append(1)
+        # In the second micro-batch of a step, behind the calls that look at the loss.
+        if stops and len(calls) == looked + 2:
+            raise KeyboardInterrupt
+        return losses.simpo(logps)
+
+    stops, looked = False, 0
+    options = {"reference": None, "steps": 1, "in_place": True, "gradient_accumulation": 2}
+    options |= QUICK | {"learning_rate": 1e-12}
+    fit(policy, loss, data, **options)
+    stops, looked = True, len(calls) - 2
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit(policy, loss, data, **options)
+    assert {p.dtype for p in policy.module.parameters()} == {torch.bfloat16}
+    assert all(p.grad is None for p in policy.module.parameters())
+    assert torch.equal(policy.log_prob(data.prompt, data.chosen), before)
+
+
 def test_training_in_place(tiny):
     policy, data = tiny.frozen(), random_pairs(7)
     policy.log_prob_model.requires_grad_(True)
