@@ -227,6 +227,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "weight_decay",
         "precision",
         "gradient_checkpointing",
+        "compile",
     )
     return TrainingOptions(
         **{name: given[name] for name in same},
