@@ -87,9 +87,9 @@ if TYPE_CHECKING:
         Diagnostics,
         OnlineKL,
         TrainingOptions,
-        TrainResult,
     )
     from prefsim.lm.training.prompt_matching import match_prompts
+    from prefsim.lm.training.result import TrainResult
     from prefsim.lm.training.token_rows import references_of
     from prefsim.lm.training.truncation import Truncation
 
@@ -278,10 +278,10 @@ _NAMES_OF = {
         "DIAGNOSTICS",
         "Diagnostics",
         "OnlineKL",
-        "TrainResult",
         "TrainingOptions",
     ),
     "training.prompt_matching": ("match_prompts",),
+    "training.result": ("TrainResult",),
     "training.token_rows": ("references_of",),
     "training.truncation": ("Truncation",),
 }

@@ -18,7 +18,8 @@ from prefsim.lm.model.response_classifier import ResponseClassifier
 from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.token_critic import TokenCritic
 from prefsim.lm.training.engine import run
-from prefsim.lm.training.options import TrainingOptions, TrainResult
+from prefsim.lm.training.options import TrainingOptions
+from prefsim.lm.training.result import TrainResult
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.losses.catalogue import as_loss
 from prefsim.solvers.fit import Loss, fit

@@ -19,6 +19,7 @@ from prefsim.lm.command.shared_options import (
     AsJson,
     Attention,
     Checkpointing,
+    Compile,
     ConfigFile,
     DryRun,
     Dtype,
@@ -168,6 +169,7 @@ def train(
     attn_implementation: Attention = None,
     precision: Precision = None,
     gradient_checkpointing: Checkpointing = False,
+    compile: Compile = False,
     reference_weight: Annotated[
         float | None,
         typer.Option(

@@ -229,6 +229,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "offload_optimizer",
         "precision",
         "gradient_checkpointing",
+        "compile",
     )
     return TrainingOptions(
         **{name: given[name] for name in same},

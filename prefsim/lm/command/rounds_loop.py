@@ -29,8 +29,9 @@ from prefsim.lm.training.engine import run_on
 from prefsim.lm.training.fingerprint import check_fingerprint, loss_name
 from prefsim.lm.training.lock import only_training_in
 from prefsim.lm.training.metrics import Reporter
-from prefsim.lm.training.options import TrainingOptions, TrainResult
+from prefsim.lm.training.options import TrainingOptions
 from prefsim.lm.training.precision import copy_of_trained
+from prefsim.lm.training.result import TrainResult
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.stored_model import Trainable, load_weights, save_model
 from prefsim.loops.rounds import play_rounds

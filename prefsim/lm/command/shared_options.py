@@ -12,6 +12,7 @@ __all__ = [
     "AsJson",
     "Attention",
     "Checkpointing",
+    "Compile",
     "ConfigFile",
     "DryRun",
     "Dtype",
@@ -103,6 +104,10 @@ Precision = Annotated[
 ]
 Checkpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Run the layers by compiled code, which takes a while to make."),
 ]
 LoraRank = Annotated[
     int,

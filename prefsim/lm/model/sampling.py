@@ -57,7 +57,7 @@ def sampled_completions(
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
-    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     # What draws on a processor leaves one token, which is then the likeliest.
     draws = model.device.type == "cpu"
     processors = LogitsProcessorList(_drawing(**how) if draws else [])
@@ -71,7 +71,10 @@ def sampled_completions(
     completions: list[list[Ids]] = [[] for _ in prompts]
     devices = [model.device] if model.device.type == "cuda" else []
     switched_off = not adapters and is_adapted(model.model)
+    # With a cache that grows by a token, code would be compiled for every layer.
+    is_compiled = any(getattr(part, "_compiled_call_impl", None) for part in model.modules())
     with (
+        torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext(),
         evaluating(model),
         torch.random.fork_rng(devices=devices),
         adapters_off(model.model) if switched_off else contextlib.nullcontext(),
@@ -132,6 +135,8 @@ def drawn_from(probs: Tensor) -> Tensor:
     """
     sums = probs.cumsum(dim=-1, dtype=torch.float64)
     total = sums[:, -1:]
+    if not bool(total.isfinite().all()):
+        raise ValueError("probabilities must be finite to draw from them, got NaN or infinity")
     at = torch.rand(total.shape, dtype=torch.float64) * total
     # Below the total even where the product rounds up to it, and above the sum of an entry without
     # probability, which no number is then found in.

@@ -28,9 +28,9 @@ from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.metrics import Reporter
 from prefsim.lm.training.online_kl import online_kl
 from prefsim.lm.training.optimizer import make_optimizer, placement
-from prefsim.lm.training.options import TrainResult
 from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_move, widen
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
+from prefsim.lm.training.result import TrainResult
 from prefsim.lm.training.schedule import learning_rate_factor
 from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.sharding import check_sharding, placed
@@ -167,7 +167,7 @@ class _Engine:
         if self.setup.checkpoint is not None:
             history = self.keeper.restore(self.setup.checkpoint)
         try:
-            with training_mode(self.module, self.options.gradient_checkpointing):
+            with training_mode(self.module, self.options, self.evaluator.reference.modules):
                 lines = self._loop(history)
             self.accelerator.wait_for_everyone()
             if self.accelerator.device.type != "cpu":

@@ -1,7 +1,4 @@
-"""How a language model is trained, and what comes out: options and results.
-
-Nothing here imports torch.
-"""
+"""How a language model is trained: the options. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,11 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from prefsim._readable import readable
 from prefsim.checks import (
     check_choice,
     check_flag,
@@ -33,7 +27,6 @@ __all__ = [
     "DIAGNOSTICS",
     "Diagnostics",
     "OnlineKL",
-    "TrainResult",
     "TrainingOptions",
 ]
 
@@ -51,45 +44,6 @@ DIAGNOSTICS = (
     "coverage",
     "dispersion",
 )
-
-
-@readable
-class TrainResult(NamedTuple):
-    """A trained language model.
-
-    Attributes
-    ----------
-    policy
-        The trained policy.
-    value
-        Loss of the last step's batch, before that step: the mean over its examples of the loss's
-        values, each times its weight in units of the mean weight of all data.
-    grad_norm
-        Euclidean norm of that step's gradient, before clipping.
-    steps
-        Optimiser steps done, those before a resumption included.
-    history
-        ``(steps, 2)``: loss and gradient norm of every step.
-    metrics
-        The lines of ``metrics.jsonl``, diagnostics included.
-    folder
-        Where it was written, or None.
-    loss
-        The loss as training left it: a :class:`prefsim.losses.RunningLoss` with its state, any
-        other as it was given.
-    best_step
-        After how many steps the evaluation was best, the first time; None without an evaluation.
-    """
-
-    policy: Any
-    value: float
-    grad_norm: float
-    steps: int
-    history: np.ndarray
-    metrics: tuple[dict[str, float], ...]
-    folder: Path | None
-    loss: Any = None
-    best_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +175,10 @@ class TrainingOptions:
         an optimiser is to round by itself. ``None``: what the model's own dtype asks for.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, a third more time.
+    compile
+        Run the layers of policy and reference by code that ``torch.compile`` makes of one of them,
+        for any length (:mod:`prefsim.lm.training.compiled`). Compiled code rounds otherwise; what
+        is saved is the same, and a training may be resumed with it or without.
     reference_weight, reference_every
         α in (0, 1] and τ >= 1: after every τ steps the reference's parameters become α times the
         policy's plus 1 − α times their own, as :class:`prefsim.solvers.ReferenceUpdate` says
@@ -284,6 +242,7 @@ class TrainingOptions:
     max_grad_norm: float | None = 1.0
     precision: str | None = None
     gradient_checkpointing: bool = False
+    compile: bool = False
     reference_weight: float | None = None
     reference_every: int = 1
     penalty: OnlineKL | None = None
@@ -329,6 +288,7 @@ class TrainingOptions:
         check_flag(
             offload_optimizer=self.offload_optimizer,
             gradient_checkpointing=self.gradient_checkpointing,
+            compile=self.compile,
             in_place=self.in_place,
             resume=self.resume,
             progress=self.progress,

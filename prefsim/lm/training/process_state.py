@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+
+from prefsim.lm.training.compiled import compiled_layers
+from prefsim.lm.training.options import TrainingOptions
 
 __all__ = ["accelerator_for", "own_random_states", "training_mode"]
 
@@ -45,18 +48,23 @@ def own_random_states(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_mode(module: Any, gradient_checkpointing: bool) -> Iterator[None]:
-    """Put the model into training mode, with gradient checkpointing or not, and back."""
-    plain = module.plain
+def training_mode(module: Any, options: TrainingOptions, others: Iterable[Any]) -> Iterator[None]:
+    """Put the model into training mode as the options say, and back.
+
+    ``others`` are models that are evaluated meanwhile, and compiled along.
+    """
+    plain, gradient_checkpointing = module.plain, options.gradient_checkpointing
     module.train()
     # Transformers 5 has named it anew.
     name = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
     if gradient_checkpointing:
         # Only without reentrance does a frozen embedding let gradients reach the adapters behind.
-        options = {f"{name}_checkpointing_kwargs": {"use_reentrant": False}}
-        getattr(plain, f"{name}_checkpointing_enable")(**options)
+        how = {f"{name}_checkpointing_kwargs": {"use_reentrant": False}}
+        getattr(plain, f"{name}_checkpointing_enable")(**how)
+    compiled = [module, *others] if options.compile else []
     try:
-        yield
+        with compiled_layers(compiled):
+            yield
     finally:
         if gradient_checkpointing:
             getattr(plain, f"{name}_checkpointing_disable")()

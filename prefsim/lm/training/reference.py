@@ -47,6 +47,11 @@ class Reference(ABC):
     is_model: bool = True
     description: str = "the reference model"
 
+    @property
+    def modules(self) -> tuple[LogProbModel, ...]:
+        """Its own model, where it has one besides the policy."""
+        return ()
+
     @abstractmethod
     def log_probs(self, wrapped: Any, batch: TokenBatch, sequences: Sequence[int]) -> Tensor | None:
         """Return the log-probabilities ``(B, T)`` of a batch, or None where there are none.
@@ -169,6 +174,11 @@ class ModelReference(Reference):
     """Another model, or the policy as it was when training began."""
 
     policy: CausalLM
+
+    @property
+    def modules(self) -> tuple[LogProbModel, ...]:
+        """The model."""
+        return (self.policy.log_prob_model,)
 
     def identity(self, policy: TextModel) -> str:
         """Return the hash of the model."""

@@ -16,6 +16,7 @@ from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.router import check_router
 from prefsim.lm.training.batches import BatchPlan, Split
 from prefsim.lm.training.checkpoint import Checkpoint, latest
+from prefsim.lm.training.compiled import check_compiles
 from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of
@@ -132,6 +133,8 @@ class TrainingSetup:
             self.reference.check_follows(policy)
         self.held_out_rows = self._held_out(kind, is_coupled=is_coupled)
         self.precision = self._precision()
+        if options.compile:
+            check_compiles(policy.plain)
         check_trackers(options.trackers, has_folder=options.out is not None)
         check_diagnostics(options.measured, data, self.reference, loss)
         self.folder = None if options.out is None else Path(options.out)
