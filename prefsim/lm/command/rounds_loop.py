@@ -289,7 +289,6 @@ def _save(folder: Path, played: _Played, fingerprint: Mapping[str, Any], keep: i
         folder,
         {"step": played.number, "fingerprint": dict(fingerprint)},
         policy=played.policy.model,
-        model=None,
         optimizer=_tensors(played.policy.carried),
         # Every round has a seed of its own.
         random_states=[],

@@ -21,22 +21,26 @@ from prefsim.lm.training.stored_model import Trainable, save_weights
 
 __all__ = [
     "Checkpoint",
+    "checkpoint_folder",
     "latest",
     "load_tensors",
     "optimizer_entries",
     "optimizer_tensors",
+    "partial_of",
     "put_optimizer",
     "random_states",
     "remove_older",
     "saved",
     "set_random_states",
     "write_checkpoint",
+    "write_state",
 ]
 
 STATE, MODEL, BEST = "state.json", "model", "best"
 OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
 CRITIC, CRITIC_OPTIMIZER = "critic", "critic_optimizer.safetensors"
 REFERENCE = "reference.safetensors"
+SHARDS = "shards"
 
 
 class Checkpoint(NamedTuple):
@@ -57,6 +61,12 @@ class Checkpoint(NamedTuple):
         Of a reward model with adapters its trained parameters.
         """
         return self.folder / MODEL
+
+    @property
+    def shards(self) -> Path | None:
+        """The parts of model and optimiser that sharded processes wrote in place of wholes."""
+        folder = self.folder / SHARDS
+        return folder if folder.is_dir() else None
 
     def check(self) -> None:
         """Raise unless every file is as it was written."""
@@ -86,7 +96,6 @@ def latest(folder: Path) -> Checkpoint | None:
         If a checkpoint's state cannot be read (they are moved into place whole, so that somebody
         else has written it).
     """
-    # Numbers of steps have leading zeros, so that names sort as they do.
     files = sorted(folder.glob("step-*/" + STATE))
     if not files:
         return None
@@ -114,7 +123,7 @@ def saved(target: Path) -> Iterator[Path]:
     It appears whole, and not at all if the block fails.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_of(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -135,12 +144,16 @@ def saved(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def partial_of(target: Path) -> Path:
+    """Return the folder that is written into while ``target`` is not whole yet."""
+    return target.with_name(f".{target.name}.partial")
+
+
 def write_checkpoint(
     folder: Path,
     state: Mapping[str, Any],
     *,
     policy: Trainable,
-    model: dict[str, Tensor] | None,
     optimizer: dict[str, Tensor],
     random_states: Sequence[Mapping[str, Tensor]],
     reference: dict[str, Tensor] | None = None,
@@ -154,7 +167,7 @@ def write_checkpoint(
         Of all checkpoints.
     state
         What goes into JSON, ``step`` among it.
-    policy, model
+    policy
         As for :func:`prefsim.lm.training.stored_model.save_weights`.
     optimizer
         From :func:`optimizer_tensors`.
@@ -167,22 +180,37 @@ def write_checkpoint(
     """
     from safetensors.torch import save_file
 
-    by_process = {
-        f"{process}|{name}": value
-        for process, states in enumerate(random_states)
-        for name, value in states.items()
-    }
-    with saved(folder / f"step-{state['step']:08d}") as partial:
-        save_weights(policy, partial / MODEL, model)
+    with saved(checkpoint_folder(folder, state["step"])) as partial:
+        save_weights(policy, partial / MODEL)
         save_file(optimizer, partial / OPTIMIZER)
-        save_file(by_process, partial / RANDOM)
         if reference is not None:
             save_file(reference, partial / REFERENCE)
         if critic is not None:
             save_weights(critic[0], partial / CRITIC)
             save_file(critic[1], partial / CRITIC_OPTIMIZER)
-        (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
-        write_digests(partial)
+        write_state(partial, state, random_states)
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    # Leading zeros, so that names sort as numbers do.
+    return folder / f"step-{step:08d}"
+
+
+def write_state(
+    partial: Path, state: Mapping[str, Any], random_states: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """Write what a checkpoint has besides tensors, and the digests of all of it, last."""
+    from safetensors.torch import save_file
+
+    by_process = {
+        f"{process}|{name}": value
+        for process, states in enumerate(random_states)
+        for name, value in states.items()
+    }
+    save_file(by_process, partial / RANDOM)
+    (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
+    write_digests(partial)
 
 
 def remove_older(folder: Path, keep: int) -> None:

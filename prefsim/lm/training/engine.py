@@ -106,8 +106,8 @@ class _Engine:
         if carried is not None:
             for name, value in handed_over(carried.weights, moves=moves):
                 self.module.get_parameter(name).data.copy_(value)
-        # Before the model is wrapped and sharded: weights on disk are whole.
-        if setup.checkpoint is not None:
+        # Before the model is wrapped and sharded: these weights on disk are whole.
+        if setup.checkpoint is not None and setup.checkpoint.shards is None:
             load_weights(self.policy, setup.checkpoint.model)
         check_sharding(setup, accelerator, self.module)
         self.wrapped, self.optimizer = self._prepared()

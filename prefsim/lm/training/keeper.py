@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.loss_evaluator import LossEvaluator
 from prefsim.lm.training.setup import TrainingSetup
+from prefsim.lm.training.shards import read_shards, write_shards
 from prefsim.lm.training.stored_model import Trainable, save_model
 from prefsim.losses.running import RunningLoss
 
@@ -27,7 +29,8 @@ History = list[tuple[float, float]]
 class Keeper:
     """Writes checkpoints and the result of one training, and restores the former.
 
-    Every process has one and calls it: what is sharded is gathered by all, and written by one.
+    Every process has one and calls it. Of a checkpoint of sharded parameters each writes its part;
+    of the result they are gathered by all, and written by one.
 
     Parameters
     ----------
@@ -64,36 +67,55 @@ class Keeper:
         from accelerate.utils import gather_object
 
         assert self.setup.folder is not None
-        tensors = disk.optimizer_tensors(self.optimizer, self.names)
-        model = self._whole_tensors()
+        folder = self.setup.folder / "checkpoints"
         random_states = gather_object([disk.random_states()])
-        if self.accelerator.is_main_process:
-            state = {
-                "step": step,
-                "fingerprint": self.setup.fingerprint,
-                "history": history,
-                "probe": self.probe.state,
-                "loss_state": loss_state(self.evaluator.loss),
-                "evaluations": None if self.held_out is None else self.held_out.values,
-            }
-            folder = self.setup.folder / "checkpoints"
+        state = {
+            "step": step,
+            "fingerprint": self.setup.fingerprint,
+            "history": history,
+            "probe": self.probe.state,
+            "loss_state": loss_state(self.evaluator.loss),
+            "evaluations": None if self.held_out is None else self.held_out.values,
+        }
+        if self.accelerator.is_fsdp2:
+            self._save_shards(folder, state, random_states)
+        elif self.accelerator.is_main_process:
             disk.write_checkpoint(
                 folder,
                 state,
                 policy=self.policy,
-                model=model,
-                optimizer=tensors,
+                optimizer=disk.optimizer_tensors(self.optimizer, self.names),
                 random_states=random_states,
                 reference=self.evaluator.reference.moved_tensors() if self.follows else None,
             )
+        if self.accelerator.is_main_process:
             disk.remove_older(folder, self.setup.options.keep)
         self.accelerator.wait_for_everyone()
 
+    def _save_shards(
+        self, folder: Path, state: Mapping[str, Any], random_states: Sequence[Mapping[str, Tensor]]
+    ) -> None:
+        """Write a checkpoint of which each process has a part; it appears when all are there."""
+        target = disk.checkpoint_folder(folder, state["step"])
+        is_main = self.accelerator.is_main_process
+        appears = disk.saved(target) if is_main else contextlib.nullcontext(disk.partial_of(target))
+        with appears as partial:
+            self.accelerator.wait_for_everyone()
+            write_shards(partial / disk.SHARDS, self.optimizer, self.names)
+            if is_main:
+                disk.write_state(partial, state, random_states)
+
     def restore(self, checkpoint: disk.Checkpoint) -> History:
-        """Put optimiser, random states and diagnostics back; return the history until then."""
-        file = checkpoint.folder / disk.OPTIMIZER
-        entries = disk.load_tensors(file).items()
-        disk.put_optimizer(self.optimizer, self.names, entries, str(file))
+        """Put optimiser, random states and diagnostics back; return the history until then.
+
+        And the parameters, where each process has written its part of them.
+        """
+        if checkpoint.shards is not None:
+            read_shards(checkpoint.shards, self.optimizer, self.names)
+        else:
+            file = checkpoint.folder / disk.OPTIMIZER
+            entries = disk.load_tensors(file).items()
+            disk.put_optimizer(self.optimizer, self.names, entries, str(file))
         random_states = checkpoint.random_states(self.accelerator.process_index)
         # There are none for a process more than there were.
         if random_states:
@@ -122,11 +144,18 @@ class Keeper:
         self.accelerator.wait_for_everyone()
 
     def _whole_tensors(self) -> dict[str, Tensor] | None:
-        """Return the model's tensors where they are sharded, else None."""
+        """Return the model's tensors where they are sharded, else None; all to the first process.
+
+        The others take part, one tensor after the other, and keep none.
+        """
         if not self.accelerator.is_fsdp2:
             return None
-        state = self.policy.model.state_dict()
-        return {name: whole_tensor(value).cpu() for name, value in state.items()}
+        kept = {}
+        for name, value in self.policy.model.state_dict().items():
+            whole = whole_tensor(value)
+            if self.accelerator.is_main_process:
+                kept[name] = whole.cpu()
+        return kept
 
 
 def loss_state(loss: Any) -> dict[str, Any] | None:

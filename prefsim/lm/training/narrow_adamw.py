@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prefsim.lm.training.eight_bit import blocks_of, decoded, encoded
+from prefsim.lm.training.shards import zeros_by_rows
 
 __all__ = ["NarrowAdamW", "stochastically_rounded"]
 
@@ -168,7 +169,9 @@ class NarrowAdamW(torch.optim.Optimizer):
             state[name] = torch.zeros_like(parameter, **like)
             if is_coded:
                 # All of them zero, which make zeros of any codes.
-                state[f"{name}_scale"] = self.home(_zero_scales(parameter), parameter)
+                shape = (len(parameter), blocks_of(parameter.shape))
+                scales = zeros_by_rows(parameter, shape, torch.float32)
+                state[f"{name}_scale"] = self.home(scales, parameter)
         return state
 
 
@@ -245,30 +248,6 @@ def _keep(kept: Tensor, value: Tensor, generator: torch.Generator) -> None:
 def _beside(weight: Tensor, kept: Tensor) -> Tensor:
     """Return what is kept of a parameter on the parameter's device."""
     return kept.to(weight.device, non_blocking=True)
-
-
-def _zero_scales(parameter: Any) -> Tensor:
-    """Return a zero for every block of a parameter, shared out over processes as its rows are."""
-    shape = (len(parameter), blocks_of(parameter.shape))
-    part = _local(parameter)
-    zeros = torch.zeros(len(part), shape[1], device=part.device)
-    if part is parameter:
-        return zeros
-    from torch.distributed.tensor import DTensor
-
-    if any(placement.is_shard() and placement.dim != 0 for placement in parameter.placements):
-        raise ValueError(
-            "moments in eight bits need parameters that are sharded by their rows, got"
-            f" {parameter.placements}"
-        )
-    return DTensor.from_local(
-        zeros,
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=torch.Size(shape),
-        stride=(shape[1], 1),
-    )
 
 
 def _local(tensor: Any) -> Tensor:

@@ -37,10 +37,10 @@ def save_model(policy: Trainable, folder: Path, state: dict[str, Tensor] | None 
         policy.tokenizer.save_pretrained(folder)
 
 
-def save_weights(policy: Trainable, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+def save_weights(policy: Trainable, folder: Path) -> None:
     """Write what :func:`load_weights` reads, for a checkpoint; as the result where that is one."""
     if not (isinstance(policy, ResponseScorer) and has_adapters(policy.classifier)):
-        save_model(policy, folder, state)
+        save_model(policy, folder)
         return
     from safetensors.torch import save_file
 
