@@ -155,7 +155,7 @@ class NarrowAdamW(torch.optim.Optimizer):
         )
         advance, cut = (_advance_codes, _rows) if is_coded else (_advance, _pieces)
         for piece in cut(*map(_local, parts)):
-            advance(*piece, group, step, generators[device])
+            advance(*piece, group=group, step=step, generator=generators[device])
 
     def _begun(self, parameter: Tensor) -> dict[str, Tensor]:
         """Return the state of a parameter before its first step."""
@@ -180,13 +180,14 @@ def _advance(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
+    *,
     group: dict[str, Any],
     step: int,
     generator: torch.Generator,
 ) -> None:
     """Change weights and moments in place by one step."""
     before = [_beside(weight, kept).float() for kept in (first, second)]
-    m, v, w = _adamw(weight, gradient, *before, group, step)
+    m, v, w = _adamw(weight, gradient, *before, group=group, step=step)
     for kept, value in ((first, m), (second, v), (weight, w)):
         _keep(kept, value, generator)
 
@@ -198,6 +199,7 @@ def _advance_codes(
     first_scale: Tensor,
     second: Tensor,
     second_scale: Tensor,
+    *,
     group: dict[str, Any],
     step: int,
     generator: torch.Generator,
@@ -207,7 +209,7 @@ def _advance_codes(
     codes_m, scales_m, codes_v, scales_v = (_beside(weight, kept) for kept in all_kept)
     before = decoded(codes_m, scales_m, signed=True)
     root = decoded(codes_v, scales_v, signed=False)
-    m, v, w = _adamw(weight, gradient, before, root.square_(), group, step)
+    m, v, w = _adamw(weight, gradient, before, root.square_(), group=group, step=step)
     for codes, scales, value, signed in (
         (first, first_scale, m, True),
         (second, second_scale, v.sqrt_(), False),
@@ -224,6 +226,7 @@ def _adamw(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
+    *,
     group: dict[str, Any],
     step: int,
 ) -> tuple[Tensor, Tensor, Tensor]:

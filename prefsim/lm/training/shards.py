@@ -114,7 +114,7 @@ def read_shards(folder: Path, optimizer: torch.optim.Optimizer, names: Mapping[A
         # One process may read what several have written.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         checkpoint.load(weights | state, storage_reader=reader)
-    put_optimizer(optimizer, names, state, str(folder))
+    put_optimizer(optimizer, names, state.items(), str(folder))
 
 
 def _weights(names: Mapping[Any, str]) -> dict[str, Any]:
