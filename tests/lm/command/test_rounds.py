@@ -101,7 +101,7 @@ def test_every_option_is_known_to_decide_the_end_or_not():
     compared |= {"discount", "trace", *(f"critic_{name}" for name in ("clip", "epochs"))}
     compared |= {"critic_learning_rate"}
     free = {"number", "out", "config", "save_every", "keep", "resume", "dry_run", "as_json"}
-    free |= {"context", "attn_implementation", "gradient_checkpointing", "offload_optimizer"}
+    free |= {"context", "attn_implementation", "gradient_checkpointing", "offload_optimizer", "compile"}
     free |= {"token_masks"}  # of losses that no reward feeds
     assert compared | free == set(inspect.signature(rounds_cli.rounds).parameters)
 
@@ -145,11 +145,11 @@ def test_the_last_policy_can_be_the_reference(command, tmp_path):
 
 
 def held_bytes():
-    """All tensors in memory, with their gradients."""
+    """All tensors in memory, with their gradients; compilers leave some that hold nothing."""
     gc.collect()
     found = {}
     for each in gc.get_objects():
-        if issubclass(type(each), torch.Tensor):
+        if type(each) in (torch.Tensor, torch.nn.Parameter):
             for tensor in (each, each.grad if each.is_leaf else None):
                 if tensor is not None:
                     storage = tensor.untyped_storage()
