@@ -28,6 +28,7 @@ from prefsim.lm.model.reference_logps import ReferenceLogps, shared_reference_lo
 from prefsim.lm.training.evaluation import Evaluation
 from prefsim.lm.training.loss_evaluator import needs_of
 from prefsim.lm.training.options import OnlineKL, TrainingOptions
+from prefsim.lm.training.precision import as_precise
 from prefsim.lm.training.prompt_matching import match_prompts
 from prefsim.lm.training.setup import HELD_OUT, TrainingSetup
 from prefsim.lm.training.stored_model import Trainable
@@ -323,6 +324,11 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     # along with it.
     precision = job.options.precision or ("bf16" if narrow else "float32")
     autocast = torch.autocast(state.device.type, torch.bfloat16, enabled=precision == "bf16")
+    evaluated = reference
+    if precision == "bf16":
+        policy: Any = job.policy.module
+        precise = as_precise(model, policy, is_wide=False)
+        evaluated = replace(reference, log_prob_model=precise)
 
     def computed(source: TextSource) -> ReferenceLogps:
         options = job.options
@@ -338,6 +344,7 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
             process=state.process_index,
             processes=state.num_processes,
             wait=state.wait_for_everyone,
+            evaluated=evaluated,
         )
 
     with autocast:

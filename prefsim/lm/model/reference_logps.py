@@ -175,6 +175,7 @@ def shared_reference_logps(
     process: int,
     processes: int,
     wait: Callable[[], None],
+    evaluated: CausalLM | None = None,
     batch_size: int = 8,
 ) -> ReferenceLogps:
     """Return what :func:`reference_logps` does, of which each of several processes computes a part.
@@ -190,8 +191,11 @@ def shared_reference_logps(
         Which of how many this is.
     wait
         Returns when all processes have called it.
+    evaluated
+        What is evaluated, under the policy's name: the policy as a training will hold it.
     """
     whose, folder = model_hash(policy), Path(cache)
+    policy = policy if evaluated is None else evaluated
     of_all = _file(folder, policy, whose, rows_hash(rows))
     if processes == 1:
         return _found_or_computed(policy, rows, whose, batch_size, folder)

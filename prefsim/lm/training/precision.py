@@ -29,10 +29,13 @@ def widen(module: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
-def as_precise(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
+def as_precise(
+    reference: LogProbModel, policy: LogProbModel, *, is_wide: bool = True
+) -> LogProbModel:
     """Return the reference with embeddings and vectors as precise as the policy's.
 
-    It shares the matrices of the one given.
+    It shares the matrices of the one given. ``is_wide`` says whether what is trained has been
+    widened already.
 
     Autocast rounds the matrices of both alike, but a residual stream in bfloat16 is another
     function than one in float32: without this a policy would differ from itself at the first step,
@@ -41,7 +44,7 @@ def as_precise(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
     wide = {
         name
         for name, parameter in policy.plain.named_parameters()
-        if parameter.dtype == torch.float32
+        if parameter.dtype == torch.float32 or (parameter.requires_grad and not is_wide)
     }
     halves = (torch.bfloat16, torch.float16)
     if not any(
@@ -54,9 +57,12 @@ def as_precise(reference: LogProbModel, policy: LogProbModel) -> LogProbModel:
     for name, parameter in copied.plain.named_parameters():
         if name in wide and parameter.ndim <= 1:
             parameter.data = parameter.data.float()
-    copied.plain.get_input_embeddings().register_forward_hook(
-        lambda module, inputs, output: output.float()
-    )
+    # Frozen embeddings are as narrow in the policy.
+    words = policy.plain.get_input_embeddings().weight
+    if any(p is words and name in wide for name, p in policy.plain.named_parameters()):
+        copied.plain.get_input_embeddings().register_forward_hook(
+            lambda module, inputs, output: output.float()
+        )
     return copied
 
 

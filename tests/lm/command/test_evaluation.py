@@ -89,3 +89,19 @@ def test_long_rows_are_left_out_of_both(prefsim):
         *["--eval-data", "long.jsonl", "--max-tokens", 100, "--out", "run"],
     )
     assert "eval_loss" in lines_of("run")[-1]
+
+
+def test_a_reference_in_bfloat16_is_the_same_before_training_and_along_with_it(prefsim, write):
+    rows = [
+        {"prompt": "was it?", "chosen": " it was" + " great" * n, "rejected": " the plot" * n}
+        for n in range(3, 9)
+    ]
+    data = write(*rows)
+    arguments = ("train", "--loss", "dpo", "--model", "model", "--data", data, "--eval-data", data)
+    arguments += ("--dtype", "bfloat16", "--steps", 1, "--batch-size", 6)
+    for number, way in enumerate([(), ("--precompute",)]):
+        report_of(prefsim, *arguments, *way, "--out", f"run{number}", "--json")
+        start = lines_of(f"run{number}")[0]
+        # Products in bfloat16 depend on what is in a batch.
+        for side in ("chosen", "rejected"):
+            assert start[f"eval_{side}_log_ratio"] == pytest.approx(0, abs=0.03)

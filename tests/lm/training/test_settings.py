@@ -8,9 +8,7 @@ import torch
 from lm_made import adapted_llama, largest_difference, random_pairs, small_llama
 
 from prefsim import losses
-from prefsim.lm import (
-    CausalLM,
-)
+from prefsim.lm import CausalLM, TextComparisons
 from prefsim.lm.training.metrics import read_metrics
 from prefsim.solvers import fit
 
@@ -69,6 +67,16 @@ def test_what_was_interrupted_in_place_can_be_gone_on_with():
     assert {p.dtype for p in policy.module.parameters()} == {torch.bfloat16}
     assert all(p.grad is None for p in policy.module.parameters())
     assert torch.equal(policy.log_prob(data.prompt, data.chosen), before)
+
+
+@pytest.mark.parametrize("frozen", ["embed_tokens", "layers.0", "norm"])
+def test_at_the_start_a_policy_that_is_frozen_in_part_is_its_reference(frozen):
+    policy, rng = CausalLM.from_config(small_llama(64), seed=0, dtype="bfloat16"), [0, 1, 2]
+    for name, parameter in policy.model.named_parameters():
+        parameter.requires_grad_(frozen not in name)
+    data = TextComparisons(*(np.random.default_rng(i).integers(3, 64, (4, 40)) for i in rng))
+    found = fit(policy, dpo, data, reference=policy, steps=1, **QUICK)
+    assert found.value == pytest.approx(np.log(2), abs=1e-6)
 
 
 def test_training_in_place(tiny):
