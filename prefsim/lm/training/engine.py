@@ -6,6 +6,7 @@ One process or many, each with its part of every step's batch.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from prefsim.lm.training.precision import as_precise, copy_of_trained, copy_to_m
 from prefsim.lm.training.process_state import accelerator_for, own_random_states, training_mode
 from prefsim.lm.training.schedule import learning_rate_factor
 from prefsim.lm.training.setup import TrainingSetup
-from prefsim.lm.training.sharding import check_sharding, placed
+from prefsim.lm.training.sharding import check_sharding, placed, prepared
 from prefsim.lm.training.stored_model import load_weights
 from prefsim.lm.training.trackers import listeners, on_all_processes
 
@@ -128,9 +129,9 @@ class _Engine:
         if carried is not None:
             disk.put_optimizer(self.optimizer, self.names, carried.optimizer, "the rounds before")
         self.update = self.options.reference_update
-        prepared = as_precise if self.update is None else copy_to_move
+        fitted = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
-            lambda model: placed(prepared(model, self.module), accelerator)
+            lambda model: placed(fitted(model, self.module), accelerator)
         )
         self.evaluator = LossEvaluator(
             policy=self.policy,
@@ -200,8 +201,8 @@ class _Engine:
     def _prepared(self) -> tuple[Any, Any]:
         """Return the model and its optimiser as accelerate wraps, shards and places them."""
         how = placement(self.options, self.accelerator)
-        optimizer = make_optimizer(self.options, self.module.parameters(), **how)
-        return self.accelerator.prepare(self.module, optimizer)
+        make = functools.partial(make_optimizer, self.options, **how)
+        return prepared(self.accelerator, self.module, make)
 
     def _unwrap(self) -> None:
         """Leave the policy's module as it was given, but for its weights."""
