@@ -23,6 +23,7 @@ from prefsim.lm.command.scorers import check_head, trained_model
 from prefsim.lm.command.settings import configured_loss
 from prefsim.lm.data.feedback import TextFeedback
 from prefsim.lm.model.limits import check_positions
+from prefsim.lm.model.loading import one_process_loads
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps, shared_reference_logps
 from prefsim.lm.training.evaluation import Evaluation
@@ -253,6 +254,7 @@ def _with_columns(source: TextSource, policy: Trainable, given: Given, *, load: 
     if given["mismatched"]:
         data = data.with_mismatched(seed=given["seed"])
     if given["match_prompts"] and load:
+        _check_loaded_everywhere("--match-prompts")
         data = match_prompts(policy, data, batch_size=given["batch_size"])
     return replace(source, data=data)
 
@@ -308,6 +310,14 @@ def make_setup(job: TrainingJob) -> TrainingSetup:
         raise _with_line(error, job.source) from error
 
 
+def _check_loaded_everywhere(what: str) -> None:
+    if one_process_loads():
+        raise ValueError(
+            f"{what} needs the weights in every process: set fsdp_cpu_ram_efficient_loading: false"
+            " in accelerate's configuration"
+        )
+
+
 def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
     """Return the job with log-probabilities for its reference.
 
@@ -317,6 +327,7 @@ def precompute_reference(job: TrainingJob, cache: Path) -> TrainingJob:
 
     reference = job.reference
     assert isinstance(reference, CausalLM)
+    _check_loaded_everywhere("--precompute")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = reference.log_prob_model.to(state.device)
     narrow = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())

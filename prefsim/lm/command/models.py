@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 
-from prefsim.lm.model.loading import adapter_folder, base_of, check_place, load_tokenizer
+from prefsim.lm.model.loading import (
+    adapter_folder,
+    base_of,
+    check_place,
+    load_tokenizer,
+    without_memory,
+)
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.training.loss_evaluator import needs_of
 
@@ -174,11 +180,6 @@ def _with_attention(config: Any, attention: Mapping[str, Any]) -> Any:
 
 
 def _without_memory(config: Any, tokenizer: Any, dtype: str, adapter: Any) -> CausalLM:
-    from transformers import AutoModelForCausalLM
-
-    stored = getattr(config, "dtype", None) or torch.float32
+    model = without_memory(config, dtype, "AutoModelForCausalLM")
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=stored if dtype == "auto" else getattr(torch, dtype)
-        )
         return CausalLM.from_model(model, tokenizer, adapter=adapter)

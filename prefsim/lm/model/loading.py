@@ -28,7 +28,9 @@ __all__ = [
     "load_classifier",
     "load_model",
     "load_tokenizer",
+    "one_process_loads",
     "with_adapter",
+    "without_memory",
 ]
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -130,6 +132,30 @@ def _nowhere(name: str | Path, what: str, error: Exception | None = None) -> Val
     )
 
 
+def one_process_loads() -> bool:
+    """Return whether of the processes that were launched together only the first reads weights.
+
+    That is so under FSDP with ``fsdp_cpu_ram_efficient_loading``, where the others get their parts
+    from it when training begins.
+    """
+    asked = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")
+    return all(os.environ.get(name, "false").lower() == "true" for name in asked)
+
+
+def _reads_weights() -> bool:
+    return not one_process_loads() or int(os.environ.get("RANK", "0")) == 0
+
+
+def without_memory(config: Any, dtype: str, auto: str, **options: Any) -> Any:
+    """Return a model of one of transformers' automatic classes as sizes alone (device ``meta``)."""
+    torch: Any = library("torch")
+    stored = getattr(config, "dtype", None) or torch.float32
+    with torch.device("meta"):
+        return getattr(library("transformers"), auto).from_config(
+            config, dtype=stored if dtype == "auto" else getattr(torch, dtype), **options
+        )
+
+
 def adapter_folder(path: str | Path, **options: Any) -> bool:
     """Return whether a folder or hub id holds adapters instead of a model."""
     if Path(path).is_dir():
@@ -192,7 +218,14 @@ def load_classifier(path: str | Path, dtype: str, **options: Any) -> Any:
 
 
 def _whole_model(path: str | Path, dtype: str, auto: str, what: str, **options: Any) -> Any:
-    """Return a model of one of transformers' automatic classes, every weight as it is stored."""
+    """Return a model of one of transformers' automatic classes, every weight as it is stored.
+
+    Without memory where another process reads the weights.
+    """
+    if not _reads_weights():
+        places = _of(options, *_OF_PLACES, "gguf_file")
+        config = library("transformers").AutoConfig.from_pretrained(path, **places)
+        return without_memory(config, dtype, auto, **_of(options, "attn_implementation"))
     _check_files(Path(path))
     # What is not there is drawn at random, and what has another shape may be: both are told here.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True}
@@ -344,6 +377,10 @@ def with_adapter(model: Any, adapter: Any, seed: Seed | None, **options: Any) ->
     name = str(adapter)
     check_place(adapter if isinstance(adapter, Path) else name, "adapter", **options)
     places = _of(options, "revision", "token", "cache_dir", "local_files_only")
+    if not _reads_weights():
+        _, config = base_of(name, **places)
+        config.inference_mode = False  # stored adapters say that they are at rest
+        return peft.get_peft_model(model, config)
     _check_files(Path(name))
     # Weights of another shape are a RuntimeError of torch; those that are missing a warning.
     faults = (OSError, ValueError, RuntimeError, UserWarning)

@@ -6,6 +6,7 @@ One process or many, each with its part of every step's batch.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from prefsim.lm.training.process_state import accelerator_for, own_random_states
 from prefsim.lm.training.result import TrainResult
 from prefsim.lm.training.schedule import learning_rate_factor
 from prefsim.lm.training.setup import TrainingSetup
-from prefsim.lm.training.sharding import check_sharding, placed
+from prefsim.lm.training.sharding import check_sharding, placed, prepared
 from prefsim.lm.training.stored_model import load_weights
 from prefsim.lm.training.trackers import listeners, on_all_processes
 
@@ -120,9 +121,9 @@ class _Engine:
             entries = handed_over(carried.optimizer, moves=moves)
             disk.put_optimizer(self.optimizer, self.names, entries, "the rounds before")
         self.update = self.options.reference_update
-        prepared = as_precise if self.update is None else copy_to_move
+        fitted = as_precise if self.update is None else copy_to_move
         reference = setup.reference.with_model(
-            lambda model: placed(prepared(model, self.module), accelerator)
+            lambda model: placed(fitted(model, self.module), accelerator)
         )
         self.evaluator = LossEvaluator(
             policy=self.policy,
@@ -200,8 +201,8 @@ class _Engine:
         # A gradient of before would be added to the first.
         self.module.zero_grad()
         how = placement(self.options, self.accelerator)
-        optimizer = make_optimizer(self.options, self.module.parameters(), **how)
-        return self.accelerator.prepare(self.module, optimizer)
+        make = functools.partial(make_optimizer, self.options, **how)
+        return prepared(self.accelerator, self.module, make)
 
     def _leave(self) -> None:
         """Leave the policy's module as it was given, but for its weights."""

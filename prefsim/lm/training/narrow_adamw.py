@@ -153,7 +153,8 @@ class NarrowAdamW(torch.optim.Optimizer):
             parameter.grad,
             *(state[name] for name in (_CODED if is_coded else _MOMENTS)),
         )
-        advance, cut = (_advance_codes, _rows) if is_coded else (_advance, _pieces)
+        advance: Callable[..., None] = _advance_codes if is_coded else _advance
+        cut = _rows if is_coded else _pieces
         for piece in cut(*map(_local, parts)):
             advance(*piece, group=group, step=step, generator=generators[device])
 
@@ -186,8 +187,8 @@ def _advance(
     generator: torch.Generator,
 ) -> None:
     """Change weights and moments in place by one step."""
-    before = [_beside(weight, kept).float() for kept in (first, second)]
-    m, v, w = _adamw(weight, gradient, *before, group=group, step=step)
+    before, mean_square = (_beside(weight, kept).float() for kept in (first, second))
+    m, v, w = _adamw(weight, gradient, before, mean_square, group=group, step=step)
     for kept, value in ((first, m), (second, v), (weight, w)):
         _keep(kept, value, generator)
 

@@ -58,7 +58,7 @@ def can_fuse(accelerator: Any) -> bool:
     return kind == "cuda" or (kind == "cpu" and accelerator.num_processes == 1)
 
 
-def placement(options: TrainingOptions, accelerator: Any) -> dict[str, bool]:
+def placement(options: TrainingOptions, accelerator: Any) -> dict[str, Any]:
     """Return how :func:`make_optimizer` is to do its steps where an accelerator does a training.
 
     On a CPU there is nowhere else to keep a state.

@@ -57,8 +57,10 @@ def save_weights(policy: Trainable, folder: Path) -> None:
 def load_weights(policy: Trainable, folder: Path) -> None:
     """Put the weights of a saved model or of saved adapters into the policy's, in place.
 
-    It must not be wrapped or sharded yet.
+    It must not be wrapped or sharded yet. One without memory stays so.
     """
+    if any(parameter.is_meta for parameter in policy.module.parameters()):
+        return
     if isinstance(policy, ResponseScorer):
         _load_scorer(policy, folder)
         return

@@ -175,3 +175,14 @@ def test_an_attention_that_is_not_there_is_told(prefsim, attention, message, mod
         assert code == 2
         assert message in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_what_needs_the_weights_everywhere_is_told(prefsim, write, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    row = {"prompt": "a film?", "completion": " great", "label": True}
+    judged = write(row, row | {"prompt": "a log?", "label": False})
+    matched = ("--loss", "bco_unpaired", "--data", judged, "--match-prompts")
+    for option in (("--precompute",), matched):
+        code, _, err = prefsim(*TRAIN, *option, "--out", "unwritten")
+        assert code == 2 and f"{option[-1]} needs the weights in every process" in err
