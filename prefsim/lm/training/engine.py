@@ -22,6 +22,7 @@ from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.carried import Carried, handed_over
 from prefsim.lm.training.diagnostic_probe import DiagnosticProbe
 from prefsim.lm.training.fingerprint import loss_name
+from prefsim.lm.training.gradient_sums import GradientSums
 from prefsim.lm.training.held_out import HeldOut
 from prefsim.lm.training.keeper import History, Keeper, loss_state
 from prefsim.lm.training.lock import only_training_in
@@ -356,42 +357,62 @@ class _Engine:
         # Apple's GPUs have no float64.
         dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
         total = torch.zeros((), dtype=dtype, device=accelerator.device)
+        # FSDP sums whole gradients by itself, before it shares them out.
+        summed = () if accelerator.is_fsdp2 else self.module.parameters()
+        sums = GradientSums(summed, self.options.seed, step)
         for k in range(accumulation):
             examples = split[k * processes + accelerator.process_index]
-            is_empty = len(examples) == 0
-            if is_empty and processes == 1:
+            if len(examples) == 0 and processes == 1:
                 continue
-            if self.options.penalty is not None and not is_empty:
-                # The exchange is that of the loss's own backward pass, below.
-                with (
-                    contextlib.nullcontext()
-                    if processes == 1
-                    else accelerator.no_sync(self.wrapped)
-                ):
-                    penalty = online_kl(
-                        self.options.penalty,
-                        self.evaluator,
-                        self.wrapped,
-                        self.module,
-                        examples,
-                        (self.options.seed, step, k, accelerator.process_index),
-                    )
-                    accelerator.backward(penalty * scale * processes)
-            exchanges = k == accumulation - 1 or processes == 1
-            with contextlib.nullcontext() if exchanges else accelerator.no_sync(self.wrapped):
-                # Every process must take part in every exchange: one without examples counts
-                # another's with weight zero.
-                seen = self.evaluator.examples(
-                    self.wrapped, self.module, batch[:1] if is_empty else examples
+            is_last = k == accumulation - 1
+            with sums.of_micro_batch(k, is_last=is_last):
+                total += self._micro_batch(
+                    batch,
+                    examples,
+                    scale=scale,
+                    seeds=(self.options.seed, step, k, accelerator.process_index),
+                    exchanges=is_last or processes == 1,
                 )
-                self.evaluator.move_loss(seen, accelerator, counts=not is_empty)
-                # What is not finite is told below, once a step, with the examples.
-                with trusted_values():
-                    values = self.evaluator.loss(seen.container)
-                value = (seen.weight * values).sum() * (0.0 if is_empty else scale)
-                if seen.router_loss is not None:
-                    # A mean over tokens, and here over examples too.
-                    value = value + seen.router_loss * (len(examples) / len(batch))
-                accelerator.backward(value * processes)
-            total += value.detach()
+        sums.put_back()
         return total
+
+    def _micro_batch(
+        self,
+        batch: np.ndarray,
+        examples: np.ndarray,
+        *,
+        scale: float,
+        seeds: tuple[int, ...],
+        exchanges: bool,
+    ) -> Tensor:
+        """Add the gradient of some examples of a batch; return the loss that they add."""
+        accelerator, is_empty = self.accelerator, len(examples) == 0
+        processes = accelerator.num_processes
+        if self.options.penalty is not None and not is_empty:
+            # The exchange is that of the loss's own backward pass, below.
+            with contextlib.nullcontext() if processes == 1 else accelerator.no_sync(self.wrapped):
+                penalty = online_kl(
+                    self.options.penalty,
+                    self.evaluator,
+                    self.wrapped,
+                    self.module,
+                    examples,
+                    seeds,
+                )
+                accelerator.backward(penalty * scale * processes)
+        with contextlib.nullcontext() if exchanges else accelerator.no_sync(self.wrapped):
+            # Every process must take part in every exchange: one without examples counts
+            # another's with weight zero.
+            seen = self.evaluator.examples(
+                self.wrapped, self.module, batch[:1] if is_empty else examples
+            )
+            self.evaluator.move_loss(seen, accelerator, counts=not is_empty)
+            # What is not finite is told once a step, with the examples.
+            with trusted_values():
+                values = self.evaluator.loss(seen.container)
+            value = (seen.weight * values).sum() * (0.0 if is_empty else scale)
+            if seen.router_loss is not None:
+                # A mean over tokens, and here over examples too.
+                value = value + seen.router_loss * (len(examples) / len(batch))
+            accelerator.backward(value * processes)
+        return value.detach()

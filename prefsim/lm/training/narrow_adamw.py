@@ -18,7 +18,7 @@ from torch import Tensor
 from prefsim.lm.training.eight_bit import blocks_of, decoded, encoded
 from prefsim.lm.training.shards import zeros_by_rows
 
-__all__ = ["NarrowAdamW", "stochastically_rounded"]
+__all__ = ["NarrowAdamW", "pieces", "stochastically_rounded"]
 
 # Elements that are widened at once: a step holds no copy of a large matrix in float32.
 _PIECE = 2**24
@@ -154,7 +154,7 @@ class NarrowAdamW(torch.optim.Optimizer):
             *(state[name] for name in (_CODED if is_coded else _MOMENTS)),
         )
         advance: Callable[..., None] = _advance_codes if is_coded else _advance
-        cut = _rows if is_coded else _pieces
+        cut = _rows if is_coded else pieces
         for piece in cut(*map(_local, parts)):
             advance(*piece, group=group, step=step, generator=generators[device])
 
@@ -260,7 +260,7 @@ def _local(tensor: Any) -> Tensor:
     return part
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield views of tensors of one shape, piece by piece; whole where they do not lie in a row."""
     if not all(tensor.is_contiguous() for tensor in tensors):
         yield tensors

@@ -9,7 +9,7 @@ from lm_made import adapted_llama, random_pairs, small_llama
 
 from prefsim import losses
 from prefsim.lm import CausalLM, TextComparisons, TrainingOptions
-from prefsim.lm.training.narrow_adamw import NarrowAdamW, _pieces, stochastically_rounded
+from prefsim.lm.training.narrow_adamw import NarrowAdamW, pieces, stochastically_rounded
 from prefsim.solvers import fit
 
 BF16 = torch.bfloat16
@@ -94,8 +94,8 @@ def test_large_tensors_go_piece_by_piece(monkeypatch):
     monkeypatch.setattr("prefsim.lm.training.narrow_adamw._PIECE", 5)
     assert torch.equal(ends(made), whole)
     turned = torch.zeros(3, 4).T
-    assert [piece[0].shape for piece in _pieces(torch.zeros(3, 4))] == [(5,), (5,), (2,)]
-    assert next(_pieces(turned, turned))[0] is turned
+    assert [piece[0].shape for piece in pieces(torch.zeros(3, 4))] == [(5,), (5,), (2,)]
+    assert next(pieces(turned, turned))[0] is turned
 
 
 OPTIONS = {"batch_size": 4, "progress": False, "learning_rate": 1e-3, "steps": 6}
@@ -133,6 +133,7 @@ def test_it_goes_on_bit_for_bit(narrow, optimizer, tmp_path):
     data = random_pairs(8)
     how = OPTIONS | {"schedule": "constant", "warmup": 0.0, "precision": "bf16_weights"}
     how |= {"optimizer": optimizer, "save_every": 2, "reference": narrow}
+    how |= {"gradient_accumulation": 4}
     whole = fit(narrow, losses.dpo, data, out=tmp_path / "whole", **how)
     fit(narrow, losses.dpo, data, out=tmp_path / "parts", **(how | {"steps": 2}))
     parts = fit(narrow, losses.dpo, data, out=tmp_path / "parts", resume=True, **how)
