@@ -146,7 +146,9 @@ def estimate_memory(
     moments = {
         "adamw": sum(2 * p.numel() * max(p.itemsize, 4) for p in parameters if p.requires_grad),
         "adamw_bf16": 2 * 2 * trained,
-        "adamw_8bit": sum(2 * moment_bytes(p.shape) for p in parameters if p.requires_grad),
+        "adamw_8bit": sum(
+            2 * moment_bytes(p.shape, max(p.itemsize, 4)) for p in parameters if p.requires_grad
+        ),
         "sgd": 0,
     }
     held = sum(

@@ -32,13 +32,13 @@ def blocks_of(shape: Sequence[int]) -> int:
     return math.ceil(math.prod(shape[1:]) / _BLOCK)
 
 
-def moment_bytes(shape: Sequence[int]) -> int:
+def moment_bytes(shape: Sequence[int], wide: int = 4) -> int:
     """Return the bytes of one moment of a parameter, scales included.
 
-    That of a vector stays in float32: it has no rows, and is small.
+    That of a vector has no rows, is small, and stays as wide as so many bytes a number.
     """
     numbers = math.prod(shape)
-    return 4 * numbers if len(shape) < 2 else numbers + 4 * shape[0] * blocks_of(shape)
+    return wide * numbers if len(shape) < 2 else numbers + 4 * shape[0] * blocks_of(shape)
 
 
 @functools.cache

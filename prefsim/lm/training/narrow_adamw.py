@@ -65,9 +65,10 @@ def stochastically_rounded(values: Tensor, generator: torch.Generator) -> Tensor
 class NarrowAdamW(torch.optim.Optimizer):
     """AdamW whose state is kept narrow, and whose parameters are where they are in bfloat16.
 
-    Each step is taken in float32, as :class:`torch.optim.AdamW` takes it, and what is kept
-    narrower is rounded stochastically. The noise follows from the seed and the number of the step
-    alone, so that copies on several processes stay equal and a resumption sees the same.
+    Each step is taken in float32 (in float64 where the parameters are), as
+    :class:`torch.optim.AdamW` takes it, and what is kept narrower is rounded stochastically. The
+    noise follows from the seed and the number of the step alone, so that copies on several
+    processes stay equal and a resumption sees the same.
 
     Parameters
     ----------
@@ -76,10 +77,11 @@ class NarrowAdamW(torch.optim.Optimizer):
     lr
         Learning rate.
     moments
-        What the moments are kept in: ``torch.float32``, ``torch.bfloat16``, or ``torch.uint8`` for
-        codes of eight bits with a scale for every block of a row (of matrices; those of vectors are
-        in float32). Of the second moment the root is coded, and never as zero: the codes reach over
-        six decades of it, where the moment itself has twelve, and a step divides by it.
+        What the moments are kept in: ``torch.float32`` (as wide as the parameters, where these are
+        wider), ``torch.bfloat16``, or ``torch.uint8`` for codes of eight bits with a scale for
+        every block of a row (of matrices; those of vectors are as in float32). Of the second moment
+        the root is coded, and never as zero: the codes reach over six decades of it, where the
+        moment itself has twelve, and a step divides by it.
     seed
         Of the rounding.
     offload
@@ -162,8 +164,10 @@ class NarrowAdamW(torch.optim.Optimizer):
         """Return the state of a parameter before its first step."""
         state = {"step": torch.zeros(())}
         is_coded = self.moments == torch.uint8 and parameter.ndim >= 2
-        wide = torch.float32 if self.moments == torch.uint8 else self.moments
-        like: dict[str, Any] = {"dtype": torch.uint8 if is_coded else wide}
+        kept = self.moments
+        if kept == torch.float32 or (kept == torch.uint8 and not is_coded):
+            kept = _wide(parameter)
+        like: dict[str, Any] = {"dtype": kept}
         if self.offload:
             like |= {"device": "cpu", "pin_memory": parameter.is_cuda}
         for name in _MOMENTS:
@@ -187,7 +191,7 @@ def _advance(
     generator: torch.Generator,
 ) -> None:
     """Change weights and moments in place by one step."""
-    before, mean_square = (_beside(weight, kept).float() for kept in (first, second))
+    before, mean_square = (_beside(weight, kept) for kept in (first, second))
     m, v, w = _adamw(weight, gradient, before, mean_square, group=group, step=step)
     for kept, value in ((first, m), (second, v), (weight, w)):
         _keep(kept, value, generator)
@@ -216,7 +220,7 @@ def _advance_codes(
         (second, second_scale, v.sqrt_(), False),
     ):
         for kept, found in zip(
-            (codes, scales), encoded(value, generator, signed=signed), strict=True
+            (codes, scales), encoded(value.float(), generator, signed=signed), strict=True
         ):
             kept.copy_(found, non_blocking=True)
     _keep(weight, w, generator)
@@ -231,22 +235,27 @@ def _adamw(
     group: dict[str, Any],
     step: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return moments and weights after one step, in float32."""
+    """Return moments and weights after one step, at least in float32."""
     b1, b2 = group["betas"]
-    g = gradient.float()
+    g, first, second = (each.to(_wide(weight)) for each in (gradient, first, second))
     m = first.lerp(g, 1 - b1)
     v = (second * b2).addcmul_(g, g, value=1 - b2)
-    w = weight.float() * (1 - group["lr"] * group["weight_decay"])
+    w = weight.to(_wide(weight)) * (1 - group["lr"] * group["weight_decay"])
     spread = (v / (1 - b2**step)).sqrt_().add_(group["eps"])
     w.addcdiv_(m, spread, value=-group["lr"] / (1 - b1**step))
     return m, v, w
 
 
 def _keep(kept: Tensor, value: Tensor, generator: torch.Generator) -> None:
-    """Overwrite a tensor with float32 values, rounded where it is narrower."""
+    """Overwrite a tensor with values, rounded stochastically where it is in bfloat16."""
     is_narrow = kept.dtype == torch.bfloat16
-    found = stochastically_rounded(value, generator) if is_narrow else value
+    found = stochastically_rounded(value.float(), generator) if is_narrow else value
     kept.copy_(found, non_blocking=True)
+
+
+def _wide(weight: Tensor) -> torch.dtype:
+    """Return what a step of a parameter is taken in."""
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def _beside(weight: Tensor, kept: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from prefsim.solvers import fit
         (("--dtype", "bfloat16", "--lora-rank", "2"), "bfloat16"),
         (("--optimizer", "adamw_bf16"), "float32"),
         (("--optimizer", "adamw_8bit"), "float32"),
+        (("--dtype", "float64", "--optimizer", "adamw_8bit"), "float64"),
         (("--dtype", "bfloat16", "--precision", "bf16_weights"), "bfloat16"),
         (
             *(("--dtype", "bfloat16", "--precision", "bf16_weights", "--optimizer", "adamw_bf16"),),

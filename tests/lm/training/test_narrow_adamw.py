@@ -60,6 +60,25 @@ def test_in_float32_it_is_the_one_of_torch():
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_parameters_in_float64_keep_their_precision():
+    start = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
+
+    def moved(made):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = made([parameter])
+        for _ in range(5):
+            (parameter**3 - parameter).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return parameter.detach()
+
+    exact = moved(lambda parameters: torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.0))
+    for moments, near in ((torch.float32, 1e-12), (BF16, 0.05), (torch.uint8, 0.1)):
+        found = moved(lambda p, moments=moments: NarrowAdamW(p, lr=0.1, moments=moments, seed=0))
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, exact, rtol=0, atol=near)
+
+
 def test_a_second_moment_falls_in_bfloat16():
     """A thousandth of it is less than bfloat16 can tell: rounded to nearest it would stay."""
     parameter = torch.nn.Parameter(torch.zeros(2000))
