@@ -22,7 +22,7 @@ from prefsim.lm.model.reference_logps import model_hash
 from prefsim.lm.online.critics import play_actor_critic
 from prefsim.lm.online.samples import rows_of_round
 from prefsim.lm.online.scored import scored_completions
-from prefsim.lm.online.scored_data import ScoredCompletions, scored_data
+from prefsim.lm.online.scored_data import NothingToLearn, ScoredCompletions, scored_data
 from prefsim.lm.training import checkpoint as disk
 from prefsim.lm.training.carried import Carried
 from prefsim.lm.training.engine import run_on
@@ -36,6 +36,7 @@ from prefsim.lm.training.setup import TrainingSetup
 from prefsim.lm.training.stored_model import Trainable, load_weights, save_model
 from prefsim.loops.rounds import play_rounds
 from prefsim.losses.catalogue import reads_reference
+from prefsim.solvers.results import warn_caller
 from prefsim.typing import Loss
 
 __all__ = ["play"]
@@ -182,7 +183,14 @@ def _played(job: RoundsJob, last: _Played) -> _Played:
         "train": train,
     }
     if job.plan is None or last.critic is None:
-        list(play_rounds(last.policy.model, draw, job.loss, **playing))
+        try:
+            list(play_rounds(last.policy.model, draw, job.loss, **playing))
+        except NothingToLearn as error:
+            # The next round draws others.
+            warn_caller(f"round {number + 1} changes nothing: {error}", UserWarning)
+            line = {"step": number + 1, **_measured(seen[-1], fixed, given["sample_batch"])}
+            line["seconds"] = time.perf_counter() - since
+            return _Played(number + 1, last.policy, None, line)
     else:
         (round_of_two,) = play_actor_critic(
             last.policy.model,
@@ -299,7 +307,8 @@ def _save(folder: Path, played: _Played, fingerprint: Mapping[str, Any], keep: i
 
 def _tensors(carried: Carried | None) -> dict[str, torch.Tensor]:
     """Return what a training handed on as tensors on the CPU, by name."""
-    assert carried is not None
+    if carried is None:  # no round has changed anything yet
+        return {}
     entries = carried.optimizer | {
         f"{name}|{_WEIGHT}": value for name, value in carried.weights.items()
     }

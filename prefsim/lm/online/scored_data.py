@@ -19,10 +19,21 @@ from prefsim.losses.registry import container_of
 from prefsim.solvers.closed_forms.rejection import rejection_sample
 from prefsim.typing import Loss
 
-__all__ = ["FORMS", "ScoredCompletions", "check_form", "form_for", "scored_data"]
+__all__ = [
+    "FORMS",
+    "NothingToLearn",
+    "ScoredCompletions",
+    "check_form",
+    "form_for",
+    "scored_data",
+]
 
 FORMS = ("lists", "pairs", "preferences", "demonstrations")
 _LEAST = {"lists": 1, "pairs": 2, "preferences": 2, "demonstrations": 1}
+
+
+class NothingToLearn(ValueError):
+    """What was drawn prefers nothing: all rewards tie."""
 
 
 class ScoredCompletions(NamedTuple):
@@ -94,7 +105,7 @@ def scored_data(
     Raises
     ------
     ValueError
-        If an option is out of range, or there is nothing to learn from.
+        If an option is out of range, or there is nothing to learn from (:class:`NothingToLearn`).
 
     References
     ----------
@@ -186,7 +197,7 @@ def _preferences(samples: ScoredCompletions) -> TextComparisons:
     assert pairs.rejected_score is not None
     decided = np.flatnonzero(pairs.chosen_score > pairs.rejected_score)
     if decided.size == 0:
-        raise ValueError(
+        raise NothingToLearn(
             f"both completions of every one of {len(pairs)} pairs have the same reward: there is"
             " nothing to learn from"
         )

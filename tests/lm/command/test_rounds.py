@@ -143,6 +143,25 @@ def test_a_function_that_was_changed_is_another(command, tmp_path):
     assert code == 2 and "score must be what it was before the interruption" in err
 
 
+def test_a_round_of_ties_changes_nothing_and_is_not_the_end(command, tmp_path):
+    (tmp_path / "rare.py").write_text(
+        "def score(prompt, completion):\n    return 1.0 + (len(completion) > 1000)\n"
+    )
+    asked = ("--loss", "dpo", "--score", "rare.py:score", "--save-every", 1, "--out", "run")
+    said = "round 2 changes nothing: both completions of every one of"
+    with pytest.warns(UserWarning, match=said):
+        code, _, err = command(*asked, "--rounds", 2)
+    assert code == 0, err
+    lines = read_metrics(tmp_path / "run/metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all("loss" not in line and line["reward"] == 1 for line in lines)
+    start, end = (CausalLM.load(name).model.state_dict() for name in ("model", "run/model"))
+    assert all(torch.equal(start[name], end[name]) for name in start)
+    with pytest.warns(UserWarning, match="round 3 changes nothing"):
+        assert command(*asked, "--rounds", 3, "--resume")[0] == 0
+    assert len(read_metrics(tmp_path / "run/metrics.jsonl")) == 3
+
+
 def test_the_last_policy_can_be_the_reference(command, tmp_path):
     asked = ("--loss", "dpo", "--score", "mine.py:short", "--reference", "last", "--rounds", 2)
     code, _, err = command(*asked, "--out", "run", "--kept", 2, "--kept-temperature", 0.5)
