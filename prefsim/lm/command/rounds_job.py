@@ -228,6 +228,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "precision",
         "gradient_checkpointing",
         "compile",
+        "packing",
     )
     return TrainingOptions(
         **{name: given[name] for name in same},

@@ -24,6 +24,7 @@ __all__ = [
     "MicroBatchTokens",
     "Optimizer",
     "Out",
+    "Packing",
     "Precision",
     "Resume",
     "Split",
@@ -72,6 +73,10 @@ MicroBatchTokens = Annotated[
     typer.Option(
         help="Split a step into micro-batches of at most so many tokens instead, padding included."
     ),
+]
+Packing = Annotated[
+    bool,
+    typer.Option("--packing", help="Put several sequences into one row, so that less is padding."),
 ]
 Optimizer = Annotated[str, typer.Option(help="adamw, adamw_bf16 (its moments in bfloat16) or sgd.")]
 WeightDecay = Annotated[float, typer.Option(help="Of matrices.")]
