@@ -1,6 +1,6 @@
 """Language models against peers.
 
-The head (log-probabilities and their gradients), whole training steps, and generation.
+The head (log-probabilities and their gradients), whole training steps, generation, and packing.
 
 Every case runs in a process of its own on the same numbers. CPU seconds (the median after a
 warm-up) are those of the whole process; memory is the peak of the resident set above what it was
@@ -8,8 +8,8 @@ after the imports, inputs included. The head's loss and gradients are compared w
 float64, the losses of training with TRL's. A peer that is not installed is left out and named; `pip
 install liger-kernel` (which needs triton) brings Liger's head.
 
-    python benchmarks/lm.py [--part head] [--part steps] [--part generation] [--threads 1 2]
-    [--models small medium] [--gpu] [--json]
+    python benchmarks/lm.py [--part head] [--part steps] [--part generation] [--part packing]
+    [--threads 1 2] [--models small medium] [--gpu] [--json]
 
 `--gpu` trains Llama shapes with random weights on a CUDA device, 1 billion parameters whole and
 8 with adapters (`--models 3B 8B-full` for others), against TRL where that is installed: tokens a
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from _lm_generation import generation, show_generation
 from _lm_heads import heads, run_head, show_heads
+from _lm_packing import packing, show_packing
 from _lm_settings import CPU, GPU, GPU_DEFAULT, REHEARSAL
 from _lm_steps import run_steps, show_steps, steps_table
 
@@ -56,6 +57,7 @@ PARTS = {
         ),
         show_generation,
     ),
+    "packing": Part(lambda arguments: packing(arguments.steps, arguments.rounds), show_packing),
 }
 
 

@@ -83,6 +83,25 @@ def random_pairs(n=7, seed=0, **options):
     return TextComparisons(prompts, chosen, rejected, **options)
 
 
+def rich_data(kind, n=6):
+    """Data with every column that a loss of ``kind`` may ask for."""
+    from prefsim import losses
+    from prefsim.lm import TextFeedback, TextNegatives, TextRankings, TextRollouts
+
+    rng = np.random.default_rng(1)
+    prompts, lists = random_ids(rng, n), [random_ids(rng, 3) for _ in range(n)]
+    if kind in TextFeedback.kinds:
+        return TextFeedback(prompts, random_ids(rng, n), np.arange(n) % 2)
+    if kind in TextRankings.kinds:
+        return TextRankings(prompts, lists, rng.standard_normal((n, 3)))
+    if kind is losses.TokenListLogps:
+        return TextRollouts(prompts, lists, rng.standard_normal((n, 3)))
+    if kind in TextNegatives.kinds:
+        return TextNegatives(prompts, random_ids(rng, n), lists)
+    scores = {"chosen_score": 0.5 + 0.4 * rng.random(n), "rejected_score": 0.4 * rng.random(n)}
+    return random_pairs(n, **scores, old_chosen=-9 - rng.random(n), old_rejected=-9 - rng.random(n))
+
+
 def largest_difference(first, second):
     """The largest difference of a parameter of two policies."""
     pairs = zip(first.log_prob_model.parameters(), second.log_prob_model.parameters(), strict=True)

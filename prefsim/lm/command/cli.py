@@ -32,6 +32,7 @@ from prefsim.lm.command.shared_options import (
     OffloadOptimizer,
     Optimizer,
     Out,
+    Packing,
     Precision,
     Resume,
     Split,
@@ -156,6 +157,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Examples of one step, over all processes.")] = 8,
     gradient_accumulation: Accumulation = 1,
     micro_batch_tokens: MicroBatchTokens = None,
+    packing: Packing = False,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     warmup: Annotated[

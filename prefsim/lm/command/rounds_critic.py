@@ -69,7 +69,8 @@ class CriticPlan(NamedTuple):
 
     def training_options(self, of_policy: TrainingOptions) -> TrainingOptions:
         """Return how the critic is trained in a round in which the policy is trained so."""
-        changed: dict[str, Any] = {"in_place": True}
+        # Packed rows are for log-probabilities.
+        changed: dict[str, Any] = {"in_place": True, "packing": False}
         if self.learning_rate is not None:
             changed["learning_rate"] = self.learning_rate
         if self.epochs is not None:

@@ -230,6 +230,7 @@ def round_options(given: Mapping[str, Any], number: int) -> TrainingOptions:
         "precision",
         "gradient_checkpointing",
         "compile",
+        "packing",
     )
     return TrainingOptions(
         **{name: given[name] for name in same},

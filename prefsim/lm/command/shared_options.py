@@ -25,6 +25,7 @@ __all__ = [
     "OffloadOptimizer",
     "Optimizer",
     "Out",
+    "Packing",
     "Precision",
     "Resume",
     "Split",
@@ -73,6 +74,10 @@ MicroBatchTokens = Annotated[
     typer.Option(
         help="Split a step into micro-batches of at most so many tokens instead, padding included."
     ),
+]
+Packing = Annotated[
+    bool,
+    typer.Option("--packing", help="Put several sequences into one row, so that less is padding."),
 ]
 Optimizer = Annotated[
     str, typer.Option(help="adamw, adamw_bf16 or adamw_8bit (its moments in so many bits), or sgd.")

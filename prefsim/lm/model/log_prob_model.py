@@ -129,8 +129,9 @@ def _linear(module: Any, adapters: bool) -> tuple[Tensor, Tensor | None]:
     return module.weight, getattr(module, "bias", None)
 
 
-# Whether the rows of the batch that is computed hold one sequence each.
-_rows_are_whole = contextvars.ContextVar("rows_are_whole", default=False)
+# Which sequence of its row each token of the batch that is computed belongs to; None where a row
+# holds one; nothing where that is not known.
+_sequences = contextvars.ContextVar[tuple[Tensor | None, ...]]("sequences", default=())
 
 
 @functools.cache
@@ -149,23 +150,29 @@ def _spare_transformers_a_look() -> None:
 
     @functools.wraps(look)
     def found(position_ids: Tensor) -> Any:
-        return None if _rows_are_whole.get() else look(position_ids)
+        known = _sequences.get()
+        return known[0] if known else look(position_ids)
 
     setattr(masking_utils, name, found)
 
 
 @contextlib.contextmanager
-def _with_whole_rows() -> Iterator[None]:
+def _with_sequences(known: Tensor | None) -> Iterator[None]:
     _spare_transformers_a_look()
-    token = _rows_are_whole.set(True)
+    token = _sequences.set((known,))
     try:
         yield
     finally:
-        _rows_are_whole.reset(token)
+        _sequences.reset(token)
 
 
 def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
     """Return what a model of transformers without its head gives for a batch."""
+    if batch.position_ids is not None:
+        # Without a mask transformers makes one of the places, of the kind that each layer takes.
+        options["position_ids"] = batch.position_ids
+        with _with_sequences((batch.position_ids == 0).cumsum(dim=1)):
+            return body(input_ids=batch.input_ids, use_cache=False, **options)
     if not batch.is_left_aligned:
         mask = batch.attention_mask.long()
         options["attention_mask"] = mask
@@ -173,7 +180,7 @@ def body_output(body: Any, batch: TokenBatch, **options: Any) -> Any:
         options["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)
     # Behind the tokens no padding is seen by any of them, and places count from the first: the
     # plain causal attention is what a mask would make, without being read.
-    with _with_whole_rows() if batch.is_left_aligned else contextlib.nullcontext():
+    with _with_sequences(None) if batch.is_left_aligned else contextlib.nullcontext():
         return body(input_ids=batch.input_ids, use_cache=False, **options)
 
 

@@ -193,8 +193,19 @@ class ActivationMasks(TokenMasks):
         """Return the weights of the tokens of a batch, constants of differentiation."""
         positions = _scored(batch)
         means = [_before(each, positions).float().mean(dim=-1) for each in layers]
-        tables = torch.stack([_spread(each, positions, batch) for each in means], dim=-2)
-        weights = activation_weights(tables, batch.completion_mask)
+        if batch.scored is None:
+            tables = torch.stack([_spread(each, positions, batch) for each in means], dim=-2)
+            weights = activation_weights(tables, batch.completion_mask)
+            return TokenWeights(weights, weights)
+        # By sequence, of which a row may hold several.
+        _, places, width, counts = batch.scored
+        empty = means[0].new_zeros(len(counts) * width)
+        tables = torch.stack(
+            [empty.index_copy(0, places, each).reshape(-1, width) for each in means], dim=-2
+        )
+        is_token = empty.bool().index_fill(0, places, True).reshape(-1, width)
+        by_token = activation_weights(tables, is_token).reshape(-1).index_select(0, places)
+        weights = _spread(by_token, positions, batch)
         return TokenWeights(weights, weights)
 
 

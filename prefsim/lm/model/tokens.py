@@ -41,7 +41,7 @@ class ScoredTokens(NamedTuple):
     Attributes
     ----------
     positions
-        In the flattened batch, ``(N,)``.
+        In the flattened batch, ``(N,)``, sequence after sequence.
     places
         In the flattened table ``(B, width)`` whose rows begin with the completions, ``(N,)``.
     width
@@ -73,6 +73,9 @@ class TokenBatch(NamedTuple):
     is_left_aligned
         Whether it is known that all padding is behind the tokens, so that no token of a causal
         model sees any.
+    position_ids
+        Places of the tokens in their sequences where rows hold several, of which each begins at 0;
+        None where a row holds one.
     """
 
     input_ids: Tensor
@@ -80,6 +83,7 @@ class TokenBatch(NamedTuple):
     completion_mask: Tensor
     scored: ScoredTokens | None = None
     is_left_aligned: bool = False
+    position_ids: Tensor | None = None
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """Return the batch on another device."""
@@ -95,6 +99,7 @@ class TokenBatch(NamedTuple):
             attention_mask=moved(self.attention_mask),
             completion_mask=moved(self.completion_mask),
             scored=scored,
+            position_ids=None if self.position_ids is None else moved(self.position_ids),
         )
 
 

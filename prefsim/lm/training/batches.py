@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["ORDERS", "BatchPlan", "Split", "epoch_batches", "micro_batches", "token_batches"]
+from prefsim.lm.model.bins import packed_size
+
+__all__ = [
+    "ORDERS",
+    "BatchPlan",
+    "Split",
+    "epoch_batches",
+    "micro_batches",
+    "packed_batches",
+    "token_batches",
+]
 
 ORDERS = ("by_length", "shuffled", "given")
 # Batches whose rows are sorted together: enough to make lengths equal, few enough that an epoch
@@ -106,6 +116,49 @@ def token_batches(rows: np.ndarray, sizes: np.ndarray, tokens: int) -> list[np.n
     return batches
 
 
+def packed_batches(rows: np.ndarray, sizes: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Return rows in batches of at most so many tokens when their sequences are packed.
+
+    The longest row is in the first of them, the others as they come: of unlike lengths more go
+    into one.
+
+    Parameters
+    ----------
+    rows
+        Numbers of at least one row.
+    sizes
+        Tokens of the sequences of each row of the data, ``(n, S)``; those of one row alone are at
+        most ``tokens`` when they are packed.
+    tokens
+        Most tokens of a batch, as :func:`packed_size` counts them.
+
+    Examples
+    --------
+    >>> sizes = np.asarray([[5], [1], [4], [2], [3], [9]])
+    >>> [batch.tolist() for batch in packed_batches(np.arange(6), sizes, 10)]
+    [[5], [0, 1, 2], [3, 4]]
+    """
+    longest = int(np.argmax(sizes[rows].max(axis=1)))
+    rows = np.concatenate([rows[[longest]], np.delete(rows, longest)])
+    batches: list[np.ndarray] = []
+    while len(rows):
+
+        def fits(count: int, rows: np.ndarray = rows) -> bool:
+            return packed_size(sizes[rows[:count]].ravel()) <= tokens
+
+        # Doubled until too many, and then halved in between.
+        some, many = 1, 2
+        while many <= len(rows) and fits(many):
+            some, many = many, 2 * many
+        many = min(many, len(rows) + 1)
+        while many - some > 1:
+            middle = (some + many) // 2
+            some, many = (middle, many) if fits(middle) else (some, middle)
+        batches.append(rows[:some])
+        rows = rows[some:]
+    return batches
+
+
 class Split(NamedTuple):
     """How the rows of a step, or of an evaluation, are split into micro-batches.
 
@@ -119,6 +172,8 @@ class Split(NamedTuple):
         The most tokens of a micro-batch, padding included; None counts examples.
     couples
         Whether the loss couples the examples of a micro-batch, so that they are not regrouped.
+    packed
+        Tokens of each sequence of each example, ``(n, S)``, where sequences share rows; else None.
     """
 
     lengths: np.ndarray
@@ -126,6 +181,7 @@ class Split(NamedTuple):
     accumulation: int
     tokens: int | None
     couples: bool
+    packed: np.ndarray | None = None
 
     def of_step(self, batch: np.ndarray, processes: int) -> list[np.ndarray]:
         """Return the micro-batches of a step, those of all processes one after the other.
@@ -135,17 +191,23 @@ class Split(NamedTuple):
         if self.tokens is None:
             parts = processes * self.accumulation
             return micro_batches(batch, self.lengths, parts, regroup=not self.couples)
-        found = token_batches(batch, self.lengths * self.per_example, self.tokens)
+        found = self._of_tokens(batch, self.tokens)
         return found + [batch[:0]] * (-len(found) % processes)
 
     def of_evaluation(self, size: int) -> list[np.ndarray]:
         """Return all rows in batches, where no tokens are counted of about ``size`` examples."""
         rows = np.arange(len(self.lengths))
         if self.tokens is not None:
-            return token_batches(rows, self.lengths * self.per_example, self.tokens)
+            return self._of_tokens(rows, self.tokens)
         if self.couples:
             return np.array_split(rows, max(1, len(rows) // size))
         return np.array_split(np.argsort(self.lengths, kind="stable"), -(-len(rows) // size))
+
+    def _of_tokens(self, rows: np.ndarray, tokens: int) -> list[np.ndarray]:
+        """Return rows in batches of at most so many tokens, padding included."""
+        if self.packed is not None:
+            return packed_batches(rows, self.packed, tokens)
+        return token_batches(rows, self.lengths * self.per_example, tokens)
 
     def check(self, name: str) -> None:
         """Raise unless tokens can be counted, and a micro-batch holds each example of ``name``."""
@@ -157,11 +219,14 @@ class Split(NamedTuple):
                 " choose by their lengths; leave micro_batch_tokens out"
             )
         sizes = self.lengths * self.per_example
+        if self.packed is not None:
+            sizes = np.asarray([packed_size(each) for each in self.packed])
         longest = int(np.argmax(sizes))
         if sizes[longest] > self.tokens:
+            how = "" if self.packed is None else " at most, packed"
             raise ValueError(
                 f"micro_batch_tokens must be >= {sizes[longest]}, the tokens of example {longest}"
-                f" of {name} ({self.per_example} sequences of {self.lengths[longest]}), got"
+                f" of {name} ({self.per_example} sequences of {self.lengths[longest]}{how}), got"
                 f" {self.tokens}"
             )
 

@@ -203,7 +203,7 @@ class DiagnosticProbe:
     def _ches(self, log_prob_model: LogProbModel) -> dict[str, float]:
         plain, normalised = [], []
         for row in self.rows:
-            batch = self.evaluator.batch([row], log_prob_model.device)
+            batch = self.evaluator.padded([row], log_prob_model.device)
             with torch.no_grad(), self.evaluator.autocast():
                 hidden, _ = log_prob_model.states(batch)
             args = hidden, batch.completion_mask

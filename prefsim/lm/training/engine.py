@@ -134,6 +134,7 @@ class _Engine:
             needs=setup.needs,
             reference=reference,
             autocast=accelerator.autocast,
+            packing=self.options.packing,
         )
         self.held_out = None
         if self.options.evaluation is not None:

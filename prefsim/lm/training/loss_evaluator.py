@@ -19,6 +19,7 @@ from prefsim.containers import JudgedLogps, TokenPairLogps, map_fields, stacked
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import as_wide
+from prefsim.lm.model.packing import collate_packed, in_one_row
 from prefsim.lm.model.response_scorer import Embedded, ResponseScorer
 from prefsim.lm.model.tiled import TokenStatistics
 from prefsim.lm.model.tokens import ScoredTokens, TokenBatch, collate
@@ -117,6 +118,8 @@ class LossEvaluator:
         What the log-ratios are relative to.
     autocast
         Makes the context that the reference is evaluated in, that of the policy's own forward.
+    packing
+        Whether several sequences share a row of a batch.
     """
 
     policy: Trainable
@@ -126,6 +129,7 @@ class LossEvaluator:
     needs: Needs = field(default_factory=Needs)
     reference: Reference = field(default_factory=NoReference)
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    packing: bool = False
 
     @functools.cached_property
     def kind(self) -> type:
@@ -133,10 +137,21 @@ class LossEvaluator:
         return container_of(self.loss)
 
     def batch(self, examples: Sequence[int] | np.ndarray, device: torch.device) -> TokenBatch:
-        """Return the sequences of the examples as one padded batch.
+        """Return the sequences of the examples as one batch, padded or packed.
 
         One forward for all completions.
         """
+        if not self.packing:
+            return self.padded(examples, device)
+        return collate_packed(
+            [self.rows.tokens[i] for i in self.rows.of(examples)],
+            pad_id=self.policy.pad_id,
+            one_row=in_one_row(self.policy.plain),
+            device=device,
+        )
+
+    def padded(self, examples: Sequence[int] | np.ndarray, device: torch.device) -> TokenBatch:
+        """Return the sequences of the examples as one batch, one in each row."""
         return collate(
             [self.rows.tokens[i] for i in self.rows.of(examples)],
             pad_id=self.policy.pad_id,
@@ -244,8 +259,8 @@ def _by_example(
     statistics: TokenStatistics, ref_logp: Tensor | None, scored: ScoredTokens, n: int
 ) -> TokenLogps:
     """Return statistics ``(B, T)`` as ``(n, S, T')`` with the completions moved to the left."""
-    positions, places, width, _ = scored
-    rows = len(statistics.logp)
+    positions, places, width, counts = scored
+    rows = len(counts)
 
     def moved(values: Tensor) -> Tensor:
         wide = as_wide(values).reshape(-1).index_select(0, positions)

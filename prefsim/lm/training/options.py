@@ -150,6 +150,11 @@ class TrainingOptions:
         Instead: the most tokens of a micro-batch, padding included, of which each step has as many
         as it takes. Long rows then come few at a time and short ones many, and the gradient is that
         of the whole step. Not for a loss that couples its batch.
+    packing
+        Put several sequences into one row of a micro-batch, as many as there is room for beside
+        its longest, so that little is padding (nothing with flash attention, which has one row).
+        No token sees another sequence, and log-probabilities are the same to rounding; a model that
+        does not keep sequences apart is refused. A training may be resumed with it or without.
     learning_rate, schedule, warmup
         Peak rate; how it falls to zero behind the warm-up (``"linear"``, ``"cosine"``) or not
         (``"constant"``); the fraction of all steps over which it rises linearly.
@@ -233,6 +238,7 @@ class TrainingOptions:
     batch_size: int = 8
     gradient_accumulation: int = 1
     micro_batch_tokens: int | None = None
+    packing: bool = False
     learning_rate: float = 1e-6
     schedule: str = "linear"
     warmup: float = 0.1
@@ -289,6 +295,7 @@ class TrainingOptions:
             offload_optimizer=self.offload_optimizer,
             gradient_checkpointing=self.gradient_checkpointing,
             compile=self.compile,
+            packing=self.packing,
             in_place=self.in_place,
             resume=self.resume,
             progress=self.progress,

@@ -10,6 +10,7 @@ import torch
 
 from prefsim.lm.data.text_data import TextData, TokenLogps
 from prefsim.lm.model.limits import check_positions
+from prefsim.lm.model.packing import check_packing, in_one_row
 from prefsim.lm.model.policy import CausalLM
 from prefsim.lm.model.reference_logps import ReferenceLogps
 from prefsim.lm.model.response_scorer import ResponseScorer
@@ -133,6 +134,8 @@ class TrainingSetup:
             self.reference.check_follows(policy)
         self.held_out_rows = self._held_out(kind, is_coupled=is_coupled)
         self.precision = self._precision()
+        if options.packing:
+            _check_packing(policy, self.reference)
         if options.compile:
             check_compiles(policy.plain)
         check_trackers(options.trackers, has_folder=options.out is not None)
@@ -164,6 +167,7 @@ class TrainingSetup:
             accumulation=self.options.gradient_accumulation,
             tokens=self.options.micro_batch_tokens,
             couples=self.couples,
+            packed=rows.sizes if self.options.packing else None,
         )
 
     def _held_out(self, kind: type, *, is_coupled: bool) -> TokenRows | None:
@@ -274,6 +278,18 @@ def _check_columns(setup: TrainingSetup, data: TextData, per_example: int) -> No
         kl_weight=-stand_in if needs.weights else None,
     )
     loss(data.container(kind, logps)[0])
+
+
+def _check_packing(policy: Trainable, reference: Reference) -> None:
+    """Raise unless policy and reference can be given packed rows."""
+    if not isinstance(policy, CausalLM):
+        raise ValueError(
+            "packing is for losses of log-probabilities; a model of scores reads one state of each"
+            " row"
+        )
+    one_row = in_one_row(policy.plain)
+    for model in (policy.module, *reference.modules):
+        check_packing(model, one_row=one_row)
 
 
 def _check_masks(policy: CausalLM, reference: Reference) -> None:

@@ -42,6 +42,12 @@ class TokenRows(NamedTuple):
     lengths: np.ndarray
     truncated: int = 0
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each sequence of each example, ``(n, S)``."""
+        counts = [len(row.prompt_ids) + len(row.completion_ids) for row in self.tokens]
+        return np.asarray(counts, dtype=np.int64).reshape(-1, self.per_example)
+
     def of(self, examples: Sequence[int] | np.ndarray) -> list[int]:
         """Return the numbers of the sequences of these examples."""
         return [int(i) * self.per_example + k for i in examples for k in range(self.per_example)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checks import base_options
-from lm_made import adapted_llama, largest_difference, random_ids, random_pairs, small_llama
+from lm_made import adapted_llama, largest_difference, random_pairs, rich_data, small_llama
 
 from prefsim import losses
 from prefsim.containers import map_fields
@@ -18,9 +18,6 @@ from prefsim.lm import (
     CausalLM,
     TextComparisons,
     TextFeedback,
-    TextNegatives,
-    TextRankings,
-    TextRollouts,
     references_of,
 )
 from prefsim.lm.training.batches import epoch_batches
@@ -45,22 +42,6 @@ FED = sorted(
     for name, loss in LOSSES.items()
     if losses.container_of(loss) not in NOT_FROM_A_LANGUAGE_MODEL
 )
-
-
-def rich_data(kind, n=6):
-    """Data with every column that a loss of ``kind`` may ask for."""
-    rng = np.random.default_rng(1)
-    prompts, lists = random_ids(rng, n), [random_ids(rng, 3) for _ in range(n)]
-    if kind in TextFeedback.kinds:
-        return TextFeedback(prompts, random_ids(rng, n), np.arange(n) % 2)
-    if kind in TextRankings.kinds:
-        return TextRankings(prompts, lists, rng.standard_normal((n, 3)))
-    if kind is losses.TokenListLogps:
-        return TextRollouts(prompts, lists, rng.standard_normal((n, 3)))
-    if kind in TextNegatives.kinds:
-        return TextNegatives(prompts, random_ids(rng, n), lists)
-    scores = {"chosen_score": 0.5 + 0.4 * rng.random(n), "rejected_score": 0.4 * rng.random(n)}
-    return random_pairs(n, **scores, old_chosen=-9 - rng.random(n), old_rejected=-9 - rng.random(n))
 
 
 dpo = functools.partial(losses.dpo, beta=0.5)

@@ -54,19 +54,24 @@ class Waits(TorchDispatchMode):
         (functools.partial(losses.tdpo1, beta=0.1), "model"),
     ],
 )
-def test_a_micro_batch_waits_for_nothing(tiny, loss, held_to):
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_micro_batch_waits_for_nothing(tiny, loss, held_to, packing):
     rng = np.random.default_rng(0)
     data = TextComparisons(
         *([rng.integers(3, 64, rng.integers(2, 8)).tolist() for _ in range(4)] for _ in range(3))
     )
+    # Beside which others have room in one row.
+    data.chosen[0].extend(range(3, 20))
     kind = container_of(loss)
     rows = token_rows(tiny, data, kind)
     given = {"none": lambda: None, "model": tiny.frozen}
     given["stored"] = lambda: references_of(tiny, data, loss)
     reference = as_reference(given[held_to](), tiny)
-    evaluator = LossEvaluator(tiny, data, rows, loss, needs_of(loss), reference)
+    needs = needs_of(loss)
+    evaluator = LossEvaluator(tiny, data, rows, loss, needs, reference, packing=packing)
     # Made of Python's lists, on the processor.
     batch = evaluator.batch(range(4), torch.device("cpu"))
+    assert (batch.position_ids is not None) == packing
     evaluator.batch = lambda examples, device: batch
     model = tiny.log_prob_model
     with Waits() as waits:
