@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from prefsim import losses
 from prefsim.lm import OnlineKL
-from prefsim.lm.training.compiled import check_compiles, compiled_layers, layers_of
+from prefsim.lm.model.compiled import check_compiles, compiled_layers, layers_of
 from prefsim.solvers import fit
 
 dpo = functools.partial(losses.dpo, beta=0.5)
@@ -53,7 +53,7 @@ def is_compiled(policy):
     [
         {},
         {"gradient_checkpointing": True},
-        {"penalty": OnlineKL(weight=0.1, max_new_tokens=4), "diagnostics": ("kl",)},
+        {"penalty": OnlineKL(weight=0.1, max_new_tokens=4), "diagnostics": ("kl", "entanglement")},
         {"packing": True},
     ],
     ids=["plain", "checkpointing", "draws", "packing"],
