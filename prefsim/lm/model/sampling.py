@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefsim.lm.model.compiled import as_written
 from prefsim.lm.model.log_prob_model import LogProbModel, adapters_off, evaluating, is_adapted
 from prefsim.lm.model.router import without_router_loss
 from prefsim.lm.model.tokens import Ids, Tokens, batches_by_length, collate
@@ -71,10 +72,8 @@ def sampled_completions(
     completions: list[list[Ids]] = [[] for _ in prompts]
     devices = [model.device] if model.device.type == "cuda" else []
     switched_off = not adapters and is_adapted(model.model)
-    # With a cache that grows by a token, code would be compiled for every layer.
-    is_compiled = any(getattr(part, "_compiled_call_impl", None) for part in model.modules())
     with (
-        torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext(),
+        as_written(model),
         evaluating(model),
         torch.random.fork_rng(devices=devices),
         adapters_off(model.model) if switched_off else contextlib.nullcontext(),

@@ -23,6 +23,7 @@ from prefsim.analysis.sampled_coverage import sampled_coverage
 from prefsim.containers import PairLogps
 from prefsim.lm.data.comparisons import TextComparisons
 from prefsim.lm.data.text_data import TextData, TokenLogps
+from prefsim.lm.model.compiled import as_written
 from prefsim.lm.model.log_prob_model import LogProbModel
 from prefsim.lm.model.log_probs import sum_log_probs, token_statistics
 from prefsim.lm.model.pair_measures import gradient_products, neighbours_ches
@@ -217,7 +218,7 @@ class DiagnosticProbe:
         ]
         table = []
         for row in self.rows[: self.diagnostics.gradient_examples]:
-            with torch.enable_grad():
+            with torch.enable_grad(), as_written(log_prob_model):
                 token_logps = self.evaluator.token_logps(log_prob_model, log_prob_model, [row])
                 products = gradient_products(token_logps.sums[0], parameters)
             table.append([*products, *self._slopes(row, token_logps)])

@@ -182,7 +182,7 @@ class TrainingOptions:
         Compute activations again in the backward pass: less memory, a third more time.
     compile
         Run the layers of policy and reference by code that ``torch.compile`` makes of one of them,
-        for any length (:mod:`prefsim.lm.training.compiled`). Compiled code rounds otherwise; what
+        for any length (:mod:`prefsim.lm.model.compiled`). Compiled code rounds otherwise; what
         is saved is the same, and a training may be resumed with it or without.
     reference_weight, reference_every
         α in (0, 1] and τ >= 1: after every τ steps the reference's parameters become α times the

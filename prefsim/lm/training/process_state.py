@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from prefsim.lm.training.compiled import compiled_layers
+from prefsim.lm.model.compiled import compiled_layers
 from prefsim.lm.training.options import TrainingOptions
 
 __all__ = ["accelerator_for", "own_random_states", "training_mode"]

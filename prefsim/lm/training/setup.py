@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from prefsim.lm.data.text_data import TextData, TokenLogps
+from prefsim.lm.model.compiled import check_compiles
 from prefsim.lm.model.limits import check_positions
 from prefsim.lm.model.packing import check_packing, in_one_row
 from prefsim.lm.model.policy import CausalLM
@@ -17,7 +18,6 @@ from prefsim.lm.model.response_scorer import ResponseScorer
 from prefsim.lm.model.router import check_router
 from prefsim.lm.training.batches import BatchPlan, Split
 from prefsim.lm.training.checkpoint import Checkpoint, latest
-from prefsim.lm.training.compiled import check_compiles
 from prefsim.lm.training.constant_batches import check_batches
 from prefsim.lm.training.diagnostic_probe import check_diagnostics
 from prefsim.lm.training.fingerprint import check_fingerprint, fingerprint_of

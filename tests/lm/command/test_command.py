@@ -376,7 +376,7 @@ def test_the_how_to(prefsim, tmp_path, monkeypatch):
                 code, out, err = prefsim(*arguments)
                 assert (code, bool(out)) == (0, True), err
                 commands += 1
-    assert commands == 13
+    assert commands == 14
     left = {path.name for path in folder.iterdir()}
     assert left >= {"run", "run-ipo", "sft", "rm", "sparse", "tokens", "run-critic"}
 

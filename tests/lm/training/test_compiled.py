@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from prefsim import losses
 from prefsim.lm import OnlineKL
-from prefsim.lm.training.compiled import check_compiles, compiled_layers, layers_of
+from prefsim.lm.model.compiled import check_compiles, compiled_layers, layers_of
 from prefsim.solvers import fit
 
 dpo = functools.partial(losses.dpo, beta=0.5)
@@ -53,9 +53,10 @@ def is_compiled(policy):
     [
         {},
         {"gradient_checkpointing": True},
-        {"penalty": OnlineKL(weight=0.1, max_new_tokens=4), "diagnostics": ("kl",)},
+        {"penalty": OnlineKL(weight=0.1, max_new_tokens=4), "diagnostics": ("kl", "entanglement")},
+        {"packing": True},
     ],
-    ids=["plain", "checkpointing", "draws"],
+    ids=["plain", "checkpointing", "draws", "packing"],
 )
 def test_losses_and_parameters_are_the_same(tiny64, counted, more):
     data = random_pairs(9)
@@ -67,8 +68,9 @@ def test_losses_and_parameters_are_the_same(tiny64, counted, more):
     np.testing.assert_allclose(found[1].history, found[0].history, rtol=1e-5)
     assert largest_difference(found[0].policy, found[1].policy) < 1e-6
     # For all lengths and layers one version with gradients and one of the reference, and the line
-    # that is tried first; diagnostics evaluate the policy, and single rows.
-    assert counted["stats"]["unique_graphs"] == 3 or "penalty" in more
+    # that is tried first; diagnostics evaluate the policy, and single rows; packed rows have a
+    # mask.
+    assert counted["stats"]["unique_graphs"] == 3 or more.keys() & {"penalty", "packing"}
     assert counted["stats"]["unique_graphs"] <= 7
     assert not counted["graph_break"]
     names = [list(each.policy.module.state_dict()) for each in found]

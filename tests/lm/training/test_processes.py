@@ -75,7 +75,8 @@ def launched(name):
         PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
         torch.accelerator.is_available = lambda: True
     diagnostics = ("displacement", "entanglement") if name == "two" else ("displacement",)
-    trained = train(name, diagnostics=diagnostics).policy
+    # Of padded rows the one process is trained.
+    trained = train(name, diagnostics=diagnostics, packing=True).policy
     assert torch.distributed.get_world_size() == 2
     parameter = next(trained.log_prob_model.parameters())
     assert hasattr(parameter, "placements") == (name != "two")
@@ -84,7 +85,7 @@ def launched(name):
         folder = f"{{sys.argv[1]}}/{{name}}"
         os.rename(f"{{folder}}/checkpoints/step-00000005", f"{{folder}}/first-end")
     torch.distributed.barrier()
-    train(name, diagnostics=diagnostics, resume=True)
+    train(name, diagnostics=diagnostics, packing=True, resume=True)
     torch.distributed.destroy_process_group()
 
 

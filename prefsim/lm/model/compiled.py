@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["check_compiles", "compiled_layers", "layers_of"]
+__all__ = ["as_written", "check_compiles", "compiled_layers", "layers_of"]
 
 VERSIONS = 64
 """Of the code of a layer, behind which torch would leave it uncompiled."""
@@ -89,3 +89,14 @@ def compiled_layers(models: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for layer, call in zip(layers, before, strict=True):
             layer._compiled_call_impl = call
+
+
+def as_written(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Make a context in which a model runs as it is written, whether it is compiled or not.
+
+    For what would be compiled for each layer by itself (a cache that grows by a token), and what
+    compiled code refuses (a graph that is gone through twice).
+    """
+    if any(_call(part) for part in model.modules()):
+        return torch.compiler.set_stance("force_eager")
+    return contextlib.nullcontext()
