@@ -101,13 +101,8 @@ def test_every_option_is_known_to_decide_the_end_or_not():
     compared |= {"discount", "trace", *(f"critic_{name}" for name in ("clip", "epochs"))}
     compared |= {"critic_learning_rate"}
     free = {"number", "out", "config", "save_every", "keep", "resume", "dry_run", "as_json"}
-    free |= {
-        "context",
-        "attn_implementation",
-        "gradient_checkpointing",
-        "offload_optimizer",
-        "compile",
-    }
+    free |= {"context", "attn_implementation", "gradient_checkpointing"}
+    free |= {"offload_optimizer", "compile", "packing"}
     free |= {"token_masks"}  # of losses that no reward feeds
     assert compared | free == set(inspect.signature(rounds_cli.rounds).parameters)
 
