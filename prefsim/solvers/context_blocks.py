@@ -178,6 +178,7 @@ def minimised_by_contexts(
         tolerance=tolerance,
         max_iterations=max_iterations,
         hessian=blocks.hessian,
+        convex=True,
     )
     return result._replace(
         parameters=result.parameters.reshape(members, size),

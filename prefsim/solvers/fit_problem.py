@@ -212,7 +212,8 @@ def _minimised(
         by_contexts = minimised_by_contexts(problem, loss, theta, **options)
         if by_contexts is not None:
             return by_contexts
-        return minimise(functools.partial(problem.settled, loss), theta, **options)
+        objective = functools.partial(problem.settled, loss)
+        return minimise(objective, theta, convex=problem.convex, **options)
 
     may_have_kinks = is_sum_over_pairs(problem, loss, start)
     first = min(max_iterations, SMOOTH_STEPS) if may_have_kinks else max_iterations

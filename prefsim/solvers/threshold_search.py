@@ -107,6 +107,8 @@ def search_thresholds(
     check_callable(score=score)
     start = as_float_array(start, "start", ndim=1)
     m = start.size
+    if m == 0:
+        raise ValueError("start must hold at least one threshold, got none")
     check_positive(spread=spread, tolerance=tolerance)
     check_nonnegative(nearby=nearby)
     check_integer(low=m + 1, max_evaluations=max_evaluations)

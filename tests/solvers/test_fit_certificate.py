@@ -512,3 +512,16 @@ def _some_direction(falls, flat):
     ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
     kept = ((ways @ falls.T > -1e-9).all(axis=1)) & ((ways @ flat.T > -1e-9).all(axis=1))
     return bool((kept & (ways @ falls.T > 1e-6).any(axis=1)).any())
+
+
+@pytest.mark.parametrize("beta", [1e-9, 1e-6, 1e-3])
+@pytest.mark.parametrize("kind", ["table", "log-linear"])
+def test_a_gradient_that_is_small_from_the_start_is_no_minimum_yet(kind, beta):
+    # At the start the gradient is some beta * weight, far below any tolerance.
+    data = Comparisons(prompt=[0], chosen=[0], rejected=[1], prob=[0.7], weight=[1e-6])
+    table = TabularPolicy.uniform(1, 2)
+    policy = table if kind == "table" else LogLinearPolicy.from_features([[[1.0], [0.0]]])
+    loss = functools.partial(losses.dpo, beta=beta)
+    log_probs = fit(policy, loss, data, reference=table).policy.log_probs
+    margin = beta * (log_probs[0, 0] - log_probs[0, 1])
+    np.testing.assert_allclose(margin, np.log(0.7 / 0.3), rtol=1e-6)

@@ -42,6 +42,7 @@ def test_a_trial_near_an_earlier_one_costs_nothing():
     [
         ({"start": [[0.0]]}, "start must have 1 axes"),
         ({"start": [np.nan]}, "start must be finite"),
+        ({"start": []}, "start must hold at least one"),
         ({"score": 3}, "score must be"),
         ({"score": lambda x: -np.inf}, "score must be finite, got -inf at"),
         ({"max_evaluations": 1}, "max_evaluations must be"),

@@ -54,10 +54,12 @@ def minimise(
     tolerance: float,
     max_iterations: int,
     hessian: Objective | None = None,
+    convex: bool = False,
 ) -> NewtonResult:
     """Minimise ``objective: (B, D) -> (B,)`` from ``start``.
 
-    Each problem to ``grad_norm <= tolerance`` and then to the floor of float64.
+    Each problem to ``grad_norm <= tolerance`` and then to the floor of float64; of what is known to
+    be ``convex`` also where a gradient below the tolerance is as far from the minimum as ever.
 
     Small problems (``D <= 400``) take exact Newton steps with Levenberg damping; larger ones start
     with limited-memory BFGS and finish with Newton steps solved by conjugate gradients, at most
@@ -82,6 +84,7 @@ def minimise(
             tolerance=tolerance,
             max_iterations=min(FINAL_STEPS, max_iterations - taken),
             history=history,
+            convex=convex,
         )
         return result._replace(iterations=taken + result.iterations)
     step = functools.partial(_dense_step, known=hessian)
@@ -93,6 +96,7 @@ def minimise(
         tolerance=tolerance,
         max_iterations=max_iterations,
         history=history,
+        convex=convex,
     )
 
 
@@ -134,6 +138,7 @@ def _newton(
     tolerance: float,
     max_iterations: int,
     history: list[tuple[float, float]],
+    convex: bool,
 ) -> NewtonResult:
     import torch
 
@@ -143,6 +148,8 @@ def _newton(
     norm = _sup_norm(gradient)
     damping = torch.full_like(value, 1e-3)
     radius = torch.full_like(value, FIRST_RADIUS)
+    size = value.abs()
+    limited = torch.zeros_like(value, dtype=torch.bool)
     polished = 0
     iterations = 0
     direction = torch.zeros_like(theta)
@@ -151,8 +158,10 @@ def _newton(
         history.append((float(value.sum()), float(norm.max()) if norm.numel() else 0.0))
         if bool((norm <= tolerance).all()):
             # At the tolerance the weights may still hide an error of the parameters: a few more
-            # steps are quadratic and end at rounding.
-            polished += 1
+            # steps are quadratic and end at rounding. One that the radius cut short is still on its
+            # way to where they are, or out on a plateau, which no convex objective has.
+            on_its_way = convex and bool((limited & (norm > 0)).any())
+            polished += not on_its_way
             if polished > POLISHING_STEPS or not bool((norm > 0).any()):
                 break
         iterations += 1
@@ -187,6 +196,8 @@ def _newton(
             _, slope, leaf = value_and_gradient(objective, theta, graph=True)
         value = torch.where(accepted, trial_value, value)
         norm = torch.where(accepted, trial_norm, norm)
+        # Along what the objective does not depend on, rounding makes steps of any length.
+        limited = accepted & (length > radius) & (-expected > 1e-13 * size)
         radius = torch.where(
             accepted,
             torch.where(length > radius, 2 * radius, radius),
