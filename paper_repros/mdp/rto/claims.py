@@ -231,7 +231,8 @@ def scale_over_penalty_is_a_power(
     source="theorem on the suboptimality of the theoretical algorithm",
     stated="derived",
     given={"world": token_worlds(), "seed": SEEDS, "caution": st.just(1.0)},
-    breaks={"caution": st.just(0.0)},
+    # Without caution few instances lose more, with trust where nothing is known a third.
+    breaks={"caution": st.sampled_from([0.0, -1.0])},
 )
 def only_the_best_policy_must_be_covered(world: TokenWorld, seed: int, caution: float) -> Verdict:
     """Where an estimate is within b of the reward everywhere, the optimum π̂ of the estimate less b
