@@ -5,6 +5,7 @@ What the command line and a configuration file say, typed by the loss's own sign
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -166,9 +167,12 @@ def own_loss(place: str) -> Callable[..., Any]:
 def _trainable(name: str) -> Callable[..., Any]:
     losses = trainable_losses()
     if name not in losses:
-        why = "takes what text cannot give" if name in loss_functions() else "is not known"
+        why = "takes what text cannot give;" if name in loss_functions() else "is not known;"
+        close = difflib.get_close_matches(name, losses, n=2)
+        if close and name not in loss_functions():
+            why += f" did you mean {' or '.join(map(repr, close))}?"
         raise ValueError(
-            f"loss {name!r} {why}; a language model is trained with one of {', '.join(losses)}"
+            f"loss {name!r} {why} a language model is trained with one of {', '.join(losses)}"
         )
     return losses[name]
 

@@ -30,7 +30,8 @@ def test_bad_files_of_settings(prefsim, tmp_path, text, message):
 ERRORS = [
     (
         ("--loss", "dppo"),
-        "loss 'dppo' is not known; a language model is trained with one of aldr_kl, ",
+        "loss 'dppo' is not known; did you mean 'ppo' or 'dpo'? a language model is trained with"
+        " one of aldr_kl, ",
     ),
     (
         ("--loss", "spo_degree"),
