@@ -171,3 +171,18 @@ def test_the_handbook_is_read_without_a_warning(source, tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "docs")])},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_every_file_of_real_data_is_described():
+    """What papers, notebooks and examples look for in the folder of real data."""
+    place = re.compile(r'(?:folder|data) / "(delivery|preflib|hh-rlhf|paired)"(?: / "([^"]+)")?')
+    sources = [
+        path
+        for folder in ("paper_repros", "notebooks", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    found = [names for path in sources for names in place.findall(path.read_text())]
+    asked = {name for names in found for name in names if name}
+    assert {"preflib", "cems_choice.csv.gz", "harmless-base-test.jsonl.gz"} <= asked
+    described = (ROOT / "docs/how-to/real-data.md").read_text()
+    assert [name for name in sorted(asked) if name not in described] == []

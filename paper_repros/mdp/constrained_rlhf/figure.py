@@ -28,13 +28,14 @@ COLOURS = (BLUE, ORANGE, VERMILION)
 
 
 CAPTION = (
-    "Gold is the true reward, higher is better; colours say how much the two proxies share (ρ)."
+    "Gold is the true reward, higher is better; colours say how much the two proxies share (ρ),"
+    " but for the bottom left and bottom middle."
     " Top left: gold along the optima of growing weights; a dot is the joint proxy point, from"
     " where more weight is harmful. Top middle: gold of each method's optimum. Top right: gold"
     " while policies are trained. Bottom left: how far a reward is from its threshold while"
     " multipliers are learned; 0 is meant. Bottom middle: gold gained (right) or lost (left)"
-    " against thresholds at the proxy point, a dot for each drawn world. Bottom right: the best"
-    " gold among the thresholds tried so far."
+    " against thresholds at the proxy point, a dot for each drawn world; beyond ±0.1 the axis is"
+    " logarithmic. Bottom right: the best gold among the thresholds tried so far."
 )
 
 

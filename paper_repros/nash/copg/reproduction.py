@@ -158,8 +158,8 @@ def reproduce(run: Run) -> Reproduction:
         " the optimum by gradient step, on a bandit of three arms whose samples come from another"
         " policy; the lines that stay up have the wrong baseline. Middle: reward that is missing at"
         " the KL that was reached, a mark for each strength of the penalty; lines end at the"
-        " weakest, so that the plain gradients get no further. At 1 nat (grey line), all of the way"
-        " that a method cannot go counted, "
+        " weakest, so that the plain gradients get no further. Against the most that 1 nat (grey"
+        " line) can earn, at 1 nat or where a method stops before, "
         + ", ".join(f"{name} misses {short:.2f}" for name, short in missing.items())
         + ". Right: distance to the optimum of policies over tokens after training, by method, and"
         " where theory says that the wrong baselines end (bars)."

@@ -121,8 +121,9 @@ def reproduce(run: Run) -> Reproduction:
         "Lower is better in all panels. Top: regularised duality gap in 10 random games with exact"
         " gradients, a panel a penalty β, median (marks) and largest (dotted). With β = 0.01 the"
         f" worst game of EGPO ends at {far['EGPO']:.1g}, that of every other algorithm at"
-        f" {min(gap for name, gap in far.items() if name != 'EGPO'):.1g} or more. Bottom: distance"
-        " from an equilibrium where play starts, with gradients from m triples; black is what"
+        f" {min(gap for name, gap in far.items() if name != 'EGPO'):.1g} or more; what is below"
+        f" {LEAST_DRAWN:g}, rounding, is drawn there. Bottom: distance from an equilibrium where"
+        " play starts, with gradients from m triples; black is what"
         f" linear noise foretells. Left, a step η that both bear; right, one beyond what online IPO"
         " 1 bears, where EGPO settles and it does not."
     )

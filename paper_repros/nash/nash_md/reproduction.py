@@ -314,7 +314,7 @@ def reproduce(run: Run) -> Reproduction:
         f" {mean_exploitability[0]:.2f} in self-play to {mean_exploitability[-1]:.2f}. Bottom left:"
         " how often these points win against the two extremes; κ = 1 loses to what lies between."
         " Bottom middle and right: distance of gradient descent from its stationary point, on all"
-        " sequences and on samples."
+        " sequences and on samples; with the penalty token by token it ends beside that point."
     )
     if trained:
         caption += " Last row: the same of transformers, and their regularised gaps."

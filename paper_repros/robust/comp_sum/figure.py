@@ -30,9 +30,10 @@ NAMES = {0.0: "τ = 0, sum-exponential", 1.0: "τ = 1, cross-entropy", 2.0: "τ 
 
 CAPTION = (
     "Top left: how much more error than the best a scorer may have, by its excess risk in each"
-    " loss; every dot, a random scorer, must lie below the line of its loss. Top middle: the part"
-    " of the risk that no constant scorer can avoid, against its bound. Top right: the least excess"
-    " risk of an excess error of one half: 0 means that the loss may not notice it. Bottom left:"
+    " loss; every dot, a random scorer and its excess cross-entropy, must lie below the line of"
+    " τ = 1. Top middle: the part of the risk that no constant scorer can avoid, against its bound."
+    " Top right: the least excess risk of an excess error of one half: 0 means that the loss may"
+    " not notice it; what is red right of 0 does not notice some smaller error. Bottom left:"
     " error under the worst perturbation within γ; lower is better. Bottom middle: accuracy ahead"
     " of cross-entropy; right of the line is ahead. Bottom right: how much a loss changes under"
     " uniformly flipped labels."

@@ -109,8 +109,9 @@ def reproduce(run: Run) -> Reproduction:
     if digits is not None:
         criteria += criteria_of_digits(digits)
     cut = (
-        "4 encoders rather than 8, one noise and three temperatures, half of the steps, one pair of"
-        " views, no digits"
+        f"4 encoders rather than 8, one noise rather than {len(NOISES)}, {len(temperatures)}"
+        f" temperatures rather than {len(TEMPERATURES)}, half of the steps, one pair of views, no"
+        " digits"
     )
     return Reproduction(
         draw(studies, digits), table_of(studies, digits), tuple(criteria), caption=CAPTION, cut=cut

@@ -9,7 +9,7 @@ ERRATA = (
         true=(
             "For radii that are small against log(1/q), where a share q of the negatives is as "
             "near as the positive and the others are farther by 1: at ρ = .1 the temperature "
-            "rises up to q ≈ .36, at ρ = 1 it is largest near q = .12 and the lowest there is "
+            "rises up to q ≈ .35, at ρ = 1 it is largest near q = .11 and the lowest there is "
             "from q = .37 on. Linear encoders of clusters of 2 to 40 points show it weakly: mean "
             "temperatures of 1.06 to 1.08, rank correlation with the size .35 ± .10 (ten seeds, "
             "standard error). On digits with a long tail it is .12 ± .09 (five splits), and "

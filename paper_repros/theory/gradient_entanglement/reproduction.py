@@ -256,8 +256,10 @@ def caption(draws: int) -> str:
         " response (open) of one pair change under each loss; wanted are filled dots right of the"
         " line and open ones left of it. Middle: inner products of the gradients of single tokens:"
         " what ties the two responses is the token that they share. Right: how alike their"
-        f" gradients are, by the length of a shared ending, mean of {draws:,} drawn pairs; at 1"
-        " they could only move together."
+        f" gradients are, by the length of a shared ending, mean of {draws:,} drawn pairs: at a"
+        " cosine of 1 they could only move together; dashed, their inner product over the squared"
+        " length of the chosen one's: in a pair where that is above 1, a step that raises the"
+        " margin lowers the chosen response too."
     )
 
 

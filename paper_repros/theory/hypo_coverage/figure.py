@@ -27,7 +27,8 @@ def caption(worlds: list[Extrapolation]) -> str:
     return (
         "J is the regularised value, J* its optimum; lower is better in the two panels of J* − J."
         " Top left: descent on pairs that never show a rare response, with and without a KL term"
-        " from samples of the policy (circles: drawn rather than enumerated). Top middle: what two"
+        " from samples of the policy (circles: drawn rather than enumerated; dotted: samples of"
+        " the reference in their place). Top middle: what two"
         " methods whose rewards are equally wrong on the data lose, by how rare the response is;"
         " dashed, what error and coverage allow. Top right: the ratio to the reference that each"
         " needs. Bottom: the best response is in no pair. Its probability (left), what becomes of"

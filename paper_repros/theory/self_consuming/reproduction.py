@@ -160,8 +160,9 @@ def reproduce(run: Run) -> Reproduction:
 
 CAPTION = (
     "Left: how much users like what the model makes, round by round of retraining on what they"
-    " kept; λ is the ratio of real data to samples, crosses are models of samples rather than of"
-    " laws. Middle: mass of the centre that is liked best (full lines) and of one far from it"
+    " kept; λ is how many kept samples come on a real one, so that a smaller λ holds the model"
+    " nearer to the real data; crosses are models of samples rather than of laws. Middle: mass of"
+    " the centre that is liked best (full lines) and of one far from it"
     " (dashed); a line at 0 is a kind of sample that is lost. Right: shares of ten classes that"
     " began alike, the least liked at the bottom."
 )

@@ -157,7 +157,7 @@ def reproduce(run: Run) -> Reproduction:
     ]
     cut = (
         "100 worlds of given data rather than 400, 20 of gathered data and 100 rounds rather than"
-        " 80 and 1,000, and fewer worlds elsewhere"
+        " 80 and 1,000, and fewer worlds and rounds elsewhere"
     )
     return Reproduction(draw(gaps, regret, by_sampler), table, criteria, caption=CAPTION, cut=cut)
 
