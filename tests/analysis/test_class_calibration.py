@@ -79,3 +79,11 @@ def test_bad_options():
         class_loss_profile(mae, margin=-1.0)
     with pytest.raises(ValueError, match="steps must be an integer"):
         class_loss_profile(mae, steps=1)
+    # On such a grid ldr_top_k would look calibrated: its ties are missed by 1/(4 steps).
+    with pytest.raises(ValueError, match="steps must be a multiple of 12, got 20"):
+        class_loss_profile(ldr_top_k, steps=20)
+
+
+def test_ties_of_the_laws_are_met():
+    for steps in (12, 24, 36):
+        assert not class_loss_profile(ldr_top_k, steps=steps).calibrated
