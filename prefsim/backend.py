@@ -83,7 +83,10 @@ def use_backend(name: str, *, device: str = "cpu", dtype: str = "float64") -> It
         dtype=dtype,
     )
     if name == "numpy":
-        check_choice(("cpu",), device=device)
+        if device != "cpu":
+            raise ValueError(
+                f"device must be 'cpu' for the backend numpy, got {device!r}: give torch"
+            )
     else:
         import torch
 

@@ -139,7 +139,7 @@ def show(
     if paper.arxiv:
         console.print(f"https://arxiv.org/abs/{paper.arxiv}", markup=False)
     if family:
-        console.print(f"family: {family}, {FAMILIES.get(family, family)}", markup=False)
+        console.print(f"family: {FAMILIES.get(family, family)} ({family})", markup=False)
     console.print(f"\n{paper.summary}\n", markup=False, highlight=False)
     if paper.implements:
         implemented = ", ".join(paper.implements)

@@ -257,7 +257,10 @@ def test_version_and_help(prefsim):
             "jobs must be an integer >= 1, or -1 for one a core, got -2",
         ),
         (["repro", "first", "--backend", "jax"], "must be one of 'numpy', 'torch', got 'jax'"),
-        (["repro", "first", "--device", "cuda"], "device must be one of 'cpu', got 'cuda'"),
+        (
+            ["repro", "first", "--device", "cuda"],
+            "device must be 'cpu' for the backend numpy, got 'cuda'",
+        ),
         (
             ["repro", "first", "--data", "/no/such"],
             "data folder must be a folder that exists, got '/no/such'",

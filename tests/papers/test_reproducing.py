@@ -338,7 +338,7 @@ def reproduce(run):
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"seed": 1.5}, "seed must be an integer >= 0, got 1.5"),
         ({"backend": "jax"}, "backend must be one of 'numpy', 'torch', got 'jax'"),
-        ({"device": "cuda"}, "device must be one of 'cpu', got 'cuda'"),
+        ({"device": "cuda"}, "device must be 'cpu' for the backend numpy, got 'cuda': give torch"),
         (
             {"backend": "torch", "device": "warp"},
             "device must be one that torch can use here, got 'warp'",
