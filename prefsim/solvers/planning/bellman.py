@@ -22,7 +22,7 @@ from prefsim.checks import (
     names_shapes,
     shapes_of,
 )
-from prefsim.numerics import array_namespace, logsumexp, softmax
+from prefsim.numerics import array_namespace, logsumexp, softmax, stop_gradient
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
 from prefsim.worlds.transitions import expected_next
@@ -35,6 +35,7 @@ __all__ = [
     "best_value",
     "greedy_policy",
     "hard_criterion",
+    "reward_unit",
     "soft_bellman_backup",
     "soft_criterion",
     "soft_maximum",
@@ -334,11 +335,21 @@ class Criterion(NamedTuple):
 STRICT_TIE_TOLERANCE = 1e-14
 
 
-def hard_criterion(unit: Any = 1.0) -> Criterion:
-    """Return the criterion of the expected discounted reward.
+def reward_unit(mdp: TabularMDP) -> Array:
+    """Return what tolerances are in units of, ``(*batch,)``.
 
-    ``unit`` is as for :func:`greedy_policy`.
+    The largest absolute reward where that is less than 1 (and not 0), else 1.
     """
+    reward = stop_gradient(mdp.reward)
+    xp = array_namespace(reward)
+    largest = xp.maximum(xp.max(reward, axis=(-2, -1)), -xp.min(reward, axis=(-2, -1)))
+    largest = largest + zeros(mdp)[..., 0]
+    return xp.where((largest > 0) & (largest < 1), largest, xp.ones_like(largest))
+
+
+def hard_criterion(mdp: TabularMDP) -> Criterion:
+    """Return the criterion of the expected discounted reward."""
+    unit = reward_unit(mdp)
     return Criterion(
         maximum=best_value,
         policy=lambda q: greedy_policy(q, unit=unit),

@@ -10,8 +10,8 @@ import numpy as np
 from prefsim._numpy_kernels import range_of_rows
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
-from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.solvers.planning.bellman import action_values, zeros
+from prefsim.numerics import array_namespace
+from prefsim.solvers.planning.bellman import action_values, reward_unit
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -22,7 +22,7 @@ __all__ = [
     "certify",
     "require_no_better_without_end",
     "residual_limit",
-    "reward_unit",
+    "rounding_error",
     "warn_unless",
 ]
 
@@ -62,33 +62,30 @@ class PlanningResult(NamedTuple):
     converged: Any
 
 
-def reward_unit(mdp: TabularMDP) -> Array:
-    """Return what tolerances are in units of, ``(*batch,)``.
+def rounding_error(value: ArrayT, least: Any) -> ArrayT:
+    """Return ``(*batch,)``: what rounding may leave of a residual of values ``(*batch, S)``.
 
-    The largest absolute reward where that is less than 1 (and not 0), else 1.
-    """
-    reward = stop_gradient(mdp.reward)
-    xp = array_namespace(reward)
-    largest = xp.maximum(xp.max(reward, axis=(-2, -1)), -xp.min(reward, axis=(-2, -1)))
-    largest = largest + zeros(mdp)[..., 0]
-    return xp.where((largest > 0) & (largest < 1), largest, xp.ones_like(largest))
-
-
-def residual_limit(value: ArrayT, tolerance: float, unit: Any = 1.0) -> ArrayT:
-    """Return ``(*batch,)``.
-
-    The tolerance times the unit (see :func:`reward_unit`), or where that is larger the rounding
-    error of the largest value.
+    In proportion to the largest of them, which counts as ``least`` at least.
     """
     xp = array_namespace(value)
-    rounding = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
+    unit = ROUNDING_UNITS * float(xp.finfo(value.dtype).eps)
     if isinstance(value, np.ndarray):
         # Without temporaries: this is asked after every sweep.
         low, high = range_of_rows(value)
-        return np.maximum(rounding * np.maximum(np.maximum(high, -low), unit), tolerance * unit)
-    unit = unit + xp.zeros_like(value[..., 0])
-    largest = xp.maximum(xp.max(xp.abs(value), axis=-1), unit)
-    return xp.maximum(rounding * largest, tolerance * unit)
+        return unit * np.maximum(np.maximum(high, -low), least)
+    largest = xp.max(xp.abs(value), axis=-1)
+    return unit * xp.maximum(largest, least + xp.zeros_like(largest))
+
+
+def residual_limit(value: ArrayT, tolerance: float, unit: Any) -> ArrayT:
+    """Return ``(*batch,)``.
+
+    The tolerance times the unit (see :func:`~prefsim.solvers.planning.bellman.reward_unit`), or
+    where that is larger the rounding error of the largest value.
+    """
+    rounding = rounding_error(value, unit)
+    xp = array_namespace(rounding)
+    return xp.maximum(rounding, tolerance * unit + xp.zeros_like(rounding))
 
 
 class SpanStop:

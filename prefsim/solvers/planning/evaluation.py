@@ -8,12 +8,16 @@ from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_graph_kept, check_kind, check_positive
 from prefsim.numerics import array_namespace
-from prefsim.solvers.planning.bellman import action_values, zero_where_ended, zeros
+from prefsim.solvers.planning.bellman import (
+    action_values,
+    reward_unit,
+    zero_where_ended,
+    zeros,
+)
 from prefsim.solvers.planning.certificate import (
     PlanningResult,
     certify,
     residual_limit,
-    reward_unit,
     warn_unless,
 )
 from prefsim.solvers.planning.policy_chain import as_policy, by_time, policy_chain, solve_chain

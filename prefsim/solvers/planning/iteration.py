@@ -25,6 +25,7 @@ from prefsim.solvers.planning.bellman import (
     Criterion,
     action_values,
     hard_criterion,
+    reward_unit,
     soft_criterion,
     zeros,
 )
@@ -34,7 +35,6 @@ from prefsim.solvers.planning.certificate import (
     certify,
     require_no_better_without_end,
     residual_limit,
-    reward_unit,
 )
 from prefsim.solvers.planning.evaluation import backward_induction, policy_evaluation
 from prefsim.solvers.planning.modified import modified_policy_iteration
@@ -103,7 +103,7 @@ def value_iteration(
     array([ 9., 10.,  0.])
     """
     check_kind(TabularMDP, mdp=mdp)
-    criterion = hard_criterion(reward_unit(mdp))
+    criterion = hard_criterion(mdp)
     if mdp.horizon is not None:
         if initial_value is not None:
             raise ValueError(

@@ -11,7 +11,6 @@ from prefsim.solvers.planning.bellman import action_values, greedy_policy, hard_
 from prefsim.solvers.planning.certificate import (
     PlanningResult,
     require_no_better_without_end,
-    reward_unit,
 )
 from prefsim.solvers.planning.evaluation import policy_evaluation
 from prefsim.solvers.planning.policy_iteration import newton_steps, require_infinite_horizon
@@ -71,13 +70,12 @@ def linear_program(mdp: TabularMDP, *, tolerance: float = 1e-12) -> PlanningResu
     if solution.x is None:
         raise ValueError(f"linear_program has no finite solution: {solution.message}")
     value = like(solution.x.reshape(shape[:-1]), mdp.reward)
-    unit = reward_unit(mdp)
     policy = greedy_policy(
         action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount), tolerance=1e-7
     )
     value = policy_evaluation(mdp, policy, tolerance=tolerance).value
     improved = newton_steps(
-        "linear_program", mdp, hard_criterion(unit), value, tolerance, max_iterations=100
+        "linear_program", mdp, hard_criterion(mdp), value, tolerance, max_iterations=100
     )
     found = improved._replace(iterations=improved.iterations + int(solution.nit))
     return require_no_better_without_end("linear_program", mdp, found)

@@ -16,6 +16,7 @@ from prefsim.solvers.planning.bellman import (
     best_action,
     best_value,
     hard_criterion,
+    reward_unit,
     zeros,
 )
 from prefsim.solvers.planning.certificate import (
@@ -24,7 +25,6 @@ from prefsim.solvers.planning.certificate import (
     certify,
     require_no_better_without_end,
     residual_limit,
-    reward_unit,
 )
 from prefsim.solvers.planning.policy_chain import solve_chain
 from prefsim.typing import Array
@@ -136,7 +136,7 @@ def modified_policy_iteration(
         before = xp.where(gap > 0, gap, xp.ones_like(gap))
         goal = xp.maximum(forcing * gap, 0.5 * tolerance * unit)
         value = evaluate(action, improved, goal, sweeps)
-    criterion = hard_criterion(unit)
+    criterion = hard_criterion(mdp)
     found = certify(
         "modified_policy_iteration",
         mdp,

@@ -20,7 +20,7 @@ from prefsim.checks import (
     widened_probabilities,
 )
 from prefsim.numerics import array_namespace
-from prefsim.solvers.planning.certificate import ROUNDING_UNITS
+from prefsim.solvers.planning.certificate import rounding_error
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array
 from prefsim.worlds.mdp import TabularMDP
@@ -149,8 +149,7 @@ def _solve_sparse(matrix: sp.csr_array, target: np.ndarray, tolerance: float) ->
     largest = np.abs(target).max()
 
     def limit() -> float:
-        rounding = ROUNDING_UNITS * np.finfo(solution.dtype).eps
-        return max(tolerance, float(rounding * max(np.abs(solution).max(), largest)))
+        return max(tolerance, float(rounding_error(solution, largest)))
 
     def done() -> bool:
         return float(np.abs(residual).max()) <= limit()

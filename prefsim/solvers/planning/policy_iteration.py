@@ -7,13 +7,12 @@ from array_api_compat import is_torch_array
 
 from prefsim.checks import check_integer, check_kind, check_positive
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion
+from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion, reward_unit
 from prefsim.solvers.planning.certificate import (
     PlanningResult,
     certify,
     require_no_better_without_end,
     residual_limit,
-    reward_unit,
 )
 from prefsim.solvers.planning.evaluation import policy_evaluation
 from prefsim.solvers.planning.policy_chain import policy_chain, solve_chain
@@ -56,7 +55,7 @@ def policy_iteration(
     require_infinite_horizon(mdp, "policy_iteration")
     uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
     start = policy_evaluation(_detached(mdp), uniform, tolerance=max(tolerance, 1e-12)).value
-    criterion = hard_criterion(reward_unit(mdp))
+    criterion = hard_criterion(mdp)
     found = newton_steps("policy_iteration", mdp, criterion, start, tolerance, max_iterations)
     return require_no_better_without_end("policy_iteration", mdp, found)
 

@@ -53,7 +53,8 @@ def test_one_linear_system_is_one_iteration():
 
 @pytest.mark.parametrize("error", [0.0, 1e-9])
 def test_a_backward_pass_is_judged_by_values_that_are_computed_again(error):
-    mdp, exact, calls = WORLDS["finite"], hard_criterion(), 0
+    mdp = WORLDS["finite"]
+    exact, calls = hard_criterion(mdp), 0
 
     def maximum(q_value):
         nonlocal calls
