@@ -188,9 +188,6 @@ def _played(job: RoundsJob, last: _Played) -> _Played:
         except NothingToLearn as error:
             # The next round draws others.
             warn_caller(f"round {number + 1} changes nothing: {error}", UserWarning)
-            line = {"step": number + 1, **_measured(seen[-1], fixed, given["sample_batch"])}
-            line["seconds"] = time.perf_counter() - since
-            return _Played(number + 1, last.policy, None, line)
     else:
         (round_of_two,) = play_actor_critic(
             last.policy.model,
@@ -205,10 +202,11 @@ def _played(job: RoundsJob, last: _Played) -> _Played:
             critic_loss=job.plan.critic_loss,
             batch_size=given["sample_batch"],
         )
-    policy, result = learned["policy"]
+    policy, critic = last.policy, last.critic
     line = {"step": number + 1, **_measured(seen[-1], fixed, given["sample_batch"])}
-    line |= {"loss": result.value, "grad_norm": result.grad_norm}
-    critic = None
+    if "policy" in learned:
+        policy, result = learned["policy"]
+        line |= {"loss": result.value, "grad_norm": result.grad_norm}
     if "critic" in learned:
         critic, of_critic = learned["critic"]
         line |= _measured_of_critic(round_of_two.drawn, of_critic)

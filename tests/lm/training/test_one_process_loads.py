@@ -1,10 +1,6 @@
 """Under FSDP the first process alone reads weights: the same training, in less memory."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +8,6 @@ import pytest
 import torch
 from lm_made import adapted_llama, largest_difference, small_llama
 
-import prefsim
 from prefsim.lm import CausalLM, TrainingOptions
 from prefsim.lm.model.loading import one_process_loads
 from prefsim.lm.training import checkpoint as disk
@@ -114,34 +109,14 @@ BIG = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, free_port):
+def trained(tmp_path_factory, launch, fsdp):
     """Folders of trainings in which one process reads the weights, and in which both do."""
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    out, root = tmp_path_factory.mktemp("loads"), Path(prefsim.__file__).parents[1]
-    config = load_config_from_file(str(root / "prefsim/lm/fsdp.yaml"))
-    fsdp = {name.upper(): str(value).lower() for name, value in config.fsdp_config.items()}
-    fsdp |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    out = tmp_path_factory.mktemp("loads")
     assert fsdp["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "true"
     CausalLM.from_config(small_llama(64), seed=0).save(out / "plain")
     CausalLM.from_config(small_llama(64, tie_word_embeddings=True), seed=0).save(out / "tied")
     CausalLM.from_config(small_llama(**BIG), seed=0).save(out / "big")
-    script = out / "train.py"
-    script.write_text(
-        SCRIPT.format(
-            paths=[str(root / "tests"), str(root)],
-            ports=[free_port() for _ in range(12)],
-            fsdp=fsdp,
-        )
-    )
-    ended = subprocess.run(
-        [sys.executable, str(script), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert ended.returncode == 0, ended.stderr[-5000:]
+    launch(SCRIPT, out, ports=12, seconds=400)
     return out
 
 

@@ -1,16 +1,13 @@
 """Training in processes that were launched together, and what is imported when."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 from lm_made import largest_difference, small_llama
 
-import prefsim
 from prefsim.lm import (
     CausalLM,
 )
@@ -103,32 +100,12 @@ assert not any([os.waitpid(child, 0)[1] for child in children])
 """
 
 
-def test_two_processes_train_as_one(tmp_path, free_port):
+def test_two_processes_train_as_one(tmp_path, launch):
     """Gloo on two CPU processes, replicated, sharded and offloaded, batches of 3 in four parts.
 
     Some process has nothing to do and takes part.
     """
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    root = Path(prefsim.__file__).parents[1]
-    config = load_config_from_file(str(root / "prefsim/lm/fsdp.yaml"))
-    fsdp = {name.upper(): str(value).lower() for name, value in config.fsdp_config.items()}
-    fsdp |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_TORCH_DEVICE": "cpu"}
-    script = tmp_path / "launched.py"
-    script.write_text(
-        LAUNCHED.format(
-            paths=[str(root / "tests"), str(root)], ports=[free_port() for _ in range(3)], fsdp=fsdp
-        )
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    launch(LAUNCHED, tmp_path, ports=3)
     one = read_metrics(tmp_path / "one/metrics.jsonl")
     whole = CausalLM.load(tmp_path / "one/model")
     assert largest_difference(whole, CausalLM.from_config(small_llama(64), seed=0)) > 1e-3

@@ -1,18 +1,13 @@
 """Checkpoints of which each process writes its part: any number of processes goes on from them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lm_made import largest_difference, random_pairs, small_llama
 
-import prefsim
 from prefsim import losses
 from prefsim.lm import CausalLM
 from prefsim.lm.training import checkpoint as disk
@@ -110,32 +105,10 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, free_port):
+def trained(tmp_path_factory, launch):
     """Folders of trainings by two and three processes, some of which were interrupted."""
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    out, root = tmp_path_factory.mktemp("sharded"), Path(prefsim.__file__).parents[1]
-    config = load_config_from_file(str(root / "prefsim/lm/fsdp.yaml"))
-    fsdp = {name.upper(): str(value).lower() for name, value in config.fsdp_config.items()}
-    fsdp |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_TORCH_DEVICE": "cpu"}
-    script = out / "train.py"
-    script.write_text(
-        SCRIPT.format(
-            paths=[str(root / "tests"), str(root)],
-            ports=[free_port() for _ in range(6)],
-            fsdp=fsdp,
-            options=OPTIONS,
-        )
-    )
-    ended = subprocess.run(
-        [sys.executable, str(script), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert "no space left" in ended.stderr
+    out = tmp_path_factory.mktemp("sharded")
+    assert "no space left" in launch(SCRIPT, out, ports=6, options=OPTIONS)
     return out
 
 
