@@ -324,11 +324,14 @@ class Criterion(NamedTuple):
         The policy that attains them, which a result reports.
     improvement
         The policy that a step of policy iteration moves to.
+    unit
+        What tolerances are in units of, ``(*batch,)``, at most 1.
     """
 
     maximum: Callable[[Array], Array]
     policy: Callable[[Array], Array]
     improvement: Callable[[Array], Array]
+    unit: Array
 
 
 # Policy iteration shares exact ties only: a near tie is a strict improvement not to be given away.
@@ -354,6 +357,7 @@ def hard_criterion(mdp: TabularMDP) -> Criterion:
         maximum=best_value,
         policy=lambda q: greedy_policy(q, unit=unit),
         improvement=lambda q: greedy_policy(q, tolerance=STRICT_TIE_TOLERANCE, unit=unit),
+        unit=unit,
     )
 
 
@@ -368,7 +372,11 @@ def soft_criterion(mdp: TabularMDP, temperature: float, log_reference: Array | N
     def policy(q_value: Array) -> Array:
         return soft_policy(q_value, temperature=temperature, log_reference=log_reference)
 
-    return Criterion(maximum, policy, improvement=policy)
+    # However small rewards are, the logarithms beside them are rounded in units of the temperature.
+    unit = reward_unit(mdp)
+    xp = array_namespace(unit)
+    coarse = xp.maximum(unit, xp.full_like(unit, min(temperature, 1.0)))
+    return Criterion(maximum, policy, improvement=policy, unit=coarse)
 
 
 def zeros(mdp: TabularMDP) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from prefsim._numpy_kernels import range_of_rows
 from prefsim._readable import readable
 from prefsim.backend import like, to_numpy
 from prefsim.numerics import array_namespace
-from prefsim.solvers.planning.bellman import action_values, reward_unit
+from prefsim.solvers.planning.bellman import Criterion, action_values, reward_unit
 from prefsim.solvers.results import warn_caller
 from prefsim.typing import Array, ArrayT
 from prefsim.worlds.mdp import TabularMDP
@@ -80,7 +79,7 @@ def rounding_error(value: ArrayT, least: Any) -> ArrayT:
 def residual_limit(value: ArrayT, tolerance: float, unit: Any) -> ArrayT:
     """Return ``(*batch,)``.
 
-    The tolerance times the unit (see :func:`~prefsim.solvers.planning.bellman.reward_unit`), or
+    The tolerance times the unit (see :class:`~prefsim.solvers.planning.bellman.Criterion`), or
     where that is larger the rounding error of the largest value.
     """
     rounding = rounding_error(value, unit)
@@ -146,8 +145,7 @@ def certify(
     name: str,
     mdp: TabularMDP,
     value: Array,
-    policy: Callable[[Array], Array],
-    maximum: Callable[[Array], Array],
+    criterion: Criterion,
     *,
     tolerance: float,
     iterations: int,
@@ -162,8 +160,8 @@ def certify(
     xp = array_namespace(value)
     if q_value is None:
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
-    residual = to_numpy(xp.max(xp.abs(maximum(q_value) - value), axis=-1))
-    limit = to_numpy(residual_limit(value, tolerance, reward_unit(mdp)))
+    residual = to_numpy(xp.max(xp.abs(criterion.maximum(q_value) - value), axis=-1))
+    limit = to_numpy(residual_limit(value, tolerance, criterion.unit))
     # Written so that a NaN counts as a failure.
     converged = residual <= limit
     warn_unless(name, converged, residual, limit, iterations)
@@ -172,7 +170,7 @@ def certify(
         value=value,
         q_value=q_value,
         advantage=q_value - value[..., None],
-        policy=policy(q_value),
+        policy=criterion.policy(q_value),
         residual=float(residual) if single else residual,
         iterations=iterations,
         converged=bool(converged) if single else converged,

@@ -9,6 +9,7 @@ from prefsim.backend import like, to_numpy
 from prefsim.checks import as_float_array, check_graph_kept, check_kind, check_positive
 from prefsim.numerics import array_namespace
 from prefsim.solvers.planning.bellman import (
+    Criterion,
     action_values,
     reward_unit,
     zero_where_ended,
@@ -91,18 +92,21 @@ def policy_evaluation(mdp: TabularMDP, policy: Any, *, tolerance: float = 1e-12)
     xp = array_namespace(reward)
     chain = policy_chain(mdp, probs)
     paid = zero_where_ended(xp.sum(probs * reward, axis=-1), mdp.terminal)
-    accuracy = tolerance * float(xp.min(reward_unit(mdp)))
+    unit = reward_unit(mdp)
+    accuracy = tolerance * float(xp.min(unit))
     value = solve_chain(chain, paid, mdp, tolerance=accuracy)
 
     def maximum(q_value: Array) -> Array:
         return zero_where_ended(xp.sum(probs * q_value, axis=-1), mdp.terminal)
 
+    def followed(q_value: Array) -> Array:
+        return probs + xp.zeros_like(q_value)
+
     return certify(
         "policy_evaluation",
         mdp,
         value,
-        lambda q: probs + xp.zeros_like(q),
-        maximum,
+        Criterion(maximum, followed, followed, unit),
         tolerance=tolerance,
         iterations=1,
     )
@@ -236,7 +240,8 @@ def backward_induction(
     )
     gap = xp.max(xp.abs(again - stacked[:-1]), axis=-1)
     residual = to_numpy(xp.max(gap, axis=0))
-    limit = to_numpy(xp.max(residual_limit(stacked, 1e-12, reward_unit(mdp)), axis=0))
+    unit = reward_unit(mdp) if policies is not None else criterion.unit
+    limit = to_numpy(xp.max(residual_limit(stacked, 1e-12, unit), axis=0))
     converged = residual <= limit
     warn_unless(name, converged, residual, limit, mdp.horizon or 0)
     single = residual.ndim == 0

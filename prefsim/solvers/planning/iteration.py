@@ -25,7 +25,6 @@ from prefsim.solvers.planning.bellman import (
     Criterion,
     action_values,
     hard_criterion,
-    reward_unit,
     soft_criterion,
     zeros,
 )
@@ -250,7 +249,7 @@ def _sweeps(
         if np.any(np.where(to_numpy(mdp.terminal), given, 0.0)):
             raise ValueError("initial_value must be 0 in every terminal state")
         value = value + like(given, mdp.reward)
-    stop, unit, iterations = SpanStop(mdp), reward_unit(mdp), 0
+    stop, iterations = SpanStop(mdp), 0
     while True:
         iterations += 1
         q_value = action_values(mdp.transitions, mdp.reward, value, discount=mdp.discount)
@@ -259,7 +258,11 @@ def _sweeps(
         value = swept
         # Half, since the prediction of the residual has rounding errors of its own.
         if (
-            bool(xp.all(stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance, unit)))
+            bool(
+                xp.all(
+                    stop.gap(low, high) <= 0.5 * residual_limit(value, tolerance, criterion.unit)
+                )
+            )
             or iterations == max_iterations
         ):
             break
@@ -268,8 +271,7 @@ def _sweeps(
         name,
         mdp,
         value,
-        criterion.policy,
-        criterion.maximum,
+        criterion,
         tolerance=tolerance,
         iterations=iterations,
     )

@@ -16,7 +16,6 @@ from prefsim.solvers.planning.bellman import (
     best_action,
     best_value,
     hard_criterion,
-    reward_unit,
     zeros,
 )
 from prefsim.solvers.planning.certificate import (
@@ -111,7 +110,7 @@ def modified_policy_iteration(
         )
     xp = array_namespace(mdp.reward)
     value = best_value(mdp.reward) + zeros(mdp)
-    stop, unit = SpanStop(mdp), reward_unit(mdp)
+    stop, criterion = SpanStop(mdp), hard_criterion(mdp)
     evaluate = _SparseEvaluation(mdp, stop) if mdp.is_sparse else _DenseEvaluation(mdp, stop)
     iterations, before = 0, None
     while True:
@@ -121,7 +120,7 @@ def modified_policy_iteration(
         low, high = stop.bounds(improved - value)
         residual = xp.where(high > -low, high, -low)
         if (
-            bool(xp.all(residual <= residual_limit(value, tolerance, unit)))
+            bool(xp.all(residual <= residual_limit(value, tolerance, criterion.unit)))
             or iterations == max_iterations
         ):
             break
@@ -134,15 +133,13 @@ def modified_policy_iteration(
             else xp.minimum((gap / before) ** 2, xp.full_like(gap, contraction))
         )
         before = xp.where(gap > 0, gap, xp.ones_like(gap))
-        goal = xp.maximum(forcing * gap, 0.5 * tolerance * unit)
+        goal = xp.maximum(forcing * gap, 0.5 * tolerance * criterion.unit)
         value = evaluate(action, improved, goal, sweeps)
-    criterion = hard_criterion(mdp)
     found = certify(
         "modified_policy_iteration",
         mdp,
         value,
-        criterion.policy,
-        criterion.maximum,
+        criterion,
         tolerance=tolerance,
         iterations=iterations,
         q_value=q_value,

@@ -7,7 +7,7 @@ from array_api_compat import is_torch_array
 
 from prefsim.checks import check_integer, check_kind, check_positive
 from prefsim.numerics import array_namespace, stop_gradient
-from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion, reward_unit
+from prefsim.solvers.planning.bellman import Criterion, action_values, hard_criterion
 from prefsim.solvers.planning.certificate import (
     PlanningResult,
     certify,
@@ -76,13 +76,13 @@ def newton_steps(
     check_integer(low=1, max_iterations=max_iterations)
     constant = _detached(mdp)
     xp = array_namespace(value)
-    unit, iterations = reward_unit(constant), 0
+    iterations = 0
     # One sparse process has one unit; dense systems are solved directly.
-    accuracy = 0.1 * tolerance * float(xp.min(unit))
+    accuracy = 0.1 * tolerance * float(xp.min(criterion.unit))
     while True:
         q_value = action_values(constant.transitions, constant.reward, value, discount=mdp.discount)
         change = criterion.maximum(q_value) - value
-        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance, unit)
+        met = xp.max(xp.abs(change), axis=-1) <= residual_limit(value, tolerance, criterion.unit)
         if bool(xp.all(met)) or iterations == max_iterations:
             break
         chain = policy_chain(constant, criterion.improvement(q_value))
@@ -103,8 +103,7 @@ def newton_steps(
         name,
         mdp,
         value,
-        criterion.policy,
-        criterion.maximum,
+        criterion,
         tolerance=tolerance,
         iterations=iterations,
     )

@@ -171,3 +171,15 @@ class TestSoft:
             (mdp.start_probs @ result.value).backward()
             visits = planning.occupancy(mdp.with_reward(reward.detach()), result.policy.detach())
         torch.testing.assert_close(reward.grad, visits, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["sweeps", "newton"])
+def test_rewards_far_below_the_temperature(method):
+    """Rewards of 1e-16 beside logarithms of the reference: these are what rounds."""
+    mdp = TabularMDP(np.ones((1, 3, 1)), [[0.0, 0.0, 2.0**-52]], discount=0.625)
+    result = planning.soft_value_iteration(
+        mdp, temperature=1.0, reference=np.array([[0.0, 0.5, 0.5]]), method=method
+    )
+    assert result.converged
+    np.testing.assert_allclose(result.policy, [[0.0, 0.5, 0.5]], atol=1e-15)
+    np.testing.assert_allclose(result.value, 0.0, atol=1e-15)
