@@ -48,10 +48,26 @@ class _Imports(ast.NodeVisitor):
     def __init__(self, package: str) -> None:
         self.package = package
         self.names: set[str] = set()
+        self.imported: set[str] = set()
         self.lazy: set[str] = set()
         self.is_lazy = False
 
+    def visit_Module(self, node: ast.Module) -> None:
+        self.generic_visit(node)
+        if any(name.partition(".")[0] == LIBRARY for name in self.imported):
+            # After `import prefsim` a module is reached as an attribute.
+            attributes = (each for each in ast.walk(node) if isinstance(each, ast.Attribute))
+            dotted = map(ast.unparse, attributes)
+            self.names.update(name for name in dotted if name.startswith(f"{LIBRARY}."))
+
+    def generic_visit(self, node: ast.AST) -> None:
+        # Expressions, which are most of a file, import nothing.
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+                self.visit(child)
+
     def visit_Import(self, node: ast.Import) -> None:
+        self.imported.update(alias.name for alias in node.names)
         self.names.update(alias.name for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -62,13 +78,6 @@ class _Imports(ast.NodeVisitor):
         self.names.add(base)
         # What is imported from a package may be a module of it.
         self.names.update(f"{base}.{alias.name}" for alias in node.names)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        # After `import prefsim` a module is reached as an attribute.
-        name = ast.unparse(node)
-        if name.startswith(f"{LIBRARY}."):
-            self.names.add(name)
-        self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.is_lazy |= node.name == "__getattr__"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefsim.checks import check_reference_weight
-from prefsim.numerics import array_namespace, log_softmax, over_rows, row_sums
+from prefsim.numerics import array_namespace, log_softmax, row_sums
 from prefsim.solvers.games.certificates import geometric_mixture, pure_response
 from prefsim.solvers.games.margins import payoff, proximal_step
 from prefsim.solvers.games.policy_gradient import nash_md_pg_gradient
@@ -285,6 +285,8 @@ def regret_matching_update(state: State, preference: Array, log_reference: Array
     .. math:: r_t = P\pi_t - \pi_t^\top P\pi_t,\qquad R_t = [R_{t-1} + r_t]^+,\qquad
         \pi_{t+1} \propto [R_t + r_t]^+
 
+    A policy beats itself half of the time: :math:`\pi^\top P\pi = 1/2`.
+
     The state is π and R, which is zero at first. The average with weights proportional to t
     converges; the last policy need not.
 
@@ -294,8 +296,7 @@ def regret_matching_update(state: State, preference: Array, log_reference: Array
     """
     policy, regret = state
     xp = array_namespace(policy)
-    new = payoff(preference, policy)
-    new = new - over_rows(xp.vecdot(policy, new))
+    new = payoff(preference, policy) - 0.5
     regret = xp.maximum(regret + new, 0.0)
     predicted = xp.maximum(regret + new, 0.0)
     return shares(predicted, otherwise=1.0 / policy.shape[-1]), regret

@@ -35,6 +35,7 @@ __all__ = [
     "best_value",
     "greedy_policy",
     "hard_criterion",
+    "paid_before",
     "reward_unit",
     "soft_bellman_backup",
     "soft_criterion",
@@ -74,7 +75,7 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
     else:
         transitions, reward, value = alike(transitions=transitions, reward=reward, value=value)
     try:
-        return _paid(reward, discount, expected_next(transitions, value))
+        return paid_before(reward, discount, expected_next(transitions, value))
     except (ValueError, RuntimeError) as error:
         if isinstance(transitions, list | tuple):
             raise
@@ -84,7 +85,7 @@ def action_values(transitions: Any, reward: Array, value: ArrayT, *, discount: f
         ) from error
 
 
-def _paid(reward: Any, discount: float, after: Any) -> Any:
+def paid_before(reward: Any, discount: float, after: Any) -> Any:
     """Return ``reward + discount * after``, in place of ``after`` where that is possible."""
     in_place = (
         isinstance(after, np.ndarray)

@@ -16,6 +16,7 @@ from prefsim.solvers.planning.bellman import (
     best_action,
     best_value,
     hard_criterion,
+    paid_before,
     zeros,
 )
 from prefsim.solvers.planning.certificate import (
@@ -160,7 +161,8 @@ class _DenseEvaluation:
         chain, paid = self._adopt(action)
 
         def sweep(value: Array) -> tuple[Array, Array]:
-            swept = paid + mdp.discount * xp.matmul(chain, value[..., None])[..., 0]
+            after = xp.matmul(chain, value[..., None])[..., 0]
+            swept = paid_before(paid, mdp.discount, after)
             return swept, swept - value
 
         first = None
@@ -258,9 +260,7 @@ class _SparseEvaluation:
         return self.stop.shifted(value, low, high)
 
     def _sweep(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        swept = self.chain @ value
-        swept *= self.mdp.discount
-        swept += self.paid
+        swept = paid_before(self.paid, self.mdp.discount, self.chain @ value)
         return swept, swept - value
 
     def _solve(self, value: np.ndarray, goal: float) -> np.ndarray:
