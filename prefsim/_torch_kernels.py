@@ -17,7 +17,7 @@ import torch
 
 Tensor = torch.Tensor
 
-__all__ = ["ascending_order", "bounded_exp", "in_order", "log_odds"]
+__all__ = ["ascending_order", "bounded_exp", "in_order", "log1mexp", "log_odds"]
 
 
 class _BoundedExp(torch.autograd.Function):
@@ -37,6 +37,37 @@ class _BoundedExp(torch.autograd.Function):
         (output,) = ctx.saved_tensors
         # e^x up to the cap, and from there on the slope of the tangent
         return gradient * output.clamp(max=ctx.slope), None
+
+
+def _most_nats(x: Tensor) -> float:
+    """Return how many nats below 0 a logarithm may be without underflow of its exponential.
+
+    There a processor computes tens of times as long. Half precision is computed in single.
+    """
+    smallest = min(torch.finfo(x.dtype).tiny, torch.finfo(torch.float32).tiny)
+    return -math.log(4.0 * smallest)
+
+
+class _Log1mExp(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        # Each branch is computed where it is accurate.
+        most = _most_nats(x)
+        near_zero = torch.expm1(x.clamp(min=-1.0)).neg_().log_()
+        beyond = x.clamp(min=-most).exp_().neg_().log1p_()
+        return torch.where(x > -math.log(2.0), near_zero, beyond).masked_fill_(x < -most, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        # No more than e^-most beyond it, as good as 0.
+        return -gradient / torch.expm1((-x).clamp(max=_most_nats(x)))
 
 
 class _LogOdds(torch.autograd.Function):
@@ -93,6 +124,11 @@ class _InOrder(torch.autograd.Function):
 def bounded_exp(x: Tensor, cap: float) -> Tensor:
     """Return ``exp(x)``, continued by its tangent from ``cap`` on."""
     return _BoundedExp.apply(x, cap)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """Return ``log(1 - exp(x))`` for ``x <= 0``."""
+    return _Log1mExp.apply(x)
 
 
 def log_odds(logp: Tensor, nearest: float) -> Tensor:

@@ -8,6 +8,7 @@ gradient.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from typing import Any
@@ -50,7 +51,13 @@ __all__ = [
 ]
 
 
-_NUMPY = _namespace_of(np.empty(0))
+@functools.cache
+def _numpy() -> Any:
+    """Return NumPy with the functions of the standard.
+
+    Not before an array has come in: to import it takes longer than NumPy itself.
+    """
+    return _namespace_of(np.empty(0))
 
 
 def array_namespace(*arrays: Any) -> Any:
@@ -63,7 +70,7 @@ def array_namespace(*arrays: Any) -> Any:
     """
     # In loops over small arrays to ask in general costs more than what is then computed.
     if len(arrays) == 1 and type(arrays[0]) is np.ndarray:
-        return _NUMPY
+        return _numpy()
     return _namespace_of(*arrays)
 
 
@@ -162,6 +169,11 @@ def log1mexp(x: ArrayT) -> ArrayT:
     Maechler 2012, "Accurately computing ``log(1 - exp(-|a|))``", eq. 7: the branch switches at
     ``-log 2``.
     """
+    if is_torch_array(x):
+        from prefsim import _torch_kernels
+
+        value: Any = _torch_kernels.log1mexp(x)
+        return value
     xp = array_namespace(x)
     near_zero = x > -math.log(2.0)
     # Each branch sees only arguments it is accurate for, so no infinite value leaks into a

@@ -108,6 +108,26 @@ def test_log1mexp_keeps_digits_at_both_ends():
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("library", [torch.as_tensor, array_api_strict.asarray])
+def test_log1mexp_of_other_libraries(library):
+    x = -np.geomspace(1e-300, 1e4, 400)
+    expected = numerics.log1mexp(x)
+    np.testing.assert_allclose(
+        np.asarray(numerics.log1mexp(library(x))), expected, rtol=1e-13, atol=1e-300
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_log1mexp_and_its_slope_in_low_precision(dtype):
+    x = torch.tensor([-500.0, -100.0, -80.0, -9.0, -1.0, -0.5, -0.01], dtype=dtype)
+    exact, x = x.double().requires_grad_(), x.requires_grad_()
+    for each in (exact, x):
+        numerics.log1mexp(each).sum().backward()
+    near = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 8 * torch.finfo(dtype).tiny}
+    torch.testing.assert_close(numerics.log1mexp(x), numerics.log1mexp(exact).to(dtype), **near)
+    torch.testing.assert_close(x.grad, exact.grad.to(dtype), **near | {"rtol": 0.02})
+
+
 @given(st.floats(0.001, 0.999))
 def test_log_odds_is_logit(p):
     np.testing.assert_allclose(
@@ -216,7 +236,8 @@ def test_stop_gradient():
 
 
 @pytest.mark.parametrize(
-    ("function", "low", "high"), [("log_odds", -20.0, -0.1), ("bounded_exp", -3.0, 3.0)]
+    ("function", "low", "high"),
+    [("log_odds", -20.0, -0.1), ("bounded_exp", -3.0, 3.0), ("log1mexp", -20.0, -0.1)],
 )
 def test_hand_written_derivatives_up_to_the_second(function, low, high):
     f = getattr(numerics, function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from prefsim.logic.formulas import MOST_ATOMS, Formula
 from prefsim.numerics import array_namespace, log1mexp, logsumexp
 from prefsim.typing import ArrayT
 
-__all__ = ["accurate_count", "log_weighted_count", "log_world_weights"]
+__all__ = ["accurate_count", "log_weighted_count", "log_weighted_counts", "log_world_weights"]
 
 
 def log_world_weights(log_probs: ArrayT) -> ArrayT:
@@ -53,7 +54,9 @@ def log_world_weights(log_probs: ArrayT) -> ArrayT:
             f"log_probs must have a last axis of one to {MOST_ATOMS} atoms, got shape"
             f" {tuple(log_probs.shape)}"
         )
-    return _weights(log_probs)
+    literals = _literals(log_probs[..., atom] for atom in range(n_atoms))
+    weights: ArrayT = array_namespace(log_probs).stack(_weights(literals), axis=-1)
+    return weights
 
 
 def _read(log_probs: ArrayT) -> ArrayT:
@@ -63,16 +66,22 @@ def _read(log_probs: ArrayT) -> ArrayT:
     return checked
 
 
-def _weights(log_probs: ArrayT) -> ArrayT:
-    xp = array_namespace(log_probs)
+def _literals(log_probs: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Return the log-probability that an atom is true, and that it is false, of each atom."""
     # What is certain has a complement of probability 0, and no reason for a warning.
     with np.errstate(divide="ignore"):
-        literals = xp.stack([log_probs, log1mexp(log_probs)], axis=-1)
-    weights: ArrayT = literals[..., 0, :]
-    for atom in range(1, log_probs.shape[-1]):
+        return [(column, log1mexp(column)) for column in log_probs]
+
+
+def _weights(literals: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Return the log-weight of every world over some atoms.
+
+    An array each: columns of a table would be gathered, and their gradients scattered.
+    """
+    weights = list(literals[0])
+    for literal in literals[1:]:
         # Each further atom splits every world in two: where it is true, and where it is false.
-        split = weights[..., :, None] + literals[..., atom, None, :]
-        weights = xp.reshape(split, (*split.shape[:-2], 2 ** (atom + 1)))
+        weights = [weight + value for weight in weights for value in literal]
     return weights
 
 
@@ -113,23 +122,36 @@ def log_weighted_count(formula: Formula, log_probs: ArrayT) -> ArrayT:
     array([-0.86750057, -1.38629436])
     """
     check_kind(Formula, formula=formula)
+    (count,) = log_weighted_counts((formula,), log_probs)
+    return count
+
+
+def log_weighted_counts(formulas: Sequence[Formula], log_probs: ArrayT) -> list[ArrayT]:
+    """Return :func:`log_weighted_count` of several formulas over the same atoms."""
     log_probs = _read(log_probs)
-    if log_probs.ndim == 0 or log_probs.shape[-1] != len(formula.atoms):
+    atoms = formulas[0].atoms
+    if log_probs.ndim == 0 or log_probs.shape[-1] != len(atoms):
         raise ValueError(
-            f"log_probs must have a last axis of {len(formula.atoms)}, one entry for each atom"
-            f" ({', '.join(formula.atoms)}), got shape {tuple(log_probs.shape)}"
+            f"log_probs must have a last axis of {len(atoms)}, one entry for each atom"
+            f" ({', '.join(atoms)}), got shape {tuple(log_probs.shape)}"
         )
-    plan = _plan_of(formula)
+    plans = [_plan_of(formula) for formula in formulas]
+    # What a formula does not depend on need not be summed out.
+    essential = sorted({place for plan in plans for place in plan.places})
+    columns = [log_probs[..., place] for place in essential]
+    literals = dict(zip(essential, _literals(columns), strict=True))
     xp = array_namespace(log_probs)
-    # What the formula does not depend on need not be summed out.
-    own = xp.stack([log_probs[..., place] for place in plan.places], axis=-1)
-    weights = _weights(own)
-    if not plan.outside:
-        return xp.zeros_like(log_probs[..., 0])
-    if not plan.inside:
-        return xp.full_like(log_probs[..., 0], -math.inf)
-    inside, outside = _total(weights, plan.inside), _total(weights, plan.outside)
-    return accurate_count(inside, outside)
+    counts = []
+    for plan in plans:
+        if not plan.outside:
+            counts.append(xp.zeros_like(log_probs[..., 0]))
+        elif not plan.inside:
+            counts.append(xp.full_like(log_probs[..., 0], -math.inf))
+        else:
+            weights = _weights([literals[place] for place in plan.places])
+            totals = (_total(weights, worlds) for worlds in (plan.inside, plan.outside))
+            counts.append(accurate_count(*totals))
+    return counts
 
 
 def accurate_count(inside: ArrayT, outside: ArrayT) -> ArrayT:
@@ -162,9 +184,9 @@ def _plan_of(formula: Formula) -> _Plan:
     )
 
 
-def _total(log_weights: Any, worlds: tuple[int, ...]) -> Any:
+def _total(log_weights: Sequence[Any], worlds: tuple[int, ...]) -> Any:
     """Return the logarithm of the total weight of some worlds."""
     if len(worlds) == 1:
-        return log_weights[..., worlds[0]]
-    xp = array_namespace(log_weights)
-    return logsumexp(xp.stack([log_weights[..., world] for world in worlds], axis=-1), axis=-1)
+        return log_weights[worlds[0]]
+    xp = array_namespace(log_weights[0])
+    return logsumexp(xp.stack([log_weights[world] for world in worlds], axis=0), axis=0)

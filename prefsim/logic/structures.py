@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefsim.checks import check_choice, check_kind
-from prefsim.logic.counting import log_weighted_count
+from prefsim.logic.counting import log_weighted_counts
 from prefsim.logic.formulas import Formula, truth_values
 from prefsim.typing import ArrayT
 
@@ -310,9 +310,8 @@ def log_count_ratio(structure: PreferenceStructure, log_probs: ArrayT) -> ArrayT
     array([1.25276297, 0.        ])
     """
     check_has_score(structure)
-    return log_weighted_count(structure.numerator, log_probs) - log_weighted_count(
-        structure.denominator, log_probs
-    )
+    above, below = log_weighted_counts((structure.numerator, structure.denominator), log_probs)
+    return above - below
 
 
 def check_has_score(structure: PreferenceStructure) -> None:

@@ -246,8 +246,11 @@ def p3o(
     scale = 0.5 * q * bounded_exp(log_weight)
 
     def pessimistic(gain: ArrayT, x: ArrayT, old: ArrayT) -> ArrayT:
-        near = xp.minimum(xp.maximum(x, old - epsilon), old + epsilon)
-        return xp.maximum(-gain * x, -gain * near)
+        # The larger of the two losses, without a gradient through the smaller.
+        better = gain > 0
+        furthest = xp.where(better, old + epsilon, old - epsilon)
+        is_far = xp.where(better, x > furthest, x < furthest)
+        return -gain * xp.where(is_far, furthest, x)
 
     if clip == "joint":
         return pessimistic(scale, first - second, old_first - old_second)

@@ -226,6 +226,8 @@ def _score(
         wide = widened(logp)
         # The complement of what is certain has no logarithm.
         columns[field] = xp.clip(wide, None, -float(xp.finfo(wide.dtype).eps))
-    log_probs = xp.stack([columns[whose + _field_of(atom)] for atom in structure.atoms], axis=-1)
+    by_atom = xp.stack([columns[whose + _field_of(atom)] for atom in structure.atoms], axis=0)
+    # The last axis by name alone: an atom's column stays in one piece.
+    log_probs = xp.moveaxis(by_atom, 0, -1)
     score = log_count_ratio(structure, log_probs)
     return xp.astype(score, logps.chosen.dtype, copy=False)

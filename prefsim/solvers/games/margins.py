@@ -36,7 +36,8 @@ def log_probs(policy: ArrayT) -> ArrayT:
 def payoff(preference: Array, policy: ArrayT) -> ArrayT:
     r"""Return :math:`(P\pi)_y`, how likely y beats a draw from ``policy``, ``(..., n)``."""
     if policy.ndim == 1:
-        return preference @ policy
+        payoffs: ArrayT = preference @ policy
+        return payoffs
     return (preference @ policy[..., None])[..., 0]
 
 
