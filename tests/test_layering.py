@@ -14,6 +14,7 @@ ROOT = Path(prefsim.__file__).parent
 GROUND = [
     "typing",
     "_frozen",
+    "_colours",
     "_instances",
     "_torch_kernels",
     "_numpy_kernels",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefsim._colours import BLUE, GREEN, ORANGE, VERMILION
 from prefsim.checks import check_callable, check_integer, check_nonnegative
 from prefsim.containers import ClassLogits
 from prefsim.losses.class_scores import every_label, with_margin
@@ -159,12 +160,12 @@ def draw_error_costs(
     """
     half = COARSE // 2 - 1
     for place, (name, found) in enumerate(profiles.items()):
-        colour = "C0" if found.calibrated else "C3"
+        colour = BLUE if found.calibrated else VERMILION
         axis.plot(found.least_excess[half], place, "o", color=colour, ms=6)
         if name in bounds:
             axis.plot([bounds[name][half]] * 2, [place - 0.35, place + 0.35], "k-", lw=1.5)
-    axis.plot([], [], "o", color="C0", label="calibrated: every error costs")
-    axis.plot([], [], "o", color="C3", label="not calibrated: some error is free")
+    axis.plot([], [], "o", color=BLUE, label="calibrated: every error costs")
+    axis.plot([], [], "o", color=VERMILION, label="not calibrated: some error is free")
     axis.plot([], [], "k-", label="bound by formula")
     _name_rows(axis, profiles)
     axis.set(xlabel="least excess risk of an excess error of ½", xlim=(-0.02, None))
@@ -174,7 +175,7 @@ def draw_error_costs(
 def draw_noise_terms(axis: Any, profiles: Mapping[str, ClassLossProfile]) -> None:
     """Draw what uniform noise adds to the risk in each loss; the rest as in the costs of errors."""
     for place, found in enumerate(profiles.values()):
-        axis.barh(place, found.noise, color="C2" if found.symmetric else "C1", height=0.6)
+        axis.barh(place, found.noise, color=GREEN if found.symmetric else ORANGE, height=0.6)
         axis.text(found.noise, place, f" {found.noise:.2f}", va="center", fontsize=8)
     _name_rows(axis, profiles)
     axis.set(xlabel="range of the sum over labels / of K losses")

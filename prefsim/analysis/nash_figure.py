@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from prefsim._colours import COLOURS
 from prefsim.analysis.nash_family import FAMILY, MethodTrace, is_penalised
 
 __all__ = ["draw_comparison"]
@@ -28,12 +30,11 @@ def draw_comparison(traces: Sequence[MethodTrace], *, floor: float = 1e-10) -> A
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     games = list(dict.fromkeys(trace.game for trace in traces))
     methods = list(dict.fromkeys(trace.method for trace in traces))
-    colour = {method: colormaps["tab10"](i % 10) for i, method in enumerate(methods)}
+    colour = dict(zip(methods, itertools.cycle(COLOURS), strict=False))
     style = {method: "--" if is_penalised(method) else "-" for method in methods}
     figure = Figure(figsize=(3.4 * len(games) + 3.2, 6.4), layout="constrained")
     axes = figure.subplots(2, len(games), sharex=True, sharey=True, squeeze=False)

@@ -118,6 +118,8 @@ def describe_error(exception: BaseException) -> str:
     """
     frames = traceback.extract_tb(exception.__traceback__)
     place = next((f for f in reversed(frames) if "hypothesis" not in Path(f.filename).parts), None)
+    if isinstance(exception, SyntaxError):
+        place = None  # It names the file and line itself; what tried to read them is of no use.
     where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
     return f"{type(exception).__name__}: {' '.join(str(exception).split())}{where}"
 

@@ -5,6 +5,20 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from prefsim._colours import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INDIGO,
+    OLIVE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    WINE,
+)
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -23,15 +37,6 @@ __all__ = [
     "panels",
     "pictures",
 ]
-
-# Hues that people with any colour vision tell apart: six of Okabe and Ito, then three of Tol.
-BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
-VERMILION, PURPLE, SKY = "#d55e00", "#cc79a7", "#56b4e9"
-WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
-GREY = "#7f7f7f"
-
-COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, WINE, INDIGO, OLIVE, GREY)
-"""In the order in which lines take them."""
 
 
 def panels(

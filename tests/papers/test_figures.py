@@ -2,11 +2,13 @@
 
 import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
+import prefsim
 from prefsim.papers import all_slugs, find, panels
 from prefsim.papers.figures import COLOURS, GREY, pictures
 
@@ -89,9 +91,21 @@ def test_pictures_are_the_same_in_every_run_and_the_drawing_has_no_background():
     assert re.search(r'id="patch_1".*?fill: none', text, re.DOTALL)
 
 
+OTHER_COLOURS = r'"#[0-9a-fA-F]{6}"|"tab[:12]\w+"|colou?r ?= ?[^,)\n]*"C[\d{]|f"C\{'
+
+
 @pytest.mark.parametrize("slug", all_slugs())
 def test_papers_draw_in_the_colours_of_the_house(slug):
     for file in find(slug).files():
-        text = file.read_text(encoding="utf-8")
-        found = re.findall(r'"#[0-9a-fA-F]{6}"|"tab:\w+"|color=f?"C[\d{]|f"C\{', text)
+        found = re.findall(OTHER_COLOURS, file.read_text(encoding="utf-8"))
         assert not found, f"{file}: {found}; take them from prefsim.papers.figures"
+
+
+def test_the_library_draws_in_the_colours_of_the_house():
+    found = {}
+    for file in Path(prefsim.__file__).parent.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if "matplotlib" in text:
+            found[file.name] = re.findall(OTHER_COLOURS, text)
+    assert {"class_calibration.py", "nash_figure.py", "figures.py"} <= found.keys()
+    assert not any(found.values()), found

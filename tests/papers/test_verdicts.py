@@ -22,6 +22,13 @@ def test_papers_are_checked_in_order_and_a_broken_one_hides_no_other(fake_papers
     assert told == [("whole", "claims", 1, 2), ("whole", "claims", 2, 2)]
 
 
+def test_of_a_file_that_cannot_be_read_its_own_line_is_named(tmp_path):
+    file = tmp_path / "torn.py"
+    file.write_text("x = 1\ndef half(:\n")
+    found = check_papers([str(file)])[str(file)]["import"]
+    assert found.detail == "raised SyntaxError: invalid syntax (torn.py, line 2)"
+
+
 @pytest.mark.parametrize(
     ("slugs", "options", "message"),
     [

@@ -7,6 +7,7 @@ would lose digits otherwise. :mod:`prefsim.solvers.games.certificates` checks wh
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from prefsim.checks import check_nonnegative, check_reference_weight
 from prefsim.numerics import array_namespace, log_softmax
@@ -36,7 +37,7 @@ def log_probs(policy: ArrayT) -> ArrayT:
 def payoff(preference: Array, policy: ArrayT) -> ArrayT:
     r"""Return :math:`(P\pi)_y`, how likely y beats a draw from ``policy``, ``(..., n)``."""
     if policy.ndim == 1:
-        payoffs: ArrayT = preference @ policy
+        payoffs: Any = preference @ policy
         return payoffs
     return (preference @ policy[..., None])[..., 0]
 
