@@ -166,7 +166,8 @@ def reproduce(run: Run) -> Reproduction:
     )
     cut = (
         f"{QUICK[0]} gradient steps rather than {FULL[0]}, {QUICK[1]} bandits rather than"
-        f" {FULL[1]}, {QUICK[2]} tasks over tokens rather than {FULL[2]}, no transformers"
+        f" {FULL[1]}, {QUICK[2]} tasks over tokens rather than {FULL[2]} and half of their steps,"
+        " no transformers"
     )
     return Reproduction(figure, table, criteria, caption=caption, cut=cut)
 

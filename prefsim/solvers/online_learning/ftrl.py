@@ -8,6 +8,7 @@ of one convex function of each entry, and is said by the derivative of r and the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -70,6 +71,15 @@ def _of_entropy(weighted: ArrayT) -> ArrayT:
     return hedge(weighted, step=1.0)
 
 
+# Functions with names, and not closures: a regulariser can be sent to other processes.
+def _log_and_one(p: float) -> float:
+    return math.log(p) + 1.0
+
+
+def _itself(p: float) -> float:
+    return p
+
+
 def _exp(slope: ArrayT) -> ArrayT:
     return array_namespace(slope).exp(slope - 1.0)
 
@@ -79,10 +89,10 @@ def _positive_part(x: ArrayT) -> ArrayT:
     return xp.where(x > 0, x, xp.zeros_like(x))
 
 
-ENTROPY = Regulariser(lambda p: math.log(p) + 1.0, _exp, _of_entropy)
+ENTROPY = Regulariser(_log_and_one, _exp, _of_entropy)
 r"""Negative entropy :math:`\sum p\ln p`: the leader is Hedge."""
 
-EUCLIDEAN = Regulariser(lambda p: p, _positive_part, _shrunk)
+EUCLIDEAN = Regulariser(_itself, _positive_part, _shrunk)
 r"""Half the square of the length: the leader is the projection of −ηL onto the simplex."""
 
 
@@ -111,18 +121,22 @@ def tsallis(order: float) -> Regulariser:
     if order == 1:
         return ENTROPY
 
-    def slope(p: float) -> float:
-        return float((1.0 - order * p ** (order - 1.0)) / (1.0 - order))
+    return Regulariser(
+        functools.partial(_slope_of_tsallis, order), functools.partial(_inverse_of_tsallis, order)
+    )
 
-    def inverse_slope(s: Any) -> Any:
-        xp = array_namespace(s)
-        base = (1.0 - (1.0 - order) * s) / order
-        inside = base > 0
-        safe = xp.where(inside, base, xp.ones_like(base))
-        # Outside there is nothing left of an action (q > 1); no bracket reaches it for q < 1.
-        return xp.where(inside, safe ** (1.0 / (order - 1.0)), xp.zeros_like(base))
 
-    return Regulariser(slope, inverse_slope)
+def _slope_of_tsallis(order: float, p: float) -> float:
+    return float((1.0 - order * p ** (order - 1.0)) / (1.0 - order))
+
+
+def _inverse_of_tsallis(order: float, slope: Any) -> Any:
+    xp = array_namespace(slope)
+    base = (1.0 - (1.0 - order) * slope) / order
+    inside = base > 0
+    safe = xp.where(inside, base, xp.ones_like(base))
+    # Outside there is nothing left of an action (q > 1); no bracket reaches it for q < 1.
+    return xp.where(inside, safe ** (1.0 / (order - 1.0)), xp.zeros_like(base))
 
 
 def ftrl(cumulative_loss: ArrayT, *, step: Number, regulariser: Regulariser = ENTROPY) -> ArrayT:

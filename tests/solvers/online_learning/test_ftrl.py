@@ -1,5 +1,7 @@
 """Regularised leaders: closed forms, bisection, projections, and what has no gradient."""
 
+import pickle
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_tsallis_joins_them(rows):
     near_one = ftrl(rows / 50, step=0.3, regulariser=tsallis(1 + 1e-6))
     np.testing.assert_allclose(near_one, hedge(rows / 50, step=0.3), atol=1e-5)
     assert tsallis(1.0) is ENTROPY
+
+
+@pytest.mark.parametrize("regulariser", [ENTROPY, EUCLIDEAN, tsallis(0.5)])
+def test_regularisers_reach_other_processes(regulariser):
+    sent = pickle.loads(pickle.dumps(regulariser))
+    losses = np.array([0.3, 1.2, -0.4])
+    np.testing.assert_array_equal(
+        ftrl(losses, step=0.7, regulariser=sent), ftrl(losses, step=0.7, regulariser=regulariser)
+    )
 
 
 def test_a_regulariser_of_ones_own():
