@@ -47,6 +47,22 @@ def test_what_a_paper_imports_counts_also_inside_functions(fake_papers):
     assert "prefsim.analysis.returns" in modules_behind("p")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import prefsim; found = [prefsim.analysis.voting.borda_scores]",
+        "import prefsim.worlds; found = prefsim.analysis.voting.borda_scores",
+        "if passed is True:\n        from prefsim.analysis import voting",
+        "try:\n        passed\n    except NameError:\n        from prefsim.analysis import voting",
+        "match passed:\n        case None:\n            from prefsim.analysis import voting",
+        "with open('x') as file:\n        from prefsim.analysis import voting",
+    ],
+)
+def test_wherever_an_import_stands_it_counts(fake_papers, body):
+    fake_papers("p", body=body)
+    assert "prefsim.analysis.voting" in modules_behind("p")
+
+
 def test_what_a_paper_does_not_import_does_not_count(fake_papers):
     fake_papers("p")
     behind = modules_behind("p")
