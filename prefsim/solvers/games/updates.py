@@ -53,9 +53,12 @@ def payoffs_of(preference: Array, log_policy: Array) -> Array:
 
 def shares(mass: Array, *, otherwise: Array | float) -> Array:
     """Return masses ``(..., n)`` over their sums, and ``otherwise`` where there is no mass."""
+    if type(mass) is np.ndarray and mass.ndim == 1:
+        # One of many thousands of rows that come one at a time.
+        whole = np.add.reduce(mass)
+        if whole > 0:
+            return mass / whole
     total = row_sums(mass)
-    if total.shape == (1,) and float(total[0]) > 0:
-        return mass / total
     xp = array_namespace(mass)
     some = total > 0
     share = mass / xp.where(some, total, xp.ones_like(total))
@@ -296,7 +299,8 @@ def regret_matching_update(state: State, preference: Array, log_reference: Array
     """
     policy, regret = state
     xp = array_namespace(policy)
-    new = payoff(preference, policy) - 0.5
+    new = payoff(preference, policy)
+    new -= 0.5
     regret = xp.maximum(regret + new, 0.0)
     predicted = xp.maximum(regret + new, 0.0)
     return shares(predicted, otherwise=1.0 / policy.shape[-1]), regret
