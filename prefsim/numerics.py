@@ -53,10 +53,7 @@ __all__ = [
 
 @functools.cache
 def _numpy() -> Any:
-    """Return NumPy with the functions of the standard.
-
-    Not before an array has come in: to import it takes longer than NumPy itself.
-    """
+    """Return NumPy by the standard; importing that takes as long as NumPy, and waits for arrays."""
     return _namespace_of(np.empty(0))
 
 
@@ -85,6 +82,13 @@ def _torch() -> Any:
     import torch
 
     return torch
+
+
+def _kernels() -> Any:
+    """Return our own nodes of torch's graph; with them torch is imported."""
+    from prefsim import _torch_kernels
+
+    return _torch_kernels
 
 
 def log_sigmoid(x: ArrayT) -> ArrayT:
@@ -170,10 +174,7 @@ def log1mexp(x: ArrayT) -> ArrayT:
     ``-log 2``.
     """
     if is_torch_array(x):
-        from prefsim import _torch_kernels
-
-        value: Any = _torch_kernels.log1mexp(x)
-        return value
+        return _kernels().log1mexp(x)
     xp = array_namespace(x)
     near_zero = x > -math.log(2.0)
     # Each branch sees only arguments it is accurate for, so no infinite value leaks into a
@@ -191,10 +192,7 @@ def log_odds(logp: ArrayT) -> ArrayT:
     xp = array_namespace(logp)
     nearest = -float(xp.finfo(logp.dtype).eps)
     if is_torch_array(logp):
-        from prefsim import _torch_kernels
-
-        value: Any = _torch_kernels.log_odds(logp, nearest)
-        return value
+        return _kernels().log_odds(logp, nearest)
     logp = xp.clip(logp, None, nearest)
     # One branch of log1mexp is enough: beside logp its absolute error, one rounding of 1, is what
     # counts.
@@ -211,10 +209,7 @@ def bounded_exp(x: ArrayT) -> ArrayT:
     largest = math.log(xp.finfo(x.dtype).max)
     cap = max(largest - 16.0, 0.5 * largest)
     if is_torch_array(x):
-        from prefsim import _torch_kernels
-
-        value: Any = _torch_kernels.bounded_exp(x, cap)
-        return value
+        return _kernels().bounded_exp(x, cap)
     return xp.exp(xp.clip(x, None, cap)) * (1.0 + xp.clip(x - cap, 0.0, None))
 
 
@@ -327,17 +322,12 @@ def sort(x: ArrayT) -> ArrayT:
     values = host_values(x) if is_torch_array(x) else None
     if values is None:
         return array_namespace(x).sort(x, axis=-1)
-    from prefsim import _torch_kernels
-
-    torch = _torch()
+    torch, kernels = _torch(), _kernels()
     # On the host NumPy sorts many times faster than torch, and what needs no gradient needs no
     # permutation.
     if not (torch.is_grad_enabled() and tensor.requires_grad):
         return torch.from_numpy(np.sort(values, axis=-1)).to(x.dtype)
-    ordered: Any = _torch_kernels.in_order(
-        tensor, torch.from_numpy(_torch_kernels.ascending_order(values))
-    )
-    return ordered
+    return kernels.in_order(tensor, torch.from_numpy(kernels.ascending_order(values)))
 
 
 def host_values(array: Array) -> np.ndarray | None:

@@ -48,13 +48,13 @@ class _Imports(ast.NodeVisitor):
     def __init__(self, package: str) -> None:
         self.package = package
         self.names: set[str] = set()
-        self.imported: set[str] = set()
         self.lazy: set[str] = set()
         self.is_lazy = False
+        self.names_library = False
 
     def visit_Module(self, node: ast.Module) -> None:
         self.generic_visit(node)
-        if any(name.partition(".")[0] == LIBRARY for name in self.imported):
+        if self.names_library:
             # After `import prefsim` a module is reached as an attribute.
             attributes = (each for each in ast.walk(node) if isinstance(each, ast.Attribute))
             dotted = map(ast.unparse, attributes)
@@ -67,8 +67,9 @@ class _Imports(ast.NodeVisitor):
                 self.visit(child)
 
     def visit_Import(self, node: ast.Import) -> None:
-        self.imported.update(alias.name for alias in node.names)
-        self.names.update(alias.name for alias in node.names)
+        names = {alias.name for alias in node.names}
+        self.names |= names
+        self.names_library |= any(name.partition(".")[0] == LIBRARY for name in names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         base = node.module or ""

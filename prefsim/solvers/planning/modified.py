@@ -161,8 +161,7 @@ class _DenseEvaluation:
         chain, paid = self._adopt(action)
 
         def sweep(value: Array) -> tuple[Array, Array]:
-            after = xp.matmul(chain, value[..., None])[..., 0]
-            swept = paid_before(paid, mdp.discount, after)
+            swept = paid_before(paid, mdp.discount, xp.matmul(chain, value[..., None])[..., 0])
             return swept, swept - value
 
         first = None
